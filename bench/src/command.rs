@@ -1,0 +1,156 @@
+//! The command line. Exit code 0: everything passed; 1: a verdict failed or a threshold was missed; 2: the harness itself
+//! could not do its work.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::run::{Run, Scene, announce};
+use crate::shop::find_binary;
+use crate::workload::{Overrides, Workload};
+use crate::{compare, crashes, ratios, reference};
+
+/// Sends a crowd at a shop, measures, and judges.
+#[derive(Parser)]
+#[command(
+    name = "stockade-bench",
+    version,
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true
+)]
+pub struct Command {
+    #[command(subcommand)]
+    other: Option<Other>,
+    #[command(flatten)]
+    workload: WorkloadArgs,
+}
+
+#[derive(Subcommand)]
+enum Other {
+    /// Kill the server again and again under load, and look for anything it acknowledged and lost
+    Crashes(crashes::Crashes),
+    /// Compare the shop with the HTTP ceiling in interleaved rounds, against the floors
+    Ratios(ratios::Ratios),
+    /// The reports of two runs side by side
+    Compare { a: PathBuf, b: PathBuf },
+    /// Serve the reference: JSON, token check, fixed answer
+    Reference {
+        #[arg(long, default_value = "127.0.0.1:8081")]
+        addr: SocketAddr,
+        #[arg(long, env = "STOCKADE_JWT_SECRET", hide_env_values = true)]
+        secret: String,
+        /// Write this many access tokens to --out first
+        #[arg(long, requires = "out", default_value_t = 0)]
+        users: usize,
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Args)]
+struct WorkloadArgs {
+    /// flash_sale, sold_out, steady, many_products, last_units, or the path of a TOML file
+    workload: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
+    #[command(flatten)]
+    binary: Binary,
+    /// Use a server that runs already; it needs --tokens
+    #[arg(long, requires = "tokens")]
+    url: Option<String>,
+    /// Access tokens of the buyers, one a line (`stockade token --users N --out FILE`)
+    #[arg(long)]
+    tokens: Option<PathBuf>,
+    /// Lets the judges read the ledgers
+    #[arg(long, env = "STOCKADE_ADMIN_TOKEN", hide_env_values = true)]
+    admin_token: Option<String>,
+    /// Drive the reference server instead of the shop
+    #[arg(long, conflicts_with_all = ["url", "kill"])]
+    reference: bool,
+    /// SIGKILL the server this often, at random points of the sale, and start it again
+    #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "5")]
+    #[arg(default_value_t = 0, conflicts_with = "url")]
+    kill: u64,
+    /// Let selling last this many seconds, by the rate at which buyers come
+    #[arg(long, value_name = "SECONDS")]
+    pace: Option<f64>,
+    /// Load threads
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Throws the dice of an earlier run again
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Read back at most so many acknowledged orders
+    #[arg(long, value_name = "N", default_value_t = usize::MAX, hide_default_value = true)]
+    read_back: usize,
+    /// Where reports go
+    #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
+    out: PathBuf,
+    /// Leave the server's store on disk
+    #[arg(long)]
+    keep_store: bool,
+}
+
+#[derive(Args, Clone)]
+pub struct Binary {
+    /// The server's binary; otherwise the `stockade` beside this program
+    #[arg(long, value_name = "PATH")]
+    server: Option<PathBuf>,
+}
+
+impl Binary {
+    pub fn find(&self) -> Result<PathBuf> {
+        find_binary(self.server.as_deref())
+    }
+}
+
+impl Command {
+    pub fn perform(self) -> Result<bool> {
+        if let Some(Other::Reference { addr, secret, users, out }) = self.other {
+            if let Some(out) = out {
+                std::fs::write(&out, reference::tokens(users, &secret)?.join("\n") + "\n")?;
+            }
+            actix_web::rt::System::new().block_on(reference::serve(addr, &secret))?;
+            return Ok(true);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.other {
+                Some(Other::Crashes(crashes)) => crashes.perform().await,
+                Some(Other::Ratios(ratios)) => ratios.perform().await,
+                Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
+                Some(Other::Reference { .. }) | None => self.workload.perform().await,
+            }
+        })
+    }
+}
+
+impl WorkloadArgs {
+    async fn perform(self) -> Result<bool> {
+        let name = self.workload.as_deref().context("which workload?")?;
+        let workload = Workload::load(name)?.with(&self.overrides)?;
+        let scene = match (self.url, self.tokens) {
+            _ if self.reference => Scene::Reference,
+            (Some(url), Some(tokens)) => Scene::Elsewhere { url, tokens, admin: self.admin_token },
+            _ => Scene::Own { binary: self.binary.find()? },
+        };
+        let run = Run {
+            workload,
+            scene,
+            threads: self.threads.max(1),
+            seed: self.seed.unwrap_or_else(rand::random),
+            kills: self.kill,
+            pace_seconds: self.pace,
+            read_back: self.read_back,
+            keep_store: self.keep_store,
+        };
+        let report = run.perform().await?;
+        let passed = announce(&report, Some(&self.out))?;
+        if !passed {
+            println!("  seed {}", run.seed);
+        }
+        Ok(passed)
+    }
+}

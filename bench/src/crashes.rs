@@ -1,0 +1,388 @@
+//! Kill after kill. Each round starts the shop, lets a crowd order with idempotency keys, ends the server with SIGKILL at a
+//! random moment (and, if asked to, takes away whatever it had not synced), starts it again, and then asks for
+//! everything that was ever acknowledged: by id, and by key. Always true of a round that passes: every acknowledged
+//! order reads as it was answered, every key still means the same order, nothing was sold that is not there, and the
+//! shop's own audit agrees.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::chance::Dice;
+use crate::client::{Client, each};
+use crate::command::Binary;
+use crate::drive::grouped;
+use crate::judge::stock;
+use crate::shim::PageCache;
+use crate::shop::{Goods, Shop};
+use crate::stage::list_products;
+
+const USERS: usize = 256;
+const PRODUCTS: usize = 4;
+const CONNECTIONS: usize = 64;
+/// A store is used for so many rounds, so that recovery also meets old journals.
+const ROUNDS_A_STORE: u64 = 10;
+/// The moments of the kill, in microseconds of load.
+const KILL_US: (u64, u64) = (2_000, 400_000);
+/// A placing that was cut in the middle gives its units back within 5 s.
+const QUIET_TIMEOUT: Duration = Duration::from_secs(12);
+
+#[derive(Args)]
+pub struct Crashes {
+    #[command(flatten)]
+    binary: Binary,
+    #[arg(long, default_value_t = 25)]
+    kills: u64,
+    /// Lose, with every kill, what the server had not synced: a power cut
+    #[arg(long)]
+    lose_page_cache: bool,
+    /// Ignore the server's syncs, as if it had forgotten them: the loss must be noticed, and then this succeeds
+    #[arg(long, requires = "lose_page_cache")]
+    without_sync: bool,
+    /// Throws the dice of an earlier run again
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Units of each product
+    #[arg(long, default_value_t = 1_000_000)]
+    stock: u64,
+}
+
+/// A wish with its key, and what became of it.
+#[derive(Clone)]
+struct Wish {
+    user: usize,
+    key: String,
+    /// The request's body.
+    body: String,
+    /// The order as it was acknowledged; nothing while nobody knows.
+    order: Option<Value>,
+}
+
+struct Store {
+    shop: Shop,
+    cache: Option<PageCache>,
+    tokens: Vec<String>,
+    products: Vec<String>,
+    wishes: Vec<Wish>,
+}
+
+/// Something acknowledged is not so. Anything else that goes wrong is an error of the harness or of the server.
+#[derive(Debug)]
+struct Lost(String);
+
+impl std::fmt::Display for Lost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lost {}
+
+impl Crashes {
+    pub async fn perform(self) -> Result<bool> {
+        let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+        println!("crashes: {} kills, seed {seed}", self.kills);
+        let outcome = self.rounds(seed).await;
+        match (outcome, self.without_sync) {
+            (Ok(orders), false) => {
+                println!("PASS  {} kills, {} orders acknowledged, none lost", self.kills, grouped(orders));
+                Ok(true)
+            }
+            (Ok(_), true) => {
+                println!("FAIL  syncs were ignored, and nobody noticed");
+                Ok(false)
+            }
+            (Err(error), true) if error.is::<Lost>() => {
+                println!("PASS  syncs were ignored, and it was noticed: {error:#}");
+                Ok(true)
+            }
+            (Err(error), _) => {
+                println!("FAIL  {error:#}");
+                println!(
+                    "      repeat with: stockade-bench crashes --kills {} --seed {seed}{}",
+                    self.kills,
+                    self.flags()
+                );
+                Ok(false)
+            }
+        }
+    }
+
+    fn flags(&self) -> String {
+        let cache = if self.lose_page_cache { " --lose-page-cache" } else { "" };
+        format!("{cache}{}", if self.without_sync { " --without-sync" } else { "" })
+    }
+
+    /// All rounds; how many orders were acknowledged.
+    async fn rounds(&self, seed: u64) -> Result<u64> {
+        let binary = self.binary.find()?;
+        let mut dice = Dice::new(seed);
+        let (mut done, mut acknowledged) = (0, 0);
+        while done < self.kills {
+            let mut store = self.open_store(&binary).await?;
+            let rounds = ROUNDS_A_STORE.min(self.kills - done);
+            for round in 1..=rounds {
+                let before = store.wishes.len();
+                let load_us = dice.between(KILL_US.0, KILL_US.1);
+                let result = store.round(&mut dice, load_us, done + round, round == rounds).await;
+                if result.is_err() && !self.without_sync {
+                    println!("      the store is kept in {}", store.shop.keep().display());
+                }
+                result.with_context(|| format!("kill {}", done + round))?;
+                println!(
+                    "kill {:>4} after {:>3} ms of load: {} wishes, {} orders stand",
+                    done + round,
+                    load_us / 1000,
+                    store.wishes.len() - before,
+                    grouped(store.orders().count() as u64)
+                );
+            }
+            done += rounds;
+            acknowledged += store.orders().count() as u64;
+        }
+        Ok(acknowledged)
+    }
+
+    async fn open_store(&self, binary: &Path) -> Result<Store> {
+        let goods = Goods {
+            users: USERS,
+            products: PRODUCTS,
+            stock: self.stock,
+            hold_seconds: None,
+            per_customer_limit: None,
+        };
+        let mut shop = Shop::seeded(binary, &goods)?;
+        let tokens = shop.tokens(USERS)?;
+        let mut cache = None;
+        if self.lose_page_cache {
+            let built = PageCache::build(shop.folder(), &shop.data_dir(), self.without_sync)?;
+            built.everything_is_synced()?;
+            shop.server_environment = built.environment();
+            cache = Some(built);
+        }
+        shop.start().await?;
+        let products = list_products(shop.target(), PRODUCTS).await?;
+        Ok(Store { shop, cache, tokens, products, wishes: Vec::new() })
+    }
+}
+
+impl Store {
+    async fn round(&mut self, dice: &mut Dice, load_us: u64, number: u64, is_last: bool) -> Result<()> {
+        if self.shop.pid().is_none() {
+            self.shop.start().await?;
+        }
+        let fresh = self.load_until_killed(dice, load_us, number).await?;
+        let known = self.wishes.len();
+        self.wishes.extend(fresh);
+        if dice.one_in(5) {
+            // A second kill, while the first is still being recovered from.
+            self.shop.launch()?;
+            sleep(Duration::from_micros(dice.between(500, 80_000))).await;
+            self.cut()?;
+        }
+        self.shop.start().await.map_err(|error| Lost(format!("the server does not come back: {error:#}")))?;
+        self.ask_again(known).await?;
+        self.read_back().await?;
+        self.compare_stock(is_last).await?;
+        self.shop.stop().await?;
+        self.shop.audit().map_err(|error| Lost(format!("{error:#}")))?;
+        if let Some(cache) = &self.cache {
+            // The audit may tidy up after the server; that is not under test.
+            cache.everything_is_synced()?;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<()> {
+        self.shop.kill()?;
+        self.cache.as_ref().map_or(Ok(()), PageCache::lose_unsynced)
+    }
+
+    fn orders(&self) -> impl Iterator<Item = &Value> {
+        self.wishes.iter().filter_map(|wish| wish.order.as_ref())
+    }
+
+    /// Orders from many connections until the server is killed; every wish that was sent.
+    async fn load_until_killed(&mut self, dice: &mut Dice, load_us: u64, round: u64) -> Result<Vec<Wish>> {
+        let target = self.shop.target();
+        let (wishes, next) = (RefCell::new(Vec::new()), Cell::new(0u64));
+        let own_dice = RefCell::new(Dice::new(dice.roll()));
+        let stopped = Cell::new(false);
+        let buyers = join_all((0..CONNECTIONS).map(async |_| {
+            let mut client = Client::new(target);
+            while !stopped.get() {
+                let number = next.replace(next.get() + 1);
+                let mut wish = self.wish(&mut own_dice.borrow_mut(), round, number);
+                let reply = client.send(self.request(&wish).as_bytes()).await;
+                let is_cut = reply.is_err();
+                if let Ok(reply) = reply
+                    && reply.status == 201
+                {
+                    wish.order = reply.json().ok();
+                }
+                wishes.borrow_mut().push(wish);
+                if is_cut {
+                    break;
+                }
+            }
+        }));
+        let killer = async {
+            sleep(Duration::from_micros(load_us)).await;
+            // From here on every open request is cut, and the buyers notice by themselves.
+            stopped.set(true);
+            self.shop.send_kill()
+        };
+        tokio::join!(buyers, killer).1?;
+        self.cut()?;
+        Ok(wishes.into_inner())
+    }
+
+    /// Mostly one product; now and then two, all or nothing.
+    fn wish(&self, dice: &mut Dice, round: u64, number: u64) -> Wish {
+        let first = dice.between(0, PRODUCTS as u64) as usize;
+        let mut items = vec![json!({"product_id": self.products[first], "quantity": dice.between(1, 4)})];
+        if dice.one_in(5) {
+            let second = (first + dice.between(1, PRODUCTS as u64) as usize) % PRODUCTS;
+            items.push(json!({"product_id": self.products[second], "quantity": dice.between(1, 4)}));
+        }
+        Wish {
+            user: dice.between(0, USERS as u64) as usize,
+            key: format!("crash-{round}-{number}"),
+            body: json!({ "items": items }).to_string(),
+            order: None,
+        }
+    }
+
+    fn request(&self, wish: &Wish) -> String {
+        format!(
+            "POST /v1/orders HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAuthorization: Bearer {}\r\n\
+             Idempotency-Key: {}\r\nContent-Length: {}\r\n\r\n{}",
+            self.shop.target(),
+            self.tokens[wish.user],
+            wish.key,
+            wish.body.len(),
+            wish.body
+        )
+    }
+
+    /// Sends the keys of this round once more. Who was acknowledged must hear of the same order; the others hear at last.
+    async fn ask_again(&mut self, from: usize) -> Result<()> {
+        let target = self.shop.target();
+        let this = &*self;
+        let answers = each(target, CONNECTIONS, &self.wishes[from..], async |client, wish| {
+            for _ in 0..100 {
+                let reply = client.send(this.request(wish).as_bytes()).await?;
+                match reply.status {
+                    201 => return Ok(Some(reply.json()?)),
+                    503 => sleep(Duration::from_millis(20)).await,
+                    409 if wish.order.is_none() => return Ok(None),
+                    _ => {
+                        return Err(Lost(format!(
+                            "key {} heard {} {}",
+                            wish.key,
+                            reply.status,
+                            reply.text()
+                        ))
+                        .into());
+                    }
+                }
+            }
+            bail!("key {} heard only 503", wish.key)
+        })
+        .await?;
+        for (wish, answer) in self.wishes[from..].iter_mut().zip(answers) {
+            match (&wish.order, answer) {
+                (Some(order), Some(again)) if order["id"] != again["id"] => {
+                    bail!(Lost(format!(
+                        "key {} meant order {} and now means {}",
+                        wish.key, order["id"], again["id"]
+                    )));
+                }
+                (Some(_), _) => {}
+                (None, answer) => wish.order = answer,
+            }
+        }
+        let mut owners: HashMap<&str, &str> = HashMap::new();
+        for wish in &self.wishes {
+            let Some(id) = wish.order.as_ref().and_then(|order| order["id"].as_str()) else { continue };
+            if let Some(other) = owners.insert(id, &wish.key) {
+                bail!(Lost(format!("order {id} was given to the keys {other} and {}", wish.key)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything this store ever acknowledged, by id.
+    async fn read_back(&self) -> Result<()> {
+        let acknowledged: Vec<&Wish> = self.wishes.iter().filter(|wish| wish.order.is_some()).collect();
+        each(self.shop.target(), CONNECTIONS, &acknowledged, async |client, wish| {
+            let order = wish.order.as_ref().context("acknowledged")?;
+            let id = order["id"].as_str().context("an order without id")?;
+            let reply = client.get(&format!("/v1/orders/{id}"), Some(&self.tokens[wish.user])).await?;
+            if reply.status != 200 {
+                bail!(Lost(format!("order {id} (key {}) reads {} {}", wish.key, reply.status, reply.text())));
+            }
+            let now = reply.json()?;
+            if lasting(order) != lasting(&now) {
+                bail!(Lost(format!("order {id} was acknowledged as {order} and reads {now}")));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Nothing is taken but what buyers know of. In between, a placing that was cut may still hold its first lines.
+    async fn compare_stock(&self, must_be_quiet: bool) -> Result<()> {
+        let mut promised: HashMap<&str, i64> = HashMap::new();
+        for line in self.orders().filter_map(|order| order["lines"].as_array()).flatten() {
+            if let (Some(product), Some(quantity)) = (line["product_id"].as_str(), line["quantity"].as_i64())
+            {
+                *promised.entry(product).or_default() += quantity;
+            }
+        }
+        let mut client = Client::new(self.shop.target());
+        let deadline = Instant::now() + QUIET_TIMEOUT;
+        for product in &self.products {
+            let promised = promised.get(product.as_str()).copied().unwrap_or(0);
+            loop {
+                let stock = stock(&mut client, product).await?;
+                let taken = stock.held + stock.sold;
+                if stock.available < 0 {
+                    bail!(Lost(format!("{product} is oversold: {stock:?}")));
+                }
+                if taken == promised || (taken > promised && !must_be_quiet) {
+                    break;
+                }
+                if Instant::now() > deadline {
+                    bail!(Lost(format!(
+                        "{product}: {promised} units are promised, {taken} are taken: {stock:?}"
+                    )));
+                }
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The part of an order that nothing may change behind its buyer's back.
+fn lasting(order: &Value) -> Value {
+    let line = |line: &Value| {
+        json!([
+            line["line"],
+            line["product_id"],
+            line["quantity"],
+            line["unit_price"],
+            line["receipt"]["sequence"]
+        ])
+    };
+    let lines: Vec<Value> = order["lines"].as_array().into_iter().flatten().map(line).collect();
+    json!([order["id"], order["total"], order["created_at"], order["hold_expires_at"], lines])
+}

@@ -1,0 +1,219 @@
+//! One load from its first request to its last, with everything that goes on beside it: the progress line, the samples of
+//! the server, the measured window, and the kills.
+
+use std::cell::{Cell, RefCell};
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use anyhow::{Result, bail};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Duration, sleep};
+
+use crate::chance::Dice;
+use crate::clock::{Nanos, as_seconds, now_ns};
+use crate::engine::{self, Harvest, Live, Plan};
+use crate::sampler::{CpuMeter, Sample, Sampler};
+use crate::shop::Shop;
+use crate::stage::{Server, Stage};
+
+/// How often, and within what part of the sale, the server is killed.
+#[derive(Clone, Copy, Debug)]
+pub struct Killing {
+    pub kills: u64,
+    /// Units in stock at the start, and units an order takes.
+    pub stock: u64,
+    pub quantity: u64,
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Kill {
+    pub at_s: f64,
+    pub back_at_s: f64,
+    /// Orders acknowledged, and requests in flight, at the moment of the kill.
+    pub acknowledged: u64,
+    pub in_flight: u64,
+    /// Share of the stock that nobody can have been sold yet.
+    pub unsold_share: f64,
+}
+
+pub struct Drive {
+    pub harvest: Harvest,
+    pub samples: Vec<Sample>,
+    pub kills: Vec<Kill>,
+    /// Server CPU over the measured window.
+    pub server_cpu_us: Option<u64>,
+    pub cpu: CpuMeter,
+}
+
+/// Kills fall between these shares of the sale.
+const FIRST_KILL: f64 = 0.03;
+const LAST_KILL: f64 = 0.90;
+
+pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>) -> Result<Drive> {
+    let live = Arc::new(Live::default());
+    let cpu = CpuMeter::default();
+    cpu.watch(stage.pid());
+    let threads = engine::start(plan, &live)?;
+    let all_finished = || live.finished_threads.load(Relaxed) == plan.threads as u64;
+    while live.start_ns.get().is_none() && !all_finished() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let start_ns = live.start_ns.get().copied().unwrap_or_default();
+    let sampler = Sampler {
+        target: stage.target,
+        every: Duration::from_nanos(plan.interval_ns.max(200_000_000)),
+        cpu: &cpu,
+        samples: RefCell::default(),
+    };
+    let kills = RefCell::new(Vec::new());
+    let window = Window::default();
+    let finished = async {
+        while !all_finished() {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let shop = match &mut stage.server {
+        Server::Shop(shop) => Some(shop.as_mut()),
+        Server::Reference { .. } | Server::Elsewhere => None,
+    };
+    let outcome = tokio::select! {
+        () = finished => Ok(()),
+        () = sampler.run(start_ns) => Ok(()),
+        () = show_progress(&live, start_ns) => Ok(()),
+        () = window.watch(&cpu, start_ns, plan) => Ok(()),
+        failed = kill_and_restart(shop, &live, &cpu, start_ns, killing, &kills) => failed,
+    };
+    window.close(&cpu);
+    if outcome.is_err() {
+        live.stop();
+    }
+    end_progress();
+    let harvest = engine::join(threads);
+    outcome?;
+    let samples = sampler.samples.take();
+    Ok(Drive { harvest: harvest?, samples, kills: kills.take(), server_cpu_us: window.cpu_us(), cpu })
+}
+
+/// Server CPU from the end of the warm-up to the end of arrivals, or of the run.
+#[derive(Default)]
+struct Window {
+    opened: Cell<Option<u64>>,
+    closed: Cell<Option<u64>>,
+}
+
+impl Window {
+    /// Never ends.
+    async fn watch(&self, cpu: &CpuMeter, start_ns: Nanos, plan: &Plan) {
+        sleep_until(start_ns.saturating_add(plan.warm_up_ns)).await;
+        self.opened.set(cpu.read_us());
+        sleep_until(start_ns.saturating_add(plan.duration_ns)).await;
+        self.close(cpu);
+        std::future::pending().await
+    }
+
+    fn close(&self, cpu: &CpuMeter) {
+        if self.closed.get().is_none() {
+            self.closed.set(cpu.read_us());
+        }
+    }
+
+    fn cpu_us(&self) -> Option<u64> {
+        Some(self.closed.get()?.saturating_sub(self.opened.get()?))
+    }
+}
+
+async fn sleep_until(moment: Nanos) {
+    let left = moment.saturating_sub(now_ns());
+    sleep(Duration::from_nanos(left.min(3600 * 1_000_000_000))).await;
+}
+
+/// Kills the server at random points of the sale and starts it again. Never ends well: it waits for the run to end.
+async fn kill_and_restart(
+    shop: Option<&mut Shop>,
+    live: &Live,
+    cpu: &CpuMeter,
+    start_ns: Nanos,
+    killing: Option<Killing>,
+    kills: &RefCell<Vec<Kill>>,
+) -> Result<()> {
+    let Some(Killing { kills: wanted, stock, quantity, seed }) = killing else {
+        return std::future::pending().await;
+    };
+    let Some(shop) = shop else { bail!("--kill needs a server of one's own") };
+    let mut dice = Dice::new(seed);
+    let since_start = || as_seconds(now_ns().saturating_sub(start_ns));
+    let sale = stock / quantity;
+    for kill in 0..wanted {
+        let share = FIRST_KILL + (LAST_KILL - FIRST_KILL) * (kill as f64 + dice.fraction()) / wanted as f64;
+        while live.acknowledged.load(Relaxed) < (sale as f64 * share) as u64 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        sleep(Duration::from_micros(dice.between(0, 3_000))).await;
+        let (at_s, acknowledged, in_flight) =
+            (since_start(), live.acknowledged.load(Relaxed), live.in_flight.load(Relaxed));
+        cpu.read_us();
+        shop.kill()?;
+        shop.start().await?;
+        cpu.watch(shop.pid());
+        let unsold_share = sale.saturating_sub(acknowledged + in_flight) as f64 / sale as f64;
+        kills.borrow_mut().push(Kill {
+            at_s,
+            back_at_s: since_start(),
+            acknowledged,
+            in_flight,
+            unsold_share,
+        });
+    }
+    std::future::pending().await
+}
+
+/// One line that is written over and over on a terminal, and now and then elsewhere. Never ends.
+async fn show_progress(live: &Live, start_ns: Nanos) {
+    let on_terminal = std::io::stderr().is_terminal();
+    let every = if on_terminal { Duration::from_millis(250) } else { Duration::from_secs(5) };
+    let (mut answers_before, mut then) = (0, start_ns);
+    loop {
+        sleep(every).await;
+        let (now, answers) = (now_ns(), live.answers());
+        let rate = (answers - answers_before) as f64 / as_seconds(now - then).max(1e-9);
+        (answers_before, then) = (answers, now);
+        let line = format!(
+            "{:6.1} s  {:>9}/s   yes {}   no {}   503 {}   cut {}   in flight {}   waiting {}",
+            as_seconds(now.saturating_sub(start_ns)),
+            grouped(rate as u64),
+            grouped(live.acknowledged.load(Relaxed)),
+            grouped(live.refused.load(Relaxed)),
+            grouped(live.unavailable.load(Relaxed)),
+            grouped(live.cut.load(Relaxed)),
+            grouped(live.in_flight.load(Relaxed)),
+            grouped(live.backlog.load(Relaxed)),
+        );
+        // A progress line that cannot be written is not worth stopping a run for.
+        let _ = if on_terminal {
+            write!(std::io::stderr(), "\r\x1b[2K{line}")
+        } else {
+            writeln!(std::io::stderr(), "{line}")
+        };
+    }
+}
+
+fn end_progress() {
+    if std::io::stderr().is_terminal() {
+        let _ = write!(std::io::stderr(), "\r\x1b[2K");
+    }
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

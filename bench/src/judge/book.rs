@@ -1,0 +1,150 @@
+//! A product's ledger, read page by page from the shop and replayed here: what was available after every movement, and
+//! whether the books ever failed to balance.
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::client::Client;
+
+/// The movements of one product, by sequence, without gaps.
+pub struct Book {
+    movements: Vec<Movement>,
+}
+
+#[derive(Deserialize)]
+struct Movement {
+    sequence: u64,
+    kind: String,
+    order_id: Option<String>,
+    #[serde(default)]
+    quantity: Option<i64>,
+    on_hand: i64,
+    available: i64,
+    held: i64,
+    sold: i64,
+}
+
+impl Book {
+    pub async fn read(client: &mut Client, product: &str, admin: &str) -> Result<Self> {
+        let mut movements: Vec<Movement> = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let more = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+            let path = format!("/v1/admin/products/{product}/ledger?from=1&limit=100{more}");
+            let mut page = client.get_json(&path, Some(admin)).await?;
+            let rows: Vec<Movement> =
+                serde_json::from_value(page["data"].take()).with_context(|| path.clone())?;
+            ensure!(
+                !rows.is_empty() || page["next_cursor"].is_null(),
+                "{path}: an empty page with a next one"
+            );
+            movements.extend(rows);
+            match &page["next_cursor"] {
+                Value::String(next) => cursor = Some(next.clone()),
+                _ => break,
+            }
+        }
+        movements.sort_by_key(|movement| movement.sequence);
+        Ok(Self { movements })
+    }
+
+    /// What was available once the movement `sequence` had happened; nothing if the ledger does not have it.
+    pub fn available_at(&self, sequence: u64) -> Option<i64> {
+        match self.movements.partition_point(|movement| movement.sequence <= sequence).checked_sub(1) {
+            Some(place) => {
+                (self.movements[place].sequence == sequence).then(|| self.movements[place].available)
+            }
+            None => (sequence == 0).then_some(0),
+        }
+    }
+
+    /// The first movement after which the counters do not add up, fall below zero, or leave a gap.
+    pub fn first_imbalance(&self) -> Option<String> {
+        let mut before: Option<&Movement> = None;
+        for now in &self.movements {
+            let at = now.sequence;
+            if now.on_hand != now.available + now.held + now.sold
+                || now.available < 0
+                || now.held < 0
+                || now.sold < 0
+            {
+                return Some(format!(
+                    "after sequence {at}: {} on hand, {} available, {} held, {} sold",
+                    now.on_hand, now.available, now.held, now.sold
+                ));
+            }
+            if let Some(before) = before {
+                if at > before.sequence + 1 {
+                    return Some(format!("sequence {at} follows {}", before.sequence));
+                }
+                let taken = before.available - now.available;
+                if now.kind == "held" && now.quantity.is_some_and(|quantity| quantity != taken) {
+                    return Some(format!("sequence {at} held {:?} units and took {taken}", now.quantity));
+                }
+            }
+            before = Some(now);
+        }
+        None
+    }
+
+    /// Some hold ended without a sale, so one unit may have been promised to several buyers, one after the other.
+    pub fn units_came_back(&self) -> bool {
+        self.movements
+            .windows(2)
+            .any(|pair| pair[1].available > pair[0].available && pair[1].on_hand == pair[0].on_hand)
+    }
+
+    /// Every order that a unit was ever held for.
+    pub fn orders(&self) -> HashSet<&str> {
+        let held = self.movements.iter().filter(|movement| movement.kind == "held");
+        held.filter_map(|movement| movement.order_id.as_deref()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn movement(sequence: u64, kind: &str, quantity: i64, available: i64, held: i64) -> Movement {
+        let order_id = Some(format!("order_{sequence}"));
+        Movement {
+            sequence,
+            kind: kind.into(),
+            order_id,
+            quantity: Some(quantity),
+            on_hand: 3,
+            available,
+            held,
+            sold: 0,
+        }
+    }
+
+    #[test]
+    fn a_ledger_tells_what_was_available_at_any_sequence() {
+        let book = Book {
+            movements: vec![
+                movement(1, "restocked", 3, 3, 0),
+                movement(2, "held", 2, 1, 2),
+                movement(3, "expired", 2, 3, 0),
+            ],
+        };
+        assert_eq!(
+            (0..5).map(|s| book.available_at(s)).collect::<Vec<_>>(),
+            [Some(0), Some(3), Some(1), Some(3), None]
+        );
+        assert_eq!(book.first_imbalance(), None);
+        assert!(book.units_came_back());
+        assert_eq!(book.orders().len(), 1);
+    }
+
+    #[test]
+    fn a_gap_and_a_unit_out_of_nowhere_are_found() {
+        let gap = Book { movements: vec![movement(1, "restocked", 3, 3, 0), movement(3, "held", 1, 2, 1)] };
+        assert!(gap.first_imbalance().is_some());
+        let lost = Book { movements: vec![movement(1, "restocked", 3, 3, 0), movement(2, "held", 1, 1, 2)] };
+        assert!(lost.first_imbalance().is_some());
+    }
+}

@@ -1,0 +1,42 @@
+//! The load harness of Stockade: it sends a crowd, measures from the moment each buyer meant to ask, and then judges
+//! whether what was sold is what was there.
+
+mod answer;
+mod chance;
+mod client;
+mod clock;
+mod command;
+mod compare;
+mod crashes;
+mod drive;
+mod engine;
+mod judge;
+mod process;
+mod ratios;
+mod reference;
+mod report;
+mod run;
+mod sampler;
+mod shim;
+mod shop;
+mod stage;
+mod wire;
+mod workload;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match command::Command::parse().perform() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("stockade-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! A shop of one's own: the `stockade` binary on a temporary store, seeded, with access tokens for its users. It keeps
+//! its store and its port across kills, so that buyers find it again.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::process::{Process, free_address, run_to_end};
+
+#[derive(Clone, Debug)]
+pub struct Goods {
+    pub users: usize,
+    pub products: usize,
+    pub stock: u64,
+    pub hold_seconds: Option<u64>,
+    pub per_customer_limit: Option<u64>,
+}
+
+pub struct Shop {
+    binary: PathBuf,
+    folder: TempDir,
+    target: SocketAddr,
+    secret: String,
+    /// More environment for the server alone, as a preloaded shim needs.
+    pub server_environment: Vec<(String, String)>,
+    process: Option<Process>,
+}
+
+impl Shop {
+    /// A seeded store; the server does not run yet.
+    pub fn seeded(binary: &Path, goods: &Goods) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("stockade-bench-").tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        let shop = Self {
+            binary: binary.to_owned(),
+            folder,
+            target: free_address()?,
+            secret: format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
+            server_environment: Vec::new(),
+            process: None,
+        };
+        let mut seed = shop.command("seed");
+        seed.args(["--users", &goods.users.to_string(), "--products", &goods.products.to_string()]);
+        seed.args(["--stock", &goods.stock.to_string()]);
+        if let Some(seconds) = goods.hold_seconds {
+            seed.args(["--hold-seconds", &seconds.to_string()]);
+        }
+        if let Some(limit) = goods.per_customer_limit {
+            seed.args(["--per-customer-limit", &limit.to_string()]);
+        }
+        run_to_end(seed)?;
+        Ok(shop)
+    }
+
+    /// One access token for each of the seed's users, in the seed's order.
+    pub fn tokens(&self, users: usize) -> Result<Vec<String>> {
+        let file = self.folder.path().join("tokens");
+        let mut command = self.command("token");
+        command.args(["--users", &users.to_string(), "--out"]).arg(&file);
+        run_to_end(command)?;
+        let tokens = read_tokens(&file)?;
+        ensure!(tokens.len() == users, "`stockade token` wrote {} tokens instead of {users}", tokens.len());
+        Ok(tokens)
+    }
+
+    pub fn admin_token(&self) -> Result<String> {
+        let mut command = self.command("token");
+        command.args(["--role", "admin"]);
+        let said = run_to_end(command)?;
+        said.split_whitespace()
+            .find(|word| word.starts_with("ey") && word.matches('.').count() == 2)
+            .map(str::to_owned)
+            .with_context(|| format!("`stockade token --role admin` printed no token: {said}"))
+    }
+
+    pub async fn start(&mut self) -> Result<()> {
+        self.launch()?;
+        self.ready().await
+    }
+
+    /// Starts the server without waiting until it is ready.
+    pub fn launch(&mut self) -> Result<()> {
+        let mut command = self.command("serve");
+        command.envs(self.server_environment.iter().map(|(name, value)| (name, value)));
+        self.process = Some(Process::start(command, &self.folder.path().join("server.log"))?);
+        Ok(())
+    }
+
+    pub async fn ready(&mut self) -> Result<()> {
+        let target = self.target;
+        self.running()?.ready(target, "/readyz").await
+    }
+
+    pub fn kill(&mut self) -> Result<()> {
+        self.running()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// SIGKILL without waiting for the end; `kill` takes the remains away.
+    pub fn send_kill(&self) -> Result<()> {
+        self.process.as_ref().context("the server is not running")?.send_kill()
+    }
+
+    pub async fn stop(&mut self) -> Result<()> {
+        self.running()?.stop().await?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// What `stockade audit` says of the store of a stopped server: its report, or its differences as the error.
+    pub fn audit(&self) -> Result<String> {
+        run_to_end(self.command("audit"))
+    }
+
+    pub fn target(&self) -> SocketAddr {
+        self.target
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves the store on disk when the shop is dropped, and says where.
+    pub fn keep(&mut self) -> PathBuf {
+        self.folder.disable_cleanup(true);
+        self.folder.path().to_owned()
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("the server is not running")
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.binary);
+        command
+            .arg(subcommand)
+            .env("STOCKADE_PROFILE", "development")
+            .env("STOCKADE_HTTP_ADDR", self.target.to_string())
+            .env("STOCKADE_DATA_DIR", self.data_dir())
+            .env("STOCKADE_JWT_SECRET", &self.secret)
+            // A stray configuration file in the caller's folder must not decide what is measured.
+            .current_dir(self.folder.path());
+        command
+    }
+}
+
+/// The server's binary: the one named, or the one beside this one.
+pub fn find_binary(named: Option<&Path>) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name("stockade"),
+    };
+    if !path.is_file() {
+        bail!(
+            "there is no server at {}: `cargo build --release` makes one, `--server PATH` names another",
+            path.display()
+        );
+    }
+    Ok(std::fs::canonicalize(path)?)
+}
+
+pub fn read_tokens(file: &Path) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read tokens from {}", file.display()))?;
+    Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
+}

@@ -1,0 +1,138 @@
+//! Where a run takes place: a shop of its own, a shop somewhere else, or the reference server. Whatever it is, the
+//! engine needs an address, tokens and product ids; the judges also need what was in stock before.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::client::{Client, each};
+use crate::judge::stock;
+use crate::process::{Process, free_address};
+use crate::reference;
+use crate::shop::{Goods, Shop, read_tokens};
+use crate::workload::Workload;
+
+pub struct Stage {
+    pub target: SocketAddr,
+    pub tokens: Vec<String>,
+    pub admin: Option<String>,
+    pub products: Vec<String>,
+    /// Units of each product before the run.
+    pub on_hand: Vec<u64>,
+    pub server: Server,
+}
+
+pub enum Server {
+    Shop(Box<Shop>),
+    Reference { process: Process, _folder: TempDir },
+    Elsewhere,
+}
+
+impl Stage {
+    /// A fresh shop with the workload's goods, running.
+    pub async fn own(binary: &Path, workload: &Workload) -> Result<Self> {
+        let mut shop = Shop::seeded(
+            binary,
+            &Goods {
+                users: workload.users,
+                products: workload.products,
+                stock: workload.stock,
+                hold_seconds: workload.hold_seconds,
+                per_customer_limit: workload.per_customer_limit,
+            },
+        )?;
+        let tokens = shop.tokens(workload.users)?;
+        let admin = Some(shop.admin_token()?);
+        shop.start().await?;
+        let (target, server) = (shop.target(), Server::Shop(Box::new(shop)));
+        Self::look_around(target, tokens, admin, workload.products, server).await
+    }
+
+    /// A shop that somebody else runs.
+    pub async fn elsewhere(url: &str, tokens: &Path, admin: Option<String>, products: usize) -> Result<Self> {
+        let authority = url.strip_prefix("http://").context("--url: only http:// is spoken here")?;
+        let authority = authority.trim_end_matches('/');
+        let with_port =
+            if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let target = tokio::net::lookup_host(&with_port)
+            .await?
+            .next()
+            .with_context(|| format!("no address for {authority}"))?;
+        Self::look_around(target, read_tokens(tokens)?, admin, products, Server::Elsewhere).await
+    }
+
+    /// The reference server, as a process of its own.
+    pub async fn reference(users: usize) -> Result<Self> {
+        let (target, secret) = (free_address()?, format!("{:032x}", rand::random::<u128>()));
+        let folder = tempfile::Builder::new().prefix("stockade-bench-").tempdir()?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["reference", "--addr", &target.to_string()]).env("STOCKADE_JWT_SECRET", &secret);
+        let mut process = Process::start(command, &folder.path().join("server.log"))?;
+        process.ready(target, "/readyz").await?;
+        Ok(Self {
+            target,
+            tokens: reference::tokens(users, &secret)?,
+            admin: None,
+            products: vec!["prod_01kas0000000000000000000zz".into()],
+            on_hand: vec![0],
+            server: Server::Reference { process, _folder: folder },
+        })
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        match &self.server {
+            Server::Shop(shop) => shop.pid(),
+            Server::Reference { process, .. } => Some(process.id()),
+            Server::Elsewhere => None,
+        }
+    }
+
+    pub fn shop(&mut self) -> Option<&mut Shop> {
+        match &mut self.server {
+            Server::Shop(shop) => Some(shop),
+            Server::Reference { .. } | Server::Elsewhere => None,
+        }
+    }
+
+    /// Stops what was started. The path of a store worth looking at, if `keep`.
+    pub fn keep_store(&mut self) -> Option<PathBuf> {
+        self.shop().map(Shop::keep)
+    }
+
+    async fn look_around(
+        target: SocketAddr,
+        tokens: Vec<String>,
+        admin: Option<String>,
+        products: usize,
+        server: Server,
+    ) -> Result<Self> {
+        ensure!(!tokens.is_empty(), "no access tokens");
+        let products = list_products(target, products).await?;
+        let stocks =
+            each(target, 16, &products, async |client, product| stock(client, product).await).await?;
+        let on_hand = stocks.iter().map(|stock| (stock.available + stock.held + stock.sold) as u64).collect();
+        Ok(Self { target, tokens, admin, products, on_hand, server })
+    }
+}
+
+pub async fn list_products(target: SocketAddr, wanted: usize) -> Result<Vec<String>> {
+    let mut client = Client::new(target);
+    let mut products = Vec::with_capacity(wanted);
+    let mut cursor = String::new();
+    loop {
+        let page = client.get_json(&format!("/v1/products?limit=100{cursor}"), None).await?;
+        let rows = page["data"].as_array().context("GET /v1/products: no data")?;
+        products.extend(rows.iter().filter_map(|row| row["id"].as_str().map(str::to_owned)));
+        match &page["next_cursor"] {
+            _ if products.len() >= wanted => break,
+            Value::String(next) => cursor = format!("&cursor={next}"),
+            _ => bail!("the shop has {} products, the workload needs {wanted}", products.len()),
+        }
+    }
+    products.truncate(wanted);
+    Ok(products)
+}

@@ -1,0 +1,1 @@
+insert into journal_meta (id, epoch, probe) values (1, 0, '')

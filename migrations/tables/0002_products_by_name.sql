@@ -1,0 +1,1 @@
+create index products_by_name on products (name_key)

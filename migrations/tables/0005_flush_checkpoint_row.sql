@@ -1,0 +1,1 @@
+insert into flush_checkpoint (id, pos) values (1, 0)

@@ -1,0 +1,57 @@
+//! The safeguards, each of which can be taken out to see that its absence is noticed.
+//!
+//! They are switches of the simulated shell, door and journal, never of the product. A simulator that passes with a
+//! safeguard taken out proves nothing about it.
+
+use std::str::FromStr;
+
+macro_rules! variants {
+    ($( $(#[doc = $why:literal])* $name:ident $word:literal ),* $(,)?) => {
+        /// One safeguard taken out.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Broken { $( $(#[doc = $why])* $name ),* }
+
+        impl Broken {
+            pub const ALL: &'static [Broken] = &[$( Broken::$name ),*];
+
+            pub fn word(self) -> &'static str {
+                match self { $( Broken::$name => $word ),* }
+            }
+        }
+    };
+}
+
+variants! {
+    /// The owner hears *written* when its group is handed over.
+    AckBeforeWrite "ack_before_write",
+    /// A key that was used before the last start is not recognised.
+    ForgetDedupeOnRestart "forget_dedupe_on_restart",
+    /// The process reads the wall clock each time instead of counting boot time.
+    ExpireByWallClock "expire_by_wall_clock",
+    /// The door answers *sold out* from the published view without looking at used keys.
+    RetryingWinnerSoldOut "retrying_winner_sold_out",
+    /// An owner that panicked is read back while its group may still be on its way.
+    ReloadWithoutWaiting "reload_without_waiting",
+    /// A refusal leaves at once, although the group it depends on is not written.
+    RefusalBeforeGroup "refusal_before_group",
+    /// Holds lapse up to now although somebody who came before their deadline is waiting.
+    LapseBeforeWaiting "lapse_before_waiting",
+    /// The door answers *sold out* although units are on their way back.
+    ShortcutDespiteReturns "shortcut_despite_returns",
+    /// The flush writes its checkpoint outside its transaction.
+    CheckpointApart "checkpoint_apart",
+    /// The owner of another line lapses a placing hold as *not placed* without asking the home.
+    NeverAskHome "never_ask_home",
+    /// Nobody is told *unknown*: a group whose fate is unknown is called *not executed*.
+    UnknownIsFailure "unknown_is_failure",
+}
+
+impl FromStr for Broken {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        let found = Broken::ALL.iter().copied().find(|broken| broken.word() == word);
+        let words = || Broken::ALL.iter().map(|broken| broken.word()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| format!("no such broken variant; there are: all, {}", words()))
+    }
+}

@@ -1,0 +1,142 @@
+//! What can be told afterwards: every attempt with its answer, every event with how it came about.
+//!
+//! Checkers read a [`Story`] and nothing else. Facts are what only a simulation knows (true times, arrival numbers);
+//! a layer that watches a real process leaves them out, and checkers that need them have nothing to say there.
+
+use std::collections::BTreeMap;
+
+use stockade::actors::order::Item;
+use stockade::domain::id::{OrderId, ProductId, UserId};
+use stockade::domain::stock::{Command, Entry, Event, KeyUse, Millis, Refusal, Refused, Sequence};
+
+use crate::time::Micros;
+
+/// A request, as one client sent it once.
+#[derive(Debug, Clone)]
+pub enum What {
+    Order { items: Vec<Item>, key: Option<KeyUse> },
+    Command { product: usize, command: Command },
+    Read { order: OrderId, home: usize },
+}
+
+/// What a client is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// 201: the order, and each line's product and place in its queue.
+    Made { order: OrderId, lines: Vec<(usize, Sequence)> },
+    /// The order that this key had made before.
+    Replayed(OrderId),
+    Done,
+    /// A read: whether the order is known.
+    Known(bool),
+    Refused { product: Option<usize>, refused: Refused },
+    /// 503, certainly not executed.
+    NotExecuted,
+    /// 503, perhaps executed.
+    Unknown,
+}
+
+impl Heard {
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Heard::Refused { refused, .. } => Some(&refused.why),
+            _ => None,
+        }
+    }
+}
+
+/// An answer, from the moment it left the process.
+#[derive(Debug, Clone)]
+pub struct Said {
+    pub at: Micros,
+    pub heard: Heard,
+    /// Answered by the door from the published view.
+    pub from_view: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub who: UserId,
+    pub what: What,
+    pub sent: Micros,
+    pub said: Option<Said>,
+    /// When the answer reached the client, if it did.
+    pub heard_at: Option<Micros>,
+}
+
+/// Who brought an event about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    Attempt(usize),
+    /// Nobody: the time had come.
+    Lapse,
+    /// The shell, after a birth.
+    Keep,
+    /// The shell, after the home was asked.
+    Word,
+}
+
+/// How an event came about.
+#[derive(Debug, Clone, Copy)]
+pub struct Fact {
+    pub by: By,
+    pub decided: Micros,
+    /// When the question reached the owner, for what was asked.
+    pub arrived: Micros,
+    /// How far the process's clock was ahead of the truth.
+    pub error_us: i64,
+    /// Which start of the process decided it.
+    pub process: u64,
+    /// Which owner decided it; no two loads of a product share one.
+    pub owner: u64,
+    /// When the journal had it.
+    pub durable: Micros,
+}
+
+/// What an owner said to a question, with the question's place in the mailbox.
+#[derive(Debug, Clone)]
+pub struct Ruling {
+    pub product: usize,
+    pub owner: u64,
+    pub arrival: u64,
+    pub arrived: Micros,
+    pub arrived_ms: Millis,
+    pub reserve: bool,
+    pub at: Sequence,
+    pub held: bool,
+    /// For a refused pin: its order, and why.
+    pub pin: Option<(OrderId, Refusal)>,
+}
+
+/// One product's whole history.
+#[derive(Debug, Clone)]
+pub struct Chapter {
+    pub product: ProductId,
+    pub entries: Vec<Entry>,
+    pub events: Vec<Event>,
+    /// As many as events, or none.
+    pub facts: Vec<Fact>,
+    /// Every snapshot that was stored.
+    pub snapshots: Vec<(Sequence, Vec<u8>)>,
+}
+
+impl Chapter {
+    pub fn fact(&self, index: usize) -> Option<&Fact> {
+        self.facts.get(index)
+    }
+
+    /// Each event with its sequence and, where known, how it came about.
+    pub fn told(&self) -> impl Iterator<Item = (Sequence, &Event, Option<&Fact>)> {
+        self.events.iter().enumerate().map(|(n, event)| (Sequence(n as u64 + 1), event, self.fact(n)))
+    }
+}
+
+/// A whole history.
+#[derive(Debug, Clone, Default)]
+pub struct Story {
+    pub chapters: Vec<Chapter>,
+    pub attempts: Vec<Attempt>,
+    pub rulings: Vec<Ruling>,
+    /// What orders were made of, by whom, as each attempt knew it.
+    pub orders: BTreeMap<OrderId, usize>,
+}

@@ -1,0 +1,96 @@
+//! What was reached: faults that really struck, and rare situations that must each be met over a whole run.
+//!
+//! A simulator that never meets a situation says nothing about it; a run of many seeds in which one of these stays
+//! at zero therefore fails.
+
+use std::collections::BTreeMap;
+
+/// Rare situations, as named counters. The order is the order of the printed table.
+pub const SOMETIMES: &[&str] = &[
+    "a winner whose answer was lost retried and heard yes",
+    "a winner retried after a restart",
+    "a winner retried when nothing was left",
+    "a key came back with another body",
+    "a key came back naming another product",
+    "a key was still in progress",
+    "a key was free again after its order was never born",
+    "sold out was answered from the published view",
+    "a used key kept the door from answering sold out",
+    "units on their way back kept the door from answering sold out",
+    "sold out, and then a unit came back",
+    "the limit was reached",
+    "a paused sale was tried",
+    "a sale was tried before it opened",
+    "a sale was tried after it closed",
+    "a price had changed",
+    "a mailbox was full",
+    "a question came too late to be decided",
+    "a lapse raced a pin and won",
+    "a pin came within 50 ms of the deadline",
+    "a payment was declined and tried again",
+    "part of a hold was confirmed",
+    "a sold unit was returned",
+    "a line was refused and the others undone",
+    "a placement died with lines held",
+    "crash between Placed and Keep",
+    "a home was asked after a restart",
+    "a home said keep",
+    "a home said release",
+    "two products in one write",
+    "a group of 512 events",
+    "256 lapses in one turn",
+    "disk full with a group open behind",
+    "crash during a write that got in",
+    "crash during a write that did not",
+    "an unknown write had got in",
+    "an unknown write had not",
+    "an owner panicked with a write in flight",
+    "a reload waited for the old owner's write",
+    "a snapshot, a crash, and back from the snapshot",
+    "an idle owner was unloaded and came back",
+    "crash during a flush",
+    "the clock stepped back at a start",
+    "the clock stepped forward at a start",
+    "a refusal was withheld because its group was lost",
+];
+
+/// Counters by name.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    pub faults: BTreeMap<&'static str, u64>,
+    reached: BTreeMap<&'static str, u64>,
+}
+
+impl Tally {
+    pub fn fault(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_insert(0) += 1;
+    }
+
+    /// Notes that a rare situation was met. The name must stand in the list.
+    pub fn reach(&mut self, what: &'static str) {
+        debug_assert!(SOMETIMES.contains(&what), "{what}");
+        *self.reached.entry(what).or_insert(0) += 1;
+    }
+
+    pub fn reached(&self, what: &str) -> u64 {
+        self.reached.get(what).copied().unwrap_or(0)
+    }
+
+    pub fn faults_in_all(&self) -> u64 {
+        self.faults.values().sum()
+    }
+
+    pub fn add(&mut self, other: &Tally) {
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_insert(0) += count;
+        }
+        for (what, count) in &other.reached {
+            *self.reached.entry(what).or_insert(0) += count;
+        }
+    }
+
+    /// The situations never met.
+    pub fn never(&self) -> Vec<&'static str> {
+        SOMETIMES.iter().copied().filter(|what| self.reached(what) == 0).collect()
+    }
+}

@@ -1,0 +1,281 @@
+//! The door: a request comes in, is refused, answered from the published view, or asked of its owner.
+//!
+//! *Sold out* is answered here only when the view shows it, the key is not among the used ones, no question waits at
+//! the owner, and no unpublished event returns units. An order of several lines is led through its [`Placement`],
+//! which dies with its connection.
+
+use stockade::actors::order::{Next, Placed, Placement, word_of_home};
+use stockade::actors::stock::{Answer, Ask, NotDone, Reply};
+use stockade::domain::amount::Money;
+use stockade::domain::id::{OrderId, UserId};
+use stockade::domain::stock::{Command, KeyUse, Refusal, Refused, Reserve, SaleState, Sequence};
+
+use super::World;
+use super::keys::{Elsewhere, Print};
+use super::owner::{Inside, Waiter};
+use crate::broken::Broken;
+use crate::chance::mix;
+use crate::story::{By, Heard, What};
+
+/// An order of several lines on its way.
+#[derive(Debug)]
+pub struct Run {
+    pub attempt: usize,
+    placement: Placement,
+    print: Option<Print>,
+    /// Lines held so far.
+    pub holds: u32,
+}
+
+impl World {
+    pub(super) fn arrive(&mut self, attempt: usize) {
+        let line = if self.trace.aloud { self.describe(attempt) } else { String::new() };
+        self.note("arrive", attempt as u64, self.node.up.into());
+        self.say(|| format!("{attempt} arrives: {line}"));
+        if !self.node.up {
+            return self.hang_up(attempt);
+        }
+        let Some(record) = self.attempts.get(attempt) else { return };
+        let by = By::Attempt(attempt);
+        match record.what.clone() {
+            What::Order { .. } => self.order_at_door(attempt),
+            What::Command { product, command } => {
+                self.post(product, Ask::Command(command), Waiter::Door(attempt), None, by);
+            }
+            What::Read { order, home } => self.post(home, Ask::Order(order), Waiter::Door(attempt), None, by),
+        }
+    }
+
+    fn order_at_door(&mut self, attempt: usize) {
+        let Some(record) = self.attempts.get(attempt) else { return };
+        let What::Order { items, key } = record.what.clone() else { return };
+        let who = record.who;
+        let Some(home) = items.iter().map(|item| item.product).min() else { return };
+        let Some(product) = self.product(home) else { return };
+        let print: Option<Print> = key.map(|key| (who, key.key));
+        let used = print.is_some_and(|print| self.node.keys.is_used(print));
+        if let Some(print) = print
+            && let Err(elsewhere) = self.node.keys.claim(print, product)
+        {
+            return self.ask_about_key(attempt, print, elsewhere);
+        }
+        if let [item] = items.as_slice()
+            && let Some(refused) = self.sold_out_at_door(product, item.quantity.get(), used)
+        {
+            if let Some(print) = print {
+                self.node.keys.unclaim(print);
+            }
+            self.tally.reach("sold out was answered from the published view");
+            return self.answer(attempt, Heard::Refused { product: Some(product), refused }, true);
+        }
+        let order = OrderId::for_home(self.clock(), self.chance.wide(), home);
+        self.orders.insert(order, attempt);
+        let key = key.map(|key| self.as_the_ledger_knows_it(key));
+        let price = self.scenario.products[product].settings.price;
+        let expects = self.chance.percent(10);
+        if let ([item], false) = (items.as_slice(), self.chance.percent(3)) {
+            let expected = price.times(item.quantity).filter(|_| expects);
+            let quantity = item.quantity;
+            let reserve = Reserve { order, line: 1, buyer: who, quantity, key, expected, placing: None };
+            let ask = Ask::Command(Command::Reserve(reserve));
+            return self.post(product, ask, Waiter::Door(attempt), print, By::Attempt(attempt));
+        }
+        let total = items.iter().try_fold(0i64, |sum, item| {
+            let product = self.product(item.product)?;
+            let line = self.scenario.products[product].settings.price.times(item.quantity)?;
+            sum.checked_add(line.amount)
+        });
+        let expected = total.map(|amount| Money { amount, ..price }).filter(|_| expects);
+        let mut placement = Placement::new(order, who, items, key, expected);
+        let first = placement.start();
+        self.node.tokens += 1;
+        let run = self.node.tokens;
+        self.node.runs.insert(run, Run { attempt, placement, print, holds: 0 });
+        self.placement_goes_on(run, first);
+    }
+
+    /// A process that forgets keys when it starts sees an old key as a new one.
+    fn as_the_ledger_knows_it(&self, key: KeyUse) -> KeyUse {
+        if !self.is(Broken::ForgetDedupeOnRestart) {
+            return key;
+        }
+        let word = mix(u128::from_be_bytes(key.key) as u64 ^ self.node.number);
+        KeyUse { key: (u128::from(word) << 1 | 1).to_be_bytes(), ..key }
+    }
+
+    fn sold_out_at_door(&mut self, product: usize, requested: u32, used: bool) -> Option<Refused> {
+        let now = self.clock();
+        let owner = &self.node.owners[product];
+        let (view, protocol) = (owner.view.as_ref()?, owner.protocol()?);
+        let available = view.counts.available();
+        if view.sale_state(now) != SaleState::Open || available >= u64::from(requested) {
+            return None;
+        }
+        let at = view.sequence;
+        let returning = protocol.returns_units();
+        let undecided = owner.undecided() > 0;
+        if used && !self.is(Broken::RetryingWinnerSoldOut) {
+            self.tally.reach("a used key kept the door from answering sold out");
+            return None;
+        }
+        if (returning || undecided) && !self.is(Broken::ShortcutDespiteReturns) {
+            if returning {
+                self.tally.reach("units on their way back kept the door from answering sold out");
+            }
+            return None;
+        }
+        self.told[product] = self.told[product].max(at);
+        Some(Refused { at, why: Refusal::SoldOut { available, requested } })
+    }
+
+    // --- a key that was used, or is being used, for another product ----------------------------------------------
+
+    fn ask_about_key(&mut self, attempt: usize, (buyer, key): Print, elsewhere: Elsewhere) {
+        let (product, keeping) = match elsewhere {
+            Elsewhere::Kept(product, keeping) => (product, Some(keeping)),
+            Elsewhere::Claimed(product) => (product, None),
+        };
+        let waiter = Waiter::Inside(Inside::Key { attempt, keeping });
+        self.post(product, Ask::OrderOfKey { buyer, key }, waiter, None, By::Attempt(attempt));
+    }
+
+    fn key_is_known(&mut self, attempt: usize, keeping: Option<u64>, reply: Reply) {
+        let Some(record) = self.attempts.get(attempt) else { return };
+        let What::Order { key: Some(key), .. } = &record.what else { return };
+        let (print, body) = ((record.who, key.key), key.body);
+        let refused = |why| Heard::Refused { product: None, refused: Refused { at: Sequence(0), why } };
+        match (reply, keeping) {
+            (Ok(Answer::OrderOfKey(Some((order, first)))), _) if first == body => {
+                self.answer(attempt, Heard::Replayed(order), false);
+            }
+            (Ok(Answer::OrderOfKey(Some((order, _)))), _) => {
+                self.tally.reach("a key came back naming another product");
+                self.answer(attempt, refused(Refusal::KeyReused { order: Some(order) }), false);
+            }
+            // The order was never born, and its key is free: begin again.
+            (Ok(Answer::OrderOfKey(None)), Some(keeping)) => {
+                self.tally.reach("a key was free again after its order was never born");
+                self.node.keys.drop_stale(print, keeping);
+                self.order_at_door(attempt);
+            }
+            (Ok(Answer::OrderOfKey(None)), None) => {
+                self.answer(attempt, refused(Refusal::KeyInProgress), false);
+            }
+            // It was only a question: nothing was executed.
+            _ => self.answer(attempt, Heard::NotExecuted, false),
+        }
+    }
+
+    // --- placements -----------------------------------------------------------------------------------------------
+
+    pub(super) fn told_inside(&mut self, to: Inside, reply: Reply) {
+        match to {
+            Inside::Placement(run) => self.placement_hears(run, reply),
+            Inside::Key { attempt, keeping } => self.key_is_known(attempt, keeping, reply),
+            Inside::Home { asker, order } => self.home_says(asker, order, reply),
+            Inside::Nobody => {}
+        }
+    }
+
+    fn home_says(&mut self, asker: usize, order: OrderId, reply: Reply) {
+        let Ok(Answer::Order(view)) = reply else { return };
+        let Some(command) = word_of_home(order, view.as_deref()) else { return };
+        self.tally.reach(match command {
+            Command::Keep { .. } => "a home said keep",
+            _ => "a home said release",
+        });
+        self.post(asker, Ask::Command(command), Waiter::Inside(Inside::Nobody), None, By::Word);
+    }
+
+    fn placement_hears(&mut self, number: u64, reply: Reply) {
+        let now = self.clock();
+        let Some(run) = self.node.runs.get_mut(&number) else { return };
+        if matches!(reply, Ok(Answer::Reserved(_))) {
+            run.holds += 1;
+        } else if run.holds > 0 && matches!(reply, Err(NotDone::Refused { .. })) {
+            self.tally.reach("a line was refused and the others undone");
+        }
+        let holds = run.holds;
+        if let Some(left) = &mut self.placement_fuse {
+            if *left == 0 {
+                self.placement_fuse = None;
+                self.tally.fault("placement dropped");
+                if holds > 0 {
+                    self.tally.reach("a placement died with lines held");
+                }
+                if let Some(run) = self.node.runs.remove(&number) {
+                    self.say(|| format!("  the placement of {} dies", run.attempt));
+                    self.hang_up(run.attempt);
+                }
+                return;
+            }
+            *left -= 1;
+        }
+        let next = run.placement.heard(reply, now);
+        self.placement_goes_on(number, next);
+    }
+
+    fn placement_goes_on(&mut self, number: u64, next: Next) {
+        let Some(run) = self.node.runs.get(&number) else { return };
+        let (attempt, by) = (run.attempt, By::Attempt(run.attempt));
+        match next {
+            Next::Ask(product, command) => {
+                // The key travels with the first hold.
+                let keyed = matches!(&command, Command::Reserve(reserve) if reserve.line == 1);
+                let claim = run.print.filter(|_| keyed);
+                let Some(product) = self.product(product) else { return };
+                let waiter = Waiter::Inside(Inside::Placement(number));
+                self.post(product, Ask::Command(command), waiter, claim, by);
+            }
+            Next::Done(result) => {
+                self.node.runs.remove(&number);
+                match result {
+                    Ok(Placed::Before(order)) => self.answer(attempt, Heard::Replayed(order), false),
+                    Ok(Placed::Born { order, lines, keep, .. }) => {
+                        let lines = lines.iter().filter_map(|l| Some((self.product(l.product)?, l.sequence))).collect();
+                        self.answer(attempt, Heard::Made { order, lines }, false);
+                        for (product, command) in keep {
+                            let Some(product) = self.product(product) else { continue };
+                            let nobody = Waiter::Inside(Inside::Nobody);
+                            self.post(product, Ask::Command(command), nobody, None, By::Keep);
+                        }
+                    }
+                    Err(not_done) => {
+                        let heard = self.as_the_client_hears(not_done);
+                        self.answer(attempt, heard, false);
+                    }
+                }
+            }
+        }
+    }
+
+    // --- answers ----------------------------------------------------------------------------------------------------
+
+    pub(super) fn door_hears(&mut self, attempt: usize, product: usize, reply: Reply) {
+        let heard = match reply {
+            Ok(Answer::Reserved(receipt)) => {
+                Heard::Made { order: receipt.order, lines: vec![(product, receipt.sequence)] }
+            }
+            Ok(Answer::Replayed(order)) => Heard::Replayed(order),
+            Ok(Answer::Done { .. }) => Heard::Done,
+            Ok(Answer::Order(view)) => Heard::Known(view.is_some()),
+            Ok(Answer::OrderOfKey(found)) => Heard::Known(found.is_some()),
+            Err(not_done) => self.as_the_client_hears(not_done),
+        };
+        self.answer(attempt, heard, false);
+    }
+
+    fn as_the_client_hears(&self, not_done: NotDone) -> Heard {
+        match not_done {
+            NotDone::Refused { product, refused } => Heard::Refused { product: self.product(product), refused },
+            NotDone::Busy { .. } | NotDone::Unavailable | NotDone::Quarantined => Heard::NotExecuted,
+            NotDone::Unknown | NotDone::Internal if self.is(Broken::UnknownIsFailure) => Heard::NotExecuted,
+            NotDone::Unknown | NotDone::Internal => Heard::Unknown,
+        }
+    }
+
+    /// A name nobody else has.
+    pub(super) fn stranger(&mut self) -> UserId {
+        crate::scenario::user(&mut self.chance)
+    }
+}

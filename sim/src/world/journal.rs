@@ -1,0 +1,161 @@
+//! The shared journal: one write at a time carries the groups of all products that wait.
+//!
+//! Always true of it: a write is in whole or not at all; what is in stays; an entry that does not continue its
+//! product's history, or comes from an earlier start of the process, is refused. Nothing but the journal survives a
+//! crash, and the snapshots that stand beside it.
+
+use std::collections::VecDeque;
+
+use stockade::actors::stock::Outcome;
+use stockade::domain::stock::{ChainHash, Entry, Epoch, Sequence};
+
+use crate::story::{Chapter, Fact};
+use crate::time::Micros;
+
+/// One owner's group on its way.
+#[derive(Debug)]
+pub struct Submission {
+    pub product: usize,
+    pub owner: u64,
+    pub entry: Entry,
+    pub facts: Vec<Fact>,
+}
+
+/// What the disk will do to a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Written,
+    /// Refused before anything reached the disk.
+    Before,
+    /// In, but the answer is an error.
+    AfterIn,
+    /// Not in, and the answer leaves it open.
+    AfterOut,
+}
+
+impl Fate {
+    pub fn is_in(self) -> bool {
+        matches!(self, Fate::Written | Fate::AfterIn)
+    }
+
+    pub fn outcome(self) -> Outcome {
+        match self {
+            Fate::Written => Outcome::Written,
+            Fate::Before => Outcome::NotWritten,
+            Fate::AfterIn | Fate::AfterOut => Outcome::Unknown,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Write {
+    pub number: u64,
+    pub groups: Vec<Submission>,
+}
+
+#[derive(Debug)]
+pub struct Journal {
+    pub chapters: Vec<Chapter>,
+    pub snapshots: Vec<Option<(Sequence, Vec<u8>)>>,
+    pub epoch: Epoch,
+    pub waiting: VecDeque<Submission>,
+    pub writing: Option<Write>,
+    writes: u64,
+    /// An error in a commit: nothing more is written until the process has started again.
+    pub stopped: bool,
+    pub next_fate: Option<Fate>,
+    /// The next write takes this much longer.
+    pub next_stall: Micros,
+    pub full_until: Micros,
+}
+
+impl Journal {
+    pub fn new(chapters: Vec<Chapter>) -> Journal {
+        Journal {
+            snapshots: vec![None; chapters.len()],
+            chapters,
+            epoch: Epoch(0),
+            waiting: VecDeque::new(),
+            writing: None,
+            writes: 0,
+            stopped: false,
+            next_fate: None,
+            next_stall: 0,
+            full_until: 0,
+        }
+    }
+
+    /// Starts the next write if there is one and the last has ended: its number.
+    pub fn begin(&mut self) -> Option<u64> {
+        if self.writing.is_some() || self.waiting.is_empty() || self.stopped {
+            return None;
+        }
+        self.writes += 1;
+        // A product can wait twice after a panic: the second group waits for the fate of the first.
+        let (mut groups, mut later) = (Vec::<Submission>::new(), VecDeque::new());
+        for next in self.waiting.drain(..) {
+            if groups.iter().any(|group| group.product == next.product) {
+                later.push_back(next);
+            } else {
+                groups.push(next);
+            }
+        }
+        self.waiting = later;
+        self.writing = Some(Write { number: self.writes, groups });
+        Some(self.writes)
+    }
+
+    /// Ends the write in hand, if it is this one.
+    pub fn end(&mut self, number: u64) -> Option<Write> {
+        if self.writing.as_ref().is_none_or(|write| write.number != number) {
+            return None;
+        }
+        self.writing.take()
+    }
+
+    /// Whether a group of this product is on its way.
+    pub fn is_busy_with(&self, product: usize) -> bool {
+        let writing = self.writing.iter().flat_map(|write| &write.groups);
+        writing.chain(&self.waiting).any(|group| group.product == product)
+    }
+
+    pub fn head(&self, product: usize) -> (Sequence, ChainHash) {
+        let last = self.chapters[product].entries.last();
+        last.map_or((Sequence(0), ChainHash::default()), |entry| (entry.last, entry.hash))
+    }
+
+    /// Makes a group part of the history; what is wrong with it, if it cannot be.
+    pub fn install(&mut self, mut group: Submission, now: Micros) -> Result<(), String> {
+        let (sequence, hash) = self.head(group.product);
+        group.entry.continues(sequence, hash).map_err(|forked| forked.to_string())?;
+        if group.entry.epoch != self.epoch {
+            return Err(format!("written under epoch {}, which is over", group.entry.epoch.0));
+        }
+        let events = stockade::domain::stock::decode_events(&group.entry.events).map_err(|e| e.to_string())?;
+        let chapter = &mut self.chapters[group.product];
+        chapter.events.extend(events);
+        group.facts.iter_mut().for_each(|fact| fact.durable = now);
+        chapter.facts.append(&mut group.facts);
+        chapter.entries.push(group.entry);
+        Ok(())
+    }
+
+    /// The entries after a sequence.
+    pub fn tail(&self, product: usize, after: Sequence) -> &[Entry] {
+        let entries = &self.chapters[product].entries;
+        &entries[entries.partition_point(|entry| entry.last <= after)..]
+    }
+
+    /// Keeps a snapshot, beside the journal.
+    pub fn keep_snapshot(&mut self, product: usize, sequence: Sequence, body: Vec<u8>) -> Result<(), String> {
+        let (head, _) = self.head(product);
+        if sequence > head {
+            return Err(format!("a snapshot at {}, the journal ends at {}", sequence.0, head.0));
+        }
+        self.chapters[product].snapshots.push((sequence, body.clone()));
+        if self.snapshots[product].as_ref().is_none_or(|(before, _)| *before < sequence) {
+            self.snapshots[product] = Some((sequence, body));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,495 @@
+//! The shell around one owner: mailbox, turns, and the carrying out of what the protocol says.
+//!
+//! It does what the product's actor does, in the same order: the journal's word first, then questions, urgent ones
+//! before reservations, then the lapses up to the oldest question that still waits. Between any two outputs the
+//! process may die, or this owner alone.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply, View};
+use stockade::domain::id::OrderId;
+use stockade::domain::stock::{Cause, Command, Millis, Refused, Sequence};
+
+use super::keys::Print;
+use super::{Happening, World};
+use crate::broken::Broken;
+use crate::story::{By, Fact, Ruling};
+use crate::time::{MS, Micros};
+
+/// The product's own limit of events in a group (I13).
+const GROUP_EVENTS_MAX: u64 = 512;
+/// A lapse may be this late while the node is well.
+const LATE_MAX_MS: i64 = 100;
+
+/// Who inside the process hears an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Inside {
+    Placement(u64),
+    /// The home's word on an order, for the owner of another line.
+    Home { asker: usize, order: OrderId },
+    /// The ledger's word on a key that came back for another product.
+    Key { attempt: usize, keeping: Option<u64> },
+    Nobody,
+}
+
+/// Who waits for an answer, and the key that is claimed meanwhile.
+#[derive(Debug)]
+pub enum Waiter {
+    Door(usize),
+    Inside(Inside),
+}
+
+#[derive(Debug)]
+pub struct Waiting {
+    pub product: usize,
+    pub waiter: Waiter,
+    pub claim: Option<Print>,
+    pub by: By,
+    arrival: u64,
+    arrived: Micros,
+    arrived_ms: Millis,
+    reserve: bool,
+    pin: Option<OrderId>,
+    /// The protocol has it, and has said nothing yet.
+    pub decided: bool,
+    withheld: bool,
+}
+
+/// A question in the mailbox.
+#[derive(Debug)]
+struct Post {
+    token: u64,
+    ask: Ask,
+    arrived_ms: Millis,
+    until: Millis,
+}
+
+#[derive(Debug)]
+pub enum State {
+    Cold,
+    Loading,
+    Up(Box<Protocol<u64>>),
+}
+
+/// One product's owner, or the place where it would be.
+#[derive(Debug)]
+pub struct Owner {
+    /// No two loads share it.
+    pub number: u64,
+    pub state: State,
+    urgent: VecDeque<Post>,
+    reserves: VecDeque<Post>,
+    pub view: Option<Arc<View>>,
+    pub appended: Option<Outcome>,
+    facts: Vec<Fact>,
+    woken: bool,
+    timer: Option<Micros>,
+    /// It panics after this many outputs.
+    pub fuse: Option<u32>,
+    /// Lapses that were due before this have an excuse.
+    pub excuse: Millis,
+    pub waited: bool,
+    pub unloaded: bool,
+}
+
+impl Owner {
+    pub fn cold(number: u64) -> Owner {
+        Owner {
+            number,
+            state: State::Cold,
+            urgent: VecDeque::new(),
+            reserves: VecDeque::new(),
+            view: None,
+            appended: None,
+            facts: Vec::new(),
+            woken: false,
+            timer: None,
+            fuse: None,
+            excuse: Millis(i64::MIN),
+            waited: false,
+            unloaded: false,
+        }
+    }
+
+    pub fn protocol(&self) -> Option<&Protocol<u64>> {
+        match &self.state {
+            State::Up(protocol) => Some(protocol),
+            State::Cold | State::Loading => None,
+        }
+    }
+
+    fn protocol_mut(&mut self) -> Option<&mut Protocol<u64>> {
+        match &mut self.state {
+            State::Up(protocol) => Some(protocol),
+            State::Cold | State::Loading => None,
+        }
+    }
+
+    /// How many questions wait for a decision.
+    pub fn undecided(&self) -> usize {
+        self.urgent.len() + self.reserves.len()
+    }
+
+    fn oldest(&self) -> Option<Millis> {
+        let fronts = [self.urgent.front(), self.reserves.front()];
+        fronts.into_iter().flatten().map(|post| post.arrived_ms).min()
+    }
+
+    /// Forgets everything that the protocol knew; the mailbox stays.
+    pub fn drop_state(&mut self, number: u64) {
+        let (urgent, reserves) = (std::mem::take(&mut self.urgent), std::mem::take(&mut self.reserves));
+        *self = Owner { urgent, reserves, ..Owner::cold(number) };
+    }
+}
+
+impl World {
+    /// Puts a question into the mailbox of a product's owner, or answers *busy*.
+    pub(super) fn post(&mut self, product: usize, ask: Ask, waiter: Waiter, claim: Option<Print>, by: By) {
+        let (reserve, pin) = match &ask {
+            Ask::Command(Command::Pin { order }) => (false, Some(*order)),
+            Ask::Command(command) => (command.is_reserve(), None),
+            Ask::Order(_) | Ask::OrderOfKey { .. } => (false, None),
+        };
+        self.node.tokens += 1;
+        let (token, arrived_ms) = (self.node.tokens, self.clock());
+        let waiting = Waiting {
+            product,
+            waiter,
+            claim,
+            by,
+            arrival: token,
+            arrived: self.now,
+            arrived_ms,
+            reserve,
+            pin,
+            decided: false,
+            withheld: false,
+        };
+        let max = self.scenario.mailbox_max;
+        let owner = &self.node.owners[product];
+        let patient = matches!(by, By::Attempt(_));
+        if patient && (owner.undecided() >= max || (reserve && owner.reserves.len() >= max / 5 * 4)) {
+            self.tally.reach("a mailbox was full");
+            return self.deliver(waiting, Err(NotDone::Busy { retry_after_ms: 100 }));
+        }
+        let until = if patient && self.chance.percent(3) { 1 } else { 5_000 };
+        self.node.waiting.insert(token, waiting);
+        let post = Post { token, ask, arrived_ms, until: arrived_ms.plus(until) };
+        let owner = &mut self.node.owners[product];
+        if reserve { owner.reserves.push_back(post) } else { owner.urgent.push_back(post) }
+        match owner.state {
+            State::Cold => self.load(product),
+            State::Loading => {}
+            State::Up(_) => self.wake(product),
+        }
+    }
+
+    pub(super) fn wake(&mut self, product: usize) {
+        let owner = &mut self.node.owners[product];
+        if std::mem::replace(&mut owner.woken, true) {
+            return;
+        }
+        let number = owner.number;
+        let soon = self.chance.between(1, 120);
+        self.plan(soon, Happening::Turn { product, owner: number });
+    }
+
+    pub(super) fn timer(&mut self, product: usize, owner: u64) {
+        let slot = &mut self.node.owners[product];
+        if slot.number == owner {
+            slot.timer = None;
+            self.wake(product);
+        }
+    }
+
+    /// The journal's word, the questions, the lapses.
+    pub(super) fn turn(&mut self, product: usize, owner: u64) {
+        let slot = &mut self.node.owners[product];
+        if slot.number != owner || slot.protocol().is_none() {
+            return;
+        }
+        slot.woken = false;
+        if let Some(outcome) = slot.appended.take()
+            && !self.step(product, owner, By::Lapse, None, Input::Appended(outcome))
+        {
+            return;
+        }
+        for _ in 0..self.scenario.batch {
+            let slot = &mut self.node.owners[product];
+            if slot.number != owner || !slot.protocol().is_some_and(Protocol::has_room) {
+                break;
+            }
+            let Some(post) = slot.urgent.pop_front().or_else(|| slot.reserves.pop_front()) else { break };
+            if !self.decide(product, owner, post) {
+                return;
+            }
+        }
+        if self.lapse(product, owner) {
+            self.plan_next_turn(product);
+        }
+    }
+
+    fn decide(&mut self, product: usize, owner: u64, post: Post) -> bool {
+        let Post { token, ask, arrived_ms, until } = post;
+        let now = self.clock();
+        let Some(waiting) = self.node.waiting.get_mut(&token) else { return true };
+        waiting.decided = true;
+        let (by, arrived, reserve) = (waiting.by, waiting.arrived, waiting.reserve);
+        if now > until {
+            self.tally.reach("a question came too late to be decided");
+            return self.reply(token, Err(NotDone::Unavailable));
+        }
+        let slot = &mut self.node.owners[product];
+        if let Ask::Command(Command::Keep { .. }) = &ask {
+            slot.excuse = slot.excuse.max(now);
+        }
+        let Some(protocol) = slot.protocol() else { return true };
+        if let Ask::Command(command) = &ask {
+            if let Command::Pin { order } = command
+                && let Some(view) = protocol.ledger().order(self.scenario.products[product].id, *order)
+                && (0..50).contains(&(view.deadline.0 - arrived_ms.0))
+            {
+                self.tally.reach("a pin came within 50 ms of the deadline");
+            }
+            if reserve && self.broken == Some(Broken::RefusalBeforeGroup)
+                && let Err(refused) = protocol.ledger().decide(command, arrived_ms)
+            {
+                let id = self.scenario.products[product].id;
+                return self.reply(token, Err(NotDone::Refused { product: id, refused }));
+            }
+        }
+        let before = protocol.ledger().sequence();
+        let input = Input::Ask { token, ask, arrived: arrived_ms, until };
+        if !self.step(product, owner, by, Some(arrived), input) {
+            return false;
+        }
+        let after = self.node.owners[product].protocol().map(|protocol| protocol.ledger().sequence());
+        if let Some(waiting) = self.node.waiting.get_mut(&token) {
+            waiting.withheld = reserve && after == Some(before);
+        }
+        true
+    }
+
+    /// Lapses what is due and lets the group go.
+    fn lapse(&mut self, product: usize, owner: u64) -> bool {
+        let now = self.clock();
+        let slot = &mut self.node.owners[product];
+        let oldest = slot.oldest();
+        let room = slot.protocol().is_some_and(Protocol::has_room);
+        if oldest.is_some() || !room {
+            slot.excuse = slot.excuse.max(now);
+        }
+        let due = slot.protocol().and_then(Protocol::next_deadline);
+        if let Some(due) = due
+            && due.0 < now.0 - LATE_MAX_MS
+            && due > slot.excuse
+        {
+            let late = now.0 - due.0;
+            self.violated("lapse_on_time", format!("product {product}: a hold was due {late} ms ago"));
+        }
+        let waiting = if self.is(Broken::LapseBeforeWaiting) { None } else { oldest };
+        let lapse_until = waiting.map_or(now, |oldest| oldest.min(now));
+        let before = self.node.owners[product].protocol().map_or(0, |protocol| protocol.ledger().sequence().0);
+        let alive = self.step(product, owner, By::Lapse, None, Input::Turn { lapse_until });
+        let after = self.node.owners[product].protocol().map_or(0, |protocol| protocol.ledger().sequence().0);
+        if alive && after - before >= 256 {
+            self.tally.reach("256 lapses in one turn");
+        }
+        alive
+    }
+
+    fn plan_next_turn(&mut self, product: usize) {
+        let slot = &self.node.owners[product];
+        let (number, waiting, timer) = (slot.number, slot.undecided() > 0, slot.timer);
+        let Some(protocol) = slot.protocol() else { return };
+        let (room, deadline) = (protocol.has_room(), protocol.next_deadline());
+        if waiting && room {
+            return self.wake(product);
+        }
+        let Some(deadline) = deadline.filter(|_| room) else { return };
+        let after = self.node.clock.until(deadline, self.now) + self.chance.between(1, 20 * MS);
+        let at = self.now + after;
+        if timer.is_none_or(|before| before > at) {
+            self.node.owners[product].timer = Some(at);
+            self.plan(after, Happening::Timer { product, owner: number });
+        }
+    }
+
+    /// One step of the protocol and everything it says. False when the owner did not survive it.
+    fn step(&mut self, product: usize, owner: u64, by: By, arrived: Option<Micros>, input: Input<u64>) -> bool {
+        let mut outputs = Vec::new();
+        let slot = &mut self.node.owners[product];
+        let Some(protocol) = slot.protocol_mut() else { return false };
+        let before = protocol.ledger().sequence().0;
+        protocol.step(input, &mut outputs);
+        let after = protocol.ledger().sequence().0;
+        let fact = Fact {
+            by,
+            decided: self.now,
+            arrived: arrived.unwrap_or(self.now),
+            error_us: self.node.clock.error_us(self.now),
+            process: self.node.number,
+            owner,
+            durable: 0,
+        };
+        slot.facts.extend((before..after).map(|_| fact));
+        self.note("step", product as u64, after);
+        let mut acked = false;
+        for output in outputs {
+            if !self.burn(product, owner) {
+                return false;
+            }
+            acked |= matches!(output, Output::Append(_));
+            if !self.carry_out(product, owner, output) {
+                return false;
+            }
+        }
+        if acked && self.is(Broken::AckBeforeWrite) {
+            return self.step(product, owner, By::Lapse, None, Input::Appended(Outcome::Written));
+        }
+        true
+    }
+
+    /// Lets the fuses burn by one output. False when one of them has burnt down.
+    fn burn(&mut self, product: usize, owner: u64) -> bool {
+        if let Some(left) = &mut self.node.fuse {
+            if *left == 0 {
+                self.crash("between two outputs");
+                return false;
+            }
+            *left -= 1;
+        }
+        let slot = &mut self.node.owners[product];
+        if let Some(left) = &mut slot.fuse {
+            if *left == 0 {
+                self.panic_owner(product, owner);
+                return false;
+            }
+            *left -= 1;
+        }
+        true
+    }
+
+    fn carry_out(&mut self, product: usize, owner: u64, output: Output<u64>) -> bool {
+        match output {
+            Output::Append(entry) => {
+                let facts = std::mem::take(&mut self.node.owners[product].facts);
+                let count = entry.count();
+                self.note("append", entry.last.0, u64::from(entry.hash.0[0]));
+                self.say(|| format!("  product {product} appends {}..={}", entry.first.0, entry.last.0));
+                if count > GROUP_EVENTS_MAX || count != facts.len() as u64 {
+                    self.violated("i13_caps", format!("product {product}: a group of {count} events"));
+                }
+                if count == GROUP_EVENTS_MAX {
+                    self.tally.reach("a group of 512 events");
+                }
+                self.submit(super::journal::Submission { product, owner, entry, facts });
+                true
+            }
+            Output::Reply(token, reply) => self.reply(token, reply),
+            Output::Publish(view) => {
+                self.node.owners[product].view = Some(view);
+                true
+            }
+            Output::AskHome { order, home } => {
+                let home = self.product(home);
+                self.ask_home(product, order, home);
+                true
+            }
+            Output::Reload => {
+                self.note("reload", product as u64, owner);
+                self.reload(product);
+                false
+            }
+        }
+    }
+
+    fn ask_home(&mut self, asker: usize, order: OrderId, home: Option<usize>) {
+        if self.is(Broken::NeverAskHome) {
+            let command = Command::Release { order, cause: Cause::NotPlaced, by: 0 };
+            let nobody = Waiter::Inside(Inside::Nobody);
+            return self.post(asker, Ask::Command(command), nobody, None, By::Word);
+        }
+        let Some(home) = home else { return };
+        let waiter = Waiter::Inside(Inside::Home { asker, order });
+        self.post(home, Ask::Order(order), waiter, None, By::Word);
+    }
+
+    /// An answer leaves the owner. False when the process did not survive it.
+    fn reply(&mut self, token: u64, reply: Reply) -> bool {
+        let Some(waiting) = self.node.waiting.remove(&token) else { return true };
+        let product = waiting.product;
+        let (at, held, pin) = match &reply {
+            Ok(Answer::Reserved(receipt)) => (Some(receipt.sequence), true, None),
+            Err(NotDone::Refused { refused: Refused { at, why }, .. }) => {
+                (Some(*at), false, waiting.pin.map(|order| (order, why.clone())))
+            }
+            _ => (None, false, None),
+        };
+        if let Some(at) = at {
+            self.told[product] = self.told[product].max(at);
+            self.rulings.push(Ruling {
+                product,
+                owner: self.node.owners[product].number,
+                arrival: waiting.arrival,
+                arrived: waiting.arrived,
+                arrived_ms: waiting.arrived_ms,
+                reserve: waiting.reserve,
+                at,
+                held,
+                pin,
+            });
+        }
+        if waiting.withheld && matches!(reply, Err(NotDone::Unavailable | NotDone::Unknown)) {
+            self.tally.reach("a refusal was withheld because its group was lost");
+        }
+        self.deliver(waiting, reply);
+        true
+    }
+
+    /// An answer reaches whoever waits for it; the claim of its key is kept or given back.
+    pub(super) fn deliver(&mut self, waiting: Waiting, reply: Reply) {
+        if let Some(print) = waiting.claim {
+            // Unknown counts as kept: the order may be in the journal, and its ledger will say.
+            if matches!(reply, Ok(Answer::Reserved(_) | Answer::Replayed(_)) | Err(NotDone::Unknown)) {
+                self.node.keys.keep(print, waiting.product);
+            }
+            self.node.keys.unclaim(print);
+        }
+        match waiting.waiter {
+            Waiter::Door(attempt) => self.door_hears(attempt, waiting.product, reply),
+            Waiter::Inside(Inside::Nobody) => {}
+            Waiter::Inside(to) => {
+                let soon = self.chance.between(1, 80);
+                self.plan(soon, Happening::Told { process: self.node.number, to, reply });
+            }
+        }
+    }
+
+    /// The owner is gone, and what it had decided but not said with it. Whoever waits for that hears *unknown*.
+    fn panic_owner(&mut self, product: usize, owner: u64) {
+        self.tally.fault("owner panic");
+        self.note("panic", product as u64, owner);
+        self.say(|| format!("  the owner of product {product} panics"));
+        if self.journal.is_busy_with(product) {
+            self.tally.reach("an owner panicked with a write in flight");
+        }
+        self.reload(product);
+        let lost: Vec<u64> = self.node.waiting.iter().filter(|(_, w)| w.product == product && w.decided).map(|(t, _)| *t).collect();
+        for token in lost {
+            self.reply(token, Err(NotDone::Unknown));
+        }
+    }
+
+    /// What everybody was told of a product must be in what its next owner reads (I11).
+    pub(super) fn told_before(&mut self, product: usize, sequence: Sequence) {
+        let told = self.told[product];
+        if told > sequence {
+            self.violated(
+                "i11_no_ack_behind_a_successor",
+                format!("product {product}: #{} was told, the next owner reads up to #{}", told.0, sequence.0),
+            );
+        }
+    }
+}

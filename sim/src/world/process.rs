@@ -1,0 +1,386 @@
+//! The process: what is lost when it dies, and how it comes back.
+//!
+//! Always true: a write in progress at a crash is in whole or not at all; a new start raises the journal's epoch,
+//! reads the wall clock once, and fills the used keys from the ledgers before it takes a request.
+
+use std::collections::BTreeMap;
+
+use stockade::actors::stock::Protocol;
+use stockade::domain::stock::{Epoch, Millis, Sequence};
+
+use super::door::Run;
+use super::journal::{Fate, Submission};
+use super::keys::UsedKeys;
+use super::owner::{Owner, State, Waiter, Waiting};
+use super::{Happening, World};
+use crate::broken::Broken;
+use crate::scenario::FAULTS_END;
+use crate::time::{MS, ProcessClock, SECOND, Wall};
+
+/// How often tables are brought up to date.
+const FLUSH_EVERY: i64 = 250 * MS;
+
+/// Everything that is lost in a crash.
+#[derive(Debug)]
+pub struct Process {
+    pub up: bool,
+    /// Which start of the process this is.
+    pub number: u64,
+    pub clock: ProcessClock,
+    pub owners: Vec<Owner>,
+    pub keys: UsedKeys,
+    pub waiting: BTreeMap<u64, Waiting>,
+    pub runs: BTreeMap<u64, Run>,
+    /// Tokens handed out, in this process and before.
+    pub tokens: u64,
+    pub owner_numbers: u64,
+    /// The process dies after this many outputs.
+    pub fuse: Option<u32>,
+}
+
+impl Process {
+    pub fn down(products: usize) -> Process {
+        Process {
+            up: false,
+            number: 0,
+            clock: ProcessClock::start(0, Wall::default(), 0),
+            owners: (0..products).map(|_| Owner::cold(0)).collect(),
+            keys: UsedKeys::default(),
+            waiting: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            tokens: 0,
+            owner_numbers: 0,
+            fuse: None,
+        }
+    }
+}
+
+impl World {
+    fn next_owner(&mut self) -> u64 {
+        self.node.owner_numbers += 1;
+        self.node.owner_numbers
+    }
+
+    pub(super) fn start(&mut self) {
+        if self.node.up {
+            return;
+        }
+        if self.node.number > 0 {
+            // A machine that starts again has asked the time; it is never quite the same.
+            let error = self.chance.between(-300, 300) * MS;
+            self.tally.reach(if error < self.node.clock.error_us(self.now) {
+                "the clock stepped back at a start"
+            } else {
+                "the clock stepped forward at a start"
+            });
+            self.wall.error_us = error;
+        }
+        self.node.number += 1;
+        self.node.up = true;
+        self.node.clock = ProcessClock::start(self.now, self.wall, self.scenario.drift_ppm);
+        self.journal.epoch = Epoch(self.journal.epoch.0 + 1);
+        self.journal.stopped = false;
+        self.note("start", self.node.number, self.wall.error_us as u64);
+        self.say(|| format!("start {}: the wall is {} ms off", self.node.number, self.wall.error_us / MS));
+        if !self.is(Broken::ForgetDedupeOnRestart) {
+            for product in 0..self.node.owners.len() {
+                if let Some(protocol) = self.recover(product) {
+                    self.fill_keys(product, &protocol);
+                }
+            }
+        }
+        let process = self.node.number;
+        self.plan(FLUSH_EVERY, Happening::Flush { process });
+        self.plan(SECOND / 3, Happening::Housekeeping { process });
+    }
+
+    /// Nothing is left but the journal, and perhaps the write in hand.
+    pub(super) fn crash(&mut self, why: &'static str) {
+        if !self.node.up {
+            return;
+        }
+        self.tally.fault("crash");
+        self.note("crash", self.node.number, self.node.waiting.len() as u64);
+        self.say(|| format!("crash: {why}"));
+        if let Some(write) = self.journal.writing.take() {
+            let (got_in, name) = match self.chance.percent(50) {
+                true => (true, "crash during a write that got in"),
+                false => (false, "crash during a write that did not"),
+            };
+            self.tally.reach(name);
+            self.say(|| format!("  {name}"));
+            if got_in {
+                self.install(write.groups);
+            }
+        }
+        self.journal.waiting.clear();
+        if let Some(heads) = self.flushing.take() {
+            self.tally.reach("crash during a flush");
+            if self.chance.percent(50) {
+                self.fold(&heads, true);
+            } else if self.is(Broken::CheckpointApart) {
+                self.fold(&heads, false);
+            }
+        }
+        if self.journal.snapshots.iter().any(Option::is_some) {
+            self.tally.reach("a snapshot, a crash, and back from the snapshot");
+        }
+        let clients = self.node.waiting.values().filter_map(|waiting| match waiting.waiter {
+            Waiter::Door(attempt) => Some(attempt),
+            Waiter::Inside(_) => None,
+        });
+        let clients: Vec<usize> = clients.chain(self.node.runs.values().map(|run| run.attempt)).collect();
+        if self.node.runs.values().any(|run| run.holds > 0) {
+            self.tally.reach("a placement died with lines held");
+        }
+        for attempt in clients {
+            self.hang_up(attempt);
+        }
+        self.node.up = false;
+        self.node.fuse = None;
+        self.node.waiting.clear();
+        self.node.runs.clear();
+        self.node.keys = UsedKeys::default();
+        for product in 0..self.node.owners.len() {
+            let number = self.next_owner();
+            self.node.owners[product] = Owner::cold(number);
+        }
+        let pause = self.chance.one_of([20, 100, 400, 1_500]) * MS;
+        let pause = pause + self.chance.between(0, pause);
+        self.plan(pause, Happening::Start);
+    }
+
+    /// What the journal holds of a product. A ledger that cannot be read back, or differs by the road it came, ends
+    /// the history (I9, I10).
+    fn recover(&mut self, product: usize) -> Option<Protocol<u64>> {
+        let (id, epoch) = (self.scenario.products[product].id, self.journal.epoch);
+        let snapshot = self.journal.snapshots[product].as_ref();
+        let after = snapshot.map_or(Sequence(0), |(sequence, _)| *sequence);
+        let body = snapshot.map(|(_, body)| body.as_slice());
+        let short = Protocol::recover(id, epoch, body, self.journal.tail(product, after));
+        match short {
+            Ok(protocol) => Some(protocol),
+            Err(why) => {
+                self.violated("i9_prefix_durability", format!("product {product} cannot be read back: {why}"));
+                None
+            }
+        }
+    }
+
+    fn fill_keys(&mut self, product: usize, protocol: &Protocol<u64>) {
+        let mut keys: Vec<_> = protocol.ledger().keys().collect();
+        keys.sort_unstable();
+        for print in keys {
+            self.node.keys.keep(print, product);
+        }
+    }
+
+    /// Starts reading an owner's ledger.
+    pub(super) fn load(&mut self, product: usize) {
+        let owner = &mut self.node.owners[product];
+        owner.state = State::Loading;
+        let number = owner.number;
+        let time = self.chance.between(200, 8_000);
+        self.plan(time, Happening::Loaded { product, owner: number });
+    }
+
+    /// The owner's state is of no use any more; the questions in its mailbox wait for the next.
+    pub(super) fn reload(&mut self, product: usize) {
+        let number = self.next_owner();
+        self.node.owners[product].drop_state(number);
+        self.load(product);
+    }
+
+    pub(super) fn loaded(&mut self, product: usize, owner: u64) {
+        let slot = &self.node.owners[product];
+        if slot.number != owner || matches!(slot.state, State::Up(_)) {
+            return;
+        }
+        // What the last owner handed over may still be written: only then is the journal's end the end.
+        if self.journal.is_busy_with(product) && !self.is(Broken::ReloadWithoutWaiting) {
+            if !std::mem::replace(&mut self.node.owners[product].waited, true) {
+                self.tally.reach("a reload waited for the old owner's write");
+            }
+            return self.plan(300, Happening::Loaded { product, owner });
+        }
+        let Some(protocol) = self.recover(product) else { return };
+        self.told_before(product, protocol.ledger().sequence());
+        self.fill_keys(product, &protocol);
+        let now = self.clock();
+        let slot = &mut self.node.owners[product];
+        slot.view = protocol.view(now);
+        // What was due while nobody was there is due now.
+        slot.excuse = now;
+        slot.state = State::Up(Box::new(protocol));
+        if slot.unloaded {
+            self.tally.reach("an idle owner was unloaded and came back");
+        }
+        self.note("loaded", product as u64, owner);
+        self.wake(product);
+    }
+
+    // --- the journal --------------------------------------------------------------------------------------------
+
+    pub(super) fn submit(&mut self, group: Submission) {
+        self.journal.waiting.push_back(group);
+        self.begin_write();
+    }
+
+    fn begin_write(&mut self) {
+        let Some(write) = self.journal.begin() else { return };
+        let usual = self.scenario.write_us;
+        let slow = if self.chance.percent(2) { self.chance.between(5, 60) * MS } else { 0 };
+        let time = self.chance.between(usual / 2, usual * 2) + slow + std::mem::take(&mut self.journal.next_stall);
+        self.plan(time, Happening::WriteEnds { write });
+    }
+
+    fn install(&mut self, groups: Vec<Submission>) {
+        if groups.len() > 1 {
+            self.tally.reach("two products in one write");
+        }
+        for group in groups {
+            let product = group.product;
+            if let Err(why) = self.journal.install(group, self.now) {
+                self.violated("i9_prefix_durability", format!("product {product}: a fork was written: {why}"));
+            }
+        }
+    }
+
+    pub(super) fn write_ends(&mut self, write: u64) {
+        let Some(write) = self.journal.end(write) else { return };
+        let fate = match self.journal.next_fate.take() {
+            _ if self.now < self.journal.full_until => Fate::Before,
+            Some(fate) => fate,
+            None => Fate::Written,
+        };
+        self.note("written", write.number, fate as u64);
+        match fate {
+            Fate::Written => {}
+            Fate::Before => {
+                let full = self.now < self.journal.full_until;
+                self.tally.fault(if full { "disk full" } else { "write refused" });
+                let open = |group: &Submission| {
+                    let owner = &self.node.owners[group.product];
+                    owner.number == group.owner
+                        && owner.protocol().is_some_and(|p| p.ledger().sequence() > group.entry.last)
+                };
+                if full && write.groups.iter().any(open) {
+                    self.tally.reach("disk full with a group open behind");
+                }
+            }
+            Fate::AfterIn => {
+                self.tally.fault("write unknown, in");
+                self.tally.reach("an unknown write had got in");
+            }
+            Fate::AfterOut => {
+                self.tally.fault("write unknown, out");
+                self.tally.reach("an unknown write had not");
+            }
+        }
+        let owners: Vec<(usize, u64)> = write.groups.iter().map(|group| (group.product, group.owner)).collect();
+        if fate.is_in() {
+            self.install(write.groups);
+        }
+        if matches!(fate, Fate::AfterIn | Fate::AfterOut) {
+            // The state of the file is not known: answer *unknown*, leave, and come back.
+            self.journal.stopped = true;
+            let soon = self.chance.between(200, 20_000);
+            self.plan(soon, Happening::Crash { process: self.node.number });
+        }
+        for (product, owner) in owners {
+            let slot = &mut self.node.owners[product];
+            if slot.number == owner {
+                slot.appended = Some(fate.outcome());
+                self.wake(product);
+            }
+        }
+        self.begin_write();
+    }
+
+    // --- flush, snapshots, unloading ----------------------------------------------------------------------------
+
+    pub(super) fn flush(&mut self, process: u64) {
+        if process != self.node.number || !self.node.up {
+            return;
+        }
+        if self.flushing.is_none() {
+            self.flushing = Some((0..self.shelves.len()).map(|product| self.journal.head(product).0.0).collect());
+            let time = self.chance.between(1, 40) * MS;
+            self.plan(time, Happening::FlushEnds { process });
+        }
+        self.plan(FLUSH_EVERY, Happening::Flush { process });
+    }
+
+    pub(super) fn flush_ends(&mut self, process: u64) {
+        if process == self.node.number
+            && self.node.up
+            && let Some(heads) = self.flushing.take()
+        {
+            self.fold(&heads, true);
+        }
+    }
+
+    /// One transaction: everything up to these heads, and the checkpoints.
+    fn fold(&mut self, heads: &[u64], checkpoint: bool) {
+        for (product, head) in heads.iter().enumerate() {
+            let shelf = &mut self.shelves[product];
+            let before = shelf.checkpoint;
+            let entries = self.journal.tail(product, Sequence(before));
+            for entry in entries.iter().take_while(|entry| entry.last.0 <= *head) {
+                if let Err(why) = shelf.fold(entry) {
+                    self.broken_rule.get_or_insert(crate::check::Violation {
+                        invariant: "i10_one_state_by_every_road",
+                        what: format!("product {product}: the flush cannot read an entry: {why}"),
+                    });
+                }
+            }
+            if !checkpoint {
+                shelf.checkpoint = before;
+            }
+        }
+        self.note("fold", heads.iter().sum(), checkpoint.into());
+    }
+
+    pub(super) fn housekeeping(&mut self, process: u64) {
+        if process != self.node.number || !self.node.up {
+            return;
+        }
+        for product in 0..self.node.owners.len() {
+            let (snapshot, unload) = (self.chance.percent(15), self.chance.percent(10) && self.now < FAULTS_END);
+            let owner = &mut self.node.owners[product];
+            let idle = owner.undecided() == 0 && owner.appended.is_none();
+            let State::Up(protocol) = &mut owner.state else { continue };
+            let Some((sequence, body)) = (if snapshot || unload { protocol.snapshot() } else { None }) else { continue };
+            if unload && idle {
+                let number = self.next_owner();
+                let owner = &mut self.node.owners[product];
+                owner.drop_state(number);
+                owner.unloaded = true;
+                self.note("unload", product as u64, sequence.0);
+                // Its holds still lapse: the shell keeps the next deadline of an unloaded owner.
+                let deadline = self.recover(product).and_then(|protocol| protocol.next_deadline());
+                self.plan_awakening(product, deadline);
+            }
+            let time = self.chance.between(1, 30) * MS;
+            self.plan(time, Happening::SnapshotKept { process, product, sequence, body });
+        }
+        self.plan(SECOND / 3, Happening::Housekeeping { process });
+    }
+
+    fn plan_awakening(&mut self, product: usize, deadline: Option<Millis>) {
+        let Some(deadline) = deadline else { return };
+        let after = self.node.clock.until(deadline, self.now);
+        let owner = self.node.owners[product].number;
+        self.plan(after, Happening::Loaded { product, owner });
+    }
+
+    pub(super) fn snapshot_kept(&mut self, process: u64, product: usize, sequence: Sequence, body: Vec<u8>) {
+        if process != self.node.number || !self.node.up {
+            return;
+        }
+        self.note("snapshot", product as u64, sequence.0);
+        if let Err(why) = self.journal.keep_snapshot(product, sequence, body) {
+            self.violated("i9_prefix_durability", format!("product {product}: {why}"));
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The flusher: brings the tables up to date with the journal, again and again, behind everybody's back.
+//!
+//! It lives on a thread of its own that yields to the order path. It owns the pace: at least every
+//! [`FLUSH_EVERY`], at once when somebody asks, and when it falls behind it slows the journal down rather than let
+//! the lag grow to its cap.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
+
+use crate::actors::stock::House;
+use crate::persistence::StoreError;
+use crate::persistence::Tables;
+use crate::persistence::flush::{Flusher, Lag, LagGauge};
+use crate::persistence::journal::Journal;
+
+/// The longest the tables stay behind when little happens.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// Pause after a flush that failed.
+const FAILED_PAUSE: Duration = Duration::from_millis(500);
+/// The longest the journal waits before a group while the flush is behind.
+const BRAKE_MAX_US: u64 = 20_000;
+/// How much less important than the order path the flush is, in steps of the scheduler.
+const NICE: i32 = 10;
+
+/// From which lag the journal is slowed down, and at which new holds are refused.
+#[derive(Debug, Clone, Copy)]
+pub struct LagLimits {
+    /// Below it the order path runs free: the crowd of a few seconds fits.
+    pub soft_bytes: u64,
+    pub cap_bytes: u64,
+}
+
+impl LagLimits {
+    /// Free up to an eighth of the cap.
+    pub fn up_to(cap_bytes: u64) -> LagLimits {
+        LagLimits { soft_bytes: cap_bytes / 8, cap_bytes }
+    }
+
+    /// How long the journal waits before a group at this lag: nothing at the soft limit, the most at the cap.
+    fn brake_us(&self, lag_bytes: u64) -> u64 {
+        let over = lag_bytes.saturating_sub(self.soft_bytes);
+        let room = self.cap_bytes.saturating_sub(self.soft_bytes).max(1);
+        (u128::from(over) * u128::from(BRAKE_MAX_US) / u128::from(room)).min(u128::from(BRAKE_MAX_US)) as u64
+    }
+}
+
+struct Inner {
+    wake: Notify,
+    flushed: watch::Sender<i64>,
+    stop: AtomicBool,
+    abandon: AtomicBool,
+    ended: watch::Sender<bool>,
+}
+
+/// Asks the flusher for haste. Cheap to clone.
+#[derive(Clone)]
+pub struct FlushHandle {
+    inner: Arc<Inner>,
+    journal: Journal,
+    gauge: LagGauge,
+}
+
+impl FlushHandle {
+    /// Waits until the tables show everything that is in the journal now, but no longer than `patience`.
+    pub async fn caught_up(&self, patience: Duration) -> bool {
+        let head = self.journal.head().pos;
+        let mut flushed = self.inner.flushed.subscribe();
+        if *flushed.borrow() >= head {
+            return true;
+        }
+        self.inner.wake.notify_one();
+        let waiting = flushed.wait_for(|pos| *pos >= head);
+        tokio::time::timeout(patience, waiting).await.is_ok_and(|done| done.is_ok())
+    }
+
+    /// How far the tables are behind.
+    pub fn lag(&self) -> Lag {
+        self.gauge.lag()
+    }
+
+    /// Ends the loop after the slice it is at: the journal is lost, and the next start goes on from the checkpoint.
+    pub async fn abandon(&self) {
+        self.inner.abandon.store(true, Ordering::Release);
+        self.stop().await;
+    }
+
+    /// Flushes what is left and ends the loop. Waits for the end.
+    pub async fn stop(&self) {
+        self.inner.stop.store(true, Ordering::Release);
+        self.inner.wake.notify_one();
+        let mut ended = self.inner.ended.subscribe();
+        // A loop that is gone already has nothing more to say.
+        let _ = ended.wait_for(|ended| *ended).await;
+    }
+}
+
+/// Starts the loop on its own thread.
+pub async fn start(
+    house: Arc<House>,
+    journal: &Journal,
+    tables: &Tables,
+    limits: LagLimits,
+) -> Result<FlushHandle, StoreError> {
+    let flusher = Flusher::open(journal, tables).await?;
+    let inner = Arc::new(Inner {
+        wake: Notify::new(),
+        flushed: watch::Sender::new(flusher.pos()),
+        stop: AtomicBool::new(false),
+        abandon: AtomicBool::new(false),
+        ended: watch::Sender::new(false),
+    });
+    let handle = FlushHandle { inner: inner.clone(), journal: journal.clone(), gauge: flusher.gauge() };
+    let brake = journal.brake().clone();
+    let flushing = Flushing {
+        house,
+        flusher,
+        inner: inner.clone(),
+        limits,
+        gauge: handle.gauge.clone(),
+        base_brake_us: brake.load(Ordering::Relaxed),
+        brake,
+        behind_since_ns: None,
+    };
+    let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
+    let work = move || {
+        // An unprivileged process may always become less important.
+        let _ = rustix::process::nice(NICE);
+        match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            Ok(runtime) => runtime.block_on(flushing.run()),
+            Err(error) => error!(%error, "the flush has no runtime: the tables fall behind"),
+        }
+        inner.ended.send_replace(true);
+    };
+    thread.spawn(work).map_err(StoreError::Thread)?;
+    Ok(handle)
+}
+
+struct Flushing {
+    house: Arc<House>,
+    flusher: Flusher,
+    inner: Arc<Inner>,
+    limits: LagLimits,
+    gauge: LagGauge,
+    brake: Arc<AtomicU64>,
+    /// What a test setting asks for anyway.
+    base_brake_us: u64,
+    behind_since_ns: Option<u64>,
+}
+
+impl Flushing {
+    async fn run(mut self) {
+        loop {
+            let stopping = self.inner.stop.load(Ordering::Acquire);
+            let idle = self.catch_up(stopping).await;
+            if stopping && idle {
+                return;
+            }
+            if !self.inner.stop.load(Ordering::Acquire) {
+                let pause = if idle { FLUSH_EVERY } else { FAILED_PAUSE };
+                // Whichever comes first: somebody asks, or it is time.
+                let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
+            }
+        }
+    }
+
+    /// Slices until there is nothing left; `false` if one failed. While stopping a failure ends it, too: the
+    /// journal holds everything, and the next start goes on from the checkpoint.
+    async fn catch_up(&mut self, stopping: bool) -> bool {
+        while !self.inner.abandon.load(Ordering::Acquire) {
+            let began = self.house.clock.nanos();
+            match self.flusher.run_slice().await {
+                Ok(done) => {
+                    self.inner.flushed.send_replace(done.pos);
+                    let lag = self.observe();
+                    if done.events == 0 {
+                        return true;
+                    }
+                    let now = self.house.clock.nanos();
+                    self.house.metrics.flush_slice_seconds.record(now.saturating_sub(began) as f64 / 1e9);
+                    if stopping && lag.events > 0 && lag.events % 100_000 < done.events {
+                        info!(events = lag.events, "flushing before the end");
+                    }
+                }
+                Err(error) => {
+                    warn!(%error, "a slice was not flushed; the tables are as they were");
+                    self.observe();
+                    return stopping;
+                }
+            }
+        }
+        true
+    }
+
+    /// Shows the lag and sets the pace of the journal by it.
+    fn observe(&mut self) -> Lag {
+        let (lag, metrics) = (self.gauge.lag(), &self.house.metrics);
+        metrics.flush_lag_events.set(lag.events as f64);
+        metrics.flush_lag_bytes.set(lag.bytes as f64);
+        let now = self.house.clock.nanos();
+        self.behind_since_ns = (lag.events > 0).then(|| self.behind_since_ns.unwrap_or(now));
+        let behind = self.behind_since_ns.map_or(0, |since| now.saturating_sub(since));
+        metrics.flush_lag_seconds.set(behind as f64 / 1e9);
+        self.brake.store(self.base_brake_us + self.limits.brake_us(lag.bytes), Ordering::Relaxed);
+        let at_cap = lag.bytes >= self.limits.cap_bytes;
+        if at_cap != self.house.lagging.swap(at_cap, Ordering::Relaxed) {
+            if at_cap {
+                warn!(bytes = lag.bytes, "the tables are too far behind: new holds are refused until they catch up");
+            } else {
+                info!("the tables have caught up: holds are taken again");
+            }
+        }
+        lag
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_brake_grows_from_the_soft_limit_to_the_cap() {
+        let limits = LagLimits::up_to(800);
+        assert_eq!(limits.brake_us(100), 0);
+        assert_eq!(limits.brake_us(450), BRAKE_MAX_US / 2);
+        assert_eq!(limits.brake_us(10_000), BRAKE_MAX_US);
+    }
+}

@@ -1,0 +1,17 @@
+//! The cast.
+//!
+//! | who | owns | hears |
+//! |---|---|---|
+//! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX` |
+//! | `order::Orders` | nothing; it walks from owner to owner | the order doors |
+//! | `catalogue::Catalogue` | the cached texts of products | the product doors |
+//! | `flusher` | the pace of the flush | whoever needs the tables now |
+//!
+//! Messages go from doors to orders and catalogue, from those to owners, and from owners to the journal; never back.
+
+pub mod catalogue;
+pub mod flusher;
+pub mod history;
+pub mod order;
+pub mod revive;
+pub mod stock;

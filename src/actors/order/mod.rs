@@ -1,0 +1,295 @@
+//! Orders: placed, found, cancelled. An order of one line is its hold; one of several lines is born at its home.
+//!
+//! It owns nothing but the way: stock is decided by the products' owners, keys by the ledger of the order's home,
+//! and what is flushed is read from the tables. Always true: what was acknowledged is found at once by its id.
+
+mod placement;
+mod sight;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use placement::{Item, Next, Placed, Placement, word_of_home};
+
+use crate::actors::flusher::FlushHandle;
+use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt};
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
+use crate::domain::stock::{Cause, Command, KeyUse, Refusal, Refused, Reserve, Sequence};
+use crate::persistence::order::OrderReader;
+
+/// How long a list waits for the tables to catch up before it shows what is there.
+const CATCH_UP: Duration = Duration::from_millis(500);
+
+/// What a buyer asks for.
+#[derive(Debug, Clone)]
+pub struct PlaceOrder {
+    pub buyer: UserId,
+    /// One to fifty lines, each of another product.
+    pub items: Vec<Item>,
+    pub key: Option<KeyUse>,
+    pub expected_total: Option<Money>,
+}
+
+/// The order that stands, and whether the key had made it before.
+#[derive(Debug, Clone)]
+pub struct PlacedOrder {
+    pub order: Order,
+    pub replayed: bool,
+}
+
+/// Places, finds and cancels orders. Cheap to clone.
+#[derive(Clone)]
+pub struct Orders(Arc<Inner>);
+
+struct Inner {
+    directory: Directory,
+    reader: OrderReader,
+    flush: FlushHandle,
+}
+
+fn refused(product: ProductId, why: Refusal) -> NotDone {
+    NotDone::Refused { product, refused: Refused { at: Sequence(0), why } }
+}
+
+impl Orders {
+    pub fn new(directory: Directory, reader: OrderReader, flush: FlushHandle) -> Orders {
+        Orders(Arc::new(Inner { directory, reader, flush }))
+    }
+
+    /// Holds every line or none, in order of arrival at each product.
+    pub async fn place(&self, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
+        let Some(home) = ask.items.iter().map(|item| item.product).min() else {
+            return Err(NotDone::Internal);
+        };
+        let house = self.0.directory.house();
+        let (now, chance) = (house.clock.now(), house.clock.chance());
+        let order = OrderId::for_home(now, chance, home);
+        let claim = match self.key_of(&ask, home, order).await? {
+            Key::New(claim) => claim,
+            Key::Replay(order) => return self.replay(ask.buyer, order).await,
+        };
+        match ask.items.as_slice() {
+            [item] => self.place_one(*item, &ask, order, claim).await,
+            _ => self.place_many(ask, order, claim).await,
+        }
+    }
+
+    /// Who the key belongs to. A key that was used, or is being used, for another product's order is asked about
+    /// there: one key never makes two orders.
+    async fn key_of(&self, ask: &PlaceOrder, home: ProductId, order: OrderId) -> Result<Key, NotDone> {
+        let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
+        let print = ask.key.map(|key| Fingerprint::of(ask.buyer, key.key));
+        if print.is_none_or(|print| keys.product_of(print).is_none())
+            && let [item] = ask.items.as_slice()
+        {
+            // The common case of a rush: it is over, and the published view proves it.
+            directory.refuse_from_view(item.product, &one_line(*item, ask, order))?;
+        }
+        let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
+        let other = match keys.claim(print, home) {
+            Ok(claim) => return Ok(Key::New(Some(claim))),
+            Err(other) => other,
+        };
+        let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
+        match directory.send(other, question, None).await? {
+            Answer::OrderOfKey(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
+            Answer::OrderOfKey(Some((order, _))) => {
+                Err(refused(home, Refusal::KeyReused { order: Some(order) }))
+            }
+            Answer::OrderOfKey(None) if keys.is_kept(print) => self.key_of_old(ask, key, home).await,
+            _ => Err(refused(home, Refusal::KeyInProgress)),
+        }
+    }
+
+    /// A key that the ledger has forgotten, or a clash of fingerprints: the tables know.
+    async fn key_of_old(&self, ask: &PlaceOrder, key: KeyUse, home: ProductId) -> Result<Key, NotDone> {
+        match self.0.reader.by_key(ask.buyer, key.key).await {
+            Ok(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
+            Ok(Some((order, _))) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
+            Ok(None) => Ok(Key::New(None)),
+            Err(_) => Err(NotDone::Unavailable),
+        }
+    }
+
+    async fn replay(&self, buyer: UserId, order: OrderId) -> Result<PlacedOrder, NotDone> {
+        let order = self.find(buyer, order).await?.ok_or(NotDone::Unavailable)?;
+        Ok(PlacedOrder { order, replayed: true })
+    }
+
+    async fn place_one(
+        &self,
+        item: Item,
+        ask: &PlaceOrder,
+        order: OrderId,
+        claim: Option<Claim>,
+    ) -> Result<PlacedOrder, NotDone> {
+        let reserve = one_line(item, ask, order);
+        match self.0.directory.reserve(item.product, reserve, claim).await? {
+            Answer::Reserved(receipt) => {
+                Ok(PlacedOrder { order: order_of_one(ask.buyer, &receipt)?, replayed: false })
+            }
+            Answer::Replayed(order) => self.replay(ask.buyer, order).await,
+            _ => Err(NotDone::Internal),
+        }
+    }
+
+    /// Runs on when the buyer hangs up: half an order is never left behind by that.
+    async fn place_many(
+        &self,
+        ask: PlaceOrder,
+        order: OrderId,
+        claim: Option<Claim>,
+    ) -> Result<PlacedOrder, NotDone> {
+        let orders = self.clone();
+        let placing = actix::spawn(async move { orders.run_placement(ask, order, claim).await });
+        placing.await.unwrap_or(Err(NotDone::Unknown))
+    }
+
+    async fn run_placement(
+        &self,
+        ask: PlaceOrder,
+        order: OrderId,
+        claim: Option<Claim>,
+    ) -> Result<PlacedOrder, NotDone> {
+        let directory = &self.0.directory;
+        let clock = &directory.house().clock;
+        let mut placement = Placement::new(order, ask.buyer, ask.items, ask.key, ask.expected_total);
+        let mut next = placement.start();
+        let placed = loop {
+            match next {
+                Next::Done(placed) => break placed?,
+                Next::Ask(product, command) => {
+                    let reply = match command {
+                        Command::Reserve(reserve) => directory.reserve(product, reserve, None).await,
+                        other => directory.ask(product, other).await,
+                    };
+                    next = placement.heard(reply, clock.now());
+                }
+            }
+        };
+        match placed {
+            Placed::Before(order) => self.replay(ask.buyer, order).await,
+            Placed::Born { order, deadline, lines, keep } => {
+                if let Some(claim) = claim {
+                    claim.keep();
+                }
+                for (product, command) in keep {
+                    let directory = directory.clone();
+                    // What gets lost here is asked for again when the placing is due.
+                    actix::spawn(async move { directory.ask(product, command).await });
+                }
+                let order = sight::born(order, ask.buyer, deadline, &lines).ok_or(NotDone::Internal)?;
+                Ok(PlacedOrder { order, replayed: false })
+            }
+        }
+    }
+
+    /// The buyer's order as it is now, flushed or not; `None` if there is none, or it is somebody else's.
+    pub async fn find(&self, buyer: UserId, order: OrderId) -> Result<Option<Order>, NotDone> {
+        let found = self.sight(order).await?;
+        Ok(found.filter(|order| order.buyer == buyer))
+    }
+
+    async fn sight(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
+        let directory = &self.0.directory;
+        let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
+        let homes = match &row {
+            // An owner that is not loaded has nothing that is not flushed.
+            Some(row) if directory.peek(row.home).is_none() => return Ok(Some(row.clone())),
+            Some(row) => vec![row.home],
+            None => directory.loaded_in(order.shard()),
+        };
+        for home in homes {
+            let Answer::Order(Some(view)) = directory.order(home, order).await? else { continue };
+            let Some(mut seen) = sight::of_view(&view) else { continue };
+            seen.updated_at = directory.peek(home).map_or(seen.created_at, |view| view.as_of);
+            for line in &mut seen.lines {
+                if line.product != home
+                    && directory.peek(line.product).is_some()
+                    && let Answer::Order(Some(view)) = directory.order(line.product, order).await?
+                {
+                    line.status = sight::line_status(view.state);
+                }
+            }
+            return Ok(Some(sight::latest(row, seen)));
+        }
+        Ok(row)
+    }
+
+    /// The buyer's orders, newest first.
+    pub async fn list(
+        &self,
+        buyer: UserId,
+        status: Option<OrderStatus>,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<Order>, NotDone> {
+        self.0.flush.caught_up(CATCH_UP).await;
+        self.0.reader.list(buyer, status, before, limit).await.map_err(|_| NotDone::Unavailable)
+    }
+
+    /// Cancels a held order: its home first, whose word decides; then every other line. `by` repeats the answer.
+    /// The flag says whether this very request had done it before.
+    pub async fn cancel(
+        &self,
+        buyer: UserId,
+        order: OrderId,
+        by: u64,
+    ) -> Result<Option<(Order, bool)>, NotDone> {
+        let Some(seen) = self.find(buyer, order).await? else { return Ok(None) };
+        let directory = &self.0.directory;
+        let release = Command::Release { order, cause: Cause::Cancelled, by };
+        let Answer::Done { replayed, .. } = directory.ask(seen.home, release.clone()).await? else {
+            return Err(NotDone::Internal);
+        };
+        for line in seen.lines.iter().filter(|line| line.product != seen.home) {
+            // A line that cannot be reached now lapses by itself at the order's deadline.
+            let _ = directory.ask(line.product, release.clone()).await;
+        }
+        let now = self.find(buyer, order).await?;
+        Ok(now.map(|order| (order, replayed)))
+    }
+}
+
+enum Key {
+    New(Option<Claim>),
+    Replay(OrderId),
+}
+
+fn one_line(item: Item, ask: &PlaceOrder, order: OrderId) -> Reserve {
+    Reserve {
+        order,
+        line: 1,
+        buyer: ask.buyer,
+        quantity: item.quantity,
+        key: ask.key,
+        expected: ask.expected_total,
+        placing: None,
+    }
+}
+
+fn order_of_one(buyer: UserId, receipt: &Receipt) -> Result<Order, NotDone> {
+    let line = Line {
+        line: receipt.line,
+        product: receipt.product,
+        quantity: receipt.quantity,
+        unit_price: receipt.unit_price,
+        sequence: receipt.sequence,
+        status: LineStatus::Held,
+    };
+    let created_at = receipt.order.made_at();
+    Ok(Order {
+        id: receipt.order,
+        buyer,
+        home: receipt.product,
+        status: OrderStatus::PendingPayment,
+        total: receipt.unit_price.times(receipt.quantity).ok_or(NotDone::Internal)?,
+        lines: vec![line],
+        hold_expires_at: receipt.deadline,
+        created_at,
+        updated_at: created_at,
+        version: 1,
+    })
+}

@@ -1,0 +1,78 @@
+//! What an owner says, and what it shows.
+
+use std::sync::Arc;
+
+use crate::domain::amount::{Money, Quantity};
+use crate::domain::id::{OrderId, ProductId};
+use crate::domain::stock::{Counts, Millis, OrderView, Refused, SaleState, Sequence, Settings};
+
+/// A hold that stands, and is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    pub order: OrderId,
+    pub product: ProductId,
+    pub line: u8,
+    pub quantity: Quantity,
+    pub unit_price: Money,
+    /// The place in the product's queue.
+    pub sequence: Sequence,
+    pub deadline: Millis,
+    /// How long the product holds, for an order of several lines.
+    pub hold_ms: u32,
+}
+
+/// The answer to what was not refused. It is durable when it is heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    Reserved(Receipt),
+    /// The key was used before, for this order.
+    Replayed(OrderId),
+    /// Done, now or before.
+    Done { sequence: Sequence, counts: Counts, replayed: bool },
+    /// What the owner knows of an order.
+    Order(Option<Box<OrderView>>),
+    /// The order a key belongs to, and the hash of its request.
+    OrderOfKey(Option<(OrderId, u64)>),
+}
+
+/// The answer to what did not happen, or may have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// A business no.
+    #[error("{product}: {refused}")]
+    Refused { product: ProductId, refused: Refused },
+    /// Too much is waiting; certainly not executed.
+    #[error("busy")]
+    Busy { retry_after_ms: u64 },
+    /// No owner, or no journal; certainly not executed.
+    #[error("the owner cannot answer now")]
+    Unavailable,
+    /// It may have happened. The same key will hear the truth.
+    #[error("the outcome is unknown")]
+    Unknown,
+    /// This very command made the owner fail before.
+    #[error("the command is quarantined")]
+    Quarantined,
+    #[error("internal error")]
+    Internal,
+}
+
+pub type Reply = Result<Answer, NotDone>;
+
+/// What the owner has published: never ahead of the journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct View {
+    pub sequence: Sequence,
+    pub counts: Counts,
+    pub settings: Arc<Settings>,
+    pub paused: bool,
+    pub archived: bool,
+    pub as_of: Millis,
+}
+
+impl View {
+    /// Whether the product can be bought at `now`. The same precedence as the ledger's.
+    pub fn sale_state(&self, now: Millis) -> SaleState {
+        SaleState::of(self.archived, self.paused, Some(&self.settings), now)
+    }
+}

@@ -1,0 +1,259 @@
+//! Who owns which product: the way from a product's id to its owner's mailbox.
+//!
+//! It owns the registry of loaded owners and starts them on first use, on the thread of whoever asks first: that
+//! thread is awake. Always true: a product has at most one owner in this process.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use actix::{Actor, Arbiter, ArbiterHandle};
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry as MapEntry;
+use tokio::sync::{oneshot, watch};
+
+use super::answer::{Answer, NotDone, Reply, View};
+use super::home::Home;
+use super::inbox::{NoRoom, Post, Token};
+use super::owner::StockOwner;
+use super::protocol::Ask;
+use super::shared::Shared;
+use super::used_keys::{Claim, UsedKeys};
+use crate::actors::order::word_of_home;
+use crate::clock::Clock;
+use crate::domain::id::{OrderId, ProductId, SHARDS};
+use crate::domain::stock::{Command, Refusal, Refused, Reserve, Sequence};
+use crate::telemetry::Metrics;
+
+/// How long an answer matters to whoever asked.
+pub const PATIENCE_MS: i64 = 2_000;
+/// When to come back after the flush fell too far behind.
+const LAG_RETRY_MS: u64 = 1_000;
+/// How often a question may find its owner gone.
+const OWNER_TRIES: usize = 4;
+
+/// What all owners of this process share.
+pub struct House {
+    pub home: Arc<dyn Home>,
+    pub clock: Clock,
+    pub keys: UsedKeys,
+    pub metrics: Metrics,
+    /// The flush is too far behind: no new holds until it has caught up.
+    pub lagging: AtomicBool,
+}
+
+struct Inner {
+    house: Arc<House>,
+    owners: DashMap<ProductId, Arc<Shared>>,
+    /// Loaded products by shard: where an order that is not flushed yet can be found.
+    shards: Box<[Mutex<Vec<ProductId>>]>,
+    arbiters: ArcSwap<Vec<ArbiterHandle>>,
+    next_arbiter: AtomicUsize,
+    closed: AtomicBool,
+}
+
+/// The registry of owners. Cheap to clone.
+#[derive(Clone)]
+pub struct Directory(Arc<Inner>);
+
+impl Directory {
+    pub fn new(house: Arc<House>) -> Directory {
+        Directory(Arc::new(Inner {
+            house,
+            owners: DashMap::new(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            arbiters: ArcSwap::default(),
+            next_arbiter: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+        }))
+    }
+
+    pub fn house(&self) -> &House {
+        &self.0.house
+    }
+
+    /// Adds a thread that owners may live on.
+    pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
+        self.0.arbiters.rcu(|before| {
+            let mut all = Vec::clone(before);
+            all.push(arbiter.clone());
+            all
+        });
+    }
+
+    /// Asks the product's owner and waits for its answer, which is durable when it is heard.
+    pub async fn ask(&self, product: ProductId, command: Command) -> Reply {
+        self.send(product, Ask::Command(command), None).await
+    }
+
+    /// Holds units, in order of arrival. `claim` is kept if the answer is yes.
+    pub async fn reserve(&self, product: ProductId, ask: Reserve, claim: Option<Claim>) -> Reply {
+        if self.0.house.lagging.load(Ordering::Relaxed) {
+            return Err(NotDone::Busy { retry_after_ms: LAG_RETRY_MS });
+        }
+        self.send(product, Ask::Command(Command::Reserve(ask)), claim).await
+    }
+
+    /// Refuses a reservation of one line if the product's published view alone proves that its owner would. The
+    /// caller has seen to it that its key was never used.
+    pub fn refuse_from_view(&self, product: ProductId, ask: &Reserve) -> Result<(), NotDone> {
+        let Some(owner) = self.0.owners.get(&product) else { return Ok(()) };
+        owner.refusal(ask, self.0.house.clock.now()).map_or(Ok(()), Err)
+    }
+
+    /// What the product's owner knows of an order.
+    pub async fn order(&self, product: ProductId, order: OrderId) -> Reply {
+        self.send(product, Ask::Order(order), None).await
+    }
+
+    pub(in crate::actors) async fn send(&self, product: ProductId, ask: Ask, claim: Option<Claim>) -> Reply {
+        let owner = self.owner(product)?;
+        self.send_to(owner, ask, claim).await
+    }
+
+    async fn send_to(&self, mut owner: Arc<Shared>, ask: Ask, claim: Option<Claim>) -> Reply {
+        let clock = &self.0.house.clock;
+        let arrived = clock.now();
+        let buyer = match &ask {
+            Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),
+            _ => None,
+        };
+        let (reply, answer) = oneshot::channel();
+        let token = Token { reply, claim, buyer, asked_ns: clock.nanos() };
+        let mut post = Post { ask, token, arrived, until: arrived.plus(PATIENCE_MS) };
+        for _ in 0..OWNER_TRIES {
+            match owner.inbox.push(post) {
+                // An owner that fails drops the question after it may have written it.
+                Ok(()) => return answer.await.unwrap_or(Err(NotDone::Unknown)),
+                Err(NoRoom::Full { wait_ms }) => return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) }),
+                Err(NoRoom::Closed(back)) => {
+                    post = *back;
+                    self.forget(&owner);
+                    owner = self.owner(owner.product)?;
+                }
+            }
+        }
+        Err(NotDone::Unavailable)
+    }
+
+    /// The published view of a product; loads its owner if it is cold.
+    pub async fn view(&self, product: ProductId) -> Result<Arc<View>, NotDone> {
+        if let Some(view) = self.peek(product) {
+            return Ok(view);
+        }
+        // Any question is answered only once the owner serves.
+        let nobody = OrderId::from_bytes([0; 16]);
+        self.send(product, Ask::Order(nobody), None).await?;
+        self.peek(product).ok_or(NotDone::Refused {
+            product,
+            refused: Refused { at: Sequence(0), why: Refusal::NoProduct },
+        })
+    }
+
+    /// The published view, if the owner is loaded.
+    pub fn peek(&self, product: ProductId) -> Option<Arc<View>> {
+        self.0.owners.get(&product)?.view()
+    }
+
+    /// Every view published from here on, newest only; `None` until the first.
+    pub async fn watch(&self, product: ProductId) -> Result<watch::Receiver<Option<Arc<View>>>, NotDone> {
+        self.view(product).await?;
+        Ok(self.owner(product)?.watch())
+    }
+
+    /// The loaded products of a shard.
+    pub fn loaded_in(&self, shard: u16) -> Vec<ProductId> {
+        self.shard(shard).clone()
+    }
+
+    /// Loads owners that must not sleep: those with holds that will lapse.
+    pub async fn wake(&self, products: Vec<ProductId>) {
+        let answers = products.into_iter().map(|product| {
+            let directory = self.clone();
+            async move { directory.view(product).await }
+        });
+        futures_util::future::join_all(answers).await;
+    }
+
+    fn shard(&self, shard: u16) -> std::sync::MutexGuard<'_, Vec<ProductId>> {
+        self.0.shards[usize::from(shard) % self.0.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The owner of a product, started if there is none.
+    fn owner(&self, product: ProductId) -> Result<Arc<Shared>, NotDone> {
+        if let Some(owner) = self.0.owners.get(&product) {
+            return Ok(owner.clone());
+        }
+        if self.0.closed.load(Ordering::Acquire) {
+            return Err(NotDone::Unavailable);
+        }
+        match self.0.owners.entry(product) {
+            MapEntry::Occupied(owner) => Ok(owner.get().clone()),
+            MapEntry::Vacant(place) => {
+                let shared = Arc::new(Shared::new(product));
+                place.insert(shared.clone());
+                self.shard(product.shard()).push(product);
+                self.start(shared.clone());
+                Ok(shared)
+            }
+        }
+    }
+
+    fn start(&self, shared: Arc<Shared>) {
+        let actor = StockOwner::new(shared, self.0.house.clone(), self.clone());
+        let arbiters = self.0.arbiters.load();
+        let turn = self.0.next_arbiter.fetch_add(1, Ordering::Relaxed);
+        match arbiters.get(turn % arbiters.len().max(1)) {
+            Some(arbiter) => {
+                arbiter.spawn_fn(move || {
+                    actor.start();
+                });
+            }
+            None => {
+                Arbiter::current().spawn_fn(move || {
+                    actor.start();
+                });
+            }
+        }
+    }
+
+    /// The owner has gone, or is going: the next question starts a new one.
+    pub(super) fn forget(&self, owner: &Arc<Shared>) {
+        let gone = self.0.owners.remove_if(&owner.product, |_, known| Arc::ptr_eq(known, owner));
+        if gone.is_some() {
+            self.shard(owner.product.shard()).retain(|product| *product != owner.product);
+        }
+        for post in owner.inbox.close() {
+            // Certainly not decided.
+            let _ = post.token.reply.send(Err(NotDone::Unavailable));
+        }
+    }
+
+    /// Asks the home of a placing hold whether its order was born, and tells the owner.
+    pub(super) fn ask_home(&self, product: ProductId, order: OrderId, home: ProductId) {
+        let directory = self.clone();
+        actix::spawn(async move {
+            let Ok(Answer::Order(at_home)) = directory.order(home, order).await else { return };
+            if let Some(command) = word_of_home(order, at_home.as_deref()) {
+                // Whatever goes wrong here is asked again at the next lapse.
+                let _ = directory.ask(product, command).await;
+            }
+        });
+    }
+
+    /// Shutdown: every owner finishes its group, stores itself and stops. Nothing is started any more.
+    pub async fn drain(&self) {
+        self.0.closed.store(true, Ordering::Release);
+        let owners: Vec<_> = self.0.owners.iter().map(|owner| owner.value().clone()).collect();
+        let mut resting = Vec::with_capacity(owners.len());
+        for owner in owners {
+            let (done, rested) = oneshot::channel();
+            owner.inbox.drain_owner(done);
+            resting.push(rested);
+        }
+        for rested in resting {
+            // An owner that has gone already is at rest.
+            let _ = rested.await;
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The seam to the journal: the one thing an owner needs from persistence.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use super::protocol::Outcome;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Entry, Epoch, Sequence};
+use crate::persistence::journal::{Append, AppendTo, Appended, Health, Journal, NotWritten};
+
+/// A future that may cross threads.
+pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A product as the journal holds it: the latest snapshot, and every entry after it.
+#[derive(Debug, Default)]
+pub struct Stored {
+    pub snapshot: Option<Vec<u8>>,
+    pub entries: Vec<Entry>,
+}
+
+/// The journal did not answer. Nothing is known to be wrong with what it holds.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the journal cannot be read: {0}")]
+pub struct NotRead(pub String);
+
+/// Where groups go and ledgers come from.
+pub trait Home: Send + Sync + 'static {
+    /// Hands over one entry; `reply` is called once, when its fate is known or known to be unknown.
+    fn submit(&self, entry: Entry, reply: Box<dyn FnOnce(Outcome) + Send>);
+    fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>>;
+    /// Best effort: the journal still holds everything.
+    fn save_snapshot(&self, product: ProductId, sequence: Sequence, body: Vec<u8>) -> Later<Result<(), NotRead>>;
+    fn epoch(&self) -> Epoch;
+    /// Whether groups are accepted. While they are not, nothing is decided that would need one.
+    fn is_writable(&self) -> bool;
+}
+
+impl Home for Journal {
+    fn submit(&self, entry: Entry, reply: Box<dyn FnOnce(Outcome) + Send>) {
+        let reply = Box::new(|appended| {
+            reply(match appended {
+                Appended::Written => Outcome::Written,
+                Appended::NotWritten(_) => Outcome::NotWritten,
+                Appended::Unknown => Outcome::Unknown,
+            });
+        });
+        if let Err(append) = AppendTo::submit(self, Append { entry, reply }) {
+            // The queue is full or closed: it was never tried.
+            (append.reply)(Appended::NotWritten(NotWritten::Closed));
+        }
+    }
+
+    fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>> {
+        let reader = self.reader().clone();
+        Box::pin(async move {
+            let stored = reader.load(product).await.map_err(|error| NotRead(error.to_string()))?;
+            Ok(Stored { snapshot: stored.snapshot, entries: stored.entries })
+        })
+    }
+
+    fn save_snapshot(&self, product: ProductId, sequence: Sequence, body: Vec<u8>) -> Later<Result<(), NotRead>> {
+        let journal = self.clone();
+        Box::pin(async move {
+            journal.save_snapshot(product, sequence, body).await.map_err(|error| NotRead(error.to_string()))
+        })
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch()
+    }
+
+    fn is_writable(&self) -> bool {
+        self.health() == Health::Healthy
+    }
+}
+
+/// A journal that keeps nothing and is always quick: for benches of the owner itself.
+#[derive(Debug, Default)]
+pub struct NoHome;
+
+impl Home for NoHome {
+    fn submit(&self, _: Entry, reply: Box<dyn FnOnce(Outcome) + Send>) {
+        reply(Outcome::Written);
+    }
+
+    fn load(&self, _: ProductId) -> Later<Result<Stored, NotRead>> {
+        Box::pin(async { Ok(Stored::default()) })
+    }
+
+    fn save_snapshot(&self, _: ProductId, _: Sequence, _: Vec<u8>) -> Later<Result<(), NotRead>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch(1)
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+}

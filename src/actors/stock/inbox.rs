@@ -1,0 +1,204 @@
+//! The owner's mailbox: two classes, bounded by predicted waiting time, drained many at a time.
+//!
+//! Always true: what is in it arrived before what comes later in its class; reserve never takes the last fifth;
+//! what was refused here was certainly not decided. The lock is held for a push or a swap, never while deciding.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
+use futures_util::task::AtomicWaker;
+use tokio::sync::oneshot;
+
+use super::answer::Reply;
+use super::protocol::{Ask, GROUP_EVENTS_MAX, Outcome};
+use super::used_keys::Claim;
+use crate::domain::id::UserId;
+use crate::domain::stock::{Command, Millis};
+
+/// The most questions that wait at one owner.
+pub const INBOX_MAX: usize = 65_536;
+/// Of those, how many may be reservations.
+pub const INBOX_RESERVES_MAX: usize = INBOX_MAX / 5 * 4;
+/// A question that would wait longer is refused at the door.
+pub const INBOX_WAIT_MAX_MS: u64 = 500;
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub struct Token {
+    pub reply: oneshot::Sender<Reply>,
+    pub claim: Option<Claim>,
+    /// Who will have bought if the answer is yes.
+    pub buyer: Option<UserId>,
+    /// When it was asked, for the waiting time; on the clock of [`crate::clock::Clock::nanos`].
+    pub asked_ns: u64,
+}
+
+/// One question in the mailbox.
+#[derive(Debug)]
+pub struct Post {
+    pub ask: Ask,
+    pub token: Token,
+    pub arrived: Millis,
+    /// After this nobody listens any more.
+    pub until: Millis,
+}
+
+impl Post {
+    fn is_reserve(&self) -> bool {
+        matches!(&self.ask, Ask::Command(Command::Reserve(_)))
+    }
+}
+
+/// Why a question did not get in.
+#[derive(Debug)]
+pub enum NoRoom {
+    /// It would wait this long.
+    Full { wait_ms: u64 },
+    /// This owner has gone; ask the directory again. The question comes back.
+    Closed(Box<Post>),
+}
+
+#[derive(Debug, Default)]
+struct Queues {
+    urgent: VecDeque<Post>,
+    reserves: VecDeque<Post>,
+    appended: Option<Outcome>,
+    drain: Option<oneshot::Sender<()>>,
+    closed: bool,
+}
+
+/// The mailbox of one owner.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    queues: Mutex<Queues>,
+    waker: AtomicWaker,
+    signalled: AtomicBool,
+    /// Questions that are not decided yet, drained ones included.
+    undecided: AtomicUsize,
+    /// Smoothed time from handing a group to the journal to its word.
+    group_ns: AtomicU64,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        self.signalled.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
+    /// Puts a question in, or says why not.
+    pub fn push(&self, post: Post) -> Result<(), NoRoom> {
+        let reserve = post.is_reserve();
+        let waiting = self.undecided.load(Ordering::Relaxed);
+        // So many groups have to be written before this question's, each full: a short queue waits for one.
+        let groups = (waiting / GROUP_EVENTS_MAX as usize) as u64;
+        let wait_ms = groups.saturating_mul(self.group_ns.load(Ordering::Relaxed)) / 1_000_000;
+        let max = if reserve { INBOX_RESERVES_MAX } else { INBOX_MAX };
+        if waiting >= max || (reserve && wait_ms > INBOX_WAIT_MAX_MS) {
+            return Err(NoRoom::Full { wait_ms });
+        }
+        {
+            let mut queues = self.lock();
+            if queues.closed {
+                drop(queues);
+                return Err(NoRoom::Closed(Box::new(post)));
+            }
+            self.undecided.fetch_add(1, Ordering::AcqRel);
+            if reserve { queues.reserves.push_back(post) } else { queues.urgent.push_back(post) }
+        }
+        self.wake();
+        Ok(())
+    }
+
+    /// The journal's word on the group in flight.
+    pub fn appended(&self, outcome: Outcome) {
+        self.lock().appended = Some(outcome);
+        self.wake();
+    }
+
+    /// Asks the owner to finish, store itself and stop.
+    pub fn drain_owner(&self, done: oneshot::Sender<()>) {
+        self.lock().drain = Some(done);
+        self.wake();
+    }
+
+    pub fn take_appended(&self) -> Option<Outcome> {
+        self.lock().appended.take()
+    }
+
+    pub fn take_drain(&self) -> Option<oneshot::Sender<()>> {
+        self.lock().drain.take()
+    }
+
+    /// Moves up to `room` questions to `out`, urgent ones first.
+    pub fn take(&self, room: usize, out: &mut Vec<Post>) {
+        let mut queues = self.lock();
+        let urgent = queues.urgent.len().min(room);
+        out.extend(queues.urgent.drain(..urgent));
+        let reserves = queues.reserves.len().min(room - urgent);
+        out.extend(queues.reserves.drain(..reserves));
+    }
+
+    /// When the oldest waiting question arrived.
+    pub fn oldest(&self) -> Option<Millis> {
+        let queues = self.lock();
+        let urgent = queues.urgent.front().map(|post| post.arrived);
+        let reserve = queues.reserves.front().map(|post| post.arrived);
+        match (urgent, reserve) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Notes that `count` drained questions were decided.
+    pub fn decided(&self, count: usize) {
+        self.undecided.fetch_sub(count, Ordering::AcqRel);
+    }
+
+    /// How many questions wait for a decision.
+    pub fn undecided(&self) -> usize {
+        self.undecided.load(Ordering::Acquire)
+    }
+
+    /// Notes how long a group took.
+    pub fn observe_group(&self, ns: u64) {
+        let before = self.group_ns.load(Ordering::Relaxed);
+        let smoothed = if before == 0 { ns } else { before - before / 8 + ns / 8 };
+        self.group_ns.store(smoothed, Ordering::Relaxed);
+    }
+
+    /// Closes the mailbox if it is empty.
+    pub fn close_if_empty(&self) -> bool {
+        let mut queues = self.lock();
+        queues.closed = queues.urgent.is_empty() && queues.reserves.is_empty();
+        queues.closed
+    }
+
+    /// Closes the mailbox and gives back what was in it.
+    pub fn close(&self) -> Vec<Post> {
+        let mut queues = self.lock();
+        queues.closed = true;
+        let queues = &mut *queues;
+        queues.urgent.drain(..).chain(queues.reserves.drain(..)).collect()
+    }
+}
+
+/// Yields once for any number of questions or words that came since.
+#[derive(Debug)]
+pub struct Wakeups(pub Arc<Inbox>);
+
+impl Stream for Wakeups {
+    type Item = ();
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        self.0.waker.register(cx.waker());
+        if self.0.signalled.swap(false, Ordering::AcqRel) { Poll::Ready(Some(())) } else { Poll::Pending }
+    }
+}

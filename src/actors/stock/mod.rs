@@ -1,0 +1,18 @@
+//! The owner of one product's stock: a pure protocol, the actor around it, and the way to it.
+
+mod answer;
+mod directory;
+mod home;
+mod inbox;
+mod owner;
+mod protocol;
+mod shared;
+mod used_keys;
+
+pub use answer::{Answer, NotDone, Receipt, Reply, View};
+pub use directory::{Directory, House, PATIENCE_MS};
+pub use home::{Home, Later, NoHome, NotRead, Stored};
+pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS};
+pub use owner::StockOwner;
+pub use protocol::{Ask, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
+pub use used_keys::{Claim, Fingerprint, UsedKeys};

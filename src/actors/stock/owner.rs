@@ -1,0 +1,478 @@
+//! The stock actor: the one owner of one product, around its pure protocol.
+//!
+//! It owns the ledger and nothing else: questions come through the mailbox, groups go to the journal, answers leave
+//! when the journal has spoken. It decides at once and never waits while deciding; waiting happens around it.
+//!
+//! Always true: a panic while deciding costs the command that caused it and a reload, never an answer that was
+//! given; a reload begins only after the journal has spoken about the group in flight.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tracing::{error, info, warn};
+
+use super::answer::{Answer, NotDone, Reply, View};
+use super::directory::{Directory, House};
+use super::home::Stored;
+use super::inbox::{Post, Token, Wakeups};
+use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally};
+use super::shared::Shared;
+use super::used_keys::Fingerprint;
+use crate::domain::stock::{Command, Entry, Millis};
+use crate::telemetry::Metrics;
+
+/// How often an owner looks whether it is idle or should store itself.
+const TICK: Duration = Duration::from_secs(5);
+/// An owner nobody asked for this long is unloaded.
+const IDLE_MS: i64 = 60_000;
+/// A quiet owner stores a snapshot after this many events …
+const SNAPSHOT_EVENTS: u64 = 100_000;
+/// … and before it is unloaded, after this many.
+const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
+/// How long to wait before the journal is asked again.
+const LOAD_AGAIN: Duration = Duration::from_millis(200);
+/// More panics than this within [`PANIC_WINDOW_MS`] halt the product.
+const PANICS_MAX: usize = 3;
+const PANIC_WINDOW_MS: i64 = 10_000;
+/// Commands that made the owner panic, remembered so that a retry does not do it again.
+const QUARANTINE_MAX: usize = 64;
+
+/// Where the owner stands.
+enum Phase {
+    /// The ledger is being read; questions wait.
+    Loading,
+    Serving(Box<Protocol<Token>>),
+    /// The ledger cannot be read, or made the owner fail again and again: this product alone stands still.
+    Halted,
+}
+
+/// The actor of one product.
+pub struct StockOwner {
+    shared: Arc<Shared>,
+    house: Arc<House>,
+    directory: Directory,
+    phase: Phase,
+    /// The journal has a group of ours.
+    in_flight_since_ns: Option<u64>,
+    /// A reload waits for the journal's word.
+    reload_after_word: bool,
+    drained: Vec<Post>,
+    out: Vec<Output<Token>>,
+    timer: Option<(Millis, SpawnHandle)>,
+    last_asked: Millis,
+    panics: VecDeque<Millis>,
+    quarantine: VecDeque<Ask>,
+}
+
+impl StockOwner {
+    pub fn new(shared: Arc<Shared>, house: Arc<House>, directory: Directory) -> StockOwner {
+        let last_asked = house.clock.now();
+        StockOwner {
+            shared,
+            house,
+            directory,
+            phase: Phase::Loading,
+            in_flight_since_ns: None,
+            reload_after_word: false,
+            drained: Vec::new(),
+            out: Vec::new(),
+            timer: None,
+            last_asked,
+            panics: VecDeque::new(),
+            quarantine: VecDeque::new(),
+        }
+    }
+
+    /// One turn: hear the journal, decide what waits, lapse what is due, write what was decided.
+    fn turn(&mut self, ctx: &mut Context<Self>) {
+        let now = self.house.clock.now();
+        if let Some(outcome) = self.shared.inbox.take_appended() {
+            self.heard(outcome, ctx);
+        }
+        match &self.phase {
+            Phase::Serving(_) => self.decide(now, ctx),
+            Phase::Loading => {}
+            Phase::Halted => self.refuse_all(NotDone::Internal),
+        }
+        if let Some(done) = self.shared.inbox.take_drain() {
+            self.rest(done, ctx);
+        }
+    }
+
+    fn heard(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
+        let nanos = self.house.clock.nanos();
+        if let Some(since) = self.in_flight_since_ns.take() {
+            let took = nanos.saturating_sub(since);
+            self.house.metrics.group_write_seconds.record(took as f64 / 1e9);
+            self.shared.inbox.observe_group(took);
+        }
+        match outcome {
+            Outcome::Written => {}
+            Outcome::NotWritten => self.house.metrics.not_written.increment(1),
+            Outcome::Unknown => self.house.metrics.unknown_outcomes.increment(1),
+        }
+        if self.reload_after_word {
+            self.load(ctx);
+        } else {
+            self.step(Input::Appended(outcome));
+            self.carry_out(ctx);
+        }
+    }
+
+    fn decide(&mut self, now: Millis, ctx: &mut Context<Self>) {
+        let started = self.house.clock.nanos();
+        let mut drained = std::mem::take(&mut self.drained);
+        loop {
+            let Phase::Serving(protocol) = &self.phase else { break };
+            if !protocol.has_room() {
+                break;
+            }
+            self.shared.inbox.take(256, &mut drained);
+            if drained.is_empty() {
+                break;
+            }
+            self.last_asked = now;
+            let count = drained.len();
+            if let Some(first) = drained.first() {
+                // The longest wait of the batch: one measurement a turn, not one a question.
+                let waited = started.saturating_sub(first.token.asked_ns);
+                self.house.metrics.owner_queue_wait_seconds.record(waited as f64 / 1e9);
+            }
+            for post in drained.drain(..) {
+                self.ask(post, now);
+            }
+            self.returning();
+            self.shared.inbox.decided(count);
+        }
+        self.drained = drained;
+        let lapse_until = self.shared.inbox.oldest().map_or(now, |oldest| oldest.min(now));
+        if self.house.home.is_writable() {
+            self.step(Input::Turn { lapse_until });
+        }
+        self.returning();
+        self.carry_out(ctx);
+        self.set_timer(ctx);
+        self.leave_if_unborn(ctx);
+    }
+
+    /// Tells the doors whether units are on their way back, before anyone may take the mailbox for empty.
+    fn returning(&self) {
+        let returning = matches!(&self.phase, Phase::Serving(protocol) if protocol.returns_units());
+        self.shared.set_returning(returning);
+    }
+
+    fn ask(&mut self, post: Post, now: Millis) {
+        let Post { ask, token, arrived, until } = post;
+        if now > until {
+            token.reply(Err(NotDone::Unavailable), &self.shared);
+            return;
+        }
+        if !matches!(self.phase, Phase::Serving(_)) {
+            token.reply(Err(NotDone::Unavailable), &self.shared);
+            return;
+        }
+        if matches!(ask, Ask::Command(_)) && !self.house.home.is_writable() {
+            token.reply(Err(NotDone::Unavailable), &self.shared);
+            return;
+        }
+        if self.quarantine.iter().any(|before| same_question(before, &ask)) {
+            token.reply(Err(NotDone::Quarantined), &self.shared);
+            return;
+        }
+        // A panic leaves no trace in the journal: a copy of the question is the price of knowing which one it was.
+        let suspect = ask.clone();
+        if !self.step(Input::Ask { token, ask, arrived, until }) {
+            if self.quarantine.len() == QUARANTINE_MAX {
+                self.quarantine.pop_front();
+            }
+            self.quarantine.push_back(suspect);
+        }
+    }
+
+    /// One step of the protocol; `false` if it panicked. Then the ledger is read again from the journal.
+    fn step(&mut self, input: Input<Token>) -> bool {
+        let Phase::Serving(protocol) = &mut self.phase else {
+            // Questions drained before a panic in the same turn: their tokens say *unknown* by being dropped.
+            return true;
+        };
+        let out = &mut self.out;
+        if catch_unwind(AssertUnwindSafe(|| protocol.step(input, out))).is_ok() {
+            return true;
+        }
+        error!(product = %self.shared.product, "the owner panicked while deciding; its ledger is read again");
+        self.house.metrics.owner_restarts.increment(1);
+        // The state may be half changed: nothing of it is used or written any more. Whoever waits hears *unknown*.
+        self.phase = Phase::Loading;
+        self.out.clear();
+        self.out.push(Output::Reload);
+        let now = self.house.clock.now();
+        self.panics.retain(|at| at.0 > now.0 - PANIC_WINDOW_MS);
+        self.panics.push_back(now);
+        false
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        let mut out = std::mem::take(&mut self.out);
+        for output in out.drain(..) {
+            match output {
+                Output::Append(entry) => self.append(entry),
+                Output::Reply(token, reply) => token.reply(reply, &self.shared),
+                Output::Publish(view) => self.publish(view),
+                Output::AskHome { order, home } => self.directory.ask_home(self.shared.product, order, home),
+                Output::Reload => self.reload(ctx),
+            }
+        }
+        self.out = out;
+    }
+
+    fn append(&mut self, entry: Entry) {
+        self.in_flight_since_ns = Some(self.house.clock.nanos());
+        self.house.metrics.group_events.record(entry.count() as f64);
+        self.house.metrics.journal_bytes.increment(entry.events.len() as u64);
+        let inbox = self.shared.inbox.clone();
+        self.house.home.submit(entry, Box::new(move |outcome| inbox.appended(outcome)));
+    }
+
+    fn publish(&mut self, view: Arc<View>) {
+        if let Phase::Serving(protocol) = &mut self.phase {
+            record(protocol.take_tally(), &self.house.metrics);
+            let before = self.shared.view().map_or(0, |view| view.counts.held);
+            self.house.metrics.holds_live.increment(view.counts.held as f64 - before as f64);
+            if view.counts.promised() > view.counts.on_hand {
+                self.house.metrics.conservation_violations.increment(1.0);
+                error!(product = %self.shared.product, "stock does not add up: {:?}", view.counts);
+            }
+            self.shared.publish(view, protocol.ledger());
+            self.shared.set_returning(protocol.returns_units());
+        }
+    }
+
+    fn set_timer(&mut self, ctx: &mut Context<Self>) {
+        let Phase::Serving(protocol) = &self.phase else { return };
+        let next = protocol.next_deadline();
+        if next == self.timer.as_ref().map(|(at, _)| *at) {
+            return;
+        }
+        if let Some((_, handle)) = self.timer.take() {
+            ctx.cancel_future(handle);
+        }
+        if let Some(at) = next {
+            let wait = self.house.clock.until(at) + Duration::from_millis(1);
+            let handle = ctx.run_later(wait, |owner, ctx| {
+                owner.timer = None;
+                owner.turn(ctx);
+            });
+            self.timer = Some((at, handle));
+        }
+    }
+
+    /// A product that was never created costs nothing for long: the name alone must not fill the memory.
+    fn leave_if_unborn(&mut self, ctx: &mut Context<Self>) {
+        let Phase::Serving(protocol) = &self.phase else { return };
+        if protocol.ledger().sequence().0 == 0 && self.shared.inbox.close_if_empty() {
+            self.stop(ctx);
+        }
+    }
+
+    fn reload(&mut self, ctx: &mut Context<Self>) {
+        self.phase = Phase::Loading;
+        if self.panics.len() > PANICS_MAX {
+            error!(product = %self.shared.product, "{PANICS_MAX} panics in {PANIC_WINDOW_MS} ms: this product is halted");
+            self.phase = Phase::Halted;
+            self.refuse_all(NotDone::Internal);
+        } else if self.in_flight_since_ns.is_some() {
+            self.reload_after_word = true;
+        } else {
+            self.load(ctx);
+        }
+    }
+
+    /// Reads the ledger: latest snapshot, then every entry after it.
+    fn load(&mut self, ctx: &mut Context<Self>) {
+        self.reload_after_word = false;
+        self.phase = Phase::Loading;
+        let product = self.shared.product;
+        let epoch = self.house.home.epoch();
+        let stored = self.house.home.load(product);
+        let recovered = async move {
+            let Stored { snapshot, entries } = stored.await.map_err(|error| error.to_string())?;
+            // Replaying a million events takes a second of computing: not on the thread that serves others.
+            let recover = move || Protocol::recover(product, epoch, snapshot.as_deref(), &entries);
+            tokio::task::spawn_blocking(recover).await.map_err(|error| error.to_string())
+        };
+        ctx.spawn(recovered.into_actor(self).map(|recovered, owner, ctx| match recovered {
+            Ok(Ok(protocol)) => owner.serve(protocol, ctx),
+            Ok(Err(error)) => {
+                error!(product = %owner.shared.product, %error, "the ledger cannot be read: this product is halted; run `stockade audit`");
+                owner.phase = Phase::Halted;
+                owner.refuse_all(NotDone::Internal);
+            }
+            Err(error) => {
+                warn!(product = %owner.shared.product, %error, "the journal does not answer; the owner tries again");
+                owner.refuse_all(NotDone::Unavailable);
+                ctx.run_later(LOAD_AGAIN, |owner, ctx| owner.load(ctx));
+            }
+        }));
+    }
+
+    fn serve(&mut self, protocol: Protocol<Token>, ctx: &mut Context<Self>) {
+        let now = self.house.clock.now();
+        for (buyer, key) in protocol.ledger().keys() {
+            self.house.keys.keep(Fingerprint::of(buyer, key), self.shared.product);
+        }
+        let view = protocol.view(now);
+        self.phase = Phase::Serving(Box::new(protocol));
+        if let Some(view) = view {
+            self.publish(view);
+        }
+        self.turn(ctx);
+    }
+
+    fn refuse_all(&mut self, why: NotDone) {
+        let mut waiting = Vec::new();
+        self.shared.inbox.take(usize::MAX, &mut waiting);
+        let count = waiting.len();
+        for post in waiting {
+            post.token.reply(Err(why.clone()), &self.shared);
+        }
+        self.shared.inbox.decided(count);
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        let now = self.house.clock.now();
+        self.house.metrics.owner_queue_length.set(self.shared.inbox.undecided() as f64);
+        let Phase::Serving(protocol) = &self.phase else { return };
+        if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
+            self.save(ctx);
+            return;
+        }
+        let idle = now.0 - self.last_asked.0 > IDLE_MS;
+        if idle && protocol.is_quiet() && protocol.next_deadline().is_none() && self.shared.inbox.close_if_empty() {
+            if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST {
+                self.save(ctx);
+            }
+            self.stop(ctx);
+        }
+    }
+
+    /// Stores the ledger as it stands. Best effort: the journal holds everything.
+    fn save(&mut self, ctx: &mut Context<Self>) {
+        let Phase::Serving(protocol) = &mut self.phase else { return };
+        let Some((sequence, body)) = protocol.snapshot() else { return };
+        let product = self.shared.product;
+        let saved = self.house.home.save_snapshot(product, sequence, body);
+        let saved = async move {
+            match saved.await {
+                Ok(()) => info!(%product, sequence = sequence.0, "snapshot stored"),
+                Err(error) => warn!(%product, %error, "snapshot not stored"),
+            }
+        };
+        // Not of the actor: it may finish after the actor has gone.
+        let _ = ctx;
+        actix::spawn(saved);
+    }
+
+    /// Shutdown: nothing new comes in; store and stop once everything decided is written.
+    fn rest(&mut self, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        let left = self.shared.inbox.close();
+        let count = left.len();
+        for post in left {
+            post.token.reply(Err(NotDone::Unavailable), &self.shared);
+        }
+        self.shared.inbox.decided(count);
+        let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
+        if busy {
+            ctx.run_later(Duration::from_millis(2), |owner, ctx| owner.rest(done, ctx));
+            return;
+        }
+        let saved = match &mut self.phase {
+            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => protocol.snapshot(),
+            _ => None,
+        };
+        let product = self.shared.product;
+        let saving = saved.map(|(sequence, body)| self.house.home.save_snapshot(product, sequence, body));
+        ctx.spawn(
+            async move {
+                if let Some(saving) = saving
+                    && let Err(error) = saving.await
+                {
+                    warn!(%product, %error, "snapshot not stored");
+                }
+                let _ = done.send(());
+            }
+            .into_actor(self)
+            .map(|(), owner, ctx| owner.stop(ctx)),
+        );
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) {
+        self.directory.forget(&self.shared);
+        ctx.stop();
+    }
+}
+
+fn record(tally: Tally, metrics: &Metrics) {
+    metrics.units_held.increment(tally.held);
+    metrics.units_released.increment(tally.released);
+    metrics.units_expired.increment(tally.expired);
+    metrics.units_sold.increment(tally.sold);
+    metrics.units_returned.increment(tally.returned);
+    if let Some(late) = tally.lateness_ms {
+        metrics.expiry_lateness_seconds.record(late as f64 / 1e3);
+    }
+}
+
+impl Token {
+    /// The answer leaves. What every door must know from now on is noted first.
+    fn reply(self, reply: Reply, shared: &Shared) {
+        if let Ok(Answer::Reserved(_)) = &reply {
+            if let Some(claim) = &self.claim {
+                claim.keep();
+            }
+            if let Some(buyer) = self.buyer {
+                shared.bought(buyer);
+            }
+        }
+        // Nobody may listen any more: the order stands all the same, and its key will find it.
+        let _ = self.reply.send(reply);
+    }
+}
+
+/// Whether two questions are the same one asked again. A reservation that is tried again has a new order id.
+fn same_question(a: &Ask, b: &Ask) -> bool {
+    match (a, b) {
+        (Ask::Command(Command::Reserve(a)), Ask::Command(Command::Reserve(b))) => {
+            (a.buyer, a.quantity, a.key, a.line) == (b.buyer, b.quantity, b.key, b.line)
+        }
+        (a, b) => a == b,
+    }
+}
+
+impl Actor for StockOwner {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.house.metrics.owners_loaded.increment(1.0);
+        ctx.add_stream(Wakeups(self.shared.inbox.clone()));
+        ctx.run_interval(TICK, StockOwner::tick);
+        self.load(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.house.metrics.owners_loaded.decrement(1.0);
+        let held = self.shared.view().map_or(0, |view| view.counts.held);
+        self.house.metrics.holds_live.decrement(held as f64);
+        self.directory.forget(&self.shared);
+    }
+}
+
+impl StreamHandler<()> for StockOwner {
+    fn handle(&mut self, (): (), ctx: &mut Context<Self>) {
+        self.turn(ctx);
+    }
+
+    fn finished(&mut self, _: &mut Context<Self>) {}
+}

@@ -1,0 +1,384 @@
+//! The owner's protocol: decide, write, and only then say so.
+//!
+//! A pure state machine: [`Protocol::step`] takes the time and an input and names the outputs; whoever drives it
+//! carries them out. It owns one product's ledger in two states: *speculative*, against which commands are
+//! decided, and *published*, which the journal holds.
+//!
+//! Always true: at most one group is in flight; every answer, refusals too, leaves after the group it depends on
+//! was written; after a group that was not written nothing is decided until the ledger is read again.
+
+use std::sync::Arc;
+
+use super::answer::{Answer, NotDone, Receipt, Reply, View};
+use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::stock::{
+    Command, Counts, Decision, Entry, Epoch, Event, Ledger, Millis, Refused, ReplayError, Sequence, UnreadableSnapshot,
+};
+
+/// The most events one product puts into one group.
+pub const GROUP_EVENTS_MAX: u32 = 512;
+/// The most bytes one product puts into one group; one more event may start below it.
+pub const GROUP_BYTES_MAX: usize = 64 * 1024;
+/// The most lapses in one group: a crowd of expiring holds must not delay the commands behind it.
+pub const GROUP_LAPSES_MAX: u32 = 256;
+/// How long to wait for a home's word before asking again.
+const ASK_HOME_AGAIN_MS: i64 = 1_000;
+
+/// What is asked of the owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    Command(Command),
+    Order(OrderId),
+    OrderOfKey { buyer: UserId, key: [u8; 16] },
+}
+
+/// What became of the group in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Written,
+    /// Certainly not in the journal.
+    NotWritten,
+    /// Perhaps in the journal.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub enum Input<T> {
+    /// A question, when it arrived and until when the answer matters. `token` comes back with the answer.
+    Ask { token: T, ask: Ask, arrived: Millis, until: Millis },
+    /// Nothing more is waiting that arrived before `lapse_until`: lapse what is due and write what is decided.
+    Turn { lapse_until: Millis },
+    Appended(Outcome),
+}
+
+#[derive(Debug)]
+pub enum Output<T> {
+    /// Write this. One at a time.
+    Append(Entry),
+    Reply(T, Reply),
+    Publish(Arc<View>),
+    /// A placing hold is due: ask its home whether the order was born, and tell the owner to keep or release it.
+    AskHome { order: OrderId, home: ProductId },
+    /// The state cannot be trusted any more: read it from the journal again.
+    Reload,
+}
+
+/// What published events did, in units; for the metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub held: u64,
+    pub released: u64,
+    pub expired: u64,
+    pub sold: u64,
+    pub returned: u64,
+    /// How late the latest lapse was.
+    pub lateness_ms: Option<i64>,
+}
+
+impl Tally {
+    fn count(&mut self, event: &Event) {
+        match event {
+            Event::Held(e) => self.held += u64::from(e.quantity.get()),
+            Event::Released(e) => self.released += u64::from(e.quantity.get()),
+            Event::Expired(e) => self.expired += u64::from(e.quantity.get()),
+            Event::Confirmed(e) => self.sold += u64::from(e.quantity.get()),
+            Event::Returned(e) => self.returned += u64::from(e.quantity.get()),
+            _ => {}
+        }
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.held += other.held;
+        self.released += other.released;
+        self.expired += other.expired;
+        self.sold += other.sold;
+        self.returned += other.returned;
+        self.lateness_ms = self.lateness_ms.max(other.lateness_ms);
+    }
+}
+
+/// Decisions that are written together.
+#[derive(Debug)]
+struct Group<T> {
+    first: Sequence,
+    events: Vec<u8>,
+    count: u32,
+    at: Millis,
+    answers: Vec<(T, Reply)>,
+    returns_units: bool,
+    view: Option<Arc<View>>,
+    tally: Tally,
+}
+
+impl<T> Group<T> {
+    fn new() -> Self {
+        Group {
+            first: Sequence(0),
+            events: Vec::new(),
+            count: 0,
+            at: Millis(i64::MIN),
+            answers: Vec::new(),
+            returns_units: false,
+            view: None,
+            tally: Tally::default(),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.count >= GROUP_EVENTS_MAX || self.events.len() >= GROUP_BYTES_MAX
+    }
+}
+
+/// Why a ledger could not be read back. The product halts until someone looks.
+#[derive(Debug, thiserror::Error)]
+pub enum Unrecoverable {
+    #[error(transparent)]
+    Snapshot(#[from] UnreadableSnapshot),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+}
+
+/// One product's owner, without its mailbox.
+#[derive(Debug)]
+pub struct Protocol<T> {
+    product: ProductId,
+    epoch: Epoch,
+    ledger: Ledger,
+    open: Group<T>,
+    in_flight: Option<Group<T>>,
+    /// After a failed append: decide nothing.
+    lost: bool,
+    /// Events since the last snapshot.
+    unsaved: u64,
+    /// What was published since somebody last looked.
+    published: Tally,
+}
+
+impl<T> Protocol<T> {
+    /// The owner as the journal knows it: the latest snapshot, then every entry after it.
+    pub fn recover(
+        product: ProductId,
+        epoch: Epoch,
+        snapshot: Option<&[u8]>,
+        entries: &[Entry],
+    ) -> Result<Self, Unrecoverable> {
+        let mut ledger = match snapshot {
+            Some(bytes) => Ledger::restore(bytes)?,
+            None => Ledger::default(),
+        };
+        let from = ledger.sequence();
+        for entry in entries {
+            ledger.replay(entry)?;
+        }
+        let unsaved = ledger.sequence().0 - from.0;
+        Ok(Protocol { product, epoch, ledger, open: Group::new(), in_flight: None, lost: false, unsaved, published: Tally::default() })
+    }
+
+    pub fn step(&mut self, input: Input<T>, out: &mut Vec<Output<T>>) {
+        match input {
+            Input::Ask { token, .. } if self.lost => out.push(Output::Reply(token, Err(NotDone::Unavailable))),
+            Input::Ask { token, arrived, until, .. } if arrived > until => {
+                out.push(Output::Reply(token, Err(NotDone::Unavailable)));
+            }
+            Input::Ask { token, ask, arrived, .. } => {
+                let reply = self.settle(ask, arrived);
+                self.answer(token, reply, out);
+            }
+            Input::Turn { .. } if self.lost => {}
+            Input::Turn { lapse_until } => {
+                self.lapse(lapse_until, out);
+                self.append(out);
+            }
+            Input::Appended(outcome) => self.appended(outcome, out),
+        }
+    }
+
+    /// Whether another question can be decided now. When not, it waits outside.
+    pub fn has_room(&self) -> bool {
+        !self.lost && !self.open.is_full()
+    }
+
+    /// Whether everything decided is written and answered.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight.is_none() && self.open.count == 0
+    }
+
+    /// Whether an event not yet published gives units back: until then nobody may be told *sold out* from the view.
+    pub fn returns_units(&self) -> bool {
+        self.open.returns_units || self.in_flight.as_ref().is_some_and(|group| group.returns_units)
+    }
+
+    /// When the next hold lapses.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.ledger.next_deadline()
+    }
+
+    /// Events since the last snapshot.
+    pub fn unsaved(&self) -> u64 {
+        self.unsaved
+    }
+
+    /// What was published since the last call.
+    pub fn take_tally(&mut self) -> Tally {
+        std::mem::take(&mut self.published)
+    }
+
+    /// The state at rest, if the owner is quiet, and its sequence.
+    pub fn snapshot(&mut self) -> Option<(Sequence, Vec<u8>)> {
+        if !self.is_quiet() || self.lost {
+            return None;
+        }
+        self.unsaved = 0;
+        Some((self.ledger.sequence(), self.ledger.snapshot()))
+    }
+
+    /// The ledger, for tests, audits and registries that are filled at start.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// What may be shown now; `None` before the product's first event.
+    pub fn view(&self, as_of: Millis) -> Option<Arc<View>> {
+        let settings = self.ledger.settings()?.clone();
+        Some(Arc::new(View {
+            sequence: self.ledger.sequence(),
+            counts: self.ledger.counts(),
+            settings: Arc::new(settings),
+            paused: self.ledger.is_paused(),
+            archived: self.ledger.is_archived(),
+            as_of,
+        }))
+    }
+
+    /// Decides against the speculative state and, if it is not refused, makes it so.
+    fn settle(&mut self, ask: Ask, arrived: Millis) -> Reply {
+        match ask {
+            Ask::Order(order) => Ok(Answer::Order(self.ledger.order(self.product, order).map(Box::new))),
+            Ask::OrderOfKey { buyer, key } => Ok(Answer::OrderOfKey(self.ledger.order_of_key(buyer, key))),
+            Ask::Command(command) => match self.ledger.decide(&command, arrived) {
+                Err(refused) => Err(self.refused(refused)),
+                Ok(Decision::Replay(order)) => Ok(Answer::Replayed(order)),
+                Ok(Decision::Done) => Ok(self.done(true)),
+                Ok(Decision::Event(event)) => {
+                    self.happen(&event, arrived, command.may_return_units());
+                    Ok(self.told(event))
+                }
+            },
+        }
+    }
+
+    fn refused(&self, refused: Refused) -> NotDone {
+        NotDone::Refused { product: self.product, refused }
+    }
+
+    fn done(&self, replayed: bool) -> Answer {
+        Answer::Done { sequence: self.ledger.sequence(), counts: self.ledger.counts(), replayed }
+    }
+
+    fn told(&self, event: Event) -> Answer {
+        match event {
+            Event::Held(held) => Answer::Reserved(Receipt {
+                order: held.order,
+                product: self.product,
+                line: held.line,
+                quantity: held.quantity,
+                unit_price: held.unit_price,
+                sequence: self.ledger.sequence(),
+                deadline: held.deadline,
+                hold_ms: self.ledger.settings().map_or(0, |settings| settings.hold_ms),
+            }),
+            _ => self.done(false),
+        }
+    }
+
+    /// From here on it must succeed.
+    fn happen(&mut self, event: &Event, at: Millis, returns_units: bool) {
+        let group = &mut self.open;
+        if group.count == 0 {
+            group.first = self.ledger.sequence().next();
+        }
+        self.ledger.apply(event);
+        group.tally.count(event);
+        event.encode(&mut group.events);
+        group.count += 1;
+        group.at = group.at.max(at);
+        group.returns_units |= returns_units;
+        self.unsaved += 1;
+    }
+
+    /// An answer leaves with the last group that its decision could have seen.
+    fn answer(&mut self, token: T, reply: Reply, out: &mut Vec<Output<T>>) {
+        if self.open.count > 0 {
+            self.open.answers.push((token, reply));
+        } else if let Some(group) = &mut self.in_flight {
+            group.answers.push((token, reply));
+        } else {
+            out.push(Output::Reply(token, reply));
+        }
+    }
+
+    fn lapse(&mut self, until: Millis, out: &mut Vec<Output<T>>) {
+        for _ in 0..GROUP_LAPSES_MAX {
+            if self.open.is_full() {
+                return;
+            }
+            if let Some((order, home)) = self.ledger.placing_due(self.product, until) {
+                self.ledger.ask_again_at(order, until.plus(ASK_HOME_AGAIN_MS));
+                out.push(Output::AskHome { order, home });
+            } else if let Some(event) = self.ledger.due(until) {
+                let lateness = self.ledger.next_deadline().map(|deadline| until.0.saturating_sub(deadline.0));
+                self.happen(&event, until, true);
+                self.open.tally.lateness_ms = self.open.tally.lateness_ms.max(lateness);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn append(&mut self, out: &mut Vec<Output<T>>) {
+        if self.in_flight.is_some() || self.open.count == 0 {
+            return;
+        }
+        let mut group = std::mem::replace(&mut self.open, Group::new());
+        let at = self.ledger.time(group.at);
+        let events = std::mem::take(&mut group.events);
+        let range = (group.first, self.ledger.sequence());
+        let entry = Entry::seal(self.product, range, self.epoch, at, self.ledger.hash(), events);
+        self.ledger.sealed(entry.hash, at);
+        group.view = self.view(at);
+        self.in_flight = Some(group);
+        out.push(Output::Append(entry));
+    }
+
+    fn appended(&mut self, outcome: Outcome, out: &mut Vec<Output<T>>) {
+        let Some(group) = self.in_flight.take() else { return };
+        match outcome {
+            Outcome::Written => {
+                self.published.add(group.tally);
+                if let Some(view) = group.view {
+                    out.push(Output::Publish(view));
+                }
+                out.extend(group.answers.into_iter().map(|(token, reply)| Output::Reply(token, reply)));
+                self.append(out);
+            }
+            Outcome::NotWritten | Outcome::Unknown => {
+                let told = match outcome {
+                    Outcome::Unknown => NotDone::Unknown,
+                    _ => NotDone::Unavailable,
+                };
+                out.extend(group.answers.into_iter().map(|(token, _)| Output::Reply(token, Err(told.clone()))));
+                // What was decided on top of it was never sent anywhere.
+                let open = std::mem::replace(&mut self.open, Group::new());
+                let never = open.answers.into_iter();
+                out.extend(never.map(|(token, _)| Output::Reply(token, Err(NotDone::Unavailable))));
+                self.lost = true;
+                out.push(Output::Reload);
+            }
+        }
+    }
+
+    /// The counters as decided, published or not; for admission and tests.
+    pub fn speculative(&self) -> Counts {
+        self.ledger.counts()
+    }
+}

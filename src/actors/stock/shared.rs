@@ -1,0 +1,118 @@
+//! What the owner of a product shows to everyone: its mailbox, its published view, and who may be refused from it.
+//!
+//! Always true: the view never runs ahead of the journal; a refusal from the view is one the owner would give too.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwapOption;
+use hashbrown::HashSet;
+use tokio::sync::watch;
+
+use super::answer::{NotDone, View};
+use super::inbox::Inbox;
+use crate::domain::id::{ProductId, UserId};
+use crate::domain::stock::{Ledger, Millis, Refusal, Refused, Reserve, SaleState};
+
+/// The public side of one owner.
+#[derive(Debug)]
+pub struct Shared {
+    pub product: ProductId,
+    pub inbox: Arc<Inbox>,
+    view: ArcSwapOption<View>,
+    changes: watch::Sender<Option<Arc<View>>>,
+    /// An event that gives units back is decided and not yet published.
+    returning: AtomicBool,
+    /// Everyone who may have reached the limit; kept only while there is one.
+    buyers: RwLock<Option<HashSet<UserId>>>,
+}
+
+impl Shared {
+    pub fn new(product: ProductId) -> Shared {
+        Shared {
+            product,
+            inbox: Arc::new(Inbox::default()),
+            view: ArcSwapOption::empty(),
+            changes: watch::Sender::new(None),
+            returning: AtomicBool::new(false),
+            buyers: RwLock::new(None),
+        }
+    }
+
+    /// The last published view; `None` while the owner loads, or when the product does not exist.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.load_full()
+    }
+
+    /// Every published view from here on, newest only.
+    pub fn watch(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.changes.subscribe()
+    }
+
+    /// The owner's word that units are on their way back.
+    pub fn set_returning(&self, returning: bool) {
+        self.returning.store(returning, Ordering::Release);
+    }
+
+    /// Shows a new view. The ledger serves to learn who has bought when a limit appears.
+    pub fn publish(&self, view: Arc<View>, ledger: &Ledger) {
+        self.track_buyers(view.settings.per_customer_limit.is_some(), ledger);
+        self.view.store(Some(view.clone()));
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_replace(Some(view));
+        }
+    }
+
+    fn track_buyers(&self, limited: bool, ledger: &Ledger) {
+        let tracked = self.buyers.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        if limited != tracked {
+            let buyers = limited.then(|| ledger.buyers().collect());
+            *self.buyers.write().unwrap_or_else(PoisonError::into_inner) = buyers;
+        }
+    }
+
+    /// Notes a buyer, before the answer leaves.
+    pub fn bought(&self, buyer: UserId) {
+        let limited = self.buyers.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        if limited && let Some(buyers) = &mut *self.buyers.write().unwrap_or_else(PoisonError::into_inner) {
+            buyers.insert(buyer);
+        }
+    }
+
+    fn may_have_bought(&self, buyer: UserId) -> bool {
+        let buyers = self.buyers.read().unwrap_or_else(PoisonError::into_inner);
+        buyers.as_ref().is_none_or(|buyers| buyers.contains(&buyer))
+    }
+
+    /// The refusal of a reservation, if the view alone proves it: the caller has seen to it that its key was never
+    /// used. `None` means ask the owner.
+    ///
+    /// The order of the reads matters: a unit given back is undecided, then returning, then in the view.
+    pub fn refusal(&self, ask: &Reserve, now: Millis) -> Option<NotDone> {
+        if self.inbox.undecided() > 0 || self.returning.load(Ordering::Acquire) {
+            return None;
+        }
+        let view = self.view.load();
+        let view = view.as_ref()?;
+        let requested = ask.quantity.get();
+        let why = match SaleState::of(view.archived, view.paused, Some(&view.settings), now) {
+            SaleState::Archived => Refusal::Archived,
+            SaleState::Paused => Refusal::Paused,
+            SaleState::NotOpen { opens_at } => Refusal::NotOpen { opens_at },
+            SaleState::Closed { closed_at } => Refusal::Closed { closed_at },
+            SaleState::Open => {
+                let available = view.counts.available();
+                if available >= u64::from(requested) {
+                    return None;
+                }
+                if let Some(limit) = view.settings.per_customer_limit
+                    && (requested > limit || self.may_have_bought(ask.buyer))
+                {
+                    return None;
+                }
+                Refusal::SoldOut { available, requested }
+            }
+        };
+        Some(NotDone::Refused { product: self.product, refused: Refused { at: view.sequence, why } })
+    }
+}

@@ -1,0 +1,149 @@
+//! Which idempotency keys were used, and for which product: what every door looks at before anything is asked.
+//!
+//! It owns 64-bit fingerprints only. A fingerprint that is not here was never used; one that is here sends the
+//! request to the ledger of its product, which knows keys exactly. Claims keep two requests with one key that name
+//! different products apart while neither has been decided.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::domain::id::{ProductId, UserId};
+
+const SHARDS: usize = 64;
+
+/// A key of one caller, as 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    pub fn of(caller: UserId, key: [u8; 16]) -> Fingerprint {
+        let mut bytes = [0u8; 32];
+        bytes[..16].copy_from_slice(caller.as_bytes());
+        bytes[16..].copy_from_slice(&key);
+        Fingerprint(xxh3_64(&bytes))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    kept: HashMap<u64, ProductId>,
+    claimed: HashMap<u64, (ProductId, u32)>,
+}
+
+/// Every key that an order of this shop was made with.
+#[derive(Debug, Clone)]
+pub struct UsedKeys {
+    shards: Arc<[Mutex<Shard>]>,
+}
+
+impl Default for UsedKeys {
+    fn default() -> Self {
+        UsedKeys { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+    }
+}
+
+impl UsedKeys {
+    fn shard(&self, print: Fingerprint) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[(print.0 >> 58) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The product a key was used for, or is being used for right now.
+    pub fn product_of(&self, print: Fingerprint) -> Option<ProductId> {
+        let shard = self.shard(print);
+        shard.kept.get(&print.0).copied().or_else(|| shard.claimed.get(&print.0).map(|(product, _)| *product))
+    }
+
+    /// Whether an order was made with this key, as far as 64 bits can tell.
+    pub fn is_kept(&self, print: Fingerprint) -> bool {
+        self.shard(print).kept.contains_key(&print.0)
+    }
+
+    /// Notes a key that an order was made with.
+    pub fn keep(&self, print: Fingerprint, product: ProductId) {
+        self.shard(print).kept.insert(print.0, product);
+    }
+
+    /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
+    pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
+        let mut shard = self.shard(print);
+        if let Some(other) = shard.kept.get(&print.0)
+            && *other != product
+        {
+            return Err(*other);
+        }
+        let (owner, count) = shard.claimed.entry(print.0).or_insert((product, 0));
+        if *owner != product {
+            return Err(*owner);
+        }
+        *count += 1;
+        drop(shard);
+        Ok(Claim { keys: self.clone(), print, product })
+    }
+
+    fn unclaim(&self, print: Fingerprint) {
+        let mut shard = self.shard(print);
+        if let Some((_, count)) = shard.claimed.get_mut(&print.0) {
+            *count -= 1;
+            if *count == 0 {
+                shard.claimed.remove(&print.0);
+            }
+        }
+    }
+
+    /// How many keys are known.
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).kept.len()).sum()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A key on its way: given back when dropped, unless an order was made with it.
+#[derive(Debug)]
+pub struct Claim {
+    keys: UsedKeys,
+    print: Fingerprint,
+    product: ProductId,
+}
+
+impl Claim {
+    /// The order stands: the key is used for good.
+    pub fn keep(&self) {
+        self.keys.keep(self.print, self.product);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.keys.unclaim(self.print);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::stock::Millis;
+
+    #[test]
+    fn a_claim_binds_the_key_to_one_product_until_it_is_dropped() {
+        let keys = UsedKeys::default();
+        let (a, b) = (ProductId::new(Millis(1), 1), ProductId::new(Millis(1), 2));
+        let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
+        let first = keys.claim(print, a).unwrap();
+        let again = keys.claim(print, a).unwrap();
+        assert_eq!(keys.claim(print, b).unwrap_err(), a);
+        drop(first);
+        assert_eq!(keys.claim(print, b).unwrap_err(), a, "one of two claims still stands");
+        drop(again);
+        let won = keys.claim(print, b).unwrap();
+        won.keep();
+        drop(won);
+        assert_eq!(keys.product_of(print), Some(b));
+        assert_eq!(keys.claim(print, a).unwrap_err(), b);
+    }
+}

@@ -1,0 +1,230 @@
+//! The composition root: opens the store, starts the cast, opens the doors; and closes all of it in the right order.
+//!
+//! Always true: when [`App::build`] returns, orders can be acknowledged; when [`App::stop`] returns, everything that was
+//! acknowledged is in the journal, the tables show it, and another process may open the store.
+
+mod demo;
+mod listeners;
+mod secret;
+mod server;
+mod store;
+mod supervise;
+mod vitals;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::rt;
+use anyhow::Result;
+
+use crate::actors::catalogue::Catalogue;
+use crate::actors::flusher::{self, FlushHandle, LagLimits};
+use crate::actors::history::History;
+use crate::actors::order::Orders;
+use crate::actors::revive::revive;
+use crate::actors::stock::{Directory, House, UsedKeys};
+use crate::clock::Clock;
+use crate::config::{Config, Profile};
+use crate::domain::id::ProductId;
+use crate::http::health::{NotReady, Readiness};
+use crate::http::{Doors, OrderRate, Streams};
+use crate::telemetry::Metrics;
+use crate::tokens::Tokens;
+use vitals::Vitals;
+
+pub use listeners::Listeners;
+pub use secret::tokens;
+pub use server::Serving;
+pub use store::Store;
+pub use supervise::{Supervised, blocking, supervise};
+
+/// Between saying that we are not ready and refusing connections: what is in flight needs milliseconds, and a load balancer
+/// that asks often has heard of it.
+const LEAVE_AFTER: Duration = Duration::from_millis(200);
+
+/// A running shop.
+pub struct App {
+    store: Store,
+    directory: Directory,
+    flush: FlushHandle,
+    readiness: Readiness,
+    streams: Streams,
+    serving: Serving,
+    tokens: Tokens,
+    clock: Clock,
+    /// What a developer may try to order.
+    featured: Option<ProductId>,
+    _vitals: Vitals,
+}
+
+/// Why an app ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// Nobody knows what the journal's last write came to: all must be closed and read again from the disk.
+    JournalLost,
+}
+
+impl App {
+    /// Opens everything. Must be called inside an actix `System`.
+    pub async fn build(config: &Config) -> Result<App> {
+        App::build_on(config, &Listeners::bind(&config.http)?).await
+    }
+
+    /// The same on sockets that are open already: an app that follows another keeps its callers waiting instead of turning
+    /// them away.
+    pub async fn build_on(config: &Config, listeners: &Listeners) -> Result<App> {
+        let clock = Clock::start();
+        let tokens = tokens(config, &clock)?;
+        let store = Store::open(config, &clock).await?;
+        match App::assemble(config, listeners, clock, tokens, &store).await {
+            Ok(app) => Ok(app),
+            Err(error) => {
+                store.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(
+        config: &Config,
+        listeners: &Listeners,
+        clock: Clock,
+        tokens: Tokens,
+        store: &Store,
+    ) -> Result<App> {
+        let Store { journal, tables, .. } = store;
+        let featured = match config.profile {
+            Profile::Development => demo::furnish(store, &clock).await?,
+            Profile::Production => None,
+        };
+        let house = Arc::new(House {
+            home: Arc::new(journal.clone()),
+            clock: clock.clone(),
+            keys: UsedKeys::default(),
+            metrics: Metrics::global().clone(),
+            lagging: AtomicBool::new(false),
+        });
+        let directory = Directory::new(house.clone());
+        let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
+        let flush = flusher::start(house.clone(), journal, tables, limits).await?;
+        let doors = Doors {
+            clock: clock.clone(),
+            tokens: tokens.clone(),
+            directory: directory.clone(),
+            orders: Orders::new(directory.clone(), tables.orders(), flush.clone()),
+            catalogue: Catalogue::new(
+                tables.products(),
+                tables.product_writer(),
+                directory.clone(),
+                clock.clone(),
+            ),
+            history: History::new(journal.reader().clone()),
+            readiness: Readiness::starting(),
+            streams: Streams::default(),
+            order_rate: order_rate(config),
+        };
+        let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
+        let opening = async {
+            let serving = Serving::start(&config.http, listeners, &doors, &directory).await?;
+            match revive(&directory, journal, tables).await {
+                Ok(()) => Ok(serving),
+                Err(error) => {
+                    serving.stop().await;
+                    Err(error.into())
+                }
+            }
+        };
+        let serving = match opening.await {
+            Ok(serving) => serving,
+            Err(error) => {
+                flush.abandon().await;
+                return Err(error);
+            }
+        };
+        readiness.clear(NotReady::Starting);
+        serving.open();
+        let _vitals = Vitals::watch(journal, &house, &readiness);
+        let store = store.clone();
+        Ok(App { store, directory, flush, readiness, streams, serving, tokens, clock, featured, _vitals })
+    }
+
+    /// Where the shop answers.
+    pub fn addr(&self) -> SocketAddr {
+        self.serving.addr
+    }
+
+    /// Where operators are answered, if not at the shop's door.
+    pub fn ops_addr(&self) -> Option<SocketAddr> {
+        self.serving.ops_addr
+    }
+
+    /// Signs and checks access tokens.
+    pub fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// What a developer wants to read first.
+    pub fn greeting(&self) -> Result<String> {
+        demo::greeting(self.addr(), &self.tokens, &self.clock, self.featured)
+    }
+
+    /// Serves until `stop` comes, or the journal is lost. `leaving` is called before anything else once it is clear that no
+    /// app will follow.
+    pub async fn run_until(self, stop: impl Future<Output = ()>, leaving: impl FnOnce()) -> Ended {
+        let mut lost = self.store.journal.fatal();
+        let ended = tokio::select! {
+            () = stop => Ended::Stopped,
+            _ = lost.wait_for(|lost| *lost) => Ended::JournalLost,
+        };
+        match ended {
+            Ended::Stopped => {
+                leaving();
+                self.stop().await;
+            }
+            Ended::JournalLost => self.abandon().await,
+        }
+        ended
+    }
+
+    /// Ends in order; nothing that was promised is left undone.
+    pub async fn stop(self) {
+        tracing::info!("stopping: not ready, finishing what is in flight");
+        self.readiness.raise(NotReady::ShuttingDown);
+        rt::time::sleep(LEAVE_AFTER).await;
+        self.serving.pause().await;
+        self.streams.end();
+        // Owners live on the servers' threads: they rest before those end.
+        self.directory.drain().await;
+        self.serving.stop().await;
+        self.flush.stop().await;
+        self.store.close().await;
+        tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
+    }
+
+    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
+    async fn abandon(self) {
+        tracing::error!(
+            data_dir = %self.store.dir().display(),
+            "the disk failed while the journal was written, and nobody knows whether the last group is on it. Those who wait \
+             hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
+        );
+        self.readiness.raise(NotReady::JournalUnavailable);
+        self.streams.end();
+        self.directory.drain().await;
+        self.serving.stop().await;
+        self.flush.abandon().await;
+        self.store.close().await;
+    }
+}
+
+fn order_rate(config: &Config) -> OrderRate {
+    let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+    let limits = &config.limits;
+    OrderRate::new(at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
+}

@@ -1,0 +1,158 @@
+//! `serve`: an app, and another one after it when the disk left doubt; until somebody says stop.
+//!
+//! Nobody who waited is told *failed* when nobody knows: they hear *unknown*, and the app that follows reads from the disk what
+//! is true, so that the same key hears it too.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::time::Duration;
+
+use actix_web::rt;
+use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::{App, Ended, Listeners};
+use crate::clock::Clock;
+use crate::config::{Config, Profile};
+use crate::domain::stock::Millis;
+
+/// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that the disk will not get better by asking it again.
+const REBUILDS_MAX: usize = 5;
+const REBUILD_WINDOW_MS: i64 = 60_000;
+/// A disk that fails is given a moment.
+const BETWEEN_REBUILDS: Duration = Duration::from_millis(500);
+/// What a shell says of a process that a signal ended, so that scripts can tell.
+const EXIT_BY_SECOND_SIGNAL: i32 = 130;
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervised {
+    Stopped,
+    /// Too many rebuilds: only a person can help.
+    GaveUp,
+}
+
+/// Runs the shop until it is told to stop, or cannot go on.
+pub fn supervise(config: &Config) -> Result<Supervised> {
+    rt::System::new().block_on(async {
+        let mut stop = StopSignals::listen()?;
+        let clock = Clock::start();
+        let mut listeners = Some(Listeners::bind(&config.http)?);
+        let mut rebuilds = VecDeque::new();
+        loop {
+            let Some(open) = &listeners else { return Ok(Supervised::Stopped) };
+            let app = match App::build_on(config, open).await {
+                Ok(app) => app,
+                Err(error) if rebuilds.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");
+                    if !may_rebuild(&mut rebuilds, clock.now()) {
+                        return Ok(give_up(config));
+                    }
+                    tokio::select! {
+                        () = stop.next() => return Ok(Supervised::Stopped),
+                        () = rt::time::sleep(BETWEEN_REBUILDS) => continue,
+                    }
+                }
+            };
+            if rebuilds.is_empty() {
+                announce(config, &app);
+            } else {
+                tracing::info!(addr = %app.addr(), "recovered: everything acknowledged was read back from the disk");
+            }
+            match app.run_until(stop.first(), || listeners = None).await {
+                Ended::Stopped => return Ok(Supervised::Stopped),
+                Ended::JournalLost if may_rebuild(&mut rebuilds, clock.now()) => {}
+                Ended::JournalLost => return Ok(give_up(config)),
+            }
+        }
+    })
+}
+
+fn give_up(config: &Config) -> Supervised {
+    tracing::error!(
+        data_dir = %config.store.data_dir.display(),
+        "the disk failed again and again within a minute; giving up. Nothing acknowledged is lost. Look at the disk (`dmesg`, \
+         SMART, free space), then start again; `stockade audit` says whether all adds up",
+    );
+    Supervised::GaveUp
+}
+
+/// Does one thing that waits, for commands that are no server.
+pub fn blocking<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("no runtime")?.block_on(work)
+}
+
+fn may_rebuild(rebuilds: &mut VecDeque<Millis>, now: Millis) -> bool {
+    rebuilds.push_back(now);
+    while rebuilds.front().is_some_and(|at| at.plus(REBUILD_WINDOW_MS) < now) {
+        rebuilds.pop_front();
+    }
+    rebuilds.len() <= REBUILDS_MAX
+}
+
+fn announce(config: &Config, app: &App) {
+    tracing::info!(
+        addr = %app.addr(),
+        ops_addr = app.ops_addr().map(tracing::field::display),
+        data_dir = %config.store.data_dir.display(),
+        workers = config.http.workers,
+        "the shop is open",
+    );
+    if config.profile == Profile::Development {
+        match app.greeting() {
+            // `println!` would panic where nobody reads.
+            Ok(text) => drop(std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes())),
+            Err(error) => tracing::warn!(%error, "no tokens to try it with"),
+        }
+    }
+}
+
+/// SIGTERM from an orchestrator, SIGINT from a keyboard.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn listen() -> Result<StopSignals> {
+        Ok(StopSignals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    /// Comes back at the first; a second one ends the process on the spot.
+    async fn first(&mut self) {
+        self.next().await;
+        if let Ok(mut again) = StopSignals::listen() {
+            rt::spawn(async move {
+                again.next().await;
+                tracing::warn!("a second signal: leaving at once; the next start recovers from the journal");
+                std::process::exit(EXIT_BY_SECOND_SIGNAL);
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn five_rebuilds_in_a_minute_are_enough() {
+        let mut rebuilds = VecDeque::new();
+        let tries: Vec<bool> =
+            (0..7).map(|second| may_rebuild(&mut rebuilds, Millis(second * 1_000))).collect();
+        assert_eq!(tries, [true, true, true, true, true, false, false]);
+        assert!(may_rebuild(&mut rebuilds, Millis(600_000)));
+    }
+}

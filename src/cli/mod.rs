@@ -1,0 +1,263 @@
+//! The command line: what can be asked of the program, and how it answers. 0 is success, 1 a failure or a difference
+//! found, 2 a command that cannot be understood.
+
+mod settings;
+mod token;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::{self, Supervised};
+use crate::clock::Clock;
+use crate::config::{Config, Layers, Profile};
+use crate::seed::{self, Plan};
+use crate::telemetry;
+
+use settings::{CommonFlags, Flags};
+
+const EXAMPLES: &str = "\
+Examples:
+  stockade
+          A shop on http://127.0.0.1:8080 with a small demonstration catalogue, its data in ./data
+  stockade --data-dir /var/lib/stockade --http-addr 0.0.0.0:8080
+          The same, elsewhere
+  stockade seed --users 10000 --products 1 --stock 10000
+          One product and a crowd, for a load test; the server must not run
+  stockade token --users 10000 --out tokens.txt
+          An access token for each of them
+  stockade audit
+          Does everything add up? Exit code 1 if not
+
+Every setting is a flag, a variable (STOCKADE_HTTP_ADDR) and a key of stockade.toml (http_addr); the first of these
+that says something wins. `stockade config` shows what counts, and who said it.";
+
+const SEED_EXAMPLES: &str = "\
+Examples:
+  stockade seed --users 10000 --products 1 --stock 10000
+          A flash sale
+  stockade seed --users 1000 --products 10000 --stock 50 --hold-seconds 30 --per-customer-limit 2
+          A catalogue whose holds lapse after half a minute
+
+Users need no row: an access token is all there is to one. `stockade token --users N` signs theirs, in the same order.";
+
+const TOKEN_EXAMPLES: &str = "\
+Examples:
+  export TOKEN=$(stockade token --user 1)
+          A shopper: the first of `seed`'s users
+  export ADMIN=$(stockade token --role admin)
+          An administrator
+  stockade token --users 10000 --out tokens.txt
+          One token a line, for `seed`'s users in order
+
+Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in development the same data directory.";
+
+/// Sells scarce stock to a crowd: first come, first served, durable before yes.
+#[derive(Debug, Parser)]
+#[command(name = "stockade", version, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the shop until SIGTERM or SIGINT (the default command)
+    Serve {
+        #[command(flatten)]
+        flags: Flags,
+    },
+    /// Create the journal and the tables, or bring them up to this version
+    Migrate {
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Fill a stopped shop for a demonstration or a load test
+    #[command(after_help = SEED_EXAMPLES)]
+    Seed {
+        #[command(flatten)]
+        what: SeedArgs,
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Sign access tokens offline
+    #[command(after_help = TOKEN_EXAMPLES)]
+    Token {
+        #[command(flatten)]
+        whose: token::TokenArgs,
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Replay the journal of a stopped shop against its tables; print every difference, exit 1 if there is one
+    Audit {
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Print the effective configuration and where each value came from; secrets are shown as …
+    Config {
+        #[command(flatten)]
+        flags: Flags,
+    },
+}
+
+#[derive(Debug, Args)]
+struct SeedArgs {
+    /// How many people will come (they need no row; see `stockade token --users`)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    users: u64,
+    /// How many products to make
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    products: u64,
+    /// Units of each
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    stock: u64,
+    /// How long a hold stands before it lapses
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    hold_seconds: Option<u32>,
+    /// The most units one customer may have
+    #[arg(long, value_name = "L", value_parser = clap::value_parser!(u32).range(1..))]
+    per_customer_limit: Option<u32>,
+}
+
+impl Cli {
+    /// Does what was asked. What goes wrong is told on standard error in words, without a trace of our insides.
+    pub fn run(self) -> ExitCode {
+        match self.dispatch() {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("stockade: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn dispatch(self) -> Result<ExitCode> {
+        let Cli { command, flags: before } = self;
+        match command {
+            None => serve(&before.layers()?),
+            Some(Command::Serve { flags }) => serve(&before.and(flags).layers()?),
+            Some(Command::Migrate { flags }) => migrate(&before.and(flags.0).config()?),
+            Some(Command::Seed { what, flags }) => fill(&before.and(flags.0).config()?, &what),
+            Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
+            Some(Command::Audit { flags }) => audit(&before.and(flags.0).config()?),
+            Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
+        }
+    }
+}
+
+fn serve(layers: &Layers) -> Result<ExitCode> {
+    let config = Config::read(layers)?;
+    telemetry::start_log(config.profile);
+    for name in layers.strangers() {
+        tracing::warn!(name, "this variable looks like a setting of ours and is none");
+    }
+    Ok(match app::supervise(&config)? {
+        Supervised::Stopped => ExitCode::SUCCESS,
+        Supervised::GaveUp => ExitCode::FAILURE,
+    })
+}
+
+fn migrate(config: &Config) -> Result<ExitCode> {
+    telemetry::start_log(config.profile);
+    app::blocking(seed::prepare(config))?;
+    println!("The store in {} is up to date.", config.store.data_dir.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
+    telemetry::start_log(config.profile);
+    let clock = Clock::start();
+    let plan = Plan {
+        products: what.products,
+        stock: what.stock,
+        hold_ms: what.hold_seconds.map(|seconds| seconds.saturating_mul(1_000)),
+        per_customer_limit: what.per_customer_limit,
+    };
+    let began = clock.nanos();
+    let first = app::blocking(seed::fill(config, &clock, &plan))?;
+    let seconds = (clock.nanos() - began) as f64 / 1e9;
+    println!("{} products with {} units each, in {seconds:.1} s.", what.products, what.stock);
+    if let Some(first) = first {
+        println!("The first is {first}.");
+    }
+    if what.users > 0 {
+        println!(
+            "{} users: `stockade token --users {} --out tokens.txt` signs their tokens.",
+            what.users, what.users
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn audit(config: &Config) -> Result<ExitCode> {
+    telemetry::start_log(config.profile);
+    let report = app::blocking(seed::audit(config))?;
+    println!(
+        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots: {}.",
+        report.products,
+        report.events,
+        report.entries,
+        report.orders,
+        report.lines,
+        report.snapshots,
+        match report.differences.len() {
+            0 => "everything adds up".to_owned(),
+            1 => "1 difference".to_owned(),
+            many => format!("{many} differences"),
+        }
+    );
+    for difference in &report.differences {
+        println!("{difference}");
+    }
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn show(layers: &Layers) -> Result<ExitCode> {
+    let rows: Vec<_> = layers.effective().collect();
+    let width = rows.iter().map(|row| row.setting.key.len()).max().unwrap_or(0);
+    let values = rows.iter().map(|row| shown(&row.value).chars().count()).max().unwrap_or(0);
+    for row in &rows {
+        println!("{:width$}  {:values$}  # {}", row.setting.key, shown(&row.value), row.origin);
+    }
+    for name in layers.strangers() {
+        eprintln!("stockade: {name} looks like a setting of ours and is none");
+    }
+    let config = Config::read(layers).context("this configuration would not start")?;
+    if config.profile == Profile::Development {
+        eprintln!("stockade: the development profile forgives much; use `production` for customers");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(value: &str) -> &str {
+    if value.is_empty() { "(unset)" } else { value }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_setting_may_stand_before_or_after_the_command() {
+        for line in ["stockade --data-dir here seed --stock 5", "stockade seed --stock 5 --data-dir here"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            let Some(Command::Seed { flags, .. }) = cli.command else { panic!("{line}") };
+            let config = cli.flags.and(flags.0).config().unwrap();
+            assert_eq!(config.store.data_dir, std::path::Path::new("here"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_a_flag() {
+        assert!(Cli::try_parse_from(["stockade", "--jwt-secret", "hush"]).is_err());
+    }
+}

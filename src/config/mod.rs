@@ -1,0 +1,342 @@
+//! What the operator may choose, and where each choice came from.
+//!
+//! A setting has one name. It is a flag (`--http-addr`), a variable (`STOCKADE_HTTP_ADDR`) and a key of `stockade.toml`
+//! (`http_addr`); the first of these that says something wins, then the default. [`SETTINGS`] lists them all, and the
+//! command line, `stockade config` and the README's table are made from it or compared with it. An unknown key is an
+//! error. A [`Config`] that exists is one the engine can start with.
+
+mod layers;
+mod network;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+pub use layers::{Effective, Layers, Origin};
+pub use network::Network;
+
+/// The least a signing secret may have in production, in bytes.
+pub const SECRET_BYTES_MIN: usize = 32;
+/// Words of sample configurations. A production secret must not contain one.
+const SAMPLE_WORDS: [&str; 6] = ["changeme", "change-me", "secret", "password", "example", "development"];
+
+/// One thing an operator may choose.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub key: &'static str,
+    /// What stands after the flag in the help.
+    pub value: &'static str,
+    /// Empty: unset. For `workers` the number of cores.
+    pub default: &'static str,
+    pub help: &'static str,
+    /// Never printed, and never a flag: a command line can be read by every user of the machine.
+    pub secret: bool,
+    /// Concerns every command, not `serve` alone.
+    pub common: bool,
+}
+
+impl Setting {
+    pub fn variable(&self) -> String {
+        format!("STOCKADE_{}", self.key.to_uppercase())
+    }
+
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+}
+
+const fn setting(
+    key: &'static str,
+    value: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { key, value, default, help, secret: false, common: false }
+}
+
+/// Everything that can be chosen.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
+    Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
+    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; `mysql://…` belongs to a later version") },
+    Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
+    Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
+    setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
+    setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
+    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`; these and loopback have no per-address caps"),
+    setting("workers", "N", "", "HTTP threads; unset: one for each core"),
+    setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
+    setting("shutdown_ms", "MS", "10000", "How long a shutdown waits for requests in flight"),
+    setting("order_rate_per_user", "N", "50", "Orders a second that one user may try; beyond it: 429"),
+    setting("order_burst_per_user", "N", "200", "How many of them may come at once"),
+    setting("flush_lag_bytes_max", "BYTES", "1073741824", "How far the tables may lag behind the journal; at the cap new holds are refused with 503"),
+    setting("queue_wait_ms_max", "MS", "500", "The longest predicted wait at a product's owner; beyond it: 503 before anything is decided"),
+    setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
+];
+
+/// How much is forgiven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    Development,
+    Production,
+}
+
+/// A usable configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub profile: Profile,
+    pub store: Store,
+    pub http: Http,
+    pub tokens: Tokens,
+    pub limits: Limits,
+}
+
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub data_dir: PathBuf,
+    /// Zero but in tests of overload.
+    pub journal_brake: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Http {
+    pub addr: SocketAddr,
+    pub ops_addr: Option<SocketAddr>,
+    pub trusted_proxies: Vec<Network>,
+    pub workers: usize,
+    /// Of one worker.
+    pub connections_max: usize,
+    pub shutdown: Duration,
+}
+
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// `None` in development: one is made up on first use and kept beside the data.
+    pub secret: Option<SecretString>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Orders a second.
+    pub order_rate_per_user: u32,
+    pub order_burst_per_user: u32,
+    pub flush_lag_bytes_max: u64,
+    pub queue_wait_max: Duration,
+}
+
+/// Why there is no configuration to start with. The words are meant for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{file}: {reason}")]
+    File { file: String, reason: String },
+    #[error("{origin}: there is no setting called `{key}`{hint}")]
+    Unknown { origin: String, key: String, hint: String },
+    #[error("{key} = `{value}` ({origin}): {reason}")]
+    Value { key: &'static str, value: String, origin: String, reason: String },
+    #[error("{0}")]
+    Production(&'static str),
+}
+
+impl Config {
+    /// Every setting at its default but the place of the data and a free port. For tests and demonstrations.
+    pub fn development(data_dir: &Path) -> Config {
+        Config {
+            profile: Profile::Development,
+            store: Store { data_dir: data_dir.to_owned(), journal_brake: Duration::ZERO },
+            http: Http {
+                addr: SocketAddr::from(([127, 0, 0, 1], 0)),
+                ops_addr: None,
+                trusted_proxies: Vec::new(),
+                workers: 2,
+                connections_max: 10_000,
+                shutdown: Duration::from_secs(10),
+            },
+            tokens: Tokens { secret: None },
+            limits: Limits {
+                order_rate_per_user: 50,
+                order_burst_per_user: 200,
+                flush_lag_bytes_max: 1 << 30,
+                queue_wait_max: Duration::from_millis(500),
+            },
+        }
+    }
+
+    /// Reads the merged layers; refuses what the engine could not start with.
+    pub fn read(layers: &Layers) -> Result<Config, ConfigError> {
+        let milliseconds = |key| layers.number::<u64>(key).map(Duration::from_millis);
+        if layers.text("redis_url").is_some() {
+            return Err(layers.bad("redis_url", "several nodes belong to a later version; leave it unset"));
+        }
+        let config = Config {
+            profile: layers.parsed("profile")?,
+            store: Store {
+                data_dir: data_dir(layers)?,
+                journal_brake: Duration::from_micros(layers.number("journal_brake_us")?),
+            },
+            http: Http {
+                addr: layers.parsed("http_addr")?,
+                ops_addr: layers.text("ops_addr").map(|_| layers.parsed("ops_addr")).transpose()?,
+                trusted_proxies: layers.list("trusted_proxies")?,
+                workers: workers(layers)?,
+                connections_max: layers.positive("connections_max")?,
+                shutdown: milliseconds("shutdown_ms")?,
+            },
+            tokens: Tokens { secret: layers.text("jwt_secret").map(SecretString::from) },
+            limits: Limits {
+                order_rate_per_user: layers.positive("order_rate_per_user")?,
+                order_burst_per_user: layers.positive("order_burst_per_user")?,
+                flush_lag_bytes_max: layers.positive("flush_lag_bytes_max")?,
+                queue_wait_max: Duration::from_millis(layers.positive("queue_wait_ms_max")?),
+            },
+        };
+        config.fit_for_its_profile()?;
+        Ok(config)
+    }
+
+    fn fit_for_its_profile(&self) -> Result<(), ConfigError> {
+        if self.profile == Profile::Development {
+            return Ok(());
+        }
+        let secret = self.tokens.secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
+        let lower = secret.to_lowercase();
+        if secret.is_empty() {
+            Err(ConfigError::Production(
+                "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one",
+            ))
+        } else if secret.len() < SECRET_BYTES_MIN {
+            Err(ConfigError::Production(
+                "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one",
+            ))
+        } else if SAMPLE_WORDS.iter().any(|word| lower.contains(word)) || monotonous(secret) {
+            Err(ConfigError::Production(
+                "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one",
+            ))
+        } else if self.http.ops_addr.is_none() {
+            Err(ConfigError::Production(
+                "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090",
+            ))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A handful of different letters, repeated.
+fn monotonous(secret: &str) -> bool {
+    let mut letters = secret.as_bytes().to_vec();
+    letters.sort_unstable();
+    letters.dedup();
+    letters.len() < 8
+}
+
+/// `database_url` and `data_dir` are two ways to say one thing, and must not disagree.
+fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
+    let dir: PathBuf = layers.parsed("data_dir")?;
+    let Some(url) = layers.text("database_url") else { return Ok(dir) };
+    match url.split_once("://") {
+        Some(("sqlite", path)) if path.is_empty() => {
+            Err(layers.bad("database_url", "sqlite:// and then a directory"))
+        }
+        Some(("sqlite", path)) if layers.is_default("data_dir") || Path::new(path) == dir => {
+            Ok(PathBuf::from(path))
+        }
+        Some(("sqlite", _)) => {
+            Err(layers.bad("database_url", "data_dir names another directory; set one of the two"))
+        }
+        Some(("mysql" | "mariadb", _)) => Err(layers
+            .bad("database_url", "MySQL belongs to a later version; use sqlite://DIR or STOCKADE_DATA_DIR")),
+        _ => Err(layers.bad("database_url", "expected sqlite://DIR")),
+    }
+}
+
+fn workers(layers: &Layers) -> Result<usize, ConfigError> {
+    match layers.text("workers") {
+        Some(_) => layers.positive("workers"),
+        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+    }
+}
+
+impl FromStr for Profile {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        match word {
+            "development" => Ok(Profile::Development),
+            "production" => Ok(Profile::Production),
+            _ => Err("expected development or production"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let variables =
+            pairs.iter().map(|(key, value)| (format!("STOCKADE_{}", key.to_uppercase()), value.to_string()));
+        Layers::of(None, variables, [])
+            .and_then(|layers| Config::read(&layers))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_a_development_shop() {
+        let config = read(&[]).unwrap();
+        assert_eq!(config.profile, Profile::Development);
+        assert_eq!(config.http.addr.port(), 8080);
+        assert_eq!(config.limits.flush_lag_bytes_max, 1 << 30);
+    }
+
+    #[test]
+    fn the_constructor_for_tests_has_the_same_defaults() {
+        let (read, made) = (read(&[]).unwrap(), Config::development(Path::new("./data")));
+        assert_eq!(format!("{:?}", read.limits), format!("{:?}", made.limits));
+        assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
+        assert_eq!(read.http.connections_max, made.http.connections_max);
+        assert_eq!(read.http.shutdown, made.http.shutdown);
+    }
+
+    #[test]
+    fn production_refuses_what_development_forgives() {
+        let good = "9f3b7c1e5a8d2460b1c9e7f3a5d80246";
+        let with = |secret| {
+            read(&[("profile", "production"), ("ops_addr", "127.0.0.1:9090"), ("jwt_secret", secret)])
+        };
+        assert!(with(good).is_ok());
+        for bad in ["", "short", "changeme-changeme-changeme-changeme", "abababababababababababababababab"] {
+            assert!(with(bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
+        }
+        let without_ops = read(&[("profile", "production"), ("jwt_secret", good)]);
+        assert!(without_ops.unwrap_err().contains("STOCKADE_OPS_ADDR"));
+    }
+
+    #[test]
+    fn the_place_of_the_data_has_two_names_and_one_meaning() {
+        let dir = |pairs: &[(&str, &str)]| read(pairs).map(|config| config.store.data_dir);
+        assert_eq!(dir(&[("database_url", "sqlite://elsewhere")]), Ok("elsewhere".into()));
+        assert!(
+            dir(&[("database_url", "sqlite://a"), ("data_dir", "b")]).unwrap_err().contains("one of the two")
+        );
+        assert!(dir(&[("database_url", "mysql://root@db/shop")]).unwrap_err().contains("later"));
+        assert!(read(&[("redis_url", "redis://cache")]).unwrap_err().contains("later"));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_its_name_and_origin() {
+        let error = read(&[("workers", "0")]).unwrap_err();
+        assert!(error.contains("workers") && error.contains("STOCKADE_WORKERS"), "{error}");
+        assert!(read(&[("http_addr", "localhost")]).is_err());
+        assert!(read(&[("trusted_proxies", "10.0.0.0/64")]).is_err());
+    }
+
+    #[test]
+    fn a_secret_is_not_printed() {
+        let config = read(&[("jwt_secret", "hush-hush-hush")]).unwrap();
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+}

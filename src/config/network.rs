@@ -1,0 +1,60 @@
+//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    base: IpAddr,
+    /// How many leading bits count.
+    bits: u32,
+}
+
+impl Network {
+    pub fn contains(&self, address: IpAddr) -> bool {
+        // A v4 address that came in through a v6 socket is still a v4 address.
+        match (self.base, address.to_canonical()) {
+            (IpAddr::V4(base), IpAddr::V4(address)) => {
+                let differ = base.to_bits() ^ address.to_bits();
+                self.bits == 0 || differ >> (32 - self.bits) == 0
+            }
+            (IpAddr::V6(base), IpAddr::V6(address)) => {
+                let differ = base.to_bits() ^ address.to_bits();
+                self.bits == 0 || differ >> (128 - self.bits) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = &'static str;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        const EXPECTED: &str = "expected addresses or networks, such as 10.0.0.0/8,::1";
+        let (base, bits) = word.split_once('/').map_or((word, None), |(base, bits)| (base, Some(bits)));
+        let base: IpAddr = base.parse().map_err(|_| EXPECTED)?;
+        let widest = if base.is_ipv4() { 32 } else { 128 };
+        let bits = bits.map_or(Ok(widest), |bits| bits.parse().map_err(|_| EXPECTED))?;
+        if bits <= widest { Ok(Network { base, bits }) } else { Err(EXPECTED) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_what_shares_its_leading_bits() {
+        let holds = |network: &str, address: &str| {
+            network.parse::<Network>().unwrap().contains(address.parse().unwrap())
+        };
+        assert!(holds("10.0.0.0/8", "10.255.3.4"));
+        assert!(!holds("10.0.0.0/8", "11.0.0.1"));
+        assert!(holds("0.0.0.0/0", "8.8.8.8"));
+        assert!(holds("::1", "::1"));
+        assert!(!holds("::1", "::2"));
+        assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+        assert!("10.0.0.0/33".parse::<Network>().is_err());
+    }
+}

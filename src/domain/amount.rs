@@ -1,0 +1,136 @@
+//! How many and how much: quantities that are never zero, money that never rounds.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The most units one line may ask for.
+pub const LINE_QUANTITY_MAX: u32 = 1_000;
+
+/// Units of one product: at least one. Nobody behind the door checks for zero again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Quantity(NonZeroU32);
+
+impl Quantity {
+    /// `units` as a quantity; `None` for zero or for more than a line may hold.
+    pub fn of_line(units: u32) -> Option<Self> {
+        if units > LINE_QUANTITY_MAX {
+            return None;
+        }
+        NonZeroU32::new(units).map(Self)
+    }
+
+    pub fn get(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A currency after ISO 4217, as its three letters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Currency([u8; 3]);
+
+impl Currency {
+    pub const KRW: Currency = Currency(*b"KRW");
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+}
+
+/// Not three capital letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a currency is three capital letters (ISO 4217)")]
+pub struct NotACurrency;
+
+impl FromStr for Currency {
+    type Err = NotACurrency;
+
+    fn from_str(word: &str) -> Result<Self, NotACurrency> {
+        let letters: [u8; 3] = word.as_bytes().try_into().map_err(|_| NotACurrency)?;
+        if letters.iter().all(u8::is_ascii_uppercase) { Ok(Self(letters)) } else { Err(NotACurrency) }
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Currency {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Currency {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let word = std::borrow::Cow::<str>::deserialize(d)?;
+        word.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// An amount in minor units of one currency (for KRW the won itself). Never negative.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Money {
+    pub amount: i64,
+    pub currency: Currency,
+}
+
+/// The largest price of one unit: a thousand units of fifty such lines still fit an `i64`.
+pub const UNIT_PRICE_MAX: i64 = 100_000_000_000_000;
+
+impl Money {
+    /// `self × quantity`; `None` on overflow.
+    pub fn times(self, quantity: Quantity) -> Option<Money> {
+        let amount = self.amount.checked_mul(i64::from(quantity.get()))?;
+        Some(Money { amount, currency: self.currency })
+    }
+
+    /// The sum of two amounts of one currency; `None` on overflow or for two currencies.
+    pub fn plus(self, other: Money) -> Option<Money> {
+        if self.currency != other.currency {
+            return None;
+        }
+        let amount = self.amount.checked_add(other.amount)?;
+        Some(Money { amount, currency: self.currency })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantity_is_one_to_a_thousand() {
+        assert_eq!(Quantity::of_line(0), None);
+        assert_eq!(Quantity::of_line(1).map(Quantity::get), Some(1));
+        assert_eq!(Quantity::of_line(1_000).map(Quantity::get), Some(1_000));
+        assert_eq!(Quantity::of_line(1_001), None);
+    }
+
+    #[test]
+    fn money_of_two_currencies_does_not_add_up() {
+        let won = Money { amount: 5, currency: Currency::KRW };
+        let euro = Money { amount: 5, currency: Currency(*b"EUR") };
+        assert_eq!(won.plus(euro), None);
+        assert_eq!(won.plus(won).map(|m| m.amount), Some(10));
+        assert_eq!(Money { amount: i64::MAX, ..won }.plus(won), None);
+        assert!("krw".parse::<Currency>().is_err());
+    }
+}

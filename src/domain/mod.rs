@@ -1,0 +1,10 @@
+//! The rules of the shop, and nothing else.
+//!
+//! Everything here is pure: no clock, no chance, no I/O, no async, integers only. Time and ids are handed in.
+//! Deciding (`&self`) may refuse and changes nothing; applying (`&mut self`) cannot fail.
+
+pub mod amount;
+pub mod id;
+pub mod order;
+pub mod stock;
+pub mod user;

@@ -1,0 +1,176 @@
+//! An order and its lines, and their life: one table of legal moves for live work, the flush and recovery.
+
+use serde::{Deserialize, Serialize};
+
+use super::amount::{Money, Quantity};
+use super::id::{OrderId, ProductId, UserId};
+use super::stock::{Millis, Sequence};
+
+/// One order as people see it, made from its rows or, while it is young, from the ledgers that hold its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub id: OrderId,
+    pub buyer: UserId,
+    /// The product whose owner gave birth to it.
+    pub home: ProductId,
+    pub status: OrderStatus,
+    /// In order of their number; never empty, one line a product.
+    pub lines: Vec<Line>,
+    /// What it cost when it was placed.
+    pub total: Money,
+    pub hold_expires_at: Millis,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+    /// 1 at birth, one more for each change the home has journaled.
+    pub version: u64,
+}
+
+/// One product's part of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub line: u8,
+    pub product: ProductId,
+    pub quantity: Quantity,
+    /// Frozen when the hold was taken.
+    pub unit_price: Money,
+    /// The hold's place in its product's queue: the receipt.
+    pub sequence: Sequence,
+    pub status: LineStatus,
+}
+
+/// Where an order stands. The words are the contract's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    PendingPayment,
+    Paid,
+    PaymentFailed,
+    Expired,
+    Cancelled,
+    Returned,
+    Closed,
+}
+
+/// Where one line stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineStatus {
+    Held,
+    Released,
+    Ordered,
+    Cancelled,
+    ReturnRequested,
+    Returned,
+}
+
+/// Not a row of the table. Nothing changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a legal move")]
+pub struct IllegalMove;
+
+macro_rules! words {
+    ($kind:ident { $( $variant:ident $word:literal ),* $(,)? }) => {
+        impl $kind {
+            pub const ALL: &'static [$kind] = &[$( $kind::$variant ),*];
+
+            /// The contract's word, as it stands in answers and tables.
+            pub fn as_str(self) -> &'static str {
+                match self { $( $kind::$variant => $word ),* }
+            }
+
+            pub fn from_word(word: &str) -> Option<Self> {
+                match word { $( $word => Some($kind::$variant), )* _ => None }
+            }
+        }
+    };
+}
+
+words!(OrderStatus {
+    PendingPayment "pending_payment",
+    Paid "paid",
+    PaymentFailed "payment_failed",
+    Expired "expired",
+    Cancelled "cancelled",
+    Returned "returned",
+    Closed "closed",
+});
+
+words!(LineStatus {
+    Held "held",
+    Released "released",
+    Ordered "ordered",
+    Cancelled "cancelled",
+    ReturnRequested "return_requested",
+    Returned "returned",
+});
+
+impl OrderStatus {
+    /// Moves the order to `to`, if the table has that row.
+    pub fn moved_to(self, to: OrderStatus) -> Result<OrderStatus, IllegalMove> {
+        use OrderStatus::*;
+        match (self, to) {
+            (PendingPayment, Paid | PaymentFailed | Expired | Cancelled) => Ok(to),
+            (Paid, Cancelled | Returned | Closed) => Ok(to),
+            _ => Err(IllegalMove),
+        }
+    }
+}
+
+impl LineStatus {
+    /// Moves the line to `to`, if the table has that row.
+    pub fn moved_to(self, to: LineStatus) -> Result<LineStatus, IllegalMove> {
+        use LineStatus::*;
+        match (self, to) {
+            (Held, Ordered | Released) => Ok(to),
+            (Ordered, Cancelled | ReturnRequested) => Ok(to),
+            (ReturnRequested, Returned) => Ok(to),
+            _ => Err(IllegalMove),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_legal_moves() {
+        let mut rows = String::new();
+        for from in OrderStatus::ALL {
+            let to: Vec<_> =
+                OrderStatus::ALL.iter().filter(|to| from.moved_to(**to).is_ok()).map(|to| to.as_str()).collect();
+            rows += &format!("{} -> {}\n", from.as_str(), to.join(" "));
+        }
+        for from in LineStatus::ALL {
+            let to: Vec<_> =
+                LineStatus::ALL.iter().filter(|to| from.moved_to(**to).is_ok()).map(|to| to.as_str()).collect();
+            rows += &format!("line {} -> {}\n", from.as_str(), to.join(" "));
+        }
+        assert_eq!(
+            rows,
+            "pending_payment -> paid payment_failed expired cancelled\n\
+             paid -> cancelled returned closed\n\
+             payment_failed -> \n\
+             expired -> \n\
+             cancelled -> \n\
+             returned -> \n\
+             closed -> \n\
+             line held -> released ordered\n\
+             line released -> \n\
+             line ordered -> cancelled return_requested\n\
+             line cancelled -> \n\
+             line return_requested -> returned\n\
+             line returned -> \n"
+        );
+    }
+
+    #[test]
+    fn every_word_comes_back() {
+        for status in OrderStatus::ALL {
+            assert_eq!(OrderStatus::from_word(status.as_str()), Some(*status));
+        }
+        for status in LineStatus::ALL {
+            assert_eq!(LineStatus::from_word(status.as_str()), Some(*status));
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What has happened to a product, and how it is written down.
+//!
+//! An event is a kind, the version of its shape, and its fields. Kinds and versions are numbers that never
+//! change their meaning: a new shape of an old kind gets the next version and a second arm in `decode`.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Millis, Sequence, Settings};
+use crate::domain::amount::{Money, Quantity};
+use crate::domain::id::{OrderId, ProductId, UserId};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    pub settings: Settings,
+    pub stock: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restocked {
+    pub delta: i64,
+    pub reason: String,
+    pub key: Option<Key>,
+}
+
+/// A 128-bit idempotency key and the hash of the request it belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    #[serde(with = "serde_key")]
+    pub key: [u8; 16],
+    pub body: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub order: OrderId,
+    pub line: u8,
+    pub buyer: UserId,
+    pub quantity: Quantity,
+    /// Frozen: a later price change does not touch it.
+    pub unit_price: Money,
+    /// When the hold lapses, or, while the order is being placed, when the placing does.
+    pub deadline: Millis,
+    pub key: Option<Key>,
+    /// The order's home, when the order has several lines.
+    pub placing: Option<ProductId>,
+}
+
+/// One line of an order of several lines, as its home remembers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlacedLine {
+    pub line: u8,
+    pub product: ProductId,
+    pub quantity: Quantity,
+    pub unit_price: Money,
+    /// The hold's sequence in that product's history.
+    pub sequence: Sequence,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    pub order: OrderId,
+    pub buyer: UserId,
+    pub deadline: Millis,
+    pub key: Option<Key>,
+    pub lines: Vec<PlacedLine>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    pub order: OrderId,
+    pub deadline: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pinned {
+    pub order: OrderId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpinned {
+    pub order: OrderId,
+    pub deadline: Millis,
+}
+
+/// `quantity` units of the hold are sold; what the hold had more is available again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confirmed {
+    pub order: OrderId,
+    pub line: u8,
+    pub quantity: Quantity,
+}
+
+/// Why a hold ended without a sale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cause {
+    /// The buyer cancelled.
+    Cancelled,
+    /// The order was never born: another line was refused, or the placing lapsed.
+    NotPlaced,
+    /// The bank said no, and no attempt is left.
+    PaymentFailed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Released {
+    pub order: OrderId,
+    pub line: u8,
+    pub quantity: Quantity,
+    pub cause: Cause,
+    pub by: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    pub order: OrderId,
+    pub line: u8,
+    pub quantity: Quantity,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Returned {
+    pub order: OrderId,
+    pub line: u8,
+    pub quantity: Quantity,
+    pub to_stock: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgotten {
+    pub unkeyed_before: Millis,
+    pub keyed_before: Millis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    Created(Created),
+    Configured(Settings),
+    Restocked(Restocked),
+    Paused,
+    Resumed,
+    Archived,
+    Held(Held),
+    Placed(Placed),
+    Kept(Kept),
+    Pinned(Pinned),
+    Unpinned(Unpinned),
+    Confirmed(Confirmed),
+    Released(Released),
+    Expired(Expired),
+    Returned(Returned),
+    Forgotten(Forgotten),
+}
+
+/// The blob is damaged, or was written by a newer version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadableEvent {
+    #[error("event kind {kind} version {version} is unknown: the journal was written by a newer version")]
+    Unknown { kind: u8, version: u8 },
+    #[error("the event blob is damaged")]
+    Damaged,
+}
+
+/// Every kind with its number, its version and its word: one row a kind.
+macro_rules! kinds {
+    ($( $kind:literal v $version:literal $word:literal $pattern:pat => $body:expr, $decode:expr; )*) => {
+        impl Event {
+            /// Writes the event to the end of `out`.
+            pub fn encode(&self, out: &mut Vec<u8>) {
+                match self {
+                    $( $pattern => {
+                        out.push($kind);
+                        out.push($version);
+                        put($body, out);
+                    } )*
+                }
+            }
+
+            /// The event's name, as the ledger's readers see it.
+            pub fn word(&self) -> &'static str {
+                #[allow(unused_variables)]
+                match self { $( $pattern => $word, )* }
+            }
+
+            fn decode_one(bytes: &[u8]) -> Result<(Event, &[u8]), UnreadableEvent> {
+                let [kind, version, rest @ ..] = bytes else { return Err(UnreadableEvent::Damaged) };
+                match (kind, version) {
+                    $( ($kind, $version) => take(rest, $decode), )*
+                    _ => Err(UnreadableEvent::Unknown { kind: *kind, version: *version }),
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    1 v 1 "created" Event::Created(e) => e, Event::Created;
+    2 v 1 "configured" Event::Configured(e) => e, Event::Configured;
+    3 v 1 "restocked" Event::Restocked(e) => e, Event::Restocked;
+    4 v 1 "paused" Event::Paused => &(), |()| Event::Paused;
+    5 v 1 "resumed" Event::Resumed => &(), |()| Event::Resumed;
+    6 v 1 "archived" Event::Archived => &(), |()| Event::Archived;
+    7 v 1 "held" Event::Held(e) => e, Event::Held;
+    8 v 1 "placed" Event::Placed(e) => e, Event::Placed;
+    9 v 1 "kept" Event::Kept(e) => e, Event::Kept;
+    10 v 1 "pinned" Event::Pinned(e) => e, Event::Pinned;
+    11 v 1 "unpinned" Event::Unpinned(e) => e, Event::Unpinned;
+    12 v 1 "confirmed" Event::Confirmed(e) => e, Event::Confirmed;
+    13 v 1 "released" Event::Released(e) => e, Event::Released;
+    14 v 1 "expired" Event::Expired(e) => e, Event::Expired;
+    15 v 1 "returned" Event::Returned(e) => e, Event::Returned;
+    16 v 1 "forgotten" Event::Forgotten(e) => e, Event::Forgotten;
+}
+
+fn put<T: Serialize>(body: &T, out: &mut Vec<u8>) {
+    // Writing a plain struct into memory has no way to fail.
+    let written = postcard::to_io(body, &mut *out);
+    debug_assert!(written.is_ok());
+}
+
+fn take<'b, T: Deserialize<'b>>(
+    bytes: &'b [u8],
+    wrap: impl FnOnce(T) -> Event,
+) -> Result<(Event, &'b [u8]), UnreadableEvent> {
+    let (body, rest) = postcard::take_from_bytes(bytes).map_err(|_| UnreadableEvent::Damaged)?;
+    Ok((wrap(body), rest))
+}
+
+/// All events of a blob, in order.
+pub fn decode_events(mut blob: &[u8]) -> Result<Vec<Event>, UnreadableEvent> {
+    let mut events = Vec::with_capacity(blob.len() / 64 + 1);
+    while !blob.is_empty() {
+        let (event, rest) = Event::decode_one(blob)?;
+        events.push(event);
+        blob = rest;
+    }
+    Ok(events)
+}
+
+mod serde_key {
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(key: &[u8; 16], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_bytes(key)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<[u8; 16], D::Error> {
+        d.deserialize_bytes(crate::domain::id::BytesVisitor)
+    }
+}

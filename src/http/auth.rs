@@ -1,0 +1,89 @@
+//! Who asks: read from the access token, and from nothing else.
+//!
+//! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Shopper`] and [`Admin`]
+//! are what they say. No header but `Authorization` is believed.
+
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, web};
+
+use super::problem::{Code, Problem};
+use super::refusal::internal;
+use crate::clock::Clock;
+use crate::domain::id::UserId;
+use crate::domain::user::Role;
+use crate::tokens::{BadToken, Identity, Tokens};
+
+/// Somebody who is signed in.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller(pub Identity);
+
+/// A shopper.
+#[derive(Debug, Clone, Copy)]
+pub struct Shopper(pub UserId);
+
+/// An administrator.
+#[derive(Debug, Clone, Copy)]
+pub struct Admin(pub UserId);
+
+fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
+    let (Some(tokens), Some(clock)) =
+        (request.app_data::<web::Data<Tokens>>(), request.app_data::<web::Data<Clock>>())
+    else {
+        return Err(internal());
+    };
+    let token = bearer(request).ok_or_else(|| {
+        challenge(Code::Unauthenticated, "Send Authorization: Bearer <access token>.", r#"Bearer realm="stockade""#)
+    })?;
+    tokens.verify(token, clock.now()).map_err(|bad| {
+        const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
+        match bad {
+            BadToken::Expired => challenge(Code::TokenExpired, "Get a new access token.", INVALID),
+            BadToken::Invalid => challenge(Code::Unauthenticated, "The access token is not valid.", INVALID),
+        }
+    })
+}
+
+fn bearer(request: &HttpRequest) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
+}
+
+fn challenge(code: Code, detail: &'static str, challenge: &'static str) -> Problem {
+    Problem::new(code, detail).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
+}
+
+fn with_role(request: &HttpRequest, role: Role, detail: &'static str) -> Result<UserId, Problem> {
+    let identity = identity(request)?;
+    if identity.role == role { Ok(identity.user) } else { Err(Problem::new(Code::Forbidden, detail)) }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Caller, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(identity(request).map(Caller))
+    }
+}
+
+impl FromRequest for Shopper {
+    type Error = Problem;
+    type Future = Ready<Result<Shopper, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(with_role(request, Role::Shopper, "Only a shopper may do this.").map(Shopper))
+    }
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Ready<Result<Admin, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(with_role(request, Role::Admin, "Only an administrator may do this.").map(Admin))
+    }
+}

@@ -1,0 +1,239 @@
+//! The body of a request, read and parsed: one JSON value of the shape the door names, or a problem.
+//!
+//! What is not JSON is 400; JSON of another shape is 422 and names the field. The second reading that finds the
+//! field happens only when the first has failed.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use actix_web::web::{Bytes, BytesMut};
+use actix_web::{FromRequest, HttpRequest};
+use futures_util::Stream;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, Deserializer};
+use serde_json::error::Category;
+
+use super::problem::{Code, Problem};
+
+/// The largest body of a request.
+pub const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// The body, parsed.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+/// A body that has nothing to say: none at all, or `{}`.
+#[derive(Debug)]
+pub struct NoBody;
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Problem;
+    type Future = Reading<Body<T>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Reading::start(request, payload, |bytes| json(bytes).map(Body), true)
+    }
+}
+
+impl FromRequest for NoBody {
+    type Error = Problem;
+    type Future = Reading<NoBody>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let parse = |bytes: &[u8]| {
+            if bytes.is_empty() { Ok(NoBody) } else { json::<Nothing>(bytes).map(|_| NoBody) }
+        };
+        Reading::start(request, payload, parse, false)
+    }
+}
+
+/// A body that is coming in.
+pub struct Reading<T> {
+    state: State,
+    parse: fn(&[u8]) -> Result<T, Problem>,
+}
+
+enum State {
+    Refused(Option<Problem>),
+    /// Whether the body is said to be JSON; a body that is not there need not be.
+    Reading { payload: Payload, first: Bytes, more: BytesMut, is_json: bool },
+}
+
+impl<T> Reading<T> {
+    fn start(
+        request: &HttpRequest,
+        payload: &mut Payload,
+        parse: fn(&[u8]) -> Result<T, Problem>,
+        needed: bool,
+    ) -> Reading<T> {
+        let is_json = is_json(request);
+        let state = match content_length(request) {
+            Some(length) if length > BODY_BYTES_MAX as u64 => State::Refused(Some(too_large())),
+            _ if needed && !is_json => State::Refused(Some(not_json())),
+            _ => State::Reading { payload: payload.take(), first: Bytes::new(), more: BytesMut::new(), is_json },
+        };
+        Reading { state, parse }
+    }
+}
+
+impl<T> Future for Reading<T> {
+    type Output = Result<T, Problem>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Reading { state, parse } = &mut *self;
+        let (payload, first, more, is_json) = match state {
+            State::Refused(why) => return Poll::Ready(Err(why.take().unwrap_or_else(too_large))),
+            State::Reading { payload, first, more, is_json } => (payload, first, more, *is_json),
+        };
+        loop {
+            match Pin::new(&mut *payload).poll_next(cx) {
+                Poll::Pending => return Poll::Pending,
+                // Nearly every body comes in one piece, and is parsed where it lies.
+                Poll::Ready(Some(Ok(piece))) if first.is_empty() && more.is_empty() => *first = piece,
+                Poll::Ready(Some(Ok(piece))) => {
+                    more.extend_from_slice(&std::mem::take(first));
+                    more.extend_from_slice(&piece);
+                }
+                Poll::Ready(Some(Err(PayloadError::Overflow))) => return Poll::Ready(Err(too_large())),
+                Poll::Ready(Some(Err(_))) => {
+                    return Poll::Ready(Err(Problem::new(Code::MalformedJson, "The body ended before it was complete.")));
+                }
+                Poll::Ready(None) => break,
+            }
+            if first.len() + more.len() > BODY_BYTES_MAX {
+                return Poll::Ready(Err(too_large()));
+            }
+        }
+        let bytes: &[u8] = if more.is_empty() { first } else { more };
+        if !bytes.is_empty() && !is_json {
+            return Poll::Ready(Err(not_json()));
+        }
+        Poll::Ready(parse(bytes))
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::PayloadTooLarge, "A body has at most 65,536 bytes.").number("limit", BODY_BYTES_MAX as u64)
+}
+
+fn not_json() -> Problem {
+    Problem::new(Code::UnsupportedMediaType, "Send the body with Content-Type: application/json.")
+}
+
+fn content_length(request: &HttpRequest) -> Option<u64> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_json(request: &HttpRequest) -> bool {
+    let Some(Ok(said)) = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
+        return false;
+    };
+    let essence = said.split_once(';').map_or(said, |(essence, _)| essence);
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|first| why_not::<T>(bytes, &first))
+}
+
+/// Says what was wrong with a body that could not be parsed.
+#[cold]
+fn why_not<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Problem {
+    let broken = match first.classify() {
+        Category::Data => serde_json::from_slice::<IgnoredAny>(bytes).err(),
+        Category::Io | Category::Syntax | Category::Eof => Some(serde_json::Error::io(std::io::ErrorKind::Other.into())),
+    };
+    if broken.is_some() {
+        let detail = format!("The body is not JSON (line {}, column {}).", first.line(), first.column());
+        return Problem::new(Code::MalformedJson, detail);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Ok(_) => Problem::field("", "not valid"),
+        Err(error) => {
+            let pointer = pointer(error.path());
+            Problem::field(pointer, without_place(&error.into_inner().to_string()))
+        }
+    }
+}
+
+fn pointer(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        pointer.push('/');
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&index.to_string()),
+            Segment::Map { key } => pointer.push_str(&key.replace('~', "~0").replace('/', "~1")),
+            Segment::Enum { variant } => pointer.push_str(variant),
+            Segment::Unknown => pointer.push('?'),
+        }
+    }
+    pointer
+}
+
+/// serde_json ends its sentences with a line and a column; the pointer says it better.
+fn without_place(sentence: &str) -> String {
+    sentence.rsplit_once(" at line ").map_or(sentence, |(words, _)| words).to_owned()
+}
+
+/// A typed id as a client wrote it: a word that is no such id names nothing, and nothing is 404.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<T>(pub Option<T>);
+
+impl<'de, T: FromStr> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Named<T>, D::Error> {
+        Ok(Named(Cow::<str>::deserialize(d)?.parse().ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Shape {
+        items: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[allow(dead_code)]
+    struct Item {
+        quantity: u32,
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let told = |body: &str| format!("{:?}", json::<Shape>(body.as_bytes()).unwrap_err());
+        for body in ["", "{", "nonsense", r#"{"items":[]} x"#, r#"{"items":[{"quantity":1}]"#, r#"{"zzz":1,"items":[}"#] {
+            assert!(told(body).contains("MalformedJson"), "{body}: {}", told(body));
+        }
+        for (body, pointer) in [
+            (r#"{"items":[{"quantity":1},{"quantity":-1}]}"#, "/items/1/quantity"),
+            (r#"{"items":[{"quantity":"1"}]}"#, "/items/0/quantity"),
+            (r#"{"items":[{"quantity":1.5}]}"#, "/items/0/quantity"),
+            (r#"{"items":[{"quantity":4294967296}]}"#, "/items/0/quantity"),
+            (r#"{"items":[{"quantity":1,"price":3}]}"#, "/items/0/price"),
+            (r#"{"items":{}}"#, "/items"),
+            (r#"{"item":[]}"#, "/item"),
+            ("[]", ""),
+        ] {
+            let told = told(body);
+            assert!(told.contains("ValidationFailed") && told.contains(&format!("pointer: {pointer:?}")), "{body}: {told}");
+        }
+        let deep = format!("{{\"items\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
+        assert!(json::<Shape>(deep.as_bytes()).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What the machinery around us asks: do you live, are you ready, how are you.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::telemetry;
+
+/// Why orders cannot be acknowledged at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotReady {
+    Starting,
+    ShuttingDown,
+    /// The journal cannot be written, for want of room or of a disk.
+    JournalUnavailable,
+    /// The tables are so far behind that new holds are refused.
+    FlushBehind,
+}
+
+impl NotReady {
+    const ALL: [NotReady; 4] =
+        [NotReady::Starting, NotReady::ShuttingDown, NotReady::JournalUnavailable, NotReady::FlushBehind];
+
+    fn bit(self) -> u8 {
+        match self {
+            NotReady::Starting => 1,
+            NotReady::ShuttingDown => 2,
+            NotReady::JournalUnavailable => 4,
+            NotReady::FlushBehind => 8,
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            NotReady::Starting => "starting",
+            NotReady::ShuttingDown => "shutting_down",
+            NotReady::JournalUnavailable => "journal_unavailable",
+            NotReady::FlushBehind => "flush_behind",
+        }
+    }
+}
+
+/// Whether orders can be acknowledged, and why not. Cheap to clone; all clones tell the same.
+#[derive(Debug, Clone)]
+pub struct Readiness(Arc<AtomicU8>);
+
+impl Readiness {
+    /// Not ready: starting.
+    pub fn starting() -> Readiness {
+        Readiness(Arc::new(AtomicU8::new(NotReady::Starting.bit())))
+    }
+
+    pub fn raise(&self, why: NotReady) {
+        self.0.fetch_or(why.bit(), Ordering::Release);
+    }
+
+    pub fn clear(&self, why: NotReady) {
+        self.0.fetch_and(!why.bit(), Ordering::Release);
+    }
+
+    /// Every reason there is; none means ready.
+    pub fn reasons(&self) -> Vec<NotReady> {
+        let bits = self.0.load(Ordering::Acquire);
+        NotReady::ALL.into_iter().filter(|why| bits & why.bit() != 0).collect()
+    }
+}
+
+/// The state of this process.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `alive`, `ready` or `not_ready`.
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`.
+    #[schema(value_type = Vec<String>)]
+    reasons: Vec<&'static str>,
+}
+
+/// `GET /livez`: the process answers.
+pub async fn livez() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "alive", reasons: Vec::new() })
+}
+
+/// `GET /readyz`: 200 while orders can be acknowledged, else 503.
+pub async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
+    let reasons: Vec<_> = readiness.reasons().into_iter().map(NotReady::word).collect();
+    if reasons.is_empty() {
+        HttpResponse::Ok().json(Health { status: "ready", reasons })
+    } else {
+        HttpResponse::ServiceUnavailable().json(Health { status: "not_ready", reasons })
+    }
+}
+
+/// `GET /metrics`: the Prometheus text format.
+pub async fn metrics() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
+        .body(telemetry::render())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_is_when_no_reason_is_left() {
+        let readiness = Readiness::starting();
+        readiness.raise(NotReady::FlushBehind);
+        readiness.clone().clear(NotReady::Starting);
+        assert_eq!(readiness.reasons(), [NotReady::FlushBehind]);
+        readiness.clear(NotReady::FlushBehind);
+        assert_eq!(readiness.reasons(), []);
+    }
+}

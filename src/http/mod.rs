@@ -1,0 +1,209 @@
+//! The doors: the whole API on one screen.
+//!
+//! A door parses, asks and answers; its signature is the list of what it may touch. Only here stand status codes,
+//! and of those that refuse all stand in `problem`.
+
+pub mod auth;
+mod body;
+mod docs;
+pub mod health;
+mod idempotency;
+mod openapi;
+mod order;
+mod problem;
+mod product;
+mod query;
+mod rate;
+mod refusal;
+mod request;
+mod shapes;
+mod time;
+
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, web};
+
+pub use body::BODY_BYTES_MAX;
+pub use openapi::document;
+pub use product::{STREAMS_MAX, Streams};
+pub use rate::OrderRate;
+
+use crate::actors::catalogue::Catalogue;
+use crate::actors::history::History;
+use crate::actors::order::Orders;
+use crate::actors::stock::Directory;
+use crate::clock::Clock;
+use crate::tokens::Tokens;
+use problem::{Code, Problem};
+use request::Watch;
+
+/// Who may come in by a door.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Anyone,
+    Shopper,
+    Admin,
+    /// Whoever reaches the operators' listener.
+    Operator,
+    /// The machinery around us: answered on every listener.
+    Probe,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Route {
+    pub path: &'static str,
+    pub method: &'static str,
+    pub who: Who,
+    /// The function that answers.
+    pub door: &'static str,
+}
+
+/// Which of the doors a listener opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// One listener for everything, as in development.
+    All,
+    /// The public one, where operators have their own.
+    Shop,
+    Ops,
+}
+
+impl Side {
+    /// The shop's listener, which serves operators too where they have none of their own.
+    pub fn shop(with_ops: bool) -> Side {
+        if with_ops { Side::All } else { Side::Shop }
+    }
+
+    fn opens(self, who: Who) -> bool {
+        match (self, who) {
+            (Side::All, _) | (_, Who::Probe) => true,
+            (Side::Shop, Who::Anyone | Who::Shopper) => true,
+            (Side::Shop, Who::Admin | Who::Operator) => false,
+            (Side::Ops, Who::Admin | Who::Operator) => true,
+            (Side::Ops, Who::Anyone | Who::Shopper) => false,
+        }
+    }
+}
+
+macro_rules! table {
+    ($( $path:literal $( $method:ident $who:ident $room:ident::$door:ident ),+ ; )*) => {
+        /// Every door. Paths are tried in this order, so the busiest comes first.
+        pub const ROUTES: &[Route] = &[$($(
+            Route {
+                path: $path,
+                method: stringify!($method),
+                who: Who::$who,
+                door: concat!(stringify!($room), "::", stringify!($door)),
+            },
+        )+)*];
+
+        fn open_doors(side: Side, clock: &Clock, config: &mut web::ServiceConfig) {
+            $({
+                let mut doors = web::resource($path);
+                let mut methods: Vec<&str> = Vec::new();
+                $(if side.opens(Who::$who) {
+                    methods.push(stringify!($method));
+                    doors = doors.route(web::method(Method::$method).to($room::$door));
+                })+
+                if !methods.is_empty() {
+                    let allow = methods.join(", ");
+                    let watch = Watch { route: $path, clock: clock.clone() };
+                    config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
+                }
+            })*
+        }
+    };
+}
+
+#[rustfmt::skip]
+table! {
+    "/v1/orders"                        POST Shopper order::place,     GET Shopper order::list;
+    "/v1/orders/preview"                POST Shopper order::preview;
+    "/v1/orders/{id}"                   GET Shopper order::find;
+    "/v1/orders/{id}/cancel"            POST Shopper order::cancel;
+
+    "/v1/products"                      GET Anyone product::list;
+    "/v1/products/{id}"                 GET Anyone product::find;
+    "/v1/products/{id}/stock"           GET Anyone product::stock;
+    "/v1/products/{id}/stock/stream"    GET Anyone product::stream;
+
+    "/v1/admin/products"                POST Admin product::create;
+    "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
+    "/v1/admin/products/{id}/restock"   POST Admin product::restock;
+    "/v1/admin/products/{id}/pause"     POST Admin product::pause;
+    "/v1/admin/products/{id}/resume"    POST Admin product::resume;
+    "/v1/admin/products/{id}/ledger"    GET Admin product::ledger;
+
+    "/livez"                            GET Probe health::livez;
+    "/readyz"                           GET Probe health::readyz;
+    "/metrics"                          GET Operator health::metrics;
+    "/openapi.json"                     GET Probe docs::openapi;
+    "/docs"                             GET Operator docs::entrance;
+    "/docs/{file:.*}"                   GET Operator docs::page;
+}
+
+/// Whom the doors may ask. Each is a handle that is cheap to clone.
+#[derive(Clone)]
+pub struct Doors {
+    pub clock: Clock,
+    pub tokens: Tokens,
+    pub directory: Directory,
+    pub orders: Orders,
+    pub catalogue: Catalogue,
+    pub history: History,
+    pub readiness: health::Readiness,
+    pub streams: Streams,
+    pub order_rate: OrderRate,
+}
+
+/// Opens the doors of one side in one worker.
+pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
+    let Doors { clock, tokens, directory, orders, catalogue, history, readiness, streams, order_rate } = doors.clone();
+    open_doors(side, &clock, config);
+    let watch = Watch { route: "none", clock: clock.clone() };
+    config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
+    config
+        .app_data(web::Data::new(clock))
+        .app_data(web::Data::new(tokens))
+        .app_data(web::Data::new(directory))
+        .app_data(web::Data::new(orders))
+        .app_data(web::Data::new(catalogue))
+        .app_data(web::Data::new(history))
+        .app_data(web::Data::new(readiness))
+        .app_data(web::Data::new(streams))
+        .app_data(web::Data::new(order_rate));
+}
+
+async fn nothing_here() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found("No door has this path."))
+}
+
+async fn wrong_method(allow: String) -> Result<HttpResponse, Problem> {
+    let problem = Problem::new(Code::MethodNotAllowed, "This path has other methods: see Allow.");
+    Err(match HeaderValue::from_str(&allow) {
+        Ok(allow) => problem.header(header::ALLOW, allow),
+        Err(_) => problem,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_stands_once() {
+        for (at, row) in ROUTES.iter().enumerate() {
+            let twins = ROUTES[..at].iter().filter(|other| (other.path, other.method) == (row.path, row.method));
+            assert_eq!(twins.count(), 0, "{row:?}");
+        }
+    }
+
+    #[test]
+    fn administration_is_behind_the_operators_listener_only() {
+        for row in ROUTES.iter().filter(|row| row.path.starts_with("/v1/admin")) {
+            assert_eq!(row.who, Who::Admin, "{row:?}");
+            assert!(!Side::Shop.opens(row.who) && Side::Ops.opens(row.who));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What is particular to each door: its words, what it takes, what it gives, and why it may say no.
+
+use serde_json::{Value, json};
+
+use super::{reference, text_header};
+use crate::http::problem::Code;
+
+/// A body by the name of its schema.
+pub struct Body {
+    pub schema: &'static str,
+    pub example: Value,
+}
+
+/// One door.
+#[derive(Default)]
+pub struct Door {
+    pub tag: &'static str,
+    pub summary: &'static str,
+    pub about: &'static str,
+    pub parameters: Vec<Value>,
+    pub body: Option<Body>,
+    pub gives: Vec<(u16, Value)>,
+    pub refuses: &'static [Code],
+}
+
+const BUSY: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable];
+const WRITE: &[Code] =
+    &[Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::OrderStateConflict];
+
+/// The description of the door with this name.
+pub fn of(door: &str) -> Door {
+    match door {
+        "order::place" => Door {
+            body: order_body(),
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::NotFound, Code::SoldOut, Code::SaleNotOpen, Code::SaleClosed, Code::SalePaused,
+                Code::CustomerLimitExceeded, Code::PriceChanged, Code::OrderStateConflict, Code::IdempotencyInProgress,
+                Code::IdempotencyKeyReused, Code::HoldExpired, Code::RateLimited, Code::Overloaded,
+                Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
+                Idempotency-Key the same request may be sent again: it hears of the same order. `payment` and `address` \
+                come with a later version; until then only null is accepted.")
+        }
+        .gives(201, "The order; its units are held.", "OrderShown", order_example())
+        .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),
+        "order::preview" => Door {
+            body: body("PreviewRequest", json!({ "items": [item()] })),
+            refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable],
+            ..told("orders", "What an order would cost", "Prices, and what would be short, as of now. Nothing is held.")
+        }
+        .gives(200, "What it would cost.", "Preview", Value::Null),
+        "order::list" => Door {
+            parameters: vec![
+                query("status", json!({ "type": "string", "enum": statuses() }), "Only orders in this state."),
+                limit(), cursor(),
+            ],
+            refuses: BUSY,
+            ..told("orders", "One's orders", "Newest first.")
+        }
+        .gives(200, "A page.", "OrderPage", Value::Null),
+        "order::find" => Door { refuses: BUSY, ..told("orders", "One order", "Readable from the moment it is acknowledged.") }
+            .gives(200, "The order as it is now.", "OrderShown", order_example()),
+        "order::cancel" => Door {
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::OrderStateConflict, Code::HoldExpired, Code::IdempotencyKeyReused, Code::IdempotencyInProgress,
+                Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "Cancel an order", "While it is held. Its units are available again at once.")
+        }
+        .gives(200, "The cancelled order.", "OrderShown", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
+        "product::list" => Door {
+            parameters: vec![
+                query("q", json!({ "type": "string", "maxLength": 200 }), "The beginning of the name, whatever its case."),
+                query("ids", json!({ "type": "string" }), "These products only: at most 100 ids, separated by commas."),
+                query("tag", json!({ "type": "string", "maxLength": 200, "example": "new" }), "Only products with this tag."),
+                query("available", json!({ "type": "boolean" }), "Only products of which something is left."),
+                limit(), cursor(),
+            ],
+            refuses: BUSY,
+            ..told("products", "Products", "Newest first; archived ones are not listed.")
+        }
+        .gives(200, "A page.", "ProductPage", Value::Null),
+        "product::find" => Door {
+            parameters: vec![header("If-None-Match", false, "ETags that are known already.")],
+            refuses: BUSY,
+            ..told("products", "One product", "With its stock and the state of its sale.")
+        }
+        .gives(200, "The product.", "ProductShown", Value::Null)
+        .with_header(200, "ETag", "Changes with text, settings and stock.")
+        .gives_nothing(304, "It is as it was."),
+        "product::stock" => Door { refuses: BUSY, ..told("products", "One product's stock", "At most one flush old.") }
+            .gives(200, "Its counters.", "StockShown", Value::Null),
+        "product::stream" => Door {
+            parameters: vec![header("Last-Event-ID", false, "The sequence that was seen last.")],
+            refuses: BUSY,
+            ..told("products", "One product's stock as it changes", "Server-sent events, at most ten a second; each carries \
+                the counters as JSON, and their sequence as its id.")
+        }
+        .gives_stream(),
+        "product::create" => Door {
+            body: product_body(),
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::IdempotencyKeyReused, Code::OrderStateConflict, Code::Overloaded, Code::OwnerUnavailable,
+                Code::OutcomeUnknown,
+            ],
+            ..told("administration", "Create a product", "The sku is unique in the shop.")
+        }
+        .gives(201, "The product.", "ProductShown", Value::Null)
+        .with_header(201, "Location", "Where it is.")
+        .with_header(201, "ETag", "For the first change.")
+        .with_header(201, "Idempotent-Replayed", "`true` when the key had made this product before."),
+        "product::change" => Door {
+            body: body("ProductPatch", json!({ "name": "Moon jar, small", "sale": { "closes_at": null } })),
+            parameters: vec![header("If-Match", true, "The ETag of the product that was read; `*` for whatever it is now.")],
+            refuses: &[
+                Code::SaleClosed, Code::PreconditionFailed, Code::PreconditionRequired, Code::Overloaded,
+                Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("administration", "Change a product", "Text, price and sale, never stock. Holds that stand keep their price \
+                and their deadline.")
+        }
+        .gives(200, "The product.", "ProductShown", Value::Null)
+        .with_header(200, "ETag", "For the next change."),
+        "product::archive" => Door {
+            refuses: WRITE,
+            ..told("administration", "Archive a product", "Off sale and out of the lists for good; its history stays.")
+        }
+        .gives_nothing(204, "Archived."),
+        "product::restock" => Door {
+            body: body("RestockRequest", json!({ "delta": 100, "reason": "second delivery" })),
+            parameters: vec![idempotency_key(true)],
+            refuses: &[
+                Code::OrderStateConflict, Code::IdempotencyKeyReused, Code::Overloaded, Code::OwnerUnavailable,
+                Code::OutcomeUnknown,
+            ],
+            ..told("administration", "Add or take away stock", "Never below what is held or sold. A key is needed: twice the \
+                delivery is not the same delivery.")
+        }
+        .gives(200, "The counters after it.", "StockChanged", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when this key had done it before."),
+        "product::pause" => sale_switch("Pause the sale", "Refuses new orders until it is resumed. Holds stand."),
+        "product::resume" => sale_switch("Resume the sale", "Undoes a pause."),
+        "product::ledger" => Door {
+            parameters: vec![
+                query("from", json!({ "type": "integer", "minimum": 1 }), "The first sequence."), limit(), cursor(),
+            ],
+            refuses: BUSY,
+            ..told("administration", "Every movement of the stock", "Oldest first, without gaps, with the counters after each.")
+        }
+        .gives(200, "A page.", "LedgerPage", Value::Null),
+        "health::livez" => told("operations", "Does it live?", "").gives(200, "It does.", "Health", Value::Null),
+        "health::readyz" => told("operations", "Can orders be acknowledged?", "")
+            .gives(200, "They can.", "Health", Value::Null)
+            .gives(503, "They cannot, and why.", "Health", Value::Null),
+        "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
+        "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
+        _ => Door::default(),
+    }
+}
+
+fn sale_switch(summary: &'static str, about: &'static str) -> Door {
+    let parameters = vec![idempotency_key(false)];
+    Door { parameters, refuses: WRITE, ..told("administration", summary, about) }
+        .gives(200, "The counters.", "StockChanged", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when it was so already.")
+}
+
+fn told(tag: &'static str, summary: &'static str, about: &'static str) -> Door {
+    Door { tag, summary, about, ..Door::default() }
+}
+
+impl Door {
+    fn response(mut self, status: u16, about: &str, content: Option<Value>) -> Door {
+        let mut response = json!({
+            "description": about,
+            "headers": { "X-Request-Id": text_header("The request's id, as it stands in our log.") },
+        });
+        if let Some(content) = content {
+            response["content"] = content;
+        }
+        self.gives.push((status, response));
+        self
+    }
+
+    fn gives(self, status: u16, about: &str, schema: &str, example: Value) -> Door {
+        let mut json = json!({ "schema": reference(schema) });
+        if !example.is_null() {
+            json["example"] = example;
+        }
+        self.response(status, about, Some(json!({ "application/json": json })))
+    }
+
+    fn gives_nothing(self, status: u16, about: &str) -> Door {
+        self.response(status, about, None)
+    }
+
+    fn gives_json(self, status: u16, about: &str) -> Door {
+        self.response(status, about, Some(json!({ "application/json": { "schema": { "type": "object" } } })))
+    }
+
+    fn gives_text(self, status: u16, about: &str) -> Door {
+        self.response(status, about, Some(json!({ "text/plain": { "schema": { "type": "string" } } })))
+    }
+
+    fn gives_stream(self) -> Door {
+        let example = "id: 17\ndata: {\"available\":83,\"held\":17,\"sold\":0,\"sequence\":17,\"as_of\":\"2026-10-30T09:15:00.250Z\"}\n\n";
+        let content = json!({ "text/event-stream": { "schema": { "type": "string" }, "example": example } });
+        self.response(200, "Events until the client leaves or the server stops.", Some(content))
+    }
+
+    fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
+        for (known, response) in &mut self.gives {
+            if *known == status {
+                response["headers"][name] = text_header(about);
+            }
+        }
+        self
+    }
+}
+
+fn body(schema: &'static str, example: Value) -> Option<Body> {
+    Some(Body { schema, example })
+}
+
+fn order_body() -> Option<Body> {
+    let total = json!({ "amount": 39_800, "currency": "KRW" });
+    body("OrderRequest", json!({ "items": [item()], "expected_total": total }))
+}
+
+fn product_body() -> Option<Body> {
+    body("ProductRequest", json!({
+        "sku": "JAR-MOON-01",
+        "name": "Moon jar",
+        "description": "White porcelain, thrown by hand.",
+        "price": { "amount": 19_900, "currency": "KRW" },
+        "stock": 100,
+        "tags": ["new"],
+        "sale": { "opens_at": "2026-10-30T09:00:00.000Z", "per_customer_limit": 2, "hold_seconds": 600 },
+    }))
+}
+
+fn item() -> Value {
+    json!({ "product_id": "prod_01h455vb4pex5vsknk084sn02q", "quantity": 2 })
+}
+
+fn order_example() -> Value {
+    json!({
+        "id": "order_01h455vb4pex5vsknk084sn02q",
+        "status": "pending_payment",
+        "lines": [{
+            "line": 1,
+            "product_id": "prod_01h455vb4pex5vsknk084sn02q",
+            "sku": "JAR-MOON-01",
+            "name": "Moon jar",
+            "quantity": 2,
+            "unit_price": { "amount": 19_900, "currency": "KRW" },
+            "status": "held",
+            "delivery_status": null,
+            "delivered_at": null,
+            "receipt": { "sequence": 17 },
+        }],
+        "total": { "amount": 39_800, "currency": "KRW" },
+        "hold_expires_at": "2026-10-30T09:10:00.250Z",
+        "payment": null,
+        "created_at": "2026-10-30T09:00:00.250Z",
+        "updated_at": "2026-10-30T09:00:00.250Z",
+    })
+}
+
+fn statuses() -> Vec<&'static str> {
+    crate::domain::order::OrderStatus::ALL.iter().map(|status| status.as_str()).collect()
+}
+
+fn query(name: &str, schema: Value, about: &str) -> Value {
+    json!({ "name": name, "in": "query", "required": false, "description": about, "schema": schema })
+}
+
+fn header(name: &str, required: bool, about: &str) -> Value {
+    json!({ "name": name, "in": "header", "required": required, "description": about, "schema": { "type": "string" } })
+}
+
+fn idempotency_key(required: bool) -> Value {
+    json!({
+        "name": "Idempotency-Key", "in": "header", "required": required,
+        "description": "Your name for what shall happen once. The same key and body may be sent again.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$" },
+    })
+}
+
+fn limit() -> Value {
+    query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }), "Rows of a page.")
+}
+
+fn cursor() -> Value {
+    query("cursor", json!({ "type": "string" }), "The `next_cursor` of the page before.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::ROUTES;
+
+    #[test]
+    fn every_door_has_words() {
+        for route in ROUTES.iter().filter(|route| !route.path.starts_with("/docs")) {
+            assert!(!of(route.door).summary.is_empty(), "{}", route.door);
+        }
+    }
+}

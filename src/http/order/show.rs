@@ -1,0 +1,165 @@
+//! An order as its buyer sees it.
+
+use std::sync::Arc;
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use serde::{Serialize, Serializer};
+use utoipa::ToSchema;
+
+use crate::actors::catalogue::{Catalogue, Text};
+use crate::domain::amount::{Money, Quantity};
+use crate::domain::id::{OrderId, ProductId};
+use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
+use crate::domain::stock::Sequence;
+use crate::http::idempotency::REPLAYED;
+use crate::http::shapes::{MoneySchema, null};
+use crate::http::time::Stamp;
+
+/// An order of one line takes about 560 bytes.
+const ORDER_BYTES: usize = 640;
+
+/// An order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct OrderShown {
+    #[schema(value_type = String, example = "order_01jbeq9h0wfx3tq4r2n6d8v5ka")]
+    id: OrderId,
+    #[schema(value_type = OrderStatusSchema)]
+    status: OrderStatus,
+    lines: Vec<LineShown>,
+    #[schema(value_type = MoneySchema)]
+    total: Money,
+    /// When the hold lapses, or would have lapsed.
+    #[schema(value_type = String, format = DateTime)]
+    hold_expires_at: Stamp,
+    /// Always null: payment comes with a later version.
+    #[schema(schema_with = null)]
+    payment: Option<()>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Stamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Stamp,
+}
+
+/// One line of an order.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LineShown {
+    line: u8,
+    #[schema(value_type = String)]
+    product_id: ProductId,
+    #[serde(serialize_with = "sku")]
+    #[schema(value_type = String)]
+    sku: Option<Arc<Text>>,
+    #[serde(serialize_with = "name")]
+    #[schema(value_type = String)]
+    name: Option<Arc<Text>>,
+    #[schema(value_type = u32)]
+    quantity: Quantity,
+    /// Frozen when the line was held.
+    #[schema(value_type = MoneySchema)]
+    unit_price: Money,
+    #[schema(value_type = LineStatusSchema)]
+    status: LineStatus,
+    /// Null until the line is ordered.
+    #[schema(value_type = Option<String>)]
+    delivery_status: Option<()>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    delivered_at: Option<()>,
+    receipt: ReceiptShown,
+}
+
+/// The proof of a place in the queue.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReceiptShown {
+    /// The line's place in its product's queue.
+    #[schema(value_type = u64, minimum = 1)]
+    sequence: Sequence,
+}
+
+/// `pending_payment` → `paid` | `payment_failed` | `expired` | `cancelled`; `paid` → `cancelled` | `returned` | `closed`.
+#[derive(ToSchema)]
+#[schema(as = OrderStatus, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum OrderStatusSchema {
+    PendingPayment,
+    Paid,
+    PaymentFailed,
+    Expired,
+    Cancelled,
+    Returned,
+    Closed,
+}
+
+/// `held` → `ordered` | `released`; `ordered` → `cancelled` | `return_requested` → `returned`.
+#[derive(ToSchema)]
+#[schema(as = LineStatus, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum LineStatusSchema {
+    Held,
+    Released,
+    Ordered,
+    Cancelled,
+    ReturnRequested,
+    Returned,
+}
+
+fn sku<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(text.as_ref().map_or("", |text| &text.sku))
+}
+
+fn name<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(text.as_ref().map_or("", |text| &text.name))
+}
+
+/// `order` with the names its products have now. An order that stands is shown even while they cannot be read.
+pub async fn shown(catalogue: &Catalogue, order: Order) -> OrderShown {
+    let mut lines = Vec::with_capacity(order.lines.len());
+    for line in order.lines {
+        let text = catalogue.text(line.product).await.ok().flatten();
+        lines.push(LineShown::of(line, text));
+    }
+    OrderShown {
+        id: order.id,
+        status: order.status,
+        lines,
+        total: order.total,
+        hold_expires_at: Stamp(order.hold_expires_at),
+        payment: None,
+        created_at: Stamp(order.created_at),
+        updated_at: Stamp(order.updated_at),
+    }
+}
+
+impl LineShown {
+    fn of(line: Line, text: Option<Arc<Text>>) -> LineShown {
+        LineShown {
+            line: line.line,
+            product_id: line.product,
+            sku: text.clone(),
+            name: text,
+            quantity: line.quantity,
+            unit_price: line.unit_price,
+            status: line.status,
+            delivery_status: None,
+            delivered_at: None,
+            receipt: ReceiptShown { sequence: line.sequence },
+        }
+    }
+}
+
+impl OrderShown {
+    /// The answer to a request that placed or changed the order, now or before.
+    pub fn answer(&self, status: StatusCode, replayed: bool) -> HttpResponse {
+        let mut body = Vec::with_capacity(ORDER_BYTES * self.lines.len().max(1));
+        // Writing into memory has no way to fail.
+        let written = serde_json::to_writer(&mut body, self);
+        debug_assert!(written.is_ok());
+        let mut answer = HttpResponse::build(status);
+        answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/json")));
+        if replayed {
+            answer.insert_header(REPLAYED);
+        }
+        answer.body(body)
+    }
+}

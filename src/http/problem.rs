@@ -1,0 +1,270 @@
+//! Every *no* as the client hears it: problem details after RFC 9457.
+//!
+//! One table holds every code with its status and its title; nowhere else stands a status that refuses. A problem
+//! carries the numbers that explain it. The middleware in `request` writes it out, because it alone knows the
+//! request's id.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use super::time::Stamp;
+use crate::domain::amount::Money;
+use crate::domain::stock::Millis;
+
+macro_rules! codes {
+    ($( $name:ident $status:literal $word:literal $title:literal; )*) => {
+        /// The stable word of a problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code { $( $name ),* }
+
+        impl Code {
+            pub const ALL: &'static [Code] = &[$( Code::$name ),*];
+
+            pub fn word(self) -> &'static str {
+                match self { $( Code::$name => $word ),* }
+            }
+
+            pub fn status(self) -> u16 {
+                match self { $( Code::$name => $status ),* }
+            }
+
+            pub fn title(self) -> &'static str {
+                match self { $( Code::$name => $title ),* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedJson         400 "malformed_json"          "The body is not JSON";
+    Unauthenticated       401 "unauthenticated"         "An access token is needed";
+    TokenExpired          401 "token_expired"           "The access token has expired";
+    Forbidden             403 "forbidden"               "The role does not allow it";
+    NotFound              404 "not_found"               "There is nothing here";
+    MethodNotAllowed      405 "method_not_allowed"      "The method does not fit the path";
+    SoldOut               409 "sold_out"                "Sold out";
+    SaleNotOpen           409 "sale_not_open"           "The sale has not opened yet";
+    SaleClosed            409 "sale_closed"             "The sale is over";
+    SalePaused            409 "sale_paused"             "The sale is paused";
+    CustomerLimitExceeded 409 "customer_limit_exceeded" "More than one customer may have";
+    OrderStateConflict    409 "order_state_conflict"    "The present state does not allow it";
+    PriceChanged          409 "price_changed"           "The price has changed";
+    IdempotencyInProgress 409 "idempotency_in_progress" "The first request with this key is still running";
+    HoldExpired           410 "hold_expired"            "The hold has expired";
+    PreconditionFailed    412 "precondition_failed"     "It has changed since it was read";
+    PayloadTooLarge       413 "payload_too_large"       "The body is too large";
+    UnsupportedMediaType  415 "unsupported_media_type"  "The body must be application/json";
+    ValidationFailed      422 "validation_failed"       "The request is not valid";
+    IdempotencyKeyReused  422 "idempotency_key_reused"  "The key belongs to another request";
+    PreconditionRequired  428 "precondition_required"   "If-Match is needed";
+    RateLimited           429 "rate_limited"            "Too many requests";
+    Internal              500 "internal"                "Something went wrong on our side";
+    Overloaded            503 "overloaded"              "Too much is waiting; nothing was done";
+    OwnerUnavailable      503 "owner_unavailable"       "Not available at the moment; nothing was done";
+    OutcomeUnknown        503 "outcome_unknown"         "It is not known whether it was done";
+}
+
+/// One number, or word, that explains a problem.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fact {
+    Number(u64),
+    Signed(i64),
+    Word(String),
+    Time(Millis),
+    Money(Money),
+}
+
+/// One field that was wrong. The pointer is a JSON Pointer (RFC 6901) into the body, or the name of a query
+/// parameter or header.
+#[derive(Debug, Clone, Serialize)]
+pub struct FieldError {
+    pub pointer: String,
+    pub detail: String,
+}
+
+#[derive(Debug)]
+struct Inner {
+    code: Code,
+    detail: Cow<'static, str>,
+    facts: Vec<(&'static str, Fact)>,
+    errors: Vec<FieldError>,
+    retry_after_ms: Option<u64>,
+    headers: Vec<(header::HeaderName, HeaderValue)>,
+}
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Problem(Box<Inner>);
+
+/// What a problem does not know about the request it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub path: &'a str,
+    pub request_id: &'a str,
+    /// Spreads the waits, so that the refused do not come back all at once.
+    pub chance: u32,
+}
+
+impl Problem {
+    pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
+        let (detail, facts, errors) = (detail.into(), Vec::new(), Vec::new());
+        Problem(Box::new(Inner { code, detail, facts, errors, retry_after_ms: None, headers: Vec::new() }))
+    }
+
+    /// 422 for one field.
+    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Problem {
+        Problem::new(Code::ValidationFailed, "A field is not valid.").and_field(pointer, detail)
+    }
+
+    pub fn not_found(what: &'static str) -> Problem {
+        Problem::new(Code::NotFound, what)
+    }
+
+    pub fn and_field(mut self, pointer: impl Into<String>, detail: impl Into<String>) -> Problem {
+        self.0.errors.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+        self
+    }
+
+    pub fn with(mut self, name: &'static str, fact: Fact) -> Problem {
+        self.0.facts.push((name, fact));
+        self
+    }
+
+    pub fn number(self, name: &'static str, number: impl Into<u64>) -> Problem {
+        self.with(name, Fact::Number(number.into()))
+    }
+
+    pub fn retry_after(mut self, ms: u64) -> Problem {
+        self.0.retry_after_ms = Some(ms);
+        self
+    }
+
+    pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Problem {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The whole answer.
+    pub fn answer(&self, asked: Asked<'_>) -> HttpResponse {
+        let mut body = Vec::with_capacity(512);
+        // Writing into memory has no way to fail.
+        let written = serde_json::to_writer(&mut body, &Body { problem: &self.0, asked });
+        debug_assert!(written.is_ok());
+        let mut answer = HttpResponse::build(self.status());
+        answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        for (name, value) in &self.0.headers {
+            answer.insert_header((name.clone(), value.clone()));
+        }
+        if let Some(ms) = self.0.retry_after_ms {
+            let seconds = ms.div_ceil(1000).max(1) + u64::from(asked.chance % 3);
+            answer.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
+        }
+        answer.body(body)
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {}", self.0.code.word(), self.0.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status()
+    }
+
+    /// Only the status: the middleware puts the rest in its place.
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::new(self.status())
+    }
+}
+
+struct Body<'a> {
+    problem: &'a Inner,
+    asked: Asked<'a>,
+}
+
+impl Serialize for Body<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let Inner { code, detail, facts, errors, .. } = self.problem;
+        let mut map = s.serialize_map(None)?;
+        map.serialize_entry("type", &Urn(code.word()))?;
+        map.serialize_entry("title", code.title())?;
+        map.serialize_entry("status", &code.status())?;
+        map.serialize_entry("code", code.word())?;
+        map.serialize_entry("detail", detail)?;
+        map.serialize_entry("instance", self.asked.path)?;
+        map.serialize_entry("request_id", self.asked.request_id)?;
+        for (name, fact) in facts {
+            map.serialize_entry(name, fact)?;
+        }
+        if !errors.is_empty() {
+            map.serialize_entry("errors", errors)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Fact {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Fact::Number(number) => s.serialize_u64(*number),
+            Fact::Signed(number) => s.serialize_i64(*number),
+            Fact::Word(word) => s.serialize_str(word),
+            Fact::Time(at) => Stamp(*at).serialize(s),
+            Fact::Money(money) => money.serialize(s),
+        }
+    }
+}
+
+/// `urn:stockade:problem:sold_out`
+struct Urn(&'static str);
+
+impl Serialize for Urn {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(&format_args!("urn:stockade:problem:{}", self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::body::to_bytes;
+
+    #[actix_web::test]
+    async fn a_problem_explains_itself() {
+        let problem = Problem::new(Code::SoldOut, "2 were asked for.").number("available", 1u32).number("requested", 2u32);
+        let answer = problem.answer(Asked { path: "/v1/orders", request_id: "r1", chance: 0 });
+        assert_eq!(answer.status(), 409);
+        let body = String::from_utf8(to_bytes(answer.into_body()).await.unwrap().to_vec()).unwrap();
+        assert_eq!(
+            body,
+            r#"{"type":"urn:stockade:problem:sold_out","title":"Sold out","status":409,"code":"sold_out","detail":"2 were asked for.","instance":"/v1/orders","request_id":"r1","available":1,"requested":2}"#
+        );
+    }
+
+    #[test]
+    fn a_wait_is_spread() {
+        let problem = Problem::new(Code::Overloaded, "").retry_after(200);
+        let waits: Vec<String> = (0..3)
+            .map(|chance| problem.answer(Asked { path: "", request_id: "", chance }))
+            .map(|answer| answer.headers().get(header::RETRY_AFTER).unwrap().to_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(waits, ["1", "2", "3"]);
+    }
+}

@@ -1,0 +1,168 @@
+//! The stock of one product as it changes: server-sent events, at most ten a second.
+//!
+//! A client that comes back says what it saw last and hears only what is new. Streams are counted and their number
+//! has a limit; a shutdown ends them all, and clients come back to whoever serves then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, web};
+use futures_util::stream;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::NO_PRODUCT;
+use super::show::StockShown;
+use crate::actors::catalogue::Catalogue;
+use crate::actors::stock::{Directory, View};
+use crate::domain::id::ProductId;
+use crate::domain::stock::Sequence;
+use crate::http::problem::{Code, Problem};
+use crate::http::query::Id;
+use crate::telemetry::Metrics;
+
+/// The most streams one process serves.
+pub const STREAMS_MAX: usize = 10_000;
+/// Between two events of one stream: ten a second at most.
+const COALESCE: Duration = Duration::from_millis(100);
+/// A silent connection says that it lives this often, so that no proxy cuts it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How long a client that lost its stream waits before it comes back.
+const RETRY_MS: u64 = 2_000;
+const FULL_RETRY_MS: u64 = 10_000;
+
+/// Counts the open streams and ends them. Cheap to clone.
+#[derive(Clone)]
+pub struct Streams {
+    open: Arc<AtomicUsize>,
+    ending: Arc<watch::Sender<bool>>,
+}
+
+impl Default for Streams {
+    fn default() -> Streams {
+        Streams { open: Arc::default(), ending: Arc::new(watch::Sender::new(false)) }
+    }
+}
+
+impl Streams {
+    /// Ends every stream, those that are opened later included.
+    pub fn end(&self) {
+        self.ending.send_replace(true);
+    }
+
+    fn open(&self) -> Result<Open, Problem> {
+        let open = Open(self.clone());
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        Metrics::global().stream_subscribers.increment(1.0);
+        if before >= STREAMS_MAX {
+            return Err(Problem::new(Code::Overloaded, "Too many streams are open.")
+                .number("limit", STREAMS_MAX as u64)
+                .retry_after(FULL_RETRY_MS));
+        }
+        Ok(open)
+    }
+}
+
+/// One open stream, counted.
+struct Open(Streams);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        Metrics::global().stream_subscribers.decrement(1.0);
+    }
+}
+
+/// `GET /v1/products/{id}/stock/stream`.
+pub async fn stream(
+    Id(product): Id<ProductId>,
+    request: HttpRequest,
+    streams: web::Data<Streams>,
+    directory: web::Data<Directory>,
+    catalogue: web::Data<Catalogue>,
+) -> Result<HttpResponse, Problem> {
+    catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
+    let open = streams.open()?;
+    let views = directory.watch(product).await?;
+    let listener = Listener { views, ending: streams.ending.subscribe(), seen: last_seen(&request), _open: open };
+    let events = stream::unfold(Turn::First(listener), Turn::next);
+    Ok(HttpResponse::Ok()
+        .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")))
+        .insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")))
+        .streaming(Box::pin(events)))
+}
+
+/// What the client saw last. Anything but a sequence is as good as nothing.
+fn last_seen(request: &HttpRequest) -> Option<Sequence> {
+    request.headers().get("last-event-id")?.to_str().ok()?.parse().ok().map(Sequence)
+}
+
+struct Listener {
+    views: watch::Receiver<Option<Arc<View>>>,
+    ending: watch::Receiver<bool>,
+    seen: Option<Sequence>,
+    _open: Open,
+}
+
+enum Turn {
+    First(Listener),
+    Later(Listener),
+}
+
+type Piece = Result<Bytes, actix_web::Error>;
+
+impl Turn {
+    async fn next(self) -> Option<(Piece, Turn)> {
+        match self {
+            Turn::First(mut listener) => {
+                let mut text = format!("retry: {RETRY_MS}\n\n");
+                if let Some(event) = listener.news() {
+                    text.push_str(&event);
+                }
+                Some((Ok(Bytes::from(text)), Turn::Later(listener)))
+            }
+            Turn::Later(mut listener) => {
+                let text = listener.wait().await?;
+                Some((Ok(Bytes::from(text)), Turn::Later(listener)))
+            }
+        }
+    }
+}
+
+impl Listener {
+    /// The present state as an event, if the client does not know it.
+    fn news(&mut self) -> Option<String> {
+        let view = self.views.borrow_and_update().clone()?;
+        if self.seen == Some(view.sequence) {
+            return None;
+        }
+        self.seen = Some(view.sequence);
+        let data = serde_json::to_string(&StockShown::from(&*view)).unwrap_or_default();
+        Some(format!("id: {}\ndata: {data}\n\n", view.sequence.0))
+    }
+
+    /// The next event, or a sign of life; `None` ends the stream.
+    async fn wait(&mut self) -> Option<String> {
+        tokio::select! {
+            text = next_news(&mut self.views) => text?,
+            _ = self.ending.wait_for(|ending| *ending) => return None,
+        }
+        match self.news() {
+            Some(event) => Some(event),
+            None => Some(":\n\n".to_owned()),
+        }
+    }
+}
+
+/// Waits for a change, and for what follows on its heels; or as long as a connection may be silent.
+async fn next_news(views: &mut watch::Receiver<Option<Arc<View>>>) -> Option<()> {
+    sleep(COALESCE).await;
+    match timeout(KEEP_ALIVE, views.changed()).await {
+        Ok(changed) => changed.ok(),
+        Err(_) => Some(()),
+    }
+}

@@ -1,0 +1,88 @@
+//! How often one buyer may try: a bucket for each, in this process.
+//!
+//! The limit protects the crowd from one of its members; what protects the owners from the crowd is their queues.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use governor::clock::{Clock as _, QuantaClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+use super::problem::{Code, Problem};
+use crate::domain::id::UserId;
+
+/// After so many questions the buckets of those who have gone are dropped.
+const SWEEP_EVERY: u64 = 1 << 18;
+
+/// The order doors' limiter. Cheap to clone.
+#[derive(Clone)]
+pub struct OrderRate(Arc<Inner>);
+
+struct Inner {
+    limiter: RateLimiter<UserId, DashMapStateStore<UserId>, QuantaClock>,
+    clock: QuantaClock,
+    burst: NonZeroU32,
+    /// How long an empty bucket takes to be full.
+    window: Duration,
+    asked: AtomicU64,
+}
+
+impl OrderRate {
+    /// So many attempts a second, and so many at once.
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
+        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let clock = QuantaClock::default();
+        OrderRate(Arc::new(Inner {
+            limiter: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            clock,
+            burst,
+            window: Duration::from_millis(u64::from(burst.get()) * 1000 / u64::from(per_second.get())),
+            asked: AtomicU64::new(1),
+        }))
+    }
+
+    /// Takes one attempt of `buyer`, or says when there will be one.
+    pub fn take(&self, buyer: UserId) -> Result<(), Problem> {
+        if self.0.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
+            self.0.limiter.retain_recent();
+        }
+        self.0.limiter.check_key(&buyer).map_err(|not_until| self.too_many(not_until.wait_time_from(self.0.clock.now())))
+    }
+
+    /// Fields after draft-ietf-httpapi-ratelimit-headers: quota and window in seconds, what remains, seconds until more.
+    #[cold]
+    fn too_many(&self, wait: Duration) -> Problem {
+        let wait_ms = wait.as_millis() as u64;
+        let policy = format!(r#""orders";q={};w={}"#, self.0.burst, self.0.window.as_secs().max(1));
+        let state = format!(r#""orders";r=0;t={}"#, wait_ms.div_ceil(1000).max(1));
+        let mut problem = Problem::new(Code::RateLimited, "This buyer tries too often.")
+            .number("limit", self.0.burst.get())
+            .retry_after(wait_ms);
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                problem = problem.header(HeaderName::from_static(name), value);
+            }
+        }
+        problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::stock::Millis;
+
+    #[test]
+    fn one_buyer_does_not_take_from_another() {
+        let rate = OrderRate::new(NonZeroU32::MIN, NonZeroU32::new(3).unwrap());
+        let [a, b] = [1, 2].map(|chance| UserId::new(Millis(0), chance));
+        let tries: Vec<bool> = (0..5).map(|_| rate.take(a).is_ok()).collect();
+        assert_eq!(tries, [true, true, true, false, false]);
+        assert!(rate.take(b).is_ok());
+        assert_eq!(rate.take(a).unwrap_err().code(), Code::RateLimited);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the engine's *no* is called outside: one exhaustive table, without a wildcard arm.
+//!
+//! A new refusal does not compile until somebody has decided what the client hears.
+
+use super::problem::{Code, Fact, Problem};
+use crate::actors::stock::NotDone;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Cause, Refusal, Refused};
+
+/// How long a client waits before it asks an owner again that was not there.
+const RETRY_MS: u64 = 1_000;
+
+impl From<NotDone> for Problem {
+    fn from(why: NotDone) -> Problem {
+        match why {
+            NotDone::Refused { product, refused: Refused { at, why } } => {
+                refusal(product, why).number("sequence", at.0)
+            }
+            NotDone::Busy { retry_after_ms } => {
+                Problem::new(Code::Overloaded, "Too much is waiting. Nothing was done: try again.")
+                    .retry_after(retry_after_ms)
+            }
+            NotDone::Unavailable => {
+                Problem::new(Code::OwnerUnavailable, "Nothing was done: try again.").retry_after(RETRY_MS)
+            }
+            NotDone::Unknown => Problem::new(
+                Code::OutcomeUnknown,
+                "It may have been done. Ask again with the same Idempotency-Key to hear the truth.",
+            )
+            .retry_after(RETRY_MS),
+            NotDone::Quarantined | NotDone::Internal => internal(),
+        }
+    }
+}
+
+/// 500, and nothing about why.
+pub fn internal() -> Problem {
+    Problem::new(Code::Internal, "It is in our log under the request's id.")
+}
+
+#[rustfmt::skip]
+fn refusal(product: ProductId, why: Refusal) -> Problem {
+    let of_product = |code, detail: &'static str| {
+        Problem::new(code, detail).with("product_id", Fact::Word(product.to_string()))
+    };
+    let conflict = |detail: &'static str| Problem::new(Code::OrderStateConflict, detail);
+    match why {
+        Refusal::NoProduct => of_product(Code::NotFound, "The product does not exist."),
+        Refusal::ProductExists => of_product(Code::OrderStateConflict, "The product exists already."),
+        Refusal::Archived => of_product(Code::SaleClosed, "The product is off sale for good."),
+        Refusal::Paused => of_product(Code::SalePaused, "The sale of this product is paused."),
+        Refusal::NotOpen { opens_at } =>
+            of_product(Code::SaleNotOpen, "The sale of this product opens later.").with("opens_at", Fact::Time(opens_at)),
+        Refusal::Closed { closed_at } =>
+            of_product(Code::SaleClosed, "The sale of this product is over.").with("closed_at", Fact::Time(closed_at)),
+        Refusal::LimitExceeded { limit, has, requested } =>
+            of_product(Code::CustomerLimitExceeded, "Together with what you hold or bought it is more than one customer may have.")
+                .number("limit", limit).number("has", has).number("requested", requested),
+        Refusal::SoldOut { available, requested } =>
+            of_product(Code::SoldOut, "Fewer units are available than were asked for.")
+                .number("available", available).number("requested", requested),
+        Refusal::PriceChanged { expected, actual } =>
+            Problem::new(Code::PriceChanged, "The order costs something else than expected.")
+                .with("expected", Fact::Money(expected)).with("actual", Fact::Money(actual)),
+        Refusal::TwoCurrencies => Problem::field("/items", "an order has one currency, and these products have several"),
+        Refusal::AmountTooLarge => Problem::field("/items", "the amount is too large"),
+        Refusal::KeyReused { order: None } =>
+            Problem::new(Code::IdempotencyKeyReused, "This Idempotency-Key came before, with another body."),
+        Refusal::KeyReused { order: Some(order) } =>
+            Problem::new(Code::IdempotencyKeyReused, "This Idempotency-Key came before, with another body.")
+                .with("order_id", Fact::Word(order.to_string())),
+        Refusal::KeyInProgress =>
+            Problem::new(Code::IdempotencyInProgress, "Ask again in a moment to hear how it ended.").retry_after(RETRY_MS),
+        Refusal::OrderIdTaken => internal(),
+        Refusal::NoSuchOrder => Problem::not_found("There is no such order."),
+        Refusal::HoldExpired => Problem::new(Code::HoldExpired, "The hold has expired; its units are available again."),
+        Refusal::AlreadyReleased { cause: Cause::Cancelled } => conflict("The order was cancelled already."),
+        Refusal::AlreadyReleased { cause: Cause::NotPlaced } => conflict("The order was never placed."),
+        Refusal::AlreadyReleased { cause: Cause::PaymentFailed } => conflict("The order ended because its payment failed."),
+        Refusal::AlreadySold => conflict("The order is paid."),
+        Refusal::PaymentRunning => conflict("A payment of this order is running."),
+        Refusal::NotPinned => conflict("No payment of this order is running."),
+        Refusal::StillPlacing => conflict("The order is still being placed."),
+        Refusal::MoreThanHeld { confirmed, held } =>
+            conflict("More than is held.").number("confirmed", confirmed).number("held", held),
+        Refusal::MoreThanSold { returned, sold } =>
+            conflict("More than was sold.").number("returned", returned).number("sold", sold),
+        Refusal::BelowPromised { promised, would_be } =>
+            conflict("Units that are held or sold cannot be taken away.")
+                .number("promised", promised).with("would_be", Fact::Signed(would_be)),
+        Refusal::TooMuchStock { limit } =>
+            Problem::field("/delta", format!("no more than {limit} units can be on hand")).number("limit", limit),
+        Refusal::NothingToDo => Problem::field("/delta", "zero changes nothing"),
+    }
+}

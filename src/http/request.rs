@@ -1,0 +1,188 @@
+//! What happens around every answer: the request gets an id, a problem is written out, the answer is counted.
+//!
+//! One middleware, without a box or a span a request. `X-Request-Id` is taken over when it is sane, made when it is
+//! not, and stands in every answer. Only our own failures are worth a log line.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
+use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use pin_project_lite::pin_project;
+
+use super::problem::{Asked, Problem};
+use super::refusal::internal;
+use crate::clock::Clock;
+use crate::telemetry;
+
+/// A longer id is replaced by our own.
+const REQUEST_ID_LEN_MAX: usize = 128;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Watches over the doors of one path.
+#[derive(Clone)]
+pub struct Watch {
+    /// The pattern, never the path that was asked for.
+    pub route: &'static str,
+    pub clock: Clock,
+}
+
+impl<S> Transform<S, ServiceRequest> for Watch
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Transform = Watched<S>;
+    type InitError = ();
+    type Future = std::future::Ready<Result<Watched<S>, ()>>;
+
+    fn new_transform(&self, service: S) -> Self::Future {
+        std::future::ready(Ok(Watched { service, watch: self.clone() }))
+    }
+}
+
+/// The doors of one path, watched over.
+pub struct Watched<S> {
+    service: S,
+    watch: Watch,
+}
+
+impl<S> Service<ServiceRequest> for Watched<S>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<BoxBody>, Error = Error>,
+{
+    type Response = ServiceResponse<BoxBody>;
+    type Error = Error;
+    type Future = Answering<S::Future>;
+
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.service.poll_ready(cx)
+    }
+
+    fn call(&self, request: ServiceRequest) -> Self::Future {
+        let clock = &self.watch.clock;
+        let asked = Some(Arrived {
+            at_ns: clock.nanos(),
+            id: request_id(request.headers(), clock),
+            method: word_of(request.method()),
+        });
+        Answering { future: self.service.call(request), asked, watch: self.watch.clone() }
+    }
+}
+
+struct Arrived {
+    at_ns: u64,
+    id: HeaderValue,
+    method: &'static str,
+}
+
+pin_project! {
+    /// An answer on its way.
+    pub struct Answering<F> {
+        #[pin]
+        future: F,
+        asked: Option<Arrived>,
+        watch: Watch,
+    }
+}
+
+impl<F> Future for Answering<F>
+where
+    F: Future<Output = Result<ServiceResponse<BoxBody>, Error>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let answer = ready!(this.future.poll(cx))?;
+        let Some(asked) = this.asked.take() else { return Poll::Ready(Ok(answer)) };
+        Poll::Ready(Ok(finish(answer, asked, this.watch)))
+    }
+}
+
+fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watch) -> ServiceResponse<BoxBody> {
+    let mut answer = if answer.response().error().is_some() {
+        written_out(answer, &asked, &watch.clock)
+    } else {
+        answer
+    };
+    let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
+    telemetry::request_answered(watch.route, asked.method, answer.status().as_u16(), took);
+    answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+    answer
+}
+
+/// Puts the whole problem in the place of the bare status.
+fn written_out(answer: ServiceResponse<BoxBody>, asked: &Arrived, clock: &Clock) -> ServiceResponse<BoxBody> {
+    let path = answer.request().path();
+    let request_id = asked.id.to_str().unwrap_or_default();
+    let words = Asked { path, request_id, chance: clock.chance() as u32 };
+    let error = answer.response().error();
+    let (code, body) = match error.and_then(|error| error.as_error::<Problem>()) {
+        Some(problem) => (problem.code(), problem.answer(words)),
+        // Not one of ours: something inside actix-web failed.
+        None => (internal().code(), internal().answer(words)),
+    };
+    telemetry::refused(code.word());
+    if code.status() == 500 {
+        let (method, error) = (asked.method, error.map(ToString::to_string).unwrap_or_default());
+        tracing::error!(request_id, method, path, %error, "request {request_id} was answered with an internal error");
+    }
+    answer.into_response(body)
+}
+
+/// The client's id if it is visible ASCII of a sane length, else one of ours.
+fn request_id(headers: &HeaderMap, clock: &Clock) -> HeaderValue {
+    match headers.get(X_REQUEST_ID) {
+        Some(given) if is_sane(given.as_bytes()) => given.clone(),
+        _ => made_id(clock.chance()),
+    }
+}
+
+fn is_sane(id: &[u8]) -> bool {
+    !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.iter().all(u8::is_ascii_graphic)
+}
+
+/// 96 bits of chance in hexadecimal.
+fn made_id(chance: u128) -> HeaderValue {
+    let mut letters = [0; 24];
+    for (place, letter) in letters.iter_mut().enumerate() {
+        *letter = b"0123456789abcdef"[(chance >> (4 * place)) as usize & 15];
+    }
+    HeaderValue::from_bytes(&letters).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// Only the methods we know: a label must not grow with what strangers send.
+fn word_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PATCH => "PATCH",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_sane_id_is_taken_over() {
+        assert!(is_sane(b"build-42/a.b:c"));
+        for id in [&b""[..], b"two words", b"tab\t", &[b'x'; 129], "schön".as_bytes()] {
+            assert!(!is_sane(id));
+        }
+        assert_eq!(made_id(0x1f).to_str().unwrap(), "f10000000000000000000000");
+    }
+}

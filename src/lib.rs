@@ -1,0 +1,13 @@
+//! Stockade sells scarce stock, first come first served, to a crowd that arrives all at once.
+
+pub mod actors;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod http;
+pub mod persistence;
+pub mod seed;
+pub mod telemetry;
+pub mod tokens;

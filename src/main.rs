@@ -1,0 +1,13 @@
+//! The program: what was asked for on the command line, done.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use stockade::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

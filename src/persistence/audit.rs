@@ -1,0 +1,268 @@
+//! The audit: replays the whole journal and says where the tables, the snapshots or the sums differ from it.
+//!
+//! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
+//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use futures_util::TryStreamExt;
+
+use super::flush::{Changes, Ending, Ground, Moved, Run, fold};
+use super::journal::{JournalReader, OpenError};
+use super::order::Born;
+use super::{StoreError, Tables};
+use crate::domain::amount::Quantity;
+use crate::domain::id::{OrderId, ProductId};
+use crate::domain::order::{Line, LineStatus, Order};
+use crate::domain::stock::{Entry, Event, Ledger};
+
+/// Orders compared at a time.
+const ORDERS_AT_ONCE: usize = 256;
+
+/// What the audit has looked at, and every difference as a line to print.
+#[derive(Debug, Default)]
+pub struct Report {
+    pub products: u64,
+    pub entries: u64,
+    pub events: u64,
+    pub orders: u64,
+    pub lines: u64,
+    pub snapshots: u64,
+    pub differences: Vec<String>,
+}
+
+impl Report {
+    pub fn is_clean(&self) -> bool {
+        self.differences.is_empty()
+    }
+
+    fn differs(&mut self, what: String) {
+        self.differences.push(what);
+    }
+}
+
+/// Audits the store in `dir`, whose server must have stopped.
+pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
+    let _lock = super::journal::lock(dir)?;
+    if !dir.join("journal.db").exists() {
+        return Ok(Report::default());
+    }
+    let (journal, tables) = (JournalReader::of(dir), Tables::read_only(dir));
+    let report = Audit { journal: &journal, tables: &tables, report: Report::default() }.whole().await;
+    journal.close().await;
+    tables.close().await?;
+    Ok(report?)
+}
+
+struct Audit<'s> {
+    journal: &'s JournalReader,
+    tables: &'s Tables,
+    report: Report,
+}
+
+impl Audit<'_> {
+    async fn whole(mut self) -> Result<Report, StoreError> {
+        let flushed = self.tables.flushed_pos().await?;
+        let last = self.journal.last_pos().await?;
+        if flushed > last {
+            self.report.differs(format!("the tables are at {flushed}, the journal ends at {last}"));
+        }
+        let heads: Vec<_> = self.journal.heads().try_collect().await?;
+        let mut rows_expected = 0;
+        for head in heads {
+            let entries = self.journal.history_with_pos(head.product).await?;
+            rows_expected += i64::from(entries.first().is_some_and(|(pos, _)| *pos <= flushed));
+            self.product(head.product, entries, flushed).await?;
+        }
+        self.nothing_else(rows_expected).await?;
+        Ok(self.report)
+    }
+
+    /// Rows that no history accounts for show in the counts.
+    async fn nothing_else(&mut self, stock_rows_expected: i64) -> Result<(), StoreError> {
+        let (orders, lines) = self.tables.orders().count().await?;
+        let stock = self.tables.stock_rows().await?;
+        for (what, expected, found) in [
+            ("orders", self.report.orders, orders),
+            ("order lines", self.report.lines, lines),
+            ("stock rows", stock_rows_expected.unsigned_abs(), stock.unsigned_abs()),
+        ] {
+            if expected != found {
+                self.report.differs(format!("{found} {what} in the tables, {expected} in the journal"));
+            }
+        }
+        Ok(())
+    }
+
+    async fn product(
+        &mut self,
+        product: ProductId,
+        entries: Vec<(i64, Entry)>,
+        flushed: i64,
+    ) -> Result<(), StoreError> {
+        self.report.products += 1;
+        self.report.entries += entries.len() as u64;
+        let mut ledger = Ledger::default();
+        for (pos, entry) in &entries {
+            self.report.events += entry.count();
+            if let Err(error) = ledger.replay(entry) {
+                self.report.differs(format!("{product}: the history breaks at {pos}: {error}"));
+                return Ok(());
+            }
+        }
+        self.snapshot(product, &ledger).await?;
+        drop(ledger);
+        let entries = entries.into_iter().take_while(|(pos, _)| *pos <= flushed).map(|(_, entry)| entry);
+        let runs = match entries.map(Run::of).collect::<Result<Vec<Run>, _>>() {
+            Ok(runs) => runs,
+            Err(error) => return Ok(self.report.differs(format!("{product}: {error}"))),
+        };
+        let foreign = foreign_lines(&runs);
+        let held = foreign.iter().map(|(order, line)| ((*order, product), line.quantity.get())).collect();
+        match fold(&runs, Ground { held, ..Ground::default() }) {
+            Ok(changes) => self.compare(product, changes, foreign).await,
+            Err(error) => Ok(self.report.differs(format!("{product}: {error}"))),
+        }
+    }
+
+    /// Snapshot and tail must come to the same state as the whole history.
+    async fn snapshot(&mut self, product: ProductId, whole: &Ledger) -> Result<(), StoreError> {
+        let stored = self.journal.load(product).await?;
+        let Some(snapshot) = stored.snapshot else { return Ok(()) };
+        self.report.snapshots += 1;
+        let mut ledger = match Ledger::restore(&snapshot) {
+            Ok(ledger) => ledger,
+            Err(error) => return Ok(self.report.differs(format!("{product}: {error}"))),
+        };
+        drop(snapshot);
+        for entry in &stored.entries {
+            if let Err(error) = ledger.replay(entry) {
+                self.report.differs(format!("{product}: the snapshot does not fit the journal: {error}"));
+                return Ok(());
+            }
+        }
+        if ledger.digest() != whole.digest() {
+            self.report.differs(format!("{product}: snapshot and tail differ from the whole history"));
+        }
+        Ok(())
+    }
+
+    async fn compare(
+        &mut self,
+        product: ProductId,
+        mut changes: Changes,
+        mut foreign: BTreeMap<OrderId, Line>,
+    ) -> Result<(), StoreError> {
+        for expected in &changes.stock {
+            let found = self.tables.stock().find(product).await?;
+            if found.as_ref() != Some(&expected.after) {
+                let expected = &expected.after;
+                self.report.differs(format!("{product}: stock is {found:?}, expected {expected:?}"));
+            }
+        }
+        self.orders(product, &changes.born).await?;
+        move_foreign(&mut changes, &mut foreign);
+        self.foreign(product, &foreign).await
+    }
+
+    /// Orders at home here: everything but the lines of other products, whose own history tells how they stand.
+    async fn orders(&mut self, product: ProductId, born: &[Born]) -> Result<(), StoreError> {
+        for piece in born.chunks(ORDERS_AT_ONCE) {
+            self.report.orders += piece.len() as u64;
+            self.report.lines += piece.iter().map(|born| born.order.lines.len() as u64).sum::<u64>();
+            let ids: Vec<OrderId> = piece.iter().map(|born| born.order.id).collect();
+            let found = by_id(self.tables.orders().find_many(&ids).await?);
+            for Born { order: expected, .. } in piece {
+                match found.get(&expected.id) {
+                    None => self.report.differs(format!("{}: missing from the tables", expected.id)),
+                    Some(found) if !agree(expected, found, product) => {
+                        self.report.differs(format!("{}: is {found:?}, expected {expected:?}", expected.id));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lines here of orders that are at home elsewhere. One without a row was never born.
+    async fn foreign(&mut self, product: ProductId, lines: &BTreeMap<OrderId, Line>) -> Result<(), StoreError> {
+        let ids: Vec<OrderId> = lines.keys().copied().collect();
+        for piece in ids.chunks(ORDERS_AT_ONCE) {
+            for order in self.tables.orders().find_many(piece).await? {
+                let found = order.lines.iter().find(|line| line.product == product);
+                let expected = lines.get(&order.id);
+                if order.home != product && found != expected {
+                    self.report.differs(format!("{}: line is {found:?}, expected {expected:?}", order.id));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn by_id(orders: Vec<Order>) -> BTreeMap<OrderId, Order> {
+    orders.into_iter().map(|order| (order.id, order)).collect()
+}
+
+/// Whether two views of an order agree in all that its home tells.
+fn agree(expected: &Order, found: &Order, home: ProductId) -> bool {
+    let told = |order: &Order| {
+        let mut order = order.clone();
+        for line in order.lines.iter_mut().filter(|line| line.product != home) {
+            line.status = LineStatus::Held;
+            // A confirmation may have left fewer.
+            line.quantity = Quantity::of_line(1).unwrap_or(line.quantity);
+        }
+        order
+    };
+    told(expected) == told(found)
+}
+
+/// The lines of orders of several lines, as their holds were taken.
+fn foreign_lines(runs: &[Run]) -> BTreeMap<OrderId, Line> {
+    let mut lines = BTreeMap::new();
+    for Run { entry, events } in runs {
+        for (sequence, event) in (entry.first.0..).zip(events) {
+            if let Event::Held(held) = event
+                && held.placing.is_some()
+            {
+                let line = Line {
+                    line: held.line,
+                    product: entry.product,
+                    quantity: held.quantity,
+                    unit_price: held.unit_price,
+                    sequence: crate::domain::stock::Sequence(sequence),
+                    status: LineStatus::Held,
+                };
+                lines.insert(held.order, line);
+            }
+        }
+    }
+    lines
+}
+
+/// What the fold says of orders it has not seen born.
+fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Line>) {
+    let mut step = |order: &OrderId, to: LineStatus, quantity: Option<Quantity>| -> bool {
+        let Some(line) = lines.get_mut(order) else { return false };
+        let Ok(status) = line.status.moved_to(to) else { return false };
+        line.status = status;
+        line.quantity = quantity.unwrap_or(line.quantity);
+        true
+    };
+    for ((_, Ending::Expired | Ending::Cancelled | Ending::PaymentFailed, _), orders) in &changes.ended {
+        for order in orders {
+            step(order, LineStatus::Released, None);
+        }
+    }
+    for Moved { order, to, .. } in &changes.confirmed {
+        step(order, LineStatus::Ordered, Some(*to));
+    }
+    for Moved { order, .. } in &changes.returned {
+        if !step(order, LineStatus::Returned, None) {
+            step(order, LineStatus::Cancelled, None);
+        }
+    }
+}

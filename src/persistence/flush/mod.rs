@@ -1,0 +1,216 @@
+//! The flush: what the journal has and the tables have not yet, brought over exactly once.
+//!
+//! One code path for live work and after a crash: a slice is read from the journal behind the checkpoint, folded,
+//! and written in one transaction that moves the checkpoint from where it was found. Whoever comes second with the
+//! same slice finds the checkpoint moved, and his transaction leaves nothing.
+
+mod fold;
+
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod tests;
+
+pub use fold::{Changes, Ending, FoldError, Ground, Moved, Run, StockChange, fold};
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnection;
+
+use super::journal::{Journal, JournalReader};
+use super::{StoreError, Tables, order, stock};
+use crate::domain::id::{OrderId, ProductId};
+use crate::domain::stock::{Event, Sequence};
+
+/// Events of one slice, at most, up to the end of the entry that goes over it.
+pub const SLICE_EVENTS_MAX: u64 = 5_000;
+
+const MOVE_CHECKPOINT: &str = "update flush_checkpoint set pos = ? where id = 1 and pos = ?";
+
+/// Why a slice was not flushed. The tables are as they were.
+#[derive(Debug, thiserror::Error)]
+pub enum FlushError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the journal does not fold: {0}")]
+    Fold(#[from] FoldError),
+    #[error("the checkpoint no longer stands at {expected}: somebody else has flushed")]
+    CheckpointMoved { expected: i64 },
+    #[error("the stock row of {product} no longer stands at {expected}", expected = expected.0)]
+    StockMoved { product: ProductId, expected: Sequence },
+}
+
+impl From<sqlx::Error> for FlushError {
+    fn from(error: sqlx::Error) -> FlushError {
+        FlushError::Store(error.into())
+    }
+}
+
+/// A slice, ready to be written.
+#[derive(Debug)]
+pub struct Plan {
+    pub from: i64,
+    pub to: i64,
+    pub events: u64,
+    pub bytes: u64,
+    pub changes: Changes,
+}
+
+/// What a slice did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Flushed {
+    /// 0: the tables were up to date.
+    pub events: u64,
+    /// Orders that got their rows.
+    pub orders: u64,
+    /// How far the tables are true.
+    pub pos: i64,
+}
+
+/// How far the tables are behind the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lag {
+    pub events: u64,
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Gone {
+    events: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Shows the lag to whoever asks, at any time. Cheap to clone.
+#[derive(Clone)]
+pub struct LagGauge {
+    journal: Journal,
+    /// What stood in the journal unflushed when the flusher was opened.
+    backlog: Lag,
+    /// What has been flushed since, and what the journal had counted before.
+    gone: Arc<Gone>,
+}
+
+impl LagGauge {
+    pub fn lag(&self) -> Lag {
+        let head = self.journal.head();
+        Lag {
+            events: (self.backlog.events + head.events).saturating_sub(self.gone.events.load(Ordering::Relaxed)),
+            bytes: (self.backlog.bytes + head.bytes).saturating_sub(self.gone.bytes.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+/// Brings the tables up to date, slice by slice. There is one; the loop around it is its owner's.
+pub struct Flusher {
+    journal: JournalReader,
+    tables: Tables,
+    pos: i64,
+    gauge: LagGauge,
+}
+
+impl Flusher {
+    /// Finds the checkpoint and counts what is behind it.
+    pub async fn open(journal: &Journal, tables: &Tables) -> Result<Flusher, StoreError> {
+        let pos = tables.flushed_pos().await?;
+        let before = journal.head();
+        let (events, bytes) = journal.reader().backlog(pos).await?;
+        // What the journal took in before this moment is in the backlog, or was flushed by somebody before us. Entries
+        // may arrive meanwhile: counted twice they would only make the lag look bigger for good.
+        let gone = Gone { events: AtomicU64::new(before.events), bytes: AtomicU64::new(before.bytes) };
+        let gauge = LagGauge { journal: journal.clone(), backlog: Lag { events, bytes }, gone: Arc::new(gone) };
+        Ok(Flusher { journal: journal.reader().clone(), tables: tables.clone(), pos, gauge })
+    }
+
+    /// How far the tables are true.
+    pub fn pos(&self) -> i64 {
+        self.pos
+    }
+
+    pub fn gauge(&self) -> LagGauge {
+        self.gauge.clone()
+    }
+
+    /// Flushes one slice. An error leaves the tables as they were; the next call tries again.
+    pub async fn run_slice(&mut self) -> Result<Flushed, FlushError> {
+        let Some(plan) = self.plan(SLICE_EVENTS_MAX).await? else {
+            return Ok(Flushed { pos: self.pos, ..Flushed::default() });
+        };
+        self.write(&plan).await?;
+        self.tables.checkpoint_if_due().await?;
+        Ok(Flushed { events: plan.events, orders: plan.changes.born.len() as u64, pos: plan.to })
+    }
+
+    /// Reads and folds the next slice; `None` when there is nothing. Writes nothing.
+    pub async fn plan(&self, events_max: u64) -> Result<Option<Plan>, FlushError> {
+        let found = self.journal.after(self.pos, events_max).await?;
+        let Some((to, _)) = found.last() else { return Ok(None) };
+        let to = *to;
+        let bytes = found.iter().map(|(_, entry)| entry.events.len() as u64).sum();
+        let runs = found.into_iter().map(|(_, entry)| Run::of(entry)).collect::<Result<Vec<Run>, _>>()?;
+        let events = runs.iter().map(|run| run.events.len() as u64).sum();
+        let ground = self.ground(&runs).await?;
+        Ok(Some(Plan { from: self.pos, to, events, bytes, changes: fold(&runs, ground)? }))
+    }
+
+    /// What the fold must know of the rows. Only the flush moves them, and there is one.
+    async fn ground(&self, runs: &[Run]) -> Result<Ground, FlushError> {
+        let products: BTreeSet<ProductId> = runs.iter().map(|run| run.entry.product).collect();
+        let confirmed: BTreeSet<OrderId> = runs
+            .iter()
+            .flat_map(|run| &run.events)
+            .filter_map(|event| if let Event::Confirmed(confirmed) = event { Some(confirmed.order) } else { None })
+            .collect();
+        let mut writer = self.tables.writer().await?;
+        let stock = stock::find_many(&mut writer, &Vec::from_iter(products)).await?;
+        let held = order::held(&mut writer, &Vec::from_iter(confirmed)).await?;
+        Ok(Ground {
+            stock: stock.into_iter().map(|stock| (stock.product, stock)).collect(),
+            held: held.into_iter().map(|(order, product, units)| ((order, product), units)).collect(),
+        })
+    }
+
+    /// Writes a planned slice in one transaction.
+    pub async fn write(&mut self, plan: &Plan) -> Result<(), FlushError> {
+        let mut writer = self.tables.writer().await?;
+        let mut transaction = writer.begin_with("begin immediate").await?;
+        // First the checkpoint: who comes second stops here.
+        let moved = sqlx::query(MOVE_CHECKPOINT).bind(plan.to).bind(plan.from).execute(&mut *transaction).await?;
+        if moved.rows_affected() != 1 {
+            return Err(FlushError::CheckpointMoved { expected: plan.from });
+        }
+        write_changes(&mut transaction, &plan.changes).await?;
+        transaction.commit().await?;
+        self.pos = plan.to;
+        self.gauge.gone.events.fetch_add(plan.events, Ordering::Relaxed);
+        self.gauge.gone.bytes.fetch_add(plan.bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+async fn write_changes(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), FlushError> {
+    order::insert(connection, &changes.born).await?;
+    for Moved { at, order, to } in &changes.deadlines {
+        order::new_deadline(connection, *at, *order, *to).await?;
+    }
+    for ((product, ending, at), orders) in &changes.ended {
+        let at = order::At { product: *product, at: *at };
+        order::end(connection, at, ending.status(), orders).await?;
+    }
+    for Moved { at, order, to } in &changes.confirmed {
+        order::confirm(connection, *at, *order, *to).await?;
+    }
+    for Moved { at, order, to } in &changes.returned {
+        order::give_back(connection, at.product, *order, *to).await?;
+    }
+    for StockChange { before, after } in &changes.stock {
+        match before {
+            None => stock::insert(connection, after).await?,
+            Some(before) if stock::update(connection, *before, after).await? => {}
+            Some(before) => return Err(FlushError::StockMoved { product: after.product, expected: *before }),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,232 @@
+//! Exactly once, whatever the slices, and found again by everyone who reads.
+
+use super::*;
+use crate::domain::order::{LineStatus, Order, OrderStatus};
+use crate::domain::stock::{Back, Cause, Command, Counts, Entry, Millis, Place};
+use crate::persistence::audit::audit;
+use crate::persistence::product::{Product, ProductError, ProductFilter};
+use crate::persistence::testing::*;
+
+/// Two products and every way an order can go. Returns the entries in order of writing.
+fn a_day_in_the_shop() -> (Owner, Owner, Vec<Entry>) {
+    let (mut a, mut b) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
+    let pa = a.product;
+    let mut entries = vec![a.seal(T0), b.seal(T0)];
+    let now = T0.plus(10);
+    for number in 1..=6 {
+        a.hold(order(number, pa), buyer(number % 3), number as u32, now);
+    }
+    entries.push(a.seal(now));
+    a.does(&Command::Release { order: order(1, pa), cause: Cause::Cancelled, by: 1 }, now);
+    a.does(&Command::Pin { order: order(2, pa) }, now);
+    a.does(&Command::Confirm { order: order(2, pa), quantity: units(1) }, now);
+    a.does(&Command::Pin { order: order(3, pa) }, now);
+    a.does(&Command::Unpin { order: order(3, pa) }, now.plus(590_000));
+    entries.push(a.seal(now.plus(590_000)));
+
+    // One order of two lines that is born, and one that is not.
+    let late = now.plus(590_000);
+    let (born, unborn) = (order(11, pa), order(12, pa));
+    a.hold_for(born, 0, buyer(7), 2, Some(pa), late).hold_for(unborn, 0, buyer(7), 2, Some(pa), late);
+    b.hold_for(born, 1, buyer(7), 3, Some(pa), late).hold_for(unborn, 1, buyer(7), 3, Some(pa), late);
+    entries.extend([a.seal(late), b.seal(late)]);
+    let lines = vec![a.placed_line(born), b.placed_line(born)];
+    a.does(&Command::Place(Place { order: born, deadline: late.plus(600_000), lines }), late.plus(1));
+    entries.push(a.seal(late.plus(1)));
+    b.does(&Command::Keep { order: born, deadline: late.plus(600_000) }, late.plus(2));
+    b.does(&Command::Release { order: unborn, cause: Cause::NotPlaced, by: 0 }, late.plus(2));
+    a.does(&Command::Release { order: unborn, cause: Cause::NotPlaced, by: 0 }, late.plus(2));
+    entries.extend([b.seal(late.plus(2)), a.seal(late.plus(2))]);
+    a.lapse(late.plus(20_000));
+    entries.push(a.seal(late.plus(20_000)));
+    for owner in [&mut a, &mut b] {
+        owner.does(&Command::Pin { order: born }, late.plus(3));
+        owner.does(&Command::Confirm { order: born, quantity: units(2) }, late.plus(30_000));
+        entries.push(owner.seal(late.plus(30_000)));
+    }
+    b.does(&Command::Return { order: born, quantity: units(2), back: Back::WrittenOff }, late.plus(40_000));
+    b.does(&Command::Pause, late.plus(40_000));
+    entries.push(b.seal(late.plus(40_000)));
+    (a, b, entries)
+}
+
+async fn flushed_in_slices_of(events_max: u64) -> (Vec<Order>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    let (a, b, entries) = a_day_in_the_shop();
+    append_all(&journal, entries);
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    assert!(flusher.gauge().lag().events > 0);
+    while let Some(plan) = flusher.plan(events_max).await.unwrap() {
+        flusher.write(&plan).await.unwrap();
+    }
+    assert_eq!(flusher.gauge().lag(), Lag::default());
+    for owner in [&a, &b] {
+        let row = tables.stock().find(owner.product).await.unwrap().unwrap();
+        assert_eq!(row.counts, owner.ledger.counts());
+        assert_eq!((row.sequence, row.hash), (owner.ledger.sequence(), owner.ledger.hash()));
+    }
+    journal.save_snapshot(a.product, a.ledger.sequence(), a.ledger.snapshot()).await.unwrap();
+    let ids: Vec<_> = (1..=12).map(|number| order(number, a.product)).collect();
+    let orders = tables.orders().find_many(&ids).await.unwrap();
+    journal.close().await;
+    tables.close().await.unwrap();
+    (orders, dir)
+}
+
+#[tokio::test]
+async fn the_rows_do_not_depend_on_the_slices() {
+    let (orders, _dir) = flushed_in_slices_of(1).await;
+    assert_eq!(flushed_in_slices_of(7).await.0, orders);
+    assert_eq!(flushed_in_slices_of(10_000).await.0, orders);
+
+    let told: Vec<String> = orders
+        .iter()
+        .map(|order| {
+            let lines: Vec<_> = order
+                .lines
+                .iter()
+                .map(|line| format!("{}×{} {}", line.line, line.quantity, line.status.as_str()))
+                .collect();
+            format!("{} {} v{} {}", order.total.amount, order.status.as_str(), order.version, lines.join(", "))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "1000 cancelled v2 0×1 released",
+            "2000 paid v2 0×1 ordered",
+            "3000 pending_payment v2 0×3 held",
+            "4000 expired v2 0×4 released",
+            "5000 expired v2 0×5 released",
+            "6000 expired v2 0×6 released",
+            "5000 paid v2 0×2 ordered, 1×2 cancelled",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_slice_that_comes_twice_is_refused_the_second_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    append_all(&journal, a_day_in_the_shop().2);
+    let mut first = Flusher::open(&journal, &tables).await.unwrap();
+    let mut second = Flusher::open(&journal, &tables).await.unwrap();
+    let plan = first.plan(9).await.unwrap().unwrap();
+    first.write(&plan).await.unwrap();
+    let again = second.write(&plan).await;
+    assert!(matches!(again, Err(FlushError::CheckpointMoved { expected: 0 })), "{again:?}");
+    let rest = first.plan(10_000).await.unwrap().unwrap();
+    let mut moved = Plan { from: rest.from, to: rest.to, events: 0, bytes: 0, changes: Changes::default() };
+    moved.changes.stock = rest.changes.stock.clone();
+    moved.changes.stock[0].before = Some(Sequence(1));
+    let stale = first.write(&moved).await;
+    assert!(matches!(stale, Err(FlushError::StockMoved { .. })), "{stale:?}");
+    first.write(&rest).await.unwrap();
+    journal.close().await;
+    tables.close().await.unwrap();
+    let report = audit(dir.path()).await.unwrap();
+    assert_eq!(report.differences, [""; 0]);
+    assert_eq!((report.orders, report.lines, report.products), (7, 8, 2));
+}
+
+#[tokio::test]
+async fn the_audit_sees_what_was_tampered_with() {
+    for (number, tampering) in [
+        "update orders set status = 'paid' where status = 'expired'",
+        "update order_lines set quantity = 9 where quantity = 3",
+        "update order_lines set status = 'held' where line = 1",
+        "delete from orders where status = 'cancelled'",
+        "update stock set on_hand = on_hand + 1",
+        "update flush_checkpoint set pos = pos - 1",
+        "insert into order_lines values (x'00', 0, x'00', 1, 1, 'KRW', 1, 'held')",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (_, dir) = flushed_in_slices_of(100).await;
+        let report = audit(dir.path()).await.unwrap();
+        assert!(report.is_clean() && report.snapshots == 1, "{:?}", report.differences);
+        let tables = Tables::open(dir.path()).await.unwrap();
+        sqlx::query(tampering).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
+        tables.close().await.unwrap();
+        assert!(!audit(dir.path()).await.unwrap().is_clean(), "{number}: {tampering}");
+    }
+}
+
+#[tokio::test]
+async fn a_buyers_orders_come_newest_first_page_by_page() {
+    let (_, dir) = flushed_in_slices_of(100).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    let orders = tables.orders();
+    let page = async |status, before, limit| {
+        let found = orders.list(buyer(0), status, before, limit).await.unwrap();
+        found.into_iter().map(|order| order.id).collect::<Vec<_>>()
+    };
+    let (three, six) = (order(3, product(1)), order(6, product(1)));
+    assert_eq!(page(None, None, 10).await, [six, three]);
+    assert_eq!(page(None, None, 1).await, [six]);
+    assert_eq!(page(None, Some(six), 10).await, [three]);
+    assert_eq!(page(Some(OrderStatus::Expired), None, 10).await, [six]);
+    let many = orders.list(buyer(7), None, None, 1).await.unwrap();
+    assert_eq!(many[0].lines[1].status, LineStatus::Cancelled);
+    let keys: Vec<_> = futures_util::TryStreamExt::try_collect(orders.all_keys()).await.unwrap();
+    let keys: Vec<crate::persistence::order::UsedKey> = keys;
+    assert_eq!(keys.len(), 7);
+    tables.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn products_are_written_by_version_and_listed_with_their_stock() {
+    let (_, dir) = flushed_in_slices_of(100).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    let (reader, writer) = (tables.products(), tables.product_writer());
+    let make = |number, name: &str, tags: &[&str]| Product {
+        id: product(number),
+        sku: format!("SKU-{number}"),
+        name: name.to_owned(),
+        description: String::new(),
+        thumbnail_url: None,
+        image_url: Some("https://example.org/i.png".to_owned()),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        archived: false,
+        version: 1,
+        created_at: T0,
+        updated_at: T0,
+    };
+    let (chair, table) = (make(1, "Chair, red", &["new", "best"]), make(3, "Éclair", &["new"]));
+    writer.insert(&chair).await.unwrap();
+    writer.insert(&table).await.unwrap();
+    let twin = Product { id: product(4), ..chair.clone() };
+    assert!(matches!(writer.insert(&twin).await, Err(ProductError::SkuTaken)));
+
+    let list = async |filter: ProductFilter| {
+        let found = reader.list(&filter, None, 10).await.unwrap();
+        found.into_iter().map(|listing| listing.product.name).collect::<Vec<_>>()
+    };
+    let by = |prefix: Option<&str>, tag: Option<&str>, available| ProductFilter {
+        prefix: prefix.map(str::to_owned),
+        tag: tag.map(str::to_owned),
+        available,
+    };
+    assert_eq!(list(by(None, None, false)).await, ["Éclair", "Chair, red"]);
+    assert_eq!(list(by(Some("cHA"), None, false)).await, ["Chair, red"]);
+    assert_eq!(list(by(Some("éc"), Some("new"), false)).await, ["Éclair"]);
+    assert_eq!(list(by(None, Some("es"), false)).await, [""; 0]);
+    assert_eq!(list(by(None, None, true)).await, ["Chair, red"]);
+    let found = reader.find(chair.id).await.unwrap().unwrap();
+    assert_eq!(found.product, chair);
+    assert_eq!(found.stock.map(|stock| stock.counts), Some(Counts { on_hand: 100, held: 3, sold: 3 }));
+
+    let renamed = Product { name: "Chair, blue".to_owned(), updated_at: Millis(9), ..chair.clone() };
+    writer.update(&renamed, 1).await.unwrap();
+    assert!(matches!(writer.update(&renamed, 1).await, Err(ProductError::VersionConflict)));
+    assert_eq!(reader.by_sku("SKU-1").await.unwrap().unwrap().version, 2);
+    assert!(writer.archive(chair.id, T0).await.unwrap());
+    assert!(!writer.archive(chair.id, T0).await.unwrap());
+    assert_eq!(reader.count().await.unwrap(), 1);
+    assert_eq!(reader.find_many(&[chair.id, table.id]).await.unwrap().len(), 2);
+    tables.close().await.unwrap();
+}

@@ -1,0 +1,261 @@
+//! The journal: every product's history, durable before anybody hears *yes*.
+//!
+//! One writer thread puts all that waits into one transaction (a shared group commit) and then answers each, in
+//! order. Always true: what was answered *written* survives; what was answered *not written* is not there and never
+//! will be; when nobody can know, the answer is *unknown*, the journal is fenced, and only a new opening, which
+//! reads what the disk has, may go on. One opening at a time: a file lock, and an epoch that each group checks.
+
+mod inbox;
+mod lock;
+mod memory;
+mod reader;
+mod snapshot;
+mod stats;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+pub use memory::MemoryJournal;
+pub use reader::{JournalReader, ProductHead, Stored};
+pub use stats::{Head, JournalStats};
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use super::StoreError;
+use crate::clock::Clock;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Entry, Epoch, Sequence};
+use inbox::Inbox;
+use lock::Lock;
+use snapshot::Saving;
+
+/// Entries of one transaction, at most: one a product, so this many products share a sync.
+pub const GROUP_ENTRIES_MAX: usize = 64;
+/// Bytes of events of one transaction, at most.
+pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
+/// Appends that may wait. Each owner has one in flight, so this is the number of busy products.
+pub const INBOX_MAX: usize = 16_384;
+/// Connections that read. Each costs a thread and its cache.
+pub const READERS_MAX: u32 = 4;
+
+/// An entry to be written, and who wants to know.
+pub struct Append {
+    pub entry: Entry,
+    /// Called once, on the journal's thread: it may send a message and must not wait.
+    pub reply: Box<dyn FnOnce(Appended) + Send>,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Appended {
+    /// It is on the disk.
+    Written,
+    /// It is not, and never will be.
+    NotWritten(NotWritten),
+    /// Only a new opening can tell.
+    Unknown,
+}
+
+/// Why an entry is definitely not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotWritten {
+    #[error("the disk is full")]
+    DiskFull,
+    #[error("the data directory cannot be written")]
+    ReadOnly,
+    #[error("another owner has opened the journal, or its disk has failed")]
+    Fenced,
+    #[error("the journal is closed")]
+    Closed,
+    #[error("the entry does not continue its product's history, or the store refused it")]
+    Failed,
+}
+
+/// Whether the journal takes entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Healthy,
+    /// Nothing is lost and nothing is taken. The journal tries by itself until there is room again.
+    Refusing { why: NotWritten, since_ns: u64 },
+    /// This opening is over.
+    Fenced,
+}
+
+/// Where groups go: the one seam between an owner and the home of its journal.
+pub trait AppendTo: Send + Sync {
+    /// Takes the entry and answers later, in order; never waits. Hands it back when the queue is full or closed.
+    fn submit(&self, append: Append) -> Result<(), Append>;
+}
+
+/// Why the journal could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("the data directory {} cannot be used: {source}; check that it exists and may be written", dir.display())]
+    Directory { dir: PathBuf, source: std::io::Error },
+    #[error(
+        "another stockade is running on {}: stop it first, or give this one its own data directory",
+        dir.display()
+    )]
+    Locked { dir: PathBuf },
+    #[error(
+        "the last run ended in an I/O error and the journal could not be written back whole: {0}; \
+         look at the disk before starting again"
+    )]
+    Unclean(String),
+    #[error("the journal could not be opened: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// What a journal needs to know.
+#[derive(Debug, Clone)]
+pub struct JournalConfig {
+    /// Where `journal.db` stands; made if it does not exist.
+    pub dir: PathBuf,
+    /// For measuring; no decision depends on it.
+    pub clock: Clock,
+    /// Microseconds to wait before each transaction: back-pressure, and tests of slowness.
+    pub brake_us: Arc<AtomicU64>,
+    /// See [`INBOX_MAX`].
+    pub inbox_max: usize,
+    /// A cap on the file, for tests of a full disk.
+    pub pages_max: Option<u32>,
+}
+
+impl JournalConfig {
+    pub fn new(dir: impl Into<PathBuf>, clock: Clock) -> JournalConfig {
+        JournalConfig { dir: dir.into(), clock, brake_us: Arc::default(), inbox_max: INBOX_MAX, pages_max: None }
+    }
+}
+
+/// What the handles and the writer share.
+struct Shared {
+    inbox: Inbox,
+    health: Mutex<Health>,
+    stats: JournalStats,
+    fatal: watch::Sender<bool>,
+}
+
+impl Shared {
+    fn health(&self) -> Health {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_health(&self, health: Health) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
+        if health == Health::Fenced {
+            self.fatal.send_replace(true);
+        }
+    }
+}
+
+/// Ends the writer with the last handle.
+struct Opened {
+    shared: Arc<Shared>,
+    reader: JournalReader,
+    epoch: Epoch,
+    brake_us: Arc<AtomicU64>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.shared.inbox.finish();
+    }
+}
+
+/// The journal on SQLite. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal(Arc<Opened>);
+
+impl Journal {
+    /// Takes the lock, brings the file up to date, raises the epoch and starts the writer.
+    pub async fn open(config: JournalConfig) -> Result<Journal, OpenError> {
+        let shared = Arc::new(Shared {
+            inbox: Inbox::new(config.inbox_max),
+            health: Mutex::new(Health::Healthy),
+            stats: JournalStats::default(),
+            fatal: watch::Sender::new(false),
+        });
+        let brake_us = Arc::clone(&config.brake_us);
+        let reader = JournalReader::of(&config.dir);
+        let (epoch, ended) = writer::start(config, Arc::clone(&shared)).await?;
+        let ended = Mutex::new(Some(ended));
+        Ok(Journal(Arc::new(Opened { shared, reader, epoch, brake_us, ended })))
+    }
+
+    /// Hands a snapshot to the writer, which puts it down in slices between the groups and then drops older ones.
+    pub async fn save_snapshot(&self, product: ProductId, at: Sequence, body: Vec<u8>) -> Result<(), NotWritten> {
+        let (saved, outcome) = oneshot::channel();
+        let saving = Box::new(Saving::new(product, at, body, saved));
+        self.0.shared.inbox.put_snapshot(saving).map_err(|_| NotWritten::Closed)?;
+        outcome.await.unwrap_or(Err(NotWritten::Closed))
+    }
+
+    /// Everything that only reads.
+    pub fn reader(&self) -> &JournalReader {
+        &self.0.reader
+    }
+
+    /// This opening's number.
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    pub fn health(&self) -> Health {
+        self.0.shared.health()
+    }
+
+    /// Turns true when this opening is over: answer nobody *failed*, open again.
+    pub fn fatal(&self) -> watch::Receiver<bool> {
+        self.0.shared.fatal.subscribe()
+    }
+
+    pub fn stats(&self) -> &JournalStats {
+        &self.0.shared.stats
+    }
+
+    pub fn head(&self) -> Head {
+        self.0.shared.stats.head()
+    }
+
+    /// How many appends wait for the writer.
+    pub fn waiting(&self) -> usize {
+        self.0.shared.inbox.len()
+    }
+
+    pub fn brake(&self) -> &Arc<AtomicU64> {
+        &self.0.brake_us
+    }
+
+    /// Writes what waits, empties the WAL and lets go of the lock. New appends are handed back from here on.
+    pub async fn close(&self) {
+        self.0.shared.inbox.close();
+        // A reader would keep the last pages in the WAL.
+        self.0.reader.close().await;
+        self.0.shared.inbox.finish();
+        let ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            let _ = ended.await;
+        }
+    }
+}
+
+impl AppendTo for Journal {
+    fn submit(&self, append: Append) -> Result<(), Append> {
+        self.0.shared.inbox.put(append)
+    }
+}
+
+/// Keeps every server off `dir` for as long as the answer lives.
+pub(super) fn lock(dir: &std::path::Path) -> Result<Lock, OpenError> {
+    Lock::take(dir)
+}
+
+/// How often a journal that refuses looks for room.
+const PROBE_EVERY: Duration = Duration::from_millis(500);

@@ -1,0 +1,115 @@
+//! Snapshots on their way into the journal's file: in slices, so that no group waits for a big one.
+//!
+//! Always true: a snapshot counts only when all its parts are there; older ones go only after that.
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::oneshot;
+
+use super::NotWritten;
+use crate::domain::id::ProductId;
+use crate::domain::stock::Sequence;
+use crate::persistence::sqlite::signed;
+
+/// Bytes of one part, at most: about a millisecond of writing.
+const PART_BYTES_MAX: usize = 256 * 1024;
+
+const INSERT: &str = "insert into snapshots (product_id, sequence, part, parts, body) values (?, ?, ?, ?, ?)";
+/// A try that was cut off by a crash leaves parts behind; the same part is written anew.
+const DELETE_SAME: &str = "delete from snapshots where product_id = ? and sequence = ? and part = ?";
+/// One part a statement, so that dropping a big snapshot is as gentle as writing it.
+const OLDEST: &str = "select sequence, part from snapshots where product_id = ? and sequence < ? limit 1";
+
+/// One snapshot and how far it has come.
+pub struct Saving {
+    product: ProductId,
+    at: Sequence,
+    body: Vec<u8>,
+    next: usize,
+    saved: oneshot::Sender<Result<(), NotWritten>>,
+}
+
+/// Whether a slice was the last.
+pub enum Progress {
+    More(Box<Saving>),
+    Done,
+}
+
+impl Saving {
+    pub fn new(
+        product: ProductId,
+        at: Sequence,
+        body: Vec<u8>,
+        saved: oneshot::Sender<Result<(), NotWritten>>,
+    ) -> Saving {
+        Saving { product, at, body, next: 0, saved }
+    }
+
+    fn parts(&self) -> usize {
+        self.body.len().div_ceil(PART_BYTES_MAX).max(1)
+    }
+
+    /// Pages the next slice adds to the WAL, about.
+    pub fn pages(&self) -> u64 {
+        PART_BYTES_MAX.min(self.body.len()) as u64 / 4096 + 4
+    }
+
+    pub fn give_up(self, why: NotWritten) {
+        let _ = self.saved.send(Err(why));
+    }
+
+    /// Writes the next part, or drops one part of an older snapshot.
+    pub async fn slice(mut self: Box<Self>, writer: &mut SqliteConnection) -> Result<Progress, (Box<Self>, sqlx::Error)> {
+        let done = if self.next < self.parts() {
+            self.write_part(writer).await.map(|()| false)
+        } else {
+            self.drop_older(writer).await
+        };
+        match done {
+            Ok(false) => Ok(Progress::More(self)),
+            Ok(true) => {
+                let _ = self.saved.send(Ok(()));
+                Ok(Progress::Done)
+            }
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    async fn write_part(&mut self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let (sequence, part) = (signed(self.at.0), self.next as i64);
+        let from = self.next * PART_BYTES_MAX;
+        let body = &self.body[from..self.body.len().min(from + PART_BYTES_MAX)];
+        sqlx::query(DELETE_SAME)
+            .bind(&self.product.as_bytes()[..])
+            .bind(sequence)
+            .bind(part)
+            .execute(&mut *writer)
+            .await?;
+        sqlx::query(INSERT)
+            .bind(&self.product.as_bytes()[..])
+            .bind(sequence)
+            .bind(part)
+            .bind(self.parts() as i64)
+            .bind(body)
+            .execute(writer)
+            .await?;
+        self.next += 1;
+        Ok(())
+    }
+
+    /// Whether nothing older was left.
+    async fn drop_older(&self, writer: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+        let older: Option<(i64, i64)> = sqlx::query_as(OLDEST)
+            .bind(&self.product.as_bytes()[..])
+            .bind(signed(self.at.0))
+            .fetch_optional(&mut *writer)
+            .await?;
+        let Some((sequence, part)) = older else { return Ok(true) };
+        sqlx::query(DELETE_SAME)
+            .bind(&self.product.as_bytes()[..])
+            .bind(sequence)
+            .bind(part)
+            .execute(writer)
+            .await?;
+        Ok(false)
+    }
+}

@@ -1,0 +1,219 @@
+//! What every home of the journal owes, told over the seam; and what SQLite owes besides.
+
+use futures_util::TryStreamExt;
+use sqlx::Connection;
+use sqlx::sqlite::SqliteSynchronous;
+
+use super::*;
+use crate::domain::stock::{Command, Ledger, Restock};
+use crate::persistence::sqlite::{Tuning, writer};
+use crate::persistence::testing::*;
+
+#[tokio::test]
+async fn what_was_written_is_read_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ours, mut theirs) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
+    let journal = open(&dir).await;
+    assert_eq!(append_all(&journal, vec![ours.seal(T0), theirs.seal(T0)]), [Appended::Written; 2]);
+    for number in 1..=50 {
+        ours.hold(order(number, ours.product), buyer(number), 1, T0);
+        assert_eq!(append(&journal, ours.seal(T0.plus(1))), Appended::Written);
+    }
+    journal.close().await;
+
+    let journal = open(&dir).await;
+    assert_eq!(journal.epoch(), Epoch(2));
+    let stored = journal.reader().load(ours.product).await.unwrap();
+    assert!(stored.snapshot.is_none());
+    let mut replayed = Ledger::default();
+    stored.entries.iter().for_each(|entry| replayed.replay(entry).unwrap());
+    assert_eq!(replayed.digest(), ours.ledger.digest());
+    let heads: Vec<_> = journal.reader().heads().try_collect().await.unwrap();
+    let head = |owner: &Owner| ProductHead { product: owner.product, last: owner.ledger.sequence() };
+    assert_eq!(heads, [head(&ours), head(&theirs)]);
+    assert_eq!(journal.head().pos, 52);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn entries_are_read_from_the_middle_and_in_order_of_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let (mut ours, mut theirs) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
+    ours.hold(order(1, ours.product), buyer(1), 1, T0);
+    append_all(&journal, vec![ours.seal(T0), theirs.seal(T0)]);
+    ours.hold(order(2, ours.product), buyer(2), 1, T0);
+    append(&journal, ours.seal(T0));
+
+    let reader = journal.reader();
+    let firsts = |entries: Vec<Entry>| entries.iter().map(|entry| entry.first.0).collect::<Vec<_>>();
+    assert_eq!(firsts(reader.read(ours.product, Sequence(2), 10).await.unwrap()), [1, 3]);
+    assert_eq!(firsts(reader.read(ours.product, Sequence(3), 10).await.unwrap()), [3]);
+    let after = |pos, most| async move {
+        let found = reader.after(pos, most).await.unwrap();
+        found.into_iter().map(|(pos, _)| pos).collect::<Vec<_>>()
+    };
+    assert_eq!(after(0, 100).await, [1, 2, 3]);
+    assert_eq!(after(0, 1).await, [1], "whole entries, until there are enough events");
+    assert_eq!(after(2, 100).await, [3]);
+    assert_eq!(reader.products_after(1).await.unwrap().len(), 2);
+    assert_eq!(reader.backlog(1).await.unwrap().0, 2);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_gap_or_a_fork_is_refused_and_spoils_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut ours = Owner::stocked(1, 100);
+    let first = ours.seal(T0);
+    assert_eq!(append(&journal, first.clone()), Appended::Written);
+    let mut others: Vec<_> = (2..10).map(|number| Owner::stocked(number, 1).seal(T0)).collect();
+    others.insert(3, first);
+    let answers = append_all(&journal, others);
+    let refused = |outcome: &&Appended| **outcome == Appended::NotWritten(NotWritten::Failed);
+    assert_eq!(answers.iter().filter(refused).count(), 1);
+    assert_eq!(answers[3], Appended::NotWritten(NotWritten::Failed));
+    assert_eq!(journal.health(), Health::Healthy);
+    assert_eq!(journal.reader().last_pos().await.unwrap(), 9);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_memory_journal_answers_like_the_real_one() {
+    let journal = MemoryJournal::new();
+    let mut owner = Owner::stocked(1, 1);
+    let entry = owner.seal(T0);
+    assert_eq!(append(&journal, entry.clone()), Appended::Written);
+    assert_eq!(append(&journal, entry.clone()), Appended::NotWritten(NotWritten::Failed));
+    assert_eq!(journal.entries(), [entry]);
+}
+
+#[tokio::test]
+async fn two_openings_of_one_directory_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let second = Journal::open(config(&dir)).await;
+    assert!(matches!(second.err(), Some(OpenError::Locked { .. })));
+    journal.close().await;
+    open(&dir).await.close().await;
+}
+
+/// A writer of a test's own, behind the lock's back.
+async fn intruder(dir: &tempfile::TempDir) -> sqlx::sqlite::SqliteConnection {
+    let tuning =
+        Tuning { page_bytes: 4096, cache_kib: 1024, synchronous: SqliteSynchronous::Full, pages_max: None };
+    writer(&dir.path().join("journal.db"), &tuning).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_raised_epoch_fences_the_older_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut owner = Owner::stocked(1, 10);
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    let mut other = intruder(&dir).await;
+    sqlx::query("update journal_meta set epoch = epoch + 1").execute(&mut other).await.unwrap();
+
+    owner.does(&Command::Pause, T0);
+    let mut fatal = journal.fatal();
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::NotWritten(NotWritten::Fenced));
+    assert!(fatal.wait_for(|over| *over).await.is_ok());
+    assert_eq!(journal.health(), Health::Fenced);
+    assert_eq!(journal.reader().last_pos().await.unwrap(), 1);
+    let next = Owner::stocked(2, 1).seal(T0);
+    assert_eq!(append(&journal, next), Appended::NotWritten(NotWritten::Fenced), "and stays so");
+    other.close().await.unwrap();
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_definite_and_passes() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalConfig { pages_max: Some(256), ..config(&dir) }).await.unwrap();
+    let mut owner = Owner::stocked(1, 1_000);
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    // Something big that can be taken away again.
+    journal.save_snapshot(product(9), Sequence(1), vec![1; 400_000]).await.unwrap();
+    let restock = Command::Restock(Restock { delta: 1, reason: "x".repeat(40_000), key: None });
+    let mut written = 1;
+    let refused = loop {
+        owner.does(&restock, T0);
+        match append(&journal, owner.seal(T0)) {
+            Appended::Written => written += 1,
+            outcome => break outcome,
+        }
+    };
+    assert_eq!(refused, Appended::NotWritten(NotWritten::DiskFull));
+    assert!(matches!(journal.health(), Health::Refusing { why: NotWritten::DiskFull, .. }));
+    let small = Owner::stocked(2, 1).seal(T0);
+    assert_eq!(append(&journal, small.clone()), Appended::NotWritten(NotWritten::DiskFull), "at once");
+    assert_eq!(journal.reader().last_pos().await.unwrap(), written);
+
+    let mut janitor = intruder(&dir).await;
+    sqlx::query("delete from snapshots").execute(&mut janitor).await.unwrap();
+    janitor.close().await.unwrap();
+    while journal.health() != Health::Healthy {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(append(&journal, small), Appended::Written);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_snapshot_counts_when_it_is_whole_and_replaces_the_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut owner = Owner::stocked(1, 10);
+    owner.hold(order(1, owner.product), buyer(1), 1, T0);
+    append(&journal, owner.seal(T0));
+    let at = owner.ledger.sequence();
+    owner.hold(order(2, owner.product), buyer(2), 1, T0);
+    append(&journal, owner.seal(T0));
+
+    let body: Vec<u8> = (0..700_000_u32).map(|byte| byte as u8).collect();
+    journal.save_snapshot(owner.product, Sequence(1), vec![0; 600_000]).await.unwrap();
+    journal.save_snapshot(owner.product, at, body.clone()).await.unwrap();
+    let stored = journal.reader().load(owner.product).await.unwrap();
+    assert_eq!(stored.snapshot.as_ref(), Some(&body));
+    assert_eq!(stored.entries.len(), 1, "only what came after it");
+
+    let mut vandal = intruder(&dir).await;
+    let parts: i64 = sqlx::query_scalar("select count(*) from snapshots").fetch_one(&mut vandal).await.unwrap();
+    assert_eq!(parts, 3, "the older one is gone");
+    sqlx::query("delete from snapshots where part = 1").execute(&mut vandal).await.unwrap();
+    vandal.close().await.unwrap();
+    let stored = journal.reader().load(owner.product).await.unwrap();
+    assert_eq!((stored.snapshot, stored.entries.len()), (None, 2), "with a hole it is none");
+    journal.save_snapshot(owner.product, at, body.clone()).await.unwrap();
+    assert_eq!(journal.reader().load(owner.product).await.unwrap().snapshot, Some(body), "and can be written again");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_full_inbox_hands_the_append_back_and_a_closed_one_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalConfig { inbox_max: 1, ..config(&dir) }).await.unwrap();
+    journal.brake().store(200_000, std::sync::atomic::Ordering::Relaxed);
+    let entry = |number| Append { entry: Owner::stocked(number, 1).seal(T0), reply: Box::new(|_| {}) };
+    let taken = (1..=4).map(|number| journal.submit(entry(number)).is_ok()).filter(|taken| *taken).count();
+    assert!((1..=2).contains(&taken), "one waits, and one may be on its way: {taken}");
+    journal.close().await;
+    assert!(journal.submit(entry(9)).is_err());
+    let journal = open(&dir).await;
+    assert_eq!(journal.head().pos, taken as i64, "what was taken was written");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn after_an_io_error_the_next_opening_writes_everything_back_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    append(&journal, Owner::stocked(1, 1).seal(T0));
+    journal.close().await;
+    lock::UncleanMark::of(dir.path()).set();
+    let journal = open(&dir).await;
+    assert!(!lock::UncleanMark::of(dir.path()).stands());
+    assert_eq!(journal.head().pos, 1);
+    journal.close().await;
+}

@@ -1,0 +1,72 @@
+//! The migrations of both stores, in the binary. `migrations/README.md` says what they may contain.
+//!
+//! A file that has been released never changes: its checksum is checked at each start.
+
+use sqlx::SqlSafeStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+type File = (i64, &'static str, &'static str);
+
+macro_rules! files {
+    ($store:literal: $( $number:literal $name:literal ),* $(,)?) => {
+        &[$( ($number, $name, include_str!(concat!("../../migrations/", $store, "/", $name, ".sql"))) ),*]
+    };
+}
+
+const JOURNAL: &[File] = files!("journal":
+    1 "0001_journal",
+    2 "0002_journal_meta",
+    3 "0003_journal_meta_row",
+    4 "0004_snapshots",
+);
+
+const TABLES: &[File] = files!("tables":
+    1 "0001_products",
+    2 "0002_products_by_name",
+    3 "0003_stock",
+    4 "0004_flush_checkpoint",
+    5 "0005_flush_checkpoint_row",
+    6 "0006_orders",
+    7 "0007_orders_by_buyer",
+    8 "0008_order_lines",
+);
+
+fn migrator(files: &[File]) -> Migrator {
+    let migration = |&(number, name, sql): &File| {
+        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(files.iter().map(migration).collect())
+}
+
+/// What `journal.db` goes through.
+pub fn journal() -> Migrator {
+    migrator(JOURNAL)
+}
+
+/// What `shop.db` goes through.
+pub fn tables() -> Migrator {
+    migrator(TABLES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_is_listed_in_order_and_holds_one_statement() {
+        for (store, files) in [("journal", JOURNAL), ("tables", TABLES)] {
+            let folder = format!("{}/migrations/{store}", env!("CARGO_MANIFEST_DIR"));
+            let mut found: Vec<_> = std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                .collect();
+            found.sort();
+            let listed: Vec<_> = files.iter().map(|(_, name, _)| format!("{name}.sql")).collect();
+            assert_eq!(found, listed);
+            for (number, name, sql) in files {
+                assert!(name.starts_with(&format!("{number:04}_")), "{name}");
+                assert!(!sql.trim().trim_end_matches(';').contains(';'), "{name} holds two statements");
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The only place with SQL: the journal that is the truth, and the tables that are made from it.
+//!
+//! Two SQLite files, each with one writer that also does all its checkpoints, and a pool of readers that can only
+//! read. `journal.db` is written before anybody hears *yes*; `shop.db` follows with the flush, whose checkpoint
+//! stands in the same transaction as the rows, so that every event reaches the tables exactly once.
+
+pub mod audit;
+pub mod flush;
+pub mod journal;
+mod migrations;
+pub mod order;
+pub mod product;
+mod recall;
+mod sqlite;
+pub mod stock;
+mod tables;
+#[cfg(test)]
+mod testing;
+
+pub use sqlite::{Damaged, StoreError};
+pub use tables::Tables;

@@ -1,0 +1,333 @@
+//! The `orders` and `order_lines` rows: made and moved by the flush alone, read by people.
+//!
+//! An order is found by its id, a buyer's orders by the buyer, newest first, because ids sort by time. Nothing here
+//! asks whether an order exists elsewhere: one that is not flushed yet is its owner's to show.
+
+use std::sync::LazyLock;
+
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::stock::money;
+use super::StoreError;
+use crate::domain::amount::Quantity;
+use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
+use crate::domain::stock::{Key, Millis, Sequence};
+
+macro_rules! both {
+    () => {
+        "select o.id, o.buyer_id, o.home_id, o.status, o.total_minor, o.currency, o.hold_expires_at_ms, \
+         o.created_at_ms, o.updated_at_ms, o.version, l.line, l.product_id, l.quantity, l.unit_price_minor, \
+         l.currency, l.sequence, l.status from "
+    };
+}
+macro_rules! page {
+    ($status:literal) => {
+        concat!(
+            both!(),
+            "(select * from orders where buyer_id = ? and id < ?",
+            $status,
+            " order by id desc limit ?) o join order_lines l on l.order_id = o.id order by o.id desc, l.line"
+        )
+    };
+}
+
+const FIND: &str = concat!(both!(), "orders o join order_lines l on l.order_id = o.id where o.id = ? order by l.line");
+const PAGE: &str = page!("");
+const PAGE_BY_STATUS: &str = page!(" and status = ?");
+const KEYS: &str = "select buyer_id, key_hash, home_id from orders where key_hash is not null";
+const COUNT: &str = "select (select count(*) from orders), (select count(*) from order_lines)";
+
+static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
+    let head = concat!(both!(), "orders o join order_lines l on l.order_id = o.id where o.id in (");
+    Listed::new(head, "?", ") order by o.id, l.line")
+});
+static INSERT_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "insert into orders (id, buyer_id, home_id, status, total_minor, currency, key_hash, body_hash, \
+        hold_expires_at_ms, created_at_ms, updated_at_ms, version) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+});
+static INSERT_LINES: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "insert into order_lines (order_id, line, product_id, quantity, unit_price_minor, currency, sequence, \
+        status) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
+});
+static END_LINES: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update order_lines set status = 'released' where product_id = ? and status = 'held' and order_id in (";
+    Listed::new(head, "?", ")")
+});
+static END_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update orders set status = ?, updated_at_ms = ?, version = version + 1 \
+        where home_id = ? and status = 'pending_payment' and id in (";
+    Listed::new(head, "?", ")")
+});
+static HELD: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
+});
+
+const NEW_DEADLINE: &str = "update orders set hold_expires_at_ms = ?, updated_at_ms = ?, version = version + 1 \
+    where id = ? and home_id = ? and status = 'pending_payment'";
+const CONFIRM_LINE: &str = "update order_lines set status = 'ordered', quantity = ? \
+    where order_id = ? and product_id = ? and status = 'held'";
+const CONFIRM_ORDER: &str = "update orders set status = 'paid', updated_at_ms = ?, version = version + 1 \
+    where id = ? and home_id = ? and status = 'pending_payment'";
+/// All units are back: after a request it is a return, without one a cancellation before delivery.
+const RETURN_LINE: &str = "update order_lines set \
+    status = case status when 'return_requested' then 'returned' else 'cancelled' end \
+    where order_id = ? and product_id = ? and status in ('ordered', 'return_requested') and quantity <= ?";
+
+/// An order that is to have a row, with the key it came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Born {
+    pub order: Order,
+    pub key: Option<Key>,
+}
+
+/// A key that an order was made with, and where the order is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsedKey {
+    pub buyer: UserId,
+    pub key: [u8; 16],
+    pub home: ProductId,
+}
+
+/// Reads orders. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OrderReader {
+    pub(super) pool: SqlitePool,
+}
+
+impl OrderReader {
+    pub async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
+        let rows = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch(&self.pool);
+        Ok(gather(rows).await?.pop())
+    }
+
+    /// Those of `ids` that have rows, in order of id.
+    pub async fn find_many(&self, ids: &[OrderId]) -> Result<Vec<Order>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for (sql, piece) in FIND_MANY.cut(ids) {
+            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            found.append(&mut gather(query.fetch(&self.pool)).await?);
+        }
+        Ok(found)
+    }
+
+    /// A buyer's orders made before `before`, newest first.
+    pub async fn list(
+        &self,
+        buyer: UserId,
+        status: Option<OrderStatus>,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<Order>, StoreError> {
+        let before = before.unwrap_or(OrderId::from_bytes([0xff; 16]));
+        let page = sqlx::query(if status.is_some() { PAGE_BY_STATUS } else { PAGE })
+            .bind(&buyer.as_bytes()[..])
+            .bind(&before.as_bytes()[..]);
+        let page = match status {
+            Some(status) => page.bind(status.as_str()),
+            None => page,
+        };
+        gather(page.bind(limit).fetch(&self.pool)).await
+    }
+
+    /// The keys of all orders, in no order that means anything.
+    pub fn all_keys(&self) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
+        sqlx::query(KEYS).fetch(&self.pool).map(|row| {
+            let row = row?;
+            Ok(UsedKey {
+                buyer: UserId::from_bytes(sixteen(&row, 0)?),
+                key: sixteen(&row, 1)?,
+                home: ProductId::from_bytes(sixteen(&row, 2)?),
+            })
+        })
+    }
+
+    /// How many orders and how many lines there are.
+    pub async fn count(&self) -> Result<(u64, u64), StoreError> {
+        let row = sqlx::query(COUNT).fetch_one(&self.pool).await?;
+        Ok((unsigned(&row, 0)?, unsigned(&row, 1)?))
+    }
+}
+
+/// Rows of an order and its lines stand together; each line is one row.
+async fn gather(
+    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+) -> Result<Vec<Order>, StoreError> {
+    let mut orders: Vec<Order> = Vec::new();
+    while let Some(row) = rows.try_next().await? {
+        let (id, line) = (OrderId::from_bytes(sixteen(&row, 0)?), line(&row)?);
+        match orders.last_mut().filter(|order| order.id == id) {
+            Some(order) => order.lines.push(line),
+            None => orders.push(order(&row, line)?),
+        }
+    }
+    Ok(orders)
+}
+
+fn order(row: &SqliteRow, first: Line) -> Result<Order, StoreError> {
+    Ok(Order {
+        id: OrderId::from_bytes(sixteen(row, 0)?),
+        buyer: UserId::from_bytes(sixteen(row, 1)?),
+        home: ProductId::from_bytes(sixteen(row, 2)?),
+        status: OrderStatus::from_word(row.try_get(3)?).ok_or(Damaged { what: "order status" })?,
+        lines: vec![first],
+        total: money(row, 4)?,
+        hold_expires_at: Millis(row.try_get(6)?),
+        created_at: Millis(row.try_get(7)?),
+        updated_at: Millis(row.try_get(8)?),
+        version: unsigned(row, 9)?,
+    })
+}
+
+fn line(row: &SqliteRow) -> Result<Line, StoreError> {
+    Ok(Line {
+        line: unsigned(row, 10)?,
+        product: ProductId::from_bytes(sixteen(row, 11)?),
+        quantity: Quantity::of_line(unsigned(row, 12)?).ok_or(Damaged { what: "quantity" })?,
+        unit_price: money(row, 13)?,
+        sequence: Sequence(unsigned(row, 15)?),
+        status: LineStatus::from_word(row.try_get(16)?).ok_or(Damaged { what: "line status" })?,
+    })
+}
+
+/// Puts orders and their lines down. They come in order of id, so that the rows of a rush lie together.
+pub(super) async fn insert(connection: &mut SqliteConnection, born: &[Born]) -> Result<(), StoreError> {
+    for (sql, piece) in INSERT_ORDERS.cut(born) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, Born { order, key }| {
+            query
+                .bind(&order.id.as_bytes()[..])
+                .bind(&order.buyer.as_bytes()[..])
+                .bind(&order.home.as_bytes()[..])
+                .bind(order.status.as_str())
+                .bind(order.total.amount)
+                .bind(order.total.currency.as_str())
+                .bind(key.as_ref().map(|key| &key.key[..]))
+                .bind(key.as_ref().map_or(0, |key| key.body.cast_signed()))
+                .bind(order.hold_expires_at.0)
+                .bind(order.created_at.0)
+                .bind(order.updated_at.0)
+                .bind(signed(order.version))
+        });
+        query.execute(&mut *connection).await?;
+    }
+    let lines: Vec<(OrderId, &Line)> =
+        born.iter().flat_map(|born| born.order.lines.iter().map(|line| (born.order.id, line))).collect();
+    for (sql, piece) in INSERT_LINES.cut(&lines) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, (order, line)| {
+            query
+                .bind(order.as_bytes().to_vec())
+                .bind(i64::from(line.line))
+                .bind(&line.product.as_bytes()[..])
+                .bind(i64::from(line.quantity.get()))
+                .bind(line.unit_price.amount)
+                .bind(line.unit_price.currency.as_str())
+                .bind(signed(line.sequence.0))
+                .bind(line.status.as_str())
+        });
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What one product's group did to holds whose orders have rows already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At {
+    pub product: ProductId,
+    pub at: Millis,
+}
+
+/// Holds of `at.product` ended without a sale: their lines are released, and the orders at home there end too.
+pub(super) async fn end(
+    connection: &mut SqliteConnection,
+    at: At,
+    status: OrderStatus,
+    orders: &[OrderId],
+) -> Result<(), StoreError> {
+    for (sql, piece) in END_LINES.cut(orders) {
+        let query = sqlx::query(sql).bind(&at.product.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    for (sql, piece) in END_ORDERS.cut(orders) {
+        let query = sqlx::query(sql).bind(status.as_str()).bind(at.at.0).bind(&at.product.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// The hold of an order at home in `at.product` stands until another time.
+pub(super) async fn new_deadline(
+    connection: &mut SqliteConnection,
+    at: At,
+    order: OrderId,
+    deadline: Millis,
+) -> Result<(), StoreError> {
+    sqlx::query(NEW_DEADLINE)
+        .bind(deadline.0)
+        .bind(at.at.0)
+        .bind(&order.as_bytes()[..])
+        .bind(&at.product.as_bytes()[..])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The hold is sold; the order at home there is paid.
+pub(super) async fn confirm(
+    connection: &mut SqliteConnection,
+    at: At,
+    order: OrderId,
+    quantity: Quantity,
+) -> Result<(), StoreError> {
+    sqlx::query(CONFIRM_LINE)
+        .bind(i64::from(quantity.get()))
+        .bind(&order.as_bytes()[..])
+        .bind(&at.product.as_bytes()[..])
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(CONFIRM_ORDER)
+        .bind(at.at.0)
+        .bind(&order.as_bytes()[..])
+        .bind(&at.product.as_bytes()[..])
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Sold units came back.
+pub(super) async fn give_back(
+    connection: &mut SqliteConnection,
+    product: ProductId,
+    order: OrderId,
+    quantity: Quantity,
+) -> Result<(), StoreError> {
+    sqlx::query(RETURN_LINE)
+        .bind(&order.as_bytes()[..])
+        .bind(&product.as_bytes()[..])
+        .bind(i64::from(quantity.get()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// How many units the lines of some orders hold.
+pub(super) async fn held(
+    connection: &mut SqliteConnection,
+    orders: &[OrderId],
+) -> Result<Vec<(OrderId, ProductId, u32)>, StoreError> {
+    let mut found = Vec::new();
+    for (sql, piece) in HELD.cut(orders) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for row in query.fetch_all(&mut *connection).await? {
+            let (order, product) = (OrderId::from_bytes(sixteen(&row, 0)?), ProductId::from_bytes(sixteen(&row, 1)?));
+            found.push((order, product, unsigned(&row, 2)?));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,35 @@
+//! What a start has to know before the first order: keys that were used, and products that may not sleep.
+
+use sqlx::Row;
+use futures_util::StreamExt;
+
+use super::order::OrderReader;
+use super::sqlite::sixteen;
+use super::stock::StockReader;
+use super::StoreError;
+use crate::domain::id::{OrderId, ProductId, UserId};
+
+const BY_KEY: &str = "select id, body_hash from orders where buyer_id = ? and key_hash = ?";
+const HOLDING: &str = "select product_id from stock where held > 0";
+
+impl OrderReader {
+    /// The order a buyer made with a key, and the hash of its request.
+    pub async fn by_key(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, StoreError> {
+        let found = sqlx::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]).fetch_optional(&self.pool).await?;
+        let Some(row) = found else { return Ok(None) };
+        let body: i64 = row.try_get(1)?;
+        Ok(Some((OrderId::from_bytes(sixteen(&row, 0)?), body as u64)))
+    }
+}
+
+impl StockReader {
+    /// Products with holds: they lapse on time only while their owner is loaded.
+    pub async fn holding(&self) -> Result<Vec<ProductId>, StoreError> {
+        let mut rows = sqlx::query(HOLDING).fetch(&self.pool);
+        let mut products = Vec::new();
+        while let Some(row) = rows.next().await {
+            products.push(ProductId::from_bytes(sixteen(&row?, 0)?));
+        }
+        Ok(products)
+    }
+}

@@ -1,0 +1,331 @@
+//! What the process tells its operator: log lines and numbers.
+//!
+//! Every metric that `/metrics` serves stands once in [`METRICS`] with its kind, its unit and its meaning; a test compares
+//! the table with what is served. Hot paths record through handles of [`Metrics`] that were registered beforehand, so a
+//! measurement is one atomic operation and no look-up.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::Profile;
+
+/// How often what histograms collected is folded into their buckets.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// The server beneath us tells each of its threads' comings and goings; that is for those who ask.
+const FILTER_DEFAULT: &str = "info,actix_server=warn";
+
+/// From a tenth of a millisecond to ten seconds.
+const SECONDS_BUCKETS: &[f64] = &[
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0,
+    5.0, 10.0,
+];
+/// Powers of two.
+const SIZE_BUCKETS: &[f64] = &[1., 2., 4., 8., 16., 32., 64., 128., 256., 512., 1024., 2048., 4096., 8192.];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    /// Durations, in seconds.
+    Seconds,
+    /// How many belong together.
+    Sizes,
+}
+
+impl Kind {
+    /// The word of the text format.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Seconds | Kind::Sizes => "histogram",
+        }
+    }
+}
+
+/// One row: name, kind, unit, labels, meaning.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub unit: &'static str,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn row(name: &'static str, kind: Kind, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind, unit, labels: &[], help }
+}
+
+/// Everything `/metrics` serves.
+#[rustfmt::skip]
+pub const METRICS: &[Metric] = &[
+    Metric { labels: &["route", "method", "status"], ..row("stockade_http_requests_total", Kind::Counter, "requests", "Requests answered.") },
+    Metric { labels: &["route"], ..row("stockade_http_request_seconds", Kind::Seconds, "seconds", "From the request's head to the answer's head.") },
+    row("stockade_owner_queue_length", Kind::Gauge, "commands", "Commands waiting at all owners of this process."),
+    row("stockade_owner_queue_wait_seconds", Kind::Seconds, "seconds", "From a command's arrival at its owner's queue to its decision."),
+    row("stockade_owners_loaded", Kind::Gauge, "owners", "Products whose ledger is in memory."),
+    row("stockade_owner_restarts_total", Kind::Counter, "restarts", "Owners rebuilt from snapshot and journal after a panic."),
+    row("stockade_group_events", Kind::Sizes, "events", "Events written to the journal by one transaction."),
+    row("stockade_group_write_seconds", Kind::Seconds, "seconds", "From handing a group to the journal to knowing that it is on disk."),
+    row("stockade_journal_bytes_total", Kind::Counter, "bytes", "Bytes of events acknowledged by the journal."),
+    row("stockade_unknown_outcomes_total", Kind::Counter, "groups", "Groups whose write ended in an error that does not say whether they are on disk."),
+    row("stockade_not_written_total", Kind::Counter, "groups", "Groups that are certainly not on disk, such as for want of room."),
+    row("stockade_flush_lag_events", Kind::Gauge, "events", "Events in the journal that the tables do not show yet."),
+    row("stockade_flush_lag_bytes", Kind::Gauge, "bytes", "The same in bytes; at the cap new holds are refused."),
+    row("stockade_flush_lag_seconds", Kind::Gauge, "seconds", "Age of the oldest event that the tables do not show yet."),
+    row("stockade_flush_slice_seconds", Kind::Seconds, "seconds", "One transaction of the flush."),
+    row("stockade_holds_live", Kind::Gauge, "holds", "Holds that stand, in ledgers that are in memory."),
+    row("stockade_units_held_total", Kind::Counter, "units", "Units promised to buyers."),
+    row("stockade_units_released_total", Kind::Counter, "units", "Units given back by a cancellation, a decline, or an order that was never born."),
+    row("stockade_units_expired_total", Kind::Counter, "units", "Units given back because their hold lapsed."),
+    row("stockade_units_sold_total", Kind::Counter, "units", "Units paid for."),
+    row("stockade_units_returned_total", Kind::Counter, "units", "Sold units that came back."),
+    row("stockade_expiry_lateness_seconds", Kind::Seconds, "seconds", "From a hold's deadline to the durable event that ends it."),
+    row("stockade_conservation_violations", Kind::Gauge, "products", "Products whose stock does not add up. Anything but 0 is a bug: halt sales and run the audit."),
+    Metric { labels: &["code"], ..row("stockade_refusals_total", Kind::Counter, "answers", "Answers that said no, by the contract's code.") },
+    row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
+    Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
+    row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
+    row("process_resident_memory_bytes", Kind::Gauge, "bytes", "Memory in use."),
+    row("process_open_fds", Kind::Gauge, "descriptors", "Open file descriptors."),
+    row("process_threads", Kind::Gauge, "threads", "Threads."),
+];
+
+/// Handles for what is recorded often. Cloning one is cheap, recording costs some ten nanoseconds.
+#[derive(Clone)]
+pub struct Metrics {
+    pub owner_queue_length: Gauge,
+    pub owner_queue_wait_seconds: Histogram,
+    pub owners_loaded: Gauge,
+    pub owner_restarts: Counter,
+    pub group_events: Histogram,
+    pub group_write_seconds: Histogram,
+    pub journal_bytes: Counter,
+    pub unknown_outcomes: Counter,
+    pub not_written: Counter,
+    pub flush_lag_events: Gauge,
+    pub flush_lag_bytes: Gauge,
+    pub flush_lag_seconds: Gauge,
+    pub flush_slice_seconds: Histogram,
+    pub holds_live: Gauge,
+    pub units_held: Counter,
+    pub units_released: Counter,
+    pub units_expired: Counter,
+    pub units_sold: Counter,
+    pub units_returned: Counter,
+    pub expiry_lateness_seconds: Histogram,
+    pub conservation_violations: Gauge,
+    pub stream_subscribers: Gauge,
+}
+
+impl Metrics {
+    /// The process's handles. The first call starts the recorder.
+    pub fn global() -> &'static Metrics {
+        static METRICS: OnceLock<Metrics> = OnceLock::new();
+        METRICS.get_or_init(|| {
+            recorder();
+            Metrics::register()
+        })
+    }
+
+    fn register() -> Metrics {
+        gauge!("stockade_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        let metrics = Metrics {
+            owner_queue_length: gauge!("stockade_owner_queue_length"),
+            owner_queue_wait_seconds: histogram!("stockade_owner_queue_wait_seconds"),
+            owners_loaded: gauge!("stockade_owners_loaded"),
+            owner_restarts: counter!("stockade_owner_restarts_total"),
+            group_events: histogram!("stockade_group_events"),
+            group_write_seconds: histogram!("stockade_group_write_seconds"),
+            journal_bytes: counter!("stockade_journal_bytes_total"),
+            unknown_outcomes: counter!("stockade_unknown_outcomes_total"),
+            not_written: counter!("stockade_not_written_total"),
+            flush_lag_events: gauge!("stockade_flush_lag_events"),
+            flush_lag_bytes: gauge!("stockade_flush_lag_bytes"),
+            flush_lag_seconds: gauge!("stockade_flush_lag_seconds"),
+            flush_slice_seconds: histogram!("stockade_flush_slice_seconds"),
+            holds_live: gauge!("stockade_holds_live"),
+            units_held: counter!("stockade_units_held_total"),
+            units_released: counter!("stockade_units_released_total"),
+            units_expired: counter!("stockade_units_expired_total"),
+            units_sold: counter!("stockade_units_sold_total"),
+            units_returned: counter!("stockade_units_returned_total"),
+            expiry_lateness_seconds: histogram!("stockade_expiry_lateness_seconds"),
+            conservation_violations: gauge!("stockade_conservation_violations"),
+            stream_subscribers: gauge!("stockade_stream_subscribers"),
+        };
+        // Served from the first scrape on, also where nothing has happened yet.
+        for still in [&metrics.conservation_violations, &metrics.holds_live, &metrics.owner_queue_length] {
+            still.set(0.0);
+        }
+        metrics
+    }
+}
+
+thread_local! {
+    static ROUTES: RefCell<HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>> = RefCell::default();
+    static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
+}
+
+/// Counts one answered request. `route` is the pattern, never the path that was asked for.
+pub fn request_answered(route: &'static str, method: &'static str, status: u16, took: Duration) {
+    ROUTES.with_borrow_mut(|routes| {
+        let (requests, seconds) = routes.entry((route, method, status)).or_insert_with(|| {
+            recorder();
+            let requests =
+                counter!("stockade_http_requests_total", "route" => route, "method" => method, "status" => status.to_string());
+            (requests, histogram!("stockade_http_request_seconds", "route" => route))
+        });
+        requests.increment(1);
+        seconds.record(took.as_secs_f64());
+    });
+}
+
+/// Counts one answer that said no. `code` is the contract's word.
+pub fn refused(code: &'static str) {
+    REFUSALS.with_borrow_mut(|refusals| {
+        let refusals = refusals.entry(code).or_insert_with(|| {
+            recorder();
+            counter!("stockade_refusals_total", "code" => code)
+        });
+        refusals.increment(1);
+    });
+}
+
+/// What `/metrics` answers: the Prometheus text format.
+pub fn render() -> String {
+    Metrics::global();
+    observe_process();
+    recorder().map(PrometheusHandle::render).unwrap_or_default()
+}
+
+/// Installs the recorder once in the life of the process, with a thread that keeps its histograms small.
+/// `None` if somebody else had installed one: then the numbers are theirs.
+fn recorder() -> Option<&'static PrometheusHandle> {
+    static RECORDER: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            let handle = build_recorder().inspect_err(|error| tracing::error!(%error, "no metrics")).ok()?;
+            for metric in METRICS {
+                describe(metric);
+            }
+            let upkeep = handle.clone();
+            let upkeep = std::thread::Builder::new().name("metrics".into()).spawn(move || {
+                loop {
+                    std::thread::sleep(UPKEEP_EVERY);
+                    upkeep.run_upkeep();
+                }
+            });
+            if let Err(error) = upkeep {
+                tracing::error!(%error, "no thread for the upkeep of metrics: histograms will grow until they are read");
+            }
+            Some(handle)
+        })
+        .as_ref()
+}
+
+fn build_recorder() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in METRICS {
+        let buckets = match metric.kind {
+            Kind::Seconds => SECONDS_BUCKETS,
+            Kind::Sizes => SIZE_BUCKETS,
+            Kind::Counter | Kind::Gauge => continue,
+        };
+        builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+    }
+    builder.install_recorder()
+}
+
+fn describe(metric: &Metric) {
+    match metric.kind {
+        Kind::Counter => metrics::describe_counter!(metric.name, metric.help),
+        Kind::Gauge => metrics::describe_gauge!(metric.name, metric.help),
+        Kind::Seconds | Kind::Sizes => metrics::describe_histogram!(metric.name, metric.help),
+    }
+}
+
+/// The process as the kernel sees it. What cannot be read is not served.
+fn observe_process() {
+    use rustix::time::{ClockId, clock_gettime};
+    let cpu = clock_gettime(ClockId::ProcessCPUTime);
+    gauge!("process_cpu_seconds_total").set(cpu.tv_sec as f64 + cpu.tv_nsec as f64 / 1e9);
+    if let Ok(status) = std::fs::read_to_string("/proc/self/status") {
+        let number = |field: &str| -> Option<f64> {
+            status.lines().find_map(|line| line.strip_prefix(field))?.split_whitespace().next()?.parse().ok()
+        };
+        if let Some(kilobytes) = number("VmRSS:") {
+            gauge!("process_resident_memory_bytes").set(kilobytes * 1024.0);
+        }
+        if let Some(threads) = number("Threads:") {
+            gauge!("process_threads").set(threads);
+        }
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        gauge!("process_open_fds").set(open.count() as f64);
+    }
+}
+
+/// Starts the log: JSON in production, readable lines in development, coloured on a terminal. `RUST_LOG` chooses what is
+/// told, `info` if it is unset. Lines go to standard error, so that standard output belongs to what was asked for.
+pub fn start_log(profile: Profile) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second start, as in tests, changes nothing.
+    let _ = match profile {
+        Profile::Production => lines.json().flatten_event(true).with_current_span(true).finish().try_init(),
+        Profile::Development => {
+            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            lines.compact().with_target(false).with_ansi(colour).finish().try_init()
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn what_is_served_is_what_the_table_says() {
+        Metrics::global();
+        request_answered("/v1/orders", "POST", 201, Duration::from_millis(3));
+        refused("sold_out");
+        for histogram in [
+            &Metrics::global().owner_queue_wait_seconds,
+            &Metrics::global().group_events,
+            &Metrics::global().group_write_seconds,
+            &Metrics::global().flush_slice_seconds,
+            &Metrics::global().expiry_lateness_seconds,
+        ] {
+            histogram.record(0.001);
+        }
+        let text = render();
+        let served: BTreeSet<(String, String)> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE "))
+            .filter_map(|line| line.split_once(' '))
+            .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
+            .collect();
+        let told: BTreeSet<(String, String)> =
+            METRICS.iter().map(|metric| (metric.name.to_owned(), metric.kind.as_str().to_owned())).collect();
+        assert_eq!(served, told);
+        for metric in METRICS {
+            assert!(text.contains(&format!("# HELP {} {}", metric.name, metric.help)), "{}", metric.name);
+        }
+        assert!(
+            text.contains(r#"stockade_http_request_seconds_bucket{route="/v1/orders",le="0.005"} 1"#),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,306 @@
+//! Access tokens: who somebody is, signed, for a quarter of an hour.
+//!
+//! A token is a JWT (RFC 7519) signed with HS256 and nothing else. A header that names another algorithm, a key
+//! somewhere else (`jku`, `jwk`, `x5u`) or a critical extension convinces nobody: the algorithm and the keys are
+//! ours. Times are checked to the second, without leeway, against a clock that is handed in.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::id::UserId;
+use crate::domain::stock::Millis;
+use crate::domain::user::Role;
+
+/// How long an access token is good for, unless configured otherwise.
+pub const LIFE_S_DEFAULT: i64 = 15 * 60;
+/// `nbf` lies this far back, so that two machines need not agree on the second.
+const NOT_BEFORE_SLACK_S: i64 = 60;
+/// The claims of our own tokens take about 250 bytes.
+const CLAIMS_BYTES_MAX: usize = 1024;
+const ISSUER: &str = "stockade";
+const AUDIENCE: &str = "stockade";
+
+/// Who asks, as a verified token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    pub user: UserId,
+    pub role: Role,
+}
+
+/// Why a token says nothing about anybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadToken {
+    #[error("the access token has expired")]
+    Expired,
+    #[error("the access token is not valid")]
+    Invalid,
+}
+
+struct Key {
+    id: String,
+    /// The first part of every token signed with this key.
+    head: String,
+    sign: EncodingKey,
+    check: DecodingKey,
+}
+
+/// Signs and verifies. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens(Arc<Keys>);
+
+struct Keys {
+    current: Key,
+    /// Still believed, no longer used for signing.
+    former: Vec<Key>,
+}
+
+/// The key could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("signing failed: {0}")]
+pub struct Unsigned(#[from] jsonwebtoken::errors::Error);
+
+#[derive(Serialize)]
+struct Head<'a> {
+    typ: &'a str,
+    alg: &'a str,
+    kid: &'a str,
+}
+
+#[derive(Deserialize)]
+struct HeadRead<'a> {
+    #[serde(borrow)]
+    typ: Cow<'a, str>,
+    #[serde(borrow)]
+    alg: Cow<'a, str>,
+    #[serde(borrow, default)]
+    kid: Option<Cow<'a, str>>,
+    #[serde(default)]
+    crit: Option<IgnoredAny>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    sub: UserId,
+    role: Role,
+    sid: &'a str,
+    iss: &'a str,
+    aud: &'a str,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+    jti: &'a str,
+}
+
+#[derive(Deserialize)]
+struct ClaimsRead<'a> {
+    #[serde(borrow)]
+    sub: Cow<'a, str>,
+    role: Role,
+    #[serde(borrow)]
+    iss: Cow<'a, str>,
+    #[serde(borrow)]
+    aud: Cow<'a, str>,
+    nbf: i64,
+    exp: i64,
+}
+
+impl Key {
+    fn of(secret: &[u8]) -> Result<Key, Unsigned> {
+        let sign = EncodingKey::from_secret(secret);
+        // The id tells keys apart and says nothing about them.
+        let mut id = crypto::sign(b"stockade key id", &sign, Algorithm::HS256)?;
+        id.truncate(8);
+        let head = serde_json::to_vec(&Head { typ: "JWT", alg: "HS256", kid: &id }).unwrap_or_default();
+        Ok(Key { head: BASE64.encode(head), id, sign, check: DecodingKey::from_secret(secret) })
+    }
+}
+
+impl Tokens {
+    /// Signs with `secret`; believes it and the `former` ones.
+    pub fn new(secret: &[u8], former: &[&[u8]]) -> Result<Tokens, Unsigned> {
+        let former = former.iter().map(|secret| Key::of(secret)).collect::<Result<_, _>>()?;
+        Ok(Tokens(Arc::new(Keys { current: Key::of(secret)?, former })))
+    }
+
+    /// A token for `user` that is good for `life_s` seconds from `now`.
+    pub fn sign(
+        &self,
+        user: UserId,
+        role: Role,
+        life_s: i64,
+        now: Millis,
+        chance: u128,
+    ) -> Result<String, Unsigned> {
+        let key = &self.0.current;
+        let iat = now.0.div_euclid(1000);
+        let claims = Claims {
+            sub: user,
+            role,
+            sid: &format!("{:016x}", (chance >> 64) as u64),
+            iss: ISSUER,
+            aud: AUDIENCE,
+            iat,
+            nbf: iat - NOT_BEFORE_SLACK_S,
+            exp: iat.saturating_add(life_s),
+            jti: &format!("{:016x}", chance as u64),
+        };
+        let claims = serde_json::to_vec(&claims).map_err(jsonwebtoken::errors::Error::from)?;
+        let mut token = format!("{}.{}", key.head, BASE64.encode(claims));
+        let signature = crypto::sign(token.as_bytes(), &key.sign, Algorithm::HS256)?;
+        token.push('.');
+        token.push_str(&signature);
+        Ok(token)
+    }
+
+    /// Whom the token names, if it is ours and good at `now`. The signature is looked at before anything it covers.
+    pub fn verify(&self, token: &str, now: Millis) -> Result<Identity, BadToken> {
+        let (message, signature) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
+        let (head, claims) = message.split_once('.').ok_or(BadToken::Invalid)?;
+        let key = self.key_of(head).ok_or(BadToken::Invalid)?;
+        match crypto::verify(signature, message.as_bytes(), &key.check, Algorithm::HS256) {
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(BadToken::Invalid),
+        }
+        let mut json = [0; CLAIMS_BYTES_MAX];
+        let len = BASE64.decode_slice(claims, &mut json).map_err(|_| BadToken::Invalid)?;
+        let claims: ClaimsRead<'_> = serde_json::from_slice(&json[..len]).map_err(|_| BadToken::Invalid)?;
+        let now_s = now.0.div_euclid(1000);
+        if claims.iss != ISSUER || claims.aud != AUDIENCE || claims.nbf > now_s {
+            return Err(BadToken::Invalid);
+        }
+        if claims.exp <= now_s {
+            return Err(BadToken::Expired);
+        }
+        let user = claims.sub.parse().map_err(|_| BadToken::Invalid)?;
+        Ok(Identity { user, role: claims.role })
+    }
+
+    /// The key a head names. Our own head is compared as it stands; any other is read.
+    fn key_of(&self, head: &str) -> Option<&Key> {
+        let Keys { current, former } = &*self.0;
+        if head == current.head {
+            return Some(current);
+        }
+        let json = BASE64.decode(head).ok()?;
+        let head: HeadRead<'_> = serde_json::from_slice(&json).ok()?;
+        if head.alg != "HS256" || !head.typ.eq_ignore_ascii_case("JWT") || head.crit.is_some() {
+            return None;
+        }
+        match head.kid {
+            None => Some(current),
+            Some(kid) => std::iter::once(current).chain(former).find(|key| key.id == kid),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const SECRET: &[u8] = b"a secret that is long enough for a test";
+    const NOW: Millis = Millis(1_800_000_000_500);
+
+    fn tokens() -> Tokens {
+        Tokens::new(SECRET, &[]).unwrap()
+    }
+
+    fn user() -> UserId {
+        UserId::new(NOW, 7)
+    }
+
+    /// A token with this head and these claims, rightly signed by somebody who has the secret.
+    fn forged(head: &Value, claims: &Value) -> String {
+        let message = format!("{}.{}", BASE64.encode(head.to_string()), BASE64.encode(claims.to_string()));
+        let key = EncodingKey::from_secret(SECRET);
+        let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        format!("{message}.{signature}")
+    }
+
+    fn claims() -> Value {
+        let now = NOW.0 / 1000;
+        json!({"sub": user(), "role": "shopper", "iss": ISSUER, "aud": AUDIENCE, "nbf": now, "exp": now + 10})
+    }
+
+    #[test]
+    fn what_is_signed_is_believed_until_it_expires() {
+        let tokens = tokens();
+        let token = tokens.sign(user(), Role::Admin, 900, NOW, 5).unwrap();
+        let told = Ok(Identity { user: user(), role: Role::Admin });
+        assert_eq!(tokens.verify(&token, NOW), told);
+        assert_eq!(tokens.verify(&token, NOW.plus(899_000)), told);
+        assert_eq!(tokens.verify(&token, NOW.plus(900_000)), Err(BadToken::Expired));
+        assert_eq!(tokens.verify(&token, NOW.plus(-120_000)), Err(BadToken::Invalid));
+    }
+
+    #[test]
+    fn a_former_key_is_believed_and_a_foreign_one_is_not() {
+        let token = tokens().sign(user(), Role::Shopper, 900, NOW, 5).unwrap();
+        let rotated = Tokens::new(b"the next secret, also long enough", &[SECRET]).unwrap();
+        assert!(rotated.verify(&token, NOW).is_ok());
+        let foreign = Tokens::new(b"the next secret, also long enough", &[]).unwrap();
+        assert_eq!(foreign.verify(&token, NOW), Err(BadToken::Invalid));
+    }
+
+    #[test]
+    fn heads_that_would_confuse_are_refused_even_when_rightly_signed() {
+        let good = json!({"typ": "JWT", "alg": "HS256"});
+        assert!(tokens().verify(&forged(&good, &claims()), NOW).is_ok());
+        let with_jku = json!({"typ": "JWT", "alg": "HS256", "jku": "https://evil.example/keys", "jwk": {"kty": "oct"}});
+        assert!(tokens().verify(&forged(&with_jku, &claims()), NOW).is_ok(), "ignored, not followed");
+        for head in [
+            json!({"typ": "JWT", "alg": "none"}),
+            json!({"typ": "JWT", "alg": "HS512"}),
+            json!({"typ": "JWT", "alg": "RS256"}),
+            json!({"typ": "JWT", "alg": "hs256"}),
+            json!({"typ": "at+jwt", "alg": "HS256"}),
+            json!({"alg": "HS256"}),
+            json!({"typ": "JWT", "alg": "HS256", "kid": "another"}),
+            json!({"typ": "JWT", "alg": "HS256", "crit": ["exp"]}),
+        ] {
+            assert_eq!(tokens().verify(&forged(&head, &claims()), NOW), Err(BadToken::Invalid), "{head}");
+        }
+    }
+
+    #[test]
+    fn claims_that_are_wrong_or_missing_are_refused() {
+        let head = json!({"typ": "JWT", "alg": "HS256"});
+        let mut wrong = Vec::new();
+        for name in ["sub", "role", "iss", "aud", "nbf", "exp"] {
+            let mut without = claims();
+            without.as_object_mut().unwrap().remove(name);
+            wrong.push(without);
+        }
+        for (name, value) in [
+            ("iss", json!("elsewhere")),
+            ("aud", json!("elsewhere")),
+            ("role", json!("root")),
+            ("sub", json!("prod_01h455vb4pex5vsknk084sn02q")),
+            ("nbf", json!(NOW.0 / 1000 + 1)),
+            ("exp", json!("never")),
+        ] {
+            let mut other = claims();
+            other[name] = value;
+            wrong.push(other);
+        }
+        for claims in wrong {
+            assert_eq!(tokens().verify(&forged(&head, &claims), NOW), Err(BadToken::Invalid), "{claims}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let good = tokens().sign(user(), Role::Shopper, 900, NOW, 5).unwrap();
+        let unsigned = good.rsplit_once('.').unwrap().0;
+        let huge = format!("{}.{}.x", unsigned.split_once('.').unwrap().0, "A".repeat(5000));
+        for token in ["", ".", "..", "a.b.c", unsigned, &format!("{unsigned}."), &format!("{good}A"), &huge] {
+            assert_eq!(tokens().verify(token, NOW), Err(BadToken::Invalid), "{token}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The program as one types it: what it prints, where it looks, and the exit codes that scripts rely on.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+struct Shop {
+    folder: TempDir,
+}
+
+impl Shop {
+    fn new() -> Shop {
+        Shop { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        command.args(line.split_whitespace()).current_dir(self.folder.path());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKADE_")) {
+            command.env_remove(name);
+        }
+        command
+    }
+
+    fn run(&self, line: &str) -> Said {
+        Said::of(self.command(line).output().unwrap())
+    }
+
+    fn run_with(&self, line: &str, variable: (&str, &str)) -> Said {
+        Said::of(self.command(line).env(variable.0, variable.1).output().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+#[derive(Debug)]
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn of(output: Output) -> Said {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// A person can do something with it: words, no trace of our insides.
+    #[track_caller]
+    fn fails_with(&self, words: &[&str]) {
+        assert_eq!(self.code, 1, "{self:?}");
+        for word in words {
+            assert!(self.err.contains(word), "{word} is missing in: {}", self.err);
+        }
+        assert!(!self.err.contains("panicked") && !self.err.contains("stack backtrace"), "{}", self.err);
+    }
+}
+
+#[test]
+fn the_help_names_every_command_and_shows_how() {
+    let shop = Shop::new();
+    let help = shop.run("--help");
+    assert_eq!(help.code, 0);
+    for word in [
+        "serve",
+        "migrate",
+        "seed",
+        "token",
+        "audit",
+        "config",
+        "--data-dir",
+        "STOCKADE_HTTP_ADDR",
+        "Examples:",
+    ] {
+        assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
+    }
+    assert!(!help.out.contains("--jwt-secret"), "a secret on a command line is no secret");
+    for command in ["seed", "token"] {
+        assert!(shop.run(&format!("{command} --help")).out.contains("Examples:"), "{command}");
+    }
+    assert_eq!(shop.run("sell --everything").code, 2);
+}
+
+#[test]
+fn the_readme_tells_every_setting_and_its_default() {
+    let readme = include_str!("../README.md");
+    for setting in stockade::config::SETTINGS {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{}` |", setting.variable())));
+        let row = row.unwrap_or_else(|| panic!("the README does not tell {}", setting.variable()));
+        assert!(setting.default.is_empty() || row.contains(&format!("`{}`", setting.default)), "{row}");
+    }
+}
+
+#[test]
+fn config_says_what_counts_and_who_said_it() {
+    let shop = Shop::new();
+    std::fs::write(shop.path().join("stockade.toml"), "workers = 3\nhttp_addr = \"127.0.0.1:1\"\n").unwrap();
+    let said =
+        shop.run_with("config --http-addr 127.0.0.1:2", ("STOCKADE_JWT_SECRET", "hush-hush-hush-hush"));
+    assert_eq!(said.code, 0, "{said:?}");
+    let row = |key: &str| said.out.lines().find(|line| line.starts_with(key)).unwrap_or_default().to_owned();
+    assert!(row("workers").contains("3") && row("workers").contains("file stockade.toml"), "{}", said.out);
+    assert!(
+        row("http_addr").contains("127.0.0.1:2") && row("http_addr").contains("flag --http-addr"),
+        "{}",
+        said.out
+    );
+    assert!(
+        row("jwt_secret").contains("…") && row("jwt_secret").contains("environment STOCKADE_JWT_SECRET"),
+        "{}",
+        said.out
+    );
+    assert!(row("data_dir").contains("default"), "{}", said.out);
+    assert!(!said.out.contains("hush") && !said.err.contains("hush"));
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused_in_words() {
+    let shop = Shop::new();
+    std::fs::write(shop.path().join("wrong.toml"), "htp_addr = \"127.0.0.1:1\"\n").unwrap();
+    shop.run("config --config wrong.toml").fails_with(&["htp_addr", "did you mean `http_addr`?"]);
+    shop.run("serve --config missing.toml").fails_with(&["missing.toml"]);
+    shop.run("serve --workers none").fails_with(&["workers", "none", "--workers"]);
+    shop.run("serve --profile production").fails_with(&["STOCKADE_JWT_SECRET", "openssl rand"]);
+    shop.run("migrate --database-url mysql://root:hush@db/shop").fails_with(&["later"]);
+    assert!(!shop.run("migrate --database-url mysql://root:hush@db/shop").err.contains("hush"));
+}
+
+#[test]
+fn a_store_is_filled_once_and_adds_up() {
+    let shop = Shop::new();
+    let migrated = shop.run("migrate");
+    assert_eq!(migrated.code, 0, "{migrated:?}");
+    let seeded = shop.run("seed --users 5 --products 3 --stock 7 --hold-seconds 30 --per-customer-limit 2");
+    assert_eq!(seeded.code, 0, "{seeded:?}");
+    assert!(
+        seeded.out.contains("3 products with 7 units each") && seeded.out.contains("prod_"),
+        "{}",
+        seeded.out
+    );
+    let again = shop.run("seed --products 2 --stock 1");
+    assert_eq!(again.code, 0, "{again:?}");
+    let audited = shop.run("audit");
+    assert_eq!(audited.code, 0, "{audited:?}");
+}
+
+#[test]
+fn tokens_are_signed_for_the_same_users_in_the_same_order() {
+    let shop = Shop::new();
+    let signed = shop.run("token --users 4 --out tokens.txt --ttl-hours 1");
+    assert_eq!((signed.code, signed.out.as_str()), (0, ""), "{signed:?}");
+    let tokens = std::fs::read_to_string(shop.path().join("tokens.txt")).unwrap();
+    assert_eq!(tokens.lines().count(), 4);
+    assert!(tokens.lines().all(|token| token.split('.').count() == 3));
+    let subject = |token: &str| claims(token)["sub"].as_str().unwrap().to_owned();
+    let users: Vec<String> = tokens.lines().map(subject).collect();
+    let third = shop.run("token --user 3").out;
+    assert_eq!(subject(third.trim()), users[2]);
+    let by_id = shop.run(&format!("token --user {}", users[1])).out;
+    assert_eq!(subject(by_id.trim()), users[1]);
+    let admin = claims(shop.run("token --role admin").out.trim());
+    assert_eq!(admin["role"], "admin");
+    assert!(!users.contains(&admin["sub"].as_str().unwrap().to_owned()));
+    shop.run("token --user nobody").fails_with(&["nobody", "user_"]);
+}
+
+/// What a token says, believed without a look at its signature.
+fn claims(token: &str) -> serde_json::Value {
+    let middle = token.split('.').nth(1).unwrap();
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    for letter in middle.bytes() {
+        let value = match letter {
+            b'A'..=b'Z' => letter - b'A',
+            b'a'..=b'z' => letter - b'a' + 26,
+            b'0'..=b'9' => letter - b'0' + 52,
+            b'-' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[test]
+fn a_place_that_cannot_be_used_is_a_sentence() {
+    let shop = Shop::new();
+    std::fs::write(shop.path().join("file"), "").unwrap();
+    shop.run("serve --data-dir file/data --http-addr 127.0.0.1:0").fails_with(&["file/data"]);
+    shop.run("audit --data-dir nowhere").fails_with(&["nowhere"]);
+}

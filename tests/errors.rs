@@ -1,0 +1,234 @@
+//! What goes wrong at every door alike: tokens, roles, methods, paths, bodies; and what is said about it.
+
+mod support;
+
+use jsonwebtoken::{Algorithm, Header};
+use serde_json::{Value, json};
+use stockade::domain::user::Role;
+use stockade::http::{ROUTES, Who};
+use support::{SECRET, Shop, forged, user};
+
+const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
+const NOBODYS_ORDER: &str = "order_01h455vb4pex5vsknk084sn02q";
+
+fn filled(path: &str) -> String {
+    let id = if path.starts_with("/v1/orders") { NOBODYS_ORDER } else { NOBODYS_PRODUCT };
+    path.replace("{id}", id).replace("{file:.*}", "index.html")
+}
+
+#[actix_web::test]
+async fn every_door_lets_in_whom_the_table_says() {
+    let shop = Shop::open().await;
+    let (shopper, admin) = (shop.token(1, Role::Shopper), shop.token(0, Role::Admin));
+    for route in ROUTES {
+        let ask = || shop.ask(route.method, &filled(route.path));
+        let statuses = [
+            ask().send().await.status.as_u16(),
+            ask().bearer(&shopper).send().await.status.as_u16(),
+            ask().bearer(&admin).send().await.status.as_u16(),
+        ];
+        let [anonymous, by_shopper, by_admin] = statuses;
+        let passes = |status: u16| ![401, 403, 405, 500].contains(&status);
+        match route.who {
+            Who::Anyone | Who::Operator | Who::Probe => assert!(statuses.into_iter().all(passes), "{route:?} {statuses:?}"),
+            Who::Shopper => assert!(anonymous == 401 && passes(by_shopper) && by_admin == 403, "{route:?} {statuses:?}"),
+            Who::Admin => assert!(anonymous == 401 && by_shopper == 403 && passes(by_admin), "{route:?} {statuses:?}"),
+        }
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_token_that_is_not_quite_right_is_no_token() {
+    let shop = Shop::open().await;
+    let now = shop.clock.now().0 / 1000;
+    let claims = |change: Value| {
+        let mut claims = json!({
+            "sub": user(1), "role": "shopper", "sid": "s", "iss": "stockade", "aud": "stockade", "nbf": now - 10,
+            "iat": now, "exp": now + 600, "jti": "j",
+        });
+        for (name, value) in change.as_object().unwrap() {
+            claims[name] = value.clone();
+        }
+        claims
+    };
+    let hs256 = Header::new(Algorithm::HS256);
+    let good = forged(&hs256, &claims(json!({})));
+    let ask = |token: &str| shop.get("/v1/orders").bearer(token).send();
+    ask(&good).await.ok(200);
+
+    let (message, signature) = good.rsplit_once('.').unwrap();
+    let (head, payload) = message.split_once('.').unwrap();
+    let encode = |value: Value| {
+        use base64::Engine;
+        base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(value.to_string())
+    };
+    let unsigned = encode(json!({ "typ": "JWT", "alg": "none" }));
+    let other_user = encode(claims(json!({ "sub": user(2) })));
+    let mut wrong = vec![
+        "garbage".to_owned(),
+        "a.b.c".to_owned(),
+        format!("{message}."),
+        message.to_owned(),
+        format!("{unsigned}.{payload}."),
+        format!("{unsigned}.{payload}.{signature}"),
+        format!("{head}.{other_user}.{signature}"),
+        forged(&Header::new(Algorithm::HS512), &claims(json!({}))),
+        forged(&Header::new(Algorithm::HS384), &claims(json!({}))),
+        shop.token(1, Role::Shopper).replace('.', " "),
+    ];
+    for change in [
+        json!({ "iss": "somebody" }),
+        json!({ "aud": "somewhere" }),
+        json!({ "aud": ["elsewhere"] }),
+        json!({ "nbf": now + 60 }),
+        json!({ "role": "root" }),
+        json!({ "role": ["admin"] }),
+        json!({ "sub": NOBODYS_PRODUCT }),
+        json!({ "sub": null }),
+        json!({ "exp": null }),
+    ] {
+        wrong.push(forged(&hs256, &claims(change)));
+    }
+    let foreign = jsonwebtoken::EncodingKey::from_secret(b"another secret, just as long as ours");
+    wrong.push(jsonwebtoken::encode(&hs256, &claims(json!({})), &foreign).unwrap());
+    for token in wrong {
+        let told = ask(&token).await;
+        told.problem(401, "unauthenticated");
+        assert!(told.header("WWW-Authenticate").unwrap().starts_with("Bearer"), "{token}");
+        assert!(!told.text.contains(&token));
+    }
+    let expired = ask(&forged(&hs256, &claims(json!({ "exp": now - 1 })))).await;
+    expired.problem(401, "token_expired");
+    assert!(expired.header("WWW-Authenticate").unwrap().contains("invalid_token"));
+
+    let (user_name, token) = (user(1).to_string(), shop.token(1, Role::Shopper));
+    for (name, value) in [("X-Authenticated-User", user_name.as_str()), ("X-User-Id", &user_name), ("Cookie", &token)] {
+        shop.get("/v1/orders").header(name, value).send().await.problem(401, "unauthenticated");
+    }
+    shop.get(&format!("/v1/orders?access_token={token}")).send().await.problem(401, "unauthenticated");
+    for value in [SECRET.to_owned(), format!("Basic {token}"), format!("Bearer{token}"), "Bearer".to_owned(), "Bearer ".to_owned()] {
+        shop.get("/v1/orders").header("Authorization", &value).send().await.problem(401, "unauthenticated");
+    }
+    shop.get("/v1/orders").header("Authorization", &format!("bearer {token}")).send().await.ok(200);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn paths_and_methods_that_do_not_exist_say_so() {
+    let shop = Shop::open().await;
+    for path in ["/", "/v1", "/v1/", "/v1/order", "/v1/orders/", "/v2/orders", "/v1/products/x/y/z", "/%2e%2e/etc/passwd", "/v1/admin"] {
+        shop.get(path).send().await.problem(404, "not_found");
+    }
+    for (method, path, allow) in [
+        ("DELETE", "/v1/orders", "POST, GET"),
+        ("PUT", "/v1/orders", "POST, GET"),
+        ("GET", "/v1/orders/preview", "POST"),
+        ("POST", "/v1/products", "GET"),
+        ("GET", "/v1/admin/products", "POST"),
+        ("TRACE", "/v1/products", "GET"),
+        ("OPTIONS", "/v1/products", "GET"),
+        ("BREW", "/livez", "GET"),
+    ] {
+        let told = shop.ask(method, path).send().await;
+        told.problem(405, "method_not_allowed");
+        assert_eq!(told.header("Allow"), Some(allow));
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn bodies_that_cannot_be_read_are_refused_before_anything_else_is_done() {
+    let shop = Shop::open().await;
+    let ask = || shop.by(1, "POST", "/v1/orders");
+    let body = r#"{"items":[]}"#;
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/problem+json", ""] {
+        ask().raw(kind, body).send().await.problem(415, "unsupported_media_type");
+    }
+    ask().send().await.problem(415, "unsupported_media_type");
+    assert_eq!(ask().raw("application/json; charset=utf-8", body).send().await.invalid(), "/items");
+    assert_eq!(ask().raw("APPLICATION/JSON", body).send().await.invalid(), "/items");
+
+    let padded = |len: usize| format!("{body}{}", " ".repeat(len - body.len()));
+    assert_eq!(ask().body(padded(65_536)).send().await.invalid(), "/items");
+    assert_eq!(ask().body(padded(65_537)).send().await.problem(413, "payload_too_large")["limit"], 65_536);
+    // Without a length said beforehand, in pieces.
+    let pieces = |count: usize| {
+        let pieces = (0..count).map(|_| Ok::<_, std::io::Error>(" ".repeat(1_000)));
+        reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
+    };
+    ask().body(pieces(100)).send().await.problem(413, "payload_too_large");
+    ask().body(pieces(3)).send().await.problem(400, "malformed_json");
+
+    // A door that needs no body takes none, or an empty object.
+    let cancel = || shop.by(1, "POST", &format!("/v1/orders/{NOBODYS_ORDER}/cancel"));
+    cancel().send().await.problem(404, "not_found");
+    cancel().json(&json!({})).send().await.problem(404, "not_found");
+    assert_eq!(cancel().json(&json!({ "force": true })).send().await.invalid(), "/force");
+    cancel().raw("text/plain", "please").send().await.problem(415, "unsupported_media_type");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn every_answer_carries_the_requests_id() {
+    let shop = Shop::open().await;
+    let given = |id: &str| shop.get("/livez").header("X-Request-Id", id).send();
+    assert_eq!(given("build-42/a").await.header("X-Request-Id"), Some("build-42/a"));
+    let mut made = Vec::new();
+    for id in ["", "two words", &"x".repeat(129)] {
+        made.push(given(id).await.header("X-Request-Id").unwrap().to_owned());
+    }
+    made.push(shop.get("/nowhere").send().await.header("X-Request-Id").unwrap().to_owned());
+    made.sort();
+    made.dedup();
+    assert_eq!(made.len(), 4);
+    assert!(made.iter().all(|id| id.len() == 24));
+    let told = shop.get("/nowhere?with=query").header("X-Request-Id", "mine").send().await.problem(404, "not_found");
+    assert_eq!((&told["request_id"], &told["instance"]), (&json!("mine"), &json!("/nowhere")));
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn the_machinery_is_told_how_things_are() {
+    let shop = Shop::open().await;
+    assert_eq!(shop.get("/livez").send().await.ok(200)["status"], "alive");
+    assert_eq!(shop.get("/readyz").send().await.ok(200), json!({ "status": "ready", "reasons": [] }));
+    let jar = shop.stocked(0).await;
+    shop.order(1, &jar, 1).send().await.problem(409, "sold_out");
+    let metrics = shop.get("/metrics").send().await;
+    assert!(metrics.header("Content-Type").unwrap().starts_with("text/plain; version=0.0.4"));
+    for line in [
+        r#"stockade_http_requests_total{route="/v1/orders",method="POST",status="409"}"#,
+        r#"stockade_refusals_total{code="sold_out"}"#,
+        "stockade_conservation_violations 0",
+    ] {
+        assert!(metrics.text.contains(line), "{line}\n{}", metrics.text);
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn the_reference_is_served_from_the_binary() {
+    let shop = Shop::open().await;
+    let document = shop.get("/openapi.json").send().await.ok(200);
+    assert_eq!(document["openapi"], "3.1.0");
+    assert!(document["paths"]["/v1/orders"]["post"]["responses"]["409"].is_object());
+    let page = shop.get("/docs").send().await;
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("swagger-ui"));
+    let settings = shop.get("/docs/swagger-initializer.js").send().await;
+    assert!(settings.text.contains("/openapi.json"), "{}", settings.text);
+    shop.get("/docs/none.js").send().await.problem(404, "not_found");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn operators_have_a_listener_of_their_own_if_they_want_one() {
+    let shop = Shop::open_with(|config| config.http.ops_addr = Some(([127, 0, 0, 1], 0).into())).await;
+    for path in ["/metrics", "/docs", "/docs/", "/v1/admin/products"] {
+        shop.admin("GET", path).send().await.problem(404, "not_found");
+    }
+    shop.get("/readyz").send().await.ok(200);
+    shop.get("/openapi.json").send().await.ok(200);
+    shop.close().await;
+}

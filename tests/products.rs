@@ -1,0 +1,342 @@
+//! The doors to products, the administrator's included, through the real application.
+
+mod support;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::{Reply, Shop, id, lines};
+
+fn new_product(sku: &str) -> Value {
+    json!({
+        "sku": sku, "name": "달항아리", "description": "White porcelain,\nthrown by hand.",
+        "price": { "amount": 19_900, "currency": "KRW" }, "stock": 7, "tags": ["new", "best"],
+        "thumbnail_url": "/t.jpg", "image_url": "https://img.example/i.jpg",
+        "sale": { "opens_at": "2020-01-01T09:00:00+09:00", "closes_at": null, "per_customer_limit": 2, "hold_seconds": 60 },
+    })
+}
+
+#[actix_web::test]
+async fn a_product_is_made_and_seen_by_everybody() {
+    let shop = Shop::open().await;
+    let made = shop.admin("POST", "/v1/admin/products").json(&new_product("JAR")).send().await;
+    let product = made.ok(201);
+    let path = format!("/v1/products/{}", id(&product));
+    assert_eq!(made.header("Location"), Some(path.as_str()));
+    let seen = shop.get(&path).send().await;
+    assert_eq!(seen.header("ETag"), made.header("ETag"));
+    assert_eq!(seen.header("Cache-Control"), Some("no-cache"));
+    let mut seen = seen.ok(200);
+    assert!(seen["stock"]["as_of"].as_str().is_some_and(|time| time.ends_with('Z')));
+    seen["stock"].as_object_mut().unwrap().remove("as_of");
+    assert_eq!(
+        seen,
+        json!({
+            "id": product["id"], "sku": "JAR", "name": "달항아리", "description": "White porcelain,\nthrown by hand.",
+            "price": { "amount": 19_900, "currency": "KRW" }, "thumbnail_url": "/t.jpg",
+            "image_url": "https://img.example/i.jpg", "tags": ["new", "best"],
+            "stock": { "available": 7, "sold_out": false },
+            "sale": {
+                "opens_at": "2020-01-01T00:00:00.000Z", "closes_at": null, "per_customer_limit": 2, "hold_seconds": 60,
+                "state": "open",
+            },
+        })
+    );
+    for word in ["prod_01h455vb4pex5vsknk084sn02q", "order_01h455vb4pex5vsknk084sn02q", "x", "%ff"] {
+        for tail in ["", "/stock", "/stock/stream"] {
+            shop.get(&format!("/v1/products/{word}{tail}")).send().await.problem(404, "not_found");
+        }
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_retried_creation_finds_what_it_made() {
+    let shop = Shop::open().await;
+    let make = |sku: &str, key: &str| shop.admin("POST", "/v1/admin/products").key(key).json(&new_product(sku)).send();
+    let first = make("JAR", "k").await;
+    assert!(!first.replayed());
+    let again = make("JAR", "k").await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["id"], first.ok(201)["id"]);
+    make("CUP", "k").await.problem(422, "idempotency_key_reused");
+    assert_eq!(make("JAR", "another").await.invalid(), "/sku");
+
+    let race = join_all((0..10).map(|_| make("POT", "race"))).await;
+    let made: Vec<String> = race.iter().filter(|reply| reply.status == 201).map(|reply| id(&reply.json())).collect();
+    assert!(!made.is_empty() && made.iter().all(|other| *other == made[0]), "{race:?}");
+    let listed = shop.get(&format!("/v1/products?ids={}", made[0])).send().await.ok(200);
+    assert_eq!(listed["data"][0]["stock"]["available"], 7);
+
+    let shop = shop.reopen().await;
+    let again = shop.admin("POST", "/v1/admin/products").key("k").json(&new_product("JAR")).send().await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["id"], first.ok(201)["id"]);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn wrong_products_are_refused_with_the_field() {
+    let shop = Shop::open().await;
+    let long = "x".repeat(20_000);
+    for (field, value, pointer) in [
+        ("sku", json!(""), "/sku"),
+        ("sku", json!("two\nlines"), "/sku"),
+        ("sku", json!("nul\u{0}"), "/sku"),
+        ("name", json!(long), "/name"),
+        ("name", json!(null), "/name"),
+        ("description", json!(long), "/description"),
+        ("price", json!({ "amount": -1, "currency": "KRW" }), "/price/amount"),
+        ("price", json!({ "amount": i64::MAX, "currency": "KRW" }), "/price/amount"),
+        ("price", json!({ "amount": 1, "currency": "krw" }), "/price/currency"),
+        ("price", json!(19_900), "/price"),
+        ("stock", json!(-1), "/stock"),
+        ("stock", json!(1_000_000_000_001_u64), "/stock"),
+        ("tags", json!(["UPPER"]), "/tags/0"),
+        ("tags", json!(["a", "a"]), "/tags/1"),
+        ("image_url", json!("javascript:alert(1)"), "/image_url"),
+        ("sale", json!({ "opens_at": "tomorrow" }), "/sale/opens_at"),
+        ("sale", json!({ "opens_at": "2030-01-02T00:00:00Z", "closes_at": "2030-01-01T00:00:00Z" }), "/sale/closes_at"),
+        ("sale", json!({ "hold_seconds": 0 }), "/sale/hold_seconds"),
+        ("sale", json!({ "hold_seconds": 4_294_968 }), "/sale/hold_seconds"),
+        ("sale", json!({ "per_customer_limit": 0 }), "/sale/per_customer_limit"),
+        ("version", json!(1), "/version"),
+    ] {
+        let mut body = new_product("JAR");
+        body[field] = value;
+        let told = shop.admin("POST", "/v1/admin/products").json(&body).send().await;
+        assert_eq!(told.invalid(), pointer, "{field}: {}", body[field]);
+    }
+    assert_eq!(shop.get("/v1/products?q=달").send().await.ok(200)["data"], json!([]));
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_unchanged_product_is_not_sent_again() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let path = format!("/v1/products/{jar}");
+    let etag = shop.get(&path).send().await.header("ETag").unwrap().to_owned();
+    let again = |tag: String| shop.get(&path).header("If-None-Match", &tag).send();
+    let unchanged = again(etag.clone()).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.text.as_str()), (304, ""));
+    assert_eq!(unchanged.header("ETag"), Some(etag.as_str()));
+    assert_eq!(again(format!("\"x\", W/{etag}")).await.status, 304);
+    assert_eq!(again("\"x\"".into()).await.status, 200);
+
+    shop.order(1, &jar, 1).send().await.ok(201);
+    let changed = again(etag.clone()).await;
+    assert_eq!(changed.status, 200);
+    let by_sale = changed.header("ETag").unwrap().to_owned();
+    let rename = shop.admin("PATCH", &format!("/v1/admin/products/{jar}"));
+    let renamed = rename.header("If-Match", &by_sale).json(&json!({ "name": "Jar" })).send().await;
+    assert_eq!(renamed.ok(200)["name"], "Jar");
+    assert_eq!(again(by_sale).await.status, 200);
+    assert_eq!(again(renamed.header("ETag").unwrap().to_owned()).await.status, 304);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_change_needs_to_know_what_it_changes() {
+    let shop = Shop::open().await;
+    let made = shop.product(5, json!({ "sale": { "per_customer_limit": 2, "closes_at": "2999-01-01T00:00:00Z" } })).await;
+    let jar = id(&made);
+    let (page, door) = (format!("/v1/products/{jar}"), format!("/v1/admin/products/{jar}"));
+    let change = |tag: String, body: Value| shop.admin("PATCH", &door).header("If-Match", &tag).json(&body).send();
+
+    shop.admin("PATCH", &door).json(&json!({ "name": "Jar" })).send().await.problem(428, "precondition_required");
+    change("\"0000000000000000-0000000000000000\"".into(), json!({ "name": "Jar" })).await.problem(412, "precondition_failed");
+    change("nonsense".into(), json!({ "name": "Jar" })).await.problem(412, "precondition_failed");
+
+    let etag = shop.get(&page).send().await.header("ETag").unwrap().to_owned();
+    // A sale in between is no reason to refuse.
+    shop.order(1, &jar, 1).send().await.ok(201);
+    let body = json!({ "price": { "amount": 1_500, "currency": "KRW" }, "sale": { "closes_at": null, "hold_seconds": 5 } });
+    let changed = change(etag.clone(), body.clone()).await;
+    let seen = changed.ok(200);
+    assert_eq!(seen["price"]["amount"], 1_500);
+    assert_eq!(
+        seen["sale"],
+        json!({ "opens_at": null, "closes_at": null, "per_customer_limit": 2, "hold_seconds": 5, "state": "open" })
+    );
+    change(etag, body).await.problem(412, "precondition_failed");
+    assert_eq!(shop.get(&page).send().await.ok(200)["price"]["amount"], 1_500);
+
+    let etag = changed.header("ETag").unwrap().to_owned();
+    let names: Vec<String> = (0..8).map(|n| format!("Jar {n}")).collect();
+    let race = join_all(names.iter().map(|name| change(etag.clone(), json!({ "name": name })))).await;
+    assert_eq!(race.iter().filter(|reply| reply.status == 200).count(), 1, "{race:?}");
+    assert!(race.iter().filter(|reply| reply.status != 200).all(|reply| reply.status == 412));
+
+    for (body, pointer) in [
+        (json!({ "stock": 5 }), "/stock"),
+        (json!({ "id": jar }), "/id"),
+        (json!({ "sale": { "opens_at": "2999-01-01T00:00:00Z", "closes_at": "2998-01-01T00:00:00Z" } }), "/sale/closes_at"),
+        (json!({ "name": "" }), "/name"),
+    ] {
+        assert_eq!(change("*".into(), body).await.invalid(), pointer);
+    }
+    let other = shop.product(1, json!({ "sku": "TAKEN" })).await;
+    assert_eq!(change("*".into(), json!({ "sku": "TAKEN" })).await.invalid(), "/sku");
+    assert_eq!(id(&other).len(), 31);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn restocking_is_done_once_and_never_below_what_is_promised() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    shop.order(1, &jar, 4).send().await.ok(201);
+    let door = format!("/v1/admin/products/{jar}/restock");
+    let restock = |key: &'static str, delta: i64| {
+        shop.admin("POST", &door).key(key).json(&json!({ "delta": delta, "reason": "delivery" })).send()
+    };
+    let keyless = shop.admin("POST", &door).json(&json!({ "delta": 1, "reason": "delivery" })).send().await;
+    assert_eq!(keyless.invalid(), "Idempotency-Key");
+
+    let first = restock("a", 10).await;
+    assert!(!first.replayed());
+    assert_eq!(
+        first.ok(200),
+        json!({ "product_id": jar, "sequence": 3, "on_hand": 15, "available": 11, "held": 4, "sold": 0 })
+    );
+    let again = restock("a", 10).await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(200)["on_hand"], 15);
+    restock("a", 11).await.problem(422, "idempotency_key_reused");
+    let told = restock("b", -12).await.problem(409, "order_state_conflict");
+    assert_eq!((&told["promised"], &told["would_be"]), (&json!(4), &json!(3)));
+    assert_eq!(restock("c", -11).await.ok(200)["available"], 0);
+    assert_eq!(restock("d", 0).await.invalid(), "/delta");
+    assert_eq!(restock("e", i64::MIN).await.invalid(), "/delta");
+    let endless = json!({ "delta": 1, "reason": "x".repeat(201) });
+    assert_eq!(shop.admin("POST", &door).key("f").json(&endless).send().await.invalid(), "/reason");
+
+    let race = join_all((0..20).map(|_| restock("race", 1))).await;
+    assert!(race.iter().all(|reply| reply.status == 200), "{race:?}");
+    assert_eq!(race.iter().filter(|reply| !reply.replayed()).count(), 1);
+    assert_eq!(shop.counters(&jar).await, [1, 4, 0, 5]);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_archived_product_leaves_the_lists_and_keeps_its_history() {
+    let shop = Shop::open().await;
+    let jar = id(&shop.product(5, json!({ "name": "Zzz jar" })).await);
+    let order = shop.order(1, &jar, 1).send().await.ok(201);
+    let archive = || shop.admin("DELETE", &format!("/v1/admin/products/{jar}")).send();
+    for _ in 0..2 {
+        let gone = archive().await;
+        assert_eq!((gone.status.as_u16(), gone.text.as_str()), (204, ""));
+    }
+    assert_eq!(shop.get("/v1/products?q=zzz").send().await.ok(200)["data"], json!([]));
+    assert_eq!(shop.get(&format!("/v1/products/{jar}")).send().await.ok(200)["sale"]["state"], "archived");
+    let found = shop.by(1, "GET", &format!("/v1/orders/{}", id(&order))).send().await.ok(200);
+    assert_eq!(found["lines"][0]["name"], "Zzz jar");
+    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", id(&order))).send().await.ok(200);
+    let change = shop.admin("PATCH", &format!("/v1/admin/products/{jar}")).header("If-Match", "*");
+    change.json(&json!({ "name": "Jar" })).send().await.problem(409, "sale_closed");
+    shop.admin("DELETE", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q").send().await.problem(404, "not_found");
+    shop.close().await;
+}
+
+/// Every row of a list, read in pages of `limit`.
+async fn all_pages(shop: &Shop, path: &str, limit: u32, get: impl Fn(&Shop, &str) -> support::Ask) -> Vec<Value> {
+    let (mut rows, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let reply: Reply = get(shop, &format!("{path}limit={limit}{cursor}")).send().await;
+        let page = reply.ok(200);
+        let data = page["data"].as_array().unwrap();
+        assert!(data.len() <= limit as usize);
+        rows.extend(data.iter().cloned());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return rows,
+        }
+    }
+}
+
+#[actix_web::test]
+async fn lists_are_complete_and_narrowed_as_asked() {
+    let shop = Shop::open().await;
+    let mut made = Vec::new();
+    for n in 0..23 {
+        let tags = if n % 2 == 0 { json!(["even"]) } else { json!(["odd", "new"]) };
+        let stock = if n % 3 == 0 { 0 } else { 5 };
+        made.push(id(&shop.product(stock, json!({ "name": format!("Qjar {n:02} 100%_x"), "tags": tags })).await));
+    }
+    made.sort();
+    made.reverse();
+    let ids = |rows: Vec<Value>| rows.iter().map(id).collect::<Vec<_>>();
+    let get = |shop: &Shop, path: &str| shop.get(path);
+    assert_eq!(ids(all_pages(&shop, "/v1/products?q=QJAR&", 5, get).await), made);
+    assert_eq!(ids(all_pages(&shop, "/v1/products?q=qjar&tag=even&", 5, get).await).len(), 12);
+    assert_eq!(ids(all_pages(&shop, "/v1/products?q=qjar%2004&", 5, get).await).len(), 1);
+    for none in ["q=qjar%25", "q=_jar", "q=jar", "tag=eve", "tag=even,odd", "ids=", "ids=x,y", "q=%00"] {
+        assert_eq!(shop.get(&format!("/v1/products?{none}")).send().await.ok(200)["data"], json!([]), "{none}");
+    }
+    let some = format!("/v1/products?ids={},nonsense,{},{}", made[3], made[1], made[3]);
+    assert_eq!(ids(shop.get(&some).send().await.ok(200)["data"].as_array().unwrap().clone()), [made[1].clone(), made[3].clone()]);
+    // The tables follow within a flush: whoever lists by availability reads them.
+    let mut available = 0;
+    for _ in 0..100 {
+        available = all_pages(&shop, "/v1/products?q=qjar&available=true&", 100, get).await.len();
+        if available == 15 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(available, 15);
+    for (query, pointer) in [("limit=-1", "?limit"), ("available=maybe", "?available"), ("cursor=prod_x", "?cursor")] {
+        assert_eq!(shop.get(&format!("/v1/products?{query}")).send().await.invalid(), pointer);
+    }
+    let many = vec!["x"; 101].join(",");
+    assert_eq!(shop.get(&format!("/v1/products?ids={many}")).send().await.invalid(), "?ids");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn the_ledger_tells_every_movement_and_its_sums_are_right() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(20).await, shop.stocked(1).await);
+    let mut orders = Vec::new();
+    for who in 0..10 {
+        orders.push(id(&shop.order(who, &jar, 1).send().await.ok(201)));
+    }
+    for (who, order) in (0..5).zip(&orders) {
+        shop.by(who, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    }
+    let restock = json!({ "delta": -3, "reason": "broken in the store" });
+    shop.admin("POST", &format!("/v1/admin/products/{jar}/restock")).key("r").json(&restock).send().await.ok(200);
+    shop.by(11, "POST", "/v1/orders").json(&lines(&[(&jar, 2), (&cup, 1)])).send().await.ok(201);
+    shop.admin("POST", &format!("/v1/admin/products/{jar}/pause")).send().await.ok(200);
+
+    let door = format!("/v1/admin/products/{jar}/ledger?");
+    let admin = |shop: &Shop, path: &str| shop.admin("GET", path);
+    let rows = all_pages(&shop, &door, 4, admin).await;
+    let sequences: Vec<u64> = rows.iter().map(|row| row["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(sequences, (1..=rows.len() as u64).collect::<Vec<_>>());
+    for row in &rows {
+        let n = |name: &str| row[name].as_u64().unwrap();
+        assert_eq!(n("on_hand"), n("available") + n("held") + n("sold"), "{row}");
+    }
+    assert_eq!((&rows[0]["kind"], &rows[0]["quantity"], &rows[0]["on_hand"]), (&json!("created"), &json!(20), &json!(20)));
+    assert_eq!((&rows[1]["kind"], &rows[1]["order_id"], &rows[1]["held"]), (&json!("held"), &json!(orders[0]), &json!(1)));
+    assert_eq!((&rows[11]["kind"], &rows[11]["cause"], &rows[11]["held"]), (&json!("released"), &json!("cancelled"), &json!(9)));
+    let restocked = &rows[16];
+    assert_eq!((&restocked["reason"], &restocked["quantity"], &restocked["on_hand"]), (&json!("broken in the store"), &json!(-3), &json!(17)));
+    assert_eq!(rows.last().unwrap()["kind"], "paused");
+    let [available, held, sold, sequence] = shop.counters(&jar).await;
+    let last = rows.last().unwrap();
+    assert_eq!([available, held, sold, sequence].map(|n| json!(n)), ["available", "held", "sold", "sequence"].map(|n| last[n].clone()));
+
+    let tail = shop.admin("GET", &format!("{door}from=12&limit=2")).send().await.ok(200);
+    assert_eq!(tail["data"].as_array().unwrap()[..], rows[11..13]);
+    assert_eq!(tail["next_cursor"], "14");
+    let beyond = shop.admin("GET", &format!("{door}from=1000")).send().await.ok(200);
+    assert_eq!(beyond, json!({ "data": [], "next_cursor": null }));
+    for from in ["0", "-1", "x", "99999999999999999999"] {
+        assert_eq!(shop.admin("GET", &format!("{door}from={from}")).send().await.invalid(), "?from");
+    }
+    shop.admin("GET", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q/ledger").send().await.problem(404, "not_found");
+    shop.close().await;
+}

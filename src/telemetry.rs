@@ -172,8 +172,11 @@ impl Metrics {
     }
 }
 
+/// Route, method, status.
+type Answered = (&'static str, &'static str, u16);
+
 thread_local! {
-    static ROUTES: RefCell<HashMap<(&'static str, &'static str, u16), (Counter, Histogram)>> = RefCell::default();
+    static ROUTES: RefCell<HashMap<Answered, (Counter, Histogram)>> = RefCell::default();
     static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
 

@@ -252,7 +252,8 @@ mod tests {
     fn heads_that_would_confuse_are_refused_even_when_rightly_signed() {
         let good = json!({"typ": "JWT", "alg": "HS256"});
         assert!(tokens().verify(&forged(&good, &claims()), NOW).is_ok());
-        let with_jku = json!({"typ": "JWT", "alg": "HS256", "jku": "https://evil.example/keys", "jwk": {"kty": "oct"}});
+        let with_jku =
+            json!({"typ": "JWT", "alg": "HS256", "jku": "https://evil.example/keys", "jwk": {"kty": "oct"}});
         assert!(tokens().verify(&forged(&with_jku, &claims()), NOW).is_ok(), "ignored, not followed");
         for head in [
             json!({"typ": "JWT", "alg": "none"}),

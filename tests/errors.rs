@@ -30,9 +30,15 @@ async fn every_door_lets_in_whom_the_table_says() {
         let [anonymous, by_shopper, by_admin] = statuses;
         let passes = |status: u16| ![401, 403, 405, 500].contains(&status);
         match route.who {
-            Who::Anyone | Who::Operator | Who::Probe => assert!(statuses.into_iter().all(passes), "{route:?} {statuses:?}"),
-            Who::Shopper => assert!(anonymous == 401 && passes(by_shopper) && by_admin == 403, "{route:?} {statuses:?}"),
-            Who::Admin => assert!(anonymous == 401 && by_shopper == 403 && passes(by_admin), "{route:?} {statuses:?}"),
+            Who::Anyone | Who::Operator | Who::Probe => {
+                assert!(statuses.into_iter().all(passes), "{route:?} {statuses:?}")
+            }
+            Who::Shopper => {
+                assert!(anonymous == 401 && passes(by_shopper) && by_admin == 403, "{route:?} {statuses:?}")
+            }
+            Who::Admin => {
+                assert!(anonymous == 401 && by_shopper == 403 && passes(by_admin), "{route:?} {statuses:?}")
+            }
         }
     }
     shop.close().await;
@@ -103,11 +109,19 @@ async fn a_token_that_is_not_quite_right_is_no_token() {
     assert!(expired.header("WWW-Authenticate").unwrap().contains("invalid_token"));
 
     let (user_name, token) = (user(1).to_string(), shop.token(1, Role::Shopper));
-    for (name, value) in [("X-Authenticated-User", user_name.as_str()), ("X-User-Id", &user_name), ("Cookie", &token)] {
+    for (name, value) in
+        [("X-Authenticated-User", user_name.as_str()), ("X-User-Id", &user_name), ("Cookie", &token)]
+    {
         shop.get("/v1/orders").header(name, value).send().await.problem(401, "unauthenticated");
     }
     shop.get(&format!("/v1/orders?access_token={token}")).send().await.problem(401, "unauthenticated");
-    for value in [SECRET.to_owned(), format!("Basic {token}"), format!("Bearer{token}"), "Bearer".to_owned(), "Bearer ".to_owned()] {
+    for value in [
+        SECRET.to_owned(),
+        format!("Basic {token}"),
+        format!("Bearer{token}"),
+        "Bearer".to_owned(),
+        "Bearer ".to_owned(),
+    ] {
         shop.get("/v1/orders").header("Authorization", &value).send().await.problem(401, "unauthenticated");
     }
     shop.get("/v1/orders").header("Authorization", &format!("bearer {token}")).send().await.ok(200);
@@ -117,7 +131,17 @@ async fn a_token_that_is_not_quite_right_is_no_token() {
 #[actix_web::test]
 async fn paths_and_methods_that_do_not_exist_say_so() {
     let shop = Shop::open().await;
-    for path in ["/", "/v1", "/v1/", "/v1/order", "/v1/orders/", "/v2/orders", "/v1/products/x/y/z", "/%2e%2e/etc/passwd", "/v1/admin"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/order",
+        "/v1/orders/",
+        "/v2/orders",
+        "/v1/products/x/y/z",
+        "/%2e%2e/etc/passwd",
+        "/v1/admin",
+    ] {
         shop.get(path).send().await.problem(404, "not_found");
     }
     for (method, path, allow) in [
@@ -142,7 +166,13 @@ async fn bodies_that_cannot_be_read_are_refused_before_anything_else_is_done() {
     let shop = Shop::open().await;
     let ask = || shop.by(1, "POST", "/v1/orders");
     let body = r#"{"items":[]}"#;
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", "application/problem+json", ""] {
+    for kind in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/jsonp",
+        "application/problem+json",
+        "",
+    ] {
         ask().raw(kind, body).send().await.problem(415, "unsupported_media_type");
     }
     ask().send().await.problem(415, "unsupported_media_type");
@@ -183,7 +213,8 @@ async fn every_answer_carries_the_requests_id() {
     made.dedup();
     assert_eq!(made.len(), 4);
     assert!(made.iter().all(|id| id.len() == 24));
-    let told = shop.get("/nowhere?with=query").header("X-Request-Id", "mine").send().await.problem(404, "not_found");
+    let told =
+        shop.get("/nowhere?with=query").header("X-Request-Id", "mine").send().await.problem(404, "not_found");
     assert_eq!((&told["request_id"], &told["instance"]), (&json!("mine"), &json!("/nowhere")));
     shop.close().await;
 }

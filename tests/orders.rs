@@ -42,7 +42,10 @@ async fn an_order_is_held_found_listed_and_cancelled() {
     assert_eq!(listed["next_cursor"], json!(null));
 
     let cancelled = shop.by(1, "POST", &format!("{path}/cancel")).send().await.ok(200);
-    assert_eq!((&cancelled["status"], &cancelled["lines"][0]["status"]), (&json!("cancelled"), &json!("released")));
+    assert_eq!(
+        (&cancelled["status"], &cancelled["lines"][0]["status"]),
+        (&json!("cancelled"), &json!("released"))
+    );
     assert_eq!(shop.counters(&jar).await, [5, 0, 0, 3]);
     shop.by(1, "POST", &format!("{path}/cancel")).send().await.problem(409, "order_state_conflict");
     assert_eq!(shop.counters(&jar).await, [5, 0, 0, 3]);
@@ -109,8 +112,12 @@ async fn one_key_with_two_bodies_makes_one_order() {
     // All at once, and nobody knows who comes first.
     let bodies = [one_line(&jar, 3), one_line(&cup, 3), lines(&[(&cup, 3), (&jar, 3)])];
     let race = (0..30).map(|n| shop.by(2, "POST", "/v1/orders").key("race").json(&bodies[n % 3]).send());
-    let orders: BTreeSet<String> =
-        join_all(race).await.iter().filter(|reply| reply.status == 201).map(|reply| id(&reply.json())).collect();
+    let orders: BTreeSet<String> = join_all(race)
+        .await
+        .iter()
+        .filter(|reply| reply.status == 201)
+        .map(|reply| id(&reply.json()))
+        .collect();
     assert_eq!(orders.len(), 1, "{orders:?}");
     let listed = shop.by(2, "GET", "/v1/orders").send().await.ok(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
@@ -153,7 +160,12 @@ async fn a_refusal_does_not_bind_its_key() {
     let jar = shop.stocked(0).await;
     shop.order(1, &jar, 1).key("k").send().await.problem(409, "sold_out");
     let restock = format!("/v1/admin/products/{jar}/restock");
-    shop.admin("POST", &restock).key("r").json(&json!({ "delta": 3, "reason": "delivery" })).send().await.ok(200);
+    shop.admin("POST", &restock)
+        .key("r")
+        .json(&json!({ "delta": 3, "reason": "delivery" }))
+        .send()
+        .await
+        .ok(200);
     let placed = shop.order(1, &jar, 2).key("k").send().await;
     assert!(!placed.replayed());
     placed.ok(201);
@@ -168,7 +180,8 @@ async fn several_lines_are_held_together_or_not_at_all() {
 
     let placed = order(1, &[(&jar, 2), (&cup, 1), (&pot, 1)]).await.ok(201);
     assert_eq!(placed["total"]["amount"], 4_000);
-    let numbers: Vec<_> = placed["lines"].as_array().unwrap().iter().map(|line| line["line"].as_u64().unwrap()).collect();
+    let numbers: Vec<_> =
+        placed["lines"].as_array().unwrap().iter().map(|line| line["line"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3]);
 
     let refused = order(2, &[(&jar, 1), (&cup, 1), (&pot, 1)]).await.problem(409, "sold_out");
@@ -179,7 +192,10 @@ async fn several_lines_are_held_together_or_not_at_all() {
 
     let cancel = format!("/v1/orders/{}/cancel", id(&placed));
     let cancelled = shop.by(1, "POST", &cancel).send().await.ok(200);
-    assert!(cancelled["lines"].as_array().unwrap().iter().all(|line| line["status"] == "released"), "{cancelled}");
+    assert!(
+        cancelled["lines"].as_array().unwrap().iter().all(|line| line["status"] == "released"),
+        "{cancelled}"
+    );
     for (product, left) in [(&jar, 5), (&cup, 5), (&pot, 1)] {
         assert_eq!(shop.counters(product).await[..3], [left, 0, 0]);
     }
@@ -218,7 +234,14 @@ async fn what_belongs_to_somebody_else_is_not_there() {
         let foreign = shop.by(2, method, &path(&order)).send().await.problem(404, "not_found");
         let absent = shop.by(2, method, &path(nobodys)).send().await.problem(404, "not_found");
         assert_eq!((&foreign["title"], &foreign["detail"]), (&absent["title"], &absent["detail"]));
-        for word in [jar.as_str(), "order_", "nonsense", "order_8zzzzzzzzzzzzzzzzzzzzzzzzz", "%00", "order_%F0%9F%98%80"] {
+        for word in [
+            jar.as_str(),
+            "order_",
+            "nonsense",
+            "order_8zzzzzzzzzzzzzzzzzzzzzzzzz",
+            "%00",
+            "order_%F0%9F%98%80",
+        ] {
             shop.by(1, method, &path(word)).send().await.problem(404, "not_found");
         }
     }
@@ -230,19 +253,22 @@ async fn what_belongs_to_somebody_else_is_not_there() {
 #[actix_web::test]
 async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
     let shop = Shop::open().await;
-    let (jar, cup) = (shop.stocked(5_000).await, shop.product(10, json!({ "price": { "amount": 1, "currency": "EUR" } })).await);
-    let cup = id(&cup);
+    let jar = shop.stocked(5_000).await;
     let item = |quantity: &str| format!(r#"{{"items":[{{"product_id":"{jar}","quantity":{quantity}}}]}}"#);
-    for quantity in ["0", "-1", "1001", "2147483648", "4294967297", "1e3", "1.0", "\"1\"", "null", "true", "[]"] {
+    for quantity in
+        ["0", "-1", "1001", "2147483648", "4294967297", "1e3", "1.0", "\"1\"", "null", "true", "[]"]
+    {
         let told = shop.by(1, "POST", "/v1/orders").body(item(quantity)).send().await;
         assert_eq!(told.invalid(), "/items/0/quantity", "{quantity}");
     }
     for (body, pointer) in [
         (lines(&[]), "/items"),
         (lines(&[(&jar, 1), (&jar, 1)]), "/items/1/product_id"),
-        (lines(&[(&jar, 1), (&cup, 1)]), "/items"),
         (json!({ "items": [{ "product_id": jar, "quantity": 1, "price": 1 }] }), "/items/0/price"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1, "unit_price": { "amount": 1, "currency": "KRW" } }] }), "/items/0/unit_price"),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1, "unit_price": { "amount": 1, "currency": "KRW" } }] }),
+            "/items/0/unit_price",
+        ),
         (json!({ "items": [{ "product_id": 5, "quantity": 1 }] }), "/items/0/product_id"),
         (json!({ "items": [{ "quantity": 1 }] }), "/items/0"),
         (json!({ "items": { "product_id": jar } }), "/items"),
@@ -251,11 +277,26 @@ async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
         (json!("order"), ""),
         (json!(null), ""),
         (json!({ "items": [], "state": "paid" }), "/state"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1 }], "payment": { "type": "card", "token": "tok_ok" } }), "/payment"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1 }], "address": { "city": "Seoul" } }), "/address"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": -1, "currency": "KRW" } }), "/expected_total/amount"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": 1.5, "currency": "KRW" } }), "/expected_total/amount"),
-        (json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": 1, "currency": "won" } }), "/expected_total/currency"),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1 }], "payment": { "type": "card", "token": "tok_ok" } }),
+            "/payment",
+        ),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1 }], "address": { "city": "Seoul" } }),
+            "/address",
+        ),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": -1, "currency": "KRW" } }),
+            "/expected_total/amount",
+        ),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": 1.5, "currency": "KRW" } }),
+            "/expected_total/amount",
+        ),
+        (
+            json!({ "items": [{ "product_id": jar, "quantity": 1 }], "expected_total": { "amount": 1, "currency": "won" } }),
+            "/expected_total/currency",
+        ),
     ] {
         let told = shop.by(1, "POST", "/v1/orders").json(&body).send().await;
         assert_eq!(told.invalid(), pointer, "{body}");
@@ -277,7 +318,22 @@ async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
         let told = shop.order(1, &jar, 1).key(key).send().await;
         assert_eq!(told.invalid(), "Idempotency-Key", "{key:?}");
     }
-    assert_eq!((shop.counters(&jar).await, shop.counters(&cup).await), ([5_000, 0, 0, 1], [10, 0, 0, 1]));
+    assert_eq!(shop.counters(&jar).await, [5_000, 0, 0, 1]);
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_order_has_one_currency() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let cup = id(&shop.product(5, json!({ "price": { "amount": 1, "currency": "EUR" } })).await);
+    for door in ["/v1/orders", "/v1/orders/preview"] {
+        let told = shop.by(1, "POST", door).json(&lines(&[(&jar, 1), (&cup, 1)])).send().await;
+        assert_eq!(told.invalid(), "/items");
+    }
+    for product in [jar, cup] {
+        assert_eq!(shop.counters(&product).await[..3], [5, 0, 0]);
+    }
     shop.close().await;
 }
 
@@ -324,8 +380,12 @@ async fn a_customers_limit_holds_against_fifty_at_once() {
     let jar = id(&shop.product(100, json!({ "sale": { "per_customer_limit": 3 } })).await);
     let replies = join_all((0..50).map(|_| shop.order(1, &jar, 1).send())).await;
     assert_eq!(replies.iter().filter(|reply| reply.status == 201).count(), 3);
-    let refused = replies.iter().find(|reply| reply.status != 201).unwrap().problem(409, "customer_limit_exceeded");
-    assert_eq!((&refused["limit"], &refused["has"], &refused["requested"]), (&json!(3), &json!(3), &json!(1)));
+    let refused =
+        replies.iter().find(|reply| reply.status != 201).unwrap().problem(409, "customer_limit_exceeded");
+    assert_eq!(
+        (&refused["limit"], &refused["has"], &refused["requested"]),
+        (&json!(3), &json!(3), &json!(1))
+    );
     shop.order(2, &jar, 4).send().await.problem(409, "customer_limit_exceeded");
     shop.order(2, &jar, 3).send().await.ok(201);
     assert_eq!(shop.counters(&jar).await[..2], [94, 6]);
@@ -354,13 +414,18 @@ async fn a_changed_price_is_refused_only_when_one_was_expected() {
 async fn a_preview_tells_the_price_and_what_is_short_and_holds_nothing() {
     let shop = Shop::open().await;
     let (jar, cup) = (shop.stocked(5).await, shop.stocked(1).await);
-    let told = shop.by(1, "POST", "/v1/orders/preview").json(&lines(&[(&jar, 2), (&cup, 3)])).send().await.ok(200);
+    let told =
+        shop.by(1, "POST", "/v1/orders/preview").json(&lines(&[(&jar, 2), (&cup, 3)])).send().await.ok(200);
     assert_eq!(told["total"]["amount"], 5_000);
     assert_eq!((&told["orderable"], &told["address"]), (&json!(false), &json!(null)));
     assert_eq!((&told["lines"][0]["short"], &told["lines"][1]["short"]), (&json!(0), &json!(2)));
     assert_eq!(told["lines"][1]["sale_state"], "open");
     assert_eq!(shop.counters(&jar).await, [5, 0, 0, 1]);
-    shop.by(1, "POST", "/v1/orders/preview").json(&one_line("prod_x", 1)).send().await.problem(404, "not_found");
+    shop.by(1, "POST", "/v1/orders/preview")
+        .json(&one_line("prod_x", 1))
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.close().await;
 }
 
@@ -390,7 +455,13 @@ async fn pages_of_orders_are_complete_and_newest_first() {
     assert_eq!(seen, placed);
     let cancelled = shop.by(1, "GET", "/v1/orders?status=cancelled").send().await.ok(200);
     assert_eq!(cancelled["data"].as_array().unwrap().len(), 5);
-    for (query, pointer) in [("status=lost", "?status"), ("limit=0", "?limit"), ("limit=101", "?limit"), ("limit=x", "?limit"), ("cursor=x", "?cursor")] {
+    for (query, pointer) in [
+        ("status=lost", "?status"),
+        ("limit=0", "?limit"),
+        ("limit=101", "?limit"),
+        ("limit=x", "?limit"),
+        ("cursor=x", "?cursor"),
+    ] {
         assert_eq!(shop.by(1, "GET", &format!("/v1/orders?{query}")).send().await.invalid(), pointer);
     }
     shop.by(1, "GET", "/v1/orders?unknown=1").send().await.ok(200);

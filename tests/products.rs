@@ -52,7 +52,9 @@ async fn a_product_is_made_and_seen_by_everybody() {
 #[actix_web::test]
 async fn a_retried_creation_finds_what_it_made() {
     let shop = Shop::open().await;
-    let make = |sku: &str, key: &str| shop.admin("POST", "/v1/admin/products").key(key).json(&new_product(sku)).send();
+    let make = |sku: &str, key: &str| {
+        shop.admin("POST", "/v1/admin/products").key(key).json(&new_product(sku)).send()
+    };
     let first = make("JAR", "k").await;
     assert!(!first.replayed());
     let again = make("JAR", "k").await;
@@ -62,7 +64,8 @@ async fn a_retried_creation_finds_what_it_made() {
     assert_eq!(make("JAR", "another").await.invalid(), "/sku");
 
     let race = join_all((0..10).map(|_| make("POT", "race"))).await;
-    let made: Vec<String> = race.iter().filter(|reply| reply.status == 201).map(|reply| id(&reply.json())).collect();
+    let made: Vec<String> =
+        race.iter().filter(|reply| reply.status == 201).map(|reply| id(&reply.json())).collect();
     assert!(!made.is_empty() && made.iter().all(|other| *other == made[0]), "{race:?}");
     let listed = shop.get(&format!("/v1/products?ids={}", made[0])).send().await.ok(200);
     assert_eq!(listed["data"][0]["stock"]["available"], 7);
@@ -95,7 +98,11 @@ async fn wrong_products_are_refused_with_the_field() {
         ("tags", json!(["a", "a"]), "/tags/1"),
         ("image_url", json!("javascript:alert(1)"), "/image_url"),
         ("sale", json!({ "opens_at": "tomorrow" }), "/sale/opens_at"),
-        ("sale", json!({ "opens_at": "2030-01-02T00:00:00Z", "closes_at": "2030-01-01T00:00:00Z" }), "/sale/closes_at"),
+        (
+            "sale",
+            json!({ "opens_at": "2030-01-02T00:00:00Z", "closes_at": "2030-01-01T00:00:00Z" }),
+            "/sale/closes_at",
+        ),
         ("sale", json!({ "hold_seconds": 0 }), "/sale/hold_seconds"),
         ("sale", json!({ "hold_seconds": 4_294_968 }), "/sale/hold_seconds"),
         ("sale", json!({ "per_customer_limit": 0 }), "/sale/per_customer_limit"),
@@ -138,13 +145,22 @@ async fn an_unchanged_product_is_not_sent_again() {
 #[actix_web::test]
 async fn a_change_needs_to_know_what_it_changes() {
     let shop = Shop::open().await;
-    let made = shop.product(5, json!({ "sale": { "per_customer_limit": 2, "closes_at": "2999-01-01T00:00:00Z" } })).await;
+    let made = shop
+        .product(5, json!({ "sale": { "per_customer_limit": 2, "closes_at": "2999-01-01T00:00:00Z" } }))
+        .await;
     let jar = id(&made);
     let (page, door) = (format!("/v1/products/{jar}"), format!("/v1/admin/products/{jar}"));
-    let change = |tag: String, body: Value| shop.admin("PATCH", &door).header("If-Match", &tag).json(&body).send();
+    let change =
+        |tag: String, body: Value| shop.admin("PATCH", &door).header("If-Match", &tag).json(&body).send();
 
-    shop.admin("PATCH", &door).json(&json!({ "name": "Jar" })).send().await.problem(428, "precondition_required");
-    change("\"0000000000000000-0000000000000000\"".into(), json!({ "name": "Jar" })).await.problem(412, "precondition_failed");
+    shop.admin("PATCH", &door)
+        .json(&json!({ "name": "Jar" }))
+        .send()
+        .await
+        .problem(428, "precondition_required");
+    change("\"0000000000000000-0000000000000000\"".into(), json!({ "name": "Jar" }))
+        .await
+        .problem(412, "precondition_failed");
     change("nonsense".into(), json!({ "name": "Jar" })).await.problem(412, "precondition_failed");
 
     let etag = shop.get(&page).send().await.header("ETag").unwrap().to_owned();
@@ -170,7 +186,10 @@ async fn a_change_needs_to_know_what_it_changes() {
     for (body, pointer) in [
         (json!({ "stock": 5 }), "/stock"),
         (json!({ "id": jar }), "/id"),
-        (json!({ "sale": { "opens_at": "2999-01-01T00:00:00Z", "closes_at": "2998-01-01T00:00:00Z" } }), "/sale/closes_at"),
+        (
+            json!({ "sale": { "opens_at": "2999-01-01T00:00:00Z", "closes_at": "2998-01-01T00:00:00Z" } }),
+            "/sale/closes_at",
+        ),
         (json!({ "name": "" }), "/name"),
     ] {
         assert_eq!(change("*".into(), body).await.invalid(), pointer);
@@ -235,12 +254,20 @@ async fn an_archived_product_leaves_the_lists_and_keeps_its_history() {
     shop.by(1, "POST", &format!("/v1/orders/{}/cancel", id(&order))).send().await.ok(200);
     let change = shop.admin("PATCH", &format!("/v1/admin/products/{jar}")).header("If-Match", "*");
     change.json(&json!({ "name": "Jar" })).send().await.problem(409, "sale_closed");
-    shop.admin("DELETE", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q").send().await.problem(404, "not_found");
+    shop.admin("DELETE", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q")
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.close().await;
 }
 
 /// Every row of a list, read in pages of `limit`.
-async fn all_pages(shop: &Shop, path: &str, limit: u32, get: impl Fn(&Shop, &str) -> support::Ask) -> Vec<Value> {
+async fn all_pages(
+    shop: &Shop,
+    path: &str,
+    limit: u32,
+    get: impl Fn(&Shop, &str) -> support::Ask,
+) -> Vec<Value> {
     let (mut rows, mut cursor) = (Vec::new(), String::new());
     loop {
         let reply: Reply = get(shop, &format!("{path}limit={limit}{cursor}")).send().await;
@@ -262,7 +289,9 @@ async fn lists_are_complete_and_narrowed_as_asked() {
     for n in 0..23 {
         let tags = if n % 2 == 0 { json!(["even"]) } else { json!(["odd", "new"]) };
         let stock = if n % 3 == 0 { 0 } else { 5 };
-        made.push(id(&shop.product(stock, json!({ "name": format!("Qjar {n:02} 100%_x"), "tags": tags })).await));
+        made.push(id(&shop
+            .product(stock, json!({ "name": format!("Qjar {n:02} 100%_x"), "tags": tags }))
+            .await));
     }
     made.sort();
     made.reverse();
@@ -272,10 +301,17 @@ async fn lists_are_complete_and_narrowed_as_asked() {
     assert_eq!(ids(all_pages(&shop, "/v1/products?q=qjar&tag=even&", 5, get).await).len(), 12);
     assert_eq!(ids(all_pages(&shop, "/v1/products?q=qjar%2004&", 5, get).await).len(), 1);
     for none in ["q=qjar%25", "q=_jar", "q=jar", "tag=eve", "tag=even,odd", "ids=", "ids=x,y", "q=%00"] {
-        assert_eq!(shop.get(&format!("/v1/products?{none}")).send().await.ok(200)["data"], json!([]), "{none}");
+        assert_eq!(
+            shop.get(&format!("/v1/products?{none}")).send().await.ok(200)["data"],
+            json!([]),
+            "{none}"
+        );
     }
     let some = format!("/v1/products?ids={},nonsense,{},{}", made[3], made[1], made[3]);
-    assert_eq!(ids(shop.get(&some).send().await.ok(200)["data"].as_array().unwrap().clone()), [made[1].clone(), made[3].clone()]);
+    assert_eq!(
+        ids(shop.get(&some).send().await.ok(200)["data"].as_array().unwrap().clone()),
+        [made[1].clone(), made[3].clone()]
+    );
     // The tables follow within a flush: whoever lists by availability reads them.
     let mut available = 0;
     for _ in 0..100 {
@@ -286,7 +322,9 @@ async fn lists_are_complete_and_narrowed_as_asked() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     assert_eq!(available, 15);
-    for (query, pointer) in [("limit=-1", "?limit"), ("available=maybe", "?available"), ("cursor=prod_x", "?cursor")] {
+    for (query, pointer) in
+        [("limit=-1", "?limit"), ("available=maybe", "?available"), ("cursor=prod_x", "?cursor")]
+    {
         assert_eq!(shop.get(&format!("/v1/products?{query}")).send().await.invalid(), pointer);
     }
     let many = vec!["x"; 101].join(",");
@@ -306,7 +344,12 @@ async fn the_ledger_tells_every_movement_and_its_sums_are_right() {
         shop.by(who, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
     }
     let restock = json!({ "delta": -3, "reason": "broken in the store" });
-    shop.admin("POST", &format!("/v1/admin/products/{jar}/restock")).key("r").json(&restock).send().await.ok(200);
+    shop.admin("POST", &format!("/v1/admin/products/{jar}/restock"))
+        .key("r")
+        .json(&restock)
+        .send()
+        .await
+        .ok(200);
     shop.by(11, "POST", "/v1/orders").json(&lines(&[(&jar, 2), (&cup, 1)])).send().await.ok(201);
     shop.admin("POST", &format!("/v1/admin/products/{jar}/pause")).send().await.ok(200);
 
@@ -319,15 +362,30 @@ async fn the_ledger_tells_every_movement_and_its_sums_are_right() {
         let n = |name: &str| row[name].as_u64().unwrap();
         assert_eq!(n("on_hand"), n("available") + n("held") + n("sold"), "{row}");
     }
-    assert_eq!((&rows[0]["kind"], &rows[0]["quantity"], &rows[0]["on_hand"]), (&json!("created"), &json!(20), &json!(20)));
-    assert_eq!((&rows[1]["kind"], &rows[1]["order_id"], &rows[1]["held"]), (&json!("held"), &json!(orders[0]), &json!(1)));
-    assert_eq!((&rows[11]["kind"], &rows[11]["cause"], &rows[11]["held"]), (&json!("released"), &json!("cancelled"), &json!(9)));
+    assert_eq!(
+        (&rows[0]["kind"], &rows[0]["quantity"], &rows[0]["on_hand"]),
+        (&json!("created"), &json!(20), &json!(20))
+    );
+    assert_eq!(
+        (&rows[1]["kind"], &rows[1]["order_id"], &rows[1]["held"]),
+        (&json!("held"), &json!(orders[0]), &json!(1))
+    );
+    assert_eq!(
+        (&rows[11]["kind"], &rows[11]["cause"], &rows[11]["held"]),
+        (&json!("released"), &json!("cancelled"), &json!(9))
+    );
     let restocked = &rows[16];
-    assert_eq!((&restocked["reason"], &restocked["quantity"], &restocked["on_hand"]), (&json!("broken in the store"), &json!(-3), &json!(17)));
+    assert_eq!(
+        (&restocked["reason"], &restocked["quantity"], &restocked["on_hand"]),
+        (&json!("broken in the store"), &json!(-3), &json!(17))
+    );
     assert_eq!(rows.last().unwrap()["kind"], "paused");
     let [available, held, sold, sequence] = shop.counters(&jar).await;
     let last = rows.last().unwrap();
-    assert_eq!([available, held, sold, sequence].map(|n| json!(n)), ["available", "held", "sold", "sequence"].map(|n| last[n].clone()));
+    assert_eq!(
+        [available, held, sold, sequence].map(|n| json!(n)),
+        ["available", "held", "sold", "sequence"].map(|n| last[n].clone())
+    );
 
     let tail = shop.admin("GET", &format!("{door}from=12&limit=2")).send().await.ok(200);
     assert_eq!(tail["data"].as_array().unwrap()[..], rows[11..13]);
@@ -337,6 +395,9 @@ async fn the_ledger_tells_every_movement_and_its_sums_are_right() {
     for from in ["0", "-1", "x", "99999999999999999999"] {
         assert_eq!(shop.admin("GET", &format!("{door}from={from}")).send().await.invalid(), "?from");
     }
-    shop.admin("GET", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q/ledger").send().await.problem(404, "not_found");
+    shop.admin("GET", "/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q/ledger")
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.close().await;
 }

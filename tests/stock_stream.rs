@@ -65,7 +65,10 @@ async fn a_stream_begins_with_what_is_and_goes_on_with_what_changes() {
     shop.order(1, &jar, 2).send().await.ok(201);
     let (seen, stock) = events.event().await.unwrap();
     assert_eq!((seen, &stock["available"], &stock["held"]), (2, &json!(1), &json!(2)));
-    shop.get("/v1/products/prod_01h455vb4pex5vsknk084sn02q/stock/stream").send().await.problem(404, "not_found");
+    shop.get("/v1/products/prod_01h455vb4pex5vsknk084sn02q/stock/stream")
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.close().await;
 }
 

@@ -25,7 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
     ("persistence", &["persistence", "domain", "clock", "telemetry", "config"]),
     ("actors", &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail"]),
-    ("http", &["http", "actors", "persistence", "domain", "clock", "telemetry", "config"]),
+    ("tokens", &["tokens", "domain"]),
+    ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config"]),
 ];
 
 fn root() -> &'static Path {

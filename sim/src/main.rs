@@ -1,1 +1,171 @@
-fn main() {}
+//! `stockade-sim`: plays seeds, prints what was reached, and how to replay what failed.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use stockade::clock::Clock;
+use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, Total};
+use stockade_sim::scenario::Scenario;
+use stockade_sim::tally::SOMETIMES;
+use stockade_sim::Broken;
+
+/// Most seeds a safeguard taken out may need to be noticed.
+const HUNT_SEEDS: u64 = 500;
+
+/// Deterministic simulation of Stockade's owners: one seed, one history.
+#[derive(Debug, Parser)]
+#[command(name = "stockade-sim", version)]
+struct Options {
+    /// How many seeds to play; the regressions come first and are extra.
+    #[arg(long, default_value_t = 2_000)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// Threads.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// Play this seed alone.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Print what happens, line by line.
+    #[arg(long, requires = "seed")]
+    trace: bool,
+    /// Take a safeguard out, or each of them in turn (`all`), and see that it is noticed.
+    #[arg(long, value_name = "NAME|all")]
+    broken: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    campaign::keep_panics_quiet();
+    let outcome = match (&options.broken, options.seed) {
+        (Some(name), None) if name == "all" => Ok(hunt(Broken::ALL, &options)),
+        (Some(name), seed) => name.parse().map(|broken| match seed {
+            Some(seed) => one(seed, Some(broken), options.trace),
+            None => hunt(&[broken], &options),
+        }),
+        (None, Some(seed)) => Ok(one(seed, None, options.trace)),
+        (None, None) => Ok(many(&options)),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(what) => {
+            eprintln!("stockade-sim: {what}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print_failure(failure: &Failure, broken: Option<Broken>) {
+    let switch = broken.map_or(String::new(), |broken| format!(" --broken {}", broken.word()));
+    println!("FAIL seed {}: {}: {}", failure.seed, failure.violation.invariant, failure.violation.what);
+    println!("     replay: cargo run --release -p stockade-sim -- --seed {}{switch} --trace", failure.seed);
+}
+
+fn one(seed: u64, broken: Option<Broken>, aloud: bool) -> bool {
+    if aloud {
+        println!("{:#?}", Scenario::of(seed));
+    }
+    let played = campaign::play(seed, broken, aloud);
+    if let Ok(outcome) = &played {
+        println!(
+            "seed {seed}: {} events, {} simulated s, {} requests, {} answered, {} faults, trace {:016x}",
+            outcome.events,
+            outcome.simulated / 1_000_000,
+            outcome.attempts,
+            outcome.answered,
+            outcome.tally.faults_in_all(),
+            outcome.trace
+        );
+    }
+    match played.and_then(|outcome| outcome.verdict) {
+        Ok(()) => true,
+        Err(violation) => {
+            print_failure(&Failure { seed, violation }, broken);
+            false
+        }
+    }
+}
+
+fn hunt(variants: &[Broken], options: &Options) -> bool {
+    let mut all_caught = true;
+    for broken in variants {
+        match campaign::hunt(*broken, options.from, options.seeds.min(HUNT_SEEDS)) {
+            Some((seeds, failure)) => {
+                let seed = if seeds == 1 { "seed" } else { "seeds" };
+                println!("{:<26} caught after {seeds:>3} {seed}", broken.word());
+                println!("     {}: {}", failure.violation.invariant, failure.violation.what);
+            }
+            None => {
+                all_caught = false;
+                println!("{:<26} NOT CAUGHT in {} seeds", broken.word(), options.seeds.min(HUNT_SEEDS));
+            }
+        }
+    }
+    all_caught
+}
+
+fn many(options: &Options) -> bool {
+    let clock = Clock::start();
+    let began = clock.nanos();
+    let mut seeds = campaign::regressions();
+    let regressions = seeds.len();
+    seeds.extend(options.from..options.from.saturating_add(options.seeds));
+    let all = seeds.len() as u64;
+    let live = std::io::stderr().is_terminal();
+    let total = campaign::run(&seeds, options.jobs, |done| {
+        if live && (done.is_multiple_of(50) || done == all) {
+            eprint!("\r{done} of {all} seeds ");
+            let _ = std::io::stderr().flush();
+        }
+    });
+    if live {
+        eprintln!();
+    }
+    let took_ms = (clock.nanos() - began) / 1_000_000;
+    summary(&total, regressions, took_ms);
+    for failure in &total.failures {
+        print_failure(failure, None);
+    }
+    let missing = total.missing();
+    for what in &missing {
+        println!("FAIL never reached in {} seeds: {what}", total.seeds);
+    }
+    total.failures.is_empty() && missing.is_empty()
+}
+
+fn summary(total: &Total, regressions: usize, took_ms: u64) {
+    println!("sometimes, in {} seeds (each must be reached from {SEEDS_TO_MEET_ALL} seeds on):", total.seeds);
+    for what in SOMETIMES {
+        println!("  {:>9}  {what}", total.tally.reached(what));
+    }
+    println!("faults:");
+    for (kind, count) in &total.tally.faults {
+        println!("  {count:>9}  {kind}");
+    }
+    let per_mille = |part: u64, whole: u64| (part * 1_000).checked_div(whole).unwrap_or(0);
+    let answered = per_mille(total.answered, total.attempts);
+    println!(
+        "requests: {}, answered {}.{} %; {} seeds run twice",
+        total.attempts,
+        answered / 10,
+        answered % 10,
+        total.twice
+    );
+    let factor = (total.simulated_s * 1_000).checked_div(took_ms).unwrap_or(0);
+    let hours = total.simulated_s * 10 / 3_600;
+    println!(
+        "{} seeds ({regressions} regressions), {} events, {} faults, {}.{} simulated hours in {}.{} s: {factor} x real time; {} failed",
+        total.seeds,
+        total.events,
+        total.tally.faults_in_all(),
+        hours / 10,
+        hours % 10,
+        took_ms / 1_000,
+        took_ms % 1_000 / 100,
+        total.failures.len()
+    );
+}

@@ -62,6 +62,14 @@ pub struct Attempt {
     pub said: Option<Said>,
     /// When the answer reached the client, if it did.
     pub heard_at: Option<Micros>,
+    /// Which start of the process took it.
+    pub process: u64,
+}
+
+impl Attempt {
+    pub fn new(who: UserId, what: What, sent: Micros) -> Attempt {
+        Attempt { who, what, sent, said: None, heard_at: None, process: 0 }
+    }
 }
 
 /// Who brought an event about.

@@ -14,6 +14,10 @@ pub struct Trace {
 }
 
 impl Trace {
+    pub fn new(aloud: bool) -> Trace {
+        Trace { aloud, ..Trace::default() }
+    }
+
     /// Notes one event: its time, its kind and two numbers that tell it from its like.
     pub fn note(&mut self, at: Micros, kind: &'static str, a: u64, b: u64) {
         self.events += 1;

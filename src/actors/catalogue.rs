@@ -14,7 +14,9 @@ use crate::actors::stock::{Directory, NotDone, View};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Sequence, Settings};
-use crate::persistence::product::{Listing, Product, ProductError, ProductFilter, ProductReader, ProductWriter};
+use crate::persistence::product::{
+    Listing, Product, ProductError, ProductFilter, ProductReader, ProductWriter,
+};
 
 /// Texts that stay in memory.
 const TEXTS_MAX: u64 = 20_000;
@@ -162,7 +164,12 @@ struct Inner {
 }
 
 impl Catalogue {
-    pub fn new(reader: ProductReader, writer: ProductWriter, directory: Directory, clock: Clock) -> Catalogue {
+    pub fn new(
+        reader: ProductReader,
+        writer: ProductWriter,
+        directory: Directory,
+        clock: Clock,
+    ) -> Catalogue {
         let texts = Cache::new(TEXTS_MAX);
         Catalogue(Arc::new(Inner { reader, writer, directory, clock, texts, changes: AtomicU64::new(0) }))
     }

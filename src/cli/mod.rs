@@ -128,7 +128,7 @@ impl Cli {
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("stockade: {error:#}");
+                eprintln!("stockade: {}", in_words(&error));
                 ExitCode::FAILURE
             }
         }
@@ -146,6 +146,21 @@ impl Cli {
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
     }
+}
+
+/// The error and what caused it, each thing once: many errors repeat their cause in their own words.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words.push_str(if words.is_empty() { "" } else { ": " });
+            words.push_str(&cause);
+        }
+    }
+    if words.contains("disk is full") || words.contains("No space left") {
+        words.push_str("; make room and start again, nothing acknowledged is lost");
+    }
+    words
 }
 
 fn serve(layers: &Layers) -> Result<ExitCode> {

@@ -238,9 +238,7 @@ fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
     let dir: PathBuf = layers.parsed("data_dir")?;
     let Some(url) = layers.text("database_url") else { return Ok(dir) };
     match url.split_once("://") {
-        Some(("sqlite", path)) if path.is_empty() => {
-            Err(layers.bad("database_url", "sqlite:// and then a directory"))
-        }
+        Some(("sqlite", "")) => Err(layers.bad("database_url", "sqlite:// and then a directory")),
         Some(("sqlite", path)) if layers.is_default("data_dir") || Path::new(path) == dir => {
             Ok(PathBuf::from(path))
         }

@@ -35,7 +35,11 @@ fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
         return Err(internal());
     };
     let token = bearer(request).ok_or_else(|| {
-        challenge(Code::Unauthenticated, "Send Authorization: Bearer <access token>.", r#"Bearer realm="stockade""#)
+        challenge(
+            Code::Unauthenticated,
+            "Send Authorization: Bearer <access token>.",
+            r#"Bearer realm="stockade""#,
+        )
     })?;
     tokens.verify(token, clock.now()).map_err(|bad| {
         const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;

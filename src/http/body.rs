@@ -65,7 +65,12 @@ pub struct Reading<T> {
 enum State {
     Refused(Option<Problem>),
     /// Whether the body is said to be JSON; a body that is not there need not be.
-    Reading { payload: Payload, first: Bytes, more: BytesMut, is_json: bool },
+    Reading {
+        payload: Payload,
+        first: Bytes,
+        more: BytesMut,
+        is_json: bool,
+    },
 }
 
 impl<T> Reading<T> {
@@ -79,7 +84,12 @@ impl<T> Reading<T> {
         let state = match content_length(request) {
             Some(length) if length > BODY_BYTES_MAX as u64 => State::Refused(Some(too_large())),
             _ if needed && !is_json => State::Refused(Some(not_json())),
-            _ => State::Reading { payload: payload.take(), first: Bytes::new(), more: BytesMut::new(), is_json },
+            _ => State::Reading {
+                payload: payload.take(),
+                first: Bytes::new(),
+                more: BytesMut::new(),
+                is_json,
+            },
         };
         Reading { state, parse }
     }
@@ -105,7 +115,10 @@ impl<T> Future for Reading<T> {
                 }
                 Poll::Ready(Some(Err(PayloadError::Overflow))) => return Poll::Ready(Err(too_large())),
                 Poll::Ready(Some(Err(_))) => {
-                    return Poll::Ready(Err(Problem::new(Code::MalformedJson, "The body ended before it was complete.")));
+                    return Poll::Ready(Err(Problem::new(
+                        Code::MalformedJson,
+                        "The body ended before it was complete.",
+                    )));
                 }
                 Poll::Ready(None) => break,
             }
@@ -122,7 +135,8 @@ impl<T> Future for Reading<T> {
 }
 
 fn too_large() -> Problem {
-    Problem::new(Code::PayloadTooLarge, "A body has at most 65,536 bytes.").number("limit", BODY_BYTES_MAX as u64)
+    Problem::new(Code::PayloadTooLarge, "A body has at most 65,536 bytes.")
+        .number("limit", BODY_BYTES_MAX as u64)
 }
 
 fn not_json() -> Problem {
@@ -150,7 +164,9 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 fn why_not<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Problem {
     let broken = match first.classify() {
         Category::Data => serde_json::from_slice::<IgnoredAny>(bytes).err(),
-        Category::Io | Category::Syntax | Category::Eof => Some(serde_json::Error::io(std::io::ErrorKind::Other.into())),
+        Category::Io | Category::Syntax | Category::Eof => {
+            Some(serde_json::Error::io(std::io::ErrorKind::Other.into()))
+        }
     };
     if broken.is_some() {
         let detail = format!("The body is not JSON (line {}, column {}).", first.line(), first.column());
@@ -217,7 +233,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let told = |body: &str| format!("{:?}", json::<Shape>(body.as_bytes()).unwrap_err());
-        for body in ["", "{", "nonsense", r#"{"items":[]} x"#, r#"{"items":[{"quantity":1}]"#, r#"{"zzz":1,"items":[}"#] {
+        for body in [
+            "",
+            "{",
+            "nonsense",
+            r#"{"items":[]} x"#,
+            r#"{"items":[{"quantity":1}]"#,
+            r#"{"zzz":1,"items":[}"#,
+        ] {
             assert!(told(body).contains("MalformedJson"), "{body}: {}", told(body));
         }
         for (body, pointer) in [
@@ -231,7 +254,10 @@ mod tests {
             ("[]", ""),
         ] {
             let told = told(body);
-            assert!(told.contains("ValidationFailed") && told.contains(&format!("pointer: {pointer:?}")), "{body}: {told}");
+            assert!(
+                told.contains("ValidationFailed") && told.contains(&format!("pointer: {pointer:?}")),
+                "{body}: {told}"
+            );
         }
         let deep = format!("{{\"items\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(json::<Shape>(deep.as_bytes()).is_err());

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, LazyLock};
 
+use actix_web::HttpResponse;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{self, Bytes};
-use actix_web::HttpResponse;
 use utoipa_swagger_ui::Config;
 
 use super::openapi;
@@ -24,7 +24,9 @@ pub async fn openapi() -> HttpResponse {
 
 /// `GET /docs`: the page's files lie beside it, so its address ends with a slash.
 pub async fn entrance() -> HttpResponse {
-    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, HeaderValue::from_static("/docs/"))).finish()
+    HttpResponse::PermanentRedirect()
+        .insert_header((header::LOCATION, HeaderValue::from_static("/docs/")))
+        .finish()
 }
 
 /// `GET /docs/…`.

@@ -159,7 +159,8 @@ pub struct Doors {
 
 /// Opens the doors of one side in one worker.
 pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
-    let Doors { clock, tokens, directory, orders, catalogue, history, readiness, streams, order_rate } = doors.clone();
+    let Doors { clock, tokens, directory, orders, catalogue, history, readiness, streams, order_rate } =
+        doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
@@ -194,7 +195,8 @@ mod tests {
     #[test]
     fn every_row_stands_once() {
         for (at, row) in ROUTES.iter().enumerate() {
-            let twins = ROUTES[..at].iter().filter(|other| (other.path, other.method) == (row.path, row.method));
+            let twins =
+                ROUTES[..at].iter().filter(|other| (other.path, other.method) == (row.path, row.method));
             assert_eq!(twins.count(), 0, "{row:?}");
         }
     }

@@ -248,7 +248,9 @@ mod tests {
 
     #[actix_web::test]
     async fn a_problem_explains_itself() {
-        let problem = Problem::new(Code::SoldOut, "2 were asked for.").number("available", 1u32).number("requested", 2u32);
+        let problem = Problem::new(Code::SoldOut, "2 were asked for.")
+            .number("available", 1u32)
+            .number("requested", 2u32);
         let answer = problem.answer(Asked { path: "/v1/orders", request_id: "r1", chance: 0 });
         assert_eq!(answer.status(), 409);
         let body = String::from_utf8(to_bytes(answer.into_body()).await.unwrap().to_vec()).unwrap();

@@ -39,7 +39,11 @@ impl FromRequest for Query {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let pairs = web::Query::<Vec<(String, String)>>::from_query(request.query_string());
-        ready(pairs.map(|pairs| Query(pairs.into_inner())).map_err(|_| Problem::field("?", "not a query string")))
+        ready(
+            pairs
+                .map(|pairs| Query(pairs.into_inner()))
+                .map_err(|_| Problem::field("?", "not a query string")),
+        )
     }
 }
 

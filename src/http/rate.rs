@@ -50,7 +50,10 @@ impl OrderRate {
         if self.0.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.0.limiter.retain_recent();
         }
-        self.0.limiter.check_key(&buyer).map_err(|not_until| self.too_many(not_until.wait_time_from(self.0.clock.now())))
+        self.0
+            .limiter
+            .check_key(&buyer)
+            .map_err(|not_until| self.too_many(not_until.wait_time_from(self.0.clock.now())))
     }
 
     /// Fields after draft-ietf-httpapi-ratelimit-headers: quota and window in seconds, what remains, seconds until more.

@@ -108,11 +108,8 @@ where
 }
 
 fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watch) -> ServiceResponse<BoxBody> {
-    let mut answer = if answer.response().error().is_some() {
-        written_out(answer, &asked, &watch.clock)
-    } else {
-        answer
-    };
+    let mut answer =
+        if answer.response().error().is_some() { written_out(answer, &asked, &watch.clock) } else { answer };
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
     telemetry::request_answered(watch.route, asked.method, answer.status().as_u16(), took);
     answer.headers_mut().insert(X_REQUEST_ID, asked.id);

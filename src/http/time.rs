@@ -80,12 +80,14 @@ mod tests {
 
     #[test]
     fn every_day_is_written_as_jiff_writes_it() {
-        for day in (0..LAST_MS / DAY_MS).step_by(97).chain([LAST_MS / DAY_MS]) {
+        // jiff ends a day before the last one.
+        for day in (0..LAST_MS / DAY_MS - 1).step_by(97) {
             let ms = day * DAY_MS + (day * 7_919) % DAY_MS;
             let known = jiff::Timestamp::from_millisecond(ms).unwrap();
             let known = known.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
             assert_eq!(std::str::from_utf8(&Stamp(Millis(ms)).letters()).unwrap(), known);
         }
+        assert_eq!(&Stamp(Millis(i64::MAX)).letters(), b"9999-12-31T23:59:59.999Z");
     }
 
     #[test]

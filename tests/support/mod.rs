@@ -178,7 +178,8 @@ impl Ask {
 
 impl Reply {
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("{} and no JSON: {}", self.status, self.text))
+        serde_json::from_str(&self.text)
+            .unwrap_or_else(|_| panic!("{} and no JSON: {}", self.status, self.text))
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {

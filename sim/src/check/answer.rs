@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Cause, Event, Refusal, SaleState};
+use stockade::domain::stock::{Cause, Event, Refusal};
 
 use super::stock::is_single;
 use super::{Verdict, broken};
@@ -120,9 +120,7 @@ pub fn i15_refusals_are_true(story: &Story) -> Verdict {
                             rows.map(|(_, row)| if row.state.is_live() { row.quantity } else { row.sold }).sum();
                         truly == *has && has + requested > *limit && !paused
                     }
-                    Refusal::SoldOut { .. } => {
-                        !matches!(SaleState::of(archived, paused, None, Default::default()), SaleState::Paused)
-                    }
+                    Refusal::SoldOut { .. } => !paused && !archived,
                     _ => true,
                 };
                 if !is_true {

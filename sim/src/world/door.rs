@@ -35,7 +35,8 @@ impl World {
         if !self.node.up {
             return self.hang_up(attempt);
         }
-        let Some(record) = self.attempts.get(attempt) else { return };
+        let Some(record) = self.attempts.get_mut(attempt) else { return };
+        record.process = self.node.number;
         let by = By::Attempt(attempt);
         match record.what.clone() {
             What::Order { .. } => self.order_at_door(attempt),

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 
 use stockade::actors::stock::Reply;
 use stockade::domain::id::ProductId;
-use stockade::domain::stock::{Millis, Sequence};
+use stockade::domain::stock::{Millis, Refusal, Sequence};
 
 use crate::broken::Broken;
 use crate::chance::Chance;
@@ -152,7 +152,7 @@ impl World {
             storm_until: 0,
             placement_fuse: None,
             tally: Tally::default(),
-            trace: Trace { aloud, ..Trace::default() },
+            trace: Trace::new(aloud),
             broken_rule: None,
             rested: false,
             scenario,
@@ -295,6 +295,7 @@ impl World {
             return;
         }
         record.said = Some(crate::story::Said { at: self.now, heard: heard.clone(), from_view });
+        self.notice(attempt, &heard);
         self.note("answer", attempt as u64, from_view.into());
         self.trace.say(self.now, || format!("  answer to {attempt}: {heard:?}"));
         let percent = self.scenario.loss_percent + if self.in_storm() { 30 } else { 0 };
@@ -302,6 +303,41 @@ impl World {
         if !lost {
             let way = self.network();
             self.plan(way, Happening::Hear { attempt, lost: false });
+        }
+    }
+
+    /// Notes the rare situations that an answer shows.
+    fn notice(&mut self, attempt: usize, heard: &Heard) {
+        let reached = match heard.refusal() {
+            Some(Refusal::KeyReused { .. }) => "a key came back with another body",
+            Some(Refusal::KeyInProgress) => "a key was still in progress",
+            Some(Refusal::LimitExceeded { .. }) => "the limit was reached",
+            Some(Refusal::Paused) => "a paused sale was tried",
+            Some(Refusal::NotOpen { .. }) => "a sale was tried before it opened",
+            Some(Refusal::Closed { .. }) => "a sale was tried after it closed",
+            Some(Refusal::PriceChanged { .. }) => "a price had changed",
+            Some(_) => return,
+            None => return self.notice_replay(attempt, heard),
+        };
+        self.tally.reach(reached);
+    }
+
+    fn notice_replay(&mut self, attempt: usize, heard: &Heard) {
+        let Heard::Replayed(order) = heard else { return };
+        let Some(first) = self.orders.get(order).copied().filter(|first| *first != attempt) else { return };
+        let Some(winner) = self.attempts.get(first) else { return };
+        if winner.heard_at.is_none() {
+            self.tally.reach("a winner whose answer was lost retried and heard yes");
+        }
+        if winner.process < self.node.number {
+            self.tally.reach("a winner retried after a restart");
+        }
+        if let What::Order { items, .. } = &winner.what
+            && let [item] = items.as_slice()
+            && let Some(product) = self.product(item.product)
+            && self.left(product).is_some_and(|(left, _, _)| left == 0)
+        {
+            self.tally.reach("a winner retried when nothing was left");
         }
     }
 

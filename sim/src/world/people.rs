@@ -176,7 +176,7 @@ impl World {
         }
         let key = wish.key.map(|key| KeyUse { key, body: body_of(&items) });
         let what = What::Order { items, key };
-        let attempt = Attempt { who: user, what, sent: self.now, said: None, heard_at: None };
+        let attempt = Attempt::new(user, what, self.now);
         let patience = if stranger { 6_000 * MS } else { self.chance.between(200, 2_500) * MS };
         let sent = self.send(Sender::Shopper(number, intent), attempt, patience);
         if let Some(wish) = self.shoppers[number].wish.as_mut() {
@@ -241,7 +241,7 @@ impl World {
             && let Some((home, _)) = lines.first()
         {
             let what = What::Read { order, home: *home };
-            let attempt = Attempt { who, what, sent: self.now, said: None, heard_at: None };
+            let attempt = Attempt::new(who, what, self.now);
             self.send(Sender::None, attempt, 0);
         }
         // Some do not trust a yes and press the button again.
@@ -304,7 +304,7 @@ impl World {
         let items = vec![Item { product: self.scenario.products[product].id, quantity }];
         let key = Some(KeyUse { key: closer.key, body: body_of(&items) });
         let (who, what) = (closer.user, What::Order { items, key });
-        let attempt = Attempt { who, what, sent: self.now, said: None, heard_at: None };
+        let attempt = Attempt::new(who, what, self.now);
         let sent = self.send(Sender::Closer(number), attempt, SECOND);
         self.closers[number].waiting_for = Some(sent);
     }

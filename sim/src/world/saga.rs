@@ -129,7 +129,7 @@ impl World {
         }
         let Some((product, command)) = saga.question() else { return };
         let who = saga.who;
-        let attempt = Attempt { who, what: What::Command { product, command }, sent: self.now, said: None, heard_at: None };
+        let attempt = Attempt::new(who, What::Command { product, command }, self.now);
         let patience = self.chance.between(300, 1_500) * MS;
         let sent = self.send(Sender::Saga(number), attempt, patience);
         self.sagas[number].waiting_for = Some(sent);

@@ -231,7 +231,6 @@ impl StockOwner {
     fn append(&mut self, entry: Entry) {
         self.in_flight_since_ns = Some(self.house.clock.nanos());
         self.house.metrics.group_events.record(entry.count() as f64);
-        self.house.metrics.journal_bytes.increment(entry.events.len() as u64);
         let inbox = self.shared.inbox.clone();
         self.house.home.submit(entry, Box::new(move |outcome| inbox.appended(outcome)));
     }

@@ -233,15 +233,18 @@ fn order_body() -> Option<Body> {
 }
 
 fn product_body() -> Option<Body> {
-    body("ProductRequest", json!({
-        "sku": "JAR-MOON-01",
-        "name": "Moon jar",
-        "description": "White porcelain, thrown by hand.",
-        "price": { "amount": 19_900, "currency": "KRW" },
-        "stock": 100,
-        "tags": ["new"],
-        "sale": { "opens_at": "2026-10-30T09:00:00.000Z", "per_customer_limit": 2, "hold_seconds": 600 },
-    }))
+    body(
+        "ProductRequest",
+        json!({
+            "sku": "JAR-MOON-01",
+            "name": "Moon jar",
+            "description": "White porcelain, thrown by hand.",
+            "price": { "amount": 19_900, "currency": "KRW" },
+            "stock": 100,
+            "tags": ["new"],
+            "sale": { "opens_at": "2026-10-30T09:00:00.000Z", "per_customer_limit": 2, "hold_seconds": 600 },
+        }),
+    )
 }
 
 fn item() -> Value {
@@ -293,7 +296,11 @@ fn idempotency_key(required: bool) -> Value {
 }
 
 fn limit() -> Value {
-    query("limit", json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }), "Rows of a page.")
+    query(
+        "limit",
+        json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
+        "Rows of a page.",
+    )
 }
 
 fn cursor() -> Value {

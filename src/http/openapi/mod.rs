@@ -130,7 +130,8 @@ fn refusal(status: u16, codes: &[Code]) -> Value {
         429 => {
             headers["Retry-After"] = seconds_header();
             headers["RateLimit-Policy"] = text_header("Quota and window in seconds: `\"orders\";q=200;w=4`.");
-            headers["RateLimit"] = text_header("What remains, and seconds until there is more: `\"orders\";r=0;t=1`.");
+            headers["RateLimit"] =
+                text_header("What remains, and seconds until there is more: `\"orders\";r=0;t=1`.");
         }
         503 => headers["Retry-After"] = seconds_header(),
         _ => {}
@@ -187,9 +188,13 @@ fn schemas() -> Map<String, Value> {
     add::<StockChanged>(&mut named);
     add::<Movement>(&mut named);
     add::<Health>(&mut named);
-    let mut schemas: Map<String, Value> =
-        named.into_iter().map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default())).collect();
-    for (page, row) in [("OrderPage", "OrderShown"), ("ProductPage", "ProductShown"), ("LedgerPage", "Movement")] {
+    let mut schemas: Map<String, Value> = named
+        .into_iter()
+        .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
+        .collect();
+    for (page, row) in
+        [("OrderPage", "OrderShown"), ("ProductPage", "ProductShown"), ("LedgerPage", "Movement")]
+    {
         schemas.insert(page.into(), json!({
             "type": "object",
             "required": ["data", "next_cursor"],
@@ -246,7 +251,9 @@ mod tests {
         let document = document();
         let mut described: Vec<String> = Vec::new();
         for (path, methods) in document["paths"].as_object().unwrap() {
-            described.extend(methods.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())));
+            described.extend(
+                methods.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())),
+            );
         }
         let mut served: Vec<String> = ROUTES
             .iter()
@@ -284,7 +291,10 @@ mod tests {
         let document = document();
         for route in ROUTES.iter().filter(|route| needs_token(route.who)) {
             let operation = &document["paths"][route.path][route.method.to_lowercase()];
-            assert!(operation["responses"]["401"].is_object() && operation["responses"]["403"].is_object(), "{route:?}");
+            assert!(
+                operation["responses"]["401"].is_object() && operation["responses"]["403"].is_object(),
+                "{route:?}"
+            );
         }
     }
 }

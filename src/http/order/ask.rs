@@ -13,8 +13,8 @@ use crate::domain::amount::{LINE_QUANTITY_MAX, Money, Quantity};
 use crate::domain::id::ProductId;
 use crate::http::body::Named;
 use crate::http::idempotency::Fingerprint;
-use crate::http::shapes::{MoneySchema, null};
 use crate::http::problem::{Code, Fact, Problem};
+use crate::http::shapes::{MoneySchema, null};
 
 /// The most lines of one order.
 pub const LINES_MAX: usize = 50;
@@ -112,7 +112,9 @@ pub fn items(asked: &[ItemRequest]) -> Result<Vec<Item>, Problem> {
 /// A total that could ever be one.
 pub fn expected_total(asked: Option<Money>) -> Result<Option<Money>, Problem> {
     match asked {
-        Some(money) if money.amount < 0 => Err(Problem::field("/expected_total/amount", "an amount is never negative")),
+        Some(money) if money.amount < 0 => {
+            Err(Problem::field("/expected_total/amount", "an amount is never negative"))
+        }
         _ => Ok(asked),
     }
 }
@@ -164,7 +166,9 @@ mod tests {
             serde_json::from_str::<ItemRequest>(&json)
         };
         assert!(read("1").is_ok() && read("1000").is_ok());
-        for units in ["0", "1001", "-1", "2147483648", "18446744073709551616", "1.0", "1e2", "\"1\"", "null", "[1]"] {
+        for units in
+            ["0", "1001", "-1", "2147483648", "18446744073709551616", "1.0", "1e2", "\"1\"", "null", "[1]"]
+        {
             assert!(read(units).is_err(), "{units}");
         }
     }

@@ -13,9 +13,9 @@ use crate::domain::id::ProductId;
 use crate::domain::stock::SaleState;
 use crate::http::auth::Shopper;
 use crate::http::body::Body;
-use crate::http::shapes::{MoneySchema, null};
 use crate::http::problem::Problem;
 use crate::http::product::state_word;
+use crate::http::shapes::{MoneySchema, null};
 
 /// What an order would cost.
 #[derive(Debug, Serialize, ToSchema)]
@@ -72,7 +72,10 @@ pub async fn preview(
         total = Some(match total {
             None => amount,
             Some(sum) if sum.currency != amount.currency => {
-                return Err(Problem::field("/items", "an order has one currency, and these products have several"));
+                return Err(Problem::field(
+                    "/items",
+                    "an order has one currency, and these products have several",
+                ));
             }
             Some(sum) => sum.plus(amount).ok_or_else(too_large)?,
         });

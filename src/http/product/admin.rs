@@ -38,12 +38,14 @@ impl From<NotChanged> for Problem {
         match why {
             NotChanged::NoProduct => Problem::not_found(NO_PRODUCT),
             NotChanged::SkuTaken => Problem::field("/sku", "another product has this sku"),
-            NotChanged::KeyReused => {
-                Problem::new(Code::IdempotencyKeyReused, "This Idempotency-Key came before, with another body.")
-            }
-            NotChanged::Stale => {
-                Problem::new(Code::PreconditionFailed, "The product has changed since this ETag: read it again.")
-            }
+            NotChanged::KeyReused => Problem::new(
+                Code::IdempotencyKeyReused,
+                "This Idempotency-Key came before, with another body.",
+            ),
+            NotChanged::Stale => Problem::new(
+                Code::PreconditionFailed,
+                "The product has changed since this ETag: read it again.",
+            ),
             NotChanged::NotDone(why) => why.into(),
         }
     }
@@ -114,7 +116,10 @@ pub async fn restock(
     Body(asked): Body<RestockRequest>,
 ) -> Result<HttpResponse, Problem> {
     if key.0.is_none() {
-        return Err(Problem::field("Idempotency-Key", "needed here: restocking twice is not restocking once"));
+        return Err(Problem::field(
+            "Idempotency-Key",
+            "needed here: restocking twice is not restocking once",
+        ));
     }
     let RestockRequest { delta, reason } = asked.checked()?;
     let print = Fingerprint::of("POST /v1/admin/products/{id}/restock");
@@ -161,7 +166,9 @@ async fn tell(
             }
             Ok(answer.json(StockChanged::of(product, sequence, counts)))
         }
-        Answer::Reserved(_) | Answer::Replayed(_) | Answer::Order(_) | Answer::OrderOfKey(_) => Err(internal()),
+        Answer::Reserved(_) | Answer::Replayed(_) | Answer::Order(_) | Answer::OrderOfKey(_) => {
+            Err(internal())
+        }
     }
 }
 

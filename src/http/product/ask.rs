@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 use crate::actors::catalogue::{Change, NewProduct, Words};
 use crate::domain::amount::{Money, UNIT_PRICE_MAX};
 use crate::domain::stock::{HOLD_MS_DEFAULT, HOLD_MS_MAX, ON_HAND_MAX, Settings};
-use crate::http::shapes::MoneySchema;
 use crate::http::problem::Problem;
+use crate::http::shapes::MoneySchema;
 use crate::http::time::Stamp;
 
 const SKU_LEN_MAX: usize = 64;
@@ -110,7 +110,10 @@ fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<O
 fn line(pointer: &str, text: &str, len_max: usize) -> Result<(), Problem> {
     let len = text.chars().count();
     if !(1..=len_max).contains(&len) || text.trim() != text || text.chars().any(char::is_control) {
-        return Err(Problem::field(pointer, format!("1 to {len_max} visible characters, no space around them")));
+        return Err(Problem::field(
+            pointer,
+            format!("1 to {len_max} visible characters, no space around them"),
+        ));
     }
     Ok(())
 }
@@ -118,7 +121,10 @@ fn line(pointer: &str, text: &str, len_max: usize) -> Result<(), Problem> {
 fn description(text: &str) -> Result<(), Problem> {
     let odd = text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     if odd || text.chars().count() > DESCRIPTION_LEN_MAX {
-        return Err(Problem::field("/description", format!("at most {DESCRIPTION_LEN_MAX} characters of text")));
+        return Err(Problem::field(
+            "/description",
+            format!("at most {DESCRIPTION_LEN_MAX} characters of text"),
+        ));
     }
     Ok(())
 }
@@ -148,7 +154,8 @@ fn url(pointer: &str, url: Option<&String>) -> Result<(), Problem> {
     let Some(url) = url else { return Ok(()) };
     let known = ["https://", "http://", "/"].iter().any(|start| url.starts_with(start));
     if !known || url.len() > URL_LEN_MAX || !url.bytes().all(|b| b.is_ascii_graphic()) {
-        let told = format!("an address that begins with https://, http:// or /, at most {URL_LEN_MAX} characters");
+        let told =
+            format!("an address that begins with https://, http:// or /, at most {URL_LEN_MAX} characters");
         return Err(Problem::field(pointer, told));
     }
     Ok(())

@@ -76,7 +76,8 @@ impl From<Moved> for Movement {
             _ => None,
         };
         let kind = moved.event.word();
-        let reason = if let Event::Restocked(restocked) = moved.event { Some(restocked.reason) } else { None };
+        let reason =
+            if let Event::Restocked(restocked) = moved.event { Some(restocked.reason) } else { None };
         Movement {
             sequence: moved.sequence,
             at: Stamp(moved.at),
@@ -99,7 +100,9 @@ fn subject(event: &Event) -> (Option<OrderId>, Option<i64>) {
     match event {
         Event::Created(created) => (None, i64::try_from(created.stock).ok()),
         Event::Restocked(restocked) => (None, Some(restocked.delta)),
-        Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => (None, None),
+        Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => {
+            (None, None)
+        }
         Event::Held(held) => of(held.order, held.quantity.get()),
         Event::Placed(placed) => (Some(placed.order), None),
         Event::Kept(kept) => (Some(kept.order), None),

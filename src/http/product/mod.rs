@@ -39,7 +39,8 @@ pub async fn find(
     let view = directory.view(product).await?;
     let now = clock.now();
     let etag = show::etag(&text, &view, now);
-    let mut answer = if show::is_known(&request, &etag) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    let mut answer =
+        if show::is_known(&request, &etag) { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((header::ETAG, etag.clone()));
     answer.insert_header((header::CACHE_CONTROL, HeaderValue::from_static("no-cache")));
     if show::is_known(&request, &etag) {

@@ -87,7 +87,10 @@ pub async fn stream(
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
     let open = streams.open()?;
     let views = directory.watch(product).await?;
-    let listener = Listener { views, ending: streams.ending.subscribe(), seen: last_seen(&request), _open: open };
+    // Asked for after the watch began, so that nothing is missed in between.
+    let view = directory.view(product).await?;
+    let listener =
+        Listener { view, views, ending: streams.ending.subscribe(), seen: last_seen(&request), _open: open };
     let events = stream::unfold(Turn::First(listener), Turn::next);
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")))
@@ -102,6 +105,8 @@ fn last_seen(request: &HttpRequest) -> Option<Sequence> {
 }
 
 struct Listener {
+    /// The newest that is known.
+    view: Arc<View>,
     views: watch::Receiver<Option<Arc<View>>>,
     ending: watch::Receiver<bool>,
     seen: Option<Sequence>,
@@ -136,12 +141,15 @@ impl Turn {
 impl Listener {
     /// The present state as an event, if the client does not know it.
     fn news(&mut self) -> Option<String> {
-        let view = self.views.borrow_and_update().clone()?;
+        if let Some(view) = &*self.views.borrow_and_update() {
+            self.view = view.clone();
+        }
+        let view = &self.view;
         if self.seen == Some(view.sequence) {
             return None;
         }
         self.seen = Some(view.sequence);
-        let data = serde_json::to_string(&StockShown::from(&*view)).unwrap_or_default();
+        let data = serde_json::to_string(&StockShown::from(&**view)).unwrap_or_default();
         Some(format!("id: {}\ndata: {data}\n\n", view.sequence.0))
     }
 

@@ -1,0 +1,149 @@
+//! Many histories: on several threads, with one sum, and a verdict on the run as a whole.
+//!
+//! A run fails when a history breaks an invariant, when two runs of one seed differ, or when a rare situation was
+//! never met although the run was large enough to expect it.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::broken::Broken;
+use crate::check::Violation;
+use crate::tally::Tally;
+use crate::time::SECOND;
+use crate::world::{Outcome, World};
+
+/// From this many seeds on, each rare situation must have been met.
+pub const SEEDS_TO_MEET_ALL: u64 = 1_000;
+/// Each of so many seeds is run twice.
+const TWICE_EVERY: u64 = 100;
+/// The most failures that are collected before a run stops.
+const FAILURES_MAX: usize = 5;
+
+/// The seeds that once failed, replayed first for ever. One a line; what follows a `#` is for people.
+pub fn regressions() -> Vec<u64> {
+    let lines = include_str!("../regressions.txt").lines();
+    lines.filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect()
+}
+
+/// A seed whose history broke a rule.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub seed: u64,
+    pub violation: Violation,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub struct Total {
+    pub seeds: u64,
+    pub twice: u64,
+    pub events: u64,
+    pub simulated_s: u64,
+    pub attempts: u64,
+    pub answered: u64,
+    pub tally: Tally,
+    pub failures: Vec<Failure>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.events += outcome.events;
+        self.simulated_s += (outcome.simulated / SECOND) as u64;
+        self.attempts += outcome.attempts;
+        self.answered += outcome.answered;
+        self.tally.add(&outcome.tally);
+    }
+
+    fn merge(&mut self, other: Total) {
+        self.seeds += other.seeds;
+        self.twice += other.twice;
+        self.events += other.events;
+        self.simulated_s += other.simulated_s;
+        self.attempts += other.attempts;
+        self.answered += other.answered;
+        self.tally.add(&other.tally);
+        self.failures.extend(other.failures);
+    }
+
+    /// The rare situations that this run should have met and did not.
+    pub fn missing(&self) -> Vec<&'static str> {
+        if self.seeds < SEEDS_TO_MEET_ALL { Vec::new() } else { self.tally.never() }
+    }
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Panics inside a history become its verdict; where they happened is kept for the report.
+pub fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|info| {
+        LAST_PANIC.with_borrow_mut(|last| *last = info.to_string());
+    }));
+}
+
+/// Plays one seed. A panic, of the product or of the simulation, is a broken rule like any other.
+pub fn play(seed: u64, broken: Option<Broken>, aloud: bool) -> Result<Outcome, Violation> {
+    catch_unwind(AssertUnwindSafe(|| World::new(seed, broken, aloud).play()))
+        .map_err(|_| Violation { invariant: "panic", what: LAST_PANIC.with_borrow(String::clone) })
+}
+
+/// Plays one seed into a sum; every hundredth twice.
+fn judge(seed: u64, broken: Option<Broken>, total: &mut Total) {
+    let violation = match play(seed, broken, false) {
+        Err(violation) => Some(violation),
+        Ok(outcome) => {
+            total.add(&outcome);
+            let again = seed.is_multiple_of(TWICE_EVERY).then(|| play(seed, broken, false));
+            total.twice += u64::from(again.is_some());
+            match (outcome.verdict, again) {
+                (Err(violation), _) => Some(violation),
+                (Ok(()), Some(Ok(again))) if again.trace != outcome.trace => Some(Violation {
+                    invariant: "the same seed, the same trace",
+                    what: format!("{:016x} and {:016x}", outcome.trace, again.trace),
+                }),
+                _ => None,
+            }
+        }
+    };
+    total.failures.extend(violation.map(|violation| Failure { seed, violation }));
+}
+
+/// Plays these seeds on so many threads. `watch` hears the number of seeds played so far.
+pub fn run(seeds: &[u64], jobs: usize, watch: impl Fn(u64) + Sync) -> Total {
+    let (next, done, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let sum = Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                let mut total = Total::default();
+                while !stop.load(Ordering::Relaxed) {
+                    let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) else { break };
+                    judge(*seed, None, &mut total);
+                    watch(done.fetch_add(1, Ordering::Relaxed) + 1);
+                    if total.failures.len() >= FAILURES_MAX {
+                        stop.store(true, Ordering::Relaxed);
+                    }
+                }
+                sum.lock().unwrap_or_else(PoisonError::into_inner).merge(total);
+            });
+        }
+    });
+    let mut total = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    total.failures.sort_by_key(|failure| failure.seed);
+    total
+}
+
+/// Plays seeds with a safeguard taken out until one of them notices: how many it took, and what was noticed.
+pub fn hunt(broken: Broken, from: u64, seeds: u64) -> Option<(u64, Failure)> {
+    (from..from.saturating_add(seeds)).find_map(|seed| {
+        let violation = match play(seed, Some(broken), false) {
+            Err(violation) => violation,
+            Ok(outcome) => outcome.verdict.err()?,
+        };
+        Some((seed - from + 1, Failure { seed, violation }))
+    })
+}

@@ -1,0 +1,305 @@
+//! Disks that fail: full, read-only, and lying about a sync. The real process, a real small disk.
+//!
+//! The small disk is a tmpfs of the server's own mount namespace, so nothing outside sees it; the test reaches it
+//! through the process. Mounting needs root, or a kernel that lets users have namespaces.
+#![allow(clippy::disallowed_methods, reason = "a test that waits for a process needs the time")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_stockade");
+const SECRET: &str = "a signing key for tests, long enough";
+/// Longer than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Shop {
+    process: Child,
+    data: PathBuf,
+    base: String,
+    log: PathBuf,
+    client: Client,
+    token: String,
+}
+
+fn command(data: &Path) -> Command {
+    let mut command = Command::new(SERVER);
+    configure(&mut command, data);
+    command
+}
+
+fn configure(command: &mut Command, data: &Path) {
+    command.env("STOCKADE_DATA_DIR", data).env("STOCKADE_JWT_SECRET", SECRET).env("RUST_LOG", "info");
+}
+
+fn run(data: &Path, arguments: &[&str]) -> Output {
+    command(data).args(arguments).output().unwrap()
+}
+
+fn token(data: &Path, arguments: &[&str]) -> String {
+    let told = run(data, &[&["token"], arguments].concat());
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8_lossy(&told.stdout).lines().last().unwrap().trim().to_owned()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Shop {
+    /// Starts `program`, which ends up being the server, and waits until it is ready.
+    async fn start(mut program: Command, data: &Path, log: &Path) -> Shop {
+        let port = free_port();
+        configure(&mut program, data);
+        let out = OpenOptions::new().create(true).append(true).open(log).unwrap();
+        program
+            .env("STOCKADE_HTTP_ADDR", format!("127.0.0.1:{port}"))
+            .stdin(Stdio::null())
+            .stdout(out.try_clone().unwrap())
+            .stderr(out);
+        let process = program.spawn().unwrap();
+        let keys = tempfile::tempdir().unwrap();
+        let token = token(keys.path(), &["--users", "1", "--out", "/dev/stdout"]);
+        let shop = Shop {
+            process,
+            data: data.to_owned(),
+            base: format!("http://127.0.0.1:{port}"),
+            log: log.to_owned(),
+            client: Client::new(),
+            token,
+        };
+        shop.until_ready().await;
+        shop
+    }
+
+    async fn until_ready(&self) {
+        self.until_readiness_is(StatusCode::OK).await;
+    }
+
+    /// Readiness follows the journal within a tenth of a second.
+    async fn until_readiness_is(&self, expected: StatusCode) {
+        let began = Instant::now();
+        loop {
+            let ready = self.client.get(format!("{}/readyz", self.base)).send().await;
+            if ready.is_ok_and(|ready| ready.status() == expected) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "never {expected}; the log says:\n{}", self.told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn told(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    async fn product(&self) -> String {
+        let page: Value = self.get("/v1/products?limit=1").await.json().await.unwrap();
+        page["data"][0]["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.base)).bearer_auth(&self.token).send().await.unwrap()
+    }
+
+    async fn order(&self, product: &str, key: &str) -> Response {
+        self.client
+            .post(format!("{}/v1/orders", self.base))
+            .bearer_auth(&self.token)
+            .header("Idempotency-Key", key)
+            .json(&json!({ "items": [{ "product_id": product, "quantity": 1 }] }))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    /// Stops in order; everything acknowledged must add up.
+    fn stop(mut self) {
+        let stopped = Command::new("kill").arg(self.process.id().to_string()).status().unwrap();
+        assert!(stopped.success());
+        let ended = self.process.wait().unwrap();
+        assert!(ended.success(), "{ended}; the log says:\n{}", self.told());
+    }
+}
+
+fn audit(data: &Path) {
+    let audit = run(data, &["audit"]);
+    assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));
+}
+
+async fn code(answer: Response) -> (u16, String) {
+    let status = answer.status().as_u16();
+    let problem: Value = answer.json().await.unwrap();
+    (status, problem["code"].as_str().unwrap_or_default().to_owned())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
+}
+
+/// A command that runs `stockade serve` on a tmpfs of so many MiB at `data`.
+fn on_a_small_disk(data: &Path, mebibytes: u32) -> Command {
+    let mut command = Command::new("unshare");
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let script = "mount -t tmpfs -o size=\"$2\"m tmpfs \"$1\" && \"$0\" seed --users 1 --products 1 --stock 100000 \
+                  && exec \"$0\" serve";
+    command.args(["--mount", "sh", "-c", script, SERVER]).arg(data).arg(mebibytes.to_string());
+    command
+}
+
+/// A full disk refuses new holds with a definite no, loses nothing, goes on reading, and sells again once there is
+/// room.
+#[actix_web::test]
+async fn a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    fs::create_dir(&data).unwrap();
+    let shop = Shop::start(on_a_small_disk(&data, 24), &data, &log).await;
+    let product = shop.product().await;
+    // Outside this is an empty folder; the disk is seen through the process that has it mounted.
+    let disk = PathBuf::from(format!("/proc/{}/root{}", shop.process.id(), data.display()));
+    let mut ballast = File::create(disk.join("ballast")).unwrap();
+    while ballast.write_all(&[7; 4096]).is_ok() {}
+    drop(ballast);
+    let (mut held, mut refused) = (Vec::new(), None);
+    for number in 0..400 {
+        let key = format!("full-{number}");
+        let answer = shop.order(&product, &key).await;
+        if answer.status() == StatusCode::CREATED {
+            let order: Value = answer.json().await.unwrap();
+            held.push((key, order["id"].as_str().unwrap().to_owned()));
+        } else {
+            refused = Some((key, code(answer).await));
+            break;
+        }
+    }
+    let (key, said) = refused.expect("the disk never got full");
+    assert!(
+        said == (503, "owner_unavailable".into()) || said == (503, "overloaded".into()),
+        "a full disk answers {said:?}"
+    );
+    // Serving goes on: what stands is read, and a winner who asks again hears yes.
+    for (_, id) in &held {
+        assert_eq!(shop.get(&format!("/v1/orders/{id}")).await.status(), StatusCode::OK);
+    }
+    assert_eq!(shop.get(&format!("/v1/products/{product}")).await.status(), StatusCode::OK);
+    shop.until_readiness_is(StatusCode::SERVICE_UNAVAILABLE).await;
+    let told = shop.told();
+    assert!(told.contains("disk is full") || told.contains("room"), "the log does not say what to do:\n{told}");
+
+    fs::remove_file(disk.join("ballast")).unwrap();
+    shop.until_ready().await;
+    let again = shop.order(&product, &key).await;
+    assert_eq!(again.status(), StatusCode::CREATED, "there is room again");
+    for (key, id) in &held {
+        let replay = shop.order(&product, key).await;
+        assert_eq!(replay.headers().get("idempotent-replayed").map(|v| v.as_bytes()), Some(&b"true"[..]));
+        let order: Value = replay.json().await.unwrap();
+        assert_eq!(order["id"].as_str(), Some(id.as_str()), "{key}");
+    }
+    // The disk goes with the process: look at a copy.
+    let copy = folder.path().join("copy");
+    fs::create_dir(&copy).unwrap();
+    let pid = shop.process.id();
+    let frozen = Command::new("kill").args(["-STOP", &pid.to_string()]).status().unwrap();
+    assert!(frozen.success());
+    for file in fs::read_dir(&disk).unwrap().flatten() {
+        let name = file.file_name();
+        if !name.to_string_lossy().ends_with("-shm") && !name.to_string_lossy().ends_with(".lock") {
+            fs::copy(file.path(), copy.join(name)).unwrap();
+        }
+    }
+    let _ = Command::new("kill").args(["-CONT", &pid.to_string()]).status();
+    audit(&copy);
+    shop.stop();
+}
+
+/// A data directory that cannot be written is refused at the start, in one clear sentence.
+#[test]
+fn a_read_only_data_directory() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "1"]).status.success());
+    let script = "mount -t tmpfs tmpfs \"$1\" && mount -o remount,ro tmpfs \"$1\" && exec \"$0\" serve";
+    let mut command = Command::new("unshare");
+    configure(&mut command, &data);
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    let mut server = command
+        .args(["--mount", "sh", "-c", script, SERVER])
+        .arg(&data)
+        .env("STOCKADE_HTTP_ADDR", format!("127.0.0.1:{}", free_port()))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut told = String::new();
+    server.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    let ended = server.wait().unwrap();
+    assert_eq!(ended.code(), Some(1), "{told}");
+    assert!(told.contains(&*data.to_string_lossy()), "it does not name the directory: {told}");
+    assert!(!told.contains("stack backtrace") && !told.contains("panicked"), "{told}");
+    audit(&data);
+}
+
+/// A sync that fails: whoever waits hears *unknown*, the process recovers by itself, and nothing that was
+/// acknowledged is lost.
+#[actix_web::test]
+async fn a_failing_sync() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    fs::create_dir(&data).unwrap();
+    let shim = folder.path().join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/failing_sync.c");
+    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
+    assert!(built.unwrap().success());
+    assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "100000"]).status.success());
+    let trigger = folder.path().join("fail");
+    let mut server = Command::new(SERVER);
+    server.arg("serve").env("LD_PRELOAD", &shim).env("SHIM_FAIL", &trigger);
+    let shop = Shop::start(server, &data, &log).await;
+    let product = shop.product().await;
+    let mut held = Vec::new();
+    for number in 0..20 {
+        let key = format!("before-{number}");
+        let order: Value = shop.order(&product, &key).await.json().await.unwrap();
+        held.push((key, order["id"].as_str().unwrap().to_owned()));
+    }
+    for round in 0..3 {
+        File::create(&trigger).unwrap();
+        let key = format!("lost-{round}");
+        let said = shop.order(&product, &key).await;
+        let status = said.status();
+        if status == StatusCode::CREATED {
+            // The failing sync was the flush's: it tries again, and nothing was promised by it.
+            let order: Value = said.json().await.unwrap();
+            held.push((key, order["id"].as_str().unwrap().to_owned()));
+        } else {
+            assert_eq!(code(said).await, (503, "outcome_unknown".into()));
+            shop.until_ready().await;
+            let truth = shop.order(&product, &key).await;
+            assert_eq!(truth.status(), StatusCode::CREATED, "the same key hears the truth");
+            let order: Value = truth.json().await.unwrap();
+            held.push((key, order["id"].as_str().unwrap().to_owned()));
+        }
+        shop.until_ready().await;
+        for (key, id) in &held {
+            let replay: Value = shop.order(&product, key).await.json().await.unwrap();
+            assert_eq!(replay["id"].as_str(), Some(id.as_str()), "{key} after round {round}");
+        }
+    }
+    assert!(shop.told().contains("unknown"), "{}", shop.told());
+    shop.stop();
+    audit(&data);
+}

@@ -129,6 +129,14 @@ impl Shop {
     }
 }
 
+/// A test that failed leaves no server behind.
+impl Drop for Shop {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 fn audit(data: &Path) {
     let audit = run(data, &["audit"]);
     assert!(audit.status.success(), "{}", String::from_utf8_lossy(&audit.stdout));

@@ -261,5 +261,29 @@ async fn operators_have_a_listener_of_their_own_if_they_want_one() {
     }
     shop.get("/readyz").send().await.ok(200);
     shop.get("/openapi.json").send().await.ok(200);
+
+    for path in ["/livez", "/readyz", "/metrics", "/docs/"] {
+        assert_eq!(shop.ops("GET", path).send().await.status, 200, "{path}");
+    }
+    let admin = shop.token(0, Role::Admin);
+    shop.ops("POST", "/v1/admin/products").bearer(&admin).json(&json!({})).send().await.invalid();
+    shop.ops("POST", "/v1/orders").send().await.problem(404, "not_found");
     shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_shutdown_is_told_before_anything_ends() {
+    let shop = Shop::open().await;
+    let asks: Vec<_> = (0..1_000).map(|_| shop.get("/readyz")).collect();
+    let listen = async {
+        for ask in asks {
+            let told = ask.send().await;
+            if told.status != 200 {
+                return told;
+            }
+        }
+        panic!("nobody said anything");
+    };
+    let (_folder, told) = tokio::join!(shop.stop(), listen);
+    assert_eq!(told.ok(503), json!({ "status": "not_ready", "reasons": ["shutting_down"] }));
 }

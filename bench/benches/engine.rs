@@ -54,6 +54,7 @@ fn house(home: Arc<dyn Home>) -> Arc<House> {
         clock: Clock::start(),
         keys: UsedKeys::default(),
         metrics: Metrics::global().clone(),
+        wait_ms_max: stockade::actors::stock::INBOX_WAIT_MAX_MS,
         lagging: AtomicBool::new(false),
     })
 }

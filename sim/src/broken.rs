@@ -42,6 +42,14 @@ variants! {
     CheckpointApart "checkpoint_apart",
     /// The owner of another line lapses a placing hold as *not placed* without asking the home.
     NeverAskHome "never_ask_home",
+    /// A key whose order's fate is unknown is given back before the ledger has been read again.
+    UnknownGivesKeyBack "unknown_gives_key_back",
+    /// A key whose order was never born is used for another product without a claim.
+    StaleKeyWithoutClaim "stale_key_without_claim",
+    /// While an owner is read back the door goes on answering from what the last one had published.
+    StaleViewWhileLoading "stale_view_while_loading",
+    /// An owner decides what it has taken out of its mailbox although the group is full.
+    DrainWithoutRoom "drain_without_room",
     /// Nobody is told *unknown*: a group whose fate is unknown is called *not executed*.
     UnknownIsFailure "unknown_is_failure",
 }

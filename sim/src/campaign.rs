@@ -147,3 +147,23 @@ pub fn hunt(broken: Broken, from: u64, seeds: u64) -> Option<(u64, Failure)> {
         Some((seed - from + 1, Failure { seed, violation }))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_tells_the_same_story_twice_and_a_good_one() {
+        for seed in 1..=4 {
+            let (first, again) = (play(seed, None, false).unwrap(), play(seed, None, false).unwrap());
+            assert_eq!(first.trace, again.trace, "seed {seed}");
+            assert_eq!(first.verdict, Ok(()), "seed {seed}");
+            assert!(first.tally.faults_in_all() >= crate::scenario::FAULTS_MIN, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn an_early_yes_is_noticed() {
+        assert!(hunt(Broken::AckBeforeWrite, 1, 20).is_some());
+    }
+}

@@ -27,7 +27,8 @@ impl Chance {
         Chance { state: std::array::from_fn(|_| splitmix(&mut state)) }
     }
 
-    pub fn next(&mut self) -> u64 {
+    /// 64 bits.
+    pub fn word(&mut self) -> u64 {
         let [a, b, c, d] = &mut self.state;
         let answer = b.wrapping_mul(5).rotate_left(7).wrapping_mul(9);
         let t = *b << 17;
@@ -42,12 +43,12 @@ impl Chance {
 
     /// 128 bits, for ids.
     pub fn wide(&mut self) -> u128 {
-        (u128::from(self.next()) << 64) | u128::from(self.next())
+        (u128::from(self.word()) << 64) | u128::from(self.word())
     }
 
     /// A number from 0 up to, not including, `n`; 0 when `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
+        ((u128::from(self.word()) * u128::from(n)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
@@ -79,7 +80,7 @@ mod tests {
     fn a_seed_is_a_stream_and_a_label_another() {
         let take = |seed, label| {
             let mut chance = Chance::new(seed, label);
-            [chance.next(), chance.next(), chance.next()]
+            [chance.word(), chance.word(), chance.word()]
         };
         assert_eq!(take(1, 1), take(1, 1));
         assert_ne!(take(1, 1), take(1, 2));

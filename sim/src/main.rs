@@ -5,10 +5,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use stockade::clock::Clock;
+use stockade_sim::Broken;
 use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, Total};
 use stockade_sim::scenario::Scenario;
 use stockade_sim::tally::SOMETIMES;
-use stockade_sim::Broken;
 
 /// Most seeds a safeguard taken out may need to be noticed.
 const HUNT_SEEDS: u64 = 500;

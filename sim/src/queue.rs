@@ -54,7 +54,8 @@ impl<E> Queue<E> {
         self.heap.push(Slot { at, tie: self.planned, what });
     }
 
-    pub fn next(&mut self) -> Option<(Micros, E)> {
+    /// What comes first, and when.
+    pub fn take(&mut self) -> Option<(Micros, E)> {
         self.heap.pop().map(|slot| (slot.at, slot.what))
     }
 }
@@ -69,7 +70,7 @@ mod tests {
         for (at, what) in [(5, 'c'), (1, 'a'), (5, 'd'), (2, 'b')] {
             queue.plan(at, what);
         }
-        let taken: String = std::iter::from_fn(|| queue.next()).map(|(_, what)| what).collect();
+        let taken: String = std::iter::from_fn(|| queue.take()).map(|(_, what)| what).collect();
         assert_eq!(taken, "abcd");
     }
 }

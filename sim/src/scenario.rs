@@ -47,6 +47,8 @@ pub struct Scenario {
     pub write_us: Micros,
     /// Questions an owner takes out of its mailbox in one turn.
     pub batch: usize,
+    /// Of a hundred answers to a placement, how many find it gone; and how many *keep*s are lost.
+    pub walk_away_percent: u64,
     /// Mean pause of a shopper between two wishes.
     pub think: Micros,
 }
@@ -98,12 +100,17 @@ impl Scenario {
             products,
             shoppers: chance.between(20, 60) as usize,
             rush,
-            mailbox_max: if rush.is_none() && chance.percent(20) { chance.between(5, 30) as usize } else { 4_096 },
+            mailbox_max: if rush.is_none() && chance.percent(20) {
+                chance.between(2, 8) as usize
+            } else {
+                4_096
+            },
             faults: chance.between(10, 16) as usize,
             loss_percent: chance.one_of([0, 1, 3, 10]),
             drift_ppm: chance.between(-200, 200),
             write_us: chance.one_of([150, 400, 1_500, 6_000]),
             batch: chance.one_of([1, 4, 512, 512]),
+            walk_away_percent: chance.one_of([0, 0, 1, 4]),
             think: chance.one_of([400, 1_200, 3_000]) * MS,
         }
     }

@@ -23,13 +23,19 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// 201: the order, and each line's product and place in its queue.
-    Made { order: OrderId, lines: Vec<(usize, Sequence)> },
+    Made {
+        order: OrderId,
+        lines: Vec<(usize, Sequence)>,
+    },
     /// The order that this key had made before.
     Replayed(OrderId),
     Done,
     /// A read: whether the order is known.
     Known(bool),
-    Refused { product: Option<usize>, refused: Refused },
+    Refused {
+        product: Option<usize>,
+        refused: Refused,
+    },
     /// 503, certainly not executed.
     NotExecuted,
     /// 503, perhaps executed.

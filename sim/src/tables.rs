@@ -73,10 +73,11 @@ impl Shelf {
                     self.on_hand -= i64::from(e.quantity.get());
                 }
                 if let Some(row) = self.rows.get_mut(&e.order) {
-                    row.sold -= e.quantity.get();
+                    row.sold = row.sold.saturating_sub(e.quantity.get());
                 }
             }
-            Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => {}
+            Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => {
+            }
         }
     }
 

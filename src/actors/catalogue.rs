@@ -189,16 +189,29 @@ impl Catalogue {
         Ok(Some(text))
     }
 
-    /// Products that fit, newest first.
+    /// Products that fit, newest first: fewer than `limit` only if there are no more.
     pub async fn search(&self, search: Search) -> Result<Vec<Found>, NotDone> {
-        let Search { ids, filter, before, limit } = search;
-        let listings = match ids {
-            None => self.0.reader.list(&filter, before, limit).await.map_err(unread)?,
-            Some(ids) => self.some_of(&ids, &filter, before, limit).await?,
-        };
+        let Search { ids, filter, mut before, limit } = search;
+        if let Some(ids) = ids {
+            return self.with_views(self.some_of(&ids, &filter, before, limit).await?).await;
+        }
+        let mut found = Vec::with_capacity(limit as usize);
+        loop {
+            let lacking = limit.saturating_sub(found.len() as u32);
+            let listings = self.0.reader.list(&filter, before, lacking).await.map_err(unread)?;
+            let is_last = listings.len() < lacking as usize;
+            before = listings.last().map(|listing| listing.product.id);
+            found.extend(self.with_views(listings).await?);
+            if is_last || found.len() >= limit as usize {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// A row without a ledger is a product that is being made: it is not shown.
+    async fn with_views(&self, listings: Vec<Listing>) -> Result<Vec<Found>, NotDone> {
         let mut found = Vec::with_capacity(listings.len());
         for listing in listings {
-            // A row without a ledger is a product that is being made.
             if let Some(view) = self.view_of(&listing).await? {
                 found.push(Found { text: listing.product, view });
             }

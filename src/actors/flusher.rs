@@ -1,8 +1,8 @@
 //! The flusher: brings the tables up to date with the journal, again and again, behind everybody's back.
 //!
 //! It lives on a thread of its own that yields to the order path. It owns the pace: at least every
-//! [`FLUSH_EVERY`], at once when somebody asks, and when it falls behind it slows the journal down rather than let
-//! the lag grow to its cap.
+//! [`FLUSH_EVERY`], at once when somebody asks, and with long pauses while a crowd is buying, for which the lag has
+//! room. When that room is used up it slows the journal down rather than let the lag grow to its cap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,6 +23,10 @@ pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest the journal waits before a group while the flush is behind.
 const BRAKE_MAX_US: u64 = 20_000;
+/// More events than this in a second are a rush.
+const RUSH_EVENTS_PER_S: u64 = 20_000;
+/// In a rush, how many times the length of a slice the flush rests after it.
+const RUSH_REST: u32 = 9;
 /// How much less important than the order path the flush is, in steps of the scheduler.
 const NICE: i32 = 10;
 
@@ -34,17 +38,19 @@ pub struct LagLimits {
     pub cap_bytes: u64,
 }
 
+/// The lag of a rush of about ten seconds.
+const SOFT_BYTES: u64 = 64 * 1024 * 1024;
+
 impl LagLimits {
-    /// Free up to an eighth of the cap.
+    /// Free up to the lag of a rush, or an eighth of a smaller cap.
     pub fn up_to(cap_bytes: u64) -> LagLimits {
-        LagLimits { soft_bytes: cap_bytes / 8, cap_bytes }
+        LagLimits { soft_bytes: SOFT_BYTES.min(cap_bytes / 8), cap_bytes }
     }
 
-    /// How long the journal waits before a group at this lag: nothing at the soft limit, the most at the cap.
+    /// How long the journal waits before a group at this lag: nothing at the soft limit, the most at twice of it.
     fn brake_us(&self, lag_bytes: u64) -> u64 {
-        let over = lag_bytes.saturating_sub(self.soft_bytes);
-        let room = self.cap_bytes.saturating_sub(self.soft_bytes).max(1);
-        (u128::from(over) * u128::from(BRAKE_MAX_US) / u128::from(room)).min(u128::from(BRAKE_MAX_US)) as u64
+        let over = lag_bytes.saturating_sub(self.soft_bytes).min(self.soft_bytes);
+        over.saturating_mul(BRAKE_MAX_US) / self.soft_bytes.max(1)
     }
 }
 
@@ -117,6 +123,7 @@ pub async fn start(
     let brake = journal.brake().clone();
     let flushing = Flushing {
         house,
+        journal: journal.clone(),
         flusher,
         inner: inner.clone(),
         limits,
@@ -124,6 +131,7 @@ pub async fn start(
         base_brake_us: brake.load(Ordering::Relaxed),
         brake,
         behind_since_ns: None,
+        looked: (0, 0),
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
     let work = move || {
@@ -141,6 +149,7 @@ pub async fn start(
 
 struct Flushing {
     house: Arc<House>,
+    journal: Journal,
     flusher: Flusher,
     inner: Arc<Inner>,
     limits: LagLimits,
@@ -149,6 +158,8 @@ struct Flushing {
     /// What a test setting asks for anyway.
     base_brake_us: u64,
     behind_since_ns: Option<u64>,
+    /// When the journal was last looked at, and how many events it had written.
+    looked: (u64, u64),
 }
 
 impl Flushing {
@@ -177,10 +188,16 @@ impl Flushing {
                     self.inner.flushed.send_replace(done.pos);
                     let lag = self.observe();
                     if done.events == 0 {
+                        if !stopping {
+                            self.tidy().await;
+                        }
                         return true;
                     }
                     let now = self.house.clock.nanos();
                     self.house.metrics.flush_slice_seconds.record(now.saturating_sub(began) as f64 / 1e9);
+                    if !stopping {
+                        self.rest(lag, Duration::from_nanos(now.saturating_sub(began))).await;
+                    }
                     if stopping && lag.events > 0 && lag.events % 100_000 < done.events {
                         info!(events = lag.events, "flushing before the end");
                     }
@@ -193,6 +210,33 @@ impl Flushing {
             }
         }
         true
+    }
+
+    /// Puts the tables' own house in order while nothing else is to be done.
+    async fn tidy(&mut self) {
+        while self.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) {
+            match self.flusher.tidy().await {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    warn!(%error, "the tables were not tidied; they are as they were");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// In a rush the processors belong to the buyers: the tables follow when it is over, or when the room for their
+    /// lag is used up, or when somebody asks for them.
+    async fn rest(&mut self, lag: Lag, slice: Duration) {
+        let (now, events) = (self.house.clock.nanos(), self.journal.head().events);
+        let (since, before) = std::mem::replace(&mut self.looked, (now, events));
+        let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
+        let rush = events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S;
+        if rush && lag.bytes < self.limits.soft_bytes {
+            let pause = (slice * RUSH_REST).min(FLUSH_EVERY);
+            let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
+        }
     }
 
     /// Shows the lag and sets the pace of the journal by it.
@@ -222,10 +266,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_brake_grows_from_the_soft_limit_to_the_cap() {
+    fn the_brake_grows_from_the_soft_limit_to_twice_of_it() {
         let limits = LagLimits::up_to(800);
         assert_eq!(limits.brake_us(100), 0);
-        assert_eq!(limits.brake_us(450), BRAKE_MAX_US / 2);
+        assert_eq!(limits.brake_us(150), BRAKE_MAX_US / 2);
         assert_eq!(limits.brake_us(10_000), BRAKE_MAX_US);
     }
 }

@@ -108,6 +108,7 @@ impl App {
             clock: clock.clone(),
             keys: UsedKeys::default(),
             metrics: Metrics::global().clone(),
+            wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
             lagging: AtomicBool::new(false),
         });
         let directory = Directory::new(house.clone());
@@ -149,7 +150,7 @@ impl App {
         };
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _vitals = Vitals::watch(journal, &house, &readiness);
+        let _vitals = Vitals::watch(journal, &directory, &readiness);
         let store = store.clone();
         Ok(App { store, directory, flush, readiness, streams, serving, tokens, clock, featured, _vitals })
     }

@@ -1,13 +1,12 @@
 //! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, and the journal's numbers.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::rt;
 use tokio::task::JoinHandle;
 
-use crate::actors::stock::House;
+use crate::actors::stock::Directory;
 use crate::http::health::{NotReady, Readiness};
 use crate::persistence::journal::{Health, Journal};
 
@@ -18,12 +17,14 @@ const PULSE: Duration = Duration::from_millis(100);
 pub struct Vitals(JoinHandle<()>);
 
 impl Vitals {
-    pub fn watch(journal: &Journal, house: &Arc<House>, readiness: &Readiness) -> Vitals {
-        let (journal, house, readiness) = (journal.clone(), house.clone(), readiness.clone());
+    pub fn watch(journal: &Journal, directory: &Directory, readiness: &Readiness) -> Vitals {
+        let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
         Vitals(rt::spawn(async move {
             let mut pulse = rt::time::interval(PULSE);
             loop {
                 pulse.tick().await;
+                let house = directory.house();
+                house.metrics.owner_queue_length.set(directory.waiting() as f64);
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
                 house.metrics.journal_bytes.absolute(journal.stats().bytes.load(Ordering::Relaxed));

@@ -8,6 +8,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Side;
 use crate::telemetry;
 
 /// Why orders cannot be acknowledged at the moment.
@@ -85,12 +86,16 @@ pub async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "alive", reasons: Vec::new() })
 }
 
-/// `GET /readyz`: 200 while orders can be acknowledged, else 503.
-pub async fn readyz(readiness: web::Data<Readiness>) -> HttpResponse {
-    let reasons: Vec<_> = readiness.reasons().into_iter().map(NotReady::word).collect();
+/// `GET /readyz`: 200 while orders can be acknowledged, else 503. Where operators have a listener of their own, only
+/// that one says why.
+pub async fn readyz(readiness: web::Data<Readiness>, side: web::Data<Side>) -> HttpResponse {
+    let mut reasons: Vec<_> = readiness.reasons().into_iter().map(NotReady::word).collect();
     if reasons.is_empty() {
         HttpResponse::Ok().json(Health { status: "ready", reasons })
     } else {
+        if **side == Side::Shop {
+            reasons.clear();
+        }
         HttpResponse::ServiceUnavailable().json(Health { status: "not_ready", reasons })
     }
 }

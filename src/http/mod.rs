@@ -165,6 +165,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
     let watch = Watch { route: "none", clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
     config
+        .app_data(web::Data::new(side))
         .app_data(web::Data::new(clock))
         .app_data(web::Data::new(tokens))
         .app_data(web::Data::new(directory))

@@ -93,3 +93,81 @@ fn refusal(product: ProductId, why: Refusal) -> Problem {
         Refusal::NothingToDo => Problem::field("/delta", "zero changes nothing"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::{Currency, Money};
+    use crate::domain::stock::{Millis, Sequence};
+
+    #[test]
+    fn what_the_client_hears() {
+        let won = |amount| Money { amount, currency: Currency::KRW };
+        let refusals = [
+            Refusal::NoProduct,
+            Refusal::Archived,
+            Refusal::Paused,
+            Refusal::NotOpen { opens_at: Millis(0) },
+            Refusal::Closed { closed_at: Millis(0) },
+            Refusal::LimitExceeded { limit: 3, has: 2, requested: 2 },
+            Refusal::SoldOut { available: 1, requested: 2 },
+            Refusal::PriceChanged { expected: won(1), actual: won(2) },
+            Refusal::TwoCurrencies,
+            Refusal::KeyReused { order: None },
+            Refusal::KeyInProgress,
+            Refusal::NoSuchOrder,
+            Refusal::HoldExpired,
+            Refusal::AlreadyReleased { cause: Cause::Cancelled },
+            Refusal::AlreadySold,
+            Refusal::PaymentRunning,
+            Refusal::BelowPromised { promised: 3, would_be: 2 },
+            Refusal::TooMuchStock { limit: 9 },
+            Refusal::OrderIdTaken,
+        ];
+        let product = ProductId::from_bytes([0; 16]);
+        let refused = |why: Refusal| NotDone::Refused { product, refused: Refused { at: Sequence(7), why } };
+        let others = [
+            NotDone::Busy { retry_after_ms: 200 },
+            NotDone::Unavailable,
+            NotDone::Unknown,
+            NotDone::Quarantined,
+            NotDone::Internal,
+        ];
+        let heard: Vec<String> = refusals
+            .into_iter()
+            .map(refused)
+            .chain(others)
+            .map(|why| Problem::from(why).code())
+            .map(|code| format!("{} {}", code.status(), code.word()))
+            .collect();
+        assert_eq!(
+            heard,
+            [
+                "404 not_found",
+                "409 sale_closed",
+                "409 sale_paused",
+                "409 sale_not_open",
+                "409 sale_closed",
+                "409 customer_limit_exceeded",
+                "409 sold_out",
+                "409 price_changed",
+                "422 validation_failed",
+                "422 idempotency_key_reused",
+                "409 idempotency_in_progress",
+                "404 not_found",
+                "410 hold_expired",
+                "409 order_state_conflict",
+                "409 order_state_conflict",
+                "409 order_state_conflict",
+                "409 order_state_conflict",
+                "422 validation_failed",
+                "500 internal",
+                "503 overloaded",
+                "503 owner_unavailable",
+                "503 outcome_unknown",
+                "500 internal",
+                "500 internal",
+            ]
+        );
+    }
+}

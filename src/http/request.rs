@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -44,14 +45,14 @@ where
     type Future = std::future::Ready<Result<Watched<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        std::future::ready(Ok(Watched { service, watch: self.clone() }))
+        std::future::ready(Ok(Watched { service, watch: Rc::new(self.clone()) }))
     }
 }
 
 /// The doors of one path, watched over.
 pub struct Watched<S> {
     service: S,
-    watch: Watch,
+    watch: Rc<Watch>,
 }
 
 impl<S> Service<ServiceRequest> for Watched<S>
@@ -89,7 +90,7 @@ pin_project! {
         #[pin]
         future: F,
         asked: Option<Arrived>,
-        watch: Watch,
+        watch: Rc<Watch>,
     }
 }
 

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 
 use super::flush::{Changes, Ending, Ground, Moved, Run, fold};
 use super::journal::{JournalReader, OpenError};
-use super::order::Born;
+use super::order::{Born, Counted};
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
@@ -81,11 +81,13 @@ impl Audit<'_> {
 
     /// Rows that no history accounts for show in the counts.
     async fn nothing_else(&mut self, stock_rows_expected: i64) -> Result<(), StoreError> {
-        let (orders, lines) = self.tables.orders().count().await?;
+        let Counted { orders, lines, listed, listings } = self.tables.orders().count().await?;
         let stock = self.tables.stock_rows().await?;
         for (what, expected, found) in [
             ("orders", self.report.orders, orders),
             ("order lines", self.report.lines, lines),
+            ("entries of buyers", self.report.orders, listings),
+            ("orders listed to their buyers", self.report.orders, listed),
             ("stock rows", stock_rows_expected.unsigned_abs(), stock.unsigned_abs()),
         ] {
             if expected != found {
@@ -116,13 +118,19 @@ impl Audit<'_> {
         let entries = entries.into_iter().take_while(|(pos, _)| *pos <= flushed).map(|(_, entry)| entry);
         let runs = match entries.map(Run::of).collect::<Result<Vec<Run>, _>>() {
             Ok(runs) => runs,
-            Err(error) => return Ok(self.report.differs(format!("{product}: {error}"))),
+            Err(error) => {
+                self.report.differs(format!("{product}: {error}"));
+                return Ok(());
+            }
         };
         let foreign = foreign_lines(&runs);
         let held = foreign.iter().map(|(order, line)| ((*order, product), line.quantity.get())).collect();
         match fold(&runs, Ground { held, ..Ground::default() }) {
             Ok(changes) => self.compare(product, changes, foreign).await,
-            Err(error) => Ok(self.report.differs(format!("{product}: {error}"))),
+            Err(error) => {
+                self.report.differs(format!("{product}: {error}"));
+                Ok(())
+            }
         }
     }
 
@@ -133,7 +141,10 @@ impl Audit<'_> {
         self.report.snapshots += 1;
         let mut ledger = match Ledger::restore(&snapshot) {
             Ok(ledger) => ledger,
-            Err(error) => return Ok(self.report.differs(format!("{product}: {error}"))),
+            Err(error) => {
+                self.report.differs(format!("{product}: {error}"));
+                return Ok(());
+            }
         };
         drop(snapshot);
         for entry in &stored.entries {
@@ -187,7 +198,11 @@ impl Audit<'_> {
     }
 
     /// Lines here of orders that are at home elsewhere. One without a row was never born.
-    async fn foreign(&mut self, product: ProductId, lines: &BTreeMap<OrderId, Line>) -> Result<(), StoreError> {
+    async fn foreign(
+        &mut self,
+        product: ProductId,
+        lines: &BTreeMap<OrderId, Line>,
+    ) -> Result<(), StoreError> {
         let ids: Vec<OrderId> = lines.keys().copied().collect();
         for piece in ids.chunks(ORDERS_AT_ONCE) {
             for order in self.tables.orders().find_many(piece).await? {

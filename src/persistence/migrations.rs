@@ -27,8 +27,9 @@ const TABLES: &[File] = files!("tables":
     4 "0004_flush_checkpoint",
     5 "0005_flush_checkpoint_row",
     6 "0006_orders",
-    7 "0007_orders_by_buyer",
-    8 "0008_order_lines",
+    7 "0007_order_lines",
+    8 "0008_buyer_runs",
+    9 "0009_buyer_orders",
 );
 
 fn migrator(files: &[File]) -> Migrator {

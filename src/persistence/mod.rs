@@ -5,6 +5,7 @@
 //! stands in the same transaction as the rows, so that every event reaches the tables exactly once.
 
 pub mod audit;
+mod buyer;
 pub mod flush;
 pub mod journal;
 mod migrations;

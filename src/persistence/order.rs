@@ -1,17 +1,17 @@
 //! The `orders` and `order_lines` rows: made and moved by the flush alone, read by people.
 //!
-//! An order is found by its id, a buyer's orders by the buyer, newest first, because ids sort by time. Nothing here
+//! An order is found by its id, a buyer's orders in `buyer_orders`, newest first, because ids sort by time. Nothing here
 //! asks whether an order exists elsewhere: one that is not flushed yet is its owner's to show.
 
 use std::sync::LazyLock;
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::{Stream, TryStreamExt, stream};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
 use super::stock::money;
-use super::StoreError;
+use super::{StoreError, buyer};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
@@ -25,21 +25,31 @@ macro_rules! both {
     };
 }
 macro_rules! page {
-    ($status:literal) => {
+    ($orders:literal, $status:literal) => {
         concat!(
             both!(),
-            "(select * from orders where buyer_id = ? and id < ?",
+            "(select b.order_id from buyer_runs r cross join buyer_orders b on b.run = r.run ",
+            $orders,
+            "where b.buyer_id = ? and b.order_id < ? ",
             $status,
-            " order by id desc limit ?) o join order_lines l on l.order_id = o.id order by o.id desc, l.line"
+            "order by b.order_id desc limit ?) page \
+             cross join orders o on o.id = page.order_id cross join order_lines l on l.order_id = o.id \
+             order by o.id desc, l.line"
         )
     };
 }
 
-const FIND: &str = concat!(both!(), "orders o join order_lines l on l.order_id = o.id where o.id = ? order by l.line");
-const PAGE: &str = page!("");
-const PAGE_BY_STATUS: &str = page!(" and status = ?");
-const KEYS: &str = "select buyer_id, key_hash, home_id from orders where key_hash is not null";
-const COUNT: &str = "select (select count(*) from orders), (select count(*) from order_lines)";
+const FIND: &str =
+    concat!(both!(), "orders o join order_lines l on l.order_id = o.id where o.id = ? order by l.line");
+/// Joined in the order in which it is written: `cross join` tells SQLite so, and MySQL does not mind.
+const PAGE: &str = page!("", "");
+const PAGE_BY_STATUS: &str = page!("cross join orders x on x.id = b.order_id ", "and x.status = ? ");
+/// Thousands of keys a row: a row costs two threads a wake-up each, and a start reads millions.
+const KEYS: &str = "select max(id), group_concat(hex(buyer_id) || hex(key_hash) || hex(home_id), '') from \
+    (select id, buyer_id, key_hash, home_id from orders where id > ? and key_hash is not null order by id limit 4096) k";
+const COUNT: &str = "select (select count(*) from orders), (select count(*) from order_lines), \
+    (select count(*) from buyer_orders), (select count(distinct b.order_id) from buyer_runs r \
+    cross join buyer_orders b on b.run = r.run cross join orders o on o.id = b.order_id where o.buyer_id = b.buyer_id)";
 
 static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
     let head = concat!(both!(), "orders o join order_lines l on l.order_id = o.id where o.id in (");
@@ -94,6 +104,31 @@ pub struct UsedKey {
     pub home: ProductId,
 }
 
+/// How many rows there are, for the audit.
+pub(super) struct Counted {
+    pub orders: u64,
+    pub lines: u64,
+    /// Entries of buyers.
+    pub listings: u64,
+    /// Orders that their buyer finds.
+    pub listed: u64,
+}
+
+/// Three ids in hexadecimal.
+const USED_KEY_WORD: usize = 96;
+
+impl UsedKey {
+    fn from_word(word: &[u8]) -> Option<UsedKey> {
+        let mut bytes = [0; USED_KEY_WORD / 2];
+        for (byte, [high, low]) in bytes.iter_mut().zip(word.as_chunks().0) {
+            let digit = |letter: u8| (letter as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        let [buyer, key, home] = bytes.as_chunks().0 else { return None };
+        Some(UsedKey { buyer: UserId::from_bytes(*buyer), key: *key, home: ProductId::from_bytes(*home) })
+    }
+}
+
 /// Reads orders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OrderReader {
@@ -135,22 +170,31 @@ impl OrderReader {
         gather(page.bind(limit).fetch(&self.pool)).await
     }
 
-    /// The keys of all orders, in no order that means anything.
+    /// The keys of all orders, in order of their ids.
     pub fn all_keys(&self) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
-        sqlx::query(KEYS).fetch(&self.pool).map(|row| {
-            let row = row?;
-            Ok(UsedKey {
-                buyer: UserId::from_bytes(sixteen(&row, 0)?),
-                key: sixteen(&row, 1)?,
-                home: ProductId::from_bytes(sixteen(&row, 2)?),
-            })
-        })
+        let pages = stream::try_unfold(vec![0; 16], |after| self.keys_behind(after));
+        pages.map_ok(|keys| stream::iter(keys.into_iter().map(Ok))).try_flatten()
     }
 
-    /// How many orders and how many lines there are.
-    pub async fn count(&self) -> Result<(u64, u64), StoreError> {
+    /// A page of keys, and the id to go on behind.
+    async fn keys_behind(&self, after: Vec<u8>) -> Result<Option<(Vec<UsedKey>, Vec<u8>)>, StoreError> {
+        let (last, words): (Option<Vec<u8>>, Option<String>) =
+            sqlx::query_as(KEYS).bind(after).fetch_one(&self.pool).await?;
+        let (Some(last), Some(words)) = (last, words) else { return Ok(None) };
+        let damaged = Damaged { what: "key" };
+        let keys = words.as_bytes().chunks(USED_KEY_WORD).map(UsedKey::from_word).collect::<Option<_>>();
+        Ok(Some((keys.ok_or(damaged)?, last)))
+    }
+
+    /// How many there are of everything.
+    pub(super) async fn count(&self) -> Result<Counted, StoreError> {
         let row = sqlx::query(COUNT).fetch_one(&self.pool).await?;
-        Ok((unsigned(&row, 0)?, unsigned(&row, 1)?))
+        Ok(Counted {
+            orders: unsigned(&row, 0)?,
+            lines: unsigned(&row, 1)?,
+            listings: unsigned(&row, 2)?,
+            listed: unsigned(&row, 3)?,
+        })
     }
 }
 
@@ -195,7 +239,8 @@ fn line(row: &SqliteRow) -> Result<Line, StoreError> {
     })
 }
 
-/// Puts orders and their lines down. They come in order of id, so that the rows of a rush lie together.
+/// Puts orders, their lines and their buyers' entries down. They come in order of id, so that the rows of a rush lie
+/// together.
 pub(super) async fn insert(connection: &mut SqliteConnection, born: &[Born]) -> Result<(), StoreError> {
     for (sql, piece) in INSERT_ORDERS.cut(born) {
         let query = piece.iter().fold(sqlx::query(sql), |query, Born { order, key }| {
@@ -231,7 +276,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, born: &[Born]) -> 
         });
         query.execute(&mut *connection).await?;
     }
-    Ok(())
+    buyer::insert(connection, born.iter().map(|Born { order, .. }| (order.buyer, order.id)).collect()).await
 }
 
 /// What one product's group did to holds whose orders have rows already.
@@ -325,7 +370,8 @@ pub(super) async fn held(
     for (sql, piece) in HELD.cut(orders) {
         let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
-            let (order, product) = (OrderId::from_bytes(sixteen(&row, 0)?), ProductId::from_bytes(sixteen(&row, 1)?));
+            let (order, product) =
+                (OrderId::from_bytes(sixteen(&row, 0)?), ProductId::from_bytes(sixteen(&row, 1)?));
             found.push((order, product, unsigned(&row, 2)?));
         }
     }

@@ -6,11 +6,11 @@
 use std::sync::LazyLock;
 
 use futures_util::TryStreamExt;
+use sqlx::Row;
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqlitePool, SqliteRow};
-use sqlx::{Connection, Row};
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 
-use super::sqlite::{Listed, signed, sixteen, unsigned};
+use super::sqlite::{self, Listed, signed, sixteen, unsigned};
 use super::stock::{self, Stock};
 use super::{StoreError, Tables};
 use crate::domain::id::ProductId;
@@ -64,8 +64,28 @@ pub enum ProductError {
 macro_rules! columns {
     ($p:literal) => {
         concat!(
-            $p, "id, ", $p, "sku, ", $p, "name, ", $p, "description, ", $p, "thumbnail_url, ", $p, "image_url, ",
-            $p, "tags, ", $p, "archived, ", $p, "version, ", $p, "created_at_ms, ", $p, "updated_at_ms"
+            $p,
+            "id, ",
+            $p,
+            "sku, ",
+            $p,
+            "name, ",
+            $p,
+            "description, ",
+            $p,
+            "thumbnail_url, ",
+            $p,
+            "image_url, ",
+            $p,
+            "tags, ",
+            $p,
+            "archived, ",
+            $p,
+            "version, ",
+            $p,
+            "created_at_ms, ",
+            $p,
+            "updated_at_ms"
         )
     };
 }
@@ -96,7 +116,8 @@ const BY_KEY: &str = concat!("select ", columns!(""), ", made_of from products w
 const PAGE: &str = page!("");
 const PAGE_BY_PREFIX: &str = page!(" and p.name_key >= ? and p.name_key < ?");
 const COUNT: &str = "select count(*) from products where archived = 0";
-static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| Listed::new(concat!(listing!(), "where p.id in ("), "?", ")"));
+static FIND_MANY: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new(concat!(listing!(), "where p.id in ("), "?", ")"));
 const INSERT: &str = "insert into products (id, sku, name, name_key, description, thumbnail_url, image_url, tags, \
     archived, version, created_at_ms, updated_at_ms, made_by, made_of) \
     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -166,7 +187,9 @@ impl ProductReader {
     /// The product that was made with this key, and the hash of what was asked for then.
     pub async fn by_key(&self, key: [u8; 16]) -> Result<Option<(Product, u64)>, StoreError> {
         let row = sqlx::query(BY_KEY).bind(&key[..]).fetch_optional(&self.pool).await?;
-        row.as_ref().map(|row| Ok((product(row)?, row.try_get::<i64, _>(STOCK_AT)?.cast_unsigned()))).transpose()
+        row.as_ref()
+            .map(|row| Ok((product(row)?, row.try_get::<i64, _>(STOCK_AT)?.cast_unsigned())))
+            .transpose()
     }
 
     /// How many are not archived.
@@ -195,13 +218,9 @@ impl ProductWriter {
     /// All of them or none, in one transaction: for filling a store. The next checkpoint syncs them.
     pub async fn insert_all(&self, products: &[Product]) -> Result<(), ProductError> {
         let mut writer = self.tables.writer().await?;
-        let mut transaction = writer.begin_with("begin immediate").await.map_err(StoreError::from)?;
-        for product in products {
-            let inserted = inserting(product, None).execute(&mut *transaction).await;
-            inserted.map_err(|error| taken(error.into()))?;
-        }
-        transaction.commit().await.map_err(StoreError::from)?;
-        Ok(())
+        sqlite::begin(&mut writer).await.map_err(StoreError::from)?;
+        let inserted = insert_each(&mut writer, products).await;
+        sqlite::end(&mut writer, inserted).await.map_err(taken)
     }
 
     /// Replaces what may change, if the row still stands at `expected`. The row's version is then one more,
@@ -230,6 +249,13 @@ impl ProductWriter {
     }
 }
 
+async fn insert_each(connection: &mut SqliteConnection, products: &[Product]) -> Result<(), StoreError> {
+    for product in products {
+        inserting(product, None).execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
 fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_, Sqlite, SqliteArguments> {
     sqlx::query(INSERT)
         .bind(&product.id.as_bytes()[..])
@@ -250,7 +276,9 @@ fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_, Sqlite, Sqlite
 
 fn taken(error: StoreError) -> ProductError {
     match error {
-        StoreError::Sql(sqlx::Error::Database(error)) if error.is_unique_violation() => ProductError::SkuTaken,
+        StoreError::Sql(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            ProductError::SkuTaken
+        }
         error => ProductError::Store(error),
     }
 }

@@ -1,21 +1,23 @@
 //! What a start has to know before the first order: keys that were used, and products that may not sleep.
 
-use sqlx::Row;
 use futures_util::StreamExt;
+use sqlx::Row;
 
+use super::StoreError;
 use super::order::OrderReader;
 use super::sqlite::sixteen;
 use super::stock::StockReader;
-use super::StoreError;
 use crate::domain::id::{OrderId, ProductId, UserId};
 
-const BY_KEY: &str = "select id, body_hash from orders where buyer_id = ? and key_hash = ?";
+const BY_KEY: &str = "select o.id, o.body_hash from buyer_runs r cross join buyer_orders b on b.run = r.run \
+    cross join orders o on o.id = b.order_id where b.buyer_id = ? and o.key_hash = ?";
 const HOLDING: &str = "select product_id from stock where held > 0";
 
 impl OrderReader {
     /// The order a buyer made with a key, and the hash of its request.
     pub async fn by_key(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, StoreError> {
-        let found = sqlx::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]).fetch_optional(&self.pool).await?;
+        let found =
+            sqlx::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]).fetch_optional(&self.pool).await?;
         let Some(row) = found else { return Ok(None) };
         let body: i64 = row.try_get(1)?;
         Ok(Some((OrderId::from_bytes(sixteen(&row, 0)?), body as u64)))

@@ -35,7 +35,9 @@ pub enum StoreError {
     Sql(#[from] sqlx::Error),
     #[error(transparent)]
     Migrate(#[from] sqlx::migrate::MigrateError),
-    #[error("SQLite {found} has a bug that can lose commits (sqlite.org/wal.html#walresetbug): 3.51.3 or later is needed")]
+    #[error(
+        "SQLite {found} has a bug that can lose commits (sqlite.org/wal.html#walresetbug): 3.51.3 or later is needed"
+    )]
     OldSqlite { found: String },
     #[error(transparent)]
     Damaged(#[from] Damaged),
@@ -143,6 +145,33 @@ pub fn trouble(error: &sqlx::Error) -> Trouble {
         Some(5 | 6 | 18) => Trouble::Refused,
         _ => Trouble::Unsure,
     }
+}
+
+/// Begins a transaction that is going to write. One that was left open when its future was dropped is undone first.
+pub async fn begin(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    if sqlx::query("begin immediate").execute(&mut *writer).await.is_err() {
+        let _ = sqlx::query("rollback").execute(&mut *writer).await;
+        sqlx::query("begin immediate").execute(writer).await?;
+    }
+    Ok(())
+}
+
+/// Commits what went well and undoes what did not.
+///
+/// SQLite rolls back by itself when the disk is full; sqlx's own transaction then counts one that is no longer there,
+/// and no other can begin.
+pub async fn end<T, E: From<sqlx::Error>>(
+    writer: &mut SqliteConnection,
+    outcome: Result<T, E>,
+) -> Result<T, E> {
+    let ended = match outcome {
+        Ok(value) => sqlx::query("commit").execute(&mut *writer).await.map(|_| value).map_err(E::from),
+        Err(error) => Err(error),
+    };
+    if ended.is_err() {
+        let _ = sqlx::query("rollback").execute(writer).await;
+    }
+    ended
 }
 
 /// How far a checkpoint came.

@@ -9,8 +9,8 @@ use sqlx::Row;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
 use super::StoreError;
+use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
 use crate::domain::amount::Money;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Counts, Millis, Sequence, Settings};
@@ -41,8 +41,9 @@ const INSERT: &str =
 const UPDATE: &str = "update stock set sequence = ?, hash = ?, on_hand = ?, held = ?, sold = ?, price_minor = ?, \
     currency = ?, opens_at_ms = ?, closes_at_ms = ?, per_customer_limit = ?, hold_ms = ?, paused = ?, archived = ?, \
     updated_at_ms = ? where product_id = ? and sequence = ?";
-static FIND_MANY: LazyLock<Listed> =
-    LazyLock::new(|| Listed::new(concat!("select ", columns!(), " from stock where product_id in ("), "?", ")"));
+static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new(concat!("select ", columns!(), " from stock where product_id in ("), "?", ")")
+});
 
 /// Reads stock rows. Cheap to clone.
 #[derive(Debug, Clone)]

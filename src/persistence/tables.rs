@@ -104,15 +104,18 @@ impl Tables {
         Ok(done?.rows_affected())
     }
 
-    /// Copies the WAL into the file when it has grown; true if it did.
-    pub(super) async fn checkpoint_if_due(&self) -> Result<bool, StoreError> {
-        let mut writer = self.writer().await?;
-        let wal = sqlite::wal(&mut writer).await?;
-        if wal.pages - wal.copied < WAL_PAGES_MAX {
-            return Ok(false);
+    /// Copies the WAL into the file when it has grown. If that fails the rows are safe where they are, and the next
+    /// time tries again.
+    pub(super) async fn checkpoint_if_due(&self) {
+        let Ok(mut writer) = self.writer().await else { return };
+        let copied = match sqlite::wal(&mut writer).await {
+            Ok(wal) if wal.pages - wal.copied < WAL_PAGES_MAX => return,
+            Ok(_) => sqlite::checkpoint(&mut writer).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = copied {
+            tracing::warn!(%error, "the tables' WAL could not be copied into their file");
         }
-        sqlite::checkpoint(&mut writer).await?;
-        Ok(true)
     }
 
     /// Empties the WAL and closes all connections.

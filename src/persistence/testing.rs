@@ -114,8 +114,14 @@ impl Owner {
     /// Closes the group: everything since the last one.
     pub fn seal(&mut self, at: Millis) -> Entry {
         let range = (self.first, self.ledger.sequence());
-        let entry =
-            Entry::seal(self.product, range, self.epoch, at, self.ledger.hash(), std::mem::take(&mut self.open));
+        let entry = Entry::seal(
+            self.product,
+            range,
+            self.epoch,
+            at,
+            self.ledger.hash(),
+            std::mem::take(&mut self.open),
+        );
         self.ledger.sealed(entry.hash, at);
         self.first = self.ledger.sequence().next();
         entry

@@ -88,6 +88,12 @@ impl Shop {
         Ask { builder: self.client.request(method, format!("{}{path}", self.base)) }
     }
 
+    /// At the operators' own listener.
+    pub fn ops(&self, method: &str, path: &str) -> Ask {
+        let url = format!("http://{}{path}", self.app.ops_addr().unwrap());
+        Ask { builder: self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), url) }
+    }
+
     pub fn get(&self, path: &str) -> Ask {
         self.ask("GET", path)
     }

@@ -80,12 +80,12 @@ async fn keep_time(worker: &RefCell<Worker>, live: &Live) -> Result<()> {
     }
 }
 
+#[expect(deprecated, reason = "its successor is unsafe, and this timer owns its descriptor for as long as it is registered")]
 fn ticking_timer() -> Result<AsyncFd<OwnedFd>> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     let every = Timespec { tv_sec: 0, tv_nsec: TICK_NS };
     timerfd_settime(&timer, TimerfdTimerFlags::empty(), &Itimerspec { it_interval: every, it_value: every })?;
-    // SAFETY: the timer owns a valid descriptor, which nobody replaces or closes while it is registered.
-    Ok(unsafe { AsyncFd::register(timer) }.map_err(std::io::Error::from)?)
+    Ok(AsyncFd::new(timer)?)
 }
 
 /// One connection of the crowd, for the whole run.

@@ -29,12 +29,17 @@ fn births(story: &Story) -> BTreeMap<(UserId, [u8; 16]), Vec<Birth>> {
                 Event::Placed(placed) => placed.order,
                 _ => continue,
             };
-            let Some(attempt) = story.orders.get(&order).and_then(|number| story.attempts.get(*number)) else {
+            let Some(attempt) = story.orders.get(&order).and_then(|number| story.attempts.get(*number))
+            else {
                 continue;
             };
             if let What::Order { key: Some(key), .. } = &attempt.what {
                 let durable = fact.map_or(Micros::MAX, |fact| fact.durable);
-                births.entry((attempt.who, key.key)).or_default().push(Birth { order, body: key.body, durable });
+                births.entry((attempt.who, key.key)).or_default().push(Birth {
+                    order,
+                    body: key.body,
+                    durable,
+                });
             }
         }
     }
@@ -50,7 +55,9 @@ pub fn i8_one_key_one_order(story: &Story) -> Verdict {
         return broken(name, format!("{who} made {} orders with one key: {two:?}", two.len()));
     }
     for (number, attempt) in story.attempts.iter().enumerate() {
-        let (What::Order { key: Some(key), .. }, Some(said)) = (&attempt.what, &attempt.said) else { continue };
+        let (What::Order { key: Some(key), .. }, Some(said)) = (&attempt.what, &attempt.said) else {
+            continue;
+        };
         let birth = births.get(&(attempt.who, key.key)).and_then(|births| births.first());
         let right = match (&said.heard, birth) {
             (Heard::NotExecuted | Heard::Unknown, _) => true,
@@ -66,7 +73,10 @@ pub fn i8_one_key_one_order(story: &Story) -> Verdict {
             (Heard::Done | Heard::Known(_), _) => false,
         };
         if !right {
-            let what = format!("attempt {number} heard {:?}; its key made {birth:?}, sent at {}", said.heard, attempt.sent);
+            let what = format!(
+                "attempt {number} heard {:?}; its key made {birth:?}, sent at {}",
+                said.heard, attempt.sent
+            );
             return broken(name, what);
         }
     }
@@ -80,7 +90,9 @@ pub fn i15_refusals_are_true(story: &Story) -> Verdict {
             .attempts
             .iter()
             .filter_map(|attempt| match &attempt.said.as_ref()?.heard {
-                Heard::Refused { product: Some(of), refused } if *of == product => Some((refused, attempt.who)),
+                Heard::Refused { product: Some(of), refused } if *of == product => {
+                    Some((refused, attempt.who))
+                }
                 _ => None,
             })
             .collect();
@@ -103,7 +115,8 @@ pub fn i15_refusals_are_true(story: &Story) -> Verdict {
                     _ => {}
                 }
             }
-            while let Some((refused, who)) = refusals.next_if(|(refused, _)| refused.at.0 == sequence as u64) {
+            while let Some((refused, who)) = refusals.next_if(|(refused, _)| refused.at.0 == sequence as u64)
+            {
                 let is_true = match &refused.why {
                     Refusal::NoProduct => settings.is_none(),
                     Refusal::Archived => archived,
@@ -116,8 +129,9 @@ pub fn i15_refusals_are_true(story: &Story) -> Verdict {
                     }
                     Refusal::LimitExceeded { limit, has, requested } => {
                         let rows = shelf.rows.iter().filter(|(order, _)| buyers.get(order) == Some(&who));
-                        let truly: u32 =
-                            rows.map(|(_, row)| if row.state.is_live() { row.quantity } else { row.sold }).sum();
+                        let truly: u32 = rows
+                            .map(|(_, row)| if row.state.is_live() { row.quantity } else { row.sold })
+                            .sum();
                         truly == *has && has + requested > *limit && !paused
                     }
                     Refusal::SoldOut { .. } => !paused && !archived,
@@ -144,7 +158,8 @@ pub fn i15_refusals_are_true(story: &Story) -> Verdict {
 /// I15, second half: what was called *not executed*, or refused, had no effect that stayed.
 pub fn i15_promised_answers(story: &Story) -> Verdict {
     let definite = |number: usize| {
-        let heard = story.attempts.get(number).and_then(|attempt| attempt.said.as_ref()).map(|said| &said.heard);
+        let heard =
+            story.attempts.get(number).and_then(|attempt| attempt.said.as_ref()).map(|said| &said.heard);
         heard.is_some_and(|heard| matches!(heard, Heard::NotExecuted | Heard::Refused { .. }))
     };
     for (product, chapter) in story.chapters.iter().enumerate() {

@@ -11,10 +11,12 @@ mod time;
 pub use answer::{i8_one_key_one_order, i15_promised_answers, i15_refusals_are_true};
 pub use order::{i2_acknowledged_once, i4_each_hold_ends_once, i14_whole_orders};
 pub use stock::{
-    i1_conservation, i3_no_oversell, i3_no_undersell, i7_limits, i9_prefix_durability, i10_one_state_by_every_road,
-    i13_caps,
+    i1_conservation, i3_no_oversell, i3_no_undersell, i7_limits, i9_prefix_durability,
+    i10_one_state_by_every_road, i13_caps,
 };
-pub use time::{i6_arrival_order, i6_door_in_order, i6_no_inversion, i12_no_early_lapse, lapse_waits_for_the_earlier};
+pub use time::{
+    i6_arrival_order, i6_door_in_order, i6_no_inversion, i12_no_early_lapse, lapse_waits_for_the_earlier,
+};
 
 use std::collections::BTreeMap;
 

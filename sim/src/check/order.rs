@@ -50,7 +50,10 @@ pub fn i2_acknowledged_once(story: &Story) -> Verdict {
             (&attempt.what, attempt.said.as_ref().map(|said| &said.heard))
             && made_at.get(order).is_some_and(|(at, keyed)| *at < attempt.sent && *keyed)
         {
-            return broken("i2_acknowledged_once", format!("attempt {number}: {order} was acknowledged and is not found"));
+            return broken(
+                "i2_acknowledged_once",
+                format!("attempt {number}: {order} was acknowledged and is not found"),
+            );
         }
     }
     Ok(())
@@ -74,7 +77,10 @@ pub fn i4_each_hold_ends_once(product: usize, chapter: &Chapter) -> Verdict {
             Event::Held(e) => {
                 let life = if e.placing.is_some() { Placing } else { Held };
                 if lives.insert(e.order, life).is_some() {
-                    return broken("i4_each_hold_ends_once", format!("product {product} at #{}: held twice", sequence.0));
+                    return broken(
+                        "i4_each_hold_ends_once",
+                        format!("product {product} at #{}: held twice", sequence.0),
+                    );
                 }
                 continue;
             }
@@ -83,7 +89,9 @@ pub fn i4_each_hold_ends_once(product: usize, chapter: &Chapter) -> Verdict {
             Event::Pinned(e) => (e.order, &[Held], Pinned),
             Event::Unpinned(e) => (e.order, &[Pinned], Held),
             Event::Confirmed(e) => (e.order, &[Pinned], Sold),
-            Event::Released(e) if e.cause == Cause::PaymentFailed => (e.order, &[Placing, Held, Pinned], Ended),
+            Event::Released(e) if e.cause == Cause::PaymentFailed => {
+                (e.order, &[Placing, Held, Pinned], Ended)
+            }
             Event::Released(e) => (e.order, &[Placing, Held], Ended),
             Event::Expired(e) => (e.order, &[Held], Ended),
             Event::Returned(e) => (e.order, &[Sold], Sold),
@@ -144,7 +152,8 @@ pub fn i14_whole_orders(story: &Story) -> Verdict {
                 return broken(name, format!("{order} was born with a line that was never held"));
             };
             if *end == Some(Cause::NotPlaced) || (!kept && end.is_none()) || *quantity != line.quantity {
-                let what = format!("{order} was born; {}: kept {kept}, ended {end:?}, {quantity}", line.product);
+                let what =
+                    format!("{order} was born; {}: kept {kept}, ended {end:?}, {quantity}", line.product);
                 return broken(name, what);
             }
         }

@@ -43,7 +43,8 @@ pub fn i3_no_oversell(product: usize, chapter: &Chapter) -> Verdict {
         shelf.fold_event(event);
         promised += share(&shelf) - before;
         if promised > shelf.on_hand {
-            let what = format!("product {product} at #{}: {promised} promised of {}", sequence.0, shelf.on_hand);
+            let what =
+                format!("product {product} at #{}: {promised} promised of {}", sequence.0, shelf.on_hand);
             return broken("i3_no_oversell", what);
         }
     }
@@ -60,7 +61,8 @@ pub fn i3_no_undersell(story: &Story) -> Verdict {
             available.push(shelf.on_hand - shelf.held - shelf.sold);
         }
         for (number, attempt) in story.attempts.iter().enumerate() {
-            let Some(Heard::Refused { product: Some(of), refused }) = attempt.said.as_ref().map(|said| &said.heard)
+            let Some(Heard::Refused { product: Some(of), refused }) =
+                attempt.said.as_ref().map(|said| &said.heard)
             else {
                 continue;
             };
@@ -129,7 +131,10 @@ pub fn i7_limits(product: usize, chapter: &Chapter) -> Verdict {
     }
     for (buyer, count) in has {
         if i64::from(ledger.bought_by(buyer)) != count {
-            let what = format!("product {product}: {buyer} has {count}, the ledger says {}", ledger.bought_by(buyer));
+            let what = format!(
+                "product {product}: {buyer} has {count}, the ledger says {}",
+                ledger.bought_by(buyer)
+            );
             return broken("i7_limits", what);
         }
     }
@@ -156,7 +161,6 @@ pub fn i10_one_state_by_every_road(product: usize, chapter: &Chapter) -> Verdict
     let name = "i10_one_state_by_every_road";
     let mut by_sequence: Vec<_> = chapter.snapshots.iter().collect();
     by_sequence.sort_by_key(|(sequence, _)| *sequence);
-    by_sequence.dedup_by_key(|(sequence, _)| *sequence);
     let mut snapshots = by_sequence.into_iter().peekable();
     let (mut ledger, mut other) = (Ledger::default(), None::<Ledger>);
     for entry in &chapter.entries {
@@ -167,10 +171,16 @@ pub fn i10_one_state_by_every_road(product: usize, chapter: &Chapter) -> Verdict
         }
         while let Some((sequence, body)) = snapshots.next_if(|(sequence, _)| *sequence == entry.last) {
             let Ok(restored) = Ledger::restore(body) else {
-                return broken(name, format!("product {product}: the snapshot at #{} is unreadable", sequence.0));
+                return broken(
+                    name,
+                    format!("product {product}: the snapshot at #{} is unreadable", sequence.0),
+                );
             };
             if restored.digest() != ledger.digest() {
-                return broken(name, format!("product {product}: the snapshot at #{} is another state", sequence.0));
+                return broken(
+                    name,
+                    format!("product {product}: the snapshot at #{} is another state", sequence.0),
+                );
             }
             other = Some(restored);
         }
@@ -190,7 +200,12 @@ pub fn i10_one_state_by_every_road(product: usize, chapter: &Chapter) -> Verdict
 pub fn i13_caps(product: usize, chapter: &Chapter) -> Verdict {
     for entry in &chapter.entries {
         if entry.count() > 512 || entry.events.len() > 64 * 1024 + 16 * 1024 {
-            let what = format!("product {product} at #{}: {} events, {} bytes", entry.first.0, entry.count(), entry.events.len());
+            let what = format!(
+                "product {product} at #{}: {} events, {} bytes",
+                entry.first.0,
+                entry.count(),
+                entry.events.len()
+            );
             return broken("i13_caps", what);
         }
     }

@@ -14,7 +14,8 @@ pub fn i6_arrival_order(story: &Story) -> Verdict {
     by_arrival.sort_by_key(|ruling| (ruling.product, ruling.owner, ruling.reserve, ruling.arrival));
     for pair in by_arrival.windows(2) {
         let [earlier, later] = pair else { continue };
-        let same_line = (earlier.product, earlier.owner, earlier.reserve) == (later.product, later.owner, later.reserve);
+        let same_line =
+            (earlier.product, earlier.owner, earlier.reserve) == (later.product, later.owner, later.reserve);
         if same_line && (later.at < earlier.at || (later.held && later.at <= earlier.at)) {
             let what = format!(
                 "product {}: arrival {} was decided at #{}, the later arrival {} at #{}",
@@ -34,7 +35,9 @@ pub fn i6_no_inversion(story: &Story) -> Verdict {
         for (number, attempt) in story.attempts.iter().enumerate() {
             let Some(said) = &attempt.said else { continue };
             let seen = match &said.heard {
-                Heard::Made { lines, .. } => lines.iter().find(|(of, _)| *of == product).map(|(_, at)| (*at, true)),
+                Heard::Made { lines, .. } => {
+                    lines.iter().find(|(of, _)| *of == product).map(|(_, at)| (*at, true))
+                }
                 Heard::Refused { product: Some(of), refused } if *of == product => Some((refused.at, false)),
                 _ => None,
             };
@@ -65,6 +68,9 @@ pub fn i6_door_in_order(story: &Story) -> Verdict {
     for (number, attempt) in story.attempts.iter().enumerate() {
         let Some(said) = attempt.said.as_ref().filter(|said| said.from_view) else { continue };
         let Heard::Refused { product: Some(product), refused } = &said.heard else { continue };
+        if !matches!(refused.why, Refusal::SoldOut { .. }) {
+            continue;
+        }
         let Some(chapter) = story.chapters.get(*product) else { continue };
         for (sequence, event, fact) in chapter.told().skip(refused.at.0 as usize) {
             let Some(fact) = fact else { continue };
@@ -129,7 +135,10 @@ pub fn i12_no_early_lapse(product: usize, chapter: &Chapter) -> Verdict {
         let allowed = (fact.error_us - error_us).abs() + MS;
         if fact.decided + allowed < due {
             let early = (due - fact.decided) / MS;
-            return broken("i12_no_early_lapse", format!("product {product} at #{}: {early} ms early", sequence.0));
+            return broken(
+                "i12_no_early_lapse",
+                format!("product {product} at #{}: {early} ms early", sequence.0),
+            );
         }
     }
     Ok(())
@@ -150,10 +159,17 @@ pub fn lapse_waits_for_the_earlier(story: &Story) -> Verdict {
         }
         for ruling in story.rulings.iter().filter(|ruling| ruling.product == product) {
             let Some((order, Refusal::HoldExpired)) = &ruling.pin else { continue };
-            let (Some(lapse), Some((deadline, _))) = (lapsed.get(order), deadlines.0.get(order)) else { continue };
-            if lapse.owner == ruling.owner && ruling.arrived < lapse.decided && ruling.arrived_ms.0 < *deadline {
+            let (Some(lapse), Some((deadline, _))) = (lapsed.get(order), deadlines.0.get(order)) else {
+                continue;
+            };
+            if lapse.owner == ruling.owner
+                && ruling.arrived < lapse.decided
+                && ruling.arrived_ms.0 < *deadline
+            {
                 let early = deadline - ruling.arrived_ms.0;
-                let what = format!("product {product}: a pin came {early} ms before the deadline and lost to the lapse");
+                let what = format!(
+                    "product {product}: a pin came {early} ms before the deadline and lost to the lapse"
+                );
                 return broken("lapse_waits_for_the_earlier", what);
             }
         }

@@ -4,7 +4,7 @@
 //! the owner, and no unpublished event returns units. An order of several lines is led through its [`Placement`],
 //! which dies with its connection.
 
-use stockade::actors::order::{Next, Placed, Placement, word_of_home};
+use stockade::actors::order::{Item, Next, Placed, Placement, word_of_home};
 use stockade::actors::stock::{Answer, Ask, NotDone, Reply};
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, UserId};
@@ -12,9 +12,10 @@ use stockade::domain::stock::{Command, KeyUse, Refusal, Refused, Reserve, SaleSt
 
 use super::World;
 use super::keys::{Elsewhere, Print};
-use super::owner::{Inside, Waiter};
+use super::mailbox::{Inside, Waiter};
 use crate::broken::Broken;
 use crate::chance::mix;
+use crate::scenario::FAULTS_END;
 use crate::story::{By, Heard, What};
 
 /// An order of several lines on its way.
@@ -61,20 +62,35 @@ impl World {
             return self.ask_about_key(attempt, print, elsewhere);
         }
         if let [item] = items.as_slice()
-            && let Some(refused) = self.sold_out_at_door(product, item.quantity.get(), used)
+            && let Some(refused) = self.refused_at_door(product, who, item.quantity.get(), used)
         {
             if let Some(print) = print {
                 self.node.keys.unclaim(print);
             }
-            self.tally.reach("sold out was answered from the published view");
             return self.answer(attempt, Heard::Refused { product: Some(product), refused }, true);
         }
+        let slow = self.chance.percent(3);
+        self.send_on(attempt, items, key, print, slow);
+    }
+
+    /// The request goes to its owner, or is placed line by line.
+    fn send_on(
+        &mut self,
+        attempt: usize,
+        items: Vec<Item>,
+        key: Option<KeyUse>,
+        print: Option<Print>,
+        slow: bool,
+    ) {
+        let Some(who) = self.attempts.get(attempt).map(|record| record.who) else { return };
+        let Some(home) = items.iter().map(|item| item.product).min() else { return };
+        let Some(product) = self.product(home) else { return };
         let order = OrderId::for_home(self.clock(), self.chance.wide(), home);
         self.orders.insert(order, attempt);
         let key = key.map(|key| self.as_the_ledger_knows_it(key));
         let price = self.scenario.products[product].settings.price;
         let expects = self.chance.percent(10);
-        if let ([item], false) = (items.as_slice(), self.chance.percent(3)) {
+        if let ([item], false) = (items.as_slice(), slow) {
             let expected = price.times(item.quantity).filter(|_| expects);
             let quantity = item.quantity;
             let reserve = Reserve { order, line: 1, buyer: who, quantity, key, expected, placing: None };
@@ -104,16 +120,34 @@ impl World {
         KeyUse { key: (u128::from(word) << 1 | 1).to_be_bytes(), ..key }
     }
 
-    fn sold_out_at_door(&mut self, product: usize, requested: u32, used: bool) -> Option<Refused> {
+    /// The refusal that the published view alone proves.
+    fn refused_at_door(
+        &mut self,
+        product: usize,
+        who: UserId,
+        requested: u32,
+        used: bool,
+    ) -> Option<Refused> {
         let now = self.clock();
         let owner = &self.node.owners[product];
-        let (view, protocol) = (owner.view.as_ref()?, owner.protocol()?);
-        let available = view.counts.available();
-        if view.sale_state(now) != SaleState::Open || available >= u64::from(requested) {
+        let (view, protocol) = (owner.view.as_ref()?, owner.protocol());
+        let (at, available) = (view.sequence, view.counts.available());
+        let why = match view.sale_state(now) {
+            SaleState::Archived => Refusal::Archived,
+            SaleState::Paused => Refusal::Paused,
+            SaleState::NotOpen { opens_at } => Refusal::NotOpen { opens_at },
+            SaleState::Closed { closed_at } => Refusal::Closed { closed_at },
+            SaleState::Open if available >= u64::from(requested) => return None,
+            SaleState::Open => Refusal::SoldOut { available, requested },
+        };
+        // The limit comes first, and only the ledger knows who has bought.
+        let limit = view.settings.per_customer_limit;
+        if limit
+            .is_some_and(|limit| requested > limit || protocol.is_none_or(|p| p.ledger().bought_by(who) > 0))
+        {
             return None;
         }
-        let at = view.sequence;
-        let returning = protocol.returns_units();
+        let returning = protocol.is_some_and(|protocol| protocol.returns_units());
         let undecided = owner.undecided() > 0;
         if used && !self.is(Broken::RetryingWinnerSoldOut) {
             self.tally.reach("a used key kept the door from answering sold out");
@@ -125,8 +159,11 @@ impl World {
             }
             return None;
         }
+        if matches!(why, Refusal::SoldOut { .. }) {
+            self.tally.reach("sold out was answered from the published view");
+        }
         self.told[product] = self.told[product].max(at);
-        Some(Refused { at, why: Refusal::SoldOut { available, requested } })
+        Some(Refused { at, why })
     }
 
     // --- a key that was used, or is being used, for another product ----------------------------------------------
@@ -142,8 +179,8 @@ impl World {
 
     fn key_is_known(&mut self, attempt: usize, keeping: Option<u64>, reply: Reply) {
         let Some(record) = self.attempts.get(attempt) else { return };
-        let What::Order { key: Some(key), .. } = &record.what else { return };
-        let (print, body) = ((record.who, key.key), key.body);
+        let What::Order { key: Some(key), items } = &record.what else { return };
+        let (key, print, body) = (*key, (record.who, key.key), key.body);
         let refused = |why| Heard::Refused { product: None, refused: Refused { at: Sequence(0), why } };
         match (reply, keeping) {
             (Ok(Answer::OrderOfKey(Some((order, first)))), _) if first == body => {
@@ -156,8 +193,12 @@ impl World {
             // The order was never born, and its key is free: begin again.
             (Ok(Answer::OrderOfKey(None)), Some(keeping)) => {
                 self.tally.reach("a key was free again after its order was never born");
-                self.node.keys.drop_stale(print, keeping);
-                self.order_at_door(attempt);
+                if !self.is(Broken::StaleKeyWithoutClaim) {
+                    self.node.keys.drop_stale(print, keeping);
+                    return self.order_at_door(attempt);
+                }
+                let items = items.clone();
+                self.send_on(attempt, items, Some(key), None, false);
             }
             (Ok(Answer::OrderOfKey(None)), None) => {
                 self.answer(attempt, refused(Refusal::KeyInProgress), false);
@@ -179,6 +220,10 @@ impl World {
     }
 
     fn home_says(&mut self, asker: usize, order: OrderId, reply: Reply) {
+        if self.now < FAULTS_END && self.chance.percent(5 * self.scenario.walk_away_percent) {
+            // The home was too busy to say; it will be asked again.
+            return self.tally.fault("home's word lost");
+        }
         let Ok(Answer::Order(view)) = reply else { return };
         let Some(command) = word_of_home(order, view.as_deref()) else { return };
         self.tally.reach(match command {
@@ -197,21 +242,21 @@ impl World {
             self.tally.reach("a line was refused and the others undone");
         }
         let holds = run.holds;
-        if let Some(left) = &mut self.placement_fuse {
-            if *left == 0 {
-                self.placement_fuse = None;
-                self.tally.fault("placement dropped");
-                if holds > 0 {
-                    self.tally.reach("a placement died with lines held");
-                }
-                if let Some(run) = self.node.runs.remove(&number) {
-                    self.say(|| format!("  the placement of {} dies", run.attempt));
-                    self.hang_up(run.attempt);
-                }
-                return;
+        let walks_away = self.now < FAULTS_END && self.chance.percent(self.scenario.walk_away_percent);
+        let dies = self.placement_fuse == Some(0) || walks_away;
+        self.placement_fuse = self.placement_fuse.and_then(|left| left.checked_sub(1));
+        if dies {
+            self.tally.fault("placement dropped");
+            if holds > 0 {
+                self.tally.reach("a placement died with lines held");
             }
-            *left -= 1;
+            if let Some(run) = self.node.runs.remove(&number) {
+                self.say(|| format!("  the placement of {} dies", run.attempt));
+                self.hang_up(run.attempt);
+            }
+            return;
         }
+        let Some(run) = self.node.runs.get_mut(&number) else { return };
         let next = run.placement.heard(reply, now);
         self.placement_goes_on(number, next);
     }
@@ -233,10 +278,19 @@ impl World {
                 match result {
                     Ok(Placed::Before(order)) => self.answer(attempt, Heard::Replayed(order), false),
                     Ok(Placed::Born { order, lines, keep, .. }) => {
-                        let lines = lines.iter().filter_map(|l| Some((self.product(l.product)?, l.sequence))).collect();
+                        let lines = lines
+                            .iter()
+                            .filter_map(|l| Some((self.product(l.product)?, l.sequence)))
+                            .collect();
                         self.answer(attempt, Heard::Made { order, lines }, false);
                         for (product, command) in keep {
                             let Some(product) = self.product(product) else { continue };
+                            if self.now < FAULTS_END
+                                && self.chance.percent(4 * self.scenario.walk_away_percent)
+                            {
+                                self.tally.fault("keep lost");
+                                continue;
+                            }
                             let nobody = Waiter::Inside(Inside::Nobody);
                             self.post(product, Ask::Command(command), nobody, None, By::Keep);
                         }
@@ -268,7 +322,9 @@ impl World {
 
     fn as_the_client_hears(&self, not_done: NotDone) -> Heard {
         match not_done {
-            NotDone::Refused { product, refused } => Heard::Refused { product: self.product(product), refused },
+            NotDone::Refused { product, refused } => {
+                Heard::Refused { product: self.product(product), refused }
+            }
             NotDone::Busy { .. } | NotDone::Unavailable | NotDone::Quarantined => Heard::NotExecuted,
             NotDone::Unknown | NotDone::Internal if self.is(Broken::UnknownIsFailure) => Heard::NotExecuted,
             NotDone::Unknown | NotDone::Internal => Heard::Unknown,

@@ -17,6 +17,8 @@ pub enum Fault {
     CrashDuringWrite,
     /// One owner dies between two outputs.
     OwnerPanic,
+    /// One owner dies while its write is on its way, and the disk is slow.
+    OwnerPanicInFlight,
     WriteRefused,
     WriteUnknownIn,
     WriteUnknownOut,
@@ -28,7 +30,7 @@ pub enum Fault {
     Storm,
 }
 
-const KINDS: [Fault; 16] = [
+const KINDS: [Fault; 17] = [
     Fault::CrashAtOutput,
     Fault::CrashAtOutput,
     Fault::CrashAtOutput,
@@ -36,6 +38,7 @@ const KINDS: [Fault; 16] = [
     Fault::CrashDuringWrite,
     Fault::OwnerPanic,
     Fault::OwnerPanic,
+    Fault::OwnerPanicInFlight,
     Fault::WriteRefused,
     Fault::WriteUnknownIn,
     Fault::WriteUnknownOut,
@@ -80,10 +83,7 @@ impl World {
                 let burns = self.chance.between(1, 300) * MS;
                 self.plan(burns, Happening::Crash { process });
             }
-            Fault::CrashDuringWrite => match self.journal.writing {
-                Some(_) => self.crash("during a write"),
-                None => self.plan(self.scenario.write_us / 2 + 50, Happening::Strike(fault)),
-            },
+            Fault::CrashDuringWrite => self.journal.crash_in_next = true,
             Fault::OwnerPanic => {
                 let product = self.chance.index(self.node.owners.len());
                 if self.node.owners[product].protocol().is_none() {
@@ -91,6 +91,7 @@ impl World {
                 }
                 self.node.owners[product].fuse = Some(self.chance.below(12) as u32);
             }
+            Fault::OwnerPanicInFlight => self.journal.panic_in_next = true,
             Fault::WriteRefused => self.journal.next_fate = Some(Fate::Before),
             Fault::WriteUnknownIn => self.journal.next_fate = Some(Fate::AfterIn),
             Fault::WriteUnknownOut => self.journal.next_fate = Some(Fate::AfterOut),

@@ -67,6 +67,10 @@ pub struct Journal {
     /// The next write takes this much longer.
     pub next_stall: Micros,
     pub full_until: Micros,
+    /// The process dies during the next write.
+    pub crash_in_next: bool,
+    /// An owner dies during the next write, which takes long.
+    pub panic_in_next: bool,
 }
 
 impl Journal {
@@ -82,6 +86,8 @@ impl Journal {
             next_fate: None,
             next_stall: 0,
             full_until: 0,
+            crash_in_next: false,
+            panic_in_next: false,
         }
     }
 
@@ -131,7 +137,8 @@ impl Journal {
         if group.entry.epoch != self.epoch {
             return Err(format!("written under epoch {}, which is over", group.entry.epoch.0));
         }
-        let events = stockade::domain::stock::decode_events(&group.entry.events).map_err(|e| e.to_string())?;
+        let events =
+            stockade::domain::stock::decode_events(&group.entry.events).map_err(|e| e.to_string())?;
         let chapter = &mut self.chapters[group.product];
         chapter.events.extend(events);
         group.facts.iter_mut().for_each(|fact| fact.durable = now);

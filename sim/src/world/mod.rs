@@ -3,10 +3,13 @@
 //! Time moves from one planned happening to the next. A happening belongs to one start of the process, or to one
 //! owner, and means nothing after their end; nothing but the journal and the memory of clients outlives a crash.
 
+mod disk;
 mod door;
 mod faults;
 mod journal;
 mod keys;
+mod mailbox;
+mod network;
 mod owner;
 mod people;
 mod process;
@@ -17,20 +20,20 @@ use std::collections::BTreeMap;
 
 use stockade::actors::stock::Reply;
 use stockade::domain::id::ProductId;
-use stockade::domain::stock::{Millis, Refusal, Sequence};
+use stockade::domain::stock::{Millis, Sequence};
 
 use crate::broken::Broken;
 use crate::chance::Chance;
 use crate::check::Violation;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, REST_BY, Scenario};
-use crate::story::{Attempt, Chapter, Heard, Ruling, Story, What};
+use crate::story::{Attempt, Chapter, Ruling, Story};
 use crate::tally::Tally;
 use crate::time::{MS, Micros, Wall};
 use crate::trace::Trace;
 
-use faults::Fault;
 use crate::tables::Shelf;
+use faults::Fault;
 use journal::Journal;
 use people::{Closer, Shopper};
 use process::Process;
@@ -41,24 +44,59 @@ use saga::Saga;
 enum Happening {
     Start,
     /// The fuse of a crash has burnt long enough.
-    Crash { process: u64 },
+    Crash {
+        process: u64,
+    },
     Strike(Fault),
-    WriteEnds { write: u64 },
+    WriteEnds {
+        write: u64,
+    },
     /// An owner's turn.
-    Turn { product: usize, owner: u64 },
-    Timer { product: usize, owner: u64 },
-    Loaded { product: usize, owner: u64 },
+    Turn {
+        product: usize,
+        owner: u64,
+    },
+    Timer {
+        product: usize,
+        owner: u64,
+    },
+    Loaded {
+        product: usize,
+        owner: u64,
+    },
     /// A word inside the process.
-    Told { process: u64, to: owner::Inside, reply: Reply },
-    Flush { process: u64 },
-    FlushEnds { process: u64 },
-    Housekeeping { process: u64 },
-    SnapshotKept { process: u64, product: usize, sequence: Sequence, body: Vec<u8> },
+    Told {
+        process: u64,
+        to: mailbox::Inside,
+        reply: Reply,
+    },
+    Flush {
+        process: u64,
+    },
+    FlushEnds {
+        process: u64,
+    },
+    Housekeeping {
+        process: u64,
+    },
+    SnapshotKept {
+        process: u64,
+        product: usize,
+        sequence: Sequence,
+        body: Vec<u8>,
+    },
     /// A request reaches the node.
-    Arrive { attempt: usize },
+    Arrive {
+        attempt: usize,
+    },
     /// An answer reaches its client; `None` is a connection that broke.
-    Hear { attempt: usize, lost: bool },
-    GiveUp { attempt: usize },
+    Hear {
+        attempt: usize,
+        lost: bool,
+    },
+    GiveUp {
+        attempt: usize,
+    },
     Shopper(usize),
     Closer(usize),
     Saga(usize),
@@ -103,6 +141,8 @@ pub struct World {
     tally: Tally,
     trace: Trace,
     broken_rule: Option<Violation>,
+    /// The first hold that lapsed too late.
+    late: Option<Violation>,
     rested: bool,
 }
 
@@ -154,6 +194,7 @@ impl World {
             tally: Tally::default(),
             trace: Trace::new(aloud),
             broken_rule: None,
+            late: None,
             rested: false,
             scenario,
         }
@@ -166,7 +207,7 @@ impl World {
         self.plan_faults();
         self.plan_at(FAULTS_END, Happening::Look);
         while !self.rested && self.broken_rule.is_none() {
-            let Some((at, happening)) = self.queue.next() else { break };
+            let Some((at, happening)) = self.queue.take() else { break };
             if at > REST_BY {
                 break;
             }
@@ -186,7 +227,9 @@ impl World {
         crate::check::reached(&story, &mut self.tally);
         let verdict = match self.broken_rule.take() {
             Some(violation) => Err(violation),
-            None => crate::check::all(&story).and_then(|()| self.at_rest(&story)),
+            None => crate::check::all(&story)
+                .and_then(|()| self.late.take().map_or(Ok(()), Err))
+                .and_then(|()| self.at_rest(&story)),
         };
         Outcome {
             trace: self.trace.hash(),
@@ -209,8 +252,11 @@ impl World {
             Happening::Turn { product, owner } => self.turn(product, owner),
             Happening::Timer { product, owner } => self.timer(product, owner),
             Happening::Loaded { product, owner } => self.loaded(product, owner),
-            Happening::Told { process, to, reply } if process == self.node.number => self.told_inside(to, reply),
-            Happening::Told { .. } => {}
+            Happening::Told { process, to, reply } => {
+                if process == self.node.number && self.node.up {
+                    self.told_inside(to, reply);
+                }
+            }
             Happening::Flush { process } => self.flush(process),
             Happening::FlushEnds { process } => self.flush_ends(process),
             Happening::Housekeeping { process } => self.housekeeping(process),
@@ -267,124 +313,5 @@ impl World {
 
     fn in_storm(&self) -> bool {
         self.now < self.storm_until
-    }
-
-    fn network(&mut self) -> Micros {
-        let slow = if self.in_storm() && self.chance.percent(30) { self.chance.between(0, 400) * MS } else { 0 };
-        self.chance.between(50, 4_000) + slow
-    }
-
-    /// Sends a request. The client gives up waiting after `patience`.
-    fn send(&mut self, sender: Sender, attempt: Attempt, patience: Micros) -> usize {
-        let number = self.attempts.len();
-        self.note("send", number as u64, 0);
-        self.attempts.push(attempt);
-        self.senders.push(sender);
-        let way = self.network();
-        self.plan(way, Happening::Arrive { attempt: number });
-        if !matches!(sender, Sender::None) {
-            self.plan(patience, Happening::GiveUp { attempt: number });
-        }
-        number
-    }
-
-    /// The answer of the node leaves it. It may be lost on its way.
-    fn answer(&mut self, attempt: usize, heard: Heard, from_view: bool) {
-        let Some(record) = self.attempts.get_mut(attempt) else { return };
-        if record.said.is_some() {
-            return;
-        }
-        record.said = Some(crate::story::Said { at: self.now, heard: heard.clone(), from_view });
-        self.notice(attempt, &heard);
-        self.note("answer", attempt as u64, from_view.into());
-        self.trace.say(self.now, || format!("  answer to {attempt}: {heard:?}"));
-        let percent = self.scenario.loss_percent + if self.in_storm() { 30 } else { 0 };
-        let lost = self.now < FAULTS_END && self.chance.percent(percent);
-        if !lost {
-            let way = self.network();
-            self.plan(way, Happening::Hear { attempt, lost: false });
-        }
-    }
-
-    /// Notes the rare situations that an answer shows.
-    fn notice(&mut self, attempt: usize, heard: &Heard) {
-        let reached = match heard.refusal() {
-            Some(Refusal::KeyReused { .. }) => "a key came back with another body",
-            Some(Refusal::KeyInProgress) => "a key was still in progress",
-            Some(Refusal::LimitExceeded { .. }) => "the limit was reached",
-            Some(Refusal::Paused) => "a paused sale was tried",
-            Some(Refusal::NotOpen { .. }) => "a sale was tried before it opened",
-            Some(Refusal::Closed { .. }) => "a sale was tried after it closed",
-            Some(Refusal::PriceChanged { .. }) => "a price had changed",
-            Some(_) => return,
-            None => return self.notice_replay(attempt, heard),
-        };
-        self.tally.reach(reached);
-    }
-
-    fn notice_replay(&mut self, attempt: usize, heard: &Heard) {
-        let Heard::Replayed(order) = heard else { return };
-        let Some(first) = self.orders.get(order).copied().filter(|first| *first != attempt) else { return };
-        let Some(winner) = self.attempts.get(first) else { return };
-        if winner.heard_at.is_none() {
-            self.tally.reach("a winner whose answer was lost retried and heard yes");
-        }
-        if winner.process < self.node.number {
-            self.tally.reach("a winner retried after a restart");
-        }
-        if let What::Order { items, .. } = &winner.what
-            && let [item] = items.as_slice()
-            && let Some(product) = self.product(item.product)
-            && self.left(product).is_some_and(|(left, _, _)| left == 0)
-        {
-            self.tally.reach("a winner retried when nothing was left");
-        }
-    }
-
-    /// The connection of a request broke. The client may notice it before its patience ends.
-    fn hang_up(&mut self, attempt: usize) {
-        if self.chance.percent(70) {
-            let way = self.network();
-            self.plan(way, Happening::Hear { attempt, lost: true });
-        }
-    }
-
-    fn hear(&mut self, attempt: usize, lost: bool) {
-        let Some(record) = self.attempts.get_mut(attempt) else { return };
-        self.trace.note(self.now, "hear", attempt as u64, lost.into());
-        let heard = match (&record.said, lost) {
-            (Some(said), false) => {
-                record.heard_at = Some(self.now);
-                Some(said.heard.clone())
-            }
-            _ => None,
-        };
-        self.heard_by_sender(attempt, heard);
-    }
-
-    fn give_up(&mut self, attempt: usize) {
-        if self.attempts.get(attempt).is_some_and(|record| record.heard_at.is_none()) {
-            self.heard_by_sender(attempt, None);
-        }
-    }
-
-    /// `None`: no answer came, and nothing is known.
-    fn heard_by_sender(&mut self, attempt: usize, heard: Option<Heard>) {
-        match self.senders.get(attempt).copied() {
-            Some(Sender::Shopper(number, intent)) => self.shopper_hears(number, intent, attempt, heard),
-            Some(Sender::Closer(number)) => self.closer_hears(number, attempt, heard),
-            Some(Sender::Saga(number)) => self.saga_hears(number, attempt, heard),
-            Some(Sender::None) | None => {}
-        }
-    }
-
-    /// Describes an attempt, for the reader of a trace.
-    fn describe(&self, attempt: usize) -> String {
-        match self.attempts.get(attempt).map(|record| (&record.what, record.who)) {
-            Some((What::Order { items, key }, who)) => format!("{who} orders {items:?} key {key:?}"),
-            Some((What::Command { product, command }, _)) => format!("product {product}: {command:?}"),
-            Some((What::Read { order, .. }, _)) => format!("reads {order}"),
-            None => String::new(),
-        }
     }
 }

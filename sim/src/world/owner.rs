@@ -1,19 +1,17 @@
-//! The shell around one owner: mailbox, turns, and the carrying out of what the protocol says.
+//! The shell around one owner: its turns, and the carrying out of what the protocol says.
 //!
 //! It does what the product's actor does, in the same order: the journal's word first, then questions, urgent ones
 //! before reservations, then the lapses up to the oldest question that still waits. Between any two outputs the
 //! process may die, or this owner alone.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-
-use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply, View};
+use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply};
 use stockade::domain::id::OrderId;
-use stockade::domain::stock::{Cause, Command, Millis, Refused, Sequence};
+use stockade::domain::stock::{Cause, Command, Refused, Sequence};
 
-use super::keys::Print;
+use super::mailbox::{Inside, Post, Waiter, Waiting};
 use super::{Happening, World};
 use crate::broken::Broken;
+use crate::check::Violation;
 use crate::story::{By, Fact, Ruling};
 use crate::time::{MS, Micros};
 
@@ -22,187 +20,7 @@ const GROUP_EVENTS_MAX: u64 = 512;
 /// A lapse may be this late while the node is well.
 const LATE_MAX_MS: i64 = 100;
 
-/// Who inside the process hears an answer.
-#[derive(Debug, Clone, Copy)]
-pub enum Inside {
-    Placement(u64),
-    /// The home's word on an order, for the owner of another line.
-    Home { asker: usize, order: OrderId },
-    /// The ledger's word on a key that came back for another product.
-    Key { attempt: usize, keeping: Option<u64> },
-    Nobody,
-}
-
-/// Who waits for an answer, and the key that is claimed meanwhile.
-#[derive(Debug)]
-pub enum Waiter {
-    Door(usize),
-    Inside(Inside),
-}
-
-#[derive(Debug)]
-pub struct Waiting {
-    pub product: usize,
-    pub waiter: Waiter,
-    pub claim: Option<Print>,
-    pub by: By,
-    arrival: u64,
-    arrived: Micros,
-    arrived_ms: Millis,
-    reserve: bool,
-    pin: Option<OrderId>,
-    /// The protocol has it, and has said nothing yet.
-    pub decided: bool,
-    withheld: bool,
-}
-
-/// A question in the mailbox.
-#[derive(Debug)]
-struct Post {
-    token: u64,
-    ask: Ask,
-    arrived_ms: Millis,
-    until: Millis,
-}
-
-#[derive(Debug)]
-pub enum State {
-    Cold,
-    Loading,
-    Up(Box<Protocol<u64>>),
-}
-
-/// One product's owner, or the place where it would be.
-#[derive(Debug)]
-pub struct Owner {
-    /// No two loads share it.
-    pub number: u64,
-    pub state: State,
-    urgent: VecDeque<Post>,
-    reserves: VecDeque<Post>,
-    pub view: Option<Arc<View>>,
-    pub appended: Option<Outcome>,
-    facts: Vec<Fact>,
-    woken: bool,
-    timer: Option<Micros>,
-    /// It panics after this many outputs.
-    pub fuse: Option<u32>,
-    /// Lapses that were due before this have an excuse.
-    pub excuse: Millis,
-    pub waited: bool,
-    pub unloaded: bool,
-}
-
-impl Owner {
-    pub fn cold(number: u64) -> Owner {
-        Owner {
-            number,
-            state: State::Cold,
-            urgent: VecDeque::new(),
-            reserves: VecDeque::new(),
-            view: None,
-            appended: None,
-            facts: Vec::new(),
-            woken: false,
-            timer: None,
-            fuse: None,
-            excuse: Millis(i64::MIN),
-            waited: false,
-            unloaded: false,
-        }
-    }
-
-    pub fn protocol(&self) -> Option<&Protocol<u64>> {
-        match &self.state {
-            State::Up(protocol) => Some(protocol),
-            State::Cold | State::Loading => None,
-        }
-    }
-
-    fn protocol_mut(&mut self) -> Option<&mut Protocol<u64>> {
-        match &mut self.state {
-            State::Up(protocol) => Some(protocol),
-            State::Cold | State::Loading => None,
-        }
-    }
-
-    /// How many questions wait for a decision.
-    pub fn undecided(&self) -> usize {
-        self.urgent.len() + self.reserves.len()
-    }
-
-    fn oldest(&self) -> Option<Millis> {
-        let fronts = [self.urgent.front(), self.reserves.front()];
-        fronts.into_iter().flatten().map(|post| post.arrived_ms).min()
-    }
-
-    /// Forgets everything that the protocol knew; the mailbox stays.
-    pub fn drop_state(&mut self, number: u64) {
-        let (urgent, reserves) = (std::mem::take(&mut self.urgent), std::mem::take(&mut self.reserves));
-        *self = Owner { urgent, reserves, ..Owner::cold(number) };
-    }
-}
-
 impl World {
-    /// Puts a question into the mailbox of a product's owner, or answers *busy*.
-    pub(super) fn post(&mut self, product: usize, ask: Ask, waiter: Waiter, claim: Option<Print>, by: By) {
-        let (reserve, pin) = match &ask {
-            Ask::Command(Command::Pin { order }) => (false, Some(*order)),
-            Ask::Command(command) => (command.is_reserve(), None),
-            Ask::Order(_) | Ask::OrderOfKey { .. } => (false, None),
-        };
-        self.node.tokens += 1;
-        let (token, arrived_ms) = (self.node.tokens, self.clock());
-        let waiting = Waiting {
-            product,
-            waiter,
-            claim,
-            by,
-            arrival: token,
-            arrived: self.now,
-            arrived_ms,
-            reserve,
-            pin,
-            decided: false,
-            withheld: false,
-        };
-        let max = self.scenario.mailbox_max;
-        let owner = &self.node.owners[product];
-        let patient = matches!(by, By::Attempt(_));
-        if patient && (owner.undecided() >= max || (reserve && owner.reserves.len() >= max / 5 * 4)) {
-            self.tally.reach("a mailbox was full");
-            return self.deliver(waiting, Err(NotDone::Busy { retry_after_ms: 100 }));
-        }
-        let until = if patient && self.chance.percent(3) { 1 } else { 5_000 };
-        self.node.waiting.insert(token, waiting);
-        let post = Post { token, ask, arrived_ms, until: arrived_ms.plus(until) };
-        let owner = &mut self.node.owners[product];
-        if reserve { owner.reserves.push_back(post) } else { owner.urgent.push_back(post) }
-        match owner.state {
-            State::Cold => self.load(product),
-            State::Loading => {}
-            State::Up(_) => self.wake(product),
-        }
-    }
-
-    pub(super) fn wake(&mut self, product: usize) {
-        let owner = &mut self.node.owners[product];
-        if std::mem::replace(&mut owner.woken, true) {
-            return;
-        }
-        let number = owner.number;
-        let soon = self.chance.between(1, 120);
-        self.plan(soon, Happening::Turn { product, owner: number });
-    }
-
-    pub(super) fn timer(&mut self, product: usize, owner: u64) {
-        let slot = &mut self.node.owners[product];
-        if slot.number == owner {
-            slot.timer = None;
-            self.wake(product);
-        }
-    }
-
     /// The journal's word, the questions, the lapses.
     pub(super) fn turn(&mut self, product: usize, owner: u64) {
         let slot = &mut self.node.owners[product];
@@ -210,14 +28,20 @@ impl World {
             return;
         }
         slot.woken = false;
+        if !slot.protocol().is_some_and(Protocol::has_room) {
+            // A full group behind a slow write: nothing could lapse until now.
+            slot.excuse = slot.excuse.max(self.node.clock.now(self.now));
+        }
+        let slot = &mut self.node.owners[product];
         if let Some(outcome) = slot.appended.take()
             && !self.step(product, owner, By::Lapse, None, Input::Appended(outcome))
         {
             return;
         }
+        let regardless = self.is(Broken::DrainWithoutRoom);
         for _ in 0..self.scenario.batch {
             let slot = &mut self.node.owners[product];
-            if slot.number != owner || !slot.protocol().is_some_and(Protocol::has_room) {
+            if slot.number != owner || !(slot.protocol().is_some_and(Protocol::has_room) || regardless) {
                 break;
             }
             let Some(post) = slot.urgent.pop_front().or_else(|| slot.reserves.pop_front()) else { break };
@@ -244,6 +68,13 @@ impl World {
         if let Ask::Command(Command::Keep { .. }) = &ask {
             slot.excuse = slot.excuse.max(now);
         }
+        // Some questions are poison: the owner dies while it decides.
+        if slot.fuse == Some(0) {
+            self.panic_owner(product, owner);
+            return false;
+        }
+        let slot = &mut self.node.owners[product];
+        slot.fuse = slot.fuse.map(|left| left.saturating_sub(1));
         let Some(protocol) = slot.protocol() else { return true };
         if let Ask::Command(command) = &ask {
             if let Command::Pin { order } = command
@@ -252,7 +83,8 @@ impl World {
             {
                 self.tally.reach("a pin came within 50 ms of the deadline");
             }
-            if reserve && self.broken == Some(Broken::RefusalBeforeGroup)
+            if reserve
+                && self.broken == Some(Broken::RefusalBeforeGroup)
                 && let Err(refused) = protocol.ledger().decide(command, arrived_ms)
             {
                 let id = self.scenario.products[product].id;
@@ -273,24 +105,25 @@ impl World {
 
     /// Lapses what is due and lets the group go.
     fn lapse(&mut self, product: usize, owner: u64) -> bool {
-        let now = self.clock();
+        let (now, truly) = (self.clock(), self.node.clock.now(self.now));
         let slot = &mut self.node.owners[product];
         let oldest = slot.oldest();
-        let room = slot.protocol().is_some_and(Protocol::has_room);
-        if oldest.is_some() || !room {
-            slot.excuse = slot.excuse.max(now);
+        if oldest.is_some() || !slot.protocol().is_some_and(Protocol::has_room) {
+            slot.excuse = slot.excuse.max(truly);
         }
         let due = slot.protocol().and_then(Protocol::next_deadline);
         if let Some(due) = due
-            && due.0 < now.0 - LATE_MAX_MS
+            && due.0 < truly.0 - LATE_MAX_MS
             && due > slot.excuse
         {
-            let late = now.0 - due.0;
-            self.violated("lapse_on_time", format!("product {product}: a hold was due {late} ms ago"));
+            let late = truly.0 - due.0;
+            let what = format!("product {product}: a hold was due {late} ms ago");
+            self.late.get_or_insert(Violation { invariant: "lapse_on_time", what });
         }
         let waiting = if self.is(Broken::LapseBeforeWaiting) { None } else { oldest };
         let lapse_until = waiting.map_or(now, |oldest| oldest.min(now));
-        let before = self.node.owners[product].protocol().map_or(0, |protocol| protocol.ledger().sequence().0);
+        let before =
+            self.node.owners[product].protocol().map_or(0, |protocol| protocol.ledger().sequence().0);
         let alive = self.step(product, owner, By::Lapse, None, Input::Turn { lapse_until });
         let after = self.node.owners[product].protocol().map_or(0, |protocol| protocol.ledger().sequence().0);
         if alive && after - before >= 256 {
@@ -317,7 +150,14 @@ impl World {
     }
 
     /// One step of the protocol and everything it says. False when the owner did not survive it.
-    fn step(&mut self, product: usize, owner: u64, by: By, arrived: Option<Micros>, input: Input<u64>) -> bool {
+    fn step(
+        &mut self,
+        product: usize,
+        owner: u64,
+        by: By,
+        arrived: Option<Micros>,
+        input: Input<u64>,
+    ) -> bool {
         let mut outputs = Vec::new();
         let slot = &mut self.node.owners[product];
         let Some(protocol) = slot.protocol_mut() else { return false };
@@ -452,7 +292,8 @@ impl World {
     pub(super) fn deliver(&mut self, waiting: Waiting, reply: Reply) {
         if let Some(print) = waiting.claim {
             // Unknown counts as kept: the order may be in the journal, and its ledger will say.
-            if matches!(reply, Ok(Answer::Reserved(_) | Answer::Replayed(_)) | Err(NotDone::Unknown)) {
+            let unknown = matches!(reply, Err(NotDone::Unknown)) && !self.is(Broken::UnknownGivesKeyBack);
+            if unknown || matches!(reply, Ok(Answer::Reserved(_) | Answer::Replayed(_))) {
                 self.node.keys.keep(print, waiting.product);
             }
             self.node.keys.unclaim(print);
@@ -476,7 +317,13 @@ impl World {
             self.tally.reach("an owner panicked with a write in flight");
         }
         self.reload(product);
-        let lost: Vec<u64> = self.node.waiting.iter().filter(|(_, w)| w.product == product && w.decided).map(|(t, _)| *t).collect();
+        let lost: Vec<u64> = self
+            .node
+            .waiting
+            .iter()
+            .filter(|(_, w)| w.product == product && w.decided)
+            .map(|(t, _)| *t)
+            .collect();
         for token in lost {
             self.reply(token, Err(NotDone::Unknown));
         }
@@ -488,7 +335,10 @@ impl World {
         if told > sequence {
             self.violated(
                 "i11_no_ack_behind_a_successor",
-                format!("product {product}: #{} was told, the next owner reads up to #{}", told.0, sequence.0),
+                format!(
+                    "product {product}: #{} was told, the next owner reads up to #{}",
+                    told.0, sequence.0
+                ),
             );
         }
     }

@@ -23,6 +23,8 @@ struct Wish {
     /// The request whose answer is waited for.
     waiting_for: Option<usize>,
     won: bool,
+    /// The last answer was *unknown*: many change their mind just then.
+    unsure: bool,
 }
 
 #[derive(Debug)]
@@ -81,7 +83,11 @@ impl World {
             match self.chance.below(10) {
                 0..6 => {
                     let key = self.chance.wide().to_be_bytes();
-                    let delta = if self.chance.percent(75) { self.chance.between(1, 9) } else { -self.chance.between(1, 9) };
+                    let delta = if self.chance.percent(75) {
+                        self.chance.between(1, 9)
+                    } else {
+                        -self.chance.between(1, 9)
+                    };
                     let key = Some(KeyUse { key, body: delta as u64 });
                     let restock = Restock { delta, reason: "counted".into(), key };
                     self.administer(at, product, Command::Restock(restock));
@@ -115,7 +121,7 @@ impl World {
             let number = self.shoppers.len();
             let user = self.stranger();
             self.shoppers.push(Shopper { user, wish: None, wishes: 0, stranger: true });
-            let soon = self.chance.between(10, 600) * MS;
+            let soon = self.chance.between(10, 16) * MS;
             self.plan(soon, Happening::Shopper(number));
         }
     }
@@ -135,7 +141,7 @@ impl World {
             items.push(Item { product, quantity: Quantity::of_line(units)? });
         }
         let key = (stranger || self.chance.percent(92)).then(|| self.chance.wide().to_be_bytes());
-        Some(Wish { items, key, tries: 0, waiting_for: None, won: false })
+        Some(Wish { items, key, tries: 0, waiting_for: None, won: false, unsure: false })
     }
 
     pub(super) fn shopper_acts(&mut self, number: usize) {
@@ -162,9 +168,10 @@ impl World {
     }
 
     fn ask_for_it(&mut self, number: usize) {
-        let other_body = self.chance.percent(4);
         let count = self.scenario.products.len();
         let (other, units) = (self.chance.index(count), self.chance.between(1, 3) as u32);
+        let unsure = self.shoppers[number].wish.as_ref().is_some_and(|wish| wish.unsure);
+        let other_body = self.chance.percent(if unsure { 35 } else { 6 });
         let shopper = &mut self.shoppers[number];
         let (user, intent, stranger) = (shopper.user, shopper.wishes, shopper.stranger);
         let Some(wish) = shopper.wish.as_mut() else { return };
@@ -203,7 +210,9 @@ impl World {
             return self.next_wish(number);
         }
         let (tries, keyed) = (wish.tries, wish.key.is_some());
-        let again = self.chance.between(20, 900) * MS;
+        wish.unsure = heard == Some(Heard::Unknown);
+        let at_once = self.chance.percent(if wish.unsure { 50 } else { 15 });
+        let again = if at_once { MS } else { self.chance.between(20, 900) * MS };
         let once_more = match heard.as_ref().map(|heard| (heard, heard.refusal())) {
             // Nothing is known, or nothing happened: the same key will hear the truth.
             None | Some((Heard::NotExecuted | Heard::Unknown, _)) => keyed || self.chance.percent(50),
@@ -245,7 +254,8 @@ impl World {
             self.send(Sender::None, attempt, 0);
         }
         // Some do not trust a yes and press the button again.
-        let again = self.chance.percent(15) && self.shoppers[number].wish.as_ref().is_some_and(|w| w.key.is_some());
+        let again =
+            self.chance.percent(15) && self.shoppers[number].wish.as_ref().is_some_and(|w| w.key.is_some());
         if again && !self.shoppers[number].stranger {
             self.ask_for_it(number);
         } else {

@@ -6,19 +6,15 @@
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Protocol;
-use stockade::domain::stock::{Epoch, Millis, Sequence};
+use stockade::domain::stock::{Epoch, Sequence};
 
+use super::disk::{FLUSH_EVERY, HOUSEKEEPING_EVERY};
 use super::door::Run;
-use super::journal::{Fate, Submission};
 use super::keys::UsedKeys;
-use super::owner::{Owner, State, Waiter, Waiting};
+use super::mailbox::{Owner, State, Waiter, Waiting};
 use super::{Happening, World};
 use crate::broken::Broken;
-use crate::scenario::FAULTS_END;
-use crate::time::{MS, ProcessClock, SECOND, Wall};
-
-/// How often tables are brought up to date.
-const FLUSH_EVERY: i64 = 250 * MS;
+use crate::time::{MS, ProcessClock, Wall};
 
 /// Everything that is lost in a crash.
 #[derive(Debug)]
@@ -56,7 +52,7 @@ impl Process {
 }
 
 impl World {
-    fn next_owner(&mut self) -> u64 {
+    pub(super) fn next_owner(&mut self) -> u64 {
         self.node.owner_numbers += 1;
         self.node.owner_numbers
     }
@@ -91,7 +87,7 @@ impl World {
         }
         let process = self.node.number;
         self.plan(FLUSH_EVERY, Happening::Flush { process });
-        self.plan(SECOND / 3, Happening::Housekeeping { process });
+        self.plan(HOUSEKEEPING_EVERY, Happening::Housekeeping { process });
     }
 
     /// Nothing is left but the journal, and perhaps the write in hand.
@@ -161,7 +157,10 @@ impl World {
         match short {
             Ok(protocol) => Some(protocol),
             Err(why) => {
-                self.violated("i9_prefix_durability", format!("product {product} cannot be read back: {why}"));
+                self.violated(
+                    "i9_prefix_durability",
+                    format!("product {product} cannot be read back: {why}"),
+                );
                 None
             }
         }
@@ -187,7 +186,11 @@ impl World {
     /// The owner's state is of no use any more; the questions in its mailbox wait for the next.
     pub(super) fn reload(&mut self, product: usize) {
         let number = self.next_owner();
+        let view = self.node.owners[product].view.take();
         self.node.owners[product].drop_state(number);
+        if self.is(Broken::StaleViewWhileLoading) {
+            self.node.owners[product].view = view;
+        }
         self.load(product);
     }
 
@@ -217,170 +220,5 @@ impl World {
         }
         self.note("loaded", product as u64, owner);
         self.wake(product);
-    }
-
-    // --- the journal --------------------------------------------------------------------------------------------
-
-    pub(super) fn submit(&mut self, group: Submission) {
-        self.journal.waiting.push_back(group);
-        self.begin_write();
-    }
-
-    fn begin_write(&mut self) {
-        let Some(write) = self.journal.begin() else { return };
-        let usual = self.scenario.write_us;
-        let slow = if self.chance.percent(2) { self.chance.between(5, 60) * MS } else { 0 };
-        let time = self.chance.between(usual / 2, usual * 2) + slow + std::mem::take(&mut self.journal.next_stall);
-        self.plan(time, Happening::WriteEnds { write });
-    }
-
-    fn install(&mut self, groups: Vec<Submission>) {
-        if groups.len() > 1 {
-            self.tally.reach("two products in one write");
-        }
-        for group in groups {
-            let product = group.product;
-            if let Err(why) = self.journal.install(group, self.now) {
-                self.violated("i9_prefix_durability", format!("product {product}: a fork was written: {why}"));
-            }
-        }
-    }
-
-    pub(super) fn write_ends(&mut self, write: u64) {
-        let Some(write) = self.journal.end(write) else { return };
-        let fate = match self.journal.next_fate.take() {
-            _ if self.now < self.journal.full_until => Fate::Before,
-            Some(fate) => fate,
-            None => Fate::Written,
-        };
-        self.note("written", write.number, fate as u64);
-        match fate {
-            Fate::Written => {}
-            Fate::Before => {
-                let full = self.now < self.journal.full_until;
-                self.tally.fault(if full { "disk full" } else { "write refused" });
-                let open = |group: &Submission| {
-                    let owner = &self.node.owners[group.product];
-                    owner.number == group.owner
-                        && owner.protocol().is_some_and(|p| p.ledger().sequence() > group.entry.last)
-                };
-                if full && write.groups.iter().any(open) {
-                    self.tally.reach("disk full with a group open behind");
-                }
-            }
-            Fate::AfterIn => {
-                self.tally.fault("write unknown, in");
-                self.tally.reach("an unknown write had got in");
-            }
-            Fate::AfterOut => {
-                self.tally.fault("write unknown, out");
-                self.tally.reach("an unknown write had not");
-            }
-        }
-        let owners: Vec<(usize, u64)> = write.groups.iter().map(|group| (group.product, group.owner)).collect();
-        if fate.is_in() {
-            self.install(write.groups);
-        }
-        if matches!(fate, Fate::AfterIn | Fate::AfterOut) {
-            // The state of the file is not known: answer *unknown*, leave, and come back.
-            self.journal.stopped = true;
-            let soon = self.chance.between(200, 20_000);
-            self.plan(soon, Happening::Crash { process: self.node.number });
-        }
-        for (product, owner) in owners {
-            let slot = &mut self.node.owners[product];
-            if slot.number == owner {
-                slot.appended = Some(fate.outcome());
-                self.wake(product);
-            }
-        }
-        self.begin_write();
-    }
-
-    // --- flush, snapshots, unloading ----------------------------------------------------------------------------
-
-    pub(super) fn flush(&mut self, process: u64) {
-        if process != self.node.number || !self.node.up {
-            return;
-        }
-        if self.flushing.is_none() {
-            self.flushing = Some((0..self.shelves.len()).map(|product| self.journal.head(product).0.0).collect());
-            let time = self.chance.between(1, 40) * MS;
-            self.plan(time, Happening::FlushEnds { process });
-        }
-        self.plan(FLUSH_EVERY, Happening::Flush { process });
-    }
-
-    pub(super) fn flush_ends(&mut self, process: u64) {
-        if process == self.node.number
-            && self.node.up
-            && let Some(heads) = self.flushing.take()
-        {
-            self.fold(&heads, true);
-        }
-    }
-
-    /// One transaction: everything up to these heads, and the checkpoints.
-    fn fold(&mut self, heads: &[u64], checkpoint: bool) {
-        for (product, head) in heads.iter().enumerate() {
-            let shelf = &mut self.shelves[product];
-            let before = shelf.checkpoint;
-            let entries = self.journal.tail(product, Sequence(before));
-            for entry in entries.iter().take_while(|entry| entry.last.0 <= *head) {
-                if let Err(why) = shelf.fold(entry) {
-                    self.broken_rule.get_or_insert(crate::check::Violation {
-                        invariant: "i10_one_state_by_every_road",
-                        what: format!("product {product}: the flush cannot read an entry: {why}"),
-                    });
-                }
-            }
-            if !checkpoint {
-                shelf.checkpoint = before;
-            }
-        }
-        self.note("fold", heads.iter().sum(), checkpoint.into());
-    }
-
-    pub(super) fn housekeeping(&mut self, process: u64) {
-        if process != self.node.number || !self.node.up {
-            return;
-        }
-        for product in 0..self.node.owners.len() {
-            let (snapshot, unload) = (self.chance.percent(15), self.chance.percent(10) && self.now < FAULTS_END);
-            let owner = &mut self.node.owners[product];
-            let idle = owner.undecided() == 0 && owner.appended.is_none();
-            let State::Up(protocol) = &mut owner.state else { continue };
-            let Some((sequence, body)) = (if snapshot || unload { protocol.snapshot() } else { None }) else { continue };
-            if unload && idle {
-                let number = self.next_owner();
-                let owner = &mut self.node.owners[product];
-                owner.drop_state(number);
-                owner.unloaded = true;
-                self.note("unload", product as u64, sequence.0);
-                // Its holds still lapse: the shell keeps the next deadline of an unloaded owner.
-                let deadline = self.recover(product).and_then(|protocol| protocol.next_deadline());
-                self.plan_awakening(product, deadline);
-            }
-            let time = self.chance.between(1, 30) * MS;
-            self.plan(time, Happening::SnapshotKept { process, product, sequence, body });
-        }
-        self.plan(SECOND / 3, Happening::Housekeeping { process });
-    }
-
-    fn plan_awakening(&mut self, product: usize, deadline: Option<Millis>) {
-        let Some(deadline) = deadline else { return };
-        let after = self.node.clock.until(deadline, self.now);
-        let owner = self.node.owners[product].number;
-        self.plan(after, Happening::Loaded { product, owner });
-    }
-
-    pub(super) fn snapshot_kept(&mut self, process: u64, product: usize, sequence: Sequence, body: Vec<u8>) {
-        if process != self.node.number || !self.node.up {
-            return;
-        }
-        self.note("snapshot", product as u64, sequence.0);
-        if let Err(why) = self.journal.keep_snapshot(product, sequence, body) {
-            self.violated("i9_prefix_durability", format!("product {product}: {why}"));
-        }
     }
 }

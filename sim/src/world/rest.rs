@@ -5,12 +5,12 @@
 
 use stockade::domain::stock::{HoldState, Ledger, SaleState};
 
-use crate::tables::Shelf;
-use super::owner::State;
+use super::mailbox::State;
 use super::{Happening, World};
 use crate::check::Violation;
 use crate::scenario::FAULTS_MIN;
 use crate::story::Story;
+use crate::tables::Shelf;
 use crate::time::SECOND;
 
 impl World {
@@ -27,7 +27,11 @@ impl World {
             return Some("the process is down".into());
         }
         if self.sagas_under_way() > 0 {
-            return Some(format!("{} sagas are under way: {:?}", self.sagas_under_way(), self.sagas.iter().find(|s| !s.has_ended())));
+            return Some(format!(
+                "{} sagas are under way: {:?}",
+                self.sagas_under_way(),
+                self.sagas.iter().find(|s| !s.has_ended())
+            ));
         }
         if self.shoppers_wait() > 0 {
             return Some(format!("{} shoppers have no answer", self.shoppers_wait()));
@@ -52,7 +56,9 @@ impl World {
         if self.shelves[product].checkpoint != head.0 || protocol.ledger().sequence() != head {
             return at("the tables are behind");
         }
-        let sellable = self.left(product).is_some_and(|(_, _, state)| matches!(state, SaleState::Open | SaleState::Paused));
+        let sellable = self
+            .left(product)
+            .is_some_and(|(_, _, state)| matches!(state, SaleState::Open | SaleState::Paused));
         let counts = protocol.ledger().counts();
         if sellable && (counts.available() > 0 || !self.closers[product].satisfied) {
             return at(&format!("{} units are unsold, and buyers keep trying", counts.available()));
@@ -79,7 +85,10 @@ impl World {
             }
             let live = self.node.owners[product].protocol().map(|protocol| protocol.ledger().digest());
             if live != Some(ledger.digest()) {
-                return broken("i10_one_state_by_every_road", format!("product {product}: the owner's state is not its history's"));
+                return broken(
+                    "i10_one_state_by_every_road",
+                    format!("product {product}: the owner's state is not its history's"),
+                );
             }
             tables_agree(product, &self.shelves[product], &ledger, chapter.product)?;
         }
@@ -100,12 +109,18 @@ fn tables_agree(
     id: stockade::domain::id::ProductId,
 ) -> Result<(), Violation> {
     let differ = |what: String| {
-        Err(Violation { invariant: "i10_one_state_by_every_road", what: format!("product {product}: {what}") })
+        Err(Violation {
+            invariant: "i10_one_state_by_every_road",
+            what: format!("product {product}: {what}"),
+        })
     };
     let counts = ledger.counts();
     let sums = [counts.on_hand, counts.held, counts.sold].map(|sum| sum as i64);
     if [shelf.on_hand, shelf.held, shelf.sold] != sums {
-        return differ(format!("the table says {:?}, the ledger {sums:?}", [shelf.on_hand, shelf.held, shelf.sold]));
+        return differ(format!(
+            "the table says {:?}, the ledger {sums:?}",
+            [shelf.on_hand, shelf.held, shelf.sold]
+        ));
     }
     let mut known = 0;
     for (order, row) in &shelf.rows {

@@ -19,12 +19,18 @@ pub enum Stage {
     Pinning,
     /// Money moves; the bank's word comes.
     Charging,
-    Confirming { part: bool },
+    Confirming {
+        part: bool,
+    },
     Unpinning,
     /// The last decline, or a pin that was refused.
     Failing,
-    Cancelling { by: u64 },
-    Returning { back: Back },
+    Cancelling {
+        by: u64,
+    },
+    Returning {
+        back: Back,
+    },
     /// One question of an administrator.
     Alone(Command),
     Ended,
@@ -81,7 +87,14 @@ impl World {
 
     /// Pays an order. Its lines and what they hold are known from the order's attempt.
     pub(super) fn pay(&mut self, who: UserId, order: OrderId, lines: Vec<(usize, Quantity)>, eager: bool) {
-        let after = if eager { MS } else { self.chance.between(1, 4_000) * MS };
+        let hold_ms =
+            lines.iter().map(|(product, _)| self.scenario.products[*product].settings.hold_ms).min();
+        let at_the_last_moment = i64::from(hold_ms.unwrap_or(0)) - self.chance.between(-5, 40);
+        let after = match self.chance.below(100) {
+            _ if eager => MS,
+            0..25 if at_the_last_moment < 10_000 => at_the_last_moment * MS,
+            _ => self.chance.between(1, 4_000) * MS,
+        };
         let comes_back = !eager && self.chance.percent(20);
         let stage = Stage::Pinning;
         let order = Some(order);
@@ -92,12 +105,22 @@ impl World {
     }
 
     pub(super) fn cancel(&mut self, who: UserId, order: OrderId, lines: Vec<(usize, Quantity)>) {
-        let stage = Stage::Cancelling { by: self.chance.next() | 1 };
+        let stage = Stage::Cancelling { by: self.chance.word() | 1 };
         let after = self.chance.between(0, 1_500) * MS;
         let order = Some(order);
         let (line, declines) = (0, 0);
         self.begin(
-            Saga { who, order, lines, stage, line, waiting_for: None, declines, eager: false, comes_back: false },
+            Saga {
+                who,
+                order,
+                lines,
+                stage,
+                line,
+                waiting_for: None,
+                declines,
+                eager: false,
+                comes_back: false,
+            },
             after,
         );
     }
@@ -184,7 +207,9 @@ impl World {
                 let order = saga.order;
                 self.violated(
                     "i4_each_hold_ends_once",
-                    format!("{order:?}: charged with every line pinned, and the confirmation is refused: {why}"),
+                    format!(
+                        "{order:?}: charged with every line pinned, and the confirmation is refused: {why}"
+                    ),
                 );
             }
             // Ended before, or by somebody else: nothing is left to do for this line.

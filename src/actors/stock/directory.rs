@@ -38,6 +38,8 @@ pub struct House {
     pub clock: Clock,
     pub keys: UsedKeys,
     pub metrics: Metrics,
+    /// A reservation that would wait longer than this is refused at the door.
+    pub wait_ms_max: u64,
     /// The flush is too far behind: no new holds until it has caught up.
     pub lagging: AtomicBool,
 }
@@ -122,7 +124,7 @@ impl Directory {
         let token = Token { reply, claim, buyer, asked_ns: clock.nanos() };
         let mut post = Post { ask, token, arrived, until: arrived.plus(PATIENCE_MS) };
         for _ in 0..OWNER_TRIES {
-            match owner.inbox.push(post) {
+            match owner.inbox.push(post, self.0.house.wait_ms_max) {
                 // An owner that fails drops the question after it may have written it.
                 Ok(()) => return answer.await.unwrap_or(Err(NotDone::Unknown)),
                 Err(NoRoom::Full { wait_ms }) => return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) }),
@@ -159,6 +161,11 @@ impl Directory {
     pub async fn watch(&self, product: ProductId) -> Result<watch::Receiver<Option<Arc<View>>>, NotDone> {
         self.view(product).await?;
         Ok(self.owner(product)?.watch())
+    }
+
+    /// How many questions wait for a decision, at all owners together.
+    pub fn waiting(&self) -> usize {
+        self.0.owners.iter().map(|owner| owner.inbox.undecided()).sum()
     }
 
     /// The loaded products of a shard.
@@ -199,22 +206,20 @@ impl Directory {
         }
     }
 
+    /// Puts the owner on one of the threads that serve, or on this one while there are none.
     fn start(&self, shared: Arc<Shared>) {
-        let actor = StockOwner::new(shared, self.0.house.clone(), self.clone());
         let arbiters = self.0.arbiters.load();
         let turn = self.0.next_arbiter.fetch_add(1, Ordering::Relaxed);
-        match arbiters.get(turn % arbiters.len().max(1)) {
-            Some(arbiter) => {
-                arbiter.spawn_fn(move || {
-                    actor.start();
-                });
-            }
-            None => {
-                Arbiter::current().spawn_fn(move || {
-                    actor.start();
-                });
+        // A thread that has ended takes nothing any more: the next one does.
+        for step in 0..arbiters.len() {
+            let arbiter = &arbiters[(turn + step) % arbiters.len()];
+            let actor = StockOwner::new(shared.clone(), self.0.house.clone(), self.clone());
+            if arbiter.spawn_fn(move || drop(actor.start())) {
+                return;
             }
         }
+        let actor = StockOwner::new(shared, self.0.house.clone(), self.clone());
+        Arbiter::current().spawn_fn(move || drop(actor.start()));
     }
 
     /// The owner has gone, or is going: the next question starts a new one.

@@ -23,7 +23,7 @@ use crate::domain::stock::{Command, Millis};
 pub const INBOX_MAX: usize = 65_536;
 /// Of those, how many may be reservations.
 pub const INBOX_RESERVES_MAX: usize = INBOX_MAX / 5 * 4;
-/// A question that would wait longer is refused at the door.
+/// A reservation that would wait longer is refused at the door, unless the configuration says otherwise.
 pub const INBOX_WAIT_MAX_MS: u64 = 500;
 
 /// Who waits for an answer.
@@ -93,15 +93,15 @@ impl Inbox {
         self.waker.wake();
     }
 
-    /// Puts a question in, or says why not.
-    pub fn push(&self, post: Post) -> Result<(), NoRoom> {
+    /// Puts a question in, or says why not: too many wait, or a reservation would wait longer than `wait_ms_max`.
+    pub fn push(&self, post: Post, wait_ms_max: u64) -> Result<(), NoRoom> {
         let reserve = post.is_reserve();
         let waiting = self.undecided.load(Ordering::Relaxed);
         // So many groups have to be written before this question's, each full: a short queue waits for one.
         let groups = (waiting / GROUP_EVENTS_MAX as usize) as u64;
         let wait_ms = groups.saturating_mul(self.group_ns.load(Ordering::Relaxed)) / 1_000_000;
         let max = if reserve { INBOX_RESERVES_MAX } else { INBOX_MAX };
-        if waiting >= max || (reserve && wait_ms > INBOX_WAIT_MAX_MS) {
+        if waiting >= max || (reserve && wait_ms > wait_ms_max) {
             return Err(NoRoom::Full { wait_ms });
         }
         {

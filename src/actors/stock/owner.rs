@@ -342,7 +342,6 @@ impl StockOwner {
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.house.clock.now();
-        self.house.metrics.owner_queue_length.set(self.shared.inbox.undecided() as f64);
         let Phase::Serving(protocol) = &self.phase else { return };
         if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
             self.save(ctx);

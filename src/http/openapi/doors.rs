@@ -23,6 +23,10 @@ pub struct Door {
     pub refuses: &'static [Code],
 }
 
+const ORDER: &str = "^order_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+const PRODUCT: &str = "^prod_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+const SEQUENCE: &str = "^[1-9][0-9]{0,17}$";
+
 const BUSY: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable];
 const WRITE: &[Code] =
     &[Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::OrderStateConflict];
@@ -54,7 +58,7 @@ pub fn of(door: &str) -> Door {
         "order::list" => Door {
             parameters: vec![
                 query("status", json!({ "type": "string", "enum": statuses() }), "Only orders in this state."),
-                limit(), cursor(),
+                limit(), cursor(ORDER),
             ],
             refuses: BUSY,
             ..told("orders", "One's orders", "Newest first.")
@@ -78,7 +82,7 @@ pub fn of(door: &str) -> Door {
                 query("ids", json!({ "type": "string" }), "These products only: at most 100 ids, separated by commas."),
                 query("tag", json!({ "type": "string", "maxLength": 200, "example": "new" }), "Only products with this tag."),
                 query("available", json!({ "type": "boolean" }), "Only products of which something is left."),
-                limit(), cursor(),
+                limit(), cursor(PRODUCT),
             ],
             refuses: BUSY,
             ..told("products", "Products", "Newest first; archived ones are not listed.")
@@ -147,7 +151,7 @@ pub fn of(door: &str) -> Door {
         "product::resume" => sale_switch("Resume the sale", "Undoes a pause."),
         "product::ledger" => Door {
             parameters: vec![
-                query("from", json!({ "type": "integer", "minimum": 1 }), "The first sequence."), limit(), cursor(),
+                query("from", json!({ "type": "integer", "minimum": 1 }), "The first sequence."), limit(), cursor(SEQUENCE),
             ],
             refuses: BUSY,
             ..told("administration", "Every movement of the stock", "Oldest first, without gaps, with the counters after each.")
@@ -303,8 +307,10 @@ fn limit() -> Value {
     )
 }
 
-fn cursor() -> Value {
-    query("cursor", json!({ "type": "string" }), "The `next_cursor` of the page before.")
+/// A cursor is a word to be handed back; what it looks like is told so that nobody makes up another.
+fn cursor(pattern: &str) -> Value {
+    let schema = json!({ "type": "string", "pattern": pattern });
+    query("cursor", schema, "The `next_cursor` of the page before.")
 }
 
 #[cfg(test)]

@@ -12,8 +12,8 @@ use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{
-    Cause, Confirmed, Created, Entry, Event, Forked, Held, Millis, Placed, Released, Returned, Sequence, Unpinned,
-    UnreadableEvent, decode_events,
+    Cause, Confirmed, Created, Entry, Event, Forked, Held, Millis, Placed, Released, Returned, Sequence,
+    Unpinned, UnreadableEvent, decode_events,
 };
 use crate::persistence::order::{At, Born};
 use crate::persistence::stock::Stock;
@@ -160,8 +160,10 @@ impl Fold {
             Event::Confirmed(confirmed) => self.units_held(at.product, confirmed)?,
             _ => 0,
         };
-        let (_, stock) =
-            self.stock.get_mut(&at.product).ok_or(FoldError::NotCreated { product: at.product, at: sequence })?;
+        let (_, stock) = self
+            .stock
+            .get_mut(&at.product)
+            .ok_or(FoldError::NotCreated { product: at.product, at: sequence })?;
         stock.sequence = sequence;
         let counts = &mut stock.counts;
         let wrong = FoldError::NotConserved { product: at.product, at: sequence };

@@ -17,11 +17,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::Connection;
 use sqlx::sqlite::SqliteConnection;
 
 use super::journal::{Journal, JournalReader};
-use super::{StoreError, Tables, order, stock};
+use super::{StoreError, Tables, buyer, order, sqlite, stock};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Event, Sequence};
 
@@ -97,7 +96,8 @@ impl LagGauge {
     pub fn lag(&self) -> Lag {
         let head = self.journal.head();
         Lag {
-            events: (self.backlog.events + head.events).saturating_sub(self.gone.events.load(Ordering::Relaxed)),
+            events: (self.backlog.events + head.events)
+                .saturating_sub(self.gone.events.load(Ordering::Relaxed)),
             bytes: (self.backlog.bytes + head.bytes).saturating_sub(self.gone.bytes.load(Ordering::Relaxed)),
         }
     }
@@ -115,12 +115,13 @@ impl Flusher {
     /// Finds the checkpoint and counts what is behind it.
     pub async fn open(journal: &Journal, tables: &Tables) -> Result<Flusher, StoreError> {
         let pos = tables.flushed_pos().await?;
-        let before = journal.head();
         let (events, bytes) = journal.reader().backlog(pos).await?;
-        // What the journal took in before this moment is in the backlog, or was flushed by somebody before us. Entries
-        // may arrive meanwhile: counted twice they would only make the lag look bigger for good.
+        // What the journal took in before this moment is in the backlog, or was flushed by somebody before us. An
+        // entry that arrives in between is missed rather than counted twice: then the lag would never reach zero.
+        let before = journal.head();
         let gone = Gone { events: AtomicU64::new(before.events), bytes: AtomicU64::new(before.bytes) };
-        let gauge = LagGauge { journal: journal.clone(), backlog: Lag { events, bytes }, gone: Arc::new(gone) };
+        let gauge =
+            LagGauge { journal: journal.clone(), backlog: Lag { events, bytes }, gone: Arc::new(gone) };
         Ok(Flusher { journal: journal.reader().clone(), tables: tables.clone(), pos, gauge })
     }
 
@@ -139,8 +140,17 @@ impl Flusher {
             return Ok(Flushed { pos: self.pos, ..Flushed::default() });
         };
         self.write(&plan).await?;
-        self.tables.checkpoint_if_due().await?;
+        self.tables.checkpoint_if_due().await;
         Ok(Flushed { events: plan.events, orders: plan.changes.born.len() as u64, pos: plan.to })
+    }
+
+    /// Housekeeping for when there is nothing to flush: a few milliseconds of it. False when all is tidy.
+    pub async fn tidy(&mut self) -> Result<bool, StoreError> {
+        let mut writer = self.tables.writer().await?;
+        let more = buyer::merge_step(&mut writer).await?;
+        drop(writer);
+        self.tables.checkpoint_if_due().await;
+        Ok(more)
     }
 
     /// Reads and folds the next slice; `None` when there is nothing. Writes nothing.
@@ -161,7 +171,9 @@ impl Flusher {
         let confirmed: BTreeSet<OrderId> = runs
             .iter()
             .flat_map(|run| &run.events)
-            .filter_map(|event| if let Event::Confirmed(confirmed) = event { Some(confirmed.order) } else { None })
+            .filter_map(
+                |event| if let Event::Confirmed(confirmed) = event { Some(confirmed.order) } else { None },
+            )
             .collect();
         let mut writer = self.tables.writer().await?;
         let stock = stock::find_many(&mut writer, &Vec::from_iter(products)).await?;
@@ -175,14 +187,10 @@ impl Flusher {
     /// Writes a planned slice in one transaction.
     pub async fn write(&mut self, plan: &Plan) -> Result<(), FlushError> {
         let mut writer = self.tables.writer().await?;
-        let mut transaction = writer.begin_with("begin immediate").await?;
-        // First the checkpoint: who comes second stops here.
-        let moved = sqlx::query(MOVE_CHECKPOINT).bind(plan.to).bind(plan.from).execute(&mut *transaction).await?;
-        if moved.rows_affected() != 1 {
-            return Err(FlushError::CheckpointMoved { expected: plan.from });
-        }
-        write_changes(&mut transaction, &plan.changes).await?;
-        transaction.commit().await?;
+        sqlite::begin(&mut writer).await?;
+        let written = write_plan(&mut writer, plan).await;
+        sqlite::end(&mut writer, written).await?;
+        drop(writer);
         self.pos = plan.to;
         self.gauge.gone.events.fetch_add(plan.events, Ordering::Relaxed);
         self.gauge.gone.bytes.fetch_add(plan.bytes, Ordering::Relaxed);
@@ -190,7 +198,13 @@ impl Flusher {
     }
 }
 
-async fn write_changes(connection: &mut SqliteConnection, changes: &Changes) -> Result<(), FlushError> {
+async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), FlushError> {
+    let Plan { from, to, changes, .. } = plan;
+    // First the checkpoint: who comes second stops here.
+    let moved = sqlx::query(MOVE_CHECKPOINT).bind(to).bind(from).execute(&mut *connection).await?;
+    if moved.rows_affected() != 1 {
+        return Err(FlushError::CheckpointMoved { expected: *from });
+    }
     order::insert(connection, &changes.born).await?;
     for Moved { at, order, to } in &changes.deadlines {
         order::new_deadline(connection, *at, *order, *to).await?;

@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Append, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX};
 use super::snapshot::Saving;
+use super::{Append, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX};
 
 /// While groups come without a pause, a slice of a snapshot goes in after this many.
 const GROUPS_PER_SLICE: u32 = 4;

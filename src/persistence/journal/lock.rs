@@ -8,11 +8,14 @@ use super::OpenError;
 
 /// Held as long as the journal is open; the operating system lets go of it with the process.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File);
+pub struct Lock(
+    #[expect(dead_code, reason = "held, not used: the lock lives as long as the file is open")] File,
+);
 
 impl Lock {
     pub fn take(dir: &Path) -> Result<Lock, OpenError> {
-        std::fs::create_dir_all(dir).map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
+        std::fs::create_dir_all(dir)
+            .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
         let path = dir.join("journal.lock");
         let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(directory)?;

@@ -82,7 +82,10 @@ pub enum NotWritten {
 pub enum Health {
     Healthy,
     /// Nothing is lost and nothing is taken. The journal tries by itself until there is room again.
-    Refusing { why: NotWritten, since_ns: u64 },
+    Refusing {
+        why: NotWritten,
+        since_ns: u64,
+    },
     /// This opening is over.
     Fenced,
 }
@@ -129,7 +132,13 @@ pub struct JournalConfig {
 
 impl JournalConfig {
     pub fn new(dir: impl Into<PathBuf>, clock: Clock) -> JournalConfig {
-        JournalConfig { dir: dir.into(), clock, brake_us: Arc::default(), inbox_max: INBOX_MAX, pages_max: None }
+        JournalConfig {
+            dir: dir.into(),
+            clock,
+            brake_us: Arc::default(),
+            inbox_max: INBOX_MAX,
+            pages_max: None,
+        }
     }
 }
 
@@ -190,7 +199,12 @@ impl Journal {
     }
 
     /// Hands a snapshot to the writer, which puts it down in slices between the groups and then drops older ones.
-    pub async fn save_snapshot(&self, product: ProductId, at: Sequence, body: Vec<u8>) -> Result<(), NotWritten> {
+    pub async fn save_snapshot(
+        &self,
+        product: ProductId,
+        at: Sequence,
+        body: Vec<u8>,
+    ) -> Result<(), NotWritten> {
         let (saved, outcome) = oneshot::channel();
         let saving = Box::new(Saving::new(product, at, body, saved));
         self.0.shared.inbox.put_snapshot(saving).map_err(|_| NotWritten::Closed)?;

@@ -21,7 +21,8 @@ const PARTS: &str = "select body from snapshots where product_id = ? and sequenc
 const ENTRIES: &str = "select pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events from journal \
     where product_id = ? and first_seq > ? order by first_seq limit ?";
 /// The entry that a sequence lies in, to start reading from its middle.
-const ENTRY_OF: &str = "select coalesce(max(first_seq), 0) from journal where product_id = ? and first_seq <= ?";
+const ENTRY_OF: &str =
+    "select coalesce(max(first_seq), 0) from journal where product_id = ? and first_seq <= ?";
 const AFTER: &str = "select pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events from journal \
     where pos > ? order by pos limit ?";
 const PRODUCTS_AFTER: &str = "select distinct product_id from journal where pos > ?";
@@ -86,7 +87,12 @@ impl JournalReader {
     }
 
     /// Entries of one product, beginning with the one that holds `from`.
-    pub async fn read(&self, product: ProductId, from: Sequence, entries_max: u32) -> Result<Vec<Entry>, StoreError> {
+    pub async fn read(
+        &self,
+        product: ProductId,
+        from: Sequence,
+        entries_max: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let first: i64 = sqlx::query_scalar(ENTRY_OF)
             .bind(&product.as_bytes()[..])
@@ -101,7 +107,9 @@ impl JournalReader {
         let mut connection = self.pool.acquire().await?;
         let mut rows = sqlx::query(AFTER).bind(pos).bind(ENTRIES_AT_ONCE).fetch(&mut *connection);
         let (mut found, mut events) = (Vec::new(), 0);
-        while events < events_max && let Some(row) = rows.try_next().await? {
+        while events < events_max
+            && let Some(row) = rows.try_next().await?
+        {
             let (pos, entry) = entry(&row)?;
             events += entry.count();
             found.push((pos, entry));
@@ -119,7 +127,10 @@ impl JournalReader {
     pub fn heads(&self) -> impl Stream<Item = Result<ProductHead, StoreError>> + '_ {
         sqlx::query(HEADS).fetch(&self.pool).map(|row| {
             let row = row?;
-            Ok(ProductHead { product: ProductId::from_bytes(sixteen(&row, 0)?), last: Sequence(unsigned(&row, 1)?) })
+            Ok(ProductHead {
+                product: ProductId::from_bytes(sixteen(&row, 0)?),
+                last: Sequence(unsigned(&row, 1)?),
+            })
         })
     }
 
@@ -145,7 +156,9 @@ async fn newest_snapshot(
 ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
     let found: Vec<(i64, i64, i64)> =
         sqlx::query_as(SNAPSHOTS).bind(&product.as_bytes()[..]).fetch_all(&mut *moment).await?;
-    let Some((sequence, ..)) = found.into_iter().find(|(_, there, parts)| there == parts) else { return Ok(None) };
+    let Some((sequence, ..)) = found.into_iter().find(|(_, there, parts)| there == parts) else {
+        return Ok(None);
+    };
     let mut parts = sqlx::query(PARTS).bind(&product.as_bytes()[..]).bind(sequence).fetch(moment);
     let mut body = Vec::new();
     while let Some(part) = parts.try_next().await? {

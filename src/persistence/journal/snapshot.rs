@@ -58,7 +58,10 @@ impl Saving {
     }
 
     /// Writes the next part, or drops one part of an older snapshot.
-    pub async fn slice(mut self: Box<Self>, writer: &mut SqliteConnection) -> Result<Progress, (Box<Self>, sqlx::Error)> {
+    pub async fn slice(
+        mut self: Box<Self>,
+        writer: &mut SqliteConnection,
+    ) -> Result<Progress, (Box<Self>, sqlx::Error)> {
         let done = if self.next < self.parts() {
             self.write_part(writer).await.map(|()| false)
         } else {

@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Shop {
     process: Child,
-    data: PathBuf,
     base: String,
     log: PathBuf,
     client: Client,
@@ -69,7 +68,6 @@ impl Shop {
         let token = token(keys.path(), &["--users", "1", "--out", "/dev/stdout"]);
         let shop = Shop {
             process,
-            data: data.to_owned(),
             base: format!("http://127.0.0.1:{port}"),
             log: log.to_owned(),
             client: Client::new(),
@@ -202,7 +200,10 @@ async fn a_full_disk() {
     assert_eq!(shop.get(&format!("/v1/products/{product}")).await.status(), StatusCode::OK);
     shop.until_readiness_is(StatusCode::SERVICE_UNAVAILABLE).await;
     let told = shop.told();
-    assert!(told.contains("disk is full") || told.contains("room"), "the log does not say what to do:\n{told}");
+    assert!(
+        told.contains("disk is full") || told.contains("room"),
+        "the log does not say what to do:\n{told}"
+    );
 
     fs::remove_file(disk.join("ballast")).unwrap();
     shop.until_ready().await;
@@ -270,7 +271,12 @@ async fn a_failing_sync() {
     fs::create_dir(&data).unwrap();
     let shim = folder.path().join("shim.so");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/failing_sync.c");
-    let built = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).arg(&shim).arg(source).arg("-ldl").status();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&shim)
+        .arg(source)
+        .arg("-ldl")
+        .status();
     assert!(built.unwrap().success());
     assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "100000"]).status.success());
     let trigger = folder.path().join("fail");

@@ -120,14 +120,16 @@ fn groups(window: Duration, events: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let store = tempfile::tempdir().expect("a temporary folder");
-        let journal = Journal::open(JournalConfig::new(store.path(), Clock::start())).await.expect("a journal");
+        let journal =
+            Journal::open(JournalConfig::new(store.path(), Clock::start())).await.expect("a journal");
         let product = ProductId::new(Millis(1), 1);
         let (mut groups, began) = (0_u64, Instant::now());
         while began.elapsed() < window {
             let first = stockade::domain::stock::Sequence(groups * events + 1);
             let last = stockade::domain::stock::Sequence((groups + 1) * events);
             let blob = vec![7_u8; events as usize * 90];
-            let entry = Entry::seal(product, (first, last), journal.epoch(), Millis(1), Default::default(), blob);
+            let entry =
+                Entry::seal(product, (first, last), journal.epoch(), Millis(1), Default::default(), blob);
             let (sender, written) = tokio::sync::oneshot::channel();
             let reply = Box::new(move |outcome| {
                 let _ = sender.send(outcome);

@@ -36,7 +36,11 @@ fn rush() -> (Ledger, Vec<Command>) {
     let commands = (0..u128::from(RESERVES))
         .map(|n| {
             Command::Reserve(Reserve {
-                order: OrderId::for_home(Millis(1_700_000_000_000 + (n / 400) as i64), n.wrapping_mul(0x9e37_79b9_7f4a_7c15), product),
+                order: OrderId::for_home(
+                    Millis(1_700_000_000_000 + (n / 400) as i64),
+                    n.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                    product,
+                ),
                 line: 1,
                 buyer: UserId::new(Millis(1_600_000_000_000), n % 10_000),
                 quantity: Quantity::of_line(1).expect("one is a quantity"),
@@ -51,12 +55,14 @@ fn rush() -> (Ledger, Vec<Command>) {
 
 #[divan::bench(sample_count = 20)]
 fn reserve(bencher: Bencher) {
-    bencher.counter(ItemsCount::new(RESERVES)).with_inputs(rush).bench_local_values(|(mut ledger, commands)| {
-        for (n, command) in commands.iter().enumerate() {
-            happen(&mut ledger, command, Millis(1_700_000_000_000 + n as i64 / 400));
-        }
-        (ledger, commands)
-    });
+    bencher.counter(ItemsCount::new(RESERVES)).with_inputs(rush).bench_local_values(
+        |(mut ledger, commands)| {
+            for (n, command) in commands.iter().enumerate() {
+                happen(&mut ledger, command, Millis(1_700_000_000_000 + n as i64 / 400));
+            }
+            (ledger, commands)
+        },
+    );
 }
 
 #[divan::bench(sample_count = 20)]
@@ -65,9 +71,9 @@ fn sold_out(bencher: Bencher) {
     let available = ledger.counts().available() as i64;
     let restock = stockade::domain::stock::Restock { delta: -available, reason: String::new(), key: None };
     happen(&mut ledger, &Command::Restock(restock), Millis(2));
-    bencher.counter(ItemsCount::new(RESERVES)).bench_local(|| {
-        commands.iter().filter(|command| ledger.decide(command, Millis(3)).is_err()).count()
-    });
+    bencher
+        .counter(ItemsCount::new(RESERVES))
+        .bench_local(|| commands.iter().filter(|command| ledger.decide(command, Millis(3)).is_err()).count());
 }
 
 #[divan::bench(sample_count = 20)]

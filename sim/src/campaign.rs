@@ -15,7 +15,7 @@ use crate::time::SECOND;
 use crate::world::{Outcome, World};
 
 /// From this many seeds on, each rare situation must have been met.
-pub const SEEDS_TO_MEET_ALL: u64 = 1_000;
+pub const SEEDS_TO_MEET_ALL: u64 = 2_000;
 /// Each of so many seeds is run twice.
 const TWICE_EVERY: u64 = 100;
 /// The most failures that are collected before a run stops.

@@ -81,7 +81,7 @@ impl Scenario {
         let count = chance.between(2, 4);
         let mut products: Vec<ProductPlan> = (0..count).map(|_| product(&mut chance)).collect();
         products.sort_by_key(|product| product.id);
-        let rush = chance.percent(3).then(|| Rush {
+        let rush = chance.percent(4).then(|| Rush {
             at: chance.between(10, 40) * SECOND,
             buyers: 800,
             stall: chance.between(1_200, 2_200) * MS,

@@ -26,7 +26,7 @@ const BRAKE_MAX_US: u64 = 20_000;
 /// More events than this in a second are a rush.
 const RUSH_EVENTS_PER_S: u64 = 20_000;
 /// In a rush, how many times the length of a slice the flush rests after it.
-const RUSH_REST: u32 = 9;
+const RUSH_REST: u32 = 29;
 /// How much less important than the order path the flush is, in steps of the scheduler.
 const NICE: i32 = 10;
 
@@ -252,7 +252,10 @@ impl Flushing {
         let at_cap = lag.bytes >= self.limits.cap_bytes;
         if at_cap != self.house.lagging.swap(at_cap, Ordering::Relaxed) {
             if at_cap {
-                warn!(bytes = lag.bytes, "the tables are too far behind: new holds are refused until they catch up");
+                warn!(
+                    bytes = lag.bytes,
+                    "the tables are too far behind: new holds are refused until they catch up"
+                );
             } else {
                 info!("the tables have caught up: holds are taken again");
             }

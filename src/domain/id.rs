@@ -198,7 +198,9 @@ mod tests {
     fn a_foreign_or_malformed_word_is_no_id() {
         let order = OrderId::new(Millis(1), 2).to_string();
         assert_eq!(order.parse::<ProductId>(), Err(NotAnId));
-        for word in ["", "prod_", "prod_8zzzzzzzzzzzzzzzzzzzzzzzzz", "prod_0000000000000000000000000i", "prod"] {
+        for word in
+            ["", "prod_", "prod_8zzzzzzzzzzzzzzzzzzzzzzzzz", "prod_0000000000000000000000000i", "prod"]
+        {
             assert_eq!(word.parse::<ProductId>(), Err(NotAnId), "{word}");
         }
     }

@@ -137,13 +137,19 @@ mod tests {
     fn the_table_of_legal_moves() {
         let mut rows = String::new();
         for from in OrderStatus::ALL {
-            let to: Vec<_> =
-                OrderStatus::ALL.iter().filter(|to| from.moved_to(**to).is_ok()).map(|to| to.as_str()).collect();
+            let to: Vec<_> = OrderStatus::ALL
+                .iter()
+                .filter(|to| from.moved_to(**to).is_ok())
+                .map(|to| to.as_str())
+                .collect();
             rows += &format!("{} -> {}\n", from.as_str(), to.join(" "));
         }
         for from in LineStatus::ALL {
-            let to: Vec<_> =
-                LineStatus::ALL.iter().filter(|to| from.moved_to(**to).is_ok()).map(|to| to.as_str()).collect();
+            let to: Vec<_> = LineStatus::ALL
+                .iter()
+                .filter(|to| from.moved_to(**to).is_ok())
+                .map(|to| to.as_str())
+                .collect();
             rows += &format!("line {} -> {}\n", from.as_str(), to.join(" "));
         }
         assert_eq!(

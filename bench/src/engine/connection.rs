@@ -80,7 +80,10 @@ async fn keep_time(worker: &RefCell<Worker>, live: &Live) -> Result<()> {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe, and this timer owns its descriptor for as long as it is registered")]
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, and this timer owns its descriptor for as long as it is registered"
+)]
 fn ticking_timer() -> Result<AsyncFd<OwnedFd>> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
     let every = Timespec { tv_sec: 0, tv_nsec: TICK_NS };

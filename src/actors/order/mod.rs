@@ -68,11 +68,12 @@ impl Orders {
         let order = OrderId::for_home(now, chance, home);
         let claim = match self.key_of(&ask, home, order).await? {
             Key::New(claim) => claim,
-            Key::Replay(order) => return self.replay(ask.buyer, order).await,
+            Key::Replay(order) => return Box::pin(self.replay(ask.buyer, order)).await,
         };
+        // What is rare is boxed: every order carries the room for the largest of its branches.
         match ask.items.as_slice() {
             [item] => self.place_one(*item, &ask, order, claim).await,
-            _ => self.place_many(ask, order, claim).await,
+            _ => Box::pin(self.place_many(ask, order, claim)).await,
         }
     }
 
@@ -88,10 +89,21 @@ impl Orders {
             directory.refuse_from_view(item.product, &one_line(*item, ask, order))?;
         }
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
-        let other = match keys.claim(print, home) {
-            Ok(claim) => return Ok(Key::New(Some(claim))),
-            Err(other) => other,
-        };
+        match keys.claim(print, home) {
+            Ok(claim) => Ok(Key::New(Some(claim))),
+            Err(other) => Box::pin(self.key_elsewhere(ask, key, print, home, other)).await,
+        }
+    }
+
+    async fn key_elsewhere(
+        &self,
+        ask: &PlaceOrder,
+        key: KeyUse,
+        print: Fingerprint,
+        home: ProductId,
+        other: ProductId,
+    ) -> Result<Key, NotDone> {
+        let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
         let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
         match directory.send(other, question, None).await? {
             Answer::OrderOfKey(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
@@ -130,7 +142,7 @@ impl Orders {
             Answer::Reserved(receipt) => {
                 Ok(PlacedOrder { order: order_of_one(ask.buyer, &receipt)?, replayed: false })
             }
-            Answer::Replayed(order) => self.replay(ask.buyer, order).await,
+            Answer::Replayed(order) => Box::pin(self.replay(ask.buyer, order)).await,
             _ => Err(NotDone::Internal),
         }
     }

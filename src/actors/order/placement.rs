@@ -8,7 +8,8 @@ use crate::actors::stock::{Answer, NotDone, Receipt, Reply};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Cause, Command, HoldState, KeyUse, Millis, OrderView, Place, PlacedLine, Refusal, Refused, Reserve, Sequence,
+    Cause, Command, HoldState, KeyUse, Millis, OrderView, Place, PlacedLine, Refusal, Refused, Reserve,
+    Sequence,
 };
 
 /// One line that is asked for.

@@ -28,7 +28,11 @@ pub enum Answer {
     /// The key was used before, for this order.
     Replayed(OrderId),
     /// Done, now or before.
-    Done { sequence: Sequence, counts: Counts, replayed: bool },
+    Done {
+        sequence: Sequence,
+        counts: Counts,
+        replayed: bool,
+    },
     /// What the owner knows of an order.
     Order(Option<Box<OrderView>>),
     /// The order a key belongs to, and the hash of its request.

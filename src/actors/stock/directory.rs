@@ -127,7 +127,9 @@ impl Directory {
             match owner.inbox.push(post, self.0.house.wait_ms_max) {
                 // An owner that fails drops the question after it may have written it.
                 Ok(()) => return answer.await.unwrap_or(Err(NotDone::Unknown)),
-                Err(NoRoom::Full { wait_ms }) => return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) }),
+                Err(NoRoom::Full { wait_ms }) => {
+                    return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) });
+                }
                 Err(NoRoom::Closed(back)) => {
                     post = *back;
                     self.forget(&owner);

@@ -29,7 +29,12 @@ pub trait Home: Send + Sync + 'static {
     fn submit(&self, entry: Entry, reply: Box<dyn FnOnce(Outcome) + Send>);
     fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>>;
     /// Best effort: the journal still holds everything.
-    fn save_snapshot(&self, product: ProductId, sequence: Sequence, body: Vec<u8>) -> Later<Result<(), NotRead>>;
+    fn save_snapshot(
+        &self,
+        product: ProductId,
+        sequence: Sequence,
+        body: Vec<u8>,
+    ) -> Later<Result<(), NotRead>>;
     fn epoch(&self) -> Epoch;
     /// Whether groups are accepted. While they are not, nothing is decided that would need one.
     fn is_writable(&self) -> bool;
@@ -58,7 +63,12 @@ impl Home for Journal {
         })
     }
 
-    fn save_snapshot(&self, product: ProductId, sequence: Sequence, body: Vec<u8>) -> Later<Result<(), NotRead>> {
+    fn save_snapshot(
+        &self,
+        product: ProductId,
+        sequence: Sequence,
+        body: Vec<u8>,
+    ) -> Later<Result<(), NotRead>> {
         let journal = self.clone();
         Box::pin(async move {
             journal.save_snapshot(product, sequence, body).await.map_err(|error| NotRead(error.to_string()))

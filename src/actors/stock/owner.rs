@@ -125,11 +125,9 @@ impl StockOwner {
     fn decide(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let started = self.house.clock.nanos();
         let mut drained = std::mem::take(&mut self.drained);
-        loop {
-            let Phase::Serving(protocol) = &self.phase else { break };
-            if !protocol.has_room() {
-                break;
-            }
+        while let Phase::Serving(protocol) = &self.phase
+            && protocol.has_room()
+        {
             self.shared.inbox.take(256, &mut drained);
             if drained.is_empty() {
                 break;
@@ -348,7 +346,11 @@ impl StockOwner {
             return;
         }
         let idle = now.0 - self.last_asked.0 > IDLE_MS;
-        if idle && protocol.is_quiet() && protocol.next_deadline().is_none() && self.shared.inbox.close_if_empty() {
+        if idle
+            && protocol.is_quiet()
+            && protocol.next_deadline().is_none()
+            && self.shared.inbox.close_if_empty()
+        {
             if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST {
                 self.save(ctx);
             }

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Command, Counts, Decision, Entry, Epoch, Event, Ledger, Millis, Refused, ReplayError, Sequence, UnreadableSnapshot,
+    Command, Counts, Decision, Entry, Epoch, Event, Ledger, Millis, Refused, ReplayError, Sequence,
+    UnreadableSnapshot,
 };
 
 /// The most events one product puts into one group.
@@ -45,9 +46,16 @@ pub enum Outcome {
 #[derive(Debug)]
 pub enum Input<T> {
     /// A question, when it arrived and until when the answer matters. `token` comes back with the answer.
-    Ask { token: T, ask: Ask, arrived: Millis, until: Millis },
+    Ask {
+        token: T,
+        ask: Ask,
+        arrived: Millis,
+        until: Millis,
+    },
     /// Nothing more is waiting that arrived before `lapse_until`: lapse what is due and write what is decided.
-    Turn { lapse_until: Millis },
+    Turn {
+        lapse_until: Millis,
+    },
     Appended(Outcome),
 }
 
@@ -58,7 +66,10 @@ pub enum Output<T> {
     Reply(T, Reply),
     Publish(Arc<View>),
     /// A placing hold is due: ask its home whether the order was born, and tell the owner to keep or release it.
-    AskHome { order: OrderId, home: ProductId },
+    AskHome {
+        order: OrderId,
+        home: ProductId,
+    },
     /// The state cannot be trusted any more: read it from the journal again.
     Reload,
 }
@@ -171,12 +182,23 @@ impl<T> Protocol<T> {
             ledger.replay(entry)?;
         }
         let unsaved = ledger.sequence().0 - from.0;
-        Ok(Protocol { product, epoch, ledger, open: Group::new(), in_flight: None, lost: false, unsaved, published: Tally::default() })
+        Ok(Protocol {
+            product,
+            epoch,
+            ledger,
+            open: Group::new(),
+            in_flight: None,
+            lost: false,
+            unsaved,
+            published: Tally::default(),
+        })
     }
 
     pub fn step(&mut self, input: Input<T>, out: &mut Vec<Output<T>>) {
         match input {
-            Input::Ask { token, .. } if self.lost => out.push(Output::Reply(token, Err(NotDone::Unavailable))),
+            Input::Ask { token, .. } if self.lost => {
+                out.push(Output::Reply(token, Err(NotDone::Unavailable)))
+            }
             Input::Ask { token, arrived, until, .. } if arrived > until => {
                 out.push(Output::Reply(token, Err(NotDone::Unavailable)));
             }
@@ -366,7 +388,9 @@ impl<T> Protocol<T> {
                     Outcome::Unknown => NotDone::Unknown,
                     _ => NotDone::Unavailable,
                 };
-                out.extend(group.answers.into_iter().map(|(token, _)| Output::Reply(token, Err(told.clone()))));
+                out.extend(
+                    group.answers.into_iter().map(|(token, _)| Output::Reply(token, Err(told.clone()))),
+                );
                 // What was decided on top of it was never sent anywhere.
                 let open = std::mem::replace(&mut self.open, Group::new());
                 let never = open.answers.into_iter();

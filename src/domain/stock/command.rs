@@ -54,7 +54,10 @@ pub enum Back {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The first command of a product.
-    Create { settings: Settings, stock: u64 },
+    Create {
+        settings: Settings,
+        stock: u64,
+    },
     Configure(Settings),
     Restock(Restock),
     Pause,
@@ -64,18 +67,39 @@ pub enum Command {
     Reserve(Reserve),
     Place(Place),
     /// The order of this placing hold was born; the hold gets its real deadline.
-    Keep { order: OrderId, deadline: Millis },
+    Keep {
+        order: OrderId,
+        deadline: Millis,
+    },
     /// Money is about to move: the hold may no longer lapse.
-    Pin { order: OrderId },
+    Pin {
+        order: OrderId,
+    },
     /// The payment was declined with attempts left.
-    Unpin { order: OrderId },
+    Unpin {
+        order: OrderId,
+    },
     /// Paid: `quantity` units are sold, the rest of the hold is given back.
-    Confirm { order: OrderId, quantity: Quantity },
+    Confirm {
+        order: OrderId,
+        quantity: Quantity,
+    },
     /// The hold ends without a sale. `by` repeats the answer for the same key.
-    Release { order: OrderId, cause: Cause, by: u64 },
-    Return { order: OrderId, quantity: Quantity, back: Back },
+    Release {
+        order: OrderId,
+        cause: Cause,
+        by: u64,
+    },
+    Return {
+        order: OrderId,
+        quantity: Quantity,
+        back: Back,
+    },
     /// Drops what nobody can ask for any more: ended orders without a sale, whose hold lapsed before these times.
-    Forget { unkeyed_before: Millis, keyed_before: Millis },
+    Forget {
+        unkeyed_before: Millis,
+        keyed_before: Millis,
+    },
 }
 
 impl Command {

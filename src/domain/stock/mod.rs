@@ -21,8 +21,8 @@ pub use apply::ReplayError;
 pub use command::{Back, Command, KeyUse, Place, Reserve, Restock};
 pub use entry::{ChainHash, Entry, Forked};
 pub use event::{
-    Cause, Confirmed, Created, Event, Expired, Forgotten, Held, Key, Kept, Pinned, Placed, PlacedLine, Released, Restocked,
-    Returned, Unpinned, UnreadableEvent, decode_events,
+    Cause, Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine,
+    Released, Restocked, Returned, Unpinned, UnreadableEvent, decode_events,
 };
 pub use ledger::{Decision, Ledger, OrderView};
 pub use order_table::HoldState;

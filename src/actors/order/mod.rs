@@ -82,11 +82,12 @@ impl Orders {
     async fn key_of(&self, ask: &PlaceOrder, home: ProductId, order: OrderId) -> Result<Key, NotDone> {
         let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
         let print = ask.key.map(|key| Fingerprint::of(ask.buyer, key.key));
-        if print.is_none_or(|print| keys.product_of(print).is_none())
-            && let [item] = ask.items.as_slice()
+        if let [item] = ask.items.as_slice()
+            && let Err(refusal) = directory.refuse_from_view(item.product, &one_line(*item, ask, order))
+            && print.is_none_or(|print| keys.product_of(print).is_none())
         {
             // The common case of a rush: it is over, and the published view proves it.
-            directory.refuse_from_view(item.product, &one_line(*item, ask, order))?;
+            return Err(refusal);
         }
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
         match keys.claim(print, home) {
@@ -110,17 +111,30 @@ impl Orders {
             Answer::OrderOfKey(Some((order, _))) => {
                 Err(refused(home, Refusal::KeyReused { order: Some(order) }))
             }
-            Answer::OrderOfKey(None) if keys.is_kept(print) => self.key_of_old(ask, key, home).await,
+            Answer::OrderOfKey(None) if keys.is_kept(print) => self.key_of_old(ask, key, print, home, other).await,
             _ => Err(refused(home, Refusal::KeyInProgress)),
         }
     }
 
-    /// A key that the ledger has forgotten, or a clash of fingerprints: the tables know.
-    async fn key_of_old(&self, ask: &PlaceOrder, key: KeyUse, home: ProductId) -> Result<Key, NotDone> {
+    /// A key that the ledger has forgotten, or a clash of fingerprints, or an order that was never born: the tables
+    /// know. If they do not, the key is free.
+    async fn key_of_old(
+        &self,
+        ask: &PlaceOrder,
+        key: KeyUse,
+        print: Fingerprint,
+        home: ProductId,
+        other: ProductId,
+    ) -> Result<Key, NotDone> {
+        let keys = &self.0.directory.house().keys;
         match self.0.reader.by_key(ask.buyer, key.key).await {
             Ok(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
             Ok(Some((order, _))) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
-            Ok(None) => Ok(Key::New(None)),
+            Ok(None) => {
+                keys.drop_stale(print, other);
+                let claim = keys.claim(print, home).map_err(|_| refused(home, Refusal::KeyInProgress))?;
+                Ok(Key::New(Some(claim)))
+            }
             Err(_) => Err(NotDone::Unavailable),
         }
     }
@@ -163,15 +177,18 @@ impl Orders {
         &self,
         ask: PlaceOrder,
         order: OrderId,
-        claim: Option<Claim>,
+        mut claim: Option<Claim>,
     ) -> Result<PlacedOrder, NotDone> {
         let directory = &self.0.directory;
         let clock = &directory.house().clock;
+        if let Some(claim) = &mut claim {
+            claim.in_doubt();
+        }
         let mut placement = Placement::new(order, ask.buyer, ask.items, ask.key, ask.expected_total);
         let mut next = placement.start();
         let placed = loop {
             match next {
-                Next::Done(placed) => break placed?,
+                Next::Done(placed) => break placed,
                 Next::Ask(product, command) => {
                     let reply = match command {
                         Command::Reserve(reserve) => directory.reserve(product, reserve, None).await,
@@ -181,12 +198,12 @@ impl Orders {
                 }
             }
         };
-        match placed {
+        if let Some(mut claim) = claim {
+            claim.settle(matches!(&placed, Ok(Placed::Born { .. }) | Err(NotDone::Unknown)));
+        }
+        match placed? {
             Placed::Before(order) => self.replay(ask.buyer, order).await,
             Placed::Born { order, deadline, lines, keep } => {
-                if let Some(claim) = claim {
-                    claim.keep();
-                }
                 for (product, command) in keep {
                     let directory = directory.clone();
                     // What gets lost here is asked for again when the placing is due.

@@ -25,8 +25,6 @@ use crate::domain::id::{OrderId, ProductId, SHARDS};
 use crate::domain::stock::{Command, Refusal, Refused, Reserve, Sequence};
 use crate::telemetry::Metrics;
 
-/// How long an answer matters to whoever asked.
-pub const PATIENCE_MS: i64 = 2_000;
 /// When to come back after the flush fell too far behind.
 const LAG_RETRY_MS: u64 = 1_000;
 /// How often a question may find its owner gone.
@@ -96,8 +94,9 @@ impl Directory {
         self.send(product, Ask::Command(Command::Reserve(ask)), claim).await
     }
 
-    /// Refuses a reservation of one line if the product's published view alone proves that its owner would. The
-    /// caller has seen to it that its key was never used.
+    /// Refuses a reservation of one line if the product's published view alone proves that its owner would. It holds
+    /// only for a key that was never used, which the caller looks up *after* this: a winner's key is noted before his
+    /// units leave the view.
     pub fn refuse_from_view(&self, product: ProductId, ask: &Reserve) -> Result<(), NotDone> {
         let Some(owner) = self.0.owners.get(&product) else { return Ok(()) };
         owner.refusal(ask, self.0.house.clock.now()).map_or(Ok(()), Err)
@@ -115,16 +114,15 @@ impl Directory {
 
     async fn send_to(&self, mut owner: Arc<Shared>, ask: Ask, claim: Option<Claim>) -> Reply {
         let clock = &self.0.house.clock;
-        let arrived = clock.now();
         let buyer = match &ask {
             Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),
             _ => None,
         };
         let (reply, answer) = oneshot::channel();
         let token = Token { reply, claim, buyer, asked_ns: clock.nanos() };
-        let mut post = Post { ask, token, arrived, until: arrived.plus(PATIENCE_MS) };
+        let mut post = Post::new(ask, token);
         for _ in 0..OWNER_TRIES {
-            match owner.inbox.push(post, self.0.house.wait_ms_max) {
+            match owner.inbox.push(post, self.0.house.wait_ms_max, clock) {
                 // An owner that fails drops the question after it may have written it.
                 Ok(()) => return answer.await.unwrap_or(Err(NotDone::Unknown)),
                 Err(NoRoom::Full { wait_ms }) => {
@@ -137,6 +135,7 @@ impl Directory {
                 }
             }
         }
+        post.give_up();
         Err(NotDone::Unavailable)
     }
 
@@ -230,10 +229,7 @@ impl Directory {
         if gone.is_some() {
             self.shard(owner.product.shard()).retain(|product| *product != owner.product);
         }
-        for post in owner.inbox.close() {
-            // Certainly not decided.
-            let _ = post.token.reply.send(Err(NotDone::Unavailable));
-        }
+        owner.inbox.close().into_iter().for_each(Post::give_up);
     }
 
     /// Asks the home of a placing hold whether its order was born, and tells the owner.

@@ -13,9 +13,10 @@ use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 
-use super::answer::Reply;
+use super::answer::{NotDone, Reply};
 use super::protocol::{Ask, GROUP_EVENTS_MAX, Outcome};
 use super::used_keys::Claim;
+use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::{Command, Millis};
 
@@ -25,6 +26,9 @@ pub const INBOX_MAX: usize = 65_536;
 pub const INBOX_RESERVES_MAX: usize = INBOX_MAX / 5 * 4;
 /// A reservation that would wait longer is refused at the door, unless the configuration says otherwise.
 pub const INBOX_WAIT_MAX_MS: u64 = 500;
+
+/// How long an answer matters to whoever asked.
+pub const PATIENCE_MS: i64 = 2_000;
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -48,6 +52,22 @@ pub struct Post {
 }
 
 impl Post {
+    /// A question that has not arrived yet.
+    pub fn new(ask: Ask, mut token: Token) -> Post {
+        if let Some(claim) = &mut token.claim {
+            claim.in_doubt();
+        }
+        Post { ask, token, arrived: Millis(0), until: Millis(0) }
+    }
+
+    /// It was certainly not decided, and never will be.
+    pub fn give_up(mut self) {
+        if let Some(claim) = &mut self.token.claim {
+            claim.settle(false);
+        }
+        let _ = self.token.reply.send(Err(NotDone::Unavailable));
+    }
+
     fn is_reserve(&self) -> bool {
         matches!(&self.ask, Ask::Command(Command::Reserve(_)))
     }
@@ -94,7 +114,8 @@ impl Inbox {
     }
 
     /// Puts a question in, or says why not: too many wait, or a reservation would wait longer than `wait_ms_max`.
-    pub fn push(&self, post: Post, wait_ms_max: u64) -> Result<(), NoRoom> {
+    /// Stamped under the lock, so that stamps and places agree.
+    pub fn push(&self, mut post: Post, wait_ms_max: u64, clock: &Clock) -> Result<(), NoRoom> {
         let reserve = post.is_reserve();
         let waiting = self.undecided.load(Ordering::Relaxed);
         // So many groups have to be written before this question's, each full: a short queue waits for one.
@@ -102,6 +123,7 @@ impl Inbox {
         let wait_ms = groups.saturating_mul(self.group_ns.load(Ordering::Relaxed)) / 1_000_000;
         let max = if reserve { INBOX_RESERVES_MAX } else { INBOX_MAX };
         if waiting >= max || (reserve && wait_ms > wait_ms_max) {
+            post.give_up();
             return Err(NoRoom::Full { wait_ms });
         }
         {
@@ -110,6 +132,8 @@ impl Inbox {
                 drop(queues);
                 return Err(NoRoom::Closed(Box::new(post)));
             }
+            post.arrived = clock.now();
+            post.until = post.arrived.plus(PATIENCE_MS);
             self.undecided.fetch_add(1, Ordering::AcqRel);
             if reserve { queues.reserves.push_back(post) } else { queues.urgent.push_back(post) }
         }

@@ -10,9 +10,9 @@ mod shared;
 mod used_keys;
 
 pub use answer::{Answer, NotDone, Receipt, Reply, View};
-pub use directory::{Directory, House, PATIENCE_MS};
+pub use directory::{Directory, House};
 pub use home::{Home, Later, NoHome, NotRead, Stored};
-pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS};
+pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS, PATIENCE_MS};
 pub use owner::StockOwner;
 pub use protocol::{Ask, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
 pub use used_keys::{Claim, Fingerprint, UsedKeys};

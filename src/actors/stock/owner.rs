@@ -126,9 +126,9 @@ impl StockOwner {
         let started = self.house.clock.nanos();
         let mut drained = std::mem::take(&mut self.drained);
         while let Phase::Serving(protocol) = &self.phase
-            && protocol.has_room()
+            && protocol.room() > 0
         {
-            self.shared.inbox.take(256, &mut drained);
+            self.shared.inbox.take(protocol.room(), &mut drained);
             if drained.is_empty() {
                 break;
             }
@@ -158,8 +158,9 @@ impl StockOwner {
 
     /// Tells the doors whether units are on their way back, before anyone may take the mailbox for empty.
     fn returning(&self) {
-        let returning = matches!(&self.phase, Phase::Serving(protocol) if protocol.returns_units());
-        self.shared.set_returning(returning);
+        // While the ledger is read again nobody knows what is on its way: the view proves nothing.
+        let calm = matches!(&self.phase, Phase::Serving(protocol) if !protocol.returns_units());
+        self.shared.set_returning(!calm);
     }
 
     fn ask(&mut self, post: Post, now: Millis) {
@@ -276,6 +277,7 @@ impl StockOwner {
 
     fn reload(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Loading;
+        self.returning();
         if self.panics.len() > PANICS_MAX {
             error!(product = %self.shared.product, "{PANICS_MAX} panics in {PANIC_WINDOW_MS} ms: this product is halted");
             self.phase = Phase::Halted;
@@ -427,14 +429,15 @@ fn record(tally: Tally, metrics: &Metrics) {
 
 impl Token {
     /// The answer leaves. What every door must know from now on is noted first.
-    fn reply(self, reply: Reply, shared: &Shared) {
-        if let Ok(Answer::Reserved(_)) = &reply {
-            if let Some(claim) = &self.claim {
-                claim.keep();
-            }
-            if let Some(buyer) = self.buyer {
-                shared.bought(buyer);
-            }
+    fn reply(mut self, reply: Reply, shared: &Shared) {
+        let reserved = matches!(&reply, Ok(Answer::Reserved(_)));
+        if let Some(claim) = &mut self.claim {
+            claim.settle(reserved || matches!(&reply, Err(NotDone::Unknown)));
+        }
+        // Before the answer: whoever has heard it may come back at once.
+        drop(self.claim);
+        if reserved && let Some(buyer) = self.buyer {
+            shared.bought(buyer);
         }
         // Nobody may listen any more: the order stands all the same, and its key will find it.
         let _ = self.reply.send(reply);

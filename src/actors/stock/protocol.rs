@@ -20,6 +20,8 @@ use crate::domain::stock::{
 pub const GROUP_EVENTS_MAX: u32 = 512;
 /// The most bytes one product puts into one group; one more event may start below it.
 pub const GROUP_BYTES_MAX: usize = 64 * 1024;
+/// A hold with its key; only the birth of an order of several lines is longer.
+const EVENT_BYTES_USUAL: usize = 96;
 /// The most lapses in one group: a crowd of expiring holds must not delay the commands behind it.
 pub const GROUP_LAPSES_MAX: u32 = 256;
 /// How long to wait for a home's word before asking again.
@@ -217,7 +219,17 @@ impl<T> Protocol<T> {
 
     /// Whether another question can be decided now. When not, it waits outside.
     pub fn has_room(&self) -> bool {
-        !self.lost && !self.open.is_full()
+        self.room() > 0
+    }
+
+    /// How many questions can be decided now, each with an event of ordinary size.
+    pub fn room(&self) -> usize {
+        if self.lost || self.open.is_full() {
+            return 0;
+        }
+        let events = (GROUP_EVENTS_MAX - self.open.count) as usize;
+        let bytes = (GROUP_BYTES_MAX - self.open.events.len()) / EVENT_BYTES_USUAL;
+        events.min(bytes).max(1)
     }
 
     /// Whether everything decided is written and answered.

@@ -66,6 +66,14 @@ impl UsedKeys {
         self.shard(print).kept.insert(print.0, product);
     }
 
+    /// Forgets a key that neither the ledger of `product` nor the tables know: its order was never born.
+    pub fn drop_stale(&self, print: Fingerprint, product: ProductId) {
+        let mut shard = self.shard(print);
+        if shard.kept.get(&print.0) == Some(&product) && !shard.claimed.contains_key(&print.0) {
+            shard.kept.remove(&print.0);
+        }
+    }
+
     /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
     pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
         let mut shard = self.shard(print);
@@ -80,11 +88,15 @@ impl UsedKeys {
         }
         *count += 1;
         drop(shard);
-        Ok(Claim { keys: self.clone(), print, product })
+        Ok(Claim { keys: self.clone(), print, product, used: false })
     }
 
-    fn unclaim(&self, print: Fingerprint) {
+    /// Ends a claim; `used` keeps the key for its product.
+    fn unclaim(&self, print: Fingerprint, product: ProductId, used: bool) {
         let mut shard = self.shard(print);
+        if used {
+            shard.kept.insert(print.0, product);
+        }
         if let Some((_, count)) = shard.claimed.get_mut(&print.0) {
             *count -= 1;
             if *count == 0 {
@@ -103,24 +115,31 @@ impl UsedKeys {
     }
 }
 
-/// A key on its way: given back when dropped, unless an order was made with it.
+/// A key on its way: given back when dropped, unless an order was made with it, or may have been.
 #[derive(Debug)]
 pub struct Claim {
     keys: UsedKeys,
     print: Fingerprint,
     product: ProductId,
+    used: bool,
 }
 
 impl Claim {
-    /// The order stands: the key is used for good.
-    pub fn keep(&self) {
-        self.keys.keep(self.print, self.product);
+    /// The question is out. Until its answer is certain the key counts as used: asking its ledger once more does no
+    /// harm, giving it to another product could make two orders.
+    pub fn in_doubt(&mut self) {
+        self.used = true;
+    }
+
+    /// The answer is certain: an order was made with the key, or certainly not.
+    pub fn settle(&mut self, used: bool) {
+        self.used = used;
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.keys.unclaim(self.print);
+        self.keys.unclaim(self.print, self.product, self.used);
     }
 }
 
@@ -140,8 +159,8 @@ mod tests {
         drop(first);
         assert_eq!(keys.claim(print, b).unwrap_err(), a, "one of two claims still stands");
         drop(again);
-        let won = keys.claim(print, b).unwrap();
-        won.keep();
+        let mut won = keys.claim(print, b).unwrap();
+        won.in_doubt();
         drop(won);
         assert_eq!(keys.product_of(print), Some(b));
         assert_eq!(keys.claim(print, a).unwrap_err(), b);

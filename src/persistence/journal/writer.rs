@@ -29,9 +29,10 @@ pub const PAGE_BYTES: u32 = 4096;
 const WAL_PAGES_IDLE: u64 = 256;
 /// The same while groups come without a pause. The WAL is reused from its start after each time, and a file that
 /// does not grow syncs faster.
-const WAL_PAGES_BUSY: u64 = 1_000;
-/// How long the writer rests after a transaction, so that more come together for the next.
-const GATHER: Duration = Duration::from_micros(200);
+const WAL_PAGES_BUSY: u64 = 256;
+/// The shortest and the longest rest after a transaction.
+const REST_MIN: Duration = Duration::from_micros(100);
+const REST_MAX: Duration = Duration::from_millis(1);
 /// How long the writer waits for work before it tidies up.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// How much more the journal's threads weigh than others: all buyers wait for them, and they hardly work. Under full
@@ -193,11 +194,12 @@ impl Writer {
         }
     }
 
-    /// After a transaction: as long as the brake says, and at least a little. A transaction costs about the same for
-    /// ten orders as for forty, and those that come meanwhile share the next one.
+    /// After a transaction: rests as long as it took, so that more come together for the next; a transaction costs
+    /// about the same for ten orders as for forty. Longer when the brake says so.
     fn pace(&self) {
         let brake = Duration::from_micros(self.config.brake_us.load(Ordering::Relaxed));
-        std::thread::sleep(brake.max(GATHER));
+        let took = Duration::from_nanos(self.shared.stats.last_write_ns.load(Ordering::Relaxed));
+        std::thread::sleep(brake.max(took.clamp(REST_MIN, REST_MAX)));
     }
 
     fn append(&mut self, group: &[Append]) -> Outcome {

@@ -3,8 +3,12 @@
 //! A token is a JWT (RFC 7519) signed with HS256 and nothing else. A header that names another algorithm, a key
 //! somewhere else (`jku`, `jwk`, `x5u`) or a critical extension convinces nobody: the algorithm and the keys are
 //! ours. Times are checked to the second, without leeway, against a clock that is handed in.
+//!
+//! A token that was found good is remembered, whole, by the thread that read it: a crowd shows the same tokens again
+//! and again. What is remembered is what the signature covers; the times are looked at each time.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use base64::Engine;
@@ -12,6 +16,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
@@ -42,6 +47,39 @@ pub enum BadToken {
     Invalid,
 }
 
+/// Tokens that a thread remembers, at about 400 bytes each. A newer one takes the place of an older one.
+const REMEMBERED_MAX: usize = 16 * 1024;
+
+/// A token whose signature is ours, and what it says.
+struct Seen {
+    token: Box<str>,
+    identity: Identity,
+    nbf: i64,
+    exp: i64,
+}
+
+impl Seen {
+    fn at(&self, now: Millis) -> Result<Identity, BadToken> {
+        let now_s = now.0.div_euclid(1000);
+        match () {
+            () if self.nbf > now_s => Err(BadToken::Invalid),
+            () if self.exp <= now_s => Err(BadToken::Expired),
+            () => Ok(self.identity),
+        }
+    }
+}
+
+/// What one thread remembers, all of it found good by the keys with this number.
+#[derive(Default)]
+struct Memory {
+    keys: u128,
+    places: Vec<Option<Seen>>,
+}
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+}
+
 struct Key {
     id: String,
     /// The first part of every token signed with this key.
@@ -55,6 +93,8 @@ struct Key {
 pub struct Tokens(Arc<Keys>);
 
 struct Keys {
+    /// Tells these keys from any other keys of this process.
+    number: u128,
     current: Key,
     /// Still believed, no longer used for signing.
     former: Vec<Key>,
@@ -124,8 +164,10 @@ impl Key {
 impl Tokens {
     /// Signs with `secret`; believes it and the `former` ones.
     pub fn new(secret: &[u8], former: &[&[u8]]) -> Result<Tokens, Unsigned> {
+        let all = [&[secret], former].concat().join(&b"\n"[..]);
         let former = former.iter().map(|secret| Key::of(secret)).collect::<Result<_, _>>()?;
-        Ok(Tokens(Arc::new(Keys { current: Key::of(secret)?, former })))
+        let number = xxh3_128(&all);
+        Ok(Tokens(Arc::new(Keys { number, current: Key::of(secret)?, former })))
     }
 
     /// A token for `user` that is good for `life_s` seconds from `now`.
@@ -158,8 +200,28 @@ impl Tokens {
         Ok(token)
     }
 
-    /// Whom the token names, if it is ours and good at `now`. The signature is looked at before anything it covers.
+    /// Whom the token names, if it is ours and good at `now`.
     pub fn verify(&self, token: &str, now: Millis) -> Result<Identity, BadToken> {
+        MEMORY.with_borrow_mut(|memory| {
+            if memory.keys != self.0.number {
+                *memory = Memory { keys: self.0.number, places: Vec::new() };
+                memory.places.resize_with(REMEMBERED_MAX, || None);
+            }
+            let place = xxh3_64(token.as_bytes()) as usize % REMEMBERED_MAX;
+            match &memory.places[place] {
+                Some(seen) if *seen.token == *token => seen.at(now),
+                _ => {
+                    let seen = self.read(token)?;
+                    let identity = seen.at(now)?;
+                    memory.places[place] = Some(seen);
+                    Ok(identity)
+                }
+            }
+        })
+    }
+
+    /// The signature is looked at before anything it covers.
+    fn read(&self, token: &str) -> Result<Seen, BadToken> {
         let (message, signature) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
         let (head, claims) = message.split_once('.').ok_or(BadToken::Invalid)?;
         let key = self.key_of(head).ok_or(BadToken::Invalid)?;
@@ -170,20 +232,17 @@ impl Tokens {
         let mut json = [0; CLAIMS_BYTES_MAX];
         let len = BASE64.decode_slice(claims, &mut json).map_err(|_| BadToken::Invalid)?;
         let claims: ClaimsRead<'_> = serde_json::from_slice(&json[..len]).map_err(|_| BadToken::Invalid)?;
-        let now_s = now.0.div_euclid(1000);
-        if claims.iss != ISSUER || claims.aud != AUDIENCE || claims.nbf > now_s {
+        if claims.iss != ISSUER || claims.aud != AUDIENCE {
             return Err(BadToken::Invalid);
         }
-        if claims.exp <= now_s {
-            return Err(BadToken::Expired);
-        }
         let user = claims.sub.parse().map_err(|_| BadToken::Invalid)?;
-        Ok(Identity { user, role: claims.role })
+        let identity = Identity { user, role: claims.role };
+        Ok(Seen { token: token.into(), identity, nbf: claims.nbf, exp: claims.exp })
     }
 
     /// The key a head names. Our own head is compared as it stands; any other is read.
     fn key_of(&self, head: &str) -> Option<&Key> {
-        let Keys { current, former } = &*self.0;
+        let Keys { current, former, .. } = &*self.0;
         if head == current.head {
             return Some(current);
         }

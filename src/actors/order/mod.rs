@@ -111,7 +111,9 @@ impl Orders {
             Answer::OrderOfKey(Some((order, _))) => {
                 Err(refused(home, Refusal::KeyReused { order: Some(order) }))
             }
-            Answer::OrderOfKey(None) if keys.is_kept(print) => self.key_of_old(ask, key, print, home, other).await,
+            Answer::OrderOfKey(None) if keys.is_kept(print) => {
+                self.key_of_old(ask, key, print, home, other).await
+            }
             _ => Err(refused(home, Refusal::KeyInProgress)),
         }
     }

@@ -376,6 +376,9 @@ impl<T> Protocol<T> {
         let mut group = std::mem::replace(&mut self.open, Group::new());
         let at = self.ledger.time(group.at);
         let events = std::mem::take(&mut group.events);
+        // The next group will be about as large.
+        self.open.events.reserve(events.len());
+        self.open.answers.reserve(group.answers.len());
         let range = (group.first, self.ledger.sequence());
         let entry = Entry::seal(self.product, range, self.epoch, at, self.ledger.hash(), events);
         self.ledger.sealed(entry.hash, at);

@@ -33,6 +33,8 @@ const WAL_PAGES_BUSY: u64 = 256;
 /// The shortest and the longest rest after a transaction.
 const REST_MIN: Duration = Duration::from_micros(100);
 const REST_MAX: Duration = Duration::from_millis(1);
+/// A transaction of this many events has gathered enough.
+const REST_EVENTS_MAX: u64 = 128;
 /// How long the writer waits for work before it tidies up.
 const IDLE_AFTER: Duration = Duration::from_millis(50);
 /// How much more the journal's threads weigh than others: all buyers wait for them, and they hardly work. Under full
@@ -140,8 +142,9 @@ impl Writer {
         loop {
             match self.shared.inbox.next(self.patience()) {
                 Turn::Group(group) => {
+                    let events = Volume::of(group.iter().map(|append| &append.entry)).events;
                     self.group(group);
-                    self.pace();
+                    self.pace(events);
                 }
                 Turn::Slice(saving) => self.slice(saving),
                 Turn::Idle => self.checkpoint(WAL_PAGES_IDLE),
@@ -194,12 +197,16 @@ impl Writer {
         }
     }
 
-    /// After a transaction: rests as long as it took, so that more come together for the next; a transaction costs
-    /// about the same for ten orders as for forty. Longer when the brake says so.
-    fn pace(&self) {
+    /// After a small transaction: rests as long as it took, so that more come together for the next; a transaction
+    /// costs about the same for ten orders as for forty. Longer when the brake says so.
+    fn pace(&self, events: u64) {
         let brake = Duration::from_micros(self.config.brake_us.load(Ordering::Relaxed));
         let took = Duration::from_nanos(self.shared.stats.last_write_ns.load(Ordering::Relaxed));
-        std::thread::sleep(brake.max(took.clamp(REST_MIN, REST_MAX)));
+        let gather = if events < REST_EVENTS_MAX { took.clamp(REST_MIN, REST_MAX) } else { Duration::ZERO };
+        let rest = brake.max(gather);
+        if !rest.is_zero() {
+            std::thread::sleep(rest);
+        }
     }
 
     fn append(&mut self, group: &[Append]) -> Outcome {

@@ -107,10 +107,7 @@ impl Orders {
         let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
         let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
         match directory.send(other, question, None).await? {
-            Answer::OrderOfKey(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
-            Answer::OrderOfKey(Some((order, _))) => {
-                Err(refused(home, Refusal::KeyReused { order: Some(order) }))
-            }
+            Answer::OrderOfKey(Some((order, body))) => same_request(order, body == key.body, home),
             Answer::OrderOfKey(None) if keys.is_kept(print) => {
                 self.key_of_old(ask, key, print, home, other).await
             }
@@ -130,8 +127,7 @@ impl Orders {
     ) -> Result<Key, NotDone> {
         let keys = &self.0.directory.house().keys;
         match self.0.reader.by_key(ask.buyer, key.key).await {
-            Ok(Some((order, body))) if body == key.body => Ok(Key::Replay(order)),
-            Ok(Some((order, _))) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
+            Ok(Some((order, body))) => same_request(order, body == key.body, home),
             Ok(None) => {
                 keys.drop_stale(print, other);
                 let claim = keys.claim(print, home).map_err(|_| refused(home, Refusal::KeyInProgress))?;
@@ -287,6 +283,11 @@ impl Orders {
 enum Key {
     New(Option<Claim>),
     Replay(OrderId),
+}
+
+/// A key that was used: for this very request, or for another one.
+fn same_request(order: OrderId, same: bool, home: ProductId) -> Result<Key, NotDone> {
+    if same { Ok(Key::Replay(order)) } else { Err(refused(home, Refusal::KeyReused { order: Some(order) })) }
 }
 
 fn one_line(item: Item, ask: &PlaceOrder, order: OrderId) -> Reserve {

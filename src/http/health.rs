@@ -9,6 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Side;
+use super::problem::Problem;
+use super::refusal::internal;
 use crate::telemetry;
 
 /// Why orders cannot be acknowledged at the moment.
@@ -101,10 +103,12 @@ pub async fn readyz(readiness: web::Data<Readiness>, side: web::Data<Side>) -> H
 }
 
 /// `GET /metrics`: the Prometheus text format.
-pub async fn metrics() -> HttpResponse {
-    HttpResponse::Ok()
+pub async fn metrics() -> Result<HttpResponse, Problem> {
+    // Adding up takes milliseconds, in which a thread that serves buyers would serve nobody.
+    let text = web::block(telemetry::render).await.map_err(|_| internal())?;
+    Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8"))
-        .body(telemetry::render())
+        .body(text))
 }
 
 #[cfg(test)]

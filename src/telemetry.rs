@@ -181,8 +181,8 @@ type Answered = (&'static str, &'static str, u16);
 /// hundred thousand answers a second that costs more than some of the answers.
 #[derive(Default)]
 struct Lane {
-    buckets: [AtomicU64; SECONDS_BUCKETS.len()],
-    count: AtomicU64,
+    /// The last one is for what took longer than any bound.
+    buckets: [AtomicU64; SECONDS_BUCKETS.len() + 1],
     sum_ns: AtomicU64,
 }
 
@@ -193,7 +193,6 @@ impl Lane {
         if let Some(bucket) = self.buckets.get(bucket) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        self.count.fetch_add(1, Ordering::Relaxed);
         self.sum_ns.fetch_add(took.as_nanos() as u64, Ordering::Relaxed);
     }
 }
@@ -228,7 +227,7 @@ fn render_lanes(out: &mut String) {
             below += sum(&|lane| lane.buckets[place].load(Ordering::Relaxed));
             let _ = writeln!(out, "{REQUEST_SECONDS}_bucket{{route=\"{route}\",le=\"{bound}\"}} {below}");
         }
-        let count = sum(&|lane| lane.count.load(Ordering::Relaxed));
+        let count = below + sum(&|lane| lane.buckets[SECONDS_BUCKETS.len()].load(Ordering::Relaxed));
         let seconds = sum(&|lane| lane.sum_ns.load(Ordering::Relaxed)) as f64 / 1e9;
         let _ = writeln!(out, "{REQUEST_SECONDS}_bucket{{route=\"{route}\",le=\"+Inf\"}} {count}");
         let _ = writeln!(out, "{REQUEST_SECONDS}_sum{{route=\"{route}\"}} {seconds}");

@@ -61,10 +61,12 @@ struct Seen {
 impl Seen {
     fn at(&self, now: Millis) -> Result<Identity, BadToken> {
         let now_s = now.0.div_euclid(1000);
-        match () {
-            () if self.nbf > now_s => Err(BadToken::Invalid),
-            () if self.exp <= now_s => Err(BadToken::Expired),
-            () => Ok(self.identity),
+        if self.nbf > now_s {
+            Err(BadToken::Invalid)
+        } else if self.exp <= now_s {
+            Err(BadToken::Expired)
+        } else {
+            Ok(self.identity)
         }
     }
 }

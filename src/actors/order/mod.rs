@@ -96,6 +96,8 @@ impl Orders {
         }
     }
 
+    /// Asks the ledger of the `other` product first. A key that it has forgotten, a clash of fingerprints, an order
+    /// that was never born: then the tables know. If they do not, the key is free.
     async fn key_elsewhere(
         &self,
         ask: &PlaceOrder,
@@ -105,35 +107,23 @@ impl Orders {
         other: ProductId,
     ) -> Result<Key, NotDone> {
         let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
+        let in_progress = || refused(home, Refusal::KeyInProgress);
         let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
-        match directory.send(other, question, None).await? {
-            Answer::OrderOfKey(Some((order, body))) => same_request(order, body == key.body, home),
+        let known = match directory.send(other, question, None).await? {
+            Answer::OrderOfKey(Some(known)) => Some(known),
             Answer::OrderOfKey(None) if keys.is_kept(print) => {
-                self.key_of_old(ask, key, print, home, other).await
+                self.0.reader.by_key(ask.buyer, key.key).await.map_err(|_| NotDone::Unavailable)?
             }
-            _ => Err(refused(home, Refusal::KeyInProgress)),
-        }
-    }
-
-    /// A key that the ledger has forgotten, or a clash of fingerprints, or an order that was never born: the tables
-    /// know. If they do not, the key is free.
-    async fn key_of_old(
-        &self,
-        ask: &PlaceOrder,
-        key: KeyUse,
-        print: Fingerprint,
-        home: ProductId,
-        other: ProductId,
-    ) -> Result<Key, NotDone> {
-        let keys = &self.0.directory.house().keys;
-        match self.0.reader.by_key(ask.buyer, key.key).await {
-            Ok(Some((order, body))) => same_request(order, body == key.body, home),
-            Ok(None) => {
+            _ => return Err(in_progress()),
+        };
+        match known {
+            Some((order, body)) if body == key.body => Ok(Key::Replay(order)),
+            Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
+            None => {
                 keys.drop_stale(print, other);
-                let claim = keys.claim(print, home).map_err(|_| refused(home, Refusal::KeyInProgress))?;
+                let claim = keys.claim(print, home).map_err(|_| in_progress())?;
                 Ok(Key::New(Some(claim)))
             }
-            Err(_) => Err(NotDone::Unavailable),
         }
     }
 
@@ -283,11 +273,6 @@ impl Orders {
 enum Key {
     New(Option<Claim>),
     Replay(OrderId),
-}
-
-/// A key that was used: for this very request, or for another one.
-fn same_request(order: OrderId, same: bool, home: ProductId) -> Result<Key, NotDone> {
-    if same { Ok(Key::Replay(order)) } else { Err(refused(home, Refusal::KeyReused { order: Some(order) })) }
 }
 
 fn one_line(item: Item, ask: &PlaceOrder, order: OrderId) -> Reserve {

@@ -25,11 +25,9 @@ use crate::persistence::{StoreError, migrations};
 
 /// The file's page. A group of a dozen orders is about one of them.
 pub const PAGE_BYTES: u32 = 4096;
-/// Pages the WAL may grow to before they are copied, when nothing else is to be done.
-const WAL_PAGES_IDLE: u64 = 256;
-/// The same while groups come without a pause. The WAL is reused from its start after each time, and a file that
+/// Pages the WAL may grow to before they are copied. The WAL is reused from its start after each time, and a file that
 /// does not grow syncs faster.
-const WAL_PAGES_BUSY: u64 = 256;
+const WAL_PAGES_MAX: u64 = 256;
 /// The shortest and the longest rest after a transaction.
 const REST_MIN: Duration = Duration::from_micros(100);
 const REST_MAX: Duration = Duration::from_millis(1);
@@ -131,7 +129,7 @@ impl Writer {
             config,
             epoch,
             pages: 0,
-            copy_at: WAL_PAGES_BUSY,
+            copy_at: WAL_PAGES_MAX,
             probed_ns: 0,
             mark,
             _lock: lock,
@@ -147,7 +145,7 @@ impl Writer {
                     self.pace(events);
                 }
                 Turn::Slice(saving) => self.slice(saving),
-                Turn::Idle => self.checkpoint(WAL_PAGES_IDLE),
+                Turn::Idle => self.checkpoint(WAL_PAGES_MAX),
                 Turn::Finish => return,
             }
             self.checkpoint(self.copy_at);
@@ -159,7 +157,7 @@ impl Writer {
     fn patience(&self) -> Duration {
         match self.shared.health() {
             Health::Refusing { .. } => PROBE_EVERY,
-            _ if self.pages >= WAL_PAGES_IDLE => IDLE_AFTER,
+            _ if self.pages >= WAL_PAGES_MAX => IDLE_AFTER,
             _ => Duration::from_secs(3_600),
         }
     }
@@ -341,12 +339,12 @@ impl Writer {
             Ok(done) => {
                 // What a reader still needs stays where it is, and the next try waits for as much again.
                 self.pages = u64::try_from(done.pages - done.copied).unwrap_or(0);
-                self.copy_at = self.pages + WAL_PAGES_BUSY;
+                self.copy_at = self.pages + WAL_PAGES_MAX;
             }
             Err(error) if trouble(&error) == Trouble::Unsure => self.doubt(&error.to_string()),
             Err(error) => {
                 tracing::warn!(%error, "the journal's WAL could not be copied into its file");
-                self.copy_at = self.pages + WAL_PAGES_BUSY;
+                self.copy_at = self.pages + WAL_PAGES_MAX;
             }
         }
         let stats = &self.shared.stats;

@@ -77,7 +77,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_owner_queue_wait_seconds", Kind::Seconds, "seconds", "From a command's arrival at its owner's queue to its decision."),
     row("stockade_owners_loaded", Kind::Gauge, "owners", "Products whose ledger is in memory."),
     row("stockade_owner_restarts_total", Kind::Counter, "restarts", "Owners rebuilt from snapshot and journal after a panic."),
-    row("stockade_group_events", Kind::Sizes, "events", "Events written to the journal by one transaction."),
+    row("stockade_group_events", Kind::Sizes, "events", "Events of one product written to the journal together."),
     row("stockade_group_write_seconds", Kind::Seconds, "seconds", "From handing a group to the journal to knowing that it is on disk."),
     row("stockade_journal_bytes_total", Kind::Counter, "bytes", "Bytes of events acknowledged by the journal."),
     row("stockade_unknown_outcomes_total", Kind::Counter, "groups", "Groups whose write ended in an error that does not say whether they are on disk."),
@@ -174,9 +174,6 @@ impl Metrics {
     }
 }
 
-/// Route, method, status.
-type Answered = (&'static str, &'static str, u16);
-
 /// How long one route took on one thread. The recorder's histograms keep every sample until the next upkeep; at a
 /// hundred thousand answers a second that costs more than some of the answers.
 #[derive(Default)]
@@ -237,22 +234,34 @@ fn render_lanes(out: &mut String) {
 }
 
 thread_local! {
-    static ROUTES: RefCell<HashMap<Answered, (Counter, Arc<Lane>)>> = RefCell::default();
     static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
 
-/// Counts one answered request. `route` is the pattern, never the path that was asked for.
-pub fn request_answered(route: &'static str, method: &'static str, status: u16, took: Duration) {
-    ROUTES.with_borrow_mut(|routes| {
-        let (requests, seconds) = routes.entry((route, method, status)).or_insert_with(|| {
-            recorder();
-            let requests =
-                counter!("stockade_http_requests_total", "route" => route, "method" => method, "status" => status.to_string());
-            (requests, new_lane(route))
-        });
-        requests.increment(1);
-        seconds.record(took);
-    });
+/// Counts the answers of one route on one thread. `route` is the pattern, never the path that was asked for.
+pub struct Answers {
+    route: &'static str,
+    lane: Arc<Lane>,
+    /// By method and status: a handful, the busiest usually first.
+    requests: RefCell<Vec<(&'static str, u16, Counter)>>,
+}
+
+impl Answers {
+    pub fn of(route: &'static str) -> Answers {
+        Answers { route, lane: new_lane(route), requests: RefCell::default() }
+    }
+
+    /// Counts one answered request.
+    pub fn count(&self, method: &'static str, status: u16, took: Duration) {
+        self.lane.record(took);
+        let mut requests = self.requests.borrow_mut();
+        if let Some((.., counter)) = requests.iter().find(|(m, s, _)| (*m, *s) == (method, status)) {
+            return counter.increment(1);
+        }
+        recorder();
+        let counter = counter!("stockade_http_requests_total", "route" => self.route, "method" => method, "status" => status.to_string());
+        counter.increment(1);
+        requests.push((method, status, counter));
+    }
 }
 
 /// Counts one answer that said no. `code` is the contract's word.
@@ -365,7 +374,7 @@ mod tests {
     #[test]
     fn what_is_served_is_what_the_table_says() {
         Metrics::global();
-        request_answered("/v1/orders", "POST", 201, Duration::from_millis(3));
+        Answers::of("/v1/orders").count("POST", 201, Duration::from_millis(3));
         refused("sold_out");
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,

@@ -47,11 +47,14 @@ pub enum BadToken {
     Invalid,
 }
 
-/// Tokens that a thread remembers, at about 400 bytes each. A newer one takes the place of an older one.
-const REMEMBERED_MAX: usize = 16 * 1024;
+/// Tokens that a thread remembers, at about 400 bytes each: so many in each set, where a newer one takes the place of
+/// an older one. In single places ten thousand buyers would keep pushing each other out.
+const SET_TOKENS: usize = 4;
+const SETS: usize = 8 * 1024;
 
 /// A token whose signature is ours, and what it says.
 struct Seen {
+    hash: u64,
     token: Box<str>,
     identity: Identity,
     nbf: i64,
@@ -76,6 +79,33 @@ impl Seen {
 struct Memory {
     keys: u128,
     places: Vec<Option<Seen>>,
+    /// Whose turn it is to go, in any full set.
+    turn: usize,
+}
+
+impl Memory {
+    fn of(keys: u128) -> Memory {
+        let mut memory = Memory { keys, ..Memory::default() };
+        memory.places.resize_with(SETS * SET_TOKENS, || None);
+        memory
+    }
+
+    fn set(hash: u64) -> std::ops::Range<usize> {
+        let first = hash as usize % SETS * SET_TOKENS;
+        first..first + SET_TOKENS
+    }
+
+    fn find(&self, hash: u64, token: &str) -> Option<&Seen> {
+        let set = self.places.get(Memory::set(hash))?;
+        set.iter().flatten().find(|seen| seen.hash == hash && *seen.token == *token)
+    }
+
+    fn keep(&mut self, seen: Seen) {
+        let Some(set) = self.places.get_mut(Memory::set(seen.hash)) else { return };
+        let free = set.iter().position(Option::is_none);
+        self.turn = (self.turn + 1) % SET_TOKENS;
+        set[free.unwrap_or(self.turn)] = Some(seen);
+    }
 }
 
 thread_local! {
@@ -206,24 +236,21 @@ impl Tokens {
     pub fn verify(&self, token: &str, now: Millis) -> Result<Identity, BadToken> {
         MEMORY.with_borrow_mut(|memory| {
             if memory.keys != self.0.number {
-                *memory = Memory { keys: self.0.number, places: Vec::new() };
-                memory.places.resize_with(REMEMBERED_MAX, || None);
+                *memory = Memory::of(self.0.number);
             }
-            let place = xxh3_64(token.as_bytes()) as usize % REMEMBERED_MAX;
-            match &memory.places[place] {
-                Some(seen) if *seen.token == *token => seen.at(now),
-                _ => {
-                    let seen = self.read(token)?;
-                    let identity = seen.at(now)?;
-                    memory.places[place] = Some(seen);
-                    Ok(identity)
-                }
+            let hash = xxh3_64(token.as_bytes());
+            if let Some(seen) = memory.find(hash, token) {
+                return seen.at(now);
             }
+            let seen = self.read(token, hash)?;
+            let identity = seen.at(now)?;
+            memory.keep(seen);
+            Ok(identity)
         })
     }
 
     /// The signature is looked at before anything it covers.
-    fn read(&self, token: &str) -> Result<Seen, BadToken> {
+    fn read(&self, token: &str, hash: u64) -> Result<Seen, BadToken> {
         let (message, signature) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
         let (head, claims) = message.split_once('.').ok_or(BadToken::Invalid)?;
         let key = self.key_of(head).ok_or(BadToken::Invalid)?;
@@ -239,7 +266,7 @@ impl Tokens {
         }
         let user = claims.sub.parse().map_err(|_| BadToken::Invalid)?;
         let identity = Identity { user, role: claims.role };
-        Ok(Seen { token: token.into(), identity, nbf: claims.nbf, exp: claims.exp })
+        Ok(Seen { hash, token: token.into(), identity, nbf: claims.nbf, exp: claims.exp })
     }
 
     /// The key a head names. Our own head is compared as it stands; any other is read.

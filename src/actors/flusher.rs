@@ -25,8 +25,10 @@ const FAILED_PAUSE: Duration = Duration::from_millis(500);
 const BRAKE_MAX_US: u64 = 20_000;
 /// More events than this in a second are a rush.
 const RUSH_EVENTS_PER_S: u64 = 20_000;
-/// In a rush, how many times the length of a slice the flush rests after it.
-const RUSH_REST: u32 = 29;
+/// In a rush, how many times the length of a slice the flush rests after it …
+const RUSH_REST: u32 = 49;
+/// … and the longest.
+const RUSH_REST_MAX: Duration = Duration::from_secs(2);
 /// How much less important than the order path the flush is, in steps of the scheduler.
 const NICE: i32 = 10;
 
@@ -234,7 +236,7 @@ impl Flushing {
         let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
         let rush = events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S;
         if rush && lag.bytes < self.limits.soft_bytes {
-            let pause = (slice * RUSH_REST).min(FLUSH_EVERY);
+            let pause = (slice * RUSH_REST).min(RUSH_REST_MAX);
             let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
         }
     }

@@ -11,6 +11,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use governor::clock::{Clock as _, QuantaClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
+use hashbrown::DefaultHashBuilder;
 
 use super::problem::{Code, Problem};
 use crate::domain::id::UserId;
@@ -18,12 +19,15 @@ use crate::domain::id::UserId;
 /// After so many questions the buckets of those who have gone are dropped.
 const SWEEP_EVERY: u64 = 1 << 18;
 
+/// The hasher is keyed, and quicker than the default one for sixteen bytes.
+type Buckets = DashMapStateStore<UserId, DefaultHashBuilder>;
+
 /// The order doors' limiter. Cheap to clone.
 #[derive(Clone)]
 pub struct OrderRate(Arc<Inner>);
 
 struct Inner {
-    limiter: RateLimiter<UserId, DashMapStateStore<UserId>, QuantaClock>,
+    limiter: RateLimiter<UserId, Buckets, QuantaClock>,
     clock: QuantaClock,
     burst: NonZeroU32,
     /// How long an empty bucket takes to be full.
@@ -37,7 +41,7 @@ impl OrderRate {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
         OrderRate(Arc::new(Inner {
-            limiter: RateLimiter::new(quota, DashMapStateStore::default(), clock.clone()),
+            limiter: RateLimiter::new(quota, Buckets::default(), clock.clone()),
             clock,
             burst,
             window: Duration::from_millis(u64::from(burst.get()) * 1000 / u64::from(per_second.get())),

@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use super::problem::{Asked, Problem};
 use super::refusal::internal;
 use crate::clock::Clock;
-use crate::telemetry;
+use crate::telemetry::{self, Answers};
 
 /// A longer id is replaced by our own.
 const REQUEST_ID_LEN_MAX: usize = 128;
@@ -45,14 +45,21 @@ where
     type Future = std::future::Ready<Result<Watched<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        std::future::ready(Ok(Watched { service, watch: Rc::new(self.clone()) }))
+        let watching = Watching { clock: self.clock.clone(), answers: Answers::of(self.route) };
+        std::future::ready(Ok(Watched { service, watch: Rc::new(watching) }))
     }
+}
+
+/// What is kept for the doors of one path on one thread.
+struct Watching {
+    clock: Clock,
+    answers: Answers,
 }
 
 /// The doors of one path, watched over.
 pub struct Watched<S> {
     service: S,
-    watch: Rc<Watch>,
+    watch: Rc<Watching>,
 }
 
 impl<S> Service<ServiceRequest> for Watched<S>
@@ -90,7 +97,7 @@ pin_project! {
         #[pin]
         future: F,
         asked: Option<Arrived>,
-        watch: Rc<Watch>,
+        watch: Rc<Watching>,
     }
 }
 
@@ -108,11 +115,11 @@ where
     }
 }
 
-fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watch) -> ServiceResponse<BoxBody> {
+fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) -> ServiceResponse<BoxBody> {
     let mut answer =
         if answer.response().error().is_some() { written_out(answer, &asked, &watch.clock) } else { answer };
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
-    telemetry::request_answered(watch.route, asked.method, answer.status().as_u16(), took);
+    watch.answers.count(asked.method, answer.status().as_u16(), took);
     answer.headers_mut().insert(X_REQUEST_ID, asked.id);
     answer
 }

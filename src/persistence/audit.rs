@@ -6,8 +6,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use futures_util::TryStreamExt;
-
 use super::flush::{Changes, Ending, Ground, Moved, Run, fold};
 use super::journal::{JournalReader, OpenError};
 use super::order::{Born, Counted};
@@ -48,7 +46,7 @@ pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
     if !dir.join("journal.db").exists() {
         return Ok(Report::default());
     }
-    let (journal, tables) = (JournalReader::of(dir), Tables::read_only(dir));
+    let (journal, tables) = (JournalReader::of_stopped(dir).await?, Tables::read_only(dir));
     let report = Audit { journal: &journal, tables: &tables, report: Report::default() }.whole().await;
     journal.close().await;
     tables.close().await?;
@@ -68,12 +66,12 @@ impl Audit<'_> {
         if flushed > last {
             self.report.differs(format!("the tables are at {flushed}, the journal ends at {last}"));
         }
-        let heads: Vec<_> = self.journal.heads().try_collect().await?;
+        let products = self.journal.heads().await?.into_keys();
         let mut rows_expected = 0;
-        for head in heads {
-            let entries = self.journal.history_with_pos(head.product).await?;
+        for product in products {
+            let entries = self.journal.history_with_pos(product).await?;
             rows_expected += i64::from(entries.first().is_some_and(|(pos, _)| *pos <= flushed));
-            self.product(head.product, entries, flushed).await?;
+            self.product(product, entries, flushed).await?;
         }
         self.nothing_else(rows_expected).await?;
         Ok(self.report)

@@ -1,8 +1,9 @@
 //! The only place with SQL: the journal that is the truth, and the tables that are made from it.
 //!
-//! Two SQLite files, each with one writer that also does all its checkpoints, and a pool of readers that can only
-//! read. `journal.db` is written before anybody hears *yes*; `shop.db` follows with the flush, whose checkpoint
-//! stands in the same transaction as the rows, so that every event reaches the tables exactly once.
+//! The journal's log is written before anybody hears *yes*. Two SQLite files follow it, each with one writer that also
+//! does all its checkpoints, and a pool of readers that can only read: `journal.db`, where histories are found, and
+//! `shop.db`, which the flush fills; its checkpoint stands in the same transaction as the rows, so that every event
+//! reaches the tables exactly once.
 
 pub mod audit;
 mod buyer;

@@ -43,6 +43,8 @@ pub enum StoreError {
     Damaged(#[from] Damaged),
     #[error("the store's thread could not be started: {0}")]
     Thread(#[from] std::io::Error),
+    #[error("the journal's log could not be read back: {0}")]
+    Log(std::io::Error),
     #[error("the store is closed")]
     Closed,
 }
@@ -101,6 +103,11 @@ pub async fn nice_writer(path: &Path, tuning: Tuning) -> Result<SqliteConnection
         let _ = done.send(connection);
     })?;
     opened.await.map_err(|_| StoreError::Closed)?
+}
+
+/// One connection that only reads.
+pub async fn reader(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, sqlx::Error> {
+    base(path, tuning).read_only(true).connect().await
 }
 
 /// Connections that only read, opened when they are needed.

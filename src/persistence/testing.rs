@@ -155,3 +155,14 @@ pub fn append_all(journal: &dyn AppendTo, entries: Vec<Entry>) -> Vec<Appended> 
     assert!(answered.is_sorted_by_key(|(number, _)| *number), "answers out of order");
     answered.into_iter().map(|(_, outcome)| outcome).collect()
 }
+
+/// The files as they stand, as after a kill: without the memory that a WAL's index lives in.
+pub fn killed(dir: &tempfile::TempDir) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap().map(Result::unwrap) {
+        if !file.file_name().to_string_lossy().ends_with("-shm") {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+    }
+    copy
+}

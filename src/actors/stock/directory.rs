@@ -10,6 +10,7 @@ use actix::{Actor, Arbiter, ArbiterHandle};
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
+use hashbrown::DefaultHashBuilder;
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, NotDone, Reply, View};
@@ -44,7 +45,7 @@ pub struct House {
 
 struct Inner {
     house: Arc<House>,
-    owners: DashMap<ProductId, Arc<Shared>>,
+    owners: DashMap<ProductId, Arc<Shared>, DefaultHashBuilder>,
     /// Loaded products by shard: where an order that is not flushed yet can be found.
     shards: Box<[Mutex<Vec<ProductId>>]>,
     arbiters: ArcSwap<Vec<ArbiterHandle>>,
@@ -60,7 +61,7 @@ impl Directory {
     pub fn new(house: Arc<House>) -> Directory {
         Directory(Arc::new(Inner {
             house,
-            owners: DashMap::new(),
+            owners: DashMap::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             arbiters: ArcSwap::default(),
             next_arbiter: AtomicUsize::new(0),

@@ -26,11 +26,17 @@ impl Fingerprint {
     }
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    kept: HashMap<u64, ProductId>,
-    claimed: HashMap<u64, (ProductId, u32)>,
+/// One key: the product it belongs to, and why.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    product: ProductId,
+    /// Requests on their way with it.
+    claims: u32,
+    /// An order was made with it, or may have been.
+    kept: bool,
 }
+
+type Shard = HashMap<u64, Use>;
 
 /// Every key that an order of this shop was made with.
 #[derive(Debug, Clone)]
@@ -52,62 +58,55 @@ impl UsedKeys {
 
     /// The product a key was used for, or is being used for right now.
     pub fn product_of(&self, print: Fingerprint) -> Option<ProductId> {
-        let shard = self.shard(print);
-        shard.kept.get(&print.0).copied().or_else(|| shard.claimed.get(&print.0).map(|(product, _)| *product))
+        self.shard(print).get(&print.0).map(|used| used.product)
     }
 
     /// Whether an order was made with this key, as far as 64 bits can tell.
     pub fn is_kept(&self, print: Fingerprint) -> bool {
-        self.shard(print).kept.contains_key(&print.0)
+        self.shard(print).get(&print.0).is_some_and(|used| used.kept)
     }
 
     /// Notes a key that an order was made with.
     pub fn keep(&self, print: Fingerprint, product: ProductId) {
-        self.shard(print).kept.insert(print.0, product);
+        let mut shard = self.shard(print);
+        let used = shard.entry(print.0).or_insert(Use { product, claims: 0, kept: true });
+        (used.product, used.kept) = (product, true);
     }
 
     /// Forgets a key that neither the ledger of `product` nor the tables know: its order was never born.
     pub fn drop_stale(&self, print: Fingerprint, product: ProductId) {
         let mut shard = self.shard(print);
-        if shard.kept.get(&print.0) == Some(&product) && !shard.claimed.contains_key(&print.0) {
-            shard.kept.remove(&print.0);
+        if shard.get(&print.0).is_some_and(|used| used.kept && used.product == product && used.claims == 0) {
+            shard.remove(&print.0);
         }
     }
 
     /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
     pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
         let mut shard = self.shard(print);
-        if let Some(other) = shard.kept.get(&print.0)
-            && *other != product
-        {
-            return Err(*other);
+        let used = shard.entry(print.0).or_insert(Use { product, claims: 0, kept: false });
+        if used.product != product {
+            return Err(used.product);
         }
-        let (owner, count) = shard.claimed.entry(print.0).or_insert((product, 0));
-        if *owner != product {
-            return Err(*owner);
-        }
-        *count += 1;
+        used.claims += 1;
         drop(shard);
-        Ok(Claim { keys: self.clone(), print, product, used: false })
+        Ok(Claim { keys: self.clone(), print, used: false })
     }
 
-    /// Ends a claim; `used` keeps the key for its product.
-    fn unclaim(&self, print: Fingerprint, product: ProductId, used: bool) {
+    /// Ends a claim; `kept` keeps the key for its product.
+    fn unclaim(&self, print: Fingerprint, kept: bool) {
         let mut shard = self.shard(print);
-        if used {
-            shard.kept.insert(print.0, product);
-        }
-        if let Some((_, count)) = shard.claimed.get_mut(&print.0) {
-            *count -= 1;
-            if *count == 0 {
-                shard.claimed.remove(&print.0);
-            }
+        let Some(used) = shard.get_mut(&print.0) else { return };
+        used.claims = used.claims.saturating_sub(1);
+        used.kept |= kept;
+        if used.claims == 0 && !used.kept {
+            shard.remove(&print.0);
         }
     }
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).kept.len()).sum()
+        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|used| used.kept).count()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -120,7 +119,6 @@ impl UsedKeys {
 pub struct Claim {
     keys: UsedKeys,
     print: Fingerprint,
-    product: ProductId,
     used: bool,
 }
 
@@ -139,7 +137,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.keys.unclaim(self.print, self.product, self.used);
+        self.keys.unclaim(self.print, self.used);
     }
 }
 

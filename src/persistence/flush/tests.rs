@@ -172,11 +172,7 @@ async fn what_a_kill_leaves_behind_can_be_audited_and_flushed_on() {
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
     let plan = flusher.plan(9).await.unwrap().unwrap();
     flusher.write(&plan).await.unwrap();
-    // The files as they are in mid-life, without the memory that the WAL's index lives in.
-    let left = tempfile::tempdir().unwrap();
-    for file in ["journal.db", "journal.db-wal", "shop.db", "shop.db-wal"] {
-        std::fs::copy(dir.path().join(file), left.path().join(file)).unwrap();
-    }
+    let left = killed(&dir);
     journal.close().await;
     tables.close().await.unwrap();
 

@@ -1,23 +1,31 @@
 //! The journal: every product's history, durable before anybody hears *yes*.
 //!
-//! One writer thread puts all that waits into one transaction (a shared group commit) and then answers each, in
-//! order. Always true: what was answered *written* survives; what was answered *not written* is not there and never
-//! will be; when nobody can know, the answer is *unknown*, the journal is fenced, and only a new opening, which
-//! reads what the disk has, may go on. One opening at a time: a file lock, and an epoch that each group checks.
+//! One writer thread puts all that waits down together in the log, a file that already has its size, syncs it once (a
+//! shared group commit) and then answers each, in order. A second thread, the archive, brings what the log holds
+//! into `journal.db` a moment later, where histories are found. Readers see both as one.
+//!
+//! Always true: what was answered *written* survives; what was answered *not written* is not there and never will be;
+//! when nobody can know, the answer is *unknown*, the journal is fenced, and only a new opening, which reads what
+//! the disk has, may go on. One opening at a time: a file lock, and a seal on the log that each group looks at.
 
+mod archive;
+mod heads;
 mod inbox;
 mod lock;
+mod log;
 mod memory;
 mod reader;
+mod segment;
 mod snapshot;
 mod stats;
+mod tail;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use memory::MemoryJournal;
-pub use reader::{JournalReader, ProductHead, Stored};
+pub use reader::{JournalReader, Stored};
 pub use stats::{Head, JournalStats};
 
 use std::path::PathBuf;
@@ -31,13 +39,17 @@ use super::StoreError;
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Epoch, Sequence};
+use archive::Archive;
+use heads::Heads;
 use inbox::Inbox;
-use lock::Lock;
+use lock::{Lock, UncleanMark};
+use log::Log;
 use snapshot::Saving;
+use tail::Tail;
 
-/// Entries of one transaction, at most: one a product, so this many products share a sync.
-pub const GROUP_ENTRIES_MAX: usize = 64;
-/// Bytes of events of one transaction, at most.
+/// Entries of one group, at most: one a product, so this many products share a sync.
+pub const GROUP_ENTRIES_MAX: usize = 256;
+/// Bytes of events of one group, at most.
 pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Appends that may wait. Each owner has one in flight, so this is the number of busy products.
 pub const INBOX_MAX: usize = 16_384;
@@ -75,6 +87,8 @@ pub enum NotWritten {
     Closed,
     #[error("the entry does not continue its product's history, or the store refused it")]
     Failed,
+    #[error("the log has grown too far ahead of the journal's file")]
+    Behind,
 }
 
 /// Whether the journal takes entries.
@@ -111,6 +125,8 @@ pub enum OpenError {
          look at the disk before starting again"
     )]
     Unclean(String),
+    #[error("the log in {} could not be read back: {source}", dir.display())]
+    Log { dir: PathBuf, source: std::io::Error },
     #[error("the journal could not be opened: {0}")]
     Store(#[from] StoreError),
 }
@@ -122,11 +138,11 @@ pub struct JournalConfig {
     pub dir: PathBuf,
     /// For measuring; no decision depends on it.
     pub clock: Clock,
-    /// Microseconds to wait before each transaction: back-pressure, and tests of slowness.
+    /// Microseconds to wait after each group: back-pressure, and tests of slowness.
     pub brake_us: Arc<AtomicU64>,
     /// See [`INBOX_MAX`].
     pub inbox_max: usize,
-    /// A cap on the file, for tests of a full disk.
+    /// A cap on `journal.db`, for tests of a full disk.
     pub pages_max: Option<u32>,
 }
 
@@ -142,12 +158,16 @@ impl JournalConfig {
     }
 }
 
-/// What the handles and the writer share.
+/// What the handles, the writer and the archive share.
 struct Shared {
     inbox: Inbox,
+    tail: Arc<Tail>,
+    archive: Archive,
     health: Mutex<Health>,
     stats: JournalStats,
     fatal: watch::Sender<bool>,
+    brake_us: Arc<AtomicU64>,
+    mark: UncleanMark,
 }
 
 impl Shared {
@@ -161,6 +181,26 @@ impl Shared {
             self.fatal.send_replace(true);
         }
     }
+
+    /// Takes nothing new until there is room.
+    fn refuse(&self, why: NotWritten, error: &str, since_ns: u64) {
+        if self.health() == Health::Healthy {
+            tracing::error!(%why, error, "the journal refuses new entries until there is room; nothing is lost");
+            self.set_health(Health::Refusing { why, since_ns });
+        }
+    }
+
+    /// The end of this opening. What waits is answered *not written*, which is certain: it was never tried.
+    fn fence(&self, why: &str) {
+        tracing::error!(why, "the journal is fenced; the store must be opened again");
+        self.set_health(Health::Fenced);
+    }
+
+    /// The end of this opening, with a disk that cannot be trusted until it has been rewritten.
+    fn doubt(&self, error: &str) {
+        self.mark.set();
+        self.fence(error);
+    }
 }
 
 /// Ends the writer with the last handle.
@@ -168,7 +208,6 @@ struct Opened {
     shared: Arc<Shared>,
     reader: JournalReader,
     epoch: Epoch,
-    brake_us: Arc<AtomicU64>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -178,27 +217,45 @@ impl Drop for Opened {
     }
 }
 
-/// The journal on SQLite. Cheap to clone.
+/// The journal of one machine: a log and a SQLite file. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal(Arc<Opened>);
 
 impl Journal {
-    /// Takes the lock, brings the file up to date, raises the epoch and starts the writer.
+    /// Takes the lock, brings the log that was left into the file, raises the epoch and starts the writer.
     pub async fn open(config: JournalConfig) -> Result<Journal, OpenError> {
         let shared = Arc::new(Shared {
             inbox: Inbox::new(config.inbox_max),
+            tail: Arc::default(),
+            archive: Archive::default(),
             health: Mutex::new(Health::Healthy),
             stats: JournalStats::default(),
             fatal: watch::Sender::new(false),
+            brake_us: Arc::clone(&config.brake_us),
+            mark: UncleanMark::of(&config.dir),
         });
-        let brake_us = Arc::clone(&config.brake_us);
-        let reader = JournalReader::of(&config.dir);
-        let (epoch, ended) = writer::start(config, Arc::clone(&shared)).await?;
-        let ended = Mutex::new(Some(ended));
-        Ok(Journal(Arc::new(Opened { shared, reader, epoch, brake_us, ended })))
+        let reader = JournalReader::of(&config.dir, shared.tail.clone());
+        let (dir, clock) = (config.dir.clone(), config.clock.clone());
+        let (found, ended) = archive::start(config, Arc::clone(&shared)).await?;
+        let opened = Opened {
+            shared: Arc::clone(&shared),
+            reader,
+            epoch: found.epoch,
+            ended: Mutex::new(Some(ended)),
+        };
+        let begun = Log::begin(found.shelf, found.last_pos).and_then(|log| {
+            writer::start(log, Heads::new(&dir, shared.tail.clone())?, Arc::clone(&shared), clock)
+        });
+        match begun {
+            Ok(()) => Ok(Journal(Arc::new(opened))),
+            Err(source) => {
+                shared.archive.finish();
+                Err(OpenError::Log { dir, source })
+            }
+        }
     }
 
-    /// Hands a snapshot to the writer, which puts it down in slices between the groups and then drops older ones.
+    /// Hands a snapshot to the archive, which puts it down in slices and then drops older ones.
     pub async fn save_snapshot(
         &self,
         product: ProductId,
@@ -207,7 +264,7 @@ impl Journal {
     ) -> Result<(), NotWritten> {
         let (saved, outcome) = oneshot::channel();
         let saving = Box::new(Saving::new(product, at, body, saved));
-        self.0.shared.inbox.put_snapshot(saving).map_err(|_| NotWritten::Closed)?;
+        self.0.shared.archive.put_snapshot(saving).map_err(|_| NotWritten::Closed)?;
         outcome.await.unwrap_or(Err(NotWritten::Closed))
     }
 
@@ -244,10 +301,10 @@ impl Journal {
     }
 
     pub fn brake(&self) -> &Arc<AtomicU64> {
-        &self.0.brake_us
+        &self.0.shared.brake_us
     }
 
-    /// Writes what waits, empties the WAL and lets go of the lock. New appends are handed back from here on.
+    /// Writes what waits, brings it into `journal.db` and lets go of the lock. New appends are handed back from here on.
     pub async fn close(&self) {
         self.0.shared.inbox.close();
         // A reader would keep the last pages in the WAL.

@@ -1,19 +1,24 @@
 //! Reading the journal: one product's history for its owner, everybody's in order of writing for the flush.
 //!
-//! Readers see only what is on the disk: SQLite shows a commit to others after its sync.
+//! Readers see only what is on the disk, in the log or in `journal.db`. Each reads the tail first and the file
+//! afterwards: an entry that moves in between is seen twice, never missed, and counts once.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, LazyLock};
 
-use futures_util::{Stream, StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow, SqliteSynchronous};
 
 use super::READERS_MAX;
-use super::writer::PAGE_BYTES;
+use super::archive::{self, PAGE_BYTES};
+use super::segment;
+use super::tail::{Placed, Tail};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{Damaged, Tuning, readers, signed, sixteen, unsigned};
+use crate::persistence::sqlite::{Damaged, Listed, Tuning, readers, signed, sixteen, unsigned};
 
 const SNAPSHOTS: &str = "select sequence, count(*), max(parts) from snapshots where product_id = ? \
     group by sequence order by sequence desc";
@@ -26,10 +31,17 @@ const ENTRY_OF: &str =
 const AFTER: &str = "select pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events from journal \
     where pos > ? order by pos limit ?";
 const PRODUCTS_AFTER: &str = "select distinct product_id from journal where pos > ?";
-const HEADS: &str = "select product_id, max(last_seq) from journal group by product_id order by product_id";
+const HEADS: &str = "select product_id, max(last_seq) from journal group by product_id";
+static HEADS_OF: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new(
+        "select product_id, max(last_seq) from journal where product_id in (",
+        "?",
+        ") group by product_id",
+    )
+});
 const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
-const BACKLOG: &str = "select coalesce(sum(last_seq - first_seq + 1), 0), coalesce(sum(length(events)), 0) \
-    from journal where pos > ?";
+const BACKLOG: &str = "select coalesce(sum(last_seq - first_seq + 1), 0), coalesce(sum(length(events)), 0), \
+    coalesce(max(pos), 0) from journal where pos > ?";
 
 /// Entries read at once when events are counted: each holds one at least.
 const ENTRIES_AT_ONCE: u32 = 4_096;
@@ -43,47 +55,56 @@ pub struct Stored {
     pub entries: Vec<Entry>,
 }
 
-/// Where a product's history ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ProductHead {
-    pub product: ProductId,
-    pub last: Sequence,
+/// For a connection that reads `journal.db`.
+pub fn tuning() -> Tuning {
+    Tuning {
+        page_bytes: PAGE_BYTES,
+        cache_kib: 4 * 1024,
+        synchronous: SqliteSynchronous::Full,
+        pages_max: None,
+    }
 }
 
-/// A pool of read-only connections to `journal.db`. Cheap to clone.
+/// The tail, and a pool of read-only connections to `journal.db`. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JournalReader {
+    tail: Arc<Tail>,
     pool: SqlitePool,
 }
 
 impl JournalReader {
     /// Opens nothing yet. The journal must have been opened once before, so that its tables exist.
-    pub fn of(dir: &Path) -> JournalReader {
-        let tuning = Tuning {
-            page_bytes: PAGE_BYTES,
-            cache_kib: 4 * 1024,
-            synchronous: SqliteSynchronous::Full,
-            pages_max: None,
-        };
-        JournalReader { pool: readers(&dir.join("journal.db"), &tuning, READERS_MAX) }
+    pub(super) fn of(dir: &Path, tail: Arc<Tail>) -> JournalReader {
+        JournalReader { tail, pool: readers(&dir.join("journal.db"), &tuning(), READERS_MAX) }
+    }
+
+    /// The journal of a server that has stopped, however it stopped. Nothing is moved or changed.
+    pub async fn of_stopped(dir: &Path) -> Result<JournalReader, StoreError> {
+        let log =
+            segment::left_in(dir).and_then(|files| segment::read_all(&files)).map_err(StoreError::Log)?;
+        let file = JournalReader::of(dir, Arc::default());
+        let log = archive::behind(file.last_pos().await?, log).map_err(StoreError::Log)?;
+        Ok(JournalReader { tail: Arc::new(Tail::of(log)), ..file })
     }
 
     /// The newest whole snapshot and everything after it, as they stood at one moment.
     pub async fn load(&self, product: ProductId) -> Result<Stored, StoreError> {
+        let tail = self.tail.of_product(product);
         let mut moment = self.pool.begin().await?;
         let (from, snapshot) = match newest_snapshot(&mut moment, product).await? {
             Some((sequence, body)) => (sequence, Some(body)),
             None => (0, None),
         };
-        let entries = unplaced(entries(&mut moment, product, from, u32::MAX).await?);
+        let found = entries(&mut moment, product, from, u32::MAX).await?;
         moment.commit().await?;
-        Ok(Stored { snapshot, entries })
+        Ok(Stored { snapshot, entries: unplaced(with_tail(found, tail, from)) })
     }
 
     /// One product's whole history with the places of its entries, for the audit.
     pub async fn history_with_pos(&self, product: ProductId) -> Result<Vec<(i64, Entry)>, StoreError> {
+        let tail = self.tail.of_product(product);
         let mut connection = self.pool.acquire().await?;
-        entries(&mut connection, product, 0, u32::MAX).await
+        Ok(with_tail(entries(&mut connection, product, 0, u32::MAX).await?, tail, 0))
     }
 
     /// Entries of one product, beginning with the one that holds `from`.
@@ -93,17 +114,26 @@ impl JournalReader {
         from: Sequence,
         entries_max: u32,
     ) -> Result<Vec<Entry>, StoreError> {
+        let tail = self.tail.of_product(product);
         let mut connection = self.pool.acquire().await?;
-        let first: i64 = sqlx::query_scalar(ENTRY_OF)
+        let archived: i64 = sqlx::query_scalar(ENTRY_OF)
             .bind(&product.as_bytes()[..])
             .bind(signed(from.0))
             .fetch_one(&mut *connection)
             .await?;
-        Ok(unplaced(entries(&mut connection, product, (first - 1).max(0), entries_max).await?))
+        let in_tail = tail.iter().map(|(_, entry)| entry.first).filter(|first| *first <= from).max();
+        let before = (archived.max(in_tail.map_or(0, |first| signed(first.0))) - 1).max(0);
+        let mut found =
+            with_tail(entries(&mut connection, product, before, entries_max).await?, tail, before);
+        found.truncate(entries_max as usize);
+        Ok(unplaced(found))
     }
 
     /// Entries of all products behind `pos`, in order of writing: whole entries, until they hold `events_max`.
     pub async fn after(&self, pos: i64, events_max: u64) -> Result<Vec<(i64, Entry)>, StoreError> {
+        if let Some(found) = self.tail.after(pos, events_max) {
+            return Ok(owned(found));
+        }
         let mut connection = self.pool.acquire().await?;
         let mut rows = sqlx::query(AFTER).bind(pos).bind(ENTRIES_AT_ONCE).fetch(&mut *connection);
         let (mut found, mut events) = (Vec::new(), 0);
@@ -114,40 +144,73 @@ impl JournalReader {
             events += entry.count();
             found.push((pos, entry));
         }
+        drop(rows);
+        // The file has nothing more: what follows, if anything does, is in the tail, or has come over meanwhile.
+        if found.is_empty() {
+            return Ok(owned(self.tail.after(pos, events_max).unwrap_or_default()));
+        }
         Ok(found)
     }
 
     /// Products that have something behind `pos`.
     pub async fn products_after(&self, pos: i64) -> Result<Vec<ProductId>, StoreError> {
+        let tail = self.tail.all();
         let rows = sqlx::query(PRODUCTS_AFTER).bind(pos).fetch_all(&self.pool).await?;
-        rows.iter().map(|row| sixteen(row, 0).map(ProductId::from_bytes)).collect()
+        let archived = rows.iter().map(|row| sixteen(row, 0).map(ProductId::from_bytes));
+        let mut found = archived.collect::<Result<BTreeSet<_>, _>>()?;
+        found.extend(tail.iter().filter(|(at, _)| *at > pos).map(|(_, entry)| entry.product));
+        Ok(found.into_iter().collect())
     }
 
-    /// Every product with its last sequence, in order of id.
-    pub fn heads(&self) -> impl Stream<Item = Result<ProductHead, StoreError>> + '_ {
-        sqlx::query(HEADS).fetch(&self.pool).map(|row| {
-            let row = row?;
-            Ok(ProductHead {
-                product: ProductId::from_bytes(sixteen(&row, 0)?),
-                last: Sequence(unsigned(&row, 1)?),
-            })
-        })
+    /// Every product with its last sequence.
+    pub async fn heads(&self) -> Result<BTreeMap<ProductId, Sequence>, StoreError> {
+        let tail = self.tail.all();
+        let mut heads = BTreeMap::new();
+        let mut rows = sqlx::query(HEADS).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            heads.insert(ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?));
+        }
+        heads.extend(tail.iter().map(|(_, entry)| (entry.product, entry.last)));
+        Ok(heads)
     }
 
     /// The place of the newest entry.
     pub async fn last_pos(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(LAST_POS).fetch_one(&self.pool).await?)
+        let tail = self.tail.last_pos();
+        let archived: i64 = sqlx::query_scalar(LAST_POS).fetch_one(&self.pool).await?;
+        Ok(tail.map_or(archived, |pos| pos.max(archived)))
     }
 
     /// How many events, and how many bytes of them, stand behind `pos`.
     pub async fn backlog(&self, pos: i64) -> Result<(u64, u64), StoreError> {
+        let tail = self.tail.all();
         let row = sqlx::query(BACKLOG).bind(pos).fetch_one(&self.pool).await?;
-        Ok((unsigned(&row, 0)?, unsigned(&row, 1)?))
+        let (events, bytes): (u64, u64) = (unsigned(&row, 0)?, unsigned(&row, 1)?);
+        let archived: i64 = row.try_get(2)?;
+        let new = tail.iter().filter(|(at, _)| *at > pos.max(archived)).map(|(_, entry)| entry);
+        Ok(new.fold((events, bytes), |(events, bytes), entry| {
+            (events + entry.count(), bytes + entry.events.len() as u64)
+        }))
     }
 
     pub(in crate::persistence) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// The last sequences in `journal.db` of those `products` that have a history there.
+pub async fn archived_heads(
+    file: &mut SqliteConnection,
+    products: &[ProductId],
+) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
+    let mut found = Vec::with_capacity(products.len());
+    for (sql, products) in HEADS_OF.cut(products) {
+        let query = products.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for row in query.fetch_all(&mut *file).await? {
+            found.push((ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?)));
+        }
+    }
+    Ok(found)
 }
 
 async fn newest_snapshot(
@@ -180,6 +243,18 @@ async fn entries(
         found.push(entry(&row)?);
     }
     Ok(found)
+}
+
+/// What the file has of a product, and behind it what only the tail had.
+fn with_tail(mut found: Vec<(i64, Entry)>, tail: Vec<Placed>, after_first: i64) -> Vec<(i64, Entry)> {
+    let archived = found.last().map_or(0, |(pos, _)| *pos);
+    let new = tail.into_iter().filter(|(pos, entry)| *pos > archived && signed(entry.first.0) > after_first);
+    found.extend(owned(new));
+    found
+}
+
+fn owned(placed: impl IntoIterator<Item = Placed>) -> Vec<(i64, Entry)> {
+    placed.into_iter().map(|(pos, entry)| (pos, Entry::clone(&entry))).collect()
 }
 
 fn unplaced(entries: Vec<(i64, Entry)>) -> Vec<Entry> {

@@ -1,6 +1,5 @@
 //! What every home of the journal owes, told over the seam; and what SQLite owes besides.
 
-use futures_util::TryStreamExt;
 use sqlx::Connection;
 use sqlx::sqlite::SqliteSynchronous;
 
@@ -28,9 +27,9 @@ async fn what_was_written_is_read_again_after_a_restart() {
     let mut replayed = Ledger::default();
     stored.entries.iter().for_each(|entry| replayed.replay(entry).unwrap());
     assert_eq!(replayed.digest(), ours.ledger.digest());
-    let heads: Vec<_> = journal.reader().heads().try_collect().await.unwrap();
-    let head = |owner: &Owner| ProductHead { product: owner.product, last: owner.ledger.sequence() };
-    assert_eq!(heads, [head(&ours), head(&theirs)]);
+    let heads = journal.reader().heads().await.unwrap();
+    let head = |owner: &Owner| (owner.product, owner.ledger.sequence());
+    assert_eq!(heads, [head(&ours), head(&theirs)].into());
     assert_eq!(journal.head().pos, 52);
     journal.close().await;
 }
@@ -107,13 +106,13 @@ async fn intruder(dir: &tempfile::TempDir) -> sqlx::sqlite::SqliteConnection {
 }
 
 #[tokio::test]
-async fn a_raised_epoch_fences_the_older_opening() {
+async fn a_sealed_log_fences_the_older_opening() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
     let mut owner = Owner::stocked(1, 10);
     assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
-    let mut other = intruder(&dir).await;
-    sqlx::query("update journal_meta set epoch = epoch + 1").execute(&mut other).await.unwrap();
+    // What another process does first, should the lock ever fail to keep it out.
+    segment::left_in(dir.path()).unwrap().iter().for_each(|file| file.seal(Epoch(2)).unwrap());
 
     owner.does(&Command::Pause, T0);
     let mut fatal = journal.fatal();
@@ -123,18 +122,67 @@ async fn a_raised_epoch_fences_the_older_opening() {
     assert_eq!(journal.reader().last_pos().await.unwrap(), 1);
     let next = Owner::stocked(2, 1).seal(T0);
     assert_eq!(append(&journal, next), Appended::NotWritten(NotWritten::Fenced), "and stays so");
-    other.close().await.unwrap();
     journal.close().await;
+    let journal = open(&dir).await;
+    assert_eq!((journal.head().pos, journal.epoch()), (1, Epoch(2)));
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn what_only_the_log_has_is_read_beside_the_file_and_brought_in_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut owner = Owner::stocked(1, 1_000_000);
+    append(&journal, owner.seal(T0));
+    // Several files of the log, some of them used again.
+    let restock = Command::Restock(Restock { delta: 1, reason: "x".repeat(60_000), key: None });
+    for _ in 0..600 {
+        owner.does(&restock, T0);
+        assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    }
+    let history = journal.reader().history_with_pos(owner.product).await.unwrap();
+    assert!(history.iter().map(|(pos, _)| *pos).eq(1..=601), "as if it were one");
+
+    let copy = killed(&dir);
+    assert!(!segment::left_in(copy.path()).unwrap().is_empty());
+    let stopped = JournalReader::of_stopped(copy.path()).await.unwrap();
+    assert_eq!(stopped.history_with_pos(owner.product).await.unwrap(), history);
+    stopped.close().await;
+    let again = open(&copy).await;
+    assert_eq!(again.head().pos, 601);
+    assert_eq!(again.reader().history_with_pos(owner.product).await.unwrap(), history);
+    owner.does(&restock, T0);
+    assert_eq!(append(&again, owner.seal(T0)), Appended::Written);
+    again.close().await;
+    assert_eq!(segment::left_in(copy.path()).unwrap(), [], "at rest there is the file alone");
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_log_with_a_hole_is_not_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    for number in 1..=3 {
+        append(&journal, Owner::stocked(number, 1).seal(T0));
+    }
+    let copy = killed(&dir);
+    journal.close().await;
+    let file = &segment::left_in(copy.path()).unwrap()[0].path;
+    let mut bytes = std::fs::read(file).unwrap();
+    bytes[2 * segment::PAGE_BYTES + 50] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    let refused = Journal::open(config(&copy)).await.err().unwrap();
+    assert!(refused.to_string().contains("damaged"), "{refused}");
 }
 
 #[tokio::test]
 async fn a_full_disk_is_definite_and_passes() {
     let dir = tempfile::tempdir().unwrap();
-    let journal = Journal::open(JournalConfig { pages_max: Some(256), ..config(&dir) }).await.unwrap();
+    let journal = Journal::open(JournalConfig { pages_max: Some(1_024), ..config(&dir) }).await.unwrap();
     let mut owner = Owner::stocked(1, 1_000);
     assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
     // Something big that can be taken away again.
-    journal.save_snapshot(product(9), Sequence(1), vec![1; 400_000]).await.unwrap();
+    journal.save_snapshot(product(9), Sequence(1), vec![1; 3_000_000]).await.unwrap();
     let restock = Command::Restock(Restock { delta: 1, reason: "x".repeat(40_000), key: None });
     let mut written = 1;
     let refused = loop {

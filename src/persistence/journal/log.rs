@@ -1,0 +1,180 @@
+//! The log: where a group is put down before anybody hears of it.
+//!
+//! It owns the files that are written one after the other, and the shelf of those that wait to be used again. Always
+//! true: a file is begun only after the one before it is on the disk to its end, and used again only after all it
+//! held was committed to `journal.db`. Whatever fails is either certainly not written, or fences this opening.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::segment::{self, PAGE_BYTES, SEGMENT_BYTES, Segment};
+use crate::domain::stock::{Entry, Epoch};
+
+/// Files that wait to be used again; more are given back to the disk.
+const SPARES_MAX: usize = 4;
+
+/// Why a group is not in the log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// No file could be made for it. Nothing was written.
+    #[error("no room for another file of the log: {0}")]
+    NoRoom(io::Error),
+    /// The file system takes no writes. Nothing was written.
+    #[error("the log cannot be written: {0}")]
+    ReadOnly(io::Error),
+    /// Nothing was written: it would not fit into a file.
+    #[error("a group of {bytes} bytes is too big for the log")]
+    TooBig { bytes: usize },
+    /// Another process has begun to read the log: nothing was written.
+    #[error("another process has opened this journal")]
+    Sealed,
+    /// Nobody knows what the disk holds.
+    #[error("the log may not be on the disk: {0}")]
+    Unsure(io::Error),
+}
+
+/// The end of the log. There is one, and the journal's writer has it.
+pub struct Log {
+    shelf: Arc<Shelf>,
+    active: Segment,
+    at: u64,
+    pages: Vec<u8>,
+    /// The place of the newest entry in it.
+    last_pos: i64,
+}
+
+impl Log {
+    /// Begins a file of its own behind everything that was there.
+    pub fn begin(shelf: Arc<Shelf>, last_pos: i64) -> io::Result<Log> {
+        let active = shelf.make()?;
+        Ok(Log { shelf, active, at: PAGE_BYTES as u64, pages: Vec::new(), last_pos })
+    }
+
+    /// Puts the entries down together, behind all others, and waits until they are on the disk.
+    pub fn append<'e>(
+        &mut self,
+        entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
+    ) -> Result<(), LogError> {
+        let count = entries.len() as i64;
+        segment::encode(&mut self.pages, self.active.number(), self.last_pos + 1, entries.clone());
+        if self.at + self.pages.len() as u64 > SEGMENT_BYTES {
+            if (PAGE_BYTES + self.pages.len()) as u64 > SEGMENT_BYTES {
+                return Err(LogError::TooBig { bytes: self.pages.len() });
+            }
+            self.turn_over()?;
+            segment::encode(&mut self.pages, self.active.number(), self.last_pos + 1, entries);
+        }
+        if self.active.is_sealed().map_err(LogError::Unsure)? {
+            return Err(LogError::Sealed);
+        }
+        self.active.write(&self.pages, self.at).map_err(|error| match error.kind() {
+            io::ErrorKind::ReadOnlyFilesystem => LogError::ReadOnly(error),
+            _ => LogError::Unsure(error),
+        })?;
+        self.active.sync().map_err(LogError::Unsure)?;
+        // Who seals reads only after that: either he has seen this group, or we see his seal.
+        if self.active.is_sealed().map_err(LogError::Unsure)? {
+            return Err(LogError::Unsure(io::Error::other("sealed while it was written")));
+        }
+        self.at += self.pages.len() as u64;
+        self.last_pos += count;
+        if self.at > SEGMENT_BYTES / 4 {
+            self.shelf.wanted.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Goes on in the next file.
+    fn turn_over(&mut self) -> Result<(), LogError> {
+        let next = match self.shelf.take() {
+            Some(next) => next,
+            None => self.shelf.make().map_err(LogError::NoRoom)?,
+        };
+        let full = std::mem::replace(&mut self.active, next);
+        self.at = PAGE_BYTES as u64;
+        self.shelf.retire(full, self.last_pos);
+        Ok(())
+    }
+
+    /// The place of the newest entry.
+    pub fn last_pos(&self) -> i64 {
+        self.last_pos
+    }
+}
+
+#[derive(Default)]
+struct Files {
+    spares: VecDeque<Segment>,
+    /// Full files, and the place of the last entry in each.
+    full: VecDeque<(Segment, i64)>,
+}
+
+/// Files that are not being written: full ones, and ones that can be.
+pub struct Shelf {
+    dir: PathBuf,
+    epoch: Epoch,
+    next: AtomicU64,
+    files: Mutex<Files>,
+    /// The file being written is used up enough to have the next one ready.
+    wanted: AtomicBool,
+}
+
+impl Shelf {
+    /// An empty shelf, whose first file is numbered behind `last`.
+    pub fn new(dir: &Path, epoch: Epoch, last: u64) -> Shelf {
+        Shelf {
+            dir: dir.to_owned(),
+            epoch,
+            next: AtomicU64::new(last + 1),
+            files: Mutex::default(),
+            wanted: AtomicBool::new(false),
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self) -> io::Result<Segment> {
+        Segment::create(&self.dir, self.next.fetch_add(1, Ordering::Relaxed), self.epoch)
+    }
+
+    fn take(&self) -> Option<Segment> {
+        self.files().spares.pop_front()
+    }
+
+    fn retire(&self, segment: Segment, last_pos: i64) {
+        self.files().full.push_back((segment, last_pos));
+    }
+
+    /// Makes use of every full file of which all entries, up to `archived`, stand in `journal.db`.
+    pub fn recycle(&self, archived: i64) -> io::Result<()> {
+        loop {
+            let (done, spares) = {
+                let mut files = self.files();
+                let done = files.full.pop_front_if(|(_, last_pos)| *last_pos <= archived);
+                (done, files.spares.len())
+            };
+            let Some((segment, _)) = done else { return Ok(()) };
+            if spares >= SPARES_MAX {
+                segment.remove()?;
+            } else {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                let again = segment.reborn(&self.dir, number, self.epoch)?;
+                self.files().spares.push_back(again);
+            }
+        }
+    }
+
+    /// Has a file ready before one is needed.
+    pub fn stock_up(&self) -> io::Result<()> {
+        if self.wanted.load(Ordering::Relaxed) && self.files().spares.is_empty() {
+            let spare = self.make()?;
+            self.files().spares.push_back(spare);
+        }
+        Ok(())
+    }
+}

@@ -11,7 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::id::{ProductId, UserId};
 
-const SHARDS: usize = 64;
+/// So many that each stays small: one that grows holds up a few keys for a few microseconds.
+const SHARDS: usize = 4096;
 
 /// A key of one caller, as 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,7 +53,7 @@ impl Default for UsedKeys {
 
 impl UsedKeys {
     fn shard(&self, print: Fingerprint) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[(print.0 >> 58) as usize % SHARDS];
+        let shard = &self.shards[(print.0 >> 48) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -106,7 +107,12 @@ impl UsedKeys {
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|used| used.kept).count()).sum()
+        self.shards
+            .iter()
+            .map(|s| {
+                s.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|used| used.kept).count()
+            })
+            .sum()
     }
 
     pub fn is_empty(&self) -> bool {

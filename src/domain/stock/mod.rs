@@ -8,8 +8,10 @@
 
 mod apply;
 mod command;
+mod deadlines;
 mod entry;
 mod event;
+mod index;
 mod ledger;
 mod order_table;
 mod refusal;

@@ -1,16 +1,15 @@
 //! The orders one product knows, found by id, by key and by deadline.
 //!
-//! Records live in fixed-size chunks that never move; the two hash tables hold record numbers and half a hash,
-//! so an order costs its record and a few bytes. The deadline heap is lazy: its head is always a live hold, what lies below
-//! may be stale and is dropped when it comes up.
+//! Records live in fixed-size chunks that never move; the indexes hold record numbers and half a hash, so an order
+//! costs its record and a few bytes. Nothing here ever grows as a whole: a million orders are taken in without a pause.
+//! The deadlines are lazy: the first is always a live hold's, what lies behind may be stale and is dropped when it
+//! comes up.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::hash::BuildHasher;
-
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use serde::{Deserialize, Serialize};
 
+use super::deadlines::Deadlines;
+use super::index::{Hash, Index};
 use super::{Cause, Millis, PlacedLine, Sequence};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
@@ -89,35 +88,13 @@ impl Record {
 
 const CHUNK: usize = 1024;
 
-/// Half a hash, kept beside the record's number: a table that grows moves its places without looking at a record.
-/// With a million orders that is a millisecond instead of fifty, in which nobody would be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Hash(u32);
-
-impl Hash {
-    fn of(hasher: &DefaultHashBuilder, what: impl std::hash::Hash) -> Hash {
-        Hash(hasher.hash_one(what) as u32)
-    }
-
-    /// The table takes its place from the low bits and its tag from the high ones: both must be filled.
-    fn wide(self) -> u64 {
-        u64::from(self.0) << 32 | u64::from(self.0)
-    }
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    hash: Hash,
-    number: u32,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct OrderTable {
     chunks: Vec<Vec<Option<Record>>>,
     free: Vec<u32>,
-    by_order: HashTable<Place>,
-    by_key: HashTable<Place>,
-    deadlines: BinaryHeap<Reverse<(Millis, u32)>>,
+    by_order: Index,
+    by_key: Index,
+    deadlines: Deadlines,
     hasher: DefaultHashBuilder,
 }
 
@@ -132,10 +109,7 @@ impl OrderTable {
 
     fn number_of(&self, order: OrderId) -> Option<u32> {
         let hash = Hash::of(&self.hasher, order);
-        let same = |place: &Place| {
-            place.hash == hash && Self::at(&self.chunks, place.number).is_some_and(|r| r.order == order)
-        };
-        self.by_order.find(hash.wide(), same).map(|place| place.number)
+        self.by_order.find(hash, |number| Self::at(&self.chunks, number).is_some_and(|r| r.order == order))
     }
 
     pub fn get(&self, order: OrderId) -> Option<&Record> {
@@ -144,12 +118,9 @@ impl OrderTable {
 
     pub fn by_key(&self, buyer: UserId, key: [u8; 16]) -> Option<&Record> {
         let hash = Hash::of(&self.hasher, (buyer, key));
-        let same = |place: &Place| {
-            place.hash == hash
-                && Self::at(&self.chunks, place.number).is_some_and(|r| r.key == key && r.buyer == buyer)
-        };
-        let place = self.by_key.find(hash.wide(), same)?;
-        Self::at(&self.chunks, place.number)
+        let is = |r: &Record| r.key == key && r.buyer == buyer;
+        let number = self.by_key.find(hash, |number| Self::at(&self.chunks, number).is_some_and(is))?;
+        Self::at(&self.chunks, number)
     }
 
     /// All records, in no order that means anything.
@@ -190,13 +161,13 @@ impl OrderTable {
             }
         };
         let hash = Hash::of(&self.hasher, order);
-        self.by_order.insert_unique(hash.wide(), Place { hash, number }, |place| place.hash.wide());
+        self.by_order.insert(hash, number);
         if keyed {
             let hash = Hash::of(&self.hasher, (buyer, key));
-            self.by_key.insert_unique(hash.wide(), Place { hash, number }, |place| place.hash.wide());
+            self.by_key.insert(hash, number);
         }
         if let Some(due_at) = due_at {
-            self.deadlines.push(Reverse((due_at, number)));
+            self.deadlines.push(due_at, number);
         }
     }
 
@@ -207,7 +178,7 @@ impl OrderTable {
         let before = record.due_at();
         let answer = change(record);
         if let Some(due_at) = record.due_at().filter(|due_at| before != Some(*due_at)) {
-            self.deadlines.push(Reverse((due_at, number)));
+            self.deadlines.push(due_at, number);
         }
         self.drop_stale();
         Some(answer)
@@ -217,15 +188,9 @@ impl OrderTable {
         let number = self.number_of(order)?;
         let record =
             self.chunks.get_mut(number as usize / CHUNK)?.get_mut(number as usize % CHUNK)?.take()?;
-        let by_order = Hash::of(&self.hasher, order).wide();
-        if let Ok(found) = self.by_order.find_entry(by_order, |place| place.number == number) {
-            found.remove();
-        }
+        self.by_order.remove(Hash::of(&self.hasher, order), number);
         if record.keyed {
-            let by_key = Hash::of(&self.hasher, (record.buyer, record.key)).wide();
-            if let Ok(found) = self.by_key.find_entry(by_key, |place| place.number == number) {
-                found.remove();
-            }
+            self.by_key.remove(Hash::of(&self.hasher, (record.buyer, record.key)), number);
         }
         self.free.push(number);
         self.drop_stale();
@@ -234,14 +199,14 @@ impl OrderTable {
 
     /// The hold that lapses first.
     pub fn first_due(&self) -> Option<&Record> {
-        let Reverse((_, number)) = self.deadlines.peek()?;
-        Self::at(&self.chunks, *number)
+        let (_, number) = self.deadlines.first()?;
+        Self::at(&self.chunks, number)
     }
 
     fn drop_stale(&mut self) {
-        while let Some(Reverse((deadline, number))) = self.deadlines.peek() {
-            let due_at = Self::at(&self.chunks, *number).and_then(Record::due_at);
-            if due_at == Some(*deadline) {
+        while let Some((deadline, number)) = self.deadlines.first() {
+            let due_at = Self::at(&self.chunks, number).and_then(Record::due_at);
+            if due_at == Some(deadline) {
                 return;
             }
             self.deadlines.pop();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use moka::future::Cache;
+use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -176,15 +176,20 @@ impl Catalogue {
 
     /// The product's row: from memory if it was asked for before.
     pub async fn text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
-        if let Some(text) = self.0.texts.get(&product).await {
-            return Ok(Some(text));
+        match self.0.texts.get(&product) {
+            Some(text) => Ok(Some(text)),
+            // Rare, and large: every answer would carry the room for it.
+            None => Box::pin(self.read_text(product)).await,
         }
+    }
+
+    async fn read_text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
         let before = self.0.changes.load(Ordering::Acquire);
         let Some(listing) = self.0.reader.find(product).await.map_err(unread)? else { return Ok(None) };
         let text = Arc::new(listing.product);
-        self.0.texts.insert(product, text.clone()).await;
+        self.0.texts.insert(product, text.clone());
         if self.0.changes.load(Ordering::Acquire) != before {
-            self.0.texts.invalidate(&product).await;
+            self.0.texts.invalidate(&product);
         }
         Ok(Some(text))
     }
@@ -328,7 +333,7 @@ impl Catalogue {
             Err(why) => return Err(why.into()),
         }
         let text = Arc::new(text);
-        self.remember(text.clone()).await;
+        self.remember(text.clone());
         Ok(Made { text, replayed })
     }
 
@@ -351,10 +356,10 @@ impl Catalogue {
         let next = Text { updated_at: self.0.clock.now(), version: text.version + 1, ..text.clone() };
         let next = Arc::new(change.words.into_text(next));
         if let Err(error) = self.0.writer.update(&next, text.version).await {
-            self.forget(product).await;
+            self.forget(product);
             return Err(error.into());
         }
-        self.remember(next.clone()).await;
+        self.remember(next.clone());
         if change.settings != *settings {
             let configure = Command::Configure(change.settings);
             self.0.directory.ask(product, configure).await.map_err(|why| match why {
@@ -371,18 +376,18 @@ impl Catalogue {
         self.text(product).await?.ok_or(NotChanged::NoProduct)?;
         self.0.directory.ask(product, Command::Archive).await?;
         let archived = self.0.writer.archive(product, self.0.clock.now()).await;
-        self.forget(product).await;
+        self.forget(product);
         archived.map_err(unknown)?;
         Ok(())
     }
 
-    async fn remember(&self, text: Arc<Text>) {
+    fn remember(&self, text: Arc<Text>) {
         self.0.changes.fetch_add(1, Ordering::AcqRel);
-        self.0.texts.insert(text.id, text).await;
+        self.0.texts.insert(text.id, text);
     }
 
-    async fn forget(&self, product: ProductId) {
+    fn forget(&self, product: ProductId) {
         self.0.changes.fetch_add(1, Ordering::AcqRel);
-        self.0.texts.invalidate(&product).await;
+        self.0.texts.invalidate(&product);
     }
 }

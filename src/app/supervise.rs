@@ -34,6 +34,10 @@ pub enum Supervised {
 
 /// Runs the shop until it is told to stop, or cannot go on.
 pub fn supervise(config: &Config) -> Result<Supervised> {
+    // Memory grows with the orders, and the kernel zeroes each new piece while a buyer waits: small pieces, please.
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay as they are");
+    }
     rt::System::new().block_on(async {
         let mut stop = StopSignals::listen()?;
         let clock = Clock::start();

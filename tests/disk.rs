@@ -36,6 +36,8 @@ fn command(data: &Path) -> Command {
 
 fn configure(command: &mut Command, data: &Path) {
     command.env("STOCKADE_DATA_DIR", data).env("STOCKADE_JWT_SECRET", SECRET).env("RUST_LOG", "info");
+    // One buyer asks for as much as a disk takes.
+    command.env("STOCKADE_ORDER_RATE_PER_USER", "100000").env("STOCKADE_ORDER_BURST_PER_USER", "100000");
 }
 
 fn run(data: &Path, arguments: &[&str]) -> Output {
@@ -108,6 +110,26 @@ impl Shop {
     }
 
     async fn order(&self, product: &str, key: &str) -> Response {
+        self.try_order(product, key).await.unwrap()
+    }
+
+    /// As a buyer does who retries with his key until somebody says yes: the order's id.
+    async fn order_at_last(&self, product: &str, key: &str) -> String {
+        let began = Instant::now();
+        loop {
+            if let Some(told) = self.try_order(product, key).await
+                && told.status() == StatusCode::CREATED
+            {
+                let order: Value = told.json().await.unwrap();
+                return order["id"].as_str().unwrap().to_owned();
+            }
+            assert!(began.elapsed() < PATIENCE, "{key} is never answered; the log says:\n{}", self.told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// `None` where the connection was lost: a server that recovers closes its doors for a moment.
+    async fn try_order(&self, product: &str, key: &str) -> Option<Response> {
         self.client
             .post(format!("{}/v1/orders", self.base))
             .bearer_auth(&self.token)
@@ -115,7 +137,7 @@ impl Shop {
             .json(&json!({ "items": [{ "product_id": product, "quantity": 1 }] }))
             .send()
             .await
-            .unwrap()
+            .ok()
     }
 
     /// Stops in order; everything acknowledged must add up.
@@ -177,7 +199,8 @@ async fn a_full_disk() {
     while ballast.write_all(&[7; 4096]).is_ok() {}
     drop(ballast);
     let (mut held, mut refused) = (Vec::new(), None);
-    for number in 0..400 {
+    // The log has its room already: the disk is missed when the archive brings it into its file.
+    for number in 0..20_000 {
         let key = format!("full-{number}");
         let answer = shop.order(&product, &key).await;
         if answer.status() == StatusCode::CREATED {
@@ -211,8 +234,9 @@ async fn a_full_disk() {
     assert_eq!(again.status(), StatusCode::CREATED, "there is room again");
     for (key, id) in &held {
         let replay = shop.order(&product, key).await;
-        assert_eq!(replay.headers().get("idempotent-replayed").map(|v| v.as_bytes()), Some(&b"true"[..]));
+        let replayed = replay.headers().contains_key("idempotent-replayed");
         let order: Value = replay.json().await.unwrap();
+        assert!(replayed, "{key}: {order}\n{}", shop.told());
         assert_eq!(order["id"].as_str(), Some(id.as_str()), "{key}");
     }
     // The disk goes with the process: look at a copy.
@@ -293,24 +317,18 @@ async fn a_failing_sync() {
     for round in 0..3 {
         File::create(&trigger).unwrap();
         let key = format!("lost-{round}");
-        let said = shop.order(&product, &key).await;
-        let status = said.status();
-        if status == StatusCode::CREATED {
-            // The failing sync was the flush's: it tries again, and nothing was promised by it.
-            let order: Value = said.json().await.unwrap();
-            held.push((key, order["id"].as_str().unwrap().to_owned()));
-        } else {
-            assert_eq!(code(said).await, (503, "outcome_unknown".into()));
-            shop.until_ready().await;
-            let truth = shop.order(&product, &key).await;
-            assert_eq!(truth.status(), StatusCode::CREATED, "the same key hears the truth");
-            let order: Value = truth.json().await.unwrap();
-            held.push((key, order["id"].as_str().unwrap().to_owned()));
+        // The sync that fails may be the log's, which leaves this very order in doubt; or that of a file behind it.
+        let told = shop.try_order(&product, &key).await;
+        if let Some(told) = told.filter(|told| told.status() != StatusCode::CREATED) {
+            let (status, code) = code(told).await;
+            assert!(
+                status == 503 && ["outcome_unknown", "owner_unavailable"].contains(&code.as_str()),
+                "{code}"
+            );
         }
-        shop.until_ready().await;
+        held.push((key.clone(), shop.order_at_last(&product, &key).await));
         for (key, id) in &held {
-            let replay: Value = shop.order(&product, key).await.json().await.unwrap();
-            assert_eq!(replay["id"].as_str(), Some(id.as_str()), "{key} after round {round}");
+            assert_eq!(&shop.order_at_last(&product, key).await, id, "{key} after round {round}");
         }
     }
     assert!(shop.told().contains("unknown"), "{}", shop.told());

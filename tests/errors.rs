@@ -50,7 +50,7 @@ async fn a_token_that_is_not_quite_right_is_no_token() {
     let now = shop.clock.now().0 / 1000;
     let claims = |change: Value| {
         let mut claims = json!({
-            "sub": user(1), "role": "shopper", "sid": "s", "iss": "stockade", "aud": "stockade", "nbf": now - 10,
+            "sub": user(1), "role": "shopper", "sid": "sess_01h455vb4pex5vsknk084sn02q", "iss": "stockade", "aud": "stockade", "nbf": now - 10,
             "iat": now, "exp": now + 600, "jti": "j",
         });
         for (name, value) in change.as_object().unwrap() {

@@ -14,4 +14,5 @@ pub mod flusher;
 pub mod history;
 pub mod order;
 pub mod revive;
+pub mod revocations;
 pub mod stock;

@@ -26,6 +26,7 @@ use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::revive::revive;
+use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
@@ -59,6 +60,7 @@ pub struct App {
     /// What a developer may try to order.
     featured: Option<ProductId>,
     _vitals: Vitals,
+    _following: Following,
 }
 
 /// Why an app ended.
@@ -114,7 +116,10 @@ impl App {
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
+        let revocations = Revocations::default();
+        let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
         let doors = Doors {
+            revocations,
             clock: clock.clone(),
             tokens: tokens.clone(),
             directory: directory.clone(),
@@ -152,7 +157,19 @@ impl App {
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
         let store = store.clone();
-        Ok(App { store, directory, flush, readiness, streams, serving, tokens, clock, featured, _vitals })
+        Ok(App {
+            store,
+            directory,
+            flush,
+            readiness,
+            streams,
+            serving,
+            tokens,
+            clock,
+            featured,
+            _vitals,
+            _following,
+        })
     }
 
     /// Where the shop answers.

@@ -22,7 +22,9 @@ pub fn tokens(config: &Config, clock: &Clock) -> Result<Tokens> {
         Some(secret) => secret.clone(),
         None => development_secret(&config.store.data_dir, clock)?,
     };
-    Ok(Tokens::new(secret.expose_secret().as_bytes(), &[])?)
+    let former: Vec<&[u8]> =
+        config.tokens.former.iter().map(|former| former.expose_secret().as_bytes()).collect();
+    Ok(Tokens::new(secret.expose_secret().as_bytes(), &former)?)
 }
 
 /// Made up on first use and kept beside the data, so that no shop ever runs on a secret that stands in a repository.

@@ -65,6 +65,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; `mysql://…` belongs to a later version") },
     Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
+    Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
     setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`; these and loopback have no per-address caps"),
@@ -117,6 +118,8 @@ pub struct Http {
 pub struct Tokens {
     /// `None` in development: one is made up on first use and kept beside the data.
     pub secret: Option<SecretString>,
+    /// Believed, no longer used for signing.
+    pub former: Vec<SecretString>,
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +158,7 @@ impl Config {
                 connections_max: 10_000,
                 shutdown: Duration::from_secs(10),
             },
-            tokens: Tokens { secret: None },
+            tokens: Tokens { secret: None, former: Vec::new() },
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -185,7 +188,14 @@ impl Config {
                 connections_max: layers.positive("connections_max")?,
                 shutdown: milliseconds("shutdown_ms")?,
             },
-            tokens: Tokens { secret: layers.text("jwt_secret").map(SecretString::from) },
+            tokens: Tokens {
+                secret: layers.text("jwt_secret").map(SecretString::from),
+                former: layers
+                    .list::<String>("jwt_secrets_former")?
+                    .into_iter()
+                    .map(SecretString::from)
+                    .collect(),
+            },
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -202,7 +212,6 @@ impl Config {
             return Ok(());
         }
         let secret = self.tokens.secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
-        let lower = secret.to_lowercase();
         if secret.is_empty() {
             Err(ConfigError::Production(
                 "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one",
@@ -211,9 +220,13 @@ impl Config {
             Err(ConfigError::Production(
                 "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one",
             ))
-        } else if SAMPLE_WORDS.iter().any(|word| lower.contains(word)) || monotonous(secret) {
+        } else if weak(secret) {
             Err(ConfigError::Production(
                 "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one",
+            ))
+        } else if self.tokens.former.iter().any(|former| weak(former.expose_secret())) {
+            Err(ConfigError::Production(
+                "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample: whoever guesses it is believed",
             ))
         } else if self.http.ops_addr.is_none() {
             Err(ConfigError::Production(
@@ -223,6 +236,14 @@ impl Config {
             Ok(())
         }
     }
+}
+
+/// Too short, a sample, or monotonous.
+fn weak(secret: &str) -> bool {
+    let lower = secret.to_lowercase();
+    secret.len() < SECRET_BYTES_MIN
+        || SAMPLE_WORDS.iter().any(|word| lower.contains(word))
+        || monotonous(secret)
 }
 
 /// A handful of different letters, repeated.
@@ -309,6 +330,13 @@ mod tests {
         for bad in ["", "short", "changeme-changeme-changeme-changeme", "abababababababababababababababab"] {
             assert!(with(bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
         }
+        let former = [
+            ("profile", "production"),
+            ("ops_addr", "127.0.0.1:9090"),
+            ("jwt_secret", good),
+            ("jwt_secrets_former", "changeme"),
+        ];
+        assert!(read(&former).unwrap_err().contains("FORMER"));
         let without_ops = read(&[("profile", "production"), ("jwt_secret", good)]);
         assert!(without_ops.unwrap_err().contains("STOCKADE_OPS_ADDR"));
     }

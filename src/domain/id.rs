@@ -160,6 +160,9 @@ typed_id!(
 typed_id!(
     /// A person who buys or administers.
     UserId, "user");
+typed_id!(
+    /// One log-in of one device: the family of refresh tokens that followed from it.
+    SessionId, "sess");
 
 impl ProductId {
     /// The shard this product belongs to: a hash, so that neighbours in time do not share one.

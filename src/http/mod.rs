@@ -31,6 +31,7 @@ pub use rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
@@ -148,6 +149,7 @@ table! {
 pub struct Doors {
     pub clock: Clock,
     pub tokens: Tokens,
+    pub revocations: Revocations,
     pub directory: Directory,
     pub orders: Orders,
     pub catalogue: Catalogue,
@@ -159,8 +161,18 @@ pub struct Doors {
 
 /// Opens the doors of one side in one worker.
 pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
-    let Doors { clock, tokens, directory, orders, catalogue, history, readiness, streams, order_rate } =
-        doors.clone();
+    let Doors {
+        clock,
+        tokens,
+        revocations,
+        directory,
+        orders,
+        catalogue,
+        history,
+        readiness,
+        streams,
+        order_rate,
+    } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
@@ -168,6 +180,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(side))
         .app_data(web::Data::new(clock))
         .app_data(web::Data::new(tokens))
+        .app_data(web::Data::new(revocations))
         .app_data(web::Data::new(directory))
         .app_data(web::Data::new(orders))
         .app_data(web::Data::new(catalogue))

@@ -12,6 +12,7 @@ mod migrations;
 pub mod order;
 pub mod product;
 mod recall;
+pub mod revocation;
 mod sqlite;
 pub mod stock;
 mod tables;

@@ -14,6 +14,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::order::OrderReader;
 use super::product::{ProductReader, ProductWriter};
+use super::revocation::RevocationReader;
 use super::sqlite::{self, Tuning};
 use super::stock::StockReader;
 use super::{StoreError, migrations};
@@ -75,6 +76,10 @@ impl Tables {
 
     pub fn stock(&self) -> StockReader {
         StockReader { pool: self.0.readers.clone() }
+    }
+
+    pub fn revocations(&self) -> RevocationReader {
+        RevocationReader { pool: self.0.readers.clone() }
     }
 
     /// The journal's place up to which the tables are true.

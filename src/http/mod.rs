@@ -3,8 +3,10 @@
 //! A door parses, asks and answers; its signature is the list of what it may touch. Only here stand status codes,
 //! and of those that refuse all stand in `problem`.
 
+mod abuse;
 pub mod auth;
 mod body;
+mod client;
 mod docs;
 pub mod health;
 mod idempotency;
@@ -23,7 +25,9 @@ use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, web};
 
+pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
+pub use client::Proxies;
 pub use openapi::document;
 pub use product::{STREAMS_MAX, Streams};
 pub use rate::OrderRate;

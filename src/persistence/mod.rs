@@ -13,11 +13,13 @@ pub mod order;
 pub mod product;
 mod recall;
 pub mod revocation;
+pub mod session;
 mod sqlite;
 pub mod stock;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod user;
 
 pub use sqlite::{Damaged, StoreError};
-pub use tables::Tables;
+pub use tables::{Tables, Writing};

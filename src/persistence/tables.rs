@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::Connection;
 use sqlx::query::Query;
@@ -15,8 +16,10 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use super::order::OrderReader;
 use super::product::{ProductReader, ProductWriter};
 use super::revocation::RevocationReader;
+use super::session::SessionReader;
 use super::sqlite::{self, Tuning};
 use super::stock::StockReader;
+use super::user::UserReader;
 use super::{StoreError, migrations};
 
 /// The file's page.
@@ -31,6 +34,8 @@ const READERS_MAX: u32 = 4;
 /// would make the disk busy for longer, and the journal shares the disk.
 const WAL_PAGES_MAX: i64 = 8_000;
 
+const SYNC_NOW: &str = "pragma synchronous = full";
+const SYNC_LATER: &str = "pragma synchronous = normal";
 const FLUSHED: &str = "select pos from flush_checkpoint where id = 1";
 
 /// The shop's tables. Cheap to clone.
@@ -40,6 +45,37 @@ pub struct Tables(Arc<Opened>);
 struct Opened {
     readers: SqlitePool,
     writer: Mutex<Option<SqliteConnection>>,
+    /// Somebody left in the middle of a transaction: whoever writes next undoes it first.
+    abandoned: AtomicBool,
+}
+
+/// A transaction of the tables, synced before its end is told. Dropped before that, it is undone.
+pub struct Writing<'t> {
+    writer: MappedMutexGuard<'t, SqliteConnection>,
+    abandoned: &'t AtomicBool,
+    ended: bool,
+}
+
+impl Writing<'_> {
+    pub(super) fn on(&mut self) -> &mut SqliteConnection {
+        &mut self.writer
+    }
+
+    /// All of it, or nothing. It is on the disk when this returns.
+    pub async fn commit(mut self) -> Result<(), StoreError> {
+        sqlite::end(&mut self.writer, Ok::<_, sqlx::Error>(())).await?;
+        self.ended = true;
+        sqlx::query(SYNC_LATER).execute(&mut *self.writer).await?;
+        Ok(())
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.abandoned.store(true, Ordering::Release);
+        }
+    }
 }
 
 fn tuning(cache_kib: u32) -> Tuning {
@@ -53,13 +89,17 @@ impl Tables {
         let mut writer = sqlite::nice_writer(&path, tuning(WRITER_CACHE_KIB)).await?;
         migrations::tables().run(&mut writer).await?;
         let readers = sqlite::readers(&path, &tuning(READER_CACHE_KIB), READERS_MAX);
-        Ok(Tables(Arc::new(Opened { readers, writer: Mutex::new(Some(writer)) })))
+        Ok(Tables(Arc::new(Opened {
+            readers,
+            writer: Mutex::new(Some(writer)),
+            abandoned: AtomicBool::new(false),
+        })))
     }
 
     /// The same without a writer: for looking at the store of a stopped server.
     pub fn read_only(dir: &Path) -> Tables {
         let readers = sqlite::readers(&dir.join("shop.db"), &tuning(READER_CACHE_KIB), READERS_MAX);
-        Tables(Arc::new(Opened { readers, writer: Mutex::new(None) }))
+        Tables(Arc::new(Opened { readers, writer: Mutex::new(None), abandoned: AtomicBool::new(false) }))
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -78,6 +118,14 @@ impl Tables {
         StockReader { pool: self.0.readers.clone() }
     }
 
+    pub fn users(&self) -> UserReader {
+        UserReader { pool: self.0.readers.clone() }
+    }
+
+    pub fn sessions(&self) -> SessionReader {
+        SessionReader { pool: self.0.readers.clone() }
+    }
+
     pub fn revocations(&self) -> RevocationReader {
         RevocationReader { pool: self.0.readers.clone() }
     }
@@ -94,7 +142,25 @@ impl Tables {
 
     /// The writer, for as long as the guard is held.
     pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
-        MutexGuard::try_map(self.0.writer.lock().await, Option::as_mut).map_err(|_| StoreError::Closed)
+        let writer = self.0.writer.lock().await;
+        let mut writer = MutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
+        if self.0.abandoned.load(Ordering::Acquire) {
+            // There is none to undo where its end failed by itself.
+            let _ = sqlx::query("rollback").execute(&mut *writer).await;
+            sqlx::query(SYNC_LATER).execute(&mut *writer).await?;
+            self.0.abandoned.store(false, Ordering::Release);
+        }
+        Ok(writer)
+    }
+
+    /// Begins a transaction. Nobody else writes until it ends: keep it short, and wait for nothing inside.
+    pub async fn begin(&self) -> Result<Writing<'_>, StoreError> {
+        let mut writer = self.writer().await?;
+        sqlx::query(SYNC_NOW).execute(&mut *writer).await?;
+        // From here on the guard sees to it that nothing is left open.
+        let mut writing = Writing { writer, abandoned: &self.0.abandoned, ended: false };
+        sqlite::begin(writing.on()).await?;
+        Ok(writing)
     }
 
     /// One statement, synced before it returns; how many rows it matched.
@@ -103,9 +169,9 @@ impl Tables {
         query: Query<'_, Sqlite, SqliteArguments>,
     ) -> Result<u64, StoreError> {
         let mut writer = self.writer().await?;
-        sqlx::query("pragma synchronous = full").execute(&mut *writer).await?;
+        sqlx::query(SYNC_NOW).execute(&mut *writer).await?;
         let done = query.execute(&mut *writer).await;
-        sqlx::query("pragma synchronous = normal").execute(&mut *writer).await?;
+        sqlx::query(SYNC_LATER).execute(&mut *writer).await?;
         Ok(done?.rows_affected())
     }
 

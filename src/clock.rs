@@ -47,6 +47,11 @@ impl Clock {
         rand::random()
     }
 
+    /// So many bytes of chance, good enough for a key.
+    pub fn chance_bytes<const N: usize>(&self) -> [u8; N] {
+        rand::random()
+    }
+
     /// How long from now until `at`, zero if it is past.
     pub fn until(&self, at: Millis) -> Duration {
         Duration::from_millis(u64::try_from(at.0.saturating_sub(self.now().0)).unwrap_or(0))

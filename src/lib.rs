@@ -11,3 +11,4 @@ pub mod persistence;
 pub mod seed;
 pub mod telemetry;
 pub mod tokens;
+pub mod vault;

@@ -38,7 +38,7 @@ use crate::tokens::Tokens;
 use vitals::Vitals;
 
 pub use listeners::Listeners;
-pub use secret::tokens;
+pub use secret::{tokens, vault};
 pub use server::Serving;
 pub use store::Store;
 pub use supervise::{Supervised, blocking, supervise};

@@ -95,6 +95,9 @@ pub const METRICS: &[Metric] = &[
     row("stockade_expiry_lateness_seconds", Kind::Seconds, "seconds", "From a hold's deadline to the durable event that ends it."),
     row("stockade_conservation_violations", Kind::Gauge, "products", "Products whose stock does not add up. Anything but 0 is a bug: halt sales and run the audit."),
     Metric { labels: &["code"], ..row("stockade_refusals_total", Kind::Counter, "answers", "Answers that said no, by the contract's code.") },
+    row("stockade_password_queue_length", Kind::Gauge, "passwords", "Passwords that wait to be hashed."),
+    row("stockade_password_wait_seconds", Kind::Seconds, "seconds", "From asking for a hash to its beginning."),
+    row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -127,6 +130,9 @@ pub struct Metrics {
     pub units_returned: Counter,
     pub expiry_lateness_seconds: Histogram,
     pub conservation_violations: Gauge,
+    pub hash_queue_length: Gauge,
+    pub hash_wait_seconds: Histogram,
+    pub hash_refusals: Counter,
     pub stream_subscribers: Gauge,
 }
 
@@ -164,6 +170,9 @@ impl Metrics {
             units_returned: counter!("stockade_units_returned_total"),
             expiry_lateness_seconds: histogram!("stockade_expiry_lateness_seconds"),
             conservation_violations: gauge!("stockade_conservation_violations"),
+            hash_queue_length: gauge!("stockade_password_queue_length"),
+            hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
+            hash_refusals: counter!("stockade_password_refusals_total"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
         };
         // Served from the first scrape on, also where nothing has happened yet.
@@ -373,6 +382,7 @@ mod tests {
             &Metrics::global().group_write_seconds,
             &Metrics::global().flush_slice_seconds,
             &Metrics::global().expiry_lateness_seconds,
+            &Metrics::global().hash_wait_seconds,
         ] {
             histogram.record(0.001);
         }

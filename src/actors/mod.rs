@@ -5,6 +5,7 @@
 //! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX` |
 //! | `order::Orders` | nothing; it walks from owner to owner | the order doors |
 //! | `catalogue::Catalogue` | the cached texts of products | the product doors |
+//! | `passwords::Passwords`, a few threads | the hashing of passwords | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to orders and catalogue, from those to owners, and from owners to the journal; never back.
@@ -13,6 +14,7 @@ pub mod catalogue;
 pub mod flusher;
 pub mod history;
 pub mod order;
+pub mod passwords;
 pub mod revive;
 pub mod revocations;
 pub mod stock;

@@ -25,6 +25,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::outbox::Outbox;
 use crate::actors::revive::revive;
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::clock::Clock;
@@ -32,8 +33,10 @@ use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Doors, OrderRate, Streams};
+use crate::mail::{Mailer, Words};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
+use crate::vault::Vault;
 use vitals::Vitals;
 
 pub use listeners::Listeners;
@@ -51,6 +54,7 @@ pub struct App {
     store: Store,
     directory: Directory,
     flush: FlushHandle,
+    outbox: Outbox,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -80,9 +84,9 @@ impl App {
     /// them away.
     pub async fn build_on(config: &Config, listeners: &Listeners) -> Result<App> {
         let clock = Clock::start();
-        let tokens = tokens(config, &clock)?;
+        let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
         let store = Store::open(config, &clock).await?;
-        match App::assemble(config, listeners, clock, tokens, &store).await {
+        match App::assemble(config, listeners, clock, tokens, vault, &store).await {
             Ok(app) => Ok(app),
             Err(error) => {
                 store.close().await;
@@ -96,6 +100,7 @@ impl App {
         listeners: &Listeners,
         clock: Clock,
         tokens: Tokens,
+        vault: Vault,
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
@@ -113,6 +118,7 @@ impl App {
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
+        let outbox = start_outbox(config, store, vault, &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let doors = Doors {
             clock: clock.clone(),
@@ -152,7 +158,19 @@ impl App {
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
         let store = store.clone();
-        Ok(App { store, directory, flush, readiness, streams, serving, tokens, clock, featured, _vitals })
+        Ok(App {
+            store,
+            directory,
+            flush,
+            outbox,
+            readiness,
+            streams,
+            serving,
+            tokens,
+            clock,
+            featured,
+            _vitals,
+        })
     }
 
     /// Where the shop answers.
@@ -203,6 +221,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -219,9 +238,20 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.abandon().await;
         self.store.close().await;
     }
+}
+
+fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
+    let words = Words::new(&config.mail.public_url)?;
+    let mailer = Mailer::new(&config.mail, store.dir())?;
+    if config.profile == Profile::Production && config.mail.smtp_url.is_none() {
+        tracing::warn!("no STOCKADE_SMTP_URL: mails go into a folder, and nobody receives them");
+    }
+    let rows = store.tables.outbox();
+    Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -30,6 +30,11 @@ const TABLES: &[File] = files!("tables":
     7 "0007_order_lines",
     8 "0008_buyer_runs",
     9 "0009_buyer_orders",
+    20 "0020_outbox",
+    21 "0021_outbox_due",
+    22 "0022_trail",
+    23 "0023_trail_head",
+    24 "0024_trail_head_row",
 );
 
 fn migrator(files: &[File]) -> Migrator {

@@ -10,6 +10,7 @@ pub mod flush;
 pub mod journal;
 mod migrations;
 pub mod order;
+pub mod outbox;
 pub mod product;
 mod recall;
 mod sqlite;
@@ -17,6 +18,7 @@ pub mod stock;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod trail;
 
 pub use sqlite::{Damaged, StoreError};
 pub use tables::Tables;

@@ -98,6 +98,8 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_queue_length", Kind::Gauge, "passwords", "Passwords that wait to be hashed."),
     row("stockade_password_wait_seconds", Kind::Seconds, "seconds", "From asking for a hash to its beginning."),
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
+    Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
+    row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -133,6 +135,7 @@ pub struct Metrics {
     pub hash_queue_length: Gauge,
     pub hash_wait_seconds: Histogram,
     pub hash_refusals: Counter,
+    pub outbox_waiting: Gauge,
     pub stream_subscribers: Gauge,
 }
 
@@ -173,6 +176,7 @@ impl Metrics {
             hash_queue_length: gauge!("stockade_password_queue_length"),
             hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
             hash_refusals: counter!("stockade_password_refusals_total"),
+            outbox_waiting: gauge!("stockade_outbox_waiting"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
         };
         // Served from the first scrape on, also where nothing has happened yet.
@@ -273,6 +277,12 @@ pub fn refused(code: &'static str) {
         });
         refusals.increment(1);
     });
+}
+
+/// Counts one try to send a mail.
+pub fn mail_handled(outcome: &'static str) {
+    recorder();
+    counter!("stockade_mails_total", "outcome" => outcome).increment(1);
 }
 
 /// What `/metrics` answers: the Prometheus text format.
@@ -376,6 +386,7 @@ mod tests {
         Metrics::global();
         request_answered("/v1/orders", "POST", 201, Duration::from_millis(3));
         refused("sold_out");
+        mail_handled("sent");
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,
             &Metrics::global().group_events,

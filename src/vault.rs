@@ -209,7 +209,12 @@ impl Master {
 
 /// What is stored of a token that has 128 bits of chance or more: its SHA-256. A password needs more than that.
 pub fn token_hash(token: &str) -> [u8; 32] {
-    sized(digest::digest(&digest::SHA256, token.as_bytes()).as_ref())
+    digest(token.as_bytes())
+}
+
+/// SHA-256.
+pub fn digest(bytes: &[u8]) -> [u8; 32] {
+    sized(digest::digest(&digest::SHA256, bytes).as_ref())
 }
 
 /// Whether two secrets are the same, in a time that does not tell where they differ.

@@ -6,6 +6,7 @@
 //! | `order::Orders` | nothing; it walks from owner to owner | the order doors |
 //! | `catalogue::Catalogue` | the cached texts of products | the product doors |
 //! | `passwords::Passwords`, a few threads | the hashing of passwords | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |
+//! | `outbox::Outbox` | the pace of mails | whoever has added one |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to orders and catalogue, from those to owners, and from owners to the journal; never back.
@@ -14,6 +15,7 @@ pub mod catalogue;
 pub mod flusher;
 pub mod history;
 pub mod order;
+pub mod outbox;
 pub mod passwords;
 pub mod revive;
 pub mod revocations;

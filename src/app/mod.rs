@@ -25,6 +25,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::outbox::Outbox;
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
@@ -33,8 +34,10 @@ use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Doors, OrderRate, Streams};
+use crate::mail::{Mailer, Words};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
+use crate::vault::Vault;
 use vitals::Vitals;
 
 pub use listeners::Listeners;
@@ -52,6 +55,7 @@ pub struct App {
     store: Store,
     directory: Directory,
     flush: FlushHandle,
+    outbox: Outbox,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -82,9 +86,9 @@ impl App {
     /// them away.
     pub async fn build_on(config: &Config, listeners: &Listeners) -> Result<App> {
         let clock = Clock::start();
-        let tokens = tokens(config, &clock)?;
+        let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
         let store = Store::open(config, &clock).await?;
-        match App::assemble(config, listeners, clock, tokens, &store).await {
+        match App::assemble(config, listeners, clock, tokens, vault, &store).await {
             Ok(app) => Ok(app),
             Err(error) => {
                 store.close().await;
@@ -98,6 +102,7 @@ impl App {
         listeners: &Listeners,
         clock: Clock,
         tokens: Tokens,
+        vault: Vault,
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
@@ -115,6 +120,7 @@ impl App {
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
+        let outbox = start_outbox(config, store, vault, &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
@@ -161,6 +167,7 @@ impl App {
             store,
             directory,
             flush,
+            outbox,
             readiness,
             streams,
             serving,
@@ -220,6 +227,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -236,9 +244,20 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.abandon().await;
         self.store.close().await;
     }
+}
+
+fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
+    let words = Words::new(&config.mail.public_url)?;
+    let mailer = Mailer::new(&config.mail, store.dir())?;
+    if config.profile == Profile::Production && config.mail.smtp_url.is_none() {
+        tracing::warn!("no STOCKADE_SMTP_URL: mails go into a folder, and nobody receives them");
+    }
+    let rows = store.tables.outbox();
+    Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

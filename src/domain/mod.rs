@@ -8,4 +8,5 @@ pub mod amount;
 pub mod id;
 pub mod order;
 pub mod stock;
+pub mod trail;
 pub mod user;

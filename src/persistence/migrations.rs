@@ -40,6 +40,11 @@ const TABLES: &[File] = files!("tables":
     17 "0017_one_time_tokens",
     18 "0018_one_time_tokens_by_user",
     19 "0019_revocations",
+    20 "0020_outbox",
+    21 "0021_outbox_due",
+    22 "0022_trail",
+    23 "0023_trail_head",
+    24 "0024_trail_head_row",
 );
 
 fn migrator(files: &[File]) -> Migrator {

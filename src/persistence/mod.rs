@@ -10,6 +10,7 @@ pub mod flush;
 pub mod journal;
 mod migrations;
 pub mod order;
+pub mod outbox;
 pub mod product;
 mod recall;
 pub mod revocation;
@@ -19,6 +20,7 @@ pub mod stock;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod trail;
 pub mod user;
 
 pub use sqlite::{Damaged, StoreError};

@@ -100,6 +100,10 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["outcome"], ..row("stockade_sign_ups_total", Kind::Counter, "sign-ups", "Sign-ups: `new`, or `taken` where the address or the number has an owner, who was told.") },
+    row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
+    Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
+    row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -150,6 +154,7 @@ impl Metrics {
     }
 
     fn register() -> Metrics {
+        register_outcomes();
         gauge!("stockade_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         let metrics = Metrics {
             owner_queue_length: gauge!("stockade_owner_queue_length"),
@@ -266,6 +271,42 @@ pub fn request_answered(route: &'static str, method: &'static str, status: u16, 
         requests.increment(1);
         seconds.record(took);
     });
+}
+
+/// Counts one sign-up: `new` or `taken`.
+pub fn signed_up(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_sign_ups_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one proved address.
+pub fn verified() {
+    Metrics::global();
+    counter!("stockade_verifications_total").increment(1);
+}
+
+/// Counts one log-in: `ok`, `wrong`, `unverified` or `suspended`.
+pub fn logged_in(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_log_ins_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts what was revoked.
+pub fn revoked(many: usize) {
+    Metrics::global();
+    counter!("stockade_revocations_total").increment(many as u64);
+}
+
+/// What is counted by outcome is served from the first scrape on, also where nothing has happened yet.
+fn register_outcomes() {
+    for outcome in ["new", "taken"] {
+        counter!("stockade_sign_ups_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["ok", "wrong", "unverified", "suspended"] {
+        counter!("stockade_log_ins_total", "outcome" => outcome).increment(0);
+    }
+    counter!("stockade_verifications_total").increment(0);
+    counter!("stockade_revocations_total").increment(0);
 }
 
 /// Counts one answer that said no. `code` is the contract's word.

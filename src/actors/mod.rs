@@ -20,3 +20,4 @@ pub mod passwords;
 pub mod revive;
 pub mod revocations;
 pub mod stock;
+pub mod user;

@@ -26,14 +26,17 @@ use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::outbox::Outbox;
+use crate::actors::passwords::Passwords;
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
+use crate::actors::user::{Chores, UserHouse, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
+use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Doors, OrderRate, Streams};
+use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
@@ -65,6 +68,8 @@ pub struct App {
     featured: Option<ProductId>,
     _vitals: Vitals,
     _following: Following,
+    _chores: Chores,
+    users: Users,
 }
 
 /// Why an app ended.
@@ -120,16 +125,31 @@ impl App {
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
-        let outbox = start_outbox(config, store, vault, &clock)?;
+        let outbox = start_outbox(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
+        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone());
+        let users = Users::new(UserHouse {
+            tables: tables.clone(),
+            vault,
+            passwords: Passwords::start(config.people.hash_threads, &clock, Metrics::global())?,
+            policy: PasswordPolicy { chars_min: config.people.password_chars_min },
+            outbox: outbox.clone(),
+            revocations: revocations.clone(),
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
+        let _chores = Chores::start(users.clone());
         let doors = Doors {
             revocations,
+            users: users.clone(),
+            abuse: Abuse::new(clock.clone()),
+            proxies: Proxies(config.http.trusted_proxies.clone().into()),
             clock: clock.clone(),
             tokens: tokens.clone(),
             directory: directory.clone(),
-            orders: Orders::new(directory.clone(), tables.orders(), flush.clone()),
+            orders,
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
@@ -176,6 +196,8 @@ impl App {
             featured,
             _vitals,
             _following,
+            _chores,
+            users,
         })
     }
 
@@ -192,6 +214,16 @@ impl App {
     /// Signs and checks access tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// The clock of everything in here: a test moves it.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The accounts' owner.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// What a developer wants to read first.

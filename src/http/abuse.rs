@@ -33,6 +33,8 @@ const FAILURES_OF_ADDRESS: Policy =
 const LETTERS: Policy = Policy { name: "letters to a recipient", most: 3, window: HOUR };
 const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", most: 20, window: HOUR };
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
+/// A whole office behind one address, each with a phone that wakes up.
+const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address", most: 600, window: HOUR };
 const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
 /// Of everybody together, in a second: far above what people do, far below what would drown us.
 const EVERYBODY: Policy = Policy { name: "accounts", most: 1_000, window: Duration::from_secs(1) };
@@ -102,6 +104,7 @@ struct Inner {
     letters: Windows<Tried>,
     letters_of_address: Windows<Neighbourhood>,
     links_of_address: Windows<Neighbourhood>,
+    refreshes_of_address: Windows<Neighbourhood>,
     exports: Windows<UserId>,
     everybody: DefaultDirectRateLimiter,
     asked: AtomicU64,
@@ -134,6 +137,7 @@ impl Abuse {
             letters: Windows::new(LETTERS),
             letters_of_address: Windows::new(LETTERS_OF_ADDRESS),
             links_of_address: Windows::new(LINKS_OF_ADDRESS),
+            refreshes_of_address: Windows::new(REFRESHES_OF_ADDRESS),
             exports: Windows::new(EXPORTS),
             everybody: RateLimiter::direct(Quota::per_second(most)),
             asked: AtomicU64::new(1),
@@ -159,6 +163,7 @@ impl Abuse {
         all.letters.sweep(now);
         all.letters_of_address.sweep(now);
         all.links_of_address.sweep(now);
+        all.refreshes_of_address.sweep(now);
         all.exports.sweep(now);
     }
 
@@ -177,15 +182,26 @@ impl Abuse {
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
-    pub fn send_letter(&self, to: Tried, from: Neighbourhood) -> Result<(), Problem> {
+    pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
         if !from.is_exempt() {
             self.0.letters_of_address.ask(from, now, "Too many letters were asked for from here.")?;
         }
-        self.0.letters.ask(to, now, "Too many letters were asked for to this address.")
+        to.iter().try_for_each(|to| {
+            self.0.letters.ask(*to, now, "Too many letters were asked for to this address.")
+        })
     }
 
-    /// Before a mailed link, or a refresh token, is looked up.
+    /// Before a refresh token is looked up.
+    pub fn refresh(&self, from: Neighbourhood) -> Result<(), Problem> {
+        let now = self.everybody()?;
+        if from.is_exempt() {
+            return Ok(());
+        }
+        self.0.refreshes_of_address.ask(from, now, "Too many refreshes come from here.")
+    }
+
+    /// Before a mailed link is looked up.
     pub fn follow_link(&self, from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
         if from.is_exempt() {
@@ -254,13 +270,13 @@ mod tests {
     fn three_letters_an_hour_to_one_reader_and_twenty_from_one_place() {
         let clock = Clock::start();
         let abuse = Abuse::new(clock.clone());
-        let sent = (0..10).filter(|at| abuse.send_letter(1, from(*at)).is_ok()).count();
+        let sent = (0..10).filter(|at| abuse.send_letter(&[1], from(*at)).is_ok()).count();
         assert_eq!(sent, 3);
-        assert_eq!((0..30).filter(|to| abuse.send_letter(100 + to, from(99)).is_ok()).count(), 20);
+        assert_eq!((0..30).filter(|to| abuse.send_letter(&[100 + to], from(99)).is_ok()).count(), 20);
         clock.advance(3_600_000);
-        assert!(abuse.send_letter(1, from(99)).is_ok());
+        assert!(abuse.send_letter(&[1], from(99)).is_ok());
         assert_eq!(
-            (0..4).map(|_| abuse.send_letter(1, from(1))).find_map(Result::err).map(|p| p.code()),
+            (0..4).map(|_| abuse.send_letter(&[1], from(1))).find_map(Result::err).map(|p| p.code()),
             Some(Code::RateLimited)
         );
         abuse.sweep(clock.now().plus(3_600_000));

@@ -12,14 +12,17 @@ pub mod health;
 mod idempotency;
 mod openapi;
 mod order;
+mod page;
 mod problem;
 mod product;
 mod query;
 mod rate;
 mod refusal;
 mod request;
+mod session;
 mod shapes;
 mod time;
+mod user;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
@@ -37,6 +40,7 @@ use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
+use crate::actors::user::Users;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -47,6 +51,8 @@ use request::Watch;
 pub enum Who {
     Anyone,
     Shopper,
+    /// Whoever is signed in, in whatever role.
+    Member,
     Admin,
     /// Whoever reaches the operators' listener.
     Operator,
@@ -83,10 +89,10 @@ impl Side {
     fn opens(self, who: Who) -> bool {
         match (self, who) {
             (Side::All, _) | (_, Who::Probe) => true,
-            (Side::Shop, Who::Anyone | Who::Shopper) => true,
+            (Side::Shop, Who::Anyone | Who::Shopper | Who::Member) => true,
             (Side::Shop, Who::Admin | Who::Operator) => false,
             (Side::Ops, Who::Admin | Who::Operator) => true,
-            (Side::Ops, Who::Anyone | Who::Shopper) => false,
+            (Side::Ops, Who::Anyone | Who::Shopper | Who::Member) => false,
         }
     }
 }
@@ -133,6 +139,30 @@ table! {
     "/v1/products/{id}/stock"           GET Anyone product::stock;
     "/v1/products/{id}/stock/stream"    GET Anyone product::stream;
 
+    "/v1/users"                         POST Anyone user::sign_up;
+    "/v1/users/verify"                  POST Anyone user::verify;
+    "/v1/users/verify/resend"           POST Anyone user::resend;
+    "/v1/users/me"                      GET Member user::me,           PATCH Member user::change,
+                                        DELETE Member user::erase;
+    "/v1/users/me/password"             PUT Member user::change_password;
+    "/v1/users/me/email"                POST Member user::change_email;
+    "/v1/users/me/export"               GET Member user::export;
+    "/v1/password-resets"               POST Anyone user::forgot,      PUT Anyone user::reset;
+
+    "/v1/sessions"                      POST Anyone session::log_in,   GET Member session::list,
+                                        DELETE Member session::end_all;
+    "/v1/sessions/refresh"              POST Anyone session::refresh;
+    "/v1/sessions/current"              DELETE Member session::end_current;
+    "/v1/sessions/{id}"                 DELETE Member session::end;
+
+    "/verify"                           GET Anyone page::verify;
+    "/reset"                            GET Anyone page::reset;
+    "/link.js"                          GET Anyone page::script;
+    "/link.css"                         GET Anyone page::style;
+
+    "/v1/admin/users"                   GET Admin user::list;
+    "/v1/admin/users/{id}/suspend"      POST Admin user::suspend;
+    "/v1/admin/users/{id}/reinstate"    POST Admin user::reinstate;
     "/v1/admin/products"                POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;
@@ -161,6 +191,9 @@ pub struct Doors {
     pub readiness: health::Readiness,
     pub streams: Streams,
     pub order_rate: OrderRate,
+    pub users: Users,
+    pub abuse: Abuse,
+    pub proxies: Proxies,
 }
 
 /// Opens the doors of one side in one worker.
@@ -176,6 +209,9 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         readiness,
         streams,
         order_rate,
+        users,
+        abuse,
+        proxies,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", clock: clock.clone() };
@@ -191,7 +227,10 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))
         .app_data(web::Data::new(streams))
-        .app_data(web::Data::new(order_rate));
+        .app_data(web::Data::new(order_rate))
+        .app_data(web::Data::new(users))
+        .app_data(web::Data::new(abuse))
+        .app_data(web::Data::new(proxies));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

@@ -6,8 +6,8 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::StoreError;
 use super::sqlite::{Damaged, sixteen};
-use super::{StoreError, Tables};
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 
@@ -76,8 +76,8 @@ pub(super) async fn note(
 }
 
 /// Forgets what no token can remember.
-pub async fn forget(tables: &Tables, now: Millis) -> Result<(), StoreError> {
-    sqlx::query(FORGET).bind(now.0).execute(&mut *tables.writer().await?).await?;
+pub(super) async fn forget(writer: &mut SqliteConnection, now: Millis) -> Result<(), StoreError> {
+    sqlx::query(FORGET).bind(now.0).execute(writer).await?;
     Ok(())
 }
 

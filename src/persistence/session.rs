@@ -131,6 +131,11 @@ impl Writing<'_> {
     pub async fn revoke(&mut self, revocation: &Revocation, now: Millis) -> Result<(), StoreError> {
         revocation::note(self.on(), revocation, now).await
     }
+
+    /// Forgets refusals that no token can outlive.
+    pub async fn forget_revocations(&mut self, now: Millis) -> Result<(), StoreError> {
+        revocation::forget(self.on(), now).await
+    }
 }
 
 fn session(row: &SqliteRow) -> Result<Session, StoreError> {

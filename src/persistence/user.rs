@@ -7,11 +7,13 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
+use super::outbox::{self, Mail};
 use super::sqlite::{Damaged, signed, sixteen, thirty_two, unsigned};
-use super::{StoreError, Writing};
+use super::{StoreError, Writing, trail};
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
+use crate::domain::trail::Record;
 use crate::domain::user::Role;
 
 /// A keyed hash to find an address, a number or a token by.
@@ -273,6 +275,21 @@ impl Writing<'_> {
         let query = sqlx::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
         query.execute(self.on()).await?;
         Ok(())
+    }
+
+    /// Adds a letter, to be sent once this transaction stands.
+    pub async fn post(&mut self, mail: &Mail) -> Result<(), StoreError> {
+        outbox::insert(self.on(), mail).await
+    }
+
+    /// Takes back whatever waits to be sent to somebody.
+    pub async fn forget_letters(&mut self, user: UserId) -> Result<(), StoreError> {
+        outbox::forget(self.on(), user).await.map(drop)
+    }
+
+    /// Adds to the trail of who did what.
+    pub async fn record(&mut self, record: &Record) -> Result<(), StoreError> {
+        trail::append(self.on(), record).await
     }
 
     /// Takes away links that expired at `before` or earlier.

@@ -1,0 +1,71 @@
+//! What a person has told about themselves, as one sealed piece: it opens with the person's key and for the person's
+//! row alone.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Unable, Users};
+use crate::domain::id::UserId;
+use crate::domain::user::{Address, Email, Locale, PersonName, Phone};
+use crate::persistence::user::User;
+use crate::vault::WrappedKey;
+
+/// Everything that identifies a person. An administrator need not have told more than an address.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Personal {
+    pub email: Email,
+    pub name: Option<PersonName>,
+    pub phone: Option<Phone>,
+    pub address: Option<Address>,
+    /// How letters are written.
+    pub locale: Locale,
+}
+
+/// What a person wants to be otherwise; what is left out stays.
+#[derive(Clone, Default)]
+pub struct Change {
+    pub name: Option<PersonName>,
+    pub phone: Option<Phone>,
+    pub address: Option<Address>,
+}
+
+impl Personal {
+    pub(super) fn with(self, change: Change) -> Personal {
+        Personal {
+            name: change.name.or(self.name),
+            phone: change.phone.or(self.phone),
+            address: change.address.or(self.address),
+            ..self
+        }
+    }
+}
+
+fn context(user: UserId) -> String {
+    format!("{user} personal")
+}
+
+impl Users {
+    pub(super) fn seal(
+        &self,
+        user: UserId,
+        key: &WrappedKey,
+        personal: &Personal,
+    ) -> Result<Vec<u8>, Unable> {
+        let plain = serde_json::to_vec(personal).map_err(|_| Unable::Internal)?;
+        Ok(self.0.vault.seal(key, &context(user), &plain)?)
+    }
+
+    /// What the row says of its person. A row without a key says nothing any more.
+    pub(super) fn open(&self, user: &User) -> Result<Personal, Unable> {
+        let (key, sealed) = (self.key_of(user)?, user.personal.as_ref().ok_or(Unable::NoUser)?);
+        let plain = self.0.vault.open(&key, &context(user.id), sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| {
+            tracing::error!(user = %user.id, "the personal data of {} cannot be read", user.id);
+            Unable::Internal
+        })
+    }
+
+    pub(super) fn key_of(&self, user: &User) -> Result<WrappedKey, Unable> {
+        let bytes = user.wrapped_key.as_ref().ok_or(Unable::NoUser)?;
+        Ok(WrappedKey::from_bytes(bytes)?)
+    }
+}

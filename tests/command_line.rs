@@ -126,6 +126,9 @@ fn what_cannot_be_meant_is_refused_in_words() {
     shop.run("serve --config missing.toml").fails_with(&["missing.toml"]);
     shop.run("serve --workers none").fails_with(&["workers", "none", "--workers"]);
     shop.run("serve --profile production").fails_with(&["STOCKADE_JWT_SECRET", "openssl rand"]);
+    let secret = ("STOCKADE_JWT_SECRET", "9f3b7c1e5a8d2460b1c9e7f3a5d80246");
+    shop.run_with("serve --profile production", secret).fails_with(&["STOCKADE_MASTER_KEY", "openssl rand"]);
+    shop.run_with("serve", ("STOCKADE_MASTER_KEY", "hush-hush")).fails_with(&["master_key", "…", "32 bytes"]);
     shop.run("migrate --database-url mysql://root:hush@db/shop").fails_with(&["later"]);
     assert!(!shop.run("migrate --database-url mysql://root:hush@db/shop").err.contains("hush"));
 }
@@ -146,6 +149,7 @@ fn a_store_is_filled_once_and_adds_up() {
     assert_eq!(again.code, 0, "{again:?}");
     let audited = shop.run("audit");
     assert_eq!(audited.code, 0, "{audited:?}");
+    assert!(audited.out.contains("trail 0 0000000000000000: everything adds up"), "{}", audited.out);
 }
 
 #[test]

@@ -211,13 +211,14 @@ fn audit(config: &Config) -> Result<ExitCode> {
     telemetry::start_log(config.profile);
     let report = app::blocking(seed::audit(config))?;
     println!(
-        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots: {}.",
+        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots, trail {}: {}.",
         report.products,
         report.events,
         report.entries,
         report.orders,
         report.lines,
         report.snapshots,
+        report.trail,
         match report.differences.len() {
             0 => "everything adds up".to_owned(),
             1 => "1 difference".to_owned(),

@@ -5,6 +5,8 @@
 //! disagrees with the head. Who can write the whole file can write a whole new chain; against him helps the head that an audit
 //! printed earlier.
 
+use std::fmt;
+
 use futures_util::TryStreamExt;
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
@@ -45,6 +47,14 @@ pub struct Entry {
 pub struct Head {
     pub sequence: i64,
     pub hash: Hash,
+}
+
+impl fmt::Display for Head {
+    /// The number of entries and the beginning of the last one's hash: enough to compare.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ", self.sequence)?;
+        self.hash[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 impl Entry {

@@ -1,6 +1,6 @@
 //! The catalogue: what products are called and look like, and how they come and go.
 //!
-//! It owns the cached texts. A text is written to its row, a price and a stock to the product's ledger; a product is
+//! It owns the cached texts, and has written down who changed what. A text is written to its row, a price and a stock to the product's ledger; a product is
 //! there when both are. Always true: a cached text is the row's, for a change replaces it before it is answered.
 
 use std::sync::Arc;
@@ -10,13 +10,15 @@ use moka::future::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::actors::stock::{Directory, NotDone, View};
+use crate::actors::stock::{Answer, Directory, NotDone, View};
 use crate::clock::Clock;
-use crate::domain::id::ProductId;
+use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Sequence, Settings};
+use crate::domain::trail::{Deed, Record};
 use crate::persistence::product::{
     Listing, Product, ProductError, ProductFilter, ProductReader, ProductWriter,
 };
+use crate::persistence::trail::Trail;
 
 /// Texts that stay in memory.
 const TEXTS_MAX: u64 = 20_000;
@@ -157,6 +159,7 @@ struct Inner {
     reader: ProductReader,
     writer: ProductWriter,
     directory: Directory,
+    trail: Trail,
     clock: Clock,
     texts: Cache<ProductId, Arc<Text>>,
     /// Counts changes: a row that was read while one happened is not cached.
@@ -168,10 +171,38 @@ impl Catalogue {
         reader: ProductReader,
         writer: ProductWriter,
         directory: Directory,
+        trail: Trail,
         clock: Clock,
     ) -> Catalogue {
-        let texts = Cache::new(TEXTS_MAX);
-        Catalogue(Arc::new(Inner { reader, writer, directory, clock, texts, changes: AtomicU64::new(0) }))
+        let (texts, changes) = (Cache::new(TEXTS_MAX), AtomicU64::new(0));
+        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, changes }))
+    }
+
+    /// Writes down who did what. It is done already, and stands in the journal or in its row: that the trail could not be
+    /// written is told to the operator, not to whoever did it.
+    async fn record(&self, deed: Deed, by: UserId, on: ProductId, more: impl FnOnce(Record) -> Record) {
+        let record = more(Record::new(deed, self.0.clock.now()).by(by).on(on));
+        if let Err(error) = self.0.trail.append(&record).await {
+            tracing::error!(%error, deed = deed.as_str(), product = %on, "a change of {on} is missing from the trail");
+        }
+    }
+
+    /// Changes a product's stock, or whether it is sold.
+    pub async fn tell(&self, by: UserId, product: ProductId, command: Command) -> Result<Answer, NotChanged> {
+        self.text(product).await?.ok_or(NotChanged::NoProduct)?;
+        let (deed, delta) = match &command {
+            Command::Restock(restock) => (Deed::StockChanged, restock.delta),
+            Command::Pause => (Deed::SalePaused, 0),
+            Command::Resume => (Deed::SaleResumed, 0),
+            _ => return Err(NotDone::Internal.into()),
+        };
+        let answer = self.0.directory.ask(product, command).await?;
+        if let Answer::Done { sequence, replayed: false, .. } = &answer {
+            let sequence = i64::try_from(sequence.0).unwrap_or(i64::MAX);
+            let more = |record: Record| record.number("delta", delta).number("sequence", sequence);
+            self.record(deed, by, product, more).await;
+        }
+        Ok(answer)
     }
 
     /// The product's row: from memory if it was asked for before.
@@ -269,8 +300,18 @@ impl Catalogue {
     }
 
     /// Makes a product: its row, then its ledger. The same key finds what it made before, and finishes it.
-    pub async fn create(&self, new: NewProduct, key: Option<KeyUse>) -> Result<Made, NotChanged> {
-        if let Some(made) = self.made_before(&new, key).await? {
+    pub async fn create(&self, by: UserId, new: NewProduct, key: Option<KeyUse>) -> Result<Made, NotChanged> {
+        let made = self.make(&new, key).await?;
+        if !made.replayed {
+            let (price, stock) = (new.settings.price.amount, i64::try_from(new.stock).unwrap_or(i64::MAX));
+            let more = |record: Record| record.number("price_minor", price).number("stock", stock);
+            self.record(Deed::ProductMade, by, made.text.id, more).await;
+        }
+        Ok(made)
+    }
+
+    async fn make(&self, new: &NewProduct, key: Option<KeyUse>) -> Result<Made, NotChanged> {
+        if let Some(made) = self.made_before(new, key).await? {
             return Ok(made);
         }
         let (now, chance) = (self.0.clock.now(), self.0.clock.chance());
@@ -288,11 +329,11 @@ impl Catalogue {
             updated_at: now,
         });
         match self.0.writer.insert_keyed(&text, key).await {
-            Ok(()) => self.begin(text, &new, false).await,
+            Ok(()) => self.begin(text, new, false).await,
             // Somebody was faster: another request with this key, or another product with this sku.
-            Err(ProductError::SkuTaken) => match self.made_before(&new, key).await? {
+            Err(ProductError::SkuTaken) => match self.made_before(new, key).await? {
                 Some(made) => Ok(made),
-                None => self.take_over(&new).await,
+                None => self.take_over(new).await,
             },
             Err(error) => Err(error.into()),
         }
@@ -335,6 +376,7 @@ impl Catalogue {
     /// Changes text and settings together, if the product is still one of the `expected` editions (`None`: any).
     pub async fn change(
         &self,
+        by: UserId,
         text: &Text,
         settings: &Settings,
         expected: Option<&[Edition]>,
@@ -355,24 +397,33 @@ impl Catalogue {
             return Err(error.into());
         }
         self.remember(next.clone()).await;
+        self.record(Deed::ProductChanged, by, product, |record| record).await;
         if change.settings != *settings {
+            let price = change.settings.price.amount;
             let configure = Command::Configure(change.settings);
             self.0.directory.ask(product, configure).await.map_err(|why| match why {
                 NotDone::Refused { .. } => why,
                 // The text has changed already: half of it may stand.
                 _ => NotDone::Unknown,
             })?;
+            if price != settings.price.amount {
+                let before = settings.price.amount;
+                let more =
+                    |record: Record| record.number("before_minor", before).number("price_minor", price);
+                self.record(Deed::PriceChanged, by, product, more).await;
+            }
         }
         Ok(next)
     }
 
     /// Takes a product off sale and out of the lists, for good.
-    pub async fn archive(&self, product: ProductId) -> Result<(), NotChanged> {
+    pub async fn archive(&self, by: UserId, product: ProductId) -> Result<(), NotChanged> {
         self.text(product).await?.ok_or(NotChanged::NoProduct)?;
         self.0.directory.ask(product, Command::Archive).await?;
         let archived = self.0.writer.archive(product, self.0.clock.now()).await;
         self.forget(product).await;
         archived.map_err(unknown)?;
+        self.record(Deed::ProductArchived, by, product, |record| record).await;
         Ok(())
     }
 

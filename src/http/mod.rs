@@ -60,6 +60,16 @@ pub enum Who {
     Probe,
 }
 
+impl Who {
+    /// Is it somebody whose token was read?
+    fn is_somebody(self) -> bool {
+        match self {
+            Who::Shopper | Who::Member | Who::Admin => true,
+            Who::Anyone | Who::Operator | Who::Probe => false,
+        }
+    }
+}
+
 /// One row of the table.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
@@ -119,7 +129,8 @@ macro_rules! table {
                 })+
                 if !methods.is_empty() {
                     let allow = methods.join(", ");
-                    let watch = Watch { route: $path, clock: clock.clone() };
+                    let private = [$(Who::$who),+].into_iter().any(Who::is_somebody);
+                    let watch = Watch { route: $path, private, clock: clock.clone() };
                     config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
                 }
             })*
@@ -214,7 +225,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         proxies,
     } = doors.clone();
     open_doors(side, &clock, config);
-    let watch = Watch { route: "none", clock: clock.clone() };
+    let watch = Watch { route: "none", private: false, clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
     config
         .app_data(web::Data::new(side))

@@ -13,7 +13,7 @@ use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 
 use super::problem::{Asked, Problem};
@@ -31,6 +31,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Watch {
     /// The pattern, never the path that was asked for.
     pub route: &'static str,
+    /// What is said here concerns one person: nobody on the way keeps a copy.
+    pub private: bool,
     pub clock: Clock,
 }
 
@@ -114,6 +116,9 @@ fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watch) -> Se
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
     telemetry::request_answered(watch.route, asked.method, answer.status().as_u16(), took);
     answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+    if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     answer
 }
 

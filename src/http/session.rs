@@ -1,6 +1,6 @@
 //! The doors to sessions: log in, stay logged in, see where one is logged in, log out.
 
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, web};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,9 @@ use crate::domain::id::SessionId;
 use crate::domain::user::Email;
 use crate::persistence::session::Session;
 use crate::tokens::{LIFE_S_DEFAULT, Tokens};
+
+/// Nobody on the way keeps a token.
+const NO_STORE: (HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
 /// Who logs in.
 #[derive(Deserialize, ToSchema)]
@@ -98,7 +101,7 @@ pub async fn log_in(
         attempt.was_no_failure();
     }
     let shown = signed(opened?, &tokens, &clock)?;
-    Ok(HttpResponse::Created().json(shown))
+    Ok(HttpResponse::Created().insert_header(NO_STORE).json(shown))
 }
 
 /// `POST /v1/sessions/refresh`: also with an access token that has expired, or none.
@@ -112,7 +115,7 @@ pub async fn refresh(
 ) -> Result<HttpResponse, Problem> {
     abuse.refresh(from)?;
     let opened = users.refresh(&asked.refresh_token).await?;
-    Ok(HttpResponse::Ok().json(signed(opened, &tokens, &clock)?))
+    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(signed(opened, &tokens, &clock)?))
 }
 
 /// `GET /v1/sessions`: newest first.
@@ -166,6 +169,6 @@ fn signed(opened: Opened, tokens: &Tokens, clock: &Clock) -> Result<TokensShown,
         token_type: "Bearer",
         expires_in: LIFE_S_DEFAULT,
         refresh_token: refresh.expose_secret().to_owned(),
-        refresh_expires_in: (refresh_expires_at.0 - now.0).max(0) / 1_000,
+        refresh_expires_in: (refresh_expires_at.0 - now.0 + 999).max(0) / 1_000,
     })
 }

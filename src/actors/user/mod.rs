@@ -7,6 +7,7 @@
 //! another person's address hears, and waits for, the same whether it is known here or not.
 
 mod chores;
+mod founding;
 mod leave;
 mod letter;
 mod personal;
@@ -24,6 +25,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 pub use chores::Chores;
+pub use founding::make_admin;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
 pub use sign_up::SignUp;
@@ -169,6 +171,12 @@ impl Users {
         Ok((user, personal))
     }
 
+    /// Writes down that somebody took all of their data with them.
+    pub async fn note_export(&self, user: UserId) -> Result<(), Unable> {
+        let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user).on(user);
+        Ok(self.0.tables.trail().append(&record).await?)
+    }
+
     /// Accounts made before `before`, newest first; of one address, if one is named.
     pub async fn list(
         &self,
@@ -213,11 +221,11 @@ impl Users {
     }
 
     fn blind_email(&self, email: &Email) -> Blind {
-        self.0.vault.blind(EMAIL, email.as_str())
+        personal::blind_email(&self.0.vault, email)
     }
 
     fn blind_phone(&self, phone: &Phone) -> Blind {
-        self.0.vault.blind(PHONE, phone.as_str())
+        personal::blind_phone(&self.0.vault, phone)
     }
 
     /// The account that has proved this address, also if it did so under a master key that has been replaced.

@@ -3,11 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Unable, Users};
+use super::{EMAIL, PHONE, Unable, Users};
+use crate::clock::Clock;
+use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
-use crate::domain::user::{Address, Email, Locale, PersonName, Phone};
-use crate::persistence::user::User;
-use crate::vault::WrappedKey;
+use crate::domain::stock::Millis;
+use crate::domain::user::{Address, Email, Locale, PersonName, Phone, Role};
+use crate::persistence::user::{Blind, User};
+use crate::vault::{Vault, WrappedKey};
 
 /// Everything that identifies a person. An administrator need not have told more than an address.
 #[derive(Clone, Serialize, Deserialize)]
@@ -41,6 +44,46 @@ impl Personal {
 
 fn context(user: UserId) -> String {
     format!("{user} personal")
+}
+
+fn sealed(vault: &Vault, user: UserId, key: &WrappedKey, personal: &Personal) -> Result<Vec<u8>, Unable> {
+    let plain = serde_json::to_vec(personal).map_err(|_| Unable::Internal)?;
+    Ok(vault.seal(key, &context(user), &plain)?)
+}
+
+/// The row of an account that nobody has proved yet, with a key of its own.
+pub(super) fn newcomer(
+    vault: &Vault,
+    clock: &Clock,
+    personal: &Personal,
+    password: String,
+    role: Role,
+) -> Result<User, Unable> {
+    let (now, key) = (clock.now(), vault.new_key()?);
+    let id = UserId::new(now, clock.chance());
+    Ok(User {
+        id,
+        state: AccountState::Unverified,
+        role,
+        email: Some(blind_email(vault, &personal.email)),
+        phone: personal.phone.as_ref().map(|phone| blind_phone(vault, phone)),
+        personal: Some(sealed(vault, id, &key, personal)?),
+        wrapped_key: Some(key.as_bytes().to_vec()),
+        password: Some(password),
+        signed_out_at: Millis(0),
+        version: 1,
+        verified_at: None,
+        created_at: now,
+        updated_at: now,
+    })
+}
+
+pub(super) fn blind_email(vault: &Vault, email: &Email) -> Blind {
+    vault.blind(EMAIL, email.as_str())
+}
+
+pub(super) fn blind_phone(vault: &Vault, phone: &Phone) -> Blind {
+    vault.blind(PHONE, phone.as_str())
 }
 
 impl Users {

@@ -5,6 +5,7 @@
 
 use secrecy::SecretString;
 
+use super::personal::newcomer;
 use super::*;
 use crate::domain::user::{Address, Locale, PersonName, Role};
 
@@ -31,7 +32,7 @@ impl Users {
         }
         let (name, phone, address) = (Some(name), Some(phone), Some(address));
         let personal = Personal { email, name, phone, address, locale };
-        let user = self.newcomer(&personal, password, Role::Shopper)?;
+        let user = newcomer(&self.0.vault, &self.0.clock, &personal, password, Role::Shopper)?;
         let mut writing = self.0.tables.begin().await?;
         writing.insert_user(&user).await?;
         self.send_link(&mut writing, &user, &personal, Purpose::Verify).await?;
@@ -41,26 +42,6 @@ impl Users {
         telemetry::signed_up("new");
         tracing::info!(user = %user.id, "{} has signed up", user.id);
         Ok(())
-    }
-
-    pub(super) fn newcomer(&self, personal: &Personal, password: String, role: Role) -> Result<User, Unable> {
-        let (now, key) = (self.0.clock.now(), self.0.vault.new_key()?);
-        let id = UserId::new(now, self.0.clock.chance());
-        Ok(User {
-            id,
-            state: AccountState::Unverified,
-            role,
-            email: Some(self.blind_email(&personal.email)),
-            phone: personal.phone.as_ref().map(|phone| self.blind_phone(phone)),
-            personal: Some(self.seal(id, &key, personal)?),
-            wrapped_key: Some(key.as_bytes().to_vec()),
-            password: Some(password),
-            signed_out_at: Millis(0),
-            version: 1,
-            verified_at: None,
-            created_at: now,
-            updated_at: now,
-        })
     }
 
     pub(super) async fn tell_owner(&self, owner: &User, letter: Letter) -> Result<(), Unable> {

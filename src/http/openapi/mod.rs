@@ -69,7 +69,7 @@ fn operation(route: &Route) -> Value {
         "description": door.about,
         "parameters": parameters(route, &door),
         "responses": responses(route, &door),
-        "security": if needs_token(route.who) { json!([{ "access_token": [] }]) } else { json!([]) },
+        "security": if route.who.is_somebody() { json!([{ "access_token": [] }]) } else { json!([]) },
     });
     if let Some(Body { schema, example }) = &door.body {
         operation["requestBody"] = json!({
@@ -78,13 +78,6 @@ fn operation(route: &Route) -> Value {
         });
     }
     operation
-}
-
-fn needs_token(who: Who) -> bool {
-    match who {
-        Who::Shopper | Who::Member | Who::Admin => true,
-        Who::Anyone | Who::Operator | Who::Probe => false,
-    }
 }
 
 fn needs_role(who: Who) -> bool {
@@ -108,7 +101,7 @@ fn parameters(route: &Route, door: &Door) -> Vec<Value> {
 
 fn responses(route: &Route, door: &Door) -> Map<String, Value> {
     let mut codes = vec![Code::Internal];
-    if needs_token(route.who) {
+    if route.who.is_somebody() {
         codes.extend([Code::Unauthenticated, Code::TokenExpired]);
     }
     if needs_role(route.who) {
@@ -327,7 +320,7 @@ mod tests {
     #[test]
     fn whatever_asks_for_a_token_says_so() {
         let document = document();
-        for route in ROUTES.iter().filter(|route| needs_token(route.who)) {
+        for route in ROUTES.iter().filter(|route| route.who.is_somebody()) {
             let operation = &document["paths"][route.path][route.method.to_lowercase()];
             assert!(
                 operation["responses"]["401"].is_object()

@@ -175,6 +175,7 @@ pub async fn export(
     abuse.export(caller.user)?;
     let (user, personal) = users.find(caller.user).await?;
     let sessions = users.sessions(caller.user).await?;
+    users.note_export(caller.user).await?;
     Ok(web::Json(Export {
         locale: personal.locale.as_str(),
         verified_at: user.verified_at.map(Stamp),

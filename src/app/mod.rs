@@ -129,6 +129,7 @@ impl App {
                 tables.products(),
                 tables.product_writer(),
                 directory.clone(),
+                tables.trail(),
                 clock.clone(),
             ),
             history: History::new(journal.reader().clone()),

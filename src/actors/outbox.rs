@@ -36,6 +36,9 @@ const BACK_OFF_MS: i64 = 2_000;
 const BACK_OFF_MAX_MS: i64 = 3_600_000;
 /// The longest without a look, in case a mail was added by somebody who could not say so.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How long it is remembered that a mail was given up.
+const REMEMBERED_MS: i64 = 30 * 24 * 3_600_000;
+const SWEEP_EVERY_MS: i64 = 3_600_000;
 /// Pause when the rows cannot be read.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// How long an end waits for the mails it is at. What is not taken by then is sent at the next start.
@@ -173,7 +176,12 @@ enum Outcome {
 
 impl Sending {
     async fn run(self) {
+        let mut sweep_at = self.clock.now();
         while !self.stopping() {
+            if self.clock.now() >= sweep_at {
+                sweep_at = self.clock.now().plus(SWEEP_EVERY_MS);
+                self.sweep().await;
+            }
             let pause = match self.batch().await {
                 // Perhaps there are more.
                 Ok(sent) if sent > 0 => continue,
@@ -185,6 +193,12 @@ impl Sending {
             };
             // Whichever comes first: somebody says so, or it is time.
             let _ = tokio::time::timeout(pause, self.signals.wake.notified()).await;
+        }
+    }
+
+    async fn sweep(&self) {
+        if let Err(error) = self.rows.sweep(self.clock.now().plus(-REMEMBERED_MS)).await {
+            warn!(%error, "mails that were given up long ago could not be forgotten");
         }
     }
 

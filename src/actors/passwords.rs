@@ -23,6 +23,8 @@ use crate::telemetry::Metrics;
 
 /// The most hashes that wait: six seconds of one thread. Who came later would have given up before his turn.
 pub const HASH_QUEUE_MAX: usize = 100;
+/// Who has waited this long has gone, or is better told to come back: his turn is given to the next.
+const PATIENCE_NS: u64 = 10_000_000_000;
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
@@ -30,7 +32,7 @@ const SALT_BYTES: usize = 16;
 /// How much less important than the order path hashing is, in steps of the scheduler.
 const NICE: i32 = 15;
 
-/// Too many wait, or the pool has ended. Certainly nothing was done.
+/// Too many wait, it took too long, or the pool has ended. Certainly nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords wait to be hashed")]
 pub struct Busy;
@@ -189,7 +191,10 @@ impl Pool {
             match queue.jobs.pop_front() {
                 Some(job) => {
                     self.metrics.hash_queue_length.set(queue.jobs.len() as f64);
-                    if !job.is_void() {
+                    let is_late = self.clock.nanos().saturating_sub(job.asked_ns) > PATIENCE_NS;
+                    if is_late {
+                        self.metrics.hash_refusals.increment(1);
+                    } else if !job.is_void() {
                         return Some(job);
                     }
                 }
@@ -327,6 +332,20 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err());
         let mut queue = passwords.pool().lock();
         assert!(queue.jobs.pop_front().is_some_and(|job| job.is_void()));
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_too_long_is_told_to_come_back() {
+        let passwords = pool(64, 0);
+        let asked = passwords.clone();
+        let asked = tokio::spawn(async move { asked.hash("x".into()).await });
+        tokio::task::yield_now().await;
+        passwords.pool().lock().jobs[0].asked_ns -= PATIENCE_NS + 1;
+        let pool = passwords.alive.0.clone();
+        let thread = std::thread::spawn(move || pool.next().is_none());
+        assert_eq!(asked.await.unwrap(), Err(Busy));
+        passwords.pool().close();
+        assert!(thread.join().unwrap());
     }
 
     #[tokio::test]

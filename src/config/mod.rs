@@ -236,7 +236,7 @@ impl Config {
             },
             people: People {
                 master_keys: layers.text("master_key").map(|_| layers.parsed("master_key")).transpose()?,
-                password_chars_min: layers.positive("password_chars_min")?,
+                password_chars_min: password_chars_min(layers)?,
                 hash_threads: layers.positive("hash_threads")?,
             },
             mail: Mail {
@@ -312,6 +312,14 @@ fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
         Some(("mysql" | "mariadb", _)) => Err(layers
             .bad("database_url", "MySQL belongs to a later version; use sqlite://DIR or STOCKADE_DATA_DIR")),
         _ => Err(layers.bad("database_url", "expected sqlite://DIR")),
+    }
+}
+
+/// Fewer than eight would be a hole (NIST SP 800-63B §3.1.1.2), more than can be typed nobody could choose.
+fn password_chars_min(layers: &Layers) -> Result<usize, ConfigError> {
+    match layers.number("password_chars_min")? {
+        fits @ PASSWORD_CHARS_MIN..=64 => Ok(fits),
+        _ => Err(layers.bad("password_chars_min", "expected 8 to 64")),
     }
 }
 
@@ -407,6 +415,7 @@ mod tests {
         let error = read(&[("workers", "0")]).unwrap_err();
         assert!(error.contains("workers") && error.contains("STOCKADE_WORKERS"), "{error}");
         assert!(read(&[("http_addr", "localhost")]).is_err());
+        assert!(read(&[("password_chars_min", "7")]).is_err());
         assert!(read(&[("trusted_proxies", "10.0.0.0/64")]).is_err());
     }
 

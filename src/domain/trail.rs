@@ -10,7 +10,7 @@ use super::stock::Millis;
 
 macro_rules! deeds {
     ($( $variant:ident $word:literal ),* $(,)?) => {
-        /// What was done, or tried.
+        /// What was done, or is about to be: what an administrator asks for is written down before it is done.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub enum Deed {
             $( $variant ),*

@@ -33,6 +33,7 @@ const DONE: &str = "delete from outbox where id = ? and version = ?";
 const LATER: &str = "update outbox set next_at_ms = ?, version = version + 1 where id = ? and version = ?";
 const BURY: &str = "update outbox set state = 'dead', wrapped_key = ?, recipient = ?, letter = ?, version = version + 1 \
     where id = ? and version = ?";
+const SWEEP: &str = "delete from outbox where state = 'dead' and next_at_ms < ?";
 const NEXT: &str = "select min(next_at_ms) from outbox where state = 'waiting'";
 const WAITING: &str = "select count(*) from outbox where state = 'waiting'";
 const FORGET: &str = "delete from outbox where subject_id = ?";
@@ -142,6 +143,11 @@ impl Outbox {
             .bind(&claimed.mail.id.as_bytes()[..])
             .bind(signed(claimed.version));
         Ok(self.tables.write_synced(bury).await? == 1)
+    }
+
+    /// Forgets that there were mails which were given up before `before`.
+    pub async fn sweep(&self, before: Millis) -> Result<u64, StoreError> {
+        self.tables.write_synced(sqlx::query(SWEEP).bind(before.0)).await
     }
 
     /// When the next mail is due.
@@ -275,6 +281,9 @@ mod tests {
                 .await
                 .unwrap();
         assert_eq!(left, 0, "nothing personal stays");
+        drop(writer);
+        assert_eq!(outbox.sweep(T0.plus(LEASE)).await.unwrap(), 0);
+        assert_eq!(outbox.sweep(T0.plus(LEASE + 1)).await.unwrap(), 1);
     }
 
     #[tokio::test]

@@ -11,8 +11,8 @@ use super::show::{self, ProductShown};
 use crate::actors::catalogue::{Catalogue, NotChanged, Words};
 use crate::actors::stock::{Answer, Directory};
 use crate::clock::Clock;
-use crate::domain::id::{ProductId, UserId};
-use crate::domain::stock::{Command, Counts, Restock, Sequence};
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Counts, Restock, Sequence};
 use crate::http::auth::Admin;
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
@@ -123,7 +123,7 @@ pub async fn restock(
     let RestockRequest { delta, reason } = asked.checked()?;
     let print = Fingerprint::of("POST /v1/admin/products/{id}/restock");
     let key = key.of_caller(admin, print.bytes(product.as_bytes()).number(delta).bytes(reason.as_bytes()));
-    tell(admin, product, Command::Restock(Restock { delta, reason, key }), &catalogue).await
+    told(product, catalogue.restock(admin, product, Restock { delta, reason, key }).await?)
 }
 
 /// `POST /v1/admin/products/{id}/pause`.
@@ -134,7 +134,7 @@ pub async fn pause(
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    tell(admin, product, Command::Pause, &catalogue).await
+    told(product, catalogue.pause(admin, product).await?)
 }
 
 /// `POST /v1/admin/products/{id}/resume`.
@@ -145,16 +145,11 @@ pub async fn resume(
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    tell(admin, product, Command::Resume, &catalogue).await
+    told(product, catalogue.resume(admin, product).await?)
 }
 
-async fn tell(
-    admin: UserId,
-    product: ProductId,
-    command: Command,
-    catalogue: &Catalogue,
-) -> Result<HttpResponse, Problem> {
-    match catalogue.tell(admin, product, command).await? {
+fn told(product: ProductId, answer: Answer) -> Result<HttpResponse, Problem> {
+    match answer {
         Answer::Done { sequence, counts, replayed } => {
             let mut answer = HttpResponse::Ok();
             if replayed {

@@ -17,6 +17,9 @@ pub struct Chores(JoinHandle<()>);
 impl Chores {
     pub fn start(users: Users) -> Chores {
         Chores(rt::spawn(async move {
+            if let Err(error) = users.rekey_all().await {
+                tracing::warn!(%error, "not everybody is under the current master key; the next start tries again");
+            }
             loop {
                 rt::time::sleep(EVERY).await;
                 if let Err(error) = users.clear_away().await {

@@ -12,6 +12,7 @@ mod leave;
 mod letter;
 mod personal;
 mod recover;
+mod rekey;
 mod session;
 mod sign_up;
 
@@ -169,6 +170,11 @@ impl Users {
         let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
         let personal = self.open(&user)?;
         Ok((user, personal))
+    }
+
+    /// How many passwords were compared with nothing, so that an unknown address costs what a known one does.
+    pub fn dummies(&self) -> u64 {
+        self.0.passwords.dummies()
     }
 
     /// Writes down that somebody took all of their data with them.

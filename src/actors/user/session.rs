@@ -81,6 +81,7 @@ impl Users {
         let mut writing = self.0.tables.begin().await?;
         let user = self.again(&mut writing, &user).await?;
         may_log_in(&user)?;
+        let user = self.rekeyed(&mut writing, user).await?;
         let (opened, ended) = self.open_session(&mut writing, &user, device).await?;
         writing
             .record(&own(Deed::LoggedIn, user.id, self.0.clock.now()).id("session", opened.session))

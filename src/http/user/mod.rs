@@ -84,7 +84,8 @@ pub async fn forgot(
     users: web::Data<Users>,
     Body(asked): Body<EmailRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
+    // Counted apart from other letters: nobody keeps a reset from somebody by asking for those.
+    abuse.send_letter(&[tried(&format!("reset {}", asked.email.as_str()))], from)?;
     users.forgot(asked.email)?;
     Ok(accepted())
 }

@@ -405,3 +405,80 @@ async fn a_restart_forgets_no_step() {
     assert_eq!(again.refresh, second.refresh);
     shop.close().await;
 }
+
+/// What the disk would hold if the power went now.
+fn crash_image(shop: &Shop) -> tempfile::TempDir {
+    let image = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(shop.folder()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, image.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    image
+}
+
+/// A crash at any step leaves an account that can be used: each image is one moment, and each is led to its good end.
+#[actix_web::test]
+async fn a_crash_at_any_step_leaves_an_account_that_can_be_used() {
+    let shop = Shop::open().await;
+    let mina = Person::number(1);
+    let before = crash_image(&shop);
+    shop.sign_up(&mina).await;
+    let signed_up = crash_image(&shop);
+    let token = shop.letter(&mina.email, 1).await.token();
+    shop.verify(&token).await;
+    let verified = crash_image(&shop);
+    let first = shop.log_in(&mina).await;
+    let logged_in = crash_image(&shop);
+    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    let refreshed = crash_image(&shop);
+    shop.close().await;
+
+    // Nothing had been said: whoever asks again is new.
+    let shop = Shop::open_in(before).await;
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let token_of_another = shop.letter(&mina.email, 1).await.token();
+    assert_eq!(shop.verify(&token_of_another).await.status, 204);
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    // The letter had perhaps not left: it leaves now, or the one that did is still good.
+    let shop = Shop::open_in(signed_up).await;
+    assert_eq!(shop.verify(&token).await.status, 204);
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    let shop = Shop::open_in(verified).await;
+    shop.verify(&token).await.problem(410, "link_expired");
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    // Before the refresh was written the first token is the current one.
+    let shop = Shop::open_in(logged_in).await;
+    let anew = Pair::of(&shop.try_refresh(&first.refresh).await);
+    assert!(shop.admits(&anew.access).await);
+    shop.close().await;
+
+    // After it, the answer may be asked for again.
+    let shop = Shop::open_in(refreshed).await;
+    assert_eq!(Pair::of(&shop.try_refresh(&first.refresh).await).refresh, second.refresh);
+    assert!(shop.try_refresh(&second.refresh).await.status.is_success());
+    shop.close().await;
+}
+
+/// A client that goes away in the middle of its request leaves no half of anything, and blocks nobody.
+#[actix_web::test]
+async fn who_hangs_up_in_the_middle_leaves_nothing_open() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    for moment_ms in [0, 1, 2, 5, 10, 20, 40, 60, 65, 70, 75, 80] {
+        let patience = std::time::Duration::from_millis(moment_ms);
+        let _ = tokio::time::timeout(patience, shop.try_log_in(&mina)).await;
+        let _ = tokio::time::timeout(patience, shop.sign_up(&Person::number(50 + moment_ms as u32))).await;
+    }
+    let pair = shop.log_in(&mina).await;
+    assert!(shop.admits(&pair.access).await);
+    shop.stocked(1).await;
+    shop.close().await;
+}

@@ -6,7 +6,7 @@ mod people;
 use std::path::Path;
 
 #[allow(unused_imports)]
-pub use people::{Letter, Pair, Person};
+pub use people::{Letter, Pair, Person, letters_in, wait_for};
 
 use jsonwebtoken::EncodingKey;
 use reqwest::header::HeaderMap;
@@ -58,6 +58,11 @@ impl Shop {
 
     pub async fn open_with(choose: impl FnOnce(&mut Config)) -> Shop {
         Shop::open_on(tempfile::tempdir().unwrap(), choose).await
+    }
+
+    /// On data that is there already.
+    pub async fn open_in(folder: TempDir) -> Shop {
+        Shop::open_on(folder, |_| {}).await
     }
 
     async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {

@@ -1,5 +1,6 @@
 //! People who come to a shop: what they say about themselves, the letters they get, and the tokens they hold.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -85,11 +86,7 @@ impl Pair {
 impl Shop {
     /// Every letter so far, oldest first.
     pub fn letters(&self) -> Vec<Letter> {
-        let Ok(folder) = std::fs::read_dir(self.folder().join("mail")) else { return Vec::new() };
-        let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|kind| kind == "eml"));
-        files.sort();
-        files.iter().map(|path| letter(&std::fs::read_to_string(path).unwrap())).collect()
+        letters_in(&self.folder().join("mail"))
     }
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {
@@ -100,16 +97,7 @@ impl Shop {
 
     /// The how-manieth letter to somebody, when it has come.
     pub async fn letter(&self, email: &str, number: usize) -> Letter {
-        let coming = async {
-            loop {
-                if let Some(letter) = self.letters_to(email).into_iter().nth(number - 1) {
-                    return letter;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let came = tokio::time::timeout(LETTER_WITHIN, coming).await;
-        came.unwrap_or_else(|_| panic!("letter {number} to {email} did not come: {:?}", self.letters()))
+        wait_for(|| self.letters_to(email).into_iter().nth(number - 1)).await
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Ask {
@@ -164,6 +152,28 @@ impl Shop {
     pub async fn id_of(&self, pair: &Pair) -> String {
         super::id(&self.as_of(pair, "GET", "/v1/users/me").send().await.ok(200))
     }
+}
+
+/// Every letter in a folder, by the names of their files.
+pub fn letters_in(folder: &Path) -> Vec<Letter> {
+    let Ok(folder) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|kind| kind == "eml"));
+    files.sort();
+    files.iter().map(|path| letter(&std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What somebody else does in their own time: asked for until it is there.
+pub async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let coming = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LETTER_WITHIN, coming).await.expect("it came in time")
 }
 
 fn letter(eml: &str) -> Letter {

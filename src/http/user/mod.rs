@@ -217,9 +217,9 @@ fn try_again(abuse: &Abuse, user: UserId, from: Neighbourhood) -> Result<Attempt
 /// A wrong password has failed, and is told under the field it came in; anything else is no failure.
 fn judge(attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -> Result<(), Problem> {
     if outcome == Err(Unable::WrongPassword) {
+        attempt.fail();
         return Err(Problem::field(pointer, "this is not your password"));
     }
-    attempt.was_no_failure();
     Ok(outcome?)
 }
 

@@ -2,7 +2,9 @@
 //!
 //! What a person's key sealed stays as it is; the key is wrapped anew, and what the person is found by is blinded anew.
 
-use super::*;
+use super::{EMAIL, Unable, Users, commit};
+use crate::persistence::Writing;
+use crate::persistence::user::{Purpose, User, UserFilter};
 
 /// Accounts that are looked through at a time.
 const PAGE: u32 = 100;

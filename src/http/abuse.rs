@@ -1,7 +1,7 @@
 //! How often accounts may be tried, and how many letters a stranger may cause.
 //!
 //! Each window is exact: it remembers when its last few were taken, so that *five in a quarter of an hour* means any
-//! quarter of an hour. A log-in takes its place before the password is looked at and gives it back when it was right:
+//! quarter of an hour. A log-in takes its place before the password is looked at and gives it back unless it was wrong:
 //! what counts is failures, and a hundred at once are counted before one of them is judged. Failures count for an
 //! account and an address together, so nobody locks out a victim from another network. Over all stands a limit on
 //! everybody, which also bounds how much is remembered here.

@@ -32,6 +32,11 @@ impl Clock {
         Millis(boot_ns() / 1_000_000 + self.offset_ms.load(Ordering::Relaxed))
     }
 
+    /// Moves this clock and all its clones: for tests of what takes a day.
+    pub fn advance(&self, ms: i64) {
+        self.offset_ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
     /// Nanoseconds that only ever grow; for measuring how long something took.
     pub fn nanos(&self) -> u64 {
         u64::try_from(boot_ns()).unwrap_or(0)
@@ -39,6 +44,11 @@ impl Clock {
 
     /// 128 bits of chance.
     pub fn chance(&self) -> u128 {
+        rand::random()
+    }
+
+    /// So many bytes of chance, good enough for a key.
+    pub fn chance_bytes<const N: usize>(&self) -> [u8; N] {
         rand::random()
     }
 

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
-use crate::app::Store;
+use crate::actors::passwords::Passwords;
+use crate::actors::user;
+use crate::app::{self, Store};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::amount::{Currency, Money};
@@ -15,10 +17,15 @@ use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{
     ChainHash, Created, Entry, Epoch, Event, HOLD_MS_DEFAULT, Millis, ON_HAND_MAX, Sequence, Settings,
 };
+use crate::domain::user::{Email, NewPassword};
+use crate::persistence::Tables;
 use crate::persistence::audit::{self, Report};
 use crate::persistence::flush::Flusher;
 use crate::persistence::journal::{Append, AppendTo, Appended, INBOX_MAX};
 use crate::persistence::product::Product;
+use crate::persistence::user::UserError;
+use crate::telemetry::Metrics;
+use crate::vault::Vault;
 
 /// The most products one call makes.
 const PRODUCTS_MAX: u64 = 5_000_000;
@@ -65,6 +72,38 @@ pub async fn flush(store: &Store) -> Result<()> {
     let mut flusher = Flusher::open(&store.journal, &store.tables).await?;
     while flusher.run_slice().await.context("the tables could not be brought up to date")?.events > 0 {}
     Ok(())
+}
+
+/// Makes an administrator of a stopped shop.
+pub async fn make_admin(
+    config: &Config,
+    clock: &Clock,
+    email: Email,
+    password: NewPassword,
+) -> Result<UserId> {
+    let vault = app::vault(config, clock)?;
+    let store = Store::open(config, clock).await?;
+    let passwords = Passwords::start(1, clock, Metrics::global());
+    let made = match passwords {
+        Ok(passwords) => make_one(&store.tables, &vault, &passwords, clock, email, password).await,
+        Err(error) => Err(error.into()),
+    };
+    store.close().await;
+    made
+}
+
+async fn make_one(
+    tables: &Tables,
+    vault: &Vault,
+    passwords: &Passwords,
+    clock: &Clock,
+    email: Email,
+    password: NewPassword,
+) -> Result<UserId> {
+    match user::make_admin(tables, vault, passwords, clock, email, password).await {
+        Err(UserError::EmailTaken) => bail!("there is an account with this address already"),
+        made => Ok(made?),
+    }
 }
 
 /// Replays the journal of a stopped shop against its tables.

@@ -95,6 +95,15 @@ pub const METRICS: &[Metric] = &[
     row("stockade_expiry_lateness_seconds", Kind::Seconds, "seconds", "From a hold's deadline to the durable event that ends it."),
     row("stockade_conservation_violations", Kind::Gauge, "products", "Products whose stock does not add up. Anything but 0 is a bug: halt sales and run the audit."),
     Metric { labels: &["code"], ..row("stockade_refusals_total", Kind::Counter, "answers", "Answers that said no, by the contract's code.") },
+    row("stockade_password_queue_length", Kind::Gauge, "passwords", "Passwords that wait to be hashed."),
+    row("stockade_password_wait_seconds", Kind::Seconds, "seconds", "From asking for a hash to its beginning."),
+    row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
+    Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
+    row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["outcome"], ..row("stockade_sign_ups_total", Kind::Counter, "sign-ups", "Sign-ups: `new`, or `taken` where the address or the number has an owner, who was told.") },
+    row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
+    Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
+    row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -127,6 +136,10 @@ pub struct Metrics {
     pub units_returned: Counter,
     pub expiry_lateness_seconds: Histogram,
     pub conservation_violations: Gauge,
+    pub hash_queue_length: Gauge,
+    pub hash_wait_seconds: Histogram,
+    pub hash_refusals: Counter,
+    pub outbox_waiting: Gauge,
     pub stream_subscribers: Gauge,
 }
 
@@ -141,6 +154,7 @@ impl Metrics {
     }
 
     fn register() -> Metrics {
+        register_outcomes();
         gauge!("stockade_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         let metrics = Metrics {
             owner_queue_length: gauge!("stockade_owner_queue_length"),
@@ -164,6 +178,10 @@ impl Metrics {
             units_returned: counter!("stockade_units_returned_total"),
             expiry_lateness_seconds: histogram!("stockade_expiry_lateness_seconds"),
             conservation_violations: gauge!("stockade_conservation_violations"),
+            hash_queue_length: gauge!("stockade_password_queue_length"),
+            hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
+            hash_refusals: counter!("stockade_password_refusals_total"),
+            outbox_waiting: gauge!("stockade_outbox_waiting"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
         };
         // Served from the first scrape on, also where nothing has happened yet.
@@ -264,6 +282,42 @@ impl Answers {
     }
 }
 
+/// Counts one sign-up: `new` or `taken`.
+pub fn signed_up(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_sign_ups_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one proved address.
+pub fn verified() {
+    Metrics::global();
+    counter!("stockade_verifications_total").increment(1);
+}
+
+/// Counts one log-in: `ok`, `wrong`, `unverified` or `suspended`.
+pub fn logged_in(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_log_ins_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts what was revoked.
+pub fn revoked(many: usize) {
+    Metrics::global();
+    counter!("stockade_revocations_total").increment(many as u64);
+}
+
+/// What is counted by outcome is served from the first scrape on, also where nothing has happened yet.
+fn register_outcomes() {
+    for outcome in ["new", "taken"] {
+        counter!("stockade_sign_ups_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["ok", "wrong", "unverified", "suspended"] {
+        counter!("stockade_log_ins_total", "outcome" => outcome).increment(0);
+    }
+    counter!("stockade_verifications_total").increment(0);
+    counter!("stockade_revocations_total").increment(0);
+}
+
 /// Counts one answer that said no. `code` is the contract's word.
 pub fn refused(code: &'static str) {
     REFUSALS.with_borrow_mut(|refusals| {
@@ -273,6 +327,12 @@ pub fn refused(code: &'static str) {
         });
         refusals.increment(1);
     });
+}
+
+/// Counts one try to send a mail.
+pub fn mail_handled(outcome: &'static str) {
+    recorder();
+    counter!("stockade_mails_total", "outcome" => outcome).increment(1);
 }
 
 /// What `/metrics` answers: the Prometheus text format.
@@ -376,12 +436,14 @@ mod tests {
         Metrics::global();
         Answers::of("/v1/orders").count("POST", 201, Duration::from_millis(3));
         refused("sold_out");
+        mail_handled("sent");
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,
             &Metrics::global().group_events,
             &Metrics::global().group_write_seconds,
             &Metrics::global().flush_slice_seconds,
             &Metrics::global().expiry_lateness_seconds,
+            &Metrics::global().hash_wait_seconds,
         ] {
             histogram.record(0.001);
         }

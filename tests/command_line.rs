@@ -1,7 +1,8 @@
 //! The program as one types it: what it prints, where it looks, and the exit codes that scripts rely on.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -71,6 +72,7 @@ fn the_help_names_every_command_and_shows_how() {
         "seed",
         "token",
         "audit",
+        "admin",
         "config",
         "--data-dir",
         "STOCKADE_HTTP_ADDR",
@@ -126,6 +128,9 @@ fn what_cannot_be_meant_is_refused_in_words() {
     shop.run("serve --config missing.toml").fails_with(&["missing.toml"]);
     shop.run("serve --workers none").fails_with(&["workers", "none", "--workers"]);
     shop.run("serve --profile production").fails_with(&["STOCKADE_JWT_SECRET", "openssl rand"]);
+    let secret = ("STOCKADE_JWT_SECRET", "9f3b7c1e5a8d2460b1c9e7f3a5d80246");
+    shop.run_with("serve --profile production", secret).fails_with(&["STOCKADE_MASTER_KEY", "openssl rand"]);
+    shop.run_with("serve", ("STOCKADE_MASTER_KEY", "hush-hush")).fails_with(&["master_key", "…", "32 bytes"]);
     shop.run("migrate --database-url mysql://root:hush@db/shop").fails_with(&["later"]);
     assert!(!shop.run("migrate --database-url mysql://root:hush@db/shop").err.contains("hush"));
 }
@@ -146,6 +151,7 @@ fn a_store_is_filled_once_and_adds_up() {
     assert_eq!(again.code, 0, "{again:?}");
     let audited = shop.run("audit");
     assert_eq!(audited.code, 0, "{audited:?}");
+    assert!(audited.out.contains("trail 0 0000000000000000: everything adds up"), "{}", audited.out);
 }
 
 #[test]
@@ -196,4 +202,28 @@ fn a_place_that_cannot_be_used_is_a_sentence() {
     std::fs::write(shop.path().join("file"), "").unwrap();
     shop.run("serve --data-dir file/data --http-addr 127.0.0.1:0").fails_with(&["file/data"]);
     shop.run("audit --data-dir nowhere").fails_with(&["nowhere"]);
+}
+
+#[test]
+fn an_administrator_is_made_with_a_password_that_no_command_line_shows() {
+    let shop = Shop::new();
+    let make = |email: &str, password: &str| {
+        let mut command = shop.command(&format!("admin create --email {email}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        Said::of(process.wait_with_output().unwrap())
+    };
+    let made = make("boss@example.com", "four foxes fly far\n");
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(
+        made.out.starts_with("user_") && !made.out.contains("foxes") && !made.err.contains("foxes"),
+        "{made:?}"
+    );
+    make("Boss@Example.com", "four foxes fly far\n").fails_with(&["already"]);
+    make("other@example.com", "short\n").fails_with(&["8 characters"]);
+    make("other@example.com", "").fails_with(&["no password"]);
+    make("nonsense", "four foxes fly far\n").fails_with(&["--email"]);
+    assert_eq!(shop.run("admin create --email a@example.com --password x").code, 2);
+    assert_eq!(shop.run("audit").code, 0);
 }

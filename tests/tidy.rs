@@ -22,9 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["clock", "domain"]),
     ("config", &["config", "domain"]),
     ("telemetry", &["telemetry", "config"]),
+    ("vault", &["vault", "domain", "clock", "config"]),
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
-    ("persistence", &["persistence", "domain", "clock", "telemetry", "config"]),
-    ("actors", &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail"]),
+    ("persistence", &["persistence", "domain", "clock", "telemetry", "config", "vault"]),
+    ("actors", &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail", "vault"]),
     ("tokens", &["tokens", "domain"]),
     ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config"]),
 ];

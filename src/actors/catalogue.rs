@@ -1,7 +1,8 @@
 //! The catalogue: what products are called and look like, and how they come and go.
 //!
 //! It owns the cached texts. A text is written to its row, a price and a stock to the product's ledger; a product is
-//! there when both are. Always true: a cached text is the row's, for a change replaces it before it is answered.
+//! there when both are. Always true: a cached text is the row's, for a change replaces it before it is answered; and who asks for
+//! a change stands in the trail before it is made. What it came to, the product's own history tells.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,13 +11,15 @@ use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::actors::stock::{Directory, NotDone, View};
+use crate::actors::stock::{Answer, Directory, NotDone, View};
 use crate::clock::Clock;
-use crate::domain::id::ProductId;
-use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Sequence, Settings};
+use crate::domain::id::{ProductId, UserId};
+use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Restock, Sequence, Settings};
+use crate::domain::trail::{Deed, Record};
 use crate::persistence::product::{
     Listing, Product, ProductError, ProductFilter, ProductReader, ProductWriter,
 };
+use crate::persistence::trail::Trail;
 
 /// Texts that stay in memory.
 const TEXTS_MAX: u64 = 20_000;
@@ -157,6 +160,7 @@ struct Inner {
     reader: ProductReader,
     writer: ProductWriter,
     directory: Directory,
+    trail: Trail,
     clock: Clock,
     texts: Cache<ProductId, Arc<Text>>,
     /// Counts changes: a row that was read while one happened is not cached.
@@ -168,10 +172,11 @@ impl Catalogue {
         reader: ProductReader,
         writer: ProductWriter,
         directory: Directory,
+        trail: Trail,
         clock: Clock,
     ) -> Catalogue {
-        let texts = Cache::new(TEXTS_MAX);
-        Catalogue(Arc::new(Inner { reader, writer, directory, clock, texts, changes: AtomicU64::new(0) }))
+        let (texts, changes) = (Cache::new(TEXTS_MAX), AtomicU64::new(0));
+        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, changes }))
     }
 
     /// The product's row: from memory if it was asked for before.
@@ -274,8 +279,13 @@ impl Catalogue {
     }
 
     /// Makes a product: its row, then its ledger. The same key finds what it made before, and finishes it.
-    pub async fn create(&self, new: NewProduct, key: Option<KeyUse>) -> Result<Made, NotChanged> {
-        if let Some(made) = self.made_before(&new, key).await? {
+    pub async fn create(
+        &self,
+        admin: UserId,
+        new: NewProduct,
+        key: Option<KeyUse>,
+    ) -> Result<Made, NotChanged> {
+        if let Some(made) = self.made_before(admin, &new, key).await? {
             return Ok(made);
         }
         let (now, chance) = (self.0.clock.now(), self.0.clock.chance());
@@ -293,27 +303,32 @@ impl Catalogue {
             updated_at: now,
         });
         match self.0.writer.insert_keyed(&text, key).await {
-            Ok(()) => self.begin(text, &new, false).await,
+            Ok(()) => self.begin(admin, text, &new, false).await,
             // Somebody was faster: another request with this key, or another product with this sku.
-            Err(ProductError::SkuTaken) => match self.made_before(&new, key).await? {
+            Err(ProductError::SkuTaken) => match self.made_before(admin, &new, key).await? {
                 Some(made) => Ok(made),
-                None => self.take_over(&new).await,
+                None => self.take_over(admin, &new).await,
             },
             Err(error) => Err(error.into()),
         }
     }
 
-    async fn made_before(&self, new: &NewProduct, key: Option<KeyUse>) -> Result<Option<Made>, NotChanged> {
+    async fn made_before(
+        &self,
+        admin: UserId,
+        new: &NewProduct,
+        key: Option<KeyUse>,
+    ) -> Result<Option<Made>, NotChanged> {
         let Some(KeyUse { key, body }) = key else { return Ok(None) };
         match self.0.reader.by_key(key).await.map_err(unread)? {
             None => Ok(None),
             Some((_, first)) if first != body => Err(NotChanged::KeyReused),
-            Some((text, _)) => self.begin(text, new, true).await.map(Some),
+            Some((text, _)) => self.begin(admin, text, new, true).await.map(Some),
         }
     }
 
     /// Takes over a row that never got a ledger.
-    async fn take_over(&self, new: &NewProduct) -> Result<Made, NotChanged> {
+    async fn take_over(&self, admin: UserId, new: &NewProduct) -> Result<Made, NotChanged> {
         let left = self.0.reader.by_sku(&new.words.sku).await.map_err(unread)?.ok_or(NotChanged::SkuTaken)?;
         let now = self.0.clock.now();
         if left.updated_at.plus(LEFT_BEHIND_MS) > now || self.ledger_of(left.id).await?.is_some() {
@@ -322,11 +337,20 @@ impl Catalogue {
         let version = left.version;
         let text = new.words.clone().into_text(Text { updated_at: now, version: version + 1, ..left });
         self.0.writer.update(&text, version).await.map_err(|_| NotChanged::SkuTaken)?;
-        self.begin(text, new, false).await
+        self.begin(admin, text, new, false).await
     }
 
     /// The second step: the product's ledger. One that is there already was made by this very request before.
-    async fn begin(&self, text: Text, new: &NewProduct, replayed: bool) -> Result<Made, NotChanged> {
+    async fn begin(
+        &self,
+        admin: UserId,
+        text: Text,
+        new: &NewProduct,
+        replayed: bool,
+    ) -> Result<Made, NotChanged> {
+        let made = self.record(Deed::ProductMade, admin, text.id);
+        let units = i64::try_from(new.stock).unwrap_or(i64::MAX);
+        self.asked(made.number("stock", units).number("price_minor", new.settings.price.amount)).await?;
         let create = Command::Create { settings: new.settings.clone(), stock: new.stock };
         match self.0.directory.ask(text.id, create).await {
             Ok(_) | Err(NotDone::Refused { refused: Refused { why: Refusal::ProductExists, .. }, .. }) => {}
@@ -340,6 +364,7 @@ impl Catalogue {
     /// Changes text and settings together, if the product is still one of the `expected` editions (`None`: any).
     pub async fn change(
         &self,
+        admin: UserId,
         text: &Text,
         settings: &Settings,
         expected: Option<&[Edition]>,
@@ -353,6 +378,7 @@ impl Catalogue {
         if expected.is_some_and(|editions| !editions.contains(&Edition::of(text, settings))) {
             return Err(NotChanged::Stale);
         }
+        self.asked(self.record_of_change(admin, product, settings, &change.settings)).await?;
         let next = Text { updated_at: self.0.clock.now(), version: text.version + 1, ..text.clone() };
         let next = Arc::new(change.words.into_text(next));
         if let Err(error) = self.0.writer.update(&next, text.version).await {
@@ -372,13 +398,58 @@ impl Catalogue {
     }
 
     /// Takes a product off sale and out of the lists, for good.
-    pub async fn archive(&self, product: ProductId) -> Result<(), NotChanged> {
-        self.text(product).await?.ok_or(NotChanged::NoProduct)?;
-        self.0.directory.ask(product, Command::Archive).await?;
+    pub async fn archive(&self, admin: UserId, product: ProductId) -> Result<(), NotChanged> {
+        self.tell(self.record(Deed::ProductArchived, admin, product), product, Command::Archive).await?;
         let archived = self.0.writer.archive(product, self.0.clock.now()).await;
         self.forget(product);
         archived.map_err(unknown)?;
         Ok(())
+    }
+
+    /// Adds units to a product, or takes some away.
+    pub async fn restock(
+        &self,
+        admin: UserId,
+        product: ProductId,
+        restock: Restock,
+    ) -> Result<Answer, NotChanged> {
+        let record = self.record(Deed::StockChanged, admin, product).number("delta", restock.delta);
+        self.tell(record, product, Command::Restock(restock)).await
+    }
+
+    pub async fn pause(&self, admin: UserId, product: ProductId) -> Result<Answer, NotChanged> {
+        self.tell(self.record(Deed::SalePaused, admin, product), product, Command::Pause).await
+    }
+
+    pub async fn resume(&self, admin: UserId, product: ProductId) -> Result<Answer, NotChanged> {
+        self.tell(self.record(Deed::SaleResumed, admin, product), product, Command::Resume).await
+    }
+
+    /// Writes down who asked, and tells the owner of a product that there is.
+    async fn tell(&self, record: Record, product: ProductId, command: Command) -> Result<Answer, NotChanged> {
+        self.text(product).await?.ok_or(NotChanged::NoProduct)?;
+        self.asked(record).await?;
+        Ok(self.0.directory.ask(product, command).await?)
+    }
+
+    fn record(&self, deed: Deed, admin: UserId, product: ProductId) -> Record {
+        Record::new(deed, self.0.clock.now()).by(admin).on(product)
+    }
+
+    fn record_of_change(&self, admin: UserId, product: ProductId, from: &Settings, to: &Settings) -> Record {
+        if from.price == to.price {
+            return self.record(Deed::ProductChanged, admin, product);
+        }
+        let record = self.record(Deed::PriceChanged, admin, product);
+        record.number("from_minor", from.price.amount).number("to_minor", to.price.amount)
+    }
+
+    /// On disk before anything is done: a change by hand that nobody can be named for is not made.
+    async fn asked(&self, record: Record) -> Result<(), NotDone> {
+        self.0.trail.append(&record).await.map_err(|error| {
+            tracing::error!(%error, "the trail could not be written: nothing is changed by hand");
+            NotDone::Unavailable
+        })
     }
 
     fn remember(&self, text: Arc<Text>) {

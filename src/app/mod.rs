@@ -25,19 +25,26 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::outbox::Outbox;
+use crate::actors::passwords::Passwords;
 use crate::actors::revive::revive;
+use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
+use crate::actors::user::{Chores, UserHouse, Users};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
+use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Doors, OrderRate, Streams};
+use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
+use crate::mail::{Mailer, Words};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
+use crate::vault::Vault;
 use vitals::Vitals;
 
 pub use listeners::Listeners;
-pub use secret::tokens;
+pub use secret::{tokens, vault};
 pub use server::Serving;
 pub use store::Store;
 pub use supervise::{Supervised, blocking, supervise};
@@ -51,6 +58,7 @@ pub struct App {
     store: Store,
     directory: Directory,
     flush: FlushHandle,
+    outbox: Outbox,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -59,6 +67,9 @@ pub struct App {
     /// What a developer may try to order.
     featured: Option<ProductId>,
     _vitals: Vitals,
+    _following: Following,
+    _chores: Chores,
+    users: Users,
 }
 
 /// Why an app ended.
@@ -80,9 +91,9 @@ impl App {
     /// them away.
     pub async fn build_on(config: &Config, listeners: &Listeners) -> Result<App> {
         let clock = Clock::start();
-        let tokens = tokens(config, &clock)?;
+        let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
         let store = Store::open(config, &clock).await?;
-        match App::assemble(config, listeners, clock, tokens, &store).await {
+        match App::assemble(config, listeners, clock, tokens, vault, &store).await {
             Ok(app) => Ok(app),
             Err(error) => {
                 store.close().await;
@@ -96,6 +107,7 @@ impl App {
         listeners: &Listeners,
         clock: Clock,
         tokens: Tokens,
+        vault: Vault,
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
@@ -113,16 +125,36 @@ impl App {
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
+        let outbox = start_outbox(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
+        let revocations = Revocations::default();
+        let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
+        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone());
+        let users = Users::new(UserHouse {
+            tables: tables.clone(),
+            vault,
+            passwords: Passwords::start(config.people.hash_threads, &clock, Metrics::global())?,
+            policy: PasswordPolicy { chars_min: config.people.password_chars_min },
+            outbox: outbox.clone(),
+            revocations: revocations.clone(),
+            orders: orders.clone(),
+            clock: clock.clone(),
+        });
+        let _chores = Chores::start(users.clone());
         let doors = Doors {
+            revocations,
+            users: users.clone(),
+            abuse: Abuse::new(clock.clone()),
+            proxies: Proxies(config.http.trusted_proxies.clone().into()),
             clock: clock.clone(),
             tokens: tokens.clone(),
             directory: directory.clone(),
-            orders: Orders::new(directory.clone(), tables.orders(), flush.clone()),
+            orders,
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
                 directory.clone(),
+                tables.trail(),
                 clock.clone(),
             ),
             history: History::new(journal.reader().clone()),
@@ -152,7 +184,22 @@ impl App {
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
         let store = store.clone();
-        Ok(App { store, directory, flush, readiness, streams, serving, tokens, clock, featured, _vitals })
+        Ok(App {
+            store,
+            directory,
+            flush,
+            outbox,
+            readiness,
+            streams,
+            serving,
+            tokens,
+            clock,
+            featured,
+            _vitals,
+            _following,
+            _chores,
+            users,
+        })
     }
 
     /// Where the shop answers.
@@ -168,6 +215,16 @@ impl App {
     /// Signs and checks access tokens.
     pub fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// The clock of everything in here: a test moves it.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The accounts' owner.
+    pub fn users(&self) -> &Users {
+        &self.users
     }
 
     /// What a developer wants to read first.
@@ -203,6 +260,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -219,9 +277,20 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
+        self.outbox.stop().await;
         self.flush.abandon().await;
         self.store.close().await;
     }
+}
+
+fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
+    let words = Words::new(&config.mail.public_url)?;
+    let mailer = Mailer::new(&config.mail, store.dir())?;
+    if config.profile == Profile::Production && config.mail.smtp_url.is_none() {
+        tracing::warn!("no STOCKADE_SMTP_URL: mails go into a folder, and nobody receives them");
+    }
+    let rows = store.tables.outbox();
+    Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

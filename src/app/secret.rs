@@ -1,4 +1,5 @@
-//! The secret that signs access tokens: the operator's, or in development one of this store's own.
+//! The secret that signs access tokens and the key that seals personal data: the operator's, or in development ones of this
+//! store's own.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -11,8 +12,10 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::tokens::Tokens;
+use crate::vault::Vault;
 
-const FILE: &str = "development.secret";
+const SECRET_FILE: &str = "development.secret";
+const MASTER_KEY_FILE: &str = "development.key";
 /// Whoever finds it empty has come while it was being written.
 const TRIES: usize = 50;
 
@@ -20,14 +23,28 @@ const TRIES: usize = 50;
 pub fn tokens(config: &Config, clock: &Clock) -> Result<Tokens> {
     let secret = match &config.tokens.secret {
         Some(secret) => secret.clone(),
-        None => development_secret(&config.store.data_dir, clock)?,
+        None => made_up(&config.store.data_dir, SECRET_FILE, clock)?,
     };
-    Ok(Tokens::new(secret.expose_secret().as_bytes(), &[])?)
+    let former: Vec<&[u8]> =
+        config.tokens.former.iter().map(|former| former.expose_secret().as_bytes()).collect();
+    Ok(Tokens::new(secret.expose_secret().as_bytes(), &former)?)
+}
+
+/// What seals personal data under this configuration.
+pub fn vault(config: &Config, clock: &Clock) -> Result<Vault> {
+    let keys = match &config.people.master_keys {
+        Some(keys) => keys.clone(),
+        None => {
+            let key = made_up(&config.store.data_dir, MASTER_KEY_FILE, clock)?;
+            key.expose_secret().parse().map_err(anyhow::Error::msg)?
+        }
+    };
+    Ok(Vault::new(&keys, clock)?)
 }
 
 /// Made up on first use and kept beside the data, so that no shop ever runs on a secret that stands in a repository.
-fn development_secret(dir: &Path, clock: &Clock) -> Result<SecretString> {
-    let path = dir.join(FILE);
+fn made_up(dir: &Path, file: &str, clock: &Clock) -> Result<SecretString> {
+    let path = dir.join(file);
     fs::create_dir_all(dir).with_context(|| format!("cannot create the data directory {}", dir.display()))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
@@ -56,7 +73,7 @@ fn read(path: &Path) -> Result<SecretString> {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     anyhow::bail!(
-        "{} is damaged; remove it, and a new secret is made (tokens signed before are void)",
+        "{} is damaged; remove it, and a new one is made (what was signed or sealed with it is void)",
         path.display()
     )
 }
@@ -70,9 +87,19 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("data");
-        let first = development_secret(&dir, &Clock::start()).unwrap();
-        let again = development_secret(&dir, &Clock::start()).unwrap();
+        let first = made_up(&dir, SECRET_FILE, &Clock::start()).unwrap();
+        let again = made_up(&dir, SECRET_FILE, &Clock::start()).unwrap();
         assert_eq!(first.expose_secret(), again.expose_secret());
-        assert_eq!(fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(dir.join(SECRET_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_development_store_opens_again_what_it_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::development(folder.path());
+        let vault = || vault(&config, &Clock::start()).unwrap();
+        let key = vault().new_key().unwrap();
+        let sealed = vault().seal(&key, "email", b"mina@example.com").unwrap();
+        assert_eq!(vault().open(&key, "email", &sealed).unwrap(), b"mina@example.com");
     }
 }

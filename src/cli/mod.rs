@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, and how it answers. 0 is success, 1 a failure or a difference
 //! found, 2 a command that cannot be understood.
 
+mod admin;
 mod settings;
 mod token;
 
@@ -53,6 +54,13 @@ Examples:
 
 Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in development the same data directory.";
 
+const ADMIN_EXAMPLES: &str = "\
+Examples:
+  stockade admin create --email boss@example.com
+          Asks for the password, twice, without showing it
+  stockade admin create --email boss@example.com < password.txt
+          The same from a file; the server must not run";
+
 /// Sells scarce stock to a crowd: first come, first served, durable before yes.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
@@ -88,6 +96,14 @@ enum Command {
     Token {
         #[command(flatten)]
         whose: token::TokenArgs,
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Look after those who administer
+    #[command(after_help = ADMIN_EXAMPLES)]
+    Admin {
+        #[command(flatten)]
+        what: admin::AdminArgs,
         #[command(flatten)]
         flags: CommonFlags,
     },
@@ -142,6 +158,7 @@ impl Cli {
             Some(Command::Migrate { flags }) => migrate(&before.and(flags.0).config()?),
             Some(Command::Seed { what, flags }) => fill(&before.and(flags.0).config()?, &what),
             Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
+            Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
             Some(Command::Audit { flags }) => audit(&before.and(flags.0).config()?),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
@@ -211,13 +228,14 @@ fn audit(config: &Config) -> Result<ExitCode> {
     telemetry::start_log(config.profile);
     let report = app::blocking(seed::audit(config))?;
     println!(
-        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots: {}.",
+        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots, trail {}: {}.",
         report.products,
         report.events,
         report.entries,
         report.orders,
         report.lines,
         report.snapshots,
+        report.trail,
         match report.differences.len() {
             0 => "everything adds up".to_owned(),
             1 => "1 difference".to_owned(),

@@ -116,9 +116,7 @@ impl Layers {
     pub fn effective(&self) -> impl Iterator<Item = Effective> {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.key)?;
-            let value =
-                if setting.secret && !value.is_empty() { "…".to_owned() } else { without_password(value) };
-            Some(Effective { setting, value, origin: origin.clone() })
+            Some(Effective { setting, value: shown(setting, value), origin: origin.clone() })
         })
     }
 
@@ -166,11 +164,16 @@ impl Layers {
         let (value, origin) = self.values.get(key).cloned().unwrap_or((String::new(), Origin::Default));
         ConfigError::Value {
             key,
-            value: without_password(&value),
+            value: SETTINGS.iter().find(|s| s.key == key).map_or_else(String::new, |s| shown(s, &value)),
             origin: origin.to_string(),
             reason: reason.to_owned(),
         }
     }
+}
+
+/// A value as it may be shown: nothing of a secret.
+fn shown(setting: &Setting, value: &str) -> String {
+    if setting.secret && !value.is_empty() { "…".to_owned() } else { without_password(value) }
 }
 
 /// A URL as it may be shown: who logs in, and with what, is left out.

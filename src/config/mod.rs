@@ -6,6 +6,8 @@
 //! error. A [`Config`] that exists is one the engine can start with.
 
 mod layers;
+mod mail;
+mod master_key;
 mod network;
 
 use std::net::SocketAddr;
@@ -13,9 +15,14 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use lettre::message::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::user::PASSWORD_CHARS_MIN;
+use mail::sender;
+
 pub use layers::{Effective, Layers, Origin};
+pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
 
 /// The least a signing secret may have in production, in bytes.
@@ -65,9 +72,11 @@ pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; `mysql://…` belongs to a later version") },
     Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
+    Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
+    Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
-    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`; these and loopback have no per-address caps"),
+    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
     setting("shutdown_ms", "MS", "10000", "How long a shutdown waits for requests in flight"),
@@ -75,6 +84,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("order_burst_per_user", "N", "200", "How many of them may come at once"),
     setting("flush_lag_bytes_max", "BYTES", "1073741824", "How far the tables may lag behind the journal; at the cap new holds are refused with 503"),
     setting("queue_wait_ms_max", "MS", "500", "The longest predicted wait at a product's owner; beyond it: 503 before anything is decided"),
+    setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
+    setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
+    Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
+    setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
+    setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -92,6 +106,8 @@ pub struct Config {
     pub store: Store,
     pub http: Http,
     pub tokens: Tokens,
+    pub people: People,
+    pub mail: Mail,
     pub limits: Limits,
 }
 
@@ -117,6 +133,25 @@ pub struct Http {
 pub struct Tokens {
     /// `None` in development: one is made up on first use and kept beside the data.
     pub secret: Option<SecretString>,
+    /// Believed, no longer used for signing.
+    pub former: Vec<SecretString>,
+}
+
+#[derive(Debug, Clone)]
+pub struct People {
+    /// `None` in development: one is made up on first use and kept beside the data.
+    pub master_keys: Option<MasterKeys>,
+    pub password_chars_min: usize,
+    pub hash_threads: usize,
+}
+
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// `None`: mails are written to a folder.
+    pub smtp_url: Option<SecretString>,
+    pub from: Mailbox,
+    /// Without a slash at its end.
+    pub public_url: String,
 }
 
 #[derive(Debug, Clone)]
@@ -155,7 +190,13 @@ impl Config {
                 connections_max: 10_000,
                 shutdown: Duration::from_secs(10),
             },
-            tokens: Tokens { secret: None },
+            tokens: Tokens { secret: None, former: Vec::new() },
+            people: People { master_keys: None, password_chars_min: PASSWORD_CHARS_MIN, hash_threads: 1 },
+            mail: Mail {
+                smtp_url: None,
+                from: Mailbox::new(Some("Stockade".to_owned()), sender()),
+                public_url: "http://127.0.0.1:8080".to_owned(),
+            },
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -185,7 +226,24 @@ impl Config {
                 connections_max: layers.positive("connections_max")?,
                 shutdown: milliseconds("shutdown_ms")?,
             },
-            tokens: Tokens { secret: layers.text("jwt_secret").map(SecretString::from) },
+            tokens: Tokens {
+                secret: layers.text("jwt_secret").map(SecretString::from),
+                former: layers
+                    .list::<String>("jwt_secrets_former")?
+                    .into_iter()
+                    .map(SecretString::from)
+                    .collect(),
+            },
+            people: People {
+                master_keys: layers.text("master_key").map(|_| layers.parsed("master_key")).transpose()?,
+                password_chars_min: password_chars_min(layers)?,
+                hash_threads: layers.positive("hash_threads")?,
+            },
+            mail: Mail {
+                smtp_url: mail::smtp_url(layers)?,
+                from: layers.parsed("mail_from")?,
+                public_url: mail::public_url(layers)?,
+            },
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -193,36 +251,42 @@ impl Config {
                 queue_wait_max: Duration::from_millis(layers.positive("queue_wait_ms_max")?),
             },
         };
-        config.fit_for_its_profile()?;
+        config.fit_for_its_profile(layers)?;
         Ok(config)
     }
 
-    fn fit_for_its_profile(&self) -> Result<(), ConfigError> {
+    fn fit_for_its_profile(&self, layers: &Layers) -> Result<(), ConfigError> {
         if self.profile == Profile::Development {
             return Ok(());
         }
         let secret = self.tokens.secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
-        let lower = secret.to_lowercase();
-        if secret.is_empty() {
-            Err(ConfigError::Production(
-                "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one",
-            ))
-        } else if secret.len() < SECRET_BYTES_MIN {
-            Err(ConfigError::Production(
-                "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one",
-            ))
-        } else if SAMPLE_WORDS.iter().any(|word| lower.contains(word)) || monotonous(secret) {
-            Err(ConfigError::Production(
-                "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one",
-            ))
-        } else if self.http.ops_addr.is_none() {
-            Err(ConfigError::Production(
-                "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090",
-            ))
-        } else {
-            Ok(())
+        let keys = &self.people.master_keys;
+        let sends = self.mail.smtp_url.is_some();
+        #[rustfmt::skip]
+        let wrongs = [
+            (secret.is_empty(), "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one"),
+            (secret.len() < SECRET_BYTES_MIN, "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one"),
+            (weak(secret), "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one"),
+            (self.tokens.former.iter().any(|former| weak(former.expose_secret())), "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample: whoever guesses it is believed"),
+            (keys.is_none(), "production needs STOCKADE_MASTER_KEY, and keeps it: what it sealed opens with nothing else; `openssl rand -hex 32` makes a good one"),
+            (keys.as_ref().is_some_and(MasterKeys::holds_a_sample), "STOCKADE_MASTER_KEY looks like a sample; `openssl rand -hex 32` makes a good one"),
+            (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
+            (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
+            (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
+        ];
+        match wrongs.into_iter().find(|(wrong, _)| *wrong) {
+            Some((_, why)) => Err(ConfigError::Production(why)),
+            None => Ok(()),
         }
     }
+}
+
+/// Too short, a sample, or monotonous.
+fn weak(secret: &str) -> bool {
+    let lower = secret.to_lowercase();
+    secret.len() < SECRET_BYTES_MIN
+        || SAMPLE_WORDS.iter().any(|word| lower.contains(word))
+        || monotonous(secret)
 }
 
 /// A handful of different letters, repeated.
@@ -248,6 +312,14 @@ fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
         Some(("mysql" | "mariadb", _)) => Err(layers
             .bad("database_url", "MySQL belongs to a later version; use sqlite://DIR or STOCKADE_DATA_DIR")),
         _ => Err(layers.bad("database_url", "expected sqlite://DIR")),
+    }
+}
+
+/// Fewer than eight would be a hole (NIST SP 800-63B §3.1.1.2), more than can be typed nobody could choose.
+fn password_chars_min(layers: &Layers) -> Result<usize, ConfigError> {
+    match layers.number("password_chars_min")? {
+        fits @ PASSWORD_CHARS_MIN..=64 => Ok(fits),
+        _ => Err(layers.bad("password_chars_min", "expected 8 to 64")),
     }
 }
 
@@ -295,22 +367,36 @@ mod tests {
         let (read, made) = (read(&[]).unwrap(), Config::development(Path::new("./data")));
         assert_eq!(format!("{:?}", read.limits), format!("{:?}", made.limits));
         assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
+        assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
+        assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
 
     #[test]
     fn production_refuses_what_development_forgives() {
-        let good = "9f3b7c1e5a8d2460b1c9e7f3a5d80246";
-        let with = |secret| {
-            read(&[("profile", "production"), ("ops_addr", "127.0.0.1:9090"), ("jwt_secret", secret)])
+        let good = [
+            ("profile", "production"),
+            ("ops_addr", "127.0.0.1:9090"),
+            ("jwt_secret", "9f3b7c1e5a8d2460b1c9e7f3a5d80246"),
+            ("master_key", "3f1c9a5e7b2d8046c1e9f7b3a5d80246713b9c5fe8d2a4604b1c9e7f3a5d8e2b"),
+        ];
+        let with = |key: &str, value| {
+            let others = good.into_iter().filter(|(other, _)| *other != key);
+            read(&others.chain([(key, value)]).collect::<Vec<_>>())
         };
-        assert!(with(good).is_ok());
+        assert!(read(&good).is_ok());
         for bad in ["", "short", "changeme-changeme-changeme-changeme", "abababababababababababababababab"] {
-            assert!(with(bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
+            assert!(with("jwt_secret", bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
         }
-        let without_ops = read(&[("profile", "production"), ("jwt_secret", good)]);
-        assert!(without_ops.unwrap_err().contains("STOCKADE_OPS_ADDR"));
+        assert!(with("jwt_secrets_former", "changeme").unwrap_err().contains("STOCKADE_JWT_SECRETS_FORMER"));
+        let zeros = "00".repeat(32);
+        for bad in ["", "short", &zeros] {
+            let told = with("master_key", bad).unwrap_err();
+            assert!(told.contains("STOCKADE_MASTER_KEY") && !told.contains("short`"), "{told}");
+        }
+        assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
+        assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }
 
     #[test]
@@ -329,12 +415,15 @@ mod tests {
         let error = read(&[("workers", "0")]).unwrap_err();
         assert!(error.contains("workers") && error.contains("STOCKADE_WORKERS"), "{error}");
         assert!(read(&[("http_addr", "localhost")]).is_err());
+        assert!(read(&[("password_chars_min", "7")]).is_err());
         assert!(read(&[("trusted_proxies", "10.0.0.0/64")]).is_err());
     }
 
     #[test]
     fn a_secret_is_not_printed() {
-        let config = read(&[("jwt_secret", "hush-hush-hush")]).unwrap();
+        let config =
+            read(&[("jwt_secret", "hush-hush-hush"), ("smtp_url", "smtps://shop:hush@mail.example.com")])
+                .unwrap();
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

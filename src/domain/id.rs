@@ -78,6 +78,9 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
+/// Any of these ids: a word that says what it names and nothing about it.
+pub trait TypedId: fmt::Display {}
+
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -116,6 +119,8 @@ macro_rules! typed_id {
                 f.write_str(std::str::from_utf8(&suffix).unwrap_or_default())
             }
         }
+
+        impl TypedId for $name {}
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
@@ -160,6 +165,12 @@ typed_id!(
 typed_id!(
     /// A person who buys or administers.
     UserId, "user");
+typed_id!(
+    /// One log-in of one device: the family of refresh tokens that followed from it.
+    SessionId, "sess");
+typed_id!(
+    /// A mail on its way. Its `Message-ID` is made of it, so that a mail sent twice is one mail.
+    MailId, "mail");
 
 impl ProductId {
     /// The shard this product belongs to: a hash, so that neighbours in time do not share one.

@@ -1,7 +1,8 @@
 //! Who asks: read from the access token, and from nothing else.
 //!
 //! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Shopper`] and [`Admin`]
-//! are what they say. No header but `Authorization` is believed.
+//! are what they say. No header but `Authorization` is believed. A signature is not enough: a session that was ended
+//! is refused, for tokens that this thread remembers as good as well.
 
 use std::future::{Ready, ready};
 
@@ -11,10 +12,14 @@ use actix_web::{FromRequest, HttpRequest, web};
 
 use super::problem::{Code, Problem};
 use super::refusal::internal;
+use crate::actors::revocations::Revocations;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::user::Role;
 use crate::tokens::{BadToken, Identity, Tokens};
+
+/// What a token that convinces nobody is answered (RFC 6750 §3.1).
+const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
 
 /// Somebody who is signed in.
 #[derive(Debug, Clone, Copy)]
@@ -29,9 +34,11 @@ pub struct Shopper(pub UserId);
 pub struct Admin(pub UserId);
 
 fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
-    let (Some(tokens), Some(clock)) =
-        (request.app_data::<web::Data<Tokens>>(), request.app_data::<web::Data<Clock>>())
-    else {
+    let (Some(tokens), Some(revocations), Some(clock)) = (
+        request.app_data::<web::Data<Tokens>>(),
+        request.app_data::<web::Data<Revocations>>(),
+        request.app_data::<web::Data<Clock>>(),
+    ) else {
         return Err(internal());
     };
     let token = bearer(request).ok_or_else(|| {
@@ -41,13 +48,14 @@ fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
             r#"Bearer realm="stockade""#,
         )
     })?;
-    tokens.verify(token, clock.now()).map_err(|bad| {
-        const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
-        match bad {
-            BadToken::Expired => challenge(Code::TokenExpired, "Get a new access token.", INVALID),
-            BadToken::Invalid => challenge(Code::Unauthenticated, "The access token is not valid.", INVALID),
-        }
-    })
+    let identity = tokens.verify(token, clock.now()).map_err(|bad| match bad {
+        BadToken::Expired => challenge(Code::TokenExpired, "Get a new access token.", INVALID),
+        BadToken::Invalid => challenge(Code::Unauthenticated, "The access token is not valid.", INVALID),
+    })?;
+    if revocations.cover(identity.user, identity.session) {
+        return Err(challenge(Code::Unauthenticated, "This session has ended: log in again.", INVALID));
+    }
+    Ok(identity)
 }
 
 fn bearer(request: &HttpRequest) -> Option<&str> {

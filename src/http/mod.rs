@@ -3,27 +3,34 @@
 //! A door parses, asks and answers; its signature is the list of what it may touch. Only here stand status codes,
 //! and of those that refuse all stand in `problem`.
 
+mod abuse;
 pub mod auth;
 mod body;
+mod client;
 mod docs;
 pub mod health;
 mod idempotency;
 mod openapi;
 mod order;
+mod page;
 mod problem;
 mod product;
 mod query;
 mod rate;
 mod refusal;
 mod request;
+mod session;
 mod shapes;
 mod time;
+mod user;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, web};
 
+pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
+pub use client::Proxies;
 pub use openapi::document;
 pub use product::{STREAMS_MAX, Streams};
 pub use rate::OrderRate;
@@ -31,7 +38,9 @@ pub use rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
+use crate::actors::user::Users;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -42,11 +51,23 @@ use request::Watch;
 pub enum Who {
     Anyone,
     Shopper,
+    /// Whoever is signed in, in whatever role.
+    Member,
     Admin,
     /// Whoever reaches the operators' listener.
     Operator,
     /// The machinery around us: answered on every listener.
     Probe,
+}
+
+impl Who {
+    /// Is it somebody whose token was read?
+    fn is_somebody(self) -> bool {
+        match self {
+            Who::Shopper | Who::Member | Who::Admin => true,
+            Who::Anyone | Who::Operator | Who::Probe => false,
+        }
+    }
 }
 
 /// One row of the table.
@@ -78,10 +99,10 @@ impl Side {
     fn opens(self, who: Who) -> bool {
         match (self, who) {
             (Side::All, _) | (_, Who::Probe) => true,
-            (Side::Shop, Who::Anyone | Who::Shopper) => true,
+            (Side::Shop, Who::Anyone | Who::Shopper | Who::Member) => true,
             (Side::Shop, Who::Admin | Who::Operator) => false,
             (Side::Ops, Who::Admin | Who::Operator) => true,
-            (Side::Ops, Who::Anyone | Who::Shopper) => false,
+            (Side::Ops, Who::Anyone | Who::Shopper | Who::Member) => false,
         }
     }
 }
@@ -108,7 +129,8 @@ macro_rules! table {
                 })+
                 if !methods.is_empty() {
                     let allow = methods.join(", ");
-                    let watch = Watch { route: $path, clock: clock.clone() };
+                    let private = [$(Who::$who),+].into_iter().any(Who::is_somebody);
+                    let watch = Watch { route: $path, private, clock: clock.clone() };
                     config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
                 }
             })*
@@ -128,6 +150,30 @@ table! {
     "/v1/products/{id}/stock"           GET Anyone product::stock;
     "/v1/products/{id}/stock/stream"    GET Anyone product::stream;
 
+    "/v1/users"                         POST Anyone user::sign_up;
+    "/v1/users/verify"                  POST Anyone user::verify;
+    "/v1/users/verify/resend"           POST Anyone user::resend;
+    "/v1/users/me"                      GET Member user::me,           PATCH Member user::change,
+                                        DELETE Member user::erase;
+    "/v1/users/me/password"             PUT Member user::change_password;
+    "/v1/users/me/email"                POST Member user::change_email;
+    "/v1/users/me/export"               GET Member user::export;
+    "/v1/password-resets"               POST Anyone user::forgot,      PUT Anyone user::reset;
+
+    "/v1/sessions"                      POST Anyone session::log_in,   GET Member session::list,
+                                        DELETE Member session::end_all;
+    "/v1/sessions/refresh"              POST Anyone session::refresh;
+    "/v1/sessions/current"              DELETE Member session::end_current;
+    "/v1/sessions/{id}"                 DELETE Member session::end;
+
+    "/verify"                           GET Anyone page::verify;
+    "/reset"                            GET Anyone page::reset;
+    "/link.js"                          GET Anyone page::script;
+    "/link.css"                         GET Anyone page::style;
+
+    "/v1/admin/users"                   GET Admin user::list;
+    "/v1/admin/users/{id}/suspend"      POST Admin user::suspend;
+    "/v1/admin/users/{id}/reinstate"    POST Admin user::reinstate;
     "/v1/admin/products"                POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;
@@ -148,6 +194,7 @@ table! {
 pub struct Doors {
     pub clock: Clock,
     pub tokens: Tokens,
+    pub revocations: Revocations,
     pub directory: Directory,
     pub orders: Orders,
     pub catalogue: Catalogue,
@@ -155,26 +202,46 @@ pub struct Doors {
     pub readiness: health::Readiness,
     pub streams: Streams,
     pub order_rate: OrderRate,
+    pub users: Users,
+    pub abuse: Abuse,
+    pub proxies: Proxies,
 }
 
 /// Opens the doors of one side in one worker.
 pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
-    let Doors { clock, tokens, directory, orders, catalogue, history, readiness, streams, order_rate } =
-        doors.clone();
+    let Doors {
+        clock,
+        tokens,
+        revocations,
+        directory,
+        orders,
+        catalogue,
+        history,
+        readiness,
+        streams,
+        order_rate,
+        users,
+        abuse,
+        proxies,
+    } = doors.clone();
     open_doors(side, &clock, config);
-    let watch = Watch { route: "none", clock: clock.clone() };
+    let watch = Watch { route: "none", private: false, clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
     config
         .app_data(web::Data::new(side))
         .app_data(web::Data::new(clock))
         .app_data(web::Data::new(tokens))
+        .app_data(web::Data::new(revocations))
         .app_data(web::Data::new(directory))
         .app_data(web::Data::new(orders))
         .app_data(web::Data::new(catalogue))
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))
         .app_data(web::Data::new(streams))
-        .app_data(web::Data::new(order_rate));
+        .app_data(web::Data::new(order_rate))
+        .app_data(web::Data::new(users))
+        .app_data(web::Data::new(abuse))
+        .app_data(web::Data::new(proxies));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

@@ -46,6 +46,7 @@ codes! {
     Unauthenticated       401 "unauthenticated"         "An access token is needed";
     TokenExpired          401 "token_expired"           "The access token has expired";
     Forbidden             403 "forbidden"               "The role does not allow it";
+    EmailNotVerified      403 "email_not_verified"      "The e-mail address is not verified yet";
     NotFound              404 "not_found"               "There is nothing here";
     MethodNotAllowed      405 "method_not_allowed"      "The method does not fit the path";
     SoldOut               409 "sold_out"                "Sold out";
@@ -55,8 +56,10 @@ codes! {
     CustomerLimitExceeded 409 "customer_limit_exceeded" "More than one customer may have";
     OrderStateConflict    409 "order_state_conflict"    "The present state does not allow it";
     PriceChanged          409 "price_changed"           "The price has changed";
+    PhoneTaken            409 "phone_taken"             "The telephone number is taken";
     IdempotencyInProgress 409 "idempotency_in_progress" "The first request with this key is still running";
     HoldExpired           410 "hold_expired"            "The hold has expired";
+    LinkExpired           410 "link_expired"            "The link is no longer good";
     PreconditionFailed    412 "precondition_failed"     "It has changed since it was read";
     PayloadTooLarge       413 "payload_too_large"       "The body is too large";
     UnsupportedMediaType  415 "unsupported_media_type"  "The body must be application/json";

@@ -60,22 +60,33 @@ impl OrderRate {
             .map_err(|not_until| self.too_many(not_until.wait_time_from(self.0.clock.now())))
     }
 
-    /// Fields after draft-ietf-httpapi-ratelimit-headers: quota and window in seconds, what remains, seconds until more.
     #[cold]
     fn too_many(&self, wait: Duration) -> Problem {
-        let wait_ms = wait.as_millis() as u64;
-        let policy = format!(r#""orders";q={};w={}"#, self.0.burst, self.0.window.as_secs().max(1));
-        let state = format!(r#""orders";r=0;t={}"#, wait_ms.div_ceil(1000).max(1));
-        let mut problem = Problem::new(Code::RateLimited, "This buyer tries too often.")
-            .number("limit", self.0.burst.get())
-            .retry_after(wait_ms);
-        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                problem = problem.header(HeaderName::from_static(name), value);
-            }
-        }
-        problem
+        let policy = Policy { name: "orders", most: self.0.burst.get(), window: self.0.window };
+        too_many(policy, wait.as_millis() as u64, "This buyer tries too often.")
     }
+}
+
+/// So many in a window.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy {
+    pub name: &'static str,
+    pub most: u32,
+    pub window: Duration,
+}
+
+/// Fields after draft-ietf-httpapi-ratelimit-headers: quota and window in seconds, what remains, seconds until more.
+pub(super) fn too_many(policy: Policy, wait_ms: u64, about: &'static str) -> Problem {
+    let Policy { name, most, window } = policy;
+    let told = format!(r#""{name}";q={most};w={}"#, window.as_secs().max(1));
+    let state = format!(r#""{name}";r=0;t={}"#, wait_ms.div_ceil(1000).max(1));
+    let mut problem = Problem::new(Code::RateLimited, about).number("limit", most).retry_after(wait_ms);
+    for (name, value) in [("ratelimit-policy", told), ("ratelimit", state)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            problem = problem.header(HeaderName::from_static(name), value);
+        }
+    }
+    problem
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::Method;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
 use pin_project_lite::pin_project;
 
 use super::problem::{Asked, Problem};
@@ -31,6 +31,8 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Watch {
     /// The pattern, never the path that was asked for.
     pub route: &'static str,
+    /// What is said here concerns one person: nobody on the way keeps a copy.
+    pub private: bool,
     pub clock: Clock,
 }
 
@@ -45,13 +47,15 @@ where
     type Future = std::future::Ready<Result<Watched<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let watching = Watching { clock: self.clock.clone(), answers: Answers::of(self.route) };
+        let (private, clock) = (self.private, self.clock.clone());
+        let watching = Watching { private, clock, answers: Answers::of(self.route) };
         std::future::ready(Ok(Watched { service, watch: Rc::new(watching) }))
     }
 }
 
 /// What is kept for the doors of one path on one thread.
 struct Watching {
+    private: bool,
     clock: Clock,
     answers: Answers,
 }
@@ -121,6 +125,9 @@ fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) ->
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
     watch.answers.count(asked.method, answer.status().as_u16(), took);
     answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+    if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
+        answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     answer
 }
 

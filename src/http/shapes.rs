@@ -16,6 +16,29 @@ pub struct MoneySchema {
     currency: String,
 }
 
+/// Where a parcel goes.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Address)]
+#[serde(deny_unknown_fields)]
+pub struct AddressSchema {
+    /// Who takes the parcel, if not the customer.
+    #[schema(max_length = 100)]
+    recipient: Option<String>,
+    #[schema(min_length = 1, max_length = 120, example = "Teheran-ro 152")]
+    line1: String,
+    #[schema(max_length = 120)]
+    line2: Option<String>,
+    #[schema(min_length = 1, max_length = 120, example = "Seoul")]
+    city: String,
+    #[schema(max_length = 120)]
+    region: Option<String>,
+    #[schema(min_length = 1, max_length = 12, example = "06236")]
+    postal_code: String,
+    /// ISO 3166-1, two letters.
+    #[schema(pattern = "^[A-Z]{2}$", example = "KR")]
+    country: String,
+}
+
 /// A field whose time has not come: always null.
 pub fn null() -> Schema {
     Schema::Object(Object::with_type(Type::Null))

@@ -1,7 +1,8 @@
 //! The audit: replays the whole journal and says where the tables, the snapshots or the sums differ from it.
 //!
 //! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
-//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end.
+//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. So is the trail of who did
+//! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::path::Path;
 use super::flush::{Changes, Ending, Ground, Moved, Run, fold};
 use super::journal::{JournalReader, OpenError};
 use super::order::{Born, Counted};
+use super::trail::Head;
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
@@ -27,6 +29,8 @@ pub struct Report {
     pub orders: u64,
     pub lines: u64,
     pub snapshots: u64,
+    /// The last entry of the trail.
+    pub trail: Head,
     pub differences: Vec<String>,
 }
 
@@ -74,6 +78,9 @@ impl Audit<'_> {
             self.product(product, entries, flushed).await?;
         }
         self.nothing_else(rows_expected).await?;
+        let (head, breaks) = self.tables.trail().verify().await?;
+        self.report.trail = head;
+        self.report.differences.extend(breaks);
         Ok(self.report)
     }
 

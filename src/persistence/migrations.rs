@@ -30,6 +30,21 @@ const TABLES: &[File] = files!("tables":
     7 "0007_order_lines",
     8 "0008_buyer_runs",
     9 "0009_buyer_orders",
+    10 "0010_users",
+    11 "0011_users_by_email",
+    12 "0012_users_by_state",
+    13 "0013_verified_emails",
+    14 "0014_verified_phones",
+    15 "0015_sessions",
+    16 "0016_sessions_by_user",
+    17 "0017_one_time_tokens",
+    18 "0018_one_time_tokens_by_user",
+    19 "0019_revocations",
+    20 "0020_outbox",
+    21 "0021_outbox_due",
+    22 "0022_trail",
+    23 "0023_trail_head",
+    24 "0024_trail_head_row",
 );
 
 fn migrator(files: &[File]) -> Migrator {

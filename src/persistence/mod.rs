@@ -11,13 +11,18 @@ pub mod flush;
 pub mod journal;
 mod migrations;
 pub mod order;
+pub mod outbox;
 pub mod product;
 mod recall;
+pub mod revocation;
+pub mod session;
 mod sqlite;
 pub mod stock;
 mod tables;
 #[cfg(test)]
 mod testing;
+pub mod trail;
+pub mod user;
 
 pub use sqlite::{Damaged, StoreError};
-pub use tables::Tables;
+pub use tables::{Tables, Writing};

@@ -245,6 +245,12 @@ pub fn sixteen(row: &SqliteRow, column: usize) -> Result<[u8; 16], StoreError> {
     Ok(bytes.try_into().map_err(|_| Damaged { what: "id" })?)
 }
 
+/// A column with the thirty-two bytes of a keyed hash.
+pub fn thirty_two(row: &SqliteRow, column: usize) -> Result<[u8; 32], StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    Ok(bytes.try_into().map_err(|_| Damaged { what: "hash" })?)
+}
+
 /// A column with a number that is never negative.
 pub fn unsigned<T: TryFrom<i64>>(row: &SqliteRow, column: usize) -> Result<T, StoreError> {
     let number: i64 = row.try_get(column)?;

@@ -1,6 +1,13 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod people;
+
+use std::path::Path;
+
+#[allow(unused_imports)]
+pub use people::{Letter, Pair, Person, letters_in, wait_for};
+
 use jsonwebtoken::EncodingKey;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, Method, RequestBuilder, StatusCode};
@@ -53,6 +60,11 @@ impl Shop {
         Shop::open_on(tempfile::tempdir().unwrap(), choose).await
     }
 
+    /// On data that is there already.
+    pub async fn open_in(folder: TempDir) -> Shop {
+        Shop::open_on(folder, |_| {}).await
+    }
+
     async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
@@ -60,17 +72,32 @@ impl Shop {
         let app = App::build(&config).await.unwrap();
         let base = format!("http://{}", app.addr());
         let client = Client::builder().pool_max_idle_per_host(2_000).build().unwrap();
-        Shop { app, folder, client, base, clock: Clock::start() }
+        let clock = app.clock().clone();
+        Shop { app, folder, client, base, clock }
     }
 
     pub async fn close(self) {
         self.app.stop().await;
     }
 
+    /// Where its data lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+
     /// Stops in order and starts again on the same data.
     pub async fn reopen(self) -> Shop {
+        self.reopen_with(|_| {}).await
+    }
+
+    /// The same with another configuration.
+    pub async fn reopen_with(self, choose: impl FnOnce(&mut Config)) -> Shop {
         self.app.stop().await;
-        Shop::open_on(self.folder, |_| {}).await
+        Shop::open_on(self.folder, choose).await
     }
 
     /// Stops, and gives back what else there is: for those who listen meanwhile.

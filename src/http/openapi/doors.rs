@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{reference, text_header};
+use super::{people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -163,7 +163,7 @@ pub fn of(door: &str) -> Door {
             .gives(503, "They cannot, and why.", "Health", Value::Null),
         "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
         "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
-        _ => Door::default(),
+        _ => people::of(door),
     }
 }
 
@@ -174,7 +174,7 @@ fn sale_switch(summary: &'static str, about: &'static str) -> Door {
         .with_header(200, "Idempotent-Replayed", "`true` when it was so already.")
 }
 
-fn told(tag: &'static str, summary: &'static str, about: &'static str) -> Door {
+pub(super) fn told(tag: &'static str, summary: &'static str, about: &'static str) -> Door {
     Door { tag, summary, about, ..Door::default() }
 }
 
@@ -191,7 +191,7 @@ impl Door {
         self
     }
 
-    fn gives(self, status: u16, about: &str, schema: &str, example: Value) -> Door {
+    pub(super) fn gives(self, status: u16, about: &str, schema: &str, example: Value) -> Door {
         let mut json = json!({ "schema": reference(schema) });
         if !example.is_null() {
             json["example"] = example;
@@ -199,7 +199,7 @@ impl Door {
         self.response(status, about, Some(json!({ "application/json": json })))
     }
 
-    fn gives_nothing(self, status: u16, about: &str) -> Door {
+    pub(super) fn gives_nothing(self, status: u16, about: &str) -> Door {
         self.response(status, about, None)
     }
 
@@ -209,6 +209,14 @@ impl Door {
 
     fn gives_text(self, status: u16, about: &str) -> Door {
         self.response(status, about, Some(json!({ "text/plain": { "schema": { "type": "string" } } })))
+    }
+
+    pub(super) fn gives_html(self) -> Door {
+        self.gives_file("text/html")
+    }
+
+    pub(super) fn gives_file(self, kind: &str) -> Door {
+        self.response(200, "The file.", Some(json!({ kind: { "schema": { "type": "string" } } })))
     }
 
     fn gives_stream(self) -> Door {
@@ -227,7 +235,7 @@ impl Door {
     }
 }
 
-fn body(schema: &'static str, example: Value) -> Option<Body> {
+pub(super) fn body(schema: &'static str, example: Value) -> Option<Body> {
     Some(Body { schema, example })
 }
 
@@ -283,7 +291,7 @@ fn statuses() -> Vec<&'static str> {
     crate::domain::order::OrderStatus::ALL.iter().map(|status| status.as_str()).collect()
 }
 
-fn query(name: &str, schema: Value, about: &str) -> Value {
+pub(super) fn query(name: &str, schema: Value, about: &str) -> Value {
     json!({ "name": name, "in": "query", "required": false, "description": about, "schema": schema })
 }
 
@@ -299,7 +307,7 @@ fn idempotency_key(required: bool) -> Value {
     })
 }
 
-fn limit() -> Value {
+pub(super) fn limit() -> Value {
     query(
         "limit",
         json!({ "type": "integer", "minimum": 1, "maximum": 100, "default": 20 }),
@@ -308,7 +316,7 @@ fn limit() -> Value {
 }
 
 /// A cursor is a word to be handed back; what it looks like is told so that nobody makes up another.
-fn cursor(pattern: &str) -> Value {
+pub(super) fn cursor(pattern: &str) -> Value {
     let schema = json!({ "type": "string", "pattern": pattern });
     query("cursor", schema, "The `next_cursor` of the page before.")
 }

@@ -4,6 +4,7 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod doors;
+mod people;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,11 @@ use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::problem::Code;
 use super::product::{
     Movement, ProductPatch, ProductRequest, ProductShown, RestockRequest, StockChanged, StockShown,
+};
+use super::session::{LogInRequest, RefreshRequest, SessionShown, TokensShown};
+use super::user::{
+    Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
+    ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
 use super::{ROUTES, Route, Who};
 use doors::{Body, Door};
@@ -41,6 +47,8 @@ pub fn document() -> Value {
         "tags": [
             { "name": "orders", "description": "Held for a while, all lines or none." },
             { "name": "products", "description": "What there is, and how much of it." },
+            { "name": "people", "description": "Who buys: sign up, prove it, change it, leave." },
+            { "name": "sessions", "description": "Log in, stay logged in, log out." },
             { "name": "administration", "description": "With the role `admin`." },
             { "name": "operations", "description": "For the machinery around the shop." },
         ],
@@ -61,7 +69,7 @@ fn operation(route: &Route) -> Value {
         "description": door.about,
         "parameters": parameters(route, &door),
         "responses": responses(route, &door),
-        "security": if needs_token(route.who) { json!([{ "access_token": [] }]) } else { json!([]) },
+        "security": if route.who.is_somebody() { json!([{ "access_token": [] }]) } else { json!([]) },
     });
     if let Some(Body { schema, example }) = &door.body {
         operation["requestBody"] = json!({
@@ -72,10 +80,10 @@ fn operation(route: &Route) -> Value {
     operation
 }
 
-fn needs_token(who: Who) -> bool {
+fn needs_role(who: Who) -> bool {
     match who {
         Who::Shopper | Who::Admin => true,
-        Who::Anyone | Who::Operator | Who::Probe => false,
+        Who::Anyone | Who::Member | Who::Operator | Who::Probe => false,
     }
 }
 
@@ -93,8 +101,11 @@ fn parameters(route: &Route, door: &Door) -> Vec<Value> {
 
 fn responses(route: &Route, door: &Door) -> Map<String, Value> {
     let mut codes = vec![Code::Internal];
-    if needs_token(route.who) {
-        codes.extend([Code::Unauthenticated, Code::TokenExpired, Code::Forbidden]);
+    if route.who.is_somebody() {
+        codes.extend([Code::Unauthenticated, Code::TokenExpired]);
+    }
+    if needs_role(route.who) {
+        codes.push(Code::Forbidden);
     }
     if route.path.contains("{id}") {
         codes.push(Code::NotFound);
@@ -188,13 +199,33 @@ fn schemas() -> Map<String, Value> {
     add::<StockChanged>(&mut named);
     add::<Movement>(&mut named);
     add::<Health>(&mut named);
+    add::<SignUpRequest>(&mut named);
+    add::<VerifyRequest>(&mut named);
+    add::<EmailRequest>(&mut named);
+    add::<ResetRequest>(&mut named);
+    add::<ProfilePatch>(&mut named);
+    add::<PasswordRequest>(&mut named);
+    add::<NewEmailRequest>(&mut named);
+    add::<EraseRequest>(&mut named);
+    add::<ProfileShown>(&mut named);
+    add::<Accepted>(&mut named);
+    add::<Export>(&mut named);
+    add::<AccountShown>(&mut named);
+    add::<LogInRequest>(&mut named);
+    add::<RefreshRequest>(&mut named);
+    add::<TokensShown>(&mut named);
+    add::<SessionShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
         .collect();
-    for (page, row) in
-        [("OrderPage", "OrderShown"), ("ProductPage", "ProductShown"), ("LedgerPage", "Movement")]
-    {
+    for (page, row) in [
+        ("OrderPage", "OrderShown"),
+        ("ProductPage", "ProductShown"),
+        ("LedgerPage", "Movement"),
+        ("SessionPage", "SessionShown"),
+        ("AccountPage", "AccountShown"),
+    ] {
         schemas.insert(page.into(), json!({
             "type": "object",
             "required": ["data", "next_cursor"],
@@ -289,10 +320,11 @@ mod tests {
     #[test]
     fn whatever_asks_for_a_token_says_so() {
         let document = document();
-        for route in ROUTES.iter().filter(|route| needs_token(route.who)) {
+        for route in ROUTES.iter().filter(|route| route.who.is_somebody()) {
             let operation = &document["paths"][route.path][route.method.to_lowercase()];
             assert!(
-                operation["responses"]["401"].is_object() && operation["responses"]["403"].is_object(),
+                operation["responses"]["401"].is_object()
+                    && operation["responses"]["403"].is_object() == needs_role(route.who),
                 "{route:?}"
             );
         }

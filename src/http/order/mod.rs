@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use ask::{OrderRequest, PreviewRequest};
 pub use preview::{Preview, preview};
-pub use show::OrderShown;
+pub use show::{OrderShown, shown};
 
 use super::auth::Shopper;
 use super::body::{Body, NoBody};

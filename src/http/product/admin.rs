@@ -12,7 +12,7 @@ use crate::actors::catalogue::{Catalogue, NotChanged, Words};
 use crate::actors::stock::{Answer, Directory};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Command, Counts, Restock, Sequence};
+use crate::domain::stock::{Counts, Restock, Sequence};
 use crate::http::auth::Admin;
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
@@ -62,7 +62,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let new = asked.parsed()?;
     let key = key.of_caller(admin, Fingerprint::of("POST /v1/admin/products").bytes(&new.canonical()));
-    let made = catalogue.create(new, key).await?;
+    let made = catalogue.create(admin, new, key).await?;
     let (view, now) = (directory.view(made.text.id).await?, clock.now());
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, format!("/v1/products/{}", made.text.id)));
@@ -75,7 +75,7 @@ pub async fn create(
 
 /// `PATCH /v1/admin/products/{id}`: text and sale, on the condition that nobody was faster.
 pub async fn change(
-    _: Admin,
+    Admin(admin): Admin,
     Id(product): Id<ProductId>,
     request: HttpRequest,
     clock: web::Data<Clock>,
@@ -89,7 +89,7 @@ pub async fn change(
     })?;
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
-    let text = catalogue.change(&text, &view.settings, expected.as_deref(), change).await?;
+    let text = catalogue.change(admin, &text, &view.settings, expected.as_deref(), change).await?;
     let (view, now) = (directory.view(product).await?, clock.now());
     Ok(HttpResponse::Ok()
         .insert_header((header::ETAG, show::etag(&text, &view, now)))
@@ -98,11 +98,11 @@ pub async fn change(
 
 /// `DELETE /v1/admin/products/{id}`: off sale for good; its history stays.
 pub async fn archive(
-    _: Admin,
+    Admin(admin): Admin,
     Id(product): Id<ProductId>,
     catalogue: web::Data<Catalogue>,
 ) -> Result<HttpResponse, Problem> {
-    catalogue.archive(product).await?;
+    catalogue.archive(admin, product).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -111,7 +111,6 @@ pub async fn restock(
     Admin(admin): Admin,
     key: IdempotencyKey,
     Id(product): Id<ProductId>,
-    directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
     Body(asked): Body<RestockRequest>,
 ) -> Result<HttpResponse, Problem> {
@@ -124,41 +123,33 @@ pub async fn restock(
     let RestockRequest { delta, reason } = asked.checked()?;
     let print = Fingerprint::of("POST /v1/admin/products/{id}/restock");
     let key = key.of_caller(admin, print.bytes(product.as_bytes()).number(delta).bytes(reason.as_bytes()));
-    tell(product, Command::Restock(Restock { delta, reason, key }), &directory, &catalogue).await
+    told(product, catalogue.restock(admin, product, Restock { delta, reason, key }).await?)
 }
 
 /// `POST /v1/admin/products/{id}/pause`.
 pub async fn pause(
-    _: Admin,
+    Admin(admin): Admin,
     _: IdempotencyKey,
     Id(product): Id<ProductId>,
-    directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    tell(product, Command::Pause, &directory, &catalogue).await
+    told(product, catalogue.pause(admin, product).await?)
 }
 
 /// `POST /v1/admin/products/{id}/resume`.
 pub async fn resume(
-    _: Admin,
+    Admin(admin): Admin,
     _: IdempotencyKey,
     Id(product): Id<ProductId>,
-    directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    tell(product, Command::Resume, &directory, &catalogue).await
+    told(product, catalogue.resume(admin, product).await?)
 }
 
-async fn tell(
-    product: ProductId,
-    command: Command,
-    directory: &Directory,
-    catalogue: &Catalogue,
-) -> Result<HttpResponse, Problem> {
-    catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
-    match directory.ask(product, command).await? {
+fn told(product: ProductId, answer: Answer) -> Result<HttpResponse, Problem> {
+    match answer {
         Answer::Done { sequence, counts, replayed } => {
             let mut answer = HttpResponse::Ok();
             if replayed {

@@ -1,0 +1,1 @@
+create index outbox_due on outbox (state, next_at_ms)

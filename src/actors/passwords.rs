@@ -1,0 +1,373 @@
+//! Passwords: hashed and compared, on threads of their own that yield to everybody.
+//!
+//! A hash costs sixty milliseconds and nineteen mebibytes on purpose; so few threads do it, a bounded queue waits for them, and
+//! who comes when it is full is told so at once. Always true: a comparison costs the same whether or not there is a password to
+//! compare with, and whoever no longer waits for an answer is not worked for.
+//!
+//! Argon2id with the least that OWASP asks for (19 MiB, two passes, one lane); what was hashed with less is hashed anew at the
+//! next log-in.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::oneshot;
+use tracing::error;
+
+use crate::clock::Clock;
+use crate::domain::user::PASSWORD_BYTES_MAX;
+use crate::telemetry::Metrics;
+
+/// The most hashes that wait: six seconds of one thread. Who came later would have given up before his turn.
+pub const HASH_QUEUE_MAX: usize = 100;
+/// Who has waited this long has gone, or is better told to come back: his turn is given to the next.
+const PATIENCE_NS: u64 = 10_000_000_000;
+const MEMORY_KIB: u32 = 19 * 1024;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+const SALT_BYTES: usize = 16;
+/// How much less important than the order path hashing is, in steps of the scheduler.
+const NICE: i32 = 15;
+
+/// Too many wait, it took too long, or the pool has ended. Certainly nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many passwords wait to be hashed")]
+pub struct Busy;
+
+/// What a comparison came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Right {
+        /// It was hashed with less than is asked today: hash it again, now that it is known.
+        needs_rehash: bool,
+    },
+    /// Or there was nothing to compare with.
+    Wrong,
+}
+
+enum Task {
+    Hash(oneshot::Sender<String>),
+    Verify { stored: Option<String>, reply: oneshot::Sender<Verdict> },
+}
+
+struct Job {
+    password: SecretString,
+    task: Task,
+    asked_ns: u64,
+}
+
+impl Job {
+    /// Whoever asked has gone.
+    fn is_void(&self) -> bool {
+        match &self.task {
+            Task::Hash(reply) => reply.is_closed(),
+            Task::Verify { reply, .. } => reply.is_closed(),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    closed: bool,
+}
+
+struct Pool {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    /// Comparisons that had nothing to compare with, and cost as much.
+    dummies: AtomicU64,
+    hasher: Argon2<'static>,
+    clock: Clock,
+    metrics: Metrics,
+}
+
+/// Ends the threads when the last handle has gone.
+struct Alive(Arc<Pool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Asks the pool. Cheap to clone.
+#[derive(Clone)]
+pub struct Passwords {
+    alive: Arc<Alive>,
+}
+
+impl Passwords {
+    /// Starts so many threads.
+    pub fn start(threads: usize, clock: &Clock, metrics: &Metrics) -> std::io::Result<Passwords> {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
+        Passwords::start_with(params, threads, clock, metrics)
+    }
+
+    fn start_with(
+        params: Params,
+        threads: usize,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> std::io::Result<Passwords> {
+        let pool = Arc::new(Pool {
+            queue: Mutex::default(),
+            filled: Condvar::new(),
+            dummies: AtomicU64::new(0),
+            hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        });
+        let passwords = Passwords { alive: Arc::new(Alive(pool.clone())) };
+        for number in 0..threads {
+            let pool = pool.clone();
+            std::thread::Builder::new().name(format!("stockade-hash-{number}")).spawn(move || {
+                // An unprivileged process may always become less important.
+                let _ = rustix::process::nice(NICE);
+                while let Some(job) = pool.next() {
+                    pool.work(job);
+                }
+            })?;
+        }
+        Ok(passwords)
+    }
+
+    /// The password's hash, as a PHC string with a salt of its own.
+    pub async fn hash(&self, password: SecretString) -> Result<String, Busy> {
+        let (reply, answer) = oneshot::channel();
+        self.pool().push(password, Task::Hash(reply))?;
+        answer.await.map_err(|_| Busy)
+    }
+
+    /// Whether it is the password whose hash is `stored`. `None` (nobody is called that) costs the same and is wrong.
+    pub async fn verify(&self, password: SecretString, stored: Option<String>) -> Result<Verdict, Busy> {
+        let (reply, answer) = oneshot::channel();
+        self.pool().push(password, Task::Verify { stored, reply })?;
+        answer.await.map_err(|_| Busy)
+    }
+
+    /// Is there room for one more? Asked before anything that would be for nothing; there may be none a moment later.
+    pub fn has_room(&self) -> Result<(), Busy> {
+        let mut queue = self.pool().lock();
+        self.pool().make_room(&mut queue)
+    }
+
+    /// How many comparisons had nothing to compare with. Tests ask this instead of measuring time.
+    pub fn dummies(&self) -> u64 {
+        self.pool().dummies.load(Ordering::Relaxed)
+    }
+
+    fn pool(&self) -> &Pool {
+        &self.alive.0
+    }
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, password: SecretString, task: Task) -> Result<(), Busy> {
+        let job = Job { password, task, asked_ns: self.clock.nanos() };
+        let mut queue = self.lock();
+        self.make_room(&mut queue)?;
+        queue.jobs.push_back(job);
+        self.metrics.hash_queue_length.set(queue.jobs.len() as f64);
+        drop(queue);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Forgets who has gone, if that is needed for one more.
+    fn make_room(&self, queue: &mut Queue) -> Result<(), Busy> {
+        if queue.jobs.len() >= HASH_QUEUE_MAX {
+            queue.jobs.retain(|job| !job.is_void());
+        }
+        if queue.closed || queue.jobs.len() >= HASH_QUEUE_MAX {
+            self.metrics.hash_refusals.increment(1);
+            return Err(Busy);
+        }
+        Ok(())
+    }
+
+    /// The next job that somebody still waits for; `None` at the end.
+    fn next(&self) -> Option<Job> {
+        let mut queue = self.lock();
+        loop {
+            if queue.closed {
+                return None;
+            }
+            match queue.jobs.pop_front() {
+                Some(job) => {
+                    self.metrics.hash_queue_length.set(queue.jobs.len() as f64);
+                    let is_late = self.clock.nanos().saturating_sub(job.asked_ns) > PATIENCE_NS;
+                    if is_late {
+                        self.metrics.hash_refusals.increment(1);
+                    } else if !job.is_void() {
+                        return Some(job);
+                    }
+                }
+                None => queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+
+    fn close(&self) {
+        let mut queue = self.lock();
+        queue.closed = true;
+        queue.jobs.clear();
+        self.metrics.hash_queue_length.set(0.0);
+        drop(queue);
+        self.filled.notify_all();
+    }
+
+    fn work(&self, job: Job) {
+        let waited_ns = self.clock.nanos().saturating_sub(job.asked_ns);
+        self.metrics.hash_wait_seconds.record(waited_ns as f64 / 1e9);
+        let password = job.password.expose_secret().as_bytes();
+        // A reply that nobody waits for any more is no loss.
+        match job.task {
+            Task::Hash(reply) => match self.hash(password) {
+                Ok(phc) => drop(reply.send(phc)),
+                Err(error) => error!(%error, "a password could not be hashed"),
+            },
+            Task::Verify { stored, reply } => drop(reply.send(self.verify(password, stored.as_deref()))),
+        }
+    }
+
+    fn hash(&self, password: &[u8]) -> argon2::password_hash::Result<String> {
+        let salt: [u8; SALT_BYTES] = self.clock.chance_bytes();
+        self.hasher.hash_password_with_salt(password, &salt).map(|hash| hash.to_string())
+    }
+
+    fn verify(&self, password: &[u8], stored: Option<&str>) -> Verdict {
+        let stored = stored.filter(|_| password.len() <= PASSWORD_BYTES_MAX);
+        let Some(stored) = stored.and_then(parsed) else {
+            self.dummies.fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = self.hash(password) {
+                error!(%error, "a password could not be hashed");
+            }
+            return Verdict::Wrong;
+        };
+        match self.hasher.verify_password(password, &stored) {
+            Ok(()) => Verdict::Right { needs_rehash: self.is_outdated(&stored) },
+            Err(_) => Verdict::Wrong,
+        }
+    }
+
+    fn is_outdated(&self, stored: &PasswordHash) -> bool {
+        let ours = self.hasher.params();
+        let theirs = Params::try_from(stored);
+        stored.algorithm != Algorithm::Argon2id.ident()
+            || stored.version != Some(Version::V0x13.into())
+            || theirs.is_ok_and(|theirs| {
+                (theirs.m_cost(), theirs.t_cost(), theirs.p_cost())
+                    != (ours.m_cost(), ours.t_cost(), ours.p_cost())
+            })
+    }
+}
+
+fn parsed(stored: &str) -> Option<PasswordHash> {
+    PasswordHash::new(stored)
+        .inspect_err(|error| error!(%error, "a stored password hash is damaged: nobody logs in with it"))
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn pool(memory_kib: u32, threads: usize) -> Passwords {
+        let params = Params::new(memory_kib, PASSES, LANES, None).unwrap();
+        Passwords::start_with(params, threads, &Clock::start(), Metrics::global()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_password_is_found_right_or_wrong() {
+        let passwords = Passwords::start(1, &Clock::start(), Metrics::global()).unwrap();
+        let phrase = "  four 🦊 foxes ";
+        let stored = passwords.hash(phrase.into()).await.unwrap();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        let again = passwords.hash(phrase.into()).await.unwrap();
+        assert_ne!(stored, again, "a salt each time");
+        let right = Verdict::Right { needs_rehash: false };
+        assert_eq!(passwords.verify(phrase.into(), Some(stored.clone())).await, Ok(right));
+        assert_eq!(passwords.verify("four 🦊 foxes".into(), Some(stored)).await, Ok(Verdict::Wrong));
+        assert_eq!(passwords.dummies(), 0);
+    }
+
+    #[tokio::test]
+    async fn nothing_to_compare_with_costs_the_same_and_is_wrong() {
+        let passwords = pool(64, 1);
+        let stored = passwords.hash("right".into()).await.unwrap();
+        assert_eq!(passwords.verify("x".into(), None).await, Ok(Verdict::Wrong));
+        assert_eq!(passwords.verify("x".into(), Some("no hash".into())).await, Ok(Verdict::Wrong));
+        assert_eq!(passwords.verify("x".repeat(129).into(), Some(stored.clone())).await, Ok(Verdict::Wrong));
+        assert_eq!(passwords.dummies(), 3);
+        assert_eq!(passwords.verify("wrong".into(), Some(stored)).await, Ok(Verdict::Wrong));
+        assert_eq!(passwords.dummies(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_yesterday_is_right_and_asks_to_be_made_anew() {
+        let yesterday = pool(64, 1).hash("right".into()).await.unwrap();
+        let today = pool(128, 1);
+        let verdict = today.verify("right".into(), Some(yesterday)).await;
+        assert_eq!(verdict, Ok(Verdict::Right { needs_rehash: true }));
+    }
+
+    /// Without a thread nothing is ever done, so what waits can be counted.
+    #[tokio::test]
+    async fn a_full_queue_says_so_at_once_and_forgets_who_has_gone() {
+        let passwords = pool(64, 0);
+        let hurry = Duration::from_millis(1);
+        let mut waiting = Vec::new();
+        for _ in 0..HASH_QUEUE_MAX {
+            let mut asked = Box::pin(passwords.verify("x".into(), None));
+            assert!(tokio::time::timeout(hurry, &mut asked).await.is_err(), "it waits");
+            waiting.push(asked);
+        }
+        assert_eq!(passwords.hash("x".into()).await, Err(Busy));
+        waiting.pop();
+        let room = passwords.hash("x".into());
+        assert!(tokio::time::timeout(hurry, room).await.is_err(), "there was room again");
+    }
+
+    #[tokio::test]
+    async fn who_no_longer_waits_is_not_worked_for() {
+        let passwords = pool(64, 0);
+        let asked = passwords.verify("x".into(), None);
+        assert!(tokio::time::timeout(Duration::from_millis(1), asked).await.is_err());
+        let mut queue = passwords.pool().lock();
+        assert!(queue.jobs.pop_front().is_some_and(|job| job.is_void()));
+    }
+
+    #[tokio::test]
+    async fn who_has_waited_too_long_is_told_to_come_back() {
+        let passwords = pool(64, 0);
+        let asked = passwords.clone();
+        let asked = tokio::spawn(async move { asked.hash("x".into()).await });
+        tokio::task::yield_now().await;
+        passwords.pool().lock().jobs[0].asked_ns -= PATIENCE_NS + 1;
+        let pool = passwords.alive.0.clone();
+        let thread = std::thread::spawn(move || pool.next().is_none());
+        assert_eq!(asked.await.unwrap(), Err(Busy));
+        passwords.pool().close();
+        assert!(thread.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_pool_is_heard_by_those_who_wait() {
+        let passwords = pool(64, 0);
+        let asked = passwords.clone();
+        let asked = tokio::spawn(async move { asked.hash("x".into()).await });
+        tokio::task::yield_now().await;
+        passwords.pool().close();
+        assert_eq!(asked.await.unwrap(), Err(Busy));
+        assert_eq!(passwords.hash("x".into()).await, Err(Busy));
+    }
+}

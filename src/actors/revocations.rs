@@ -1,0 +1,187 @@
+//! Whose access tokens are refused before they expire: a set in memory, usually empty, asked at every request.
+//!
+//! The truth is a table. What this node revokes it knows at once; what another node revoked it reads within
+//! [`POLL_EVERY`]. Always true: asking touches no database, and while nothing is revoked it is one load of a number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use actix_web::rt;
+use dashmap::{DashMap, Entry};
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::stock::Millis;
+use crate::persistence::StoreError;
+use crate::persistence::revocation::{Revocation, RevocationReader, Subject};
+
+/// How old what is known about other nodes may be.
+pub const POLL_EVERY: Duration = Duration::from_secs(2);
+/// How much earlier than the last look the next one begins: clocks of nodes differ, and a transaction takes a while.
+const OVERLAP_MS: i64 = 60_000;
+
+/// The sessions and users whose tokens are refused. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Revocations(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Never less than what the two tables hold.
+    entries: AtomicUsize,
+    /// Until when each is remembered.
+    sessions: DashMap<SessionId, Millis>,
+    /// Up to which beginning a user's sessions are dead, and until when that is remembered.
+    users: DashMap<UserId, (Millis, Millis)>,
+}
+
+impl Revocations {
+    /// Must a token of this session of this user be refused?
+    #[inline]
+    pub fn cover(&self, user: UserId, session: SessionId) -> bool {
+        self.0.entries.load(Ordering::Acquire) != 0 && self.look_up(user, session)
+    }
+
+    fn look_up(&self, user: UserId, session: SessionId) -> bool {
+        self.0.sessions.contains_key(&session)
+            || self.0.users.get(&user).is_some_and(|entry| session.made_at() <= entry.0)
+    }
+
+    /// Refuses from now on.
+    pub fn note(&self, revocation: &Revocation) {
+        let Inner { entries, sessions, users } = &*self.0;
+        entries.fetch_add(1, Ordering::AcqRel);
+        let was_there = match revocation.subject {
+            Subject::Session(session) => sessions.insert(session, revocation.until).is_some(),
+            Subject::User(user, epoch) => match users.entry(user) {
+                Entry::Vacant(place) => {
+                    place.insert((epoch, revocation.until));
+                    false
+                }
+                Entry::Occupied(mut place) => {
+                    let (known, until) = *place.get();
+                    place.insert((known.max(epoch), until.max(revocation.until)));
+                    true
+                }
+            },
+        };
+        if was_there {
+            entries.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Forgets whatever no token can outlive.
+    pub fn forget(&self, now: Millis) {
+        let Inner { entries, sessions, users } = &*self.0;
+        let mut gone = 0;
+        sessions.retain(|_, until| keep(*until > now, &mut gone));
+        users.retain(|_, (_, until)| keep(*until > now, &mut gone));
+        entries.fetch_sub(gone, Ordering::AcqRel);
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.0.entries.load(Ordering::Acquire)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Reads what was revoked before this start, and then every other second what others have revoked.
+    pub async fn follow(&self, reader: RevocationReader, clock: Clock) -> Result<Following, StoreError> {
+        let mut since = Millis(0);
+        self.catch_up(&reader, &mut since, &clock).await?;
+        let revocations = self.clone();
+        Ok(Following(rt::spawn(async move {
+            loop {
+                rt::time::sleep(POLL_EVERY).await;
+                if let Err(error) = revocations.catch_up(&reader, &mut since, &clock).await {
+                    tracing::warn!(%error, "what other nodes revoked could not be read; trying again");
+                }
+            }
+        })))
+    }
+
+    async fn catch_up(
+        &self,
+        reader: &RevocationReader,
+        since: &mut Millis,
+        clock: &Clock,
+    ) -> Result<(), StoreError> {
+        let now = clock.now();
+        for revocation in reader.since(*since, now).await? {
+            self.note(&revocation);
+        }
+        self.forget(now);
+        *since = now.plus(-OVERLAP_MS);
+        Ok(())
+    }
+}
+
+fn keep(it_counts: bool, gone: &mut usize) -> bool {
+    *gone += usize::from(!it_counts);
+    it_counts
+}
+
+/// Ends with its app.
+pub struct Following(JoinHandle<()>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Millis = Millis(1_800_000_000_000);
+
+    fn user(number: u128) -> UserId {
+        UserId::new(Millis(1), number)
+    }
+
+    fn session(at: i64) -> SessionId {
+        SessionId::new(NOW.plus(at), 7)
+    }
+
+    fn noted(subject: Subject) -> Revocations {
+        let revocations = Revocations::default();
+        revocations.note(&Revocation { subject, until: NOW.plus(1_000) });
+        revocations
+    }
+
+    #[test]
+    fn a_session_that_ended_is_refused_and_its_neighbours_are_not() {
+        let revocations = noted(Subject::Session(session(0)));
+        assert!(revocations.cover(user(1), session(0)));
+        assert!(!revocations.cover(user(1), session(1)));
+    }
+
+    #[test]
+    fn everywhere_means_what_began_before_and_a_new_log_in_counts() {
+        let revocations = noted(Subject::User(user(1), NOW));
+        assert!(revocations.cover(user(1), session(-5)) && revocations.cover(user(1), session(0)));
+        assert!(!revocations.cover(user(1), session(1)));
+        assert!(!revocations.cover(user(2), session(-5)));
+        // Word of an older one may come later.
+        revocations.note(&Revocation { subject: Subject::User(user(1), NOW.plus(-9)), until: NOW });
+        assert!(revocations.cover(user(1), session(0)));
+    }
+
+    #[test]
+    fn it_is_empty_again_when_the_tokens_are_dead() {
+        let revocations = noted(Subject::User(user(1), NOW));
+        for _ in 0..3 {
+            revocations.note(&Revocation { subject: Subject::Session(session(0)), until: NOW.plus(1_000) });
+        }
+        assert_eq!(revocations.len(), 2);
+        revocations.forget(NOW.plus(999));
+        assert_eq!(revocations.len(), 2);
+        revocations.forget(NOW.plus(1_000));
+        assert!(revocations.is_empty() && !revocations.cover(user(1), session(0)));
+    }
+}

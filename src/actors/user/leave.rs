@@ -1,0 +1,117 @@
+//! Leaving: for good by one's own wish, or for a while by an administrator's.
+
+use secrecy::SecretString;
+
+use super::{Unable, Users, commit};
+use crate::domain::account::{AccountMove, AccountState};
+use crate::domain::id::UserId;
+use crate::domain::order::OrderStatus;
+use crate::domain::stock::Millis;
+use crate::domain::trail::{Deed, Record};
+use crate::persistence::Writing;
+use crate::persistence::revocation::Revocation;
+use crate::persistence::user::{Purpose, User};
+
+/// Orders that are looked through at a time.
+const PAGE: u32 = 100;
+
+impl Users {
+    /// Erases a person. What sealed their data is destroyed with it, so what a backup still holds is noise; orders keep
+    /// their amounts under an id that means nobody.
+    pub async fn erase(&self, user: UserId, password: SecretString, until: Millis) -> Result<(), Unable> {
+        let confirmed = self.confirm(user, password).await?;
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.again(&mut writing, &confirmed).await?;
+        let state = user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?;
+        let revocation = self.blank(&mut writing, user, state, until, now).await?;
+        commit(writing).await?;
+        self.refuse_from_now(&[revocation]);
+        self.let_go(confirmed.id).await;
+        Ok(())
+    }
+
+    async fn blank(
+        &self,
+        writing: &mut Writing<'_>,
+        user: User,
+        state: AccountState,
+        until: Millis,
+        now: Millis,
+    ) -> Result<Revocation, Unable> {
+        if let Some(email) = &user.email {
+            writing.free_email(email, user.id).await?;
+        }
+        if let Some(phone) = &user.phone {
+            writing.free_phone(phone, user.id).await?;
+        }
+        for purpose in [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail] {
+            writing.void_tokens(user.id, purpose).await?;
+        }
+        let (revocation, signed_out_at) = self.sign_out(writing, user.id, now, until).await?;
+        let blank = User {
+            state,
+            email: None,
+            phone: None,
+            wrapped_key: None,
+            personal: None,
+            password: None,
+            signed_out_at,
+            version: user.version + 1,
+            updated_at: now,
+            ..user
+        };
+        writing.update_user(&blank).await?;
+        writing.forget_letters(blank.id).await?;
+        writing.record(&Record::new(Deed::AccountDeleted, now).by(blank.id).on(blank.id)).await?;
+        Ok(revocation)
+    }
+
+    /// Gives back what they still hold. What cannot be given back now lapses by its own deadline.
+    async fn let_go(&self, buyer: UserId) {
+        let mut before = None;
+        loop {
+            let held = Some(OrderStatus::PendingPayment);
+            let Ok(page) = self.0.orders.list(buyer, held, before, PAGE).await else { return };
+            for order in &page {
+                if let Err(error) = self.0.orders.cancel(buyer, order.id, 0).await {
+                    tracing::info!(order = %order.id, %error, "{} is left to lapse", order.id);
+                }
+            }
+            before = page.last().map(|order| order.id);
+            if page.len() < PAGE as usize {
+                return;
+            }
+        }
+    }
+
+    /// Keeps somebody out: every session ends, and none begins.
+    pub async fn suspend(&self, user: UserId, by: UserId) -> Result<(), Unable> {
+        self.switch(user, AccountMove::Suspend, Deed::Suspended, by).await
+    }
+
+    /// Lets somebody in again.
+    pub async fn reinstate(&self, user: UserId, by: UserId) -> Result<(), Unable> {
+        self.switch(user, AccountMove::Reinstate, Deed::Reinstated, by).await
+    }
+
+    async fn switch(&self, user: UserId, what: AccountMove, deed: Deed, by: UserId) -> Result<(), Unable> {
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = writing.user(user).await?.ok_or(Unable::NoUser)?;
+        let id = user.id;
+        let state = user.state.after(what).ok_or(Unable::IllegalMove)?;
+        let mut changed = User { state, version: user.version + 1, updated_at: now, ..user };
+        let mut ended = Vec::new();
+        if state == AccountState::Suspended {
+            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, now).await?;
+            changed.signed_out_at = signed_out_at;
+            ended.push(revocation);
+        }
+        writing.update_user(&changed).await?;
+        writing.record(&Record::new(deed, now).by(by).on(id)).await?;
+        commit(writing).await?;
+        self.refuse_from_now(&ended);
+        Ok(())
+    }
+}

@@ -1,0 +1,341 @@
+//! People: how an account comes to be, is proved, used, changed, and goes.
+//!
+//! It owns the accounts' rows, and keeps nothing between two questions that a row does not hold: it may live on every
+//! node. A change is one transaction with its version, and takes along whatever must not be lost beside it: the letter,
+//! the link behind it, the entry in the audit trail, the end of sessions. Always true: a letter leaves after its account
+//! is on the disk; what personal data says is readable with the person's own key alone; and somebody who asks about
+//! another person's address hears, and waits for, the same whether it is known here or not.
+
+mod chores;
+mod founding;
+mod leave;
+mod letter;
+mod personal;
+mod recover;
+mod rekey;
+mod session;
+mod sign_up;
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use actix_web::rt;
+use secrecy::SecretString;
+use tokio::sync::Semaphore;
+
+pub use chores::Chores;
+pub use founding::make_admin;
+pub use personal::{Change, Personal};
+pub use session::{Device, Opened, REFRESH_IDLE_MS};
+pub use sign_up::SignUp;
+
+use crate::actors::order::Orders;
+use crate::actors::outbox::Outbox;
+use crate::actors::passwords::{self, Passwords, Verdict};
+use crate::actors::revocations::Revocations;
+use crate::clock::Clock;
+use crate::domain::account::AccountState;
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::stock::Millis;
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, WeakPassword};
+use crate::persistence::revocation::{Revocation, Subject};
+use crate::persistence::user::{Blind, User, UserError, UserFilter};
+use crate::persistence::{StoreError, Tables, Writing};
+use crate::telemetry;
+use crate::vault::{Sealed, Vault};
+
+/// How long an access token is good for, and so how long a revocation must be remembered.
+pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
+/// What an index is made of, so that an address is never mistaken for a number.
+const EMAIL: &str = "email";
+const PHONE: &str = "phone";
+const REFRESH: &str = "refresh";
+/// Accounts, sessions and links that are taken away in one transaction of the chores.
+const CHORES_MAX: u32 = 100;
+/// Requests whose answer does not wait for what they lead to, at most, at a time.
+const ERRANDS_MAX: usize = 64;
+/// How long somebody waits who came when all of these ran.
+const RETRY_MS: u64 = 1_000;
+
+/// Why it was not done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unable {
+    #[error("too much is waiting")]
+    Busy { retry_after_ms: u64 },
+    /// Or nobody has this address.
+    #[error("the password is not right")]
+    WrongPassword,
+    #[error("the address is not proved yet")]
+    Unverified,
+    #[error("the account is suspended")]
+    Suspended,
+    #[error("there is no such account")]
+    NoUser,
+    #[error("there is no such session")]
+    NoSession,
+    #[error("the refresh token is void")]
+    DeadToken,
+    #[error("the link was used, has expired, or never was")]
+    LinkExpired,
+    #[error("the number belongs to somebody else")]
+    PhoneTaken,
+    #[error("the account's state does not allow it")]
+    IllegalMove,
+    /// Nothing was done.
+    #[error("the store cannot be reached")]
+    Unavailable,
+    /// It may have been done.
+    #[error("nobody knows whether it was done")]
+    Unknown,
+    #[error("something is wrong on our side")]
+    Internal,
+}
+
+impl From<StoreError> for Unable {
+    fn from(error: StoreError) -> Unable {
+        tracing::error!(%error, "the tables of accounts cannot be used");
+        Unable::Unavailable
+    }
+}
+
+impl From<UserError> for Unable {
+    fn from(error: UserError) -> Unable {
+        match error {
+            // Somebody was faster: whoever asks again is told what is now.
+            UserError::VersionConflict => Unable::Unavailable,
+            UserError::EmailTaken => Unable::LinkExpired,
+            UserError::PhoneTaken => Unable::PhoneTaken,
+            UserError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Sealed> for Unable {
+    fn from(error: Sealed) -> Unable {
+        tracing::error!(%error, "something sealed cannot be opened, or sealed");
+        Unable::Internal
+    }
+}
+
+impl From<passwords::Busy> for Unable {
+    fn from(_: passwords::Busy) -> Unable {
+        Unable::Busy { retry_after_ms: RETRY_MS }
+    }
+}
+
+/// Finds and changes accounts. Cheap to clone.
+#[derive(Clone)]
+pub struct Users(Arc<Inner>);
+
+struct Inner {
+    house: UserHouse,
+    errands: Arc<Semaphore>,
+}
+
+/// Whom the accounts' owner asks.
+pub struct UserHouse {
+    pub tables: Tables,
+    pub vault: Vault,
+    pub passwords: Passwords,
+    pub policy: PasswordPolicy,
+    pub outbox: Outbox,
+    pub revocations: Revocations,
+    pub orders: Orders,
+    pub clock: Clock,
+}
+
+impl Deref for Inner {
+    type Target = UserHouse;
+
+    fn deref(&self) -> &UserHouse {
+        &self.house
+    }
+}
+
+impl Users {
+    pub fn new(house: UserHouse) -> Users {
+        Users(Arc::new(Inner { house, errands: Arc::new(Semaphore::new(ERRANDS_MAX)) }))
+    }
+
+    /// Is the password good enough to be this person's?
+    pub fn accept(&self, password: SecretString, email: Option<&Email>) -> Result<NewPassword, WeakPassword> {
+        self.0.policy.accept(password, email)
+    }
+
+    pub async fn find(&self, user: UserId) -> Result<(User, Personal), Unable> {
+        let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
+        let personal = self.open(&user)?;
+        Ok((user, personal))
+    }
+
+    /// How many passwords were compared with nothing, so that an unknown address costs what a known one does.
+    pub fn dummies(&self) -> u64 {
+        self.0.passwords.dummies()
+    }
+
+    /// Writes down that somebody took all of their data with them.
+    pub async fn note_export(&self, user: UserId) -> Result<(), Unable> {
+        let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user).on(user);
+        Ok(self.0.tables.trail().append(&record).await?)
+    }
+
+    /// Accounts made before `before`, newest first; of one address, if one is named.
+    pub async fn list(
+        &self,
+        state: Option<AccountState>,
+        email: Option<&Email>,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, Unable> {
+        let filter = UserFilter { state, email: email.map(|email| self.blind_email(email)) };
+        Ok(self.0.tables.users().list(&filter, before, limit).await?)
+    }
+
+    /// Changes what somebody has told about themselves.
+    pub async fn change(&self, user: UserId, change: Change) -> Result<(User, Personal), Unable> {
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = writing.user(user).await?.ok_or(Unable::NoUser)?;
+        let phone = change.phone.as_ref().map(|phone| self.blind_phone(phone));
+        let personal = self.open(&user)?.with(change);
+        let sealed = self.seal(user.id, &self.key_of(&user)?, &personal)?;
+        if let Some(phone) = phone.filter(|phone| user.phone != Some(*phone)) {
+            self.move_phone(&mut writing, &user, &phone).await?;
+        }
+        let changed = User {
+            personal: Some(sealed),
+            phone: phone.or(user.phone),
+            version: user.version + 1,
+            updated_at: now,
+            ..user
+        };
+        writing.update_user(&changed).await?;
+        writing.record(&Record::new(Deed::ProfileChanged, now).by(changed.id).on(changed.id)).await?;
+        commit(writing).await?;
+        Ok((changed, personal))
+    }
+
+    async fn move_phone(&self, writing: &mut Writing<'_>, user: &User, to: &Blind) -> Result<(), Unable> {
+        if let Some(from) = &user.phone {
+            writing.free_phone(from, user.id).await?;
+        }
+        Ok(writing.prove_phone(to, user.id).await?)
+    }
+
+    fn blind_email(&self, email: &Email) -> Blind {
+        personal::blind_email(&self.0.vault, email)
+    }
+
+    fn blind_phone(&self, phone: &Phone) -> Blind {
+        personal::blind_phone(&self.0.vault, phone)
+    }
+
+    /// The account that has proved this address, also if it did so under a master key that has been replaced.
+    async fn owner_of_email(&self, email: &Email) -> Result<Option<User>, Unable> {
+        let (reader, vault) = (self.0.tables.users(), &self.0.vault);
+        for blind in [vec![self.blind_email(email)], vault.former_blinds(EMAIL, email.as_str())].concat() {
+            if let Some(user) = reader.by_proved_email(&blind).await? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn owner_of_phone(&self, phone: &Phone) -> Result<Option<User>, Unable> {
+        let (reader, vault) = (self.0.tables.users(), &self.0.vault);
+        for blind in [vec![self.blind_phone(phone)], vault.former_blinds(PHONE, phone.as_str())].concat() {
+            if let Some(user) = reader.by_proved_phone(&blind).await? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The account behind an address: the one that proved it, else the newest that claims it.
+    async fn account_of(&self, email: &Email) -> Result<Option<User>, Unable> {
+        match self.owner_of_email(email).await? {
+            Some(user) => Ok(Some(user)),
+            None => Ok(self.0.tables.users().by_claimed_email(&self.blind_email(email)).await?),
+        }
+    }
+
+    /// Is this the user's password? Asked again by whoever is signed in, before what cannot be taken back.
+    async fn confirm(&self, user: UserId, password: SecretString) -> Result<User, Unable> {
+        self.0.passwords.has_room()?;
+        let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
+        match self.0.passwords.verify(password, user.password.clone()).await? {
+            Verdict::Right { .. } => Ok(user),
+            Verdict::Wrong => Err(Unable::WrongPassword),
+        }
+    }
+
+    /// The account as the transaction sees it, if its password still is the one that was confirmed.
+    async fn again(&self, writing: &mut Writing<'_>, before: &User) -> Result<User, Unable> {
+        let user = writing.user(before.id).await?.ok_or(Unable::NoUser)?;
+        if user.password == before.password { Ok(user) } else { Err(Unable::WrongPassword) }
+    }
+
+    /// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so
+    /// that the next session begins later. A session may have begun ahead of our clock: on a node whose clock differs, or
+    /// in the very millisecond of the last time.
+    async fn sign_out(
+        &self,
+        writing: &mut Writing<'_>,
+        user: UserId,
+        now: Millis,
+        until: Millis,
+    ) -> Result<(Revocation, Millis), Unable> {
+        let begun = writing.sessions_of(user).await?.into_iter().map(|session| session.created_at);
+        let epoch = begun.fold(now, Millis::max);
+        writing.end_sessions(user).await?;
+        let subject = Subject::User(user, epoch);
+        let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
+        writing.revoke(&revocation, now).await?;
+        Ok((revocation, epoch))
+    }
+
+    /// Ends one session, on all nodes.
+    async fn end(
+        &self,
+        writing: &mut Writing<'_>,
+        session: SessionId,
+        until: Millis,
+    ) -> Result<Revocation, Unable> {
+        let now = self.0.clock.now();
+        writing.end_session(session).await?;
+        let subject = Subject::Session(session);
+        let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
+        writing.revoke(&revocation, now).await?;
+        Ok(revocation)
+    }
+
+    /// What is in the table by now is true here at once, and on other nodes when they look.
+    fn refuse_from_now(&self, revocations: &[Revocation]) {
+        for revocation in revocations {
+            self.0.revocations.note(revocation);
+        }
+        telemetry::revoked(revocations.len());
+    }
+
+    /// Does something whose answer must not tell whether there was anything to do. It is heard, and nothing more.
+    fn errand(&self, work: impl Future<Output = Result<(), Unable>> + 'static) -> Result<(), Unable> {
+        let busy = Unable::Busy { retry_after_ms: RETRY_MS };
+        let place = self.0.errands.clone().try_acquire_owned().map_err(|_| busy)?;
+        rt::spawn(async move {
+            if let Err(error) = work.await {
+                tracing::warn!(%error, "something that somebody asked for could not be done");
+            }
+            drop(place);
+        });
+        Ok(())
+    }
+}
+
+/// What went wrong at the very end may have happened.
+async fn commit(writing: Writing<'_>) -> Result<(), Unable> {
+    writing.commit().await.map_err(|error| {
+        tracing::error!(%error, "a change of an account may not have been written");
+        Unable::Unknown
+    })
+}

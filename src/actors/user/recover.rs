@@ -1,0 +1,160 @@
+//! A password that was forgotten or shall be another, and an address that shall be another.
+//!
+//! Always true: whoever changes either has shown the old password or a letter to the proved address, and the old
+//! address hears of it; what somebody else may have open is closed.
+
+use secrecy::SecretString;
+
+use super::{Personal, Unable, Users, commit};
+use crate::domain::account::AccountState;
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Email, NewPassword};
+use crate::mail::Letter;
+use crate::persistence::Writing;
+use crate::persistence::user::{OneTimeToken, Purpose, User};
+
+impl Users {
+    /// Replaces the password. The session that did it goes on, all others end.
+    pub async fn change_password(
+        &self,
+        user: UserId,
+        session: SessionId,
+        current: SecretString,
+        next: NewPassword,
+    ) -> Result<(), Unable> {
+        let confirmed = self.confirm(user, current).await?;
+        let hash = self.0.passwords.hash(next.into_secret()).await?;
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.again(&mut writing, &confirmed).await?;
+        let ended = self.end_others(&mut writing, user.id, session).await?;
+        self.put_password(&mut writing, user, hash, Deed::PasswordChanged).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        self.refuse_from_now(&ended);
+        Ok(())
+    }
+
+    async fn put_password(
+        &self,
+        writing: &mut Writing<'_>,
+        user: User,
+        hash: String,
+        deed: Deed,
+    ) -> Result<(), Unable> {
+        let now = self.0.clock.now();
+        writing.void_tokens(user.id, Purpose::Reset).await?;
+        let personal = self.open(&user)?;
+        let changed = User { password: Some(hash), version: user.version + 1, updated_at: now, ..user };
+        writing.update_user(&changed).await?;
+        self.send(writing, &changed, &personal, Letter::PasswordChanged).await?;
+        writing.record(&Record::new(deed, now).by(changed.id).on(changed.id)).await?;
+        Ok(())
+    }
+
+    /// Sends a link to whoever has proved this address, if somebody has.
+    pub fn forgot(&self, email: Email) -> Result<(), Unable> {
+        let users = self.clone();
+        self.errand(async move {
+            let Some(user) = users.owner_of_email(&email).await? else { return Ok(()) };
+            if user.state != AccountState::Verified {
+                return Ok(());
+            }
+            let mut writing = users.0.tables.begin().await?;
+            writing.void_tokens(user.id, Purpose::Reset).await?;
+            users.send_link(&mut writing, &user, &users.open(&user)?, Purpose::Reset).await?;
+            writing.record(&Record::new(Deed::PasswordResetAsked, users.0.clock.now()).on(user.id)).await?;
+            commit(writing).await?;
+            users.0.outbox.wake();
+            Ok(())
+        })
+    }
+
+    /// Follows the link of a reset letter: a new password, and no session is left.
+    pub async fn reset(&self, token: &SecretString, next: NewPassword) -> Result<(), Unable> {
+        let link = self.link(token).await?;
+        if link.purpose != Purpose::Reset || self.is_expired(&link) {
+            return Err(Unable::LinkExpired);
+        }
+        let hash = self.0.passwords.hash(next.into_secret()).await?;
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.spend(&mut writing, &link).await?;
+        if user.state != AccountState::Verified {
+            return Err(Unable::LinkExpired);
+        }
+        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
+        self.put_password(&mut writing, User { signed_out_at, ..user }, hash, Deed::PasswordReset).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        self.refuse_from_now(&[revocation]);
+        Ok(())
+    }
+
+    /// Asks the new address whether it is theirs, and tells the old one. Nothing changes before the answer.
+    pub async fn ask_new_email(&self, user: UserId, password: SecretString, to: Email) -> Result<(), Unable> {
+        let confirmed = self.confirm(user, password).await?;
+        if let Some(owner) = self.owner_of_email(&to).await? {
+            return self.tell_owner(&owner, Letter::AddressTaken).await;
+        }
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.again(&mut writing, &confirmed).await?;
+        let personal = self.open(&user)?;
+        writing.void_tokens(user.id, Purpose::ChangeEmail).await?;
+        self.send(&mut writing, &user, &personal, Letter::AddressChanging).await?;
+        let moved = Personal { email: to, ..personal };
+        self.send_link(&mut writing, &user, &moved, Purpose::ChangeEmail).await?;
+        let now = self.0.clock.now();
+        writing.record(&Record::new(Deed::AddressChangeAsked, now).by(user.id).on(user.id)).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        Ok(())
+    }
+
+    /// The new address has answered: it counts, the old one is free, and every device logs in again.
+    pub(super) async fn move_email(&self, link: &OneTimeToken) -> Result<(), Unable> {
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.spend(&mut writing, link).await?;
+        let (AccountState::Verified, Some(sealed)) = (user.state, &link.sealed) else {
+            return Err(Unable::LinkExpired);
+        };
+        let key = self.key_of(&user)?;
+        let email = self.0.vault.open(&key, &new_email(user.id), sealed)?;
+        let email = serde_json::from_slice(&email).map_err(|_| Unable::Internal)?;
+        let before = self.open(&user)?;
+        let personal = Personal { email, ..before.clone() };
+        if let Some(old) = &user.email {
+            writing.free_email(old, user.id).await?;
+        }
+        writing.prove_email(&link.email, user.id).await?;
+        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
+        let changed = User {
+            email: Some(link.email),
+            personal: Some(self.seal(user.id, &key, &personal)?),
+            signed_out_at,
+            version: user.version + 1,
+            updated_at: now,
+            ..user
+        };
+        writing.update_user(&changed).await?;
+        for told in [&before, &personal] {
+            self.send(&mut writing, &changed, told, Letter::AddressChanged).await?;
+        }
+        writing.record(&Record::new(Deed::AddressChanged, now).by(changed.id).on(changed.id)).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        self.refuse_from_now(&[revocation]);
+        Ok(())
+    }
+
+    pub(super) fn seal_email(&self, user: &User, email: &Email) -> Result<Vec<u8>, Unable> {
+        let plain = serde_json::to_vec(email).map_err(|_| Unable::Internal)?;
+        Ok(self.0.vault.seal(&self.key_of(user)?, &new_email(user.id), &plain)?)
+    }
+}
+
+/// What an address is sealed for until it is proved.
+fn new_email(user: UserId) -> String {
+    format!("{user} new email")
+}

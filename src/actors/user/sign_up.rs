@@ -1,0 +1,145 @@
+//! Signing up, and proving that the address is one's own.
+//!
+//! Whether an address is known here is told to nobody but its owner: whoever signs up with it hears the same, and
+//! waits for the same work.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::personal::newcomer;
+use super::{Personal, Unable, Users, commit};
+use crate::domain::account::{AccountMove, AccountState};
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Address, Email, Locale, NewPassword, PersonName, Phone, Role};
+use crate::mail::Letter;
+use crate::persistence::Writing;
+use crate::persistence::user::{Blind, OneTimeToken, Purpose, User};
+use crate::telemetry;
+use crate::vault::token_hash;
+
+/// Somebody who wants an account.
+pub struct SignUp {
+    pub email: Email,
+    pub password: NewPassword,
+    pub name: PersonName,
+    pub phone: Phone,
+    pub address: Address,
+    pub locale: Locale,
+}
+
+impl Users {
+    /// Makes an account that has yet to be proved, or tells the owner of the address that somebody tried.
+    pub async fn sign_up(&self, asked: SignUp) -> Result<(), Unable> {
+        let SignUp { email, password, name, phone, address, locale } = asked;
+        let password = self.0.passwords.hash(password.into_secret()).await?;
+        if let Some(owner) = self.owner_of_email(&email).await? {
+            telemetry::signed_up("taken");
+            return self.tell_owner(&owner, Letter::AddressTaken).await;
+        }
+        if let Some(owner) = self.owner_of_phone(&phone).await? {
+            telemetry::signed_up("taken");
+            return self.tell_owner(&owner, Letter::PhoneTaken).await;
+        }
+        let (name, phone, address) = (Some(name), Some(phone), Some(address));
+        let personal = Personal { email, name, phone, address, locale };
+        let user = newcomer(&self.0.vault, &self.0.clock, &personal, password, Role::Shopper)?;
+        let mut writing = self.0.tables.begin().await?;
+        writing.insert_user(&user).await?;
+        self.send_link(&mut writing, &user, &personal, Purpose::Verify).await?;
+        writing.record(&Record::new(Deed::SignedUp, user.created_at).by(user.id).on(user.id)).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        telemetry::signed_up("new");
+        tracing::info!(user = %user.id, "{} has signed up", user.id);
+        Ok(())
+    }
+
+    pub(super) async fn tell_owner(&self, owner: &User, letter: Letter) -> Result<(), Unable> {
+        let mut writing = self.0.tables.begin().await?;
+        self.send(&mut writing, owner, &self.open(owner)?, letter).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        Ok(())
+    }
+
+    /// Sends a new link to the newest account that claims this address, if there is one.
+    pub fn send_again(&self, email: Email) -> Result<(), Unable> {
+        let users = self.clone();
+        self.errand(async move {
+            let Some(user) = users.account_of(&email).await? else { return Ok(()) };
+            if user.state != AccountState::Unverified {
+                return Ok(());
+            }
+            users.renew_link(&user, None).await
+        })
+    }
+
+    /// A new verification letter, in the place of the link that was `spent`.
+    async fn renew_link(&self, user: &User, spent: Option<&Blind>) -> Result<(), Unable> {
+        let mut writing = self.0.tables.begin().await?;
+        if let Some(spent) = spent
+            && !writing.spend_token(spent).await?
+        {
+            return Ok(());
+        }
+        self.send_link(&mut writing, user, &self.open(user)?, Purpose::Verify).await?;
+        commit(writing).await?;
+        self.0.outbox.wake();
+        Ok(())
+    }
+
+    /// Follows the link of a letter: the address is proved. One that has expired is answered with a new letter.
+    pub async fn verify(&self, token: &SecretString) -> Result<(), Unable> {
+        let link = self.link(token).await?;
+        match link.purpose {
+            Purpose::Reset => Err(Unable::LinkExpired),
+            Purpose::ChangeEmail if self.is_expired(&link) => Err(Unable::LinkExpired),
+            Purpose::ChangeEmail => self.move_email(&link).await,
+            Purpose::Verify if self.is_expired(&link) => {
+                if let Some(user) = self.0.tables.users().find(link.user).await? {
+                    self.renew_link(&user, Some(&link.hash)).await?;
+                }
+                Err(Unable::LinkExpired)
+            }
+            Purpose::Verify => self.prove(&link).await,
+        }
+    }
+
+    async fn prove(&self, link: &OneTimeToken) -> Result<(), Unable> {
+        let now = self.0.clock.now();
+        let mut writing = self.0.tables.begin().await?;
+        let user = self.spend(&mut writing, link).await?;
+        let state = user.state.after(AccountMove::Verify).ok_or(Unable::LinkExpired)?;
+        writing.void_tokens(user.id, Purpose::Verify).await?;
+        writing.prove_email(&link.email, user.id).await?;
+        if let Some(phone) = &user.phone {
+            writing.prove_phone(phone, user.id).await?;
+        }
+        let verified =
+            User { state, verified_at: Some(now), version: user.version + 1, updated_at: now, ..user };
+        writing.update_user(&verified).await?;
+        writing.record(&Record::new(Deed::AddressVerified, now).by(verified.id).on(verified.id)).await?;
+        commit(writing).await?;
+        telemetry::verified();
+        tracing::info!(user = %verified.id, "{} has proved their address", verified.id);
+        Ok(())
+    }
+
+    pub(super) async fn link(&self, token: &SecretString) -> Result<OneTimeToken, Unable> {
+        let hash = token_hash(token.expose_secret());
+        self.0.tables.users().token(&hash).await?.ok_or(Unable::LinkExpired)
+    }
+
+    pub(super) fn is_expired(&self, link: &OneTimeToken) -> bool {
+        link.expires_at <= self.0.clock.now()
+    }
+
+    /// Uses a link up, and finds whom it is about: the address it was sent to must still be theirs.
+    pub(super) async fn spend(&self, writing: &mut Writing<'_>, link: &OneTimeToken) -> Result<User, Unable> {
+        if !writing.spend_token(&link.hash).await? {
+            return Err(Unable::LinkExpired);
+        }
+        let user = writing.user(link.user).await?.ok_or(Unable::LinkExpired)?;
+        let is_theirs = link.purpose == Purpose::ChangeEmail || user.email == Some(link.email);
+        if is_theirs { Ok(user) } else { Err(Unable::LinkExpired) }
+    }
+}

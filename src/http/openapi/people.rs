@@ -1,0 +1,160 @@
+//! What is particular to the doors of people: accounts, sessions, and the pages behind mailed links.
+
+use serde_json::{Value, json};
+
+use super::doors::{Door, body, cursor, limit, query, told};
+use crate::domain::account::AccountState;
+use crate::http::problem::Code;
+
+const USER: &str = "^user_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+
+const STORE: &[Code] = &[Code::OwnerUnavailable];
+const HASH: &[Code] =
+    &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited];
+const LETTER: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited];
+const LINK: &[Code] = &[
+    Code::LinkExpired,
+    Code::PhoneTaken,
+    Code::Overloaded,
+    Code::OwnerUnavailable,
+    Code::OutcomeUnknown,
+    Code::RateLimited,
+];
+const LOG_IN: &[Code] = &[
+    Code::Unauthenticated,
+    Code::EmailNotVerified,
+    Code::Forbidden,
+    Code::Overloaded,
+    Code::OwnerUnavailable,
+    Code::OutcomeUnknown,
+    Code::RateLimited,
+];
+const REFRESH: &[Code] =
+    &[Code::Unauthenticated, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited];
+const SESSION: &[Code] = &[Code::OwnerUnavailable, Code::OutcomeUnknown];
+const SWITCH: &[Code] = &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown];
+
+/// The description of the door with this name.
+#[rustfmt::skip]
+pub fn of(door: &str) -> Door {
+    match door {
+        "user::sign_up" => Door {
+            body: body("SignUpRequest", sign_up_example()),
+            refuses: LETTER,
+            ..told("people", "Sign up", "The answer is the same whether the address is known or not; a letter tells its \
+                owner. The link in it is good for 24 hours. `Accept-Language` chooses the language, Korean or English.")
+        }
+        .gives(202, "A letter is on its way.", "Accepted", Value::Null),
+        "user::verify" => Door {
+            body: body("VerifyRequest", json!({ "token": "verify_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" })),
+            refuses: LINK,
+            ..told("people", "Prove an address", "With the token of the link. Good for one use; one that has expired is \
+                answered with another letter.")
+        }
+        .gives_nothing(204, "It is proved."),
+        "user::resend" => Door { body: email_body(), refuses: LETTER, ..told("people", "Another letter", "If there is an \
+            account that waits for it.") }
+            .gives(202, "The same for every address.", "Accepted", Value::Null),
+        "user::forgot" => Door { body: email_body(), refuses: LETTER, ..told("people", "Forgotten password", "Sends a link \
+            that is good for 30 minutes, if the address has an account.") }
+            .gives(202, "The same for every address.", "Accepted", Value::Null),
+        "user::reset" => Door {
+            body: body("ResetRequest", json!({ "token": "reset_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "new_password": "five foxes fly far" })),
+            refuses: LINK,
+            ..told("people", "Reset the password", "With the token of the link. Good for one use; every session ends.")
+        }
+        .gives_nothing(204, "The new password counts."),
+        "user::me" => Door { refuses: &[Code::NotFound, Code::OwnerUnavailable], ..told("people", "One's profile", "") }
+            .gives(200, "The profile.", "ProfileShown", Value::Null),
+        "user::change" => Door {
+            body: body("ProfilePatch", json!({ "name": "Mina Kim", "phone": "010-9876-5432" })),
+            refuses: &[Code::PhoneTaken, Code::NotFound, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited],
+            ..told("people", "Change the profile", "What is left out stays.")
+        }
+        .gives(200, "The profile as it is now.", "ProfileShown", Value::Null),
+        "user::change_password" => Door {
+            body: body("PasswordRequest", json!({ "current_password": "four foxes fly far", "new_password": "five foxes fly far" })),
+            refuses: HASH,
+            ..told("people", "Change the password", "All other sessions end.")
+        }
+        .gives_nothing(204, "It is changed."),
+        "user::change_email" => Door {
+            body: body("NewEmailRequest", json!({ "email": "mina.kim@example.com", "password": "four foxes fly far" })),
+            refuses: HASH,
+            ..told("people", "Change the address", "Both addresses are told; the new one counts once its link was followed. \
+                Then every session ends.")
+        }
+        .gives(202, "The same for every address.", "Accepted", Value::Null),
+        "user::export" => Door {
+            refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::RateLimited],
+            ..told("people", "All of one's data", "Profile, sessions and orders.")
+        }
+        .gives(200, "All of it.", "Export", Value::Null),
+        "user::erase" => Door {
+            body: body("EraseRequest", json!({ "password": "four foxes fly far" })),
+            refuses: HASH,
+            ..told("people", "Delete the account", "Personal data is erased, what is held is given back, orders stay without \
+                a name. Address and number are free again.")
+        }
+        .gives_nothing(204, "It is gone."),
+        "session::log_in" => Door {
+            body: body("LogInRequest", json!({ "email": "mina@example.com", "password": "four foxes fly far" })),
+            refuses: LOG_IN,
+            ..told("sessions", "Log in", "A wrong password and an unknown address are the same answer.")
+        }
+        .gives(201, "Tokens.", "TokensShown", Value::Null),
+        "session::refresh" => Door {
+            body: body("RefreshRequest", json!({ "refresh_token": "sess_01h455vb4pex5vsknk084sn02q_AAAA.BBBB" })),
+            refuses: REFRESH,
+            ..told("sessions", "Stay logged in", "A new pair; the old refresh token dies. Whoever did not hear the answer may \
+                ask again with the same token within ten seconds. Later, or with an older one, the session ends.")
+        }
+        .gives(200, "The new pair.", "TokensShown", Value::Null),
+        "session::list" => Door { refuses: STORE, ..told("sessions", "Where one is logged in", "Newest first, all on one page.") }
+            .gives(200, "The sessions.", "SessionPage", Value::Null),
+        "session::end" => Door { refuses: SESSION, ..told("sessions", "Log a device out", "Its tokens are refused at once.") }
+            .gives_nothing(204, "It is logged out."),
+        "session::end_current" => Door { refuses: SESSION, ..told("sessions", "Log out", "This device.") }
+            .gives_nothing(204, "It is logged out."),
+        "session::end_all" => Door { refuses: SESSION, ..told("sessions", "Log out everywhere", "Every device.") }
+            .gives_nothing(204, "They are logged out."),
+        "page::verify" => told("people", "The page behind a verification link", "Opening it does nothing; its button does.")
+            .gives_html(),
+        "page::reset" => told("people", "The page behind a reset link", "Opening it does nothing; its button does.").gives_html(),
+        "page::script" => told("people", "What the pages do", "").gives_file("text/javascript"),
+        "page::style" => told("people", "What the pages look like", "").gives_file("text/css"),
+        "user::list" => Door {
+            parameters: vec![
+                query("state", json!({ "type": "string", "enum": states() }), "Only accounts in this state."),
+                query("email", json!({ "type": "string", "format": "email" }), "Only accounts with this address."),
+                limit(), cursor(USER),
+            ],
+            refuses: STORE,
+            ..told("administration", "Accounts", "Newest first, without what identifies the person.")
+        }
+        .gives(200, "A page.", "AccountPage", Value::Null),
+        "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins.") }
+            .gives_nothing(204, "They are out."),
+        "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension.") }
+            .gives_nothing(204, "They may log in."),
+        _ => Door::default(),
+    }
+}
+
+fn email_body() -> Option<super::doors::Body> {
+    body("EmailRequest", json!({ "email": "mina@example.com" }))
+}
+
+fn sign_up_example() -> Value {
+    json!({
+        "email": "mina@example.com",
+        "password": "four foxes fly far",
+        "name": "Mina Park",
+        "phone": "010-1234-5678",
+        "address": { "line1": "Teheran-ro 152", "city": "Seoul", "postal_code": "06236", "country": "KR" },
+    })
+}
+
+fn states() -> Vec<&'static str> {
+    AccountState::ALL.iter().map(|state| state.as_str()).collect()
+}

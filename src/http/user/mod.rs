@@ -1,0 +1,238 @@
+//! The doors to accounts: sign up, prove it, look at it, change it, leave.
+//!
+//! What a stranger asks about somebody's address is answered alike whether the address is known or not.
+
+mod admin;
+mod ask;
+mod refusal;
+mod show;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use secrecy::SecretString;
+use xxhash_rust::xxh3::xxh3_128;
+
+pub use admin::{list, reinstate, suspend};
+pub use ask::{
+    EmailRequest, EraseRequest, NewEmailRequest, PasswordRequest, ProfilePatch, ResetRequest, SignUpRequest,
+    VerifyRequest,
+};
+pub use show::{Accepted, AccountShown, Export, ProfileShown};
+
+use super::abuse::{Abuse, Attempt, Tried};
+use super::auth::Caller;
+use super::body::Body;
+use super::client::Neighbourhood;
+use super::order::{self, OrderShown};
+use super::problem::Problem;
+use super::session::SessionShown;
+use super::time::Stamp;
+use crate::actors::catalogue::Catalogue;
+use crate::actors::order::Orders;
+use crate::actors::user::{SignUp, Unable, Users};
+use crate::domain::id::UserId;
+use crate::domain::user::{Locale, NewPassword};
+
+/// Orders that an export reads at a time.
+const EXPORT_PAGE: u32 = 100;
+const LINK_COMES: &str = "If this can be done, a letter with a link is on its way.";
+
+/// `POST /v1/users`.
+pub async fn sign_up(
+    from: Neighbourhood,
+    request: HttpRequest,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<SignUpRequest>,
+) -> Result<HttpResponse, Problem> {
+    let SignUpRequest { email, password, name, phone, address } = asked;
+    let password = users.accept(password, Some(&email)).map_err(ask::weak("/password"))?;
+    abuse.send_letter(&[tried(email.as_str()), tried(phone.as_str())], from)?;
+    let locale = locale(&request);
+    users.sign_up(SignUp { email, password, name, phone, address, locale }).await?;
+    Ok(accepted())
+}
+
+/// `POST /v1/users/verify`.
+pub async fn verify(
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<VerifyRequest>,
+) -> Result<HttpResponse, Problem> {
+    abuse.follow_link(from)?;
+    users.verify(&asked.token).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /v1/users/verify/resend`.
+pub async fn resend(
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<EmailRequest>,
+) -> Result<HttpResponse, Problem> {
+    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
+    users.send_again(asked.email)?;
+    Ok(accepted())
+}
+
+/// `POST /v1/password-resets`.
+pub async fn forgot(
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<EmailRequest>,
+) -> Result<HttpResponse, Problem> {
+    // Counted apart from other letters: nobody keeps a reset from somebody by asking for those.
+    abuse.send_letter(&[tried(&format!("reset {}", asked.email.as_str()))], from)?;
+    users.forgot(asked.email)?;
+    Ok(accepted())
+}
+
+/// `PUT /v1/password-resets`.
+pub async fn reset(
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<ResetRequest>,
+) -> Result<HttpResponse, Problem> {
+    abuse.follow_link(from)?;
+    let next = accept(&users, asked.new_password)?;
+    users.reset(&asked.token, next).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `GET /v1/users/me`.
+pub async fn me(Caller(caller): Caller, users: web::Data<Users>) -> Result<web::Json<ProfileShown>, Problem> {
+    let (user, personal) = users.find(caller.user).await?;
+    Ok(web::Json(ProfileShown::of(&user, personal)))
+}
+
+/// `PATCH /v1/users/me`.
+pub async fn change(
+    Caller(caller): Caller,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<ProfilePatch>,
+) -> Result<web::Json<ProfileShown>, Problem> {
+    abuse.pass()?;
+    let (user, personal) = users.change(caller.user, asked.change()).await?;
+    Ok(web::Json(ProfileShown::of(&user, personal)))
+}
+
+/// `PUT /v1/users/me/password`.
+pub async fn change_password(
+    Caller(caller): Caller,
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<PasswordRequest>,
+) -> Result<HttpResponse, Problem> {
+    let next = accept(&users, asked.new_password)?;
+    let attempt = try_again(&abuse, caller.user, from)?;
+    let changed = users.change_password(caller.user, caller.session, asked.current_password, next).await;
+    judge(attempt, changed, "/current_password")?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `POST /v1/users/me/email`.
+pub async fn change_email(
+    Caller(caller): Caller,
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<NewEmailRequest>,
+) -> Result<HttpResponse, Problem> {
+    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
+    let attempt = try_again(&abuse, caller.user, from)?;
+    let told = users.ask_new_email(caller.user, asked.password, asked.email).await;
+    judge(attempt, told, "/password")?;
+    Ok(accepted())
+}
+
+/// `DELETE /v1/users/me`.
+pub async fn erase(
+    Caller(caller): Caller,
+    from: Neighbourhood,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    Body(asked): Body<EraseRequest>,
+) -> Result<HttpResponse, Problem> {
+    let attempt = try_again(&abuse, caller.user, from)?;
+    let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
+    judge(attempt, erased, "/password")?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// `GET /v1/users/me/export`.
+pub async fn export(
+    Caller(caller): Caller,
+    abuse: web::Data<Abuse>,
+    users: web::Data<Users>,
+    orders: web::Data<Orders>,
+    catalogue: web::Data<Catalogue>,
+) -> Result<web::Json<Export>, Problem> {
+    abuse.export(caller.user)?;
+    let (user, personal) = users.find(caller.user).await?;
+    let sessions = users.sessions(caller.user).await?;
+    users.note_export(caller.user).await?;
+    Ok(web::Json(Export {
+        locale: personal.locale.as_str(),
+        verified_at: user.verified_at.map(Stamp),
+        profile: ProfileShown::of(&user, personal),
+        sessions: sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect(),
+        orders: all_orders(caller.user, &orders, &catalogue).await?,
+    }))
+}
+
+async fn all_orders(
+    buyer: UserId,
+    orders: &Orders,
+    catalogue: &Catalogue,
+) -> Result<Vec<OrderShown>, Problem> {
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let page = orders.list(buyer, None, before, EXPORT_PAGE).await?;
+        before = page.last().map(|order| order.id);
+        let is_last = page.len() < EXPORT_PAGE as usize;
+        for order in page {
+            all.push(order::shown(catalogue, order).await);
+        }
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// What an account is tried under.
+pub fn tried(word: &str) -> Tried {
+    xxh3_128(word.as_bytes())
+}
+
+fn try_again(abuse: &Abuse, user: UserId, from: Neighbourhood) -> Result<Attempt, Problem> {
+    abuse.try_password(xxh3_128(user.as_bytes()), from)
+}
+
+/// A wrong password has failed, and is told under the field it came in; anything else is no failure.
+fn judge(attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -> Result<(), Problem> {
+    if outcome == Err(Unable::WrongPassword) {
+        attempt.fail();
+        return Err(Problem::field(pointer, "this is not your password"));
+    }
+    Ok(outcome?)
+}
+
+fn accept(users: &Users, password: SecretString) -> Result<NewPassword, Problem> {
+    users.accept(password, None).map_err(ask::weak("/new_password"))
+}
+
+/// The language that the browser prefers.
+pub fn locale(request: &HttpRequest) -> Locale {
+    let wanted = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    Locale::from_accept_language(wanted.unwrap_or_default())
+}
+
+fn accepted() -> HttpResponse {
+    HttpResponse::Accepted().json(Accepted { detail: LINK_COMES })
+}

@@ -1,0 +1,102 @@
+//! How an account is shown: to its owner whole, to administrators without what identifies the person.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::actors::user::Personal;
+use crate::domain::id::UserId;
+use crate::domain::user::{Address, Email, PersonName, Phone, Role};
+use crate::http::order::OrderShown;
+use crate::http::session::SessionShown;
+use crate::http::shapes::AddressSchema;
+use crate::http::time::Stamp;
+use crate::persistence::user::User;
+
+/// One's own account.
+#[derive(Serialize, ToSchema)]
+pub struct ProfileShown {
+    #[schema(value_type = String)]
+    id: UserId,
+    #[schema(value_type = String)]
+    email: Email,
+    #[schema(value_type = Option<String>)]
+    name: Option<PersonName>,
+    #[schema(value_type = Option<String>)]
+    phone: Option<Phone>,
+    #[schema(value_type = Option<AddressSchema>)]
+    address: Option<Address>,
+    #[schema(value_type = String)]
+    role: Role,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Stamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Stamp,
+}
+
+impl ProfileShown {
+    pub fn of(user: &User, personal: Personal) -> ProfileShown {
+        let Personal { email, name, phone, address, locale: _ } = personal;
+        ProfileShown {
+            id: user.id,
+            email,
+            name,
+            phone,
+            address,
+            role: user.role,
+            created_at: Stamp(user.created_at),
+            updated_at: Stamp(user.updated_at),
+        }
+    }
+}
+
+/// All that is kept about a person.
+#[derive(Serialize, ToSchema)]
+pub struct Export {
+    pub profile: ProfileShown,
+    /// `ko` or `en`: how letters are written.
+    #[schema(value_type = String)]
+    pub locale: &'static str,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub verified_at: Option<Stamp>,
+    pub sessions: Vec<SessionShown>,
+    /// Newest first.
+    pub orders: Vec<OrderShown>,
+}
+
+/// An account as administrators see it.
+#[derive(Serialize, ToSchema)]
+pub struct AccountShown {
+    #[schema(value_type = String)]
+    id: UserId,
+    /// `unverified`, `verified`, `suspended` or `deleted`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    #[schema(value_type = String)]
+    role: Role,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    verified_at: Option<Stamp>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Stamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Stamp,
+}
+
+impl From<&User> for AccountShown {
+    fn from(user: &User) -> AccountShown {
+        AccountShown {
+            id: user.id,
+            state: user.state.as_str(),
+            role: user.role,
+            verified_at: user.verified_at.map(Stamp),
+            created_at: Stamp(user.created_at),
+            updated_at: Stamp(user.updated_at),
+        }
+    }
+}
+
+/// The answer that is the same for everybody.
+#[derive(Serialize, ToSchema)]
+pub struct Accepted {
+    #[schema(value_type = String)]
+    pub detail: &'static str,
+}

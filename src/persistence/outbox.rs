@@ -1,0 +1,317 @@
+//! The `outbox` rows: mails on their way, each written in the transaction of what it tells about.
+//!
+//! A mail is sent at least once. Whoever claims a row moves its next time into the future and its version by one: until then
+//! nobody else sees it, and afterwards only he may say what became of it. If he dies, the time comes, and the mail is claimed
+//! again. Always true: address and letter are sealed under a key of the row's own, and both go when the mail has gone.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::sqlite::{self, Damaged, signed, sixteen, unsigned};
+use super::{StoreError, Tables};
+use crate::domain::id::{MailId, UserId};
+use crate::domain::stock::Millis;
+use crate::domain::user::Locale;
+use crate::vault::WrappedKey;
+
+macro_rules! columns {
+    () => {
+        "id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, tries, version"
+    };
+}
+
+const INSERT: &str = "insert into outbox (id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, \
+    tries, version, next_at_ms, state) values (?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, 'waiting')";
+const DUE: &str = concat!(
+    "select ",
+    columns!(),
+    " from outbox where state = 'waiting' and next_at_ms <= ? order by next_at_ms limit ?"
+);
+const CLAIM: &str = "update outbox set next_at_ms = ?, tries = tries + 1, version = version + 1 \
+    where id = ? and version = ?";
+const DONE: &str = "delete from outbox where id = ? and version = ?";
+const LATER: &str = "update outbox set next_at_ms = ?, version = version + 1 where id = ? and version = ?";
+const BURY: &str = "update outbox set state = 'dead', wrapped_key = ?, recipient = ?, letter = ?, version = version + 1 \
+    where id = ? and version = ?";
+const SWEEP: &str = "delete from outbox where state = 'dead' and next_at_ms < ?";
+const NEXT: &str = "select min(next_at_ms) from outbox where state = 'waiting'";
+const WAITING: &str = "select count(*) from outbox where state = 'waiting'";
+const FORGET: &str = "delete from outbox where subject_id = ?";
+
+/// A mail as its row keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    pub id: MailId,
+    /// The letter's word, for whoever counts.
+    pub kind: String,
+    pub locale: Locale,
+    /// Whom it is about; who is forgotten gets no more mail.
+    pub subject: Option<UserId>,
+    pub key: WrappedKey,
+    /// Sealed under `key`.
+    pub recipient: Vec<u8>,
+    /// Sealed under `key`.
+    pub letter: Vec<u8>,
+    pub created_at: Millis,
+}
+
+/// A mail that is ours to send until the lease runs out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    pub mail: Mail,
+    /// 1 at the first try.
+    pub tries: u32,
+    version: u64,
+}
+
+/// Adds a mail to the caller's transaction.
+pub async fn insert(connection: &mut SqliteConnection, mail: &Mail) -> Result<(), StoreError> {
+    sqlx::query(INSERT)
+        .bind(&mail.id.as_bytes()[..])
+        .bind(&mail.kind)
+        .bind(mail.locale.as_str())
+        .bind(mail.subject.as_ref().map(|user| &user.as_bytes()[..]))
+        .bind(mail.key.as_bytes())
+        .bind(&mail.recipient)
+        .bind(&mail.letter)
+        .bind(mail.created_at.0)
+        .bind(mail.created_at.0)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Takes back, in the caller's transaction, everything that waits to be sent about somebody.
+pub async fn forget(connection: &mut SqliteConnection, subject: UserId) -> Result<u64, StoreError> {
+    Ok(sqlx::query(FORGET).bind(&subject.as_bytes()[..]).execute(connection).await?.rows_affected())
+}
+
+/// The rows as their dispatcher sees them. Cheap to clone.
+#[derive(Clone)]
+pub struct Outbox {
+    pub(super) tables: Tables,
+    pub(super) pool: SqlitePool,
+}
+
+impl Outbox {
+    /// Adds mails that tell about nothing else that is written.
+    pub async fn add(&self, mails: &[Mail]) -> Result<(), StoreError> {
+        let mut transaction = self.tables.begin_synced().await?;
+        let mut added = Ok(());
+        for mail in mails {
+            added = insert(&mut transaction, mail).await;
+            if added.is_err() {
+                break;
+            }
+        }
+        transaction.end(added).await
+    }
+
+    /// Up to `most` mails that are due at `now`, ours until `until`.
+    pub async fn claim(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Claimed>, StoreError> {
+        let most = signed(most as u64);
+        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut writer = self.tables.writer().await?;
+        sqlite::begin(&mut writer).await?;
+        let claimed = claim_each(&mut writer, &rows, until).await;
+        sqlite::end(&mut writer, claimed).await
+    }
+
+    /// It was taken: the row goes. `false`: it was somebody else's by now.
+    pub async fn done(&self, claimed: &Claimed) -> Result<bool, StoreError> {
+        let done = sqlx::query(DONE).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
+        Ok(self.tables.write_synced(done).await? == 1)
+    }
+
+    /// It was not taken: another try at `at`.
+    pub async fn later(&self, claimed: &Claimed, at: Millis) -> Result<bool, StoreError> {
+        let later =
+            sqlx::query(LATER).bind(at.0).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
+        Ok(self.tables.write_synced(later).await? == 1)
+    }
+
+    /// It will not be tried again. What it said, and to whom, goes; that there was one stays.
+    pub async fn bury(&self, claimed: &Claimed) -> Result<bool, StoreError> {
+        let nothing: &[u8] = &[];
+        let bury = sqlx::query(BURY)
+            .bind(nothing)
+            .bind(nothing)
+            .bind(nothing)
+            .bind(&claimed.mail.id.as_bytes()[..])
+            .bind(signed(claimed.version));
+        Ok(self.tables.write_synced(bury).await? == 1)
+    }
+
+    /// Forgets that there were mails which were given up before `before`.
+    pub async fn sweep(&self, before: Millis) -> Result<u64, StoreError> {
+        self.tables.write_synced(sqlx::query(SWEEP).bind(before.0)).await
+    }
+
+    /// When the next mail is due.
+    pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.pool).await?;
+        Ok(at.map(Millis))
+    }
+
+    /// How many wait, claimed ones included.
+    pub async fn waiting(&self) -> Result<u64, StoreError> {
+        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&self.pool).await?;
+        Ok(waiting.unsigned_abs())
+    }
+}
+
+async fn claim_each(
+    writer: &mut SqliteConnection,
+    rows: &[SqliteRow],
+    until: Millis,
+) -> Result<Vec<Claimed>, StoreError> {
+    let mut claimed = Vec::with_capacity(rows.len());
+    for row in rows {
+        let seen = match claimed_of(row) {
+            Err(StoreError::Damaged(damaged)) => {
+                // It holds up nobody, and stays for whoever looks into it.
+                tracing::error!(%damaged, "a mail in the outbox cannot be read");
+                continue;
+            }
+            seen => seen?,
+        };
+        let moved = sqlx::query(CLAIM)
+            .bind(until.0)
+            .bind(&seen.mail.id.as_bytes()[..])
+            .bind(signed(seen.version))
+            .execute(&mut *writer)
+            .await?;
+        if moved.rows_affected() == 1 {
+            claimed.push(Claimed { tries: seen.tries + 1, version: seen.version + 1, ..seen });
+        }
+    }
+    Ok(claimed)
+}
+
+fn claimed_of(row: &SqliteRow) -> Result<Claimed, StoreError> {
+    let locale: &str = row.try_get(2)?;
+    let subject: Option<&[u8]> = row.try_get(3)?;
+    let subject = subject.map(|bytes| {
+        bytes.try_into().map(UserId::from_bytes).map_err(|_| Damaged { what: "user of a mail" })
+    });
+    let key: &[u8] = row.try_get(4)?;
+    let mail = Mail {
+        id: MailId::from_bytes(sixteen(row, 0)?),
+        kind: row.try_get(1)?,
+        locale: Locale::from_word(locale).ok_or(Damaged { what: "language of a mail" })?,
+        subject: subject.transpose()?,
+        key: WrappedKey::from_bytes(key).map_err(|_| Damaged { what: "key of a mail" })?,
+        recipient: row.try_get(5)?,
+        letter: row.try_get(6)?,
+        created_at: Millis(row.try_get(7)?),
+    };
+    Ok(Claimed { mail, tries: unsigned(row, 8)?, version: unsigned(row, 9)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::config::MasterKeys;
+    use crate::persistence::testing::{T0, buyer};
+    use crate::vault::Vault;
+
+    fn mail(number: u128, at: Millis, subject: Option<UserId>) -> Mail {
+        let vault = Vault::new(&MasterKeys::one([7; 32]), &Clock::start()).unwrap();
+        Mail {
+            id: MailId::new(at, number),
+            kind: "verify_address".to_owned(),
+            locale: Locale::Ko,
+            subject,
+            key: vault.new_key().unwrap(),
+            recipient: b"sealed address".to_vec(),
+            letter: b"sealed letter".to_vec(),
+            created_at: at,
+        }
+    }
+
+    async fn outbox() -> (tempfile::TempDir, Tables, Outbox) {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let outbox = tables.outbox();
+        (dir, tables, outbox)
+    }
+
+    const LEASE: i64 = 1_000;
+
+    #[tokio::test]
+    async fn a_mail_is_claimed_by_one_until_the_lease_runs_out() {
+        let (_dir, _tables, outbox) = outbox().await;
+        let (first, second) = (mail(1, T0, Some(buyer(1))), mail(2, T0.plus(10), None));
+        outbox.add(&[first.clone(), second.clone()]).await.unwrap();
+        assert_eq!(outbox.claim(T0.plus(-1), T0.plus(LEASE), 10).await.unwrap(), []);
+        let claimed = outbox.claim(T0.plus(10), T0.plus(LEASE), 10).await.unwrap();
+        assert_eq!(
+            claimed.iter().map(|c| (&c.mail, c.tries)).collect::<Vec<_>>(),
+            [(&first, 1), (&second, 1)]
+        );
+        assert_eq!(outbox.claim(T0.plus(10), T0.plus(LEASE), 10).await.unwrap(), []);
+        assert_eq!(outbox.next_due().await.unwrap(), Some(T0.plus(LEASE)));
+
+        let again = outbox.claim(T0.plus(LEASE), T0.plus(2 * LEASE), 1).await.unwrap();
+        assert_eq!(again[0].tries, 2);
+        let late = claimed.iter().find(|c| c.mail.id == again[0].mail.id).unwrap();
+        assert!(!outbox.done(late).await.unwrap(), "it is somebody else's by now");
+        assert!(outbox.done(&again[0]).await.unwrap());
+        assert_eq!(outbox.waiting().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_mail_is_tried_again_later_or_buried() {
+        let (_dir, tables, outbox) = outbox().await;
+        outbox.add(&[mail(1, T0, None)]).await.unwrap();
+        let claimed = outbox.claim(T0, T0.plus(LEASE), 1).await.unwrap();
+        assert!(outbox.later(&claimed[0], T0.plus(50)).await.unwrap());
+        assert_eq!(outbox.next_due().await.unwrap(), Some(T0.plus(50)));
+        let claimed = outbox.claim(T0.plus(50), T0.plus(LEASE), 1).await.unwrap();
+        assert!(outbox.bury(&claimed[0]).await.unwrap());
+        assert_eq!((outbox.waiting().await.unwrap(), outbox.next_due().await.unwrap()), (0, None));
+        let mut writer = tables.writer().await.unwrap();
+        let left: i64 =
+            sqlx::query_scalar("select length(letter) + length(recipient) + length(wrapped_key) from outbox")
+                .fetch_one(&mut *writer)
+                .await
+                .unwrap();
+        assert_eq!(left, 0, "nothing personal stays");
+        drop(writer);
+        assert_eq!(outbox.sweep(T0.plus(LEASE)).await.unwrap(), 0);
+        assert_eq!(outbox.sweep(T0.plus(LEASE + 1)).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_cannot_be_read_holds_up_nobody() {
+        let (_dir, tables, outbox) = outbox().await;
+        outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
+        let damage = sqlx::query("update outbox set wrapped_key = x'00' where subject_id is not null");
+        assert_eq!(tables.write_synced(damage).await.unwrap(), 1);
+        assert_eq!(outbox.claim(T0, T0.plus(LEASE), 10).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_mail_stands_or_falls_with_what_it_tells_about() {
+        let (_dir, tables, outbox) = outbox().await;
+        let mut transaction = tables.begin_synced().await.unwrap();
+        insert(&mut transaction, &mail(1, T0, None)).await.unwrap();
+        transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
+        assert_eq!(outbox.waiting().await.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_forgotten_gets_no_more_mail() {
+        let (_dir, tables, outbox) = outbox().await;
+        let mails = [mail(1, T0, Some(buyer(1))), mail(2, T0, Some(buyer(2))), mail(3, T0, None)];
+        outbox.add(&mails).await.unwrap();
+        let mut transaction = tables.begin_synced().await.unwrap();
+        let forgotten = forget(&mut transaction, buyer(1)).await;
+        assert_eq!(transaction.end(forgotten).await.unwrap(), 1);
+        assert_eq!(outbox.waiting().await.unwrap(), 2);
+    }
+}

@@ -1,0 +1,250 @@
+//! The `trail` rows: who did what, written once and never changed, each with a hash that covers the one before it.
+//!
+//! An entry is appended in the transaction of what it tells about, by the tables' one writer, so entries are numbered without a
+//! gap. Always true: a row that was edited, moved or taken out breaks the chain where it stood, and one taken off the end
+//! disagrees with the head. Who can write the whole file can write a whole new chain; against him helps the head that an audit
+//! printed earlier.
+
+use std::fmt;
+
+use futures_util::TryStreamExt;
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::sqlite::Damaged;
+use super::{StoreError, Tables};
+use crate::domain::stock::Millis;
+use crate::domain::trail::Record;
+use crate::vault;
+
+const HEAD: &str = "select sequence, hash from trail_head where id = 1";
+const MOVE_HEAD: &str = "update trail_head set sequence = ?, hash = ? where id = 1 and sequence = ?";
+const INSERT: &str = "insert into trail (sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash) \
+    values (?, ?, ?, ?, ?, ?, ?, ?)";
+const ALL: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
+    order by sequence";
+const PAGE: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
+    where sequence < ? order by sequence desc limit ?";
+
+type Hash = [u8; 32];
+
+/// An entry as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 1 at first, without a gap.
+    pub sequence: i64,
+    pub at: Millis,
+    pub kind: String,
+    pub actor: String,
+    pub subject: String,
+    pub detail: String,
+    previous: Hash,
+    hash: Hash,
+}
+
+/// Where the chain ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Head {
+    pub sequence: i64,
+    pub hash: Hash,
+}
+
+impl fmt::Display for Head {
+    /// The number of entries and the beginning of the last one's hash: enough to compare.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{} ", self.sequence)?;
+        self.hash[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Entry {
+    fn expected_hash(&self) -> Hash {
+        let text = [&self.kind, &self.actor, &self.subject, &self.detail];
+        let mut bytes = Vec::with_capacity(160);
+        bytes.extend_from_slice(&self.previous);
+        bytes.extend_from_slice(&self.sequence.to_be_bytes());
+        bytes.extend_from_slice(&self.at.0.to_be_bytes());
+        for text in text {
+            // With its length in front, so that no letter can move from one column to the next.
+            bytes.extend_from_slice(&(text.len() as u64).to_be_bytes());
+            bytes.extend_from_slice(text.as_bytes());
+        }
+        vault::digest(&bytes)
+    }
+
+    fn of(row: &SqliteRow) -> Result<Entry, StoreError> {
+        Ok(Entry {
+            sequence: row.try_get(0)?,
+            at: Millis(row.try_get(1)?),
+            kind: row.try_get(2)?,
+            actor: row.try_get(3)?,
+            subject: row.try_get(4)?,
+            detail: row.try_get(5)?,
+            previous: hash(row, 6)?,
+            hash: hash(row, 7)?,
+        })
+    }
+}
+
+fn hash(row: &SqliteRow, column: usize) -> Result<Hash, StoreError> {
+    let bytes: &[u8] = row.try_get(column)?;
+    Ok(bytes.try_into().map_err(|_| Damaged { what: "hash of the trail" })?)
+}
+
+/// Appends to the trail in the caller's transaction.
+pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Result<(), StoreError> {
+    let head = sqlx::query(HEAD).fetch_one(&mut *connection).await?;
+    let last: i64 = head.try_get(0)?;
+    let mut entry = Entry {
+        sequence: last + 1,
+        at: record.at,
+        kind: record.deed.as_str().to_owned(),
+        actor: record.actor.clone(),
+        subject: record.subject.clone(),
+        detail: record.detail.clone(),
+        previous: hash(&head, 1)?,
+        hash: Hash::default(),
+    };
+    entry.hash = entry.expected_hash();
+    sqlx::query(INSERT)
+        .bind(entry.sequence)
+        .bind(entry.at.0)
+        .bind(&entry.kind)
+        .bind(&entry.actor)
+        .bind(&entry.subject)
+        .bind(&entry.detail)
+        .bind(&entry.previous[..])
+        .bind(&entry.hash[..])
+        .execute(&mut *connection)
+        .await?;
+    let moved = sqlx::query(MOVE_HEAD).bind(entry.sequence).bind(&entry.hash[..]).bind(last);
+    match moved.execute(connection).await?.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Damaged { what: "head of the trail" }.into()),
+    }
+}
+
+/// The trail as a whole. Cheap to clone.
+#[derive(Clone)]
+pub struct Trail {
+    pub(super) tables: Tables,
+    pub(super) pool: SqlitePool,
+}
+
+impl Trail {
+    /// Appends what tells about nothing else that is written; synced before it returns.
+    pub async fn append(&self, record: &Record) -> Result<(), StoreError> {
+        let mut transaction = self.tables.begin_synced().await?;
+        let appended = append(&mut transaction, record).await;
+        transaction.end(appended).await
+    }
+
+    /// Up to `most` entries before `sequence`, the newest first.
+    pub async fn before(&self, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
+        let rows = sqlx::query(PAGE).bind(sequence).bind(most).fetch_all(&self.pool).await?;
+        rows.iter().map(Entry::of).collect()
+    }
+
+    pub async fn head(&self) -> Result<Head, StoreError> {
+        let row = sqlx::query(HEAD).fetch_one(&self.pool).await?;
+        Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
+    }
+
+    /// Walks the chain from its beginning. Each break is a line to print; the head is what the walk came to.
+    pub async fn verify(&self) -> Result<(Head, Vec<String>), StoreError> {
+        let mut breaks = Vec::new();
+        let mut at = Head::default();
+        let mut rows = sqlx::query(ALL).fetch(&self.pool);
+        while let Some(row) = rows.try_next().await? {
+            let entry = Entry::of(&row)?;
+            let place = entry.sequence;
+            if place != at.sequence + 1 {
+                breaks.push(format!("trail: {} to {} are missing", at.sequence + 1, place - 1));
+            } else if entry.previous != at.hash {
+                breaks.push(format!("trail: {place} does not follow the one before it"));
+            }
+            if entry.hash != entry.expected_hash() {
+                breaks.push(format!("trail: {place} was changed"));
+            }
+            at = Head { sequence: place, hash: entry.hash };
+        }
+        drop(rows);
+        let head = self.head().await?;
+        if head != at {
+            breaks.push(format!("trail: it ends at {}, its head says {}", at.sequence, head.sequence));
+        }
+        Ok((at, breaks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::trail::Deed;
+    use crate::persistence::testing::{T0, buyer};
+
+    async fn trail(entries: i64) -> (tempfile::TempDir, Trail) {
+        let dir = tempfile::tempdir().unwrap();
+        let trail = Tables::open(dir.path()).await.unwrap().trail();
+        for number in 0..entries {
+            let record = Record::new(Deed::LoggedIn, T0.plus(number)).by(buyer(1)).number("try", number);
+            trail.append(&record).await.unwrap();
+        }
+        (dir, trail)
+    }
+
+    async fn tamper(trail: &Trail, sql: &'static str) {
+        let mut writer = trail.tables.writer().await.unwrap();
+        sqlx::query(sql).execute(&mut *writer).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_done_stands_in_order() {
+        let (_dir, trail) = trail(3).await;
+        let (head, breaks) = trail.verify().await.unwrap();
+        assert_eq!((head.sequence, breaks), (3, Vec::<String>::new()));
+        let newest = trail.before(i64::MAX, 2).await.unwrap();
+        assert_eq!(
+            newest.iter().map(|e| (e.sequence, &*e.detail)).collect::<Vec<_>>(),
+            [(3, "try=2"), (2, "try=1")]
+        );
+        assert_eq!((&*newest[0].kind, &newest[0].actor), ("logged_in", &buyer(1).to_string()));
+    }
+
+    #[tokio::test]
+    async fn an_entry_falls_with_what_it_tells_about() {
+        let (_dir, trail) = trail(1).await;
+        let mut transaction = trail.tables.begin_synced().await.unwrap();
+        append(&mut transaction, &Record::new(Deed::LoggedOut, T0)).await.unwrap();
+        transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
+        trail.append(&Record::new(Deed::LoggedOut, T0)).await.unwrap();
+        let (head, breaks) = trail.verify().await.unwrap();
+        assert_eq!((head.sequence, breaks), (2, Vec::<String>::new()));
+    }
+
+    #[tokio::test]
+    async fn an_edit_a_removal_and_a_swap_are_found_where_they_are() {
+        for (sql, told) in [
+            ("update trail set detail = 'try=9' where sequence = 2", "trail: 2 was changed"),
+            ("update trail set at_ms = at_ms + 1 where sequence = 1", "trail: 1 was changed"),
+            (
+                "update trail set actor_id = '', subject_id = actor_id where sequence = 3",
+                "trail: 3 was changed",
+            ),
+            ("delete from trail where sequence = 2", "trail: 2 to 2 are missing"),
+            ("delete from trail where sequence = 1", "trail: 1 to 1 are missing"),
+            ("delete from trail where sequence = 4", "trail: it ends at 3, its head says 4"),
+            ("delete from trail", "trail: it ends at 0, its head says 4"),
+            ("update trail_head set sequence = 3", "trail: it ends at 4, its head says 3"),
+            (
+                "update trail set hash = zeroblob(32) where sequence = 2",
+                "trail: 3 does not follow the one before it",
+            ),
+        ] {
+            let (_dir, trail) = trail(4).await;
+            tamper(&trail, sql).await;
+            let (_, breaks) = trail.verify().await.unwrap();
+            assert!(breaks.iter().any(|line| line == told), "{sql}: {breaks:?}");
+        }
+    }
+}

@@ -1,0 +1,470 @@
+//! The `users` rows, who has proved which address and number, and the one-time tokens behind mailed links.
+//!
+//! What identifies a person is never readable here: addresses and numbers are keyed hashes to find them by, the rest
+//! is sealed by whoever hands it in. Always true: an address, and a number, has at most one verified owner, and a
+//! row moves from version to version, one change each.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+
+use super::outbox::{self, Mail};
+use super::sqlite::{Damaged, signed, sixteen, thirty_two, unsigned};
+use super::{StoreError, Writing, trail};
+use crate::domain::account::AccountState;
+use crate::domain::id::UserId;
+use crate::domain::stock::Millis;
+use crate::domain::trail::Record;
+use crate::domain::user::Role;
+
+/// A keyed hash to find an address, a number or a token by.
+pub type Blind = [u8; 32];
+
+/// An account as its row keeps it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    pub id: UserId,
+    pub state: AccountState,
+    pub role: Role,
+    pub email: Option<Blind>,
+    pub phone: Option<Blind>,
+    /// What opens `personal`; without it that is noise.
+    pub wrapped_key: Option<Vec<u8>>,
+    pub personal: Option<Vec<u8>>,
+    /// A hash that says how it was made.
+    pub password: Option<String>,
+    /// Sessions that began at this time or before are dead.
+    pub signed_out_at: Millis,
+    /// 1 at first, one more for each change.
+    pub version: u64,
+    pub verified_at: Option<Millis>,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+}
+
+/// What a mailed link is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    Verify,
+    Reset,
+    ChangeEmail,
+}
+
+/// A link that was mailed. The token itself is known to nobody but its reader.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OneTimeToken {
+    pub hash: Blind,
+    pub purpose: Purpose,
+    pub user: UserId,
+    /// The address it was sent to, and speaks for.
+    pub email: Blind,
+    /// What it will change.
+    pub sealed: Option<Vec<u8>>,
+    pub expires_at: Millis,
+}
+
+/// What a list of accounts is narrowed to.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UserFilter {
+    pub state: Option<AccountState>,
+    pub email: Option<Blind>,
+}
+
+/// Why a change of an account was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    #[error("the account is not at the version the change was made upon")]
+    VersionConflict,
+    #[error("somebody else has proved this address")]
+    EmailTaken,
+    #[error("somebody else has proved this number")]
+    PhoneTaken,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for UserError {
+    fn from(error: sqlx::Error) -> UserError {
+        UserError::Store(error.into())
+    }
+}
+
+macro_rules! users {
+    ($rest:literal) => {
+        concat!(
+            "select u.id, u.state, u.role, u.email_blind, u.phone_blind, u.wrapped_key, u.personal, u.password, \
+             u.signed_out_at_ms, u.version, u.verified_at_ms, u.created_at_ms, u.updated_at_ms from users u ",
+            $rest
+        )
+    };
+}
+
+const FIND: &str = users!("where u.id = ?");
+const BY_PROVED_EMAIL: &str = users!("join verified_emails v on v.user_id = u.id where v.email_blind = ?");
+const BY_PROVED_PHONE: &str = users!("join verified_phones v on v.user_id = u.id where v.phone_blind = ?");
+const BY_CLAIMED_EMAIL: &str = users!(
+    "where u.email_blind = ? and u.state = 'unverified' order by u.created_at_ms desc, u.id desc limit 1"
+);
+const PAGE: &str = users!(
+    "where u.id < ? and (? = 0 or u.state = ?) and (? = 0 or u.email_blind = ?) order by u.id desc limit ?"
+);
+const LAPSED: &str =
+    users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms limit ?");
+const INSERT: &str = "insert into users (state, role, email_blind, phone_blind, wrapped_key, personal, password, \
+    signed_out_at_ms, version, verified_at_ms, created_at_ms, updated_at_ms, id) \
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const UPDATE: &str = "update users set state = ?, role = ?, email_blind = ?, phone_blind = ?, wrapped_key = ?, \
+    personal = ?, password = ?, signed_out_at_ms = ?, version = ?, verified_at_ms = ?, created_at_ms = ?, \
+    updated_at_ms = ? where id = ? and version = ?";
+const REMOVE: &str = "delete from users where id = ? and version = ?";
+const PROVE_EMAIL: &str = "insert into verified_emails (email_blind, user_id) values (?, ?)";
+const PROVE_PHONE: &str = "insert into verified_phones (phone_blind, user_id) values (?, ?)";
+const FREE_EMAIL: &str = "delete from verified_emails where email_blind = ? and user_id = ?";
+const FREE_PHONE: &str = "delete from verified_phones where phone_blind = ? and user_id = ?";
+
+const INSERT_TOKEN: &str = "insert into one_time_tokens (hash, purpose, user_id, email_blind, sealed, expires_at_ms) \
+    values (?, ?, ?, ?, ?, ?)";
+const FIND_TOKEN: &str =
+    "select hash, purpose, user_id, email_blind, sealed, expires_at_ms from one_time_tokens where hash = ?";
+const SPEND: &str = "delete from one_time_tokens where hash = ?";
+const VOID: &str = "delete from one_time_tokens where user_id = ? and purpose = ?";
+const FORGET_TOKENS: &str = "delete from one_time_tokens where expires_at_ms <= ?";
+
+/// Reads accounts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct UserReader {
+    pub(super) pool: SqlitePool,
+}
+
+impl UserReader {
+    pub async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    /// The account that has proved this address.
+    pub async fn by_proved_email(&self, email: &Blind) -> Result<Option<User>, StoreError> {
+        self.one(BY_PROVED_EMAIL, email).await
+    }
+
+    /// The account that has proved its address and has this number.
+    pub async fn by_proved_phone(&self, phone: &Blind) -> Result<Option<User>, StoreError> {
+        self.one(BY_PROVED_PHONE, phone).await
+    }
+
+    /// The newest account that claims this address and has not proved it.
+    pub async fn by_claimed_email(&self, email: &Blind) -> Result<Option<User>, StoreError> {
+        self.one(BY_CLAIMED_EMAIL, email).await
+    }
+
+    async fn one(&self, sql: &'static str, blind: &Blind) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query(sql).bind(&blind[..]).fetch_optional(&self.pool).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    /// Accounts made before `before`, newest first.
+    pub async fn list(
+        &self,
+        filter: &UserFilter,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<User>, StoreError> {
+        let before = before.unwrap_or(UserId::from_bytes([0xff; 16]));
+        let rows = sqlx::query(PAGE)
+            .bind(before.as_bytes().to_vec())
+            .bind(i64::from(filter.state.is_some()))
+            .bind(filter.state.map_or("", AccountState::as_str))
+            .bind(i64::from(filter.email.is_some()))
+            .bind(filter.email.map_or_else(Vec::new, |email| email.to_vec()))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(user).collect()
+    }
+
+    /// Accounts that nobody proved and that were made at `before` or earlier, oldest first.
+    pub async fn lapsed(&self, before: Millis, limit: u32) -> Result<Vec<User>, StoreError> {
+        let rows = sqlx::query(LAPSED).bind(before.0).bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().map(user).collect()
+    }
+
+    /// The link with this hash, expired or not.
+    pub async fn token(&self, hash: &Blind) -> Result<Option<OneTimeToken>, StoreError> {
+        let row = sqlx::query(FIND_TOKEN).bind(&hash[..]).fetch_optional(&self.pool).await?;
+        row.as_ref().map(token).transpose()
+    }
+}
+
+impl Writing<'_> {
+    /// The account as this transaction sees it.
+    pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
+        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(self.on()).await?;
+        row.as_ref().map(user).transpose()
+    }
+
+    pub async fn insert_user(&mut self, user: &User) -> Result<(), UserError> {
+        bind_user(INSERT, user).execute(self.on()).await?;
+        Ok(())
+    }
+
+    /// Replaces the row if it still stands at the version before `user`'s.
+    pub async fn update_user(&mut self, user: &User) -> Result<(), UserError> {
+        let query = bind_user(UPDATE, user).bind(signed(user.version.saturating_sub(1)));
+        matched(query.execute(self.on()).await?.rows_affected())
+    }
+
+    /// Takes the row away, if it still is what was read.
+    pub async fn remove_user(&mut self, user: &User) -> Result<(), UserError> {
+        let query = sqlx::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version));
+        matched(query.execute(self.on()).await?.rows_affected())
+    }
+
+    /// From now on the address is this user's, and nobody else's.
+    pub async fn prove_email(&mut self, email: &Blind, user: UserId) -> Result<(), UserError> {
+        self.claim(PROVE_EMAIL, email, user, UserError::EmailTaken).await
+    }
+
+    pub async fn prove_phone(&mut self, phone: &Blind, user: UserId) -> Result<(), UserError> {
+        self.claim(PROVE_PHONE, phone, user, UserError::PhoneTaken).await
+    }
+
+    async fn claim(
+        &mut self,
+        sql: &'static str,
+        blind: &Blind,
+        user: UserId,
+        taken: UserError,
+    ) -> Result<(), UserError> {
+        match sqlx::query(sql).bind(&blind[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(taken),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Anybody may prove the address again.
+    pub async fn free_email(&mut self, email: &Blind, user: UserId) -> Result<(), StoreError> {
+        sqlx::query(FREE_EMAIL).bind(&email[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+        Ok(())
+    }
+
+    pub async fn free_phone(&mut self, phone: &Blind, user: UserId) -> Result<(), StoreError> {
+        sqlx::query(FREE_PHONE).bind(&phone[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+        Ok(())
+    }
+
+    pub async fn insert_token(&mut self, token: &OneTimeToken) -> Result<(), StoreError> {
+        sqlx::query(INSERT_TOKEN)
+            .bind(&token.hash[..])
+            .bind(token.purpose.as_str())
+            .bind(&token.user.as_bytes()[..])
+            .bind(&token.email[..])
+            .bind(&token.sealed)
+            .bind(token.expires_at.0)
+            .execute(self.on())
+            .await?;
+        Ok(())
+    }
+
+    /// Uses a link up. False: somebody was faster.
+    pub async fn spend_token(&mut self, hash: &Blind) -> Result<bool, StoreError> {
+        Ok(sqlx::query(SPEND).bind(&hash[..]).execute(self.on()).await?.rows_affected() == 1)
+    }
+
+    /// Makes a user's links for this purpose good for nothing.
+    pub async fn void_tokens(&mut self, user: UserId, purpose: Purpose) -> Result<(), StoreError> {
+        let query = sqlx::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
+        query.execute(self.on()).await?;
+        Ok(())
+    }
+
+    /// Adds a letter, to be sent once this transaction stands.
+    pub async fn post(&mut self, mail: &Mail) -> Result<(), StoreError> {
+        outbox::insert(self.on(), mail).await
+    }
+
+    /// Takes back whatever waits to be sent to somebody.
+    pub async fn forget_letters(&mut self, user: UserId) -> Result<(), StoreError> {
+        outbox::forget(self.on(), user).await.map(drop)
+    }
+
+    /// Adds to the trail of who did what.
+    pub async fn record(&mut self, record: &Record) -> Result<(), StoreError> {
+        trail::append(self.on(), record).await
+    }
+
+    /// Takes away links that expired at `before` or earlier.
+    pub async fn forget_tokens(&mut self, before: Millis) -> Result<(), StoreError> {
+        sqlx::query(FORGET_TOKENS).bind(before.0).execute(self.on()).await?;
+        Ok(())
+    }
+}
+
+impl Purpose {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Verify => "verify",
+            Purpose::Reset => "reset",
+            Purpose::ChangeEmail => "change_email",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Purpose> {
+        [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail].into_iter().find(|p| p.as_str() == word)
+    }
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::sqlite::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+fn bind_user<'q>(sql: &'static str, user: &User) -> Query<'q> {
+    sqlx::query(sql)
+        .bind(user.state.as_str())
+        .bind(user.role.as_str())
+        .bind(user.email.map(|blind| blind.to_vec()))
+        .bind(user.phone.map(|blind| blind.to_vec()))
+        .bind(user.wrapped_key.clone())
+        .bind(user.personal.clone())
+        .bind(user.password.clone())
+        .bind(user.signed_out_at.0)
+        .bind(signed(user.version))
+        .bind(user.verified_at.map(|at| at.0))
+        .bind(user.created_at.0)
+        .bind(user.updated_at.0)
+        .bind(user.id.as_bytes().to_vec())
+}
+
+fn matched(rows: u64) -> Result<(), UserError> {
+    if rows == 1 { Ok(()) } else { Err(UserError::VersionConflict) }
+}
+
+fn user(row: &SqliteRow) -> Result<User, StoreError> {
+    let damaged = |what| Damaged { what };
+    Ok(User {
+        id: UserId::from_bytes(sixteen(row, 0)?),
+        state: AccountState::from_word(row.try_get(1)?).ok_or(damaged("account state"))?,
+        role: Role::from_word(row.try_get(2)?).ok_or(damaged("role"))?,
+        email: maybe(row, 3)?,
+        phone: maybe(row, 4)?,
+        wrapped_key: row.try_get(5)?,
+        personal: row.try_get(6)?,
+        password: row.try_get(7)?,
+        signed_out_at: Millis(row.try_get(8)?),
+        version: unsigned(row, 9)?,
+        verified_at: row.try_get::<Option<i64>, _>(10)?.map(Millis),
+        created_at: Millis(row.try_get(11)?),
+        updated_at: Millis(row.try_get(12)?),
+    })
+}
+
+fn maybe(row: &SqliteRow, column: usize) -> Result<Option<Blind>, StoreError> {
+    let there: Option<&[u8]> = row.try_get(column)?;
+    there.map(|_| thirty_two(row, column)).transpose()
+}
+
+fn token(row: &SqliteRow) -> Result<OneTimeToken, StoreError> {
+    Ok(OneTimeToken {
+        hash: thirty_two(row, 0)?,
+        purpose: Purpose::from_word(row.try_get(1)?).ok_or(Damaged { what: "purpose" })?,
+        user: UserId::from_bytes(sixteen(row, 2)?),
+        email: thirty_two(row, 3)?,
+        sealed: row.try_get(4)?,
+        expires_at: Millis(row.try_get(5)?),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::testing::{T0, buyer};
+
+    fn somebody(number: u128) -> User {
+        User {
+            id: buyer(number),
+            state: AccountState::Unverified,
+            role: Role::Shopper,
+            email: Some([1; 32]),
+            phone: Some([2; 32]),
+            wrapped_key: Some(vec![3]),
+            personal: Some(vec![4]),
+            password: Some("$argon2id$…".to_owned()),
+            signed_out_at: Millis(0),
+            version: 1,
+            verified_at: None,
+            created_at: T0.plus(number as i64),
+            updated_at: T0,
+        }
+    }
+
+    async fn with(users: &[User]) -> (tempfile::TempDir, Tables) {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writing = tables.begin().await.unwrap();
+        for user in users {
+            writing.insert_user(user).await.unwrap();
+        }
+        writing.commit().await.unwrap();
+        (dir, tables)
+    }
+
+    #[tokio::test]
+    async fn many_claim_an_address_and_one_proves_it() {
+        let (first, second) = (somebody(1), somebody(2));
+        let (_dir, tables) = with(&[first.clone(), second.clone()]).await;
+        let reader = tables.users();
+        assert!(reader.by_proved_email(&[1; 32]).await.unwrap().is_none());
+        assert!(reader.by_claimed_email(&[1; 32]).await.unwrap() == Some(second.clone()), "the newest");
+        let mut writing = tables.begin().await.unwrap();
+        writing.prove_email(&[1; 32], first.id).await.unwrap();
+        writing.prove_phone(&[2; 32], first.id).await.unwrap();
+        let email = writing.prove_email(&[1; 32], second.id).await;
+        assert!(matches!(email, Err(UserError::EmailTaken)));
+        let phone = writing.prove_phone(&[2; 32], second.id).await;
+        assert!(matches!(phone, Err(UserError::PhoneTaken)));
+        // Not theirs to give away.
+        writing.free_email(&[1; 32], second.id).await.unwrap();
+        writing.commit().await.unwrap();
+        assert!(reader.by_proved_email(&[1; 32]).await.unwrap() == Some(first.clone()));
+        assert!(reader.by_proved_phone(&[2; 32]).await.unwrap() == Some(first));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_upon_the_version_that_was_read() {
+        let user = somebody(1);
+        let (_dir, tables) = with(std::slice::from_ref(&user)).await;
+        let mut writing = tables.begin().await.unwrap();
+        let changed =
+            User { version: 2, state: AccountState::Verified, verified_at: Some(T0), ..user.clone() };
+        writing.update_user(&changed).await.unwrap();
+        assert!(matches!(writing.update_user(&changed).await, Err(UserError::VersionConflict)));
+        assert!(matches!(writing.remove_user(&user).await, Err(UserError::VersionConflict)));
+        assert!(writing.user(user.id).await.unwrap() == Some(changed.clone()));
+        writing.commit().await.unwrap();
+        let all = tables.users().list(&UserFilter::default(), None, 10).await.unwrap();
+        assert!(all == [changed]);
+        let unverified = UserFilter { state: Some(AccountState::Unverified), email: None };
+        assert!(tables.users().list(&unverified, None, 10).await.unwrap().is_empty());
+        assert!(tables.users().lapsed(T0.plus(99), 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_link_is_spent_once() {
+        let (_dir, tables) = with(&[somebody(1)]).await;
+        let link = OneTimeToken {
+            hash: [9; 32],
+            purpose: Purpose::ChangeEmail,
+            user: buyer(1),
+            email: [1; 32],
+            sealed: Some(vec![5]),
+            expires_at: T0,
+        };
+        let mut writing = tables.begin().await.unwrap();
+        writing.insert_token(&link).await.unwrap();
+        writing.commit().await.unwrap();
+        assert!(tables.users().token(&[9; 32]).await.unwrap() == Some(link));
+        let mut writing = tables.begin().await.unwrap();
+        writing.void_tokens(buyer(1), Purpose::Verify).await.unwrap();
+        assert!(writing.spend_token(&[9; 32]).await.unwrap());
+        assert!(!writing.spend_token(&[9; 32]).await.unwrap());
+        writing.commit().await.unwrap();
+    }
+}

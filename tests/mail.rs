@@ -1,0 +1,224 @@
+//! Mails through a real server: what it hears, and what becomes of a mail when it says *not now*, *never*, or nothing.
+
+use std::time::Duration;
+
+use stockade::actors::outbox::{self, Outbox};
+use stockade::clock::Clock;
+use stockade::config::{Config, MasterKeys};
+use stockade::domain::id::MailId;
+use stockade::domain::user::{Email, Locale};
+use stockade::mail::{Letter, LinkToken, MailError, Mailer, Sent, Why, Words};
+use stockade::persistence::Tables;
+use stockade::telemetry::Metrics;
+use stockade::vault::Vault;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// A mail server that says to each mail what it was told to say; the last word counts for all that follow.
+struct PostOffice {
+    url: String,
+    heard: mpsc::UnboundedReceiver<String>,
+}
+
+impl PostOffice {
+    async fn open(answers: &'static [&'static str]) -> PostOffice {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp://{}", listener.local_addr().unwrap());
+        let (tell, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut mails = 0;
+            while let Ok((caller, _)) = listener.accept().await {
+                // One caller at a time: their order is the test's.
+                talk(caller, answers, &mut mails, &tell).await;
+            }
+        });
+        PostOffice { url, heard }
+    }
+
+    /// The next mail, as it came, whatever was said to it.
+    async fn next(&mut self) -> String {
+        let heard = tokio::time::timeout(Duration::from_secs(20), self.heard.recv()).await;
+        heard.expect("a mail in time").expect("the post office is open")
+    }
+}
+
+/// One conversation after RFC 5321, as far as a well-behaved client goes.
+async fn talk(
+    caller: TcpStream,
+    answers: &[&str],
+    mails: &mut usize,
+    tell: &mpsc::UnboundedSender<String>,
+) -> Option<()> {
+    let mut caller = BufReader::new(caller);
+    caller.write_all(b"220 post.example.com\r\n").await.ok()?;
+    loop {
+        let mut line = String::new();
+        if caller.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let reply = match line.split_whitespace().next()?.to_uppercase().as_str() {
+            "EHLO" => "250-post.example.com\r\n250 8BITMIME".to_owned(),
+            "DATA" => {
+                caller.write_all(b"354 go on\r\n").await.ok()?;
+                let mut mail = String::new();
+                while !mail.ends_with("\r\n.\r\n") {
+                    caller.read_line(&mut mail).await.ok()?;
+                }
+                tell.send(mail).ok()?;
+                *mails += 1;
+                answers[(*mails - 1).min(answers.len() - 1)].to_owned()
+            }
+            "QUIT" => return caller.write_all(b"221 bye\r\n").await.ok(),
+            _ => "250 yes".to_owned(),
+        };
+        caller.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
+    }
+}
+
+/// A sender with its rows.
+struct House {
+    folder: TempDir,
+    tables: Tables,
+    vault: Vault,
+    clock: Clock,
+    config: Config,
+}
+
+impl House {
+    async fn with(office: &PostOffice) -> House {
+        let folder = tempfile::tempdir().unwrap();
+        let tables = Tables::open(folder.path()).await.unwrap();
+        let clock = Clock::start();
+        let vault = Vault::new(&MasterKeys::one([9; 32]), &clock).unwrap();
+        let mut config = Config::development(folder.path());
+        config.mail.smtp_url = Some(office.url.as_str().into());
+        config.mail.from = "Stockade <shop@example.com>".parse().unwrap();
+        config.mail.public_url = "https://shop.example.com".to_owned();
+        House { folder, tables, vault, clock, config }
+    }
+
+    fn words(&self) -> Words {
+        Words::new(&self.config.mail.public_url).unwrap()
+    }
+
+    fn mailer(&self) -> Mailer {
+        Mailer::new(&self.config.mail, self.folder.path()).unwrap()
+    }
+
+    fn start(&self) -> Outbox {
+        let rows = self.tables.outbox();
+        Outbox::start(rows, self.vault.clone(), self.words(), self.mailer(), &self.clock, Metrics::global())
+            .unwrap()
+    }
+
+    async fn write(&self) -> MailId {
+        let mail = outbox::sealed(&self.vault, &self.clock, &letter(), &mina(), Locale::Ko, None).unwrap();
+        self.tables.outbox().add(std::slice::from_ref(&mail)).await.unwrap();
+        mail.id
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.tables.outbox().waiting().await.unwrap()
+    }
+}
+
+fn mina() -> Email {
+    Email::parse("Mina@example.com").unwrap()
+}
+
+fn letter() -> Letter {
+    Letter::VerifyAddress { token: LinkToken::new("verify_4f-_x") }
+}
+
+#[tokio::test]
+async fn a_server_hears_a_letter_in_two_forms_and_the_row_goes() {
+    let mut office = PostOffice::open(&["250 taken"]).await;
+    let house = House::with(&office).await;
+    let outbox = house.start();
+    let id = house.write().await;
+    outbox.wake();
+    let mail = office.next().await;
+    for line in [
+        "From: Stockade <shop@example.com>\r\n",
+        "To: Mina@example.com\r\n",
+        "Subject: =?utf-8?b?",
+        &format!("Message-ID: <{id}@example.com>\r\n"),
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+    ] {
+        assert!(mail.contains(line), "{line}\n{mail}");
+    }
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn not_now_is_tried_again_as_the_same_mail() {
+    let mut office = PostOffice::open(&["451 not now, <Mina@example.com>", "250 taken"]).await;
+    let house = House::with(&office).await;
+    let id = house.write().await;
+    let outbox = house.start();
+    let line = format!("Message-ID: <{id}@example.com>\r\n");
+    assert!(office.next().await.contains(&line));
+    assert!(office.next().await.contains(&line));
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn never_is_not_tried_again_and_the_servers_words_stay_with_it() {
+    let mut office = PostOffice::open(&["550 nobody is called <Mina@example.com>"]).await;
+    let house = House::with(&office).await;
+    let message = house.words().message(&letter(), Locale::En).unwrap();
+    let now = house.clock.now();
+    let error = house.mailer().send(MailId::new(now, 1), &mina(), message, now).await.unwrap_err();
+    assert_eq!(error, MailError::Refused(Why::Status(550)));
+    assert!(!format!("{error} {error:?}").contains("Mina"));
+    office.next().await;
+
+    house.write().await;
+    let outbox = house.start();
+    office.next().await;
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+}
+
+#[tokio::test]
+async fn a_crash_between_taken_and_marked_sends_the_same_mail_twice_and_no_other() {
+    let mut office = PostOffice::open(&["250 taken"]).await;
+    let house = House::with(&office).await;
+    let id = house.write().await;
+    // As much of a try as a crash leaves: claimed and sent, never marked; and its lease has run out.
+    let rows = house.tables.outbox();
+    let now = house.clock.now();
+    let claimed = rows.claim(now, now, 1).await.unwrap();
+    let message = house.words().message(&letter(), Locale::Ko).unwrap();
+    let sent = house.mailer().send(id, &mina(), message, claimed[0].mail.created_at).await;
+    assert_eq!(sent, Ok(Sent::Accepted));
+    let first = office.next().await;
+
+    let outbox = house.start();
+    let second = office.next().await;
+    let head = |mail: &str, name: &str| mail.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+    for name in ["Message-ID: ", "Date: ", "To: ", "Subject: "] {
+        assert!(head(&first, name).is_some() && head(&first, name) == head(&second, name), "{name}");
+    }
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+    assert!(!rows.done(&claimed[0]).await.unwrap());
+}
+
+#[tokio::test]
+async fn where_tls_is_asked_for_nothing_is_said_without_it() {
+    let mut office = PostOffice::open(&["250 taken"]).await;
+    let mut house = House::with(&office).await;
+    house.config.mail.smtp_url = Some(format!("{}?tls=required", office.url).into());
+    let message = house.words().message(&letter(), Locale::En).unwrap();
+    let now = house.clock.now();
+    let sent = house.mailer().send(MailId::new(now, 1), &mina(), message, now).await;
+    assert!(matches!(sent, Err(MailError::Unavailable(_))), "{sent:?}");
+    assert!(office.heard.try_recv().is_err());
+}

@@ -1,0 +1,337 @@
+//! Sessions: how long one stays logged in, how one is logged out, and what a stolen token is worth.
+
+mod support;
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join_all;
+use jsonwebtoken::{Algorithm, Header};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use stockade::domain::user::Role;
+use support::{Pair, SECRET, Shop, forged, id, one_line};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const DAY: i64 = 24 * 60 * MINUTE;
+
+fn claims(token: &str) -> Value {
+    part(token, 1)
+}
+
+fn part(token: &str, at: usize) -> Value {
+    use base64::Engine;
+    let part = token.split('.').nth(at).unwrap();
+    serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+/// Security baseline 13.
+#[actix_web::test]
+async fn an_access_token_says_who_for_whom_and_for_how_long() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let reply = shop.try_log_in(&mina).await;
+    let body = reply.ok(201);
+    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("Bearer"), &json!(900)));
+    assert_eq!(body["refresh_expires_in"], json!(14 * DAY / 1_000));
+    assert_eq!(reply.header("Cache-Control"), Some("no-store"));
+    let pair = Pair::of(&reply);
+    let (head, claims) = (part(&pair.access, 0), claims(&pair.access));
+    assert_eq!((&head["alg"], &head["typ"]), (&json!("HS256"), &json!("JWT")));
+    assert!(head["kid"].as_str().is_some_and(|kid| !kid.is_empty()));
+    assert_eq!(claims["sub"], json!(shop.id_of(&pair).await));
+    assert_eq!(
+        (&claims["role"], &claims["iss"], &claims["aud"]),
+        (&json!("shopper"), &json!("stockade"), &json!("stockade"))
+    );
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    assert!(claims["nbf"].as_i64().unwrap() <= claims["iat"].as_i64().unwrap());
+    assert!(claims["sid"].as_str().unwrap().starts_with("sess_") && claims["jti"].is_string());
+    let again = shop.log_in(&mina).await;
+    assert_ne!(self::claims(&again.access)["sid"], claims["sid"]);
+    shop.clock.advance(15 * MINUTE);
+    shop.get("/v1/users/me").bearer(&pair.access).send().await.problem(401, "token_expired");
+    shop.close().await;
+}
+
+/// Security baseline 13: the shop's own secret does not make another algorithm or a token without a session good.
+#[actix_web::test]
+async fn a_token_of_another_kind_is_refused() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let good = claims(&pair.access);
+    assert!(shop.admits(&forged(&Header::new(Algorithm::HS256), &good)).await);
+    let mut without_session = good.clone();
+    without_session.as_object_mut().unwrap().remove("sid");
+    assert!(!shop.admits(&forged(&Header::new(Algorithm::HS256), &without_session)).await);
+    for algorithm in [Algorithm::HS384, Algorithm::HS512] {
+        assert!(!shop.admits(&forged(&Header::new(algorithm), &good)).await);
+    }
+    shop.close().await;
+}
+
+/// Security baseline 14.
+#[actix_web::test]
+async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (first, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    assert_ne!(first.refresh, second.refresh);
+    assert!(second.refresh.len() > 64, "{}", second.refresh.len());
+    let third = Pair::of(&shop.try_refresh(&second.refresh).await);
+    assert!(shop.admits(&third.access).await);
+
+    // Two generations old, however soon: somebody has stolen it, or was stolen from.
+    shop.try_refresh(&first.refresh).await.problem(401, "unauthenticated");
+    for pair in [&first, &second, &third] {
+        assert!(!shop.admits(&pair.access).await);
+        shop.try_refresh(&pair.refresh).await.problem(401, "unauthenticated");
+    }
+    assert!(shop.admits(&other.access).await, "another log-in is another session");
+    assert!(shop.try_refresh(&other.refresh).await.status.is_success());
+    shop.close().await;
+}
+
+/// Security baseline 14: an answer that was lost on the way can be asked for again, for ten seconds.
+#[actix_web::test]
+async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let first = shop.log_in(&mina).await;
+    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    shop.clock.advance(9 * SECOND);
+    let again = Pair::of(&shop.try_refresh(&first.refresh).await);
+    assert_eq!(again.refresh, second.refresh);
+    assert!(shop.admits(&again.access).await);
+    shop.clock.advance(2 * SECOND);
+    shop.try_refresh(&first.refresh).await.problem(401, "unauthenticated");
+    shop.try_refresh(&second.refresh).await.problem(401, "unauthenticated");
+    assert!(!shop.admits(&second.access).await);
+    shop.close().await;
+}
+
+/// Security baseline 14.
+#[actix_web::test]
+async fn a_crowd_of_refreshes_gets_one_successor() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let first = shop.log_in(&mina).await;
+    let answers = join_all((0..20).map(|_| shop.try_refresh(&first.refresh))).await;
+    let successors: BTreeSet<String> = answers.iter().map(|answer| Pair::of(answer).refresh).collect();
+    assert_eq!(successors.len(), 1);
+    shop.close().await;
+}
+
+/// Who knows a session's id and nothing else cannot end it.
+#[actix_web::test]
+async fn nonsense_in_the_shape_of_a_refresh_token_ends_nothing() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let session = claims(&pair.access)["sid"].as_str().unwrap().to_owned();
+    let (word, mark) = pair.refresh.rsplit_once('.').unwrap();
+    for token in [
+        String::new(),
+        session.clone(),
+        format!("{session}_{}.{mark}", "A".repeat(43)),
+        format!("{word}."),
+        format!("{word}.{}", "A".repeat(mark.len())),
+        word.to_owned(),
+        format!("{}é.{mark}", &word[..30]),
+    ] {
+        shop.try_refresh(&token).await.problem(401, "unauthenticated");
+    }
+    assert!(shop.admits(&pair.access).await);
+    assert!(shop.try_refresh(&pair.refresh).await.status.is_success());
+    shop.close().await;
+}
+
+/// Security baseline 15.
+#[actix_web::test]
+async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (mut used, unused) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    for _ in 0..5 {
+        shop.clock.advance(12 * DAY - MINUTE);
+        // The access token has long expired: that is what a refresh is for.
+        let reply = shop.try_refresh(&used.refresh).await;
+        let left = reply.ok(200)["refresh_expires_in"].as_i64().unwrap();
+        assert!(left <= 14 * DAY / 1_000, "{left}");
+        used = Pair::of(&reply);
+    }
+    shop.try_refresh(&unused.refresh).await.problem(401, "unauthenticated");
+    shop.clock.advance(6 * MINUTE);
+    shop.try_refresh(&used.refresh).await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+/// Security baseline 16.
+#[actix_web::test]
+async fn a_log_out_here_ends_this_session_at_once_and_no_other() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (here, there) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    // The thread that answers remembers the token as good.
+    for _ in 0..8 {
+        assert!(shop.admits(&here.access).await);
+    }
+    assert_eq!(shop.as_of(&here, "DELETE", "/v1/sessions/current").send().await.status, 204);
+    for _ in 0..8 {
+        assert!(!shop.admits(&here.access).await);
+    }
+    shop.try_refresh(&here.refresh).await.problem(401, "unauthenticated");
+    assert!(shop.admits(&there.access).await);
+    shop.close().await;
+}
+
+/// Security baseline 16 and 17.
+#[actix_web::test]
+async fn one_sees_where_one_is_logged_in_and_ends_what_one_likes() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let log_in = shop.post("/v1/sessions", &mina.credentials()).header("User-Agent", "Phone 7");
+    let phone = Pair::of(&log_in.send().await);
+    let laptop = shop.log_in(&mina).await;
+    let listed = shop.as_of(&laptop, "GET", "/v1/sessions").send().await.ok(200);
+    let sessions = listed["data"].as_array().unwrap();
+    assert_eq!(sessions.len(), 2);
+    assert_eq!(sessions[1]["device"], "Phone 7");
+    assert_eq!((&sessions[0]["current"], &sessions[1]["current"]), (&json!(true), &json!(false)));
+    let end = format!("/v1/sessions/{}", id(&sessions[1]));
+    assert_eq!(shop.as_of(&laptop, "DELETE", &end).send().await.status, 204);
+    assert!(!shop.admits(&phone.access).await && shop.admits(&laptop.access).await);
+    shop.as_of(&laptop, "DELETE", &end).send().await.problem(404, "not_found");
+
+    let tablet = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&laptop, "DELETE", "/v1/sessions").send().await.status, 204);
+    for pair in [&laptop, &tablet] {
+        assert!(!shop.admits(&pair.access).await);
+        shop.try_refresh(&pair.refresh).await.problem(401, "unauthenticated");
+    }
+    let anew = shop.log_in(&mina).await;
+    assert!(shop.admits(&anew.access).await, "everywhere means everywhere until now");
+    shop.close().await;
+}
+
+/// Clocks of machines differ: a session that began ahead of the clock that ends it is ended all the same.
+#[actix_web::test]
+async fn everywhere_includes_what_began_by_a_faster_clock() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let ahead = shop.log_in(&mina).await;
+    shop.clock.advance(-3 * SECOND);
+    let behind = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&behind, "DELETE", "/v1/sessions").send().await.status, 204);
+    assert!(!shop.admits(&ahead.access).await && !shop.admits(&behind.access).await);
+    let anew = shop.log_in(&mina).await;
+    assert!(shop.admits(&anew.access).await);
+    shop.close().await;
+}
+
+/// Fifty devices are enough; a further one takes the place of the oldest.
+#[actix_web::test]
+async fn the_oldest_session_makes_room() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let oldest = shop.log_in(&mina).await;
+    let second = shop.log_in(&mina).await;
+    for _ in 0..49 {
+        shop.log_in(&mina).await;
+    }
+    assert!(!shop.admits(&oldest.access).await && shop.admits(&second.access).await);
+    let listed = shop.as_of(&second, "GET", "/v1/sessions").send().await.ok(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 50);
+    shop.close().await;
+}
+
+/// Security baseline 16 and 26: password, suspension and deletion end what is open.
+#[actix_web::test]
+async fn what_changes_an_account_ends_its_sessions() {
+    let shop = Shop::open().await;
+    let mut mina = shop.newcomer(1).await;
+    let (here, there) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let change = json!({ "current_password": mina.password, "new_password": "five foxes fly far" });
+    let changed = shop.as_of(&here, "PUT", "/v1/users/me/password").json(&change).send().await;
+    assert_eq!(changed.status, 204, "{}", changed.text);
+    assert!(shop.admits(&here.access).await && !shop.admits(&there.access).await);
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    mina.password = "five foxes fly far".to_owned();
+
+    let user = shop.id_of(&here).await;
+    let switch = async |what: &str| {
+        let path = format!("/v1/admin/users/{user}/{what}");
+        assert_eq!(shop.admin("POST", &path).send().await.status, 204);
+    };
+    switch("suspend").await;
+    assert!(!shop.admits(&here.access).await);
+    shop.try_refresh(&here.refresh).await.problem(401, "unauthenticated");
+    shop.try_log_in(&mina).await.problem(403, "forbidden");
+    switch("suspend").await;
+    switch("reinstate").await;
+    assert!(!shop.admits(&here.access).await, "what was ended stays ended");
+    let again = shop.log_in(&mina).await;
+
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&again, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    assert!(!shop.admits(&again.access).await);
+    shop.try_refresh(&again.refresh).await.problem(401, "unauthenticated");
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.admin("POST", &format!("/v1/admin/users/{user}/reinstate"))
+        .send()
+        .await
+        .problem(409, "order_state_conflict");
+    shop.close().await;
+}
+
+/// Security baseline 16: a log-out outlives the process, and is forgotten when the last token it covers is dead.
+#[actix_web::test]
+async fn a_log_out_is_remembered_across_a_restart() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (here, there) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    assert_eq!(shop.as_of(&here, "DELETE", "/v1/sessions/current").send().await.status, 204);
+    let offline = shop.token(77, Role::Shopper);
+    assert_eq!(shop.ask("DELETE", "/v1/sessions").bearer(&offline).send().await.status, 204);
+    let shop = shop.reopen().await;
+    assert!(!shop.admits(&here.access).await && shop.admits(&there.access).await);
+    shop.get("/v1/orders").bearer(&offline).send().await.problem(401, "unauthenticated");
+    shop.get("/v1/orders").bearer(&shop.token(77, Role::Shopper)).send().await.ok(200);
+    shop.close().await;
+}
+
+/// Security baseline 55: a signing key is replaced without logging anybody out.
+#[actix_web::test]
+async fn signing_keys_are_rotated_under_the_people_who_are_logged_in() {
+    const NEXT: &str = "the next signing key for tests, long enough";
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let before = shop.log_in(&mina).await;
+    let shop = shop
+        .reopen_with(|config| {
+            config.tokens.secret = Some(SecretString::from(NEXT));
+            config.tokens.former = vec![SecretString::from(SECRET)];
+        })
+        .await;
+    assert!(shop.admits(&before.access).await);
+    let after = Pair::of(&shop.try_refresh(&before.refresh).await);
+    assert_ne!(part(&before.access, 0)["kid"], part(&after.access, 0)["kid"]);
+    assert!(shop.admits(&after.access).await);
+    let shop = shop.reopen_with(|config| config.tokens.secret = Some(SecretString::from(NEXT))).await;
+    assert!(!shop.admits(&before.access).await && shop.admits(&after.access).await);
+    shop.close().await;
+}
+
+/// Tokens that were signed offline belong to people without a row; they order as ever.
+#[actix_web::test]
+async fn a_token_that_was_signed_offline_opens_the_shop() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(3).await;
+    let token = shop.token(5, Role::Shopper);
+    shop.ask("POST", "/v1/orders").bearer(&token).json(&one_line(&product, 1)).send().await.ok(201);
+    shop.get("/v1/users/me").bearer(&token).send().await.problem(404, "not_found");
+    assert_eq!(shop.get("/v1/sessions").bearer(&token).send().await.ok(200)["data"], json!([]));
+    shop.close().await;
+}

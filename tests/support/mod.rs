@@ -2,11 +2,14 @@
 #![allow(dead_code)]
 
 mod people;
+mod process;
 
 use std::path::Path;
 
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person};
+#[allow(unused_imports)]
+pub use process::Process;
 
 use jsonwebtoken::EncodingKey;
 use reqwest::header::HeaderMap;
@@ -60,7 +63,8 @@ impl Shop {
         Shop::open_on(tempfile::tempdir().unwrap(), choose).await
     }
 
-    async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
+    /// On data that is there already.
+    pub async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
         choose(&mut config);
@@ -198,13 +202,21 @@ impl Ask {
     }
 
     pub async fn send(self) -> Reply {
-        let answer = self.builder.send().await.unwrap();
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Reply { status, headers, text: answer.text().await.unwrap() }
+        Reply::read(self.builder.send().await.unwrap()).await.unwrap()
+    }
+
+    /// The answer, if one comes.
+    pub async fn try_send(self) -> Option<Reply> {
+        Reply::read(self.builder.send().await.ok()?).await.ok()
     }
 }
 
 impl Reply {
+    async fn read(answer: reqwest::Response) -> reqwest::Result<Reply> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Reply { status, headers, text: answer.text().await? })
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text)
             .unwrap_or_else(|_| panic!("{} and no JSON: {}", self.status, self.text))

@@ -1,5 +1,6 @@
 //! People who come to a shop: what they say about themselves, the letters they get, and the tokens they hold.
 
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -85,11 +86,7 @@ impl Pair {
 impl Shop {
     /// Every letter so far, oldest first.
     pub fn letters(&self) -> Vec<Letter> {
-        let Ok(folder) = std::fs::read_dir(self.folder().join("mail")) else { return Vec::new() };
-        let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
-        files.retain(|path| path.extension().is_some_and(|kind| kind == "eml"));
-        files.sort();
-        files.iter().map(|path| letter(&std::fs::read_to_string(path).unwrap())).collect()
+        letters_in(self.folder())
     }
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {
@@ -164,6 +161,17 @@ impl Shop {
     pub async fn id_of(&self, pair: &Pair) -> String {
         super::id(&self.as_of(pair, "GET", "/v1/users/me").send().await.ok(200))
     }
+}
+
+/// Every letter in a data directory, oldest first.
+pub(super) fn letters_in(data: &Path) -> Vec<Letter> {
+    let Ok(folder) = std::fs::read_dir(data.join("mail")) else { return Vec::new() };
+    let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|kind| kind == "eml"));
+    files.sort();
+    let whole = files.iter().map(|path| std::fs::read_to_string(path).unwrap());
+    // One that is being written at this moment is not there yet.
+    whole.filter(|eml| eml.trim_end().ends_with("--")).map(|eml| letter(&eml)).collect()
 }
 
 fn letter(eml: &str) -> Letter {

@@ -31,7 +31,7 @@ struct Film {
     commits: Vec<u64>,
 }
 
-const WAL: &str = "shop.db-wal";
+const WAL: &str = "people.db-wal";
 const WAL_HEAD: u64 = 32;
 const FRAME_HEAD: u64 = 24;
 

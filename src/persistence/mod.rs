@@ -1,11 +1,13 @@
 //! The only place with SQL: the journal that is the truth, and the tables that are made from it.
 //!
-//! Two SQLite files, each with one writer that also does all its checkpoints, and a pool of readers that can only
+//! Three SQLite files, each with one writer that also does all its checkpoints, and a pool of readers that can only
 //! read. `journal.db` is written before anybody hears *yes*; `shop.db` follows with the flush, whose checkpoint
-//! stands in the same transaction as the rows, so that every event reaches the tables exactly once.
+//! stands in the same transaction as the rows, so that every event reaches the tables exactly once. `people.db` is
+//! the truth about people.
 
 pub mod audit;
 mod buyer;
+mod file;
 pub mod flush;
 pub mod journal;
 mod migrations;

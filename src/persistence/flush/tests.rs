@@ -174,7 +174,7 @@ async fn what_a_kill_leaves_behind_can_be_audited_and_flushed_on() {
     flusher.write(&plan).await.unwrap();
     // The files as they are in mid-life, without the memory that the WAL's index lives in.
     let left = tempfile::tempdir().unwrap();
-    for file in ["journal.db", "journal.db-wal", "shop.db", "shop.db-wal"] {
+    for file in ["journal.db", "journal.db-wal", "shop.db", "shop.db-wal", "people.db", "people.db-wal"] {
         std::fs::copy(dir.path().join(file), left.path().join(file)).unwrap();
     }
     journal.close().await;

@@ -401,4 +401,24 @@ mod tests {
             assert_eq!(tokens().verify(token, NOW), Err(BadToken::Invalid), "{token}");
         }
     }
+
+    /// `cargo test --release -p stockade --lib tokens -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a bench"]
+    fn what_a_check_costs() {
+        const USERS: usize = 1_000;
+        const ROUNDS: usize = 200;
+        let (tokens, clock) = (tokens(), crate::clock::Clock::start());
+        let signed: Vec<String> = (0..USERS)
+            .map(|chance| tokens.sign(user(), Role::Shopper, 900, NOW, (chance as u128) << 64).unwrap())
+            .collect();
+        let per_token = |rounds: usize| {
+            let began = clock.nanos();
+            for token in (0..rounds).flat_map(|_| &signed) {
+                assert!(tokens.verify(token, NOW).is_ok());
+            }
+            (clock.nanos() - began) / (rounds * USERS) as u64
+        };
+        println!("a token seen for the first time: {} ns, again: {} ns", per_token(1), per_token(ROUNDS));
+    }
 }

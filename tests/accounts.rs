@@ -2,9 +2,11 @@
 
 mod support;
 
-#[allow(unused_imports)]
 use serde_json::{Value, json};
 use support::{Pair, Person, Shop, id, one_line};
+
+const MINUTE: i64 = 60_000;
+const HOUR: i64 = 60 * MINUTE;
 
 #[actix_web::test]
 async fn the_whole_journey_of_a_person() {
@@ -28,5 +30,455 @@ async fn the_whole_journey_of_a_person() {
         shop.get("/v1/orders").bearer(access).send().await.problem(401, "unauthenticated");
     }
     shop.try_refresh(&next.refresh).await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+async fn sign_up_with(shop: &Shop, number: u32, password: &str) -> support::Reply {
+    let person = Person { password: password.to_owned(), ..Person::number(number) };
+    shop.sign_up(&person).await
+}
+
+/// Security baseline 1 and 3.
+#[actix_web::test]
+async fn a_password_is_long_enough_and_not_the_first_that_is_tried() {
+    let shop = Shop::open().await;
+    assert_eq!(sign_up_with(&shop, 1, "x7#kQ2p").await.invalid(), "/password");
+    assert_eq!(sign_up_with(&shop, 1, "x7#kQ2p!").await.status, 202);
+    for known in ["password", "12345678", "iloveyou", "Stockade", "stockade1"] {
+        assert_eq!(sign_up_with(&shop, 2, known).await.invalid(), "/password", "{known}");
+    }
+    // No rule of composition.
+    assert_eq!(sign_up_with(&shop, 3, "gjwpqrvnzk").await.status, 202);
+    shop.close().await;
+    let strict = Shop::open_with(|config| config.people.password_chars_min = 15).await;
+    assert_eq!(sign_up_with(&strict, 1, "four foxes fly").await.invalid(), "/password");
+    assert_eq!(sign_up_with(&strict, 1, "four foxes fly!").await.status, 202);
+    strict.close().await;
+}
+
+/// Security baseline 2.
+#[actix_web::test]
+async fn a_password_may_be_long_and_of_any_letters_and_is_taken_as_it_is() {
+    let shop = Shop::open().await;
+    assert_eq!(sign_up_with(&shop, 9, &"x".repeat(129)).await.invalid(), "/password");
+    let odd = format!("  four 🦊 foxes {} ", "und so weiter ".repeat(5));
+    assert!(odd.len() > 64 && odd.len() <= 128);
+    let mina = Person { password: odd.clone(), ..Person::number(1) };
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    assert_eq!(shop.verify(&shop.letter(&mina.email, 1).await.token()).await.status, 204);
+    shop.log_in(&mina).await;
+    let trimmed = Person { password: odd.trim().to_owned(), ..mina };
+    shop.try_log_in(&trimmed).await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+/// Security baseline 7: whether an address is known is told to nobody, at log-in, sign-up, reset and resend.
+#[actix_web::test]
+async fn an_unknown_address_is_answered_like_a_known_one() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let wrong = Person { password: "not the password".to_owned(), ..mina.clone() };
+    let nobody = Person { email: "nobody@example.com".to_owned(), ..wrong.clone() };
+    let dummies = shop.app().users().dummies();
+    let told =
+        |problem: Value| (problem["code"].clone(), problem["title"].clone(), problem["detail"].clone());
+    let known = told(shop.try_log_in(&wrong).await.problem(401, "unauthenticated"));
+    assert_eq!(shop.app().users().dummies(), dummies);
+    let unknown = told(shop.try_log_in(&nobody).await.problem(401, "unauthenticated"));
+    assert_eq!(shop.app().users().dummies(), dummies + 1, "as much work was done");
+    assert_eq!(known, unknown);
+
+    let taken = shop.sign_up(&Person { email: mina.email.to_uppercase(), ..Person::number(2) }).await;
+    let free = shop.sign_up(&Person::number(3)).await;
+    assert_eq!((taken.status, &taken.text), (free.status, &free.text));
+    let told = shop.letter(&mina.email, 2).await;
+    assert!(!told.text.contains("#token="), "its owner is told, and nothing else happens");
+    shop.log_in(&mina).await;
+
+    for door in ["/v1/password-resets", "/v1/users/verify/resend"] {
+        let [known, unknown] = ["mina.park.1@example.com", "nobody@example.com"]
+            .map(|email| shop.post(door, &json!({ "email": email })));
+        let (known, unknown) = (known.send().await, unknown.send().await);
+        assert_eq!((known.status.as_u16(), &known.text), (202, &unknown.text), "{door}");
+        assert_eq!(unknown.status, 202);
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_number_that_is_taken_is_told_to_its_owner_alone() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let other = Person { phone: "+82 10 2345 1001".to_owned(), ..Person::number(2) };
+    assert_eq!(shop.sign_up(&other).await.status, 202);
+    shop.letter(&mina.email, 2).await;
+    assert!(shop.letters_to(&other.email).is_empty());
+    // A number is taken once somebody has proved an address with it, and not before.
+    let (jun, kim) = (Person { phone: "010-9999-0000".to_owned(), ..Person::number(3) }, Person::number(4));
+    let kim = Person { phone: jun.phone.clone(), ..kim };
+    assert_eq!(shop.sign_up(&jun).await.status, 202);
+    assert_eq!(shop.sign_up(&kim).await.status, 202);
+    let (first, second) = (shop.letter(&jun.email, 1).await, shop.letter(&kim.email, 1).await);
+    assert_eq!(shop.verify(&second.token()).await.status, 204);
+    shop.verify(&first.token()).await.problem(409, "phone_taken");
+    shop.close().await;
+}
+
+/// Security baseline 8.
+#[actix_web::test]
+async fn failures_are_limited_where_they_come_from_and_lock_nobody_out() {
+    let shop =
+        Shop::open_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let mina = shop.newcomer(1).await;
+    let wrong = Person { password: "not the password".to_owned(), ..mina.clone() };
+    let from = |person: &Person, address: &str| {
+        shop.post("/v1/sessions", &person.credentials()).header("X-Forwarded-For", address).send()
+    };
+    for _ in 0..5 {
+        from(&wrong, "203.0.113.7").await.problem(401, "unauthenticated");
+    }
+    let limited = from(&mina, "203.0.113.7").await;
+    limited.problem(429, "rate_limited");
+    let wait: i64 = limited.header("Retry-After").unwrap().parse().unwrap();
+    assert!((14 * 60..=16 * 60).contains(&wait), "{wait}");
+    assert!(limited.header("RateLimit-Policy").unwrap().ends_with("q=5;w=900"));
+    assert!(limited.header("RateLimit").unwrap().contains("r=0"));
+    Pair::of(&from(&mina, "203.0.113.8").await);
+    // Said by somebody who is no proxy of ours, it would not be believed; said by the left end of the list neither.
+    from(&mina, "203.0.113.99, 203.0.113.7").await.problem(429, "rate_limited");
+    shop.clock.advance(15 * MINUTE);
+    Pair::of(&from(&mina, "203.0.113.7").await);
+
+    for number in 0..20 {
+        let stranger = Person::number(100 + number);
+        from(&stranger, "2001:db8:7:7::1").await.problem(401, "unauthenticated");
+    }
+    from(&mina, "2001:db8:7:7:ffff::2").await.problem(429, "rate_limited");
+    Pair::of(&from(&mina, "2001:db8:7:8::1").await);
+    shop.close().await;
+}
+
+/// Security baseline 9: 24 hours to the millisecond, once, and not by looking.
+#[actix_web::test]
+async fn a_link_is_good_for_a_day_and_for_one_use() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (Person::number(1), Person::number(2));
+    shop.sign_up(&mina).await;
+    let token = shop.letter(&mina.email, 1).await.token();
+    assert!(token.len() >= 40, "{token}");
+    for path in ["/verify", "/v1/users/verify"] {
+        shop.get(&format!("{path}?token={token}")).send().await;
+    }
+    shop.clock.advance(24 * HOUR - MINUTE);
+    assert_eq!(shop.verify(&token).await.status, 204);
+    shop.verify(&token).await.problem(410, "link_expired");
+    shop.verify("verify_nonsense").await.problem(410, "link_expired");
+
+    shop.sign_up(&jun).await;
+    let late = shop.letter(&jun.email, 1).await.token();
+    shop.clock.advance(24 * HOUR);
+    shop.verify(&late).await.problem(410, "link_expired");
+    let anew = shop.letter(&jun.email, 2).await.token();
+    shop.verify(&late).await.problem(410, "link_expired");
+    assert_eq!(shop.verify(&anew).await.status, 204);
+    assert_eq!(shop.letters_to(&jun.email).len(), 2, "a link that is known to be dead sends nothing");
+    shop.close().await;
+}
+
+/// Security baseline 9: a reset link lasts half an hour, ends every session, and speaks for one account.
+#[actix_web::test]
+async fn a_forgotten_password_is_replaced_by_letter() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let forgot = async || shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    let reset = async |token: &str, password: &str| {
+        let body = json!({ "token": token, "new_password": password });
+        shop.ask("PUT", "/v1/password-resets").json(&body).send().await
+    };
+    assert_eq!(forgot().await.status, 202);
+    let stale = shop.letter(&mina.email, 2).await.token();
+    shop.clock.advance(30 * MINUTE);
+    reset(&stale, "five foxes fly far").await.problem(410, "link_expired");
+    assert_eq!(forgot().await.status, 202);
+    let token = shop.letter(&mina.email, 3).await.token();
+    assert_eq!(reset(&token, "short").await.invalid(), "/new_password");
+    shop.verify(&token).await.problem(410, "link_expired");
+    let done = reset(&token, "five foxes fly far").await;
+    assert_eq!(done.status, 204, "{}", done.text);
+    reset(&token, "six foxes fly farther").await.problem(410, "link_expired");
+    shop.letter(&mina.email, 4).await;
+    assert!(!shop.admits(&pair.access).await);
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.log_in(&Person { password: "five foxes fly far".to_owned(), ..mina }).await;
+    shop.close().await;
+}
+
+/// Security baseline 10.
+#[actix_web::test]
+async fn letters_are_few_and_follow_a_good_password() {
+    let shop =
+        Shop::open_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let mina = Person::number(1);
+    let weak = Person { password: "short".to_owned(), ..mina.clone() };
+    assert_eq!(shop.sign_up(&weak).await.invalid(), "/password");
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let resend = |email: &str, from: &str| {
+        shop.post("/v1/users/verify/resend", &json!({ "email": email }))
+            .header("X-Forwarded-For", from)
+            .send()
+    };
+    let letter = shop.letter(&mina.email, 1).await;
+    assert!(shop.letters_to(&mina.email).len() == 1, "none for the weak one");
+    for _ in 0..2 {
+        assert_eq!(resend(&mina.email, "203.0.113.1").await.status, 202);
+    }
+    let third = shop.letter(&mina.email, 3).await;
+    resend(&mina.email, "203.0.113.2").await.problem(429, "rate_limited");
+    assert_eq!(shop.verify(&third.token()).await.status, 204);
+    shop.verify(&letter.token()).await.problem(410, "link_expired");
+
+    for number in 0..20 {
+        let email = format!("somebody.{number}@example.com");
+        assert_eq!(resend(&email, "203.0.113.3").await.status, 202);
+    }
+    resend("somebody.99@example.com", "203.0.113.3").await.problem(429, "rate_limited");
+    shop.clock.advance(HOUR);
+    assert_eq!(resend("somebody.99@example.com", "203.0.113.3").await.status, 202);
+    shop.close().await;
+}
+
+/// Security baseline 6.
+#[actix_web::test]
+async fn password_and_address_change_for_whoever_knows_the_password() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (here, there) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let change = |body: Value| shop.as_of(&here, "PUT", "/v1/users/me/password").json(&body).send();
+    let wrong = json!({ "current_password": "not the password", "new_password": "five foxes fly far" });
+    assert_eq!(change(wrong).await.invalid(), "/current_password");
+    let move_to = |email: &str, password: &str| {
+        let body = json!({ "email": email, "password": password });
+        shop.as_of(&here, "POST", "/v1/users/me/email").json(&body).send()
+    };
+    assert_eq!(move_to("mina@example.org", "not the password").await.invalid(), "/password");
+    assert_eq!(move_to("mina@example.org", &mina.password).await.status, 202);
+    let told = shop.letter(&mina.email, 2).await;
+    assert!(!told.text.contains("#token="), "the old address is told, and cannot agree");
+    let token = shop.letter("mina@example.org", 1).await.token();
+    shop.log_in(&mina).await;
+    let moved = Person { email: "mina@example.org".to_owned(), ..mina.clone() };
+    shop.try_log_in(&moved).await.problem(401, "unauthenticated");
+
+    assert_eq!(shop.verify(&token).await.status, 204);
+    for pair in [&here, &there] {
+        assert!(!shop.admits(&pair.access).await);
+    }
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    let pair = shop.log_in(&moved).await;
+    let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
+    assert_eq!(me["email"], "mina@example.org");
+    shop.letter(&mina.email, 3).await;
+    shop.letter("mina@example.org", 2).await;
+    // The old address is free.
+    shop.sign_up(&Person { email: mina.email.clone(), ..Person::number(5) }).await;
+    assert!(shop.letter(&mina.email, 4).await.text.contains("#token="));
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_profile_is_shown_and_changed() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
+    let pair = shop.log_in(&mina).await;
+    let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await;
+    assert_eq!(me.header("Cache-Control"), Some("no-store"));
+    let me = me.ok(200);
+    assert_eq!((&me["email"], &me["name"]), (&json!(mina.email), &json!(mina.name)));
+    assert_eq!((&me["phone"], &me["role"]), (&json!("+821023451001"), &json!("shopper")));
+    assert_eq!(me["address"]["line1"], mina.street);
+
+    let patch = |body: Value| shop.as_of(&pair, "PATCH", "/v1/users/me").json(&body).send();
+    let changed = patch(json!({ "name": "Mina Kim", "phone": "010-7777-7777" })).await.ok(200);
+    assert_eq!((&changed["name"], &changed["phone"]), (&json!("Mina Kim"), &json!("+821077777777")));
+    assert_eq!(changed["address"], me["address"]);
+    patch(json!({ "phone": jun.phone })).await.problem(409, "phone_taken");
+    patch(json!({ "phone": "010-7777-7777" })).await.ok(200);
+    assert_eq!(patch(json!({ "phone": "12" })).await.invalid(), "/phone");
+    assert_eq!(patch(json!({ "address": { "line1": "x" } })).await.invalid(), "/address");
+    // The number that was given up is free again.
+    let pair = shop.log_in(&jun).await;
+    let taken = shop.as_of(&pair, "PATCH", "/v1/users/me").json(&json!({ "phone": mina.phone }));
+    taken.send().await.ok(200);
+    shop.close().await;
+}
+
+/// Security baseline 52 and 53.
+#[actix_web::test]
+async fn who_leaves_takes_everything_along_but_the_orders() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(3).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let order = shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 2)).send().await.ok(201);
+    assert_eq!(shop.counters(&product).await[..2], [1, 2]);
+    let export = shop.as_of(&pair, "GET", "/v1/users/me/export").send().await.ok(200);
+    assert_eq!(export["profile"]["email"], mina.email);
+    assert_eq!(export["orders"][0]["id"], order["id"]);
+    assert_eq!(export["sessions"][0]["current"], true);
+
+    let user = shop.id_of(&pair).await;
+    let erase = |password: &str| {
+        shop.as_of(&pair, "DELETE", "/v1/users/me").json(&json!({ "password": password })).send()
+    };
+    assert_eq!(erase("not the password").await.invalid(), "/password");
+    let erased = erase(&mina.password).await;
+    assert_eq!(erased.status, 204, "{}", erased.text);
+    assert_eq!(shop.counters(&product).await[..2], [3, 0], "what was held is for others");
+    let accounts = shop.admin("GET", "/v1/admin/users?state=deleted").send().await.ok(200);
+    assert_eq!(accounts["data"][0]["id"], user);
+    let by_address = shop.admin("GET", &format!("/v1/admin/users?email={}", mina.email)).send().await.ok(200);
+    assert_eq!(by_address["data"], json!([]));
+    // Address and number are free.
+    shop.sign_up(&mina).await;
+    let token = shop.letter(&mina.email, 2).await.token();
+    assert_eq!(shop.verify(&token).await.status, 204);
+    shop.log_in(&mina).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_account_that_nobody_proves_lapses() {
+    let shop = Shop::open().await;
+    let mina = Person::number(1);
+    shop.sign_up(&mina).await;
+    shop.letter(&mina.email, 1).await;
+    shop.clock.advance(47 * HOUR);
+    shop.app().users().clear_away().await.unwrap();
+    shop.try_log_in(&mina).await.problem(403, "email_not_verified");
+    shop.clock.advance(HOUR);
+    shop.app().users().clear_away().await.unwrap();
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+/// Security baseline 5: a flood of log-ins is told to come back, and the shop goes on selling.
+#[actix_web::test]
+async fn a_flood_of_log_ins_is_told_to_come_back() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(50).await;
+    let floods = (0..300).map(|number| {
+        let stranger = Person::number(1_000 + number);
+        shop.post("/v1/sessions", &stranger.credentials())
+    });
+    let floods = futures_util::future::join_all(floods.map(|ask| ask.send()));
+    let orders = async {
+        for who in 0..20 {
+            shop.order(who, &product, 1).send().await.ok(201);
+        }
+    };
+    let (answers, ()) = tokio::join!(floods, orders);
+    let count = |status: u16| answers.iter().filter(|answer| answer.status == status).count();
+    assert_eq!(count(401) + count(503), 300);
+    assert!(count(503) >= 150, "{}", count(503));
+    let busy = answers.iter().find(|answer| answer.status == 503).unwrap();
+    busy.problem(503, "overloaded");
+    assert!(busy.header("Retry-After").is_some());
+    shop.close().await;
+}
+
+/// What was acknowledged is on the disk: the process may end at any moment after it.
+#[actix_web::test]
+async fn a_restart_forgets_no_step() {
+    let shop = Shop::open().await;
+    let mina = Person::number(1);
+    shop.sign_up(&mina).await;
+    let shop = shop.reopen().await;
+    let token = shop.letter(&mina.email, 1).await.token();
+    assert_eq!(shop.verify(&token).await.status, 204);
+    let shop = shop.reopen().await;
+    let first = shop.log_in(&mina).await;
+    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    let shop = shop.reopen().await;
+    // The answer was lost with the process: the grace is on the disk as well.
+    let again = Pair::of(&shop.try_refresh(&first.refresh).await);
+    assert_eq!(again.refresh, second.refresh);
+    shop.close().await;
+}
+
+/// What the disk would hold if the power went now.
+fn crash_image(shop: &Shop) -> tempfile::TempDir {
+    let image = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(shop.folder()).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_file() {
+            std::fs::copy(&path, image.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    image
+}
+
+/// A crash at any step leaves an account that can be used: each image is one moment, and each is led to its good end.
+#[actix_web::test]
+async fn a_crash_at_any_step_leaves_an_account_that_can_be_used() {
+    let shop = Shop::open().await;
+    let mina = Person::number(1);
+    let before = crash_image(&shop);
+    shop.sign_up(&mina).await;
+    let signed_up = crash_image(&shop);
+    let token = shop.letter(&mina.email, 1).await.token();
+    shop.verify(&token).await;
+    let verified = crash_image(&shop);
+    let first = shop.log_in(&mina).await;
+    let logged_in = crash_image(&shop);
+    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    let refreshed = crash_image(&shop);
+    shop.close().await;
+
+    // Nothing had been said: whoever asks again is new.
+    let shop = Shop::open_in(before).await;
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let token_of_another = shop.letter(&mina.email, 1).await.token();
+    assert_eq!(shop.verify(&token_of_another).await.status, 204);
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    // The letter had perhaps not left: it leaves now, or the one that did is still good.
+    let shop = Shop::open_in(signed_up).await;
+    assert_eq!(shop.verify(&token).await.status, 204);
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    let shop = Shop::open_in(verified).await;
+    shop.verify(&token).await.problem(410, "link_expired");
+    shop.log_in(&mina).await;
+    shop.close().await;
+
+    // Before the refresh was written the first token is the current one.
+    let shop = Shop::open_in(logged_in).await;
+    let anew = Pair::of(&shop.try_refresh(&first.refresh).await);
+    assert!(shop.admits(&anew.access).await);
+    shop.close().await;
+
+    // After it, the answer may be asked for again.
+    let shop = Shop::open_in(refreshed).await;
+    assert_eq!(Pair::of(&shop.try_refresh(&first.refresh).await).refresh, second.refresh);
+    assert!(shop.try_refresh(&second.refresh).await.status.is_success());
+    shop.close().await;
+}
+
+/// A client that goes away in the middle of its request leaves no half of anything, and blocks nobody.
+#[actix_web::test]
+async fn who_hangs_up_in_the_middle_leaves_nothing_open() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    for moment_ms in [0, 1, 2, 5, 10, 20, 40, 60, 65, 70, 75, 80] {
+        let patience = std::time::Duration::from_millis(moment_ms);
+        let _ = tokio::time::timeout(patience, shop.try_log_in(&mina)).await;
+        let _ = tokio::time::timeout(patience, shop.sign_up(&Person::number(50 + moment_ms as u32))).await;
+    }
+    let pair = shop.log_in(&mina).await;
+    assert!(shop.admits(&pair.access).await);
+    shop.stocked(1).await;
     shop.close().await;
 }

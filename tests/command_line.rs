@@ -1,7 +1,8 @@
 //! The program as one types it: what it prints, where it looks, and the exit codes that scripts rely on.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -71,6 +72,7 @@ fn the_help_names_every_command_and_shows_how() {
         "seed",
         "token",
         "audit",
+        "admin",
         "config",
         "--data-dir",
         "STOCKADE_HTTP_ADDR",
@@ -200,4 +202,28 @@ fn a_place_that_cannot_be_used_is_a_sentence() {
     std::fs::write(shop.path().join("file"), "").unwrap();
     shop.run("serve --data-dir file/data --http-addr 127.0.0.1:0").fails_with(&["file/data"]);
     shop.run("audit --data-dir nowhere").fails_with(&["nowhere"]);
+}
+
+#[test]
+fn an_administrator_is_made_with_a_password_that_no_command_line_shows() {
+    let shop = Shop::new();
+    let make = |email: &str, password: &str| {
+        let mut command = shop.command(&format!("admin create --email {email}"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        process.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
+        Said::of(process.wait_with_output().unwrap())
+    };
+    let made = make("boss@example.com", "four foxes fly far\n");
+    assert_eq!(made.code, 0, "{made:?}");
+    assert!(
+        made.out.starts_with("user_") && !made.out.contains("foxes") && !made.err.contains("foxes"),
+        "{made:?}"
+    );
+    make("Boss@Example.com", "four foxes fly far\n").fails_with(&["already"]);
+    make("other@example.com", "short\n").fails_with(&["8 characters"]);
+    make("other@example.com", "").fails_with(&["no password"]);
+    make("nonsense", "four foxes fly far\n").fails_with(&["--email"]);
+    assert_eq!(shop.run("admin create --email a@example.com --password x").code, 2);
+    assert_eq!(shop.run("audit").code, 0);
 }

@@ -147,7 +147,7 @@ async fn a_sign_up_that_was_cut_off_can_be_finished() {
 
     // Before the account stood: nobody is here, and whoever tries again is welcome.
     for image in film.cuts(0) {
-        let shop = Shop::open_on(without_letters(image), |_| {}).await;
+        let shop = Shop::open_in(without_letters(image)).await;
         shop.try_log_in(&mina).await.problem(401, "unauthenticated");
         assert_eq!(shop.sign_up(&mina).await.status, 202);
         follows(&shop, &mina, 1).await;
@@ -155,21 +155,21 @@ async fn a_sign_up_that_was_cut_off_can_be_finished() {
     }
     // The account stood, the letter had not left: it leaves by itself.
     for image in film.cuts(1) {
-        let shop = Shop::open_on(without_letters(image), |_| {}).await;
+        let shop = Shop::open_in(without_letters(image)).await;
         shop.try_log_in(&mina).await.problem(403, "email_not_verified");
         follows(&shop, &mina, 1).await;
         shop.close().await;
     }
     // The letter was about to leave: another one leaves when it is asked for, this one when its sender is given up.
     for image in film.cuts(2) {
-        let shop = Shop::open_on(without_letters(image), |_| {}).await;
+        let shop = Shop::open_in(without_letters(image)).await;
         let resend = json!({ "email": mina.email });
         assert_eq!(shop.post("/v1/users/verify/resend", &resend).send().await.status, 202);
         follows(&shop, &mina, 1).await;
         shop.close().await;
     }
     for image in film.cuts(2) {
-        let shop = Shop::open_on(without_letters(image), |_| {}).await;
+        let shop = Shop::open_in(without_letters(image)).await;
         shop.clock.advance(LEASE);
         assert_eq!(shop.sign_up(&Person::number(2)).await.status, 202);
         follows(&shop, &mina, 1).await;
@@ -177,7 +177,7 @@ async fn a_sign_up_that_was_cut_off_can_be_finished() {
     }
     // The letter had left, and nobody knew: its link is good, and the same letter leaves again and is the same.
     for image in film.cuts(2) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         follows(&shop, &mina, 1).await;
         shop.clock.advance(LEASE);
         shop.newcomer(2).await;
@@ -185,7 +185,7 @@ async fn a_sign_up_that_was_cut_off_can_be_finished() {
         shop.close().await;
     }
     for image in film.cuts(3) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         follows(&shop, &mina, 1).await;
         shop.close().await;
     }
@@ -202,13 +202,13 @@ async fn a_verification_that_was_cut_off_can_be_repeated_or_has_happened() {
     assert_eq!(film.len(), 1);
 
     for image in film.cuts(0) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         shop.try_log_in(&mina).await.problem(403, "email_not_verified");
         follows(&shop, &mina, 1).await;
         shop.close().await;
     }
     for image in film.cuts(1) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         assert_eq!(shop.verify(&token).await.status, 410);
         can_log_in(&shop, &mina).await;
         shop.close().await;
@@ -233,7 +233,7 @@ async fn a_refresh_that_was_cut_off_gives_the_same_successor() {
     let heard = second.unwrap();
 
     for image in film.cuts(0) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         let second = Pair::of(&shop.try_refresh(&first.refresh).await);
         assert!(shop.admits(&second.access).await);
         assert_ne!(second.refresh, heard.refresh, "that one never was");
@@ -242,7 +242,7 @@ async fn a_refresh_that_was_cut_off_gives_the_same_successor() {
         shop.close().await;
     }
     for image in film.cuts(1) {
-        let shop = Shop::open_on(image, |_| {}).await;
+        let shop = Shop::open_in(image).await;
         let second = Pair::of(&shop.try_refresh(&first.refresh).await);
         assert_eq!(second.refresh, heard.refresh);
         assert!(shop.admits(&second.access).await && shop.admits(&heard.access).await);

@@ -216,6 +216,37 @@ async fn one_sees_where_one_is_logged_in_and_ends_what_one_likes() {
     shop.close().await;
 }
 
+/// Clocks of machines differ: a session that began ahead of the clock that ends it is ended all the same.
+#[actix_web::test]
+async fn everywhere_includes_what_began_by_a_faster_clock() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let ahead = shop.log_in(&mina).await;
+    shop.clock.advance(-3 * SECOND);
+    let behind = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&behind, "DELETE", "/v1/sessions").send().await.status, 204);
+    assert!(!shop.admits(&ahead.access).await && !shop.admits(&behind.access).await);
+    let anew = shop.log_in(&mina).await;
+    assert!(shop.admits(&anew.access).await);
+    shop.close().await;
+}
+
+/// Fifty devices are enough; a further one takes the place of the oldest.
+#[actix_web::test]
+async fn the_oldest_session_makes_room() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let oldest = shop.log_in(&mina).await;
+    let second = shop.log_in(&mina).await;
+    for _ in 0..49 {
+        shop.log_in(&mina).await;
+    }
+    assert!(!shop.admits(&oldest.access).await && shop.admits(&second.access).await);
+    let listed = shop.as_of(&second, "GET", "/v1/sessions").send().await.ok(200);
+    assert_eq!(listed["data"].as_array().unwrap().len(), 50);
+    shop.close().await;
+}
+
 /// Security baseline 16 and 26: password, suspension and deletion end what is open.
 #[actix_web::test]
 async fn what_changes_an_account_ends_its_sessions() {

@@ -110,20 +110,30 @@ struct Inner {
     asked: AtomicU64,
 }
 
-/// A password that is about to be tried. Unless it turns out right, it has failed.
+/// A password that is about to be tried: it has its place among the failures, and gives it back unless it failed. That
+/// goes for whoever hangs up as well: they have heard nothing.
 #[must_use]
 pub struct Attempt {
     abuse: Abuse,
     account: Tried,
     from: Neighbourhood,
+    failed: bool,
 }
 
 impl Attempt {
-    /// The password was right, or nobody looked at it.
-    pub fn was_no_failure(self) {
-        let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
-        failures.give_back((self.account, self.from));
-        failures_of_address.give_back(self.from);
+    /// The password was wrong.
+    pub fn fail(mut self) {
+        self.failed = true;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.failed {
+            let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
+            failures.give_back((self.account, self.from));
+            failures_of_address.give_back(self.from);
+        }
     }
 }
 
@@ -175,10 +185,12 @@ impl Abuse {
             self.0.failures_of_address.ask(from, now, OFTEN)?;
         }
         if let Err(problem) = self.0.failures.ask((account, from), now, OFTEN) {
-            self.0.failures_of_address.give_back(from);
+            if !from.is_exempt() {
+                self.0.failures_of_address.give_back(from);
+            }
             return Err(problem);
         }
-        Ok(Attempt { abuse: self.clone(), account, from })
+        Ok(Attempt { abuse: self.clone(), account, from, failed: false })
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
@@ -232,7 +244,7 @@ mod tests {
     }
 
     fn fails(abuse: &Abuse, account: Tried, at: Neighbourhood) -> bool {
-        abuse.try_password(account, at).is_ok()
+        abuse.try_password(account, at).map(Attempt::fail).is_ok()
     }
 
     #[test]
@@ -253,8 +265,15 @@ mod tests {
     fn who_is_right_has_not_failed() {
         let abuse = Abuse::new(Clock::start());
         for _ in 0..50 {
-            abuse.try_password(1, from(1)).unwrap_or_else(|_| panic!("refused")).was_no_failure();
+            drop(abuse.try_password(1, from(1)).unwrap_or_else(|_| panic!("refused")));
         }
+    }
+
+    #[test]
+    fn who_tries_many_at_once_is_counted_before_one_is_judged() {
+        let abuse = Abuse::new(Clock::start());
+        let running: Vec<_> = (0..9).map(|_| abuse.try_password(1, from(1))).collect();
+        assert_eq!(running.iter().filter(|attempt| attempt.is_ok()).count(), 5);
     }
 
     #[test]

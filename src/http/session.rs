@@ -97,8 +97,8 @@ pub async fn log_in(
 ) -> Result<HttpResponse, Problem> {
     let attempt = abuse.try_password(tried(asked.email.as_str()), from)?;
     let opened = users.log_in(&asked.email, asked.password, device(&request)).await;
-    if !matches!(opened, Err(Unable::WrongPassword)) {
-        attempt.was_no_failure();
+    if matches!(opened, Err(Unable::WrongPassword)) {
+        attempt.fail();
     }
     let shown = signed(opened?, &tokens, &clock)?;
     Ok(HttpResponse::Created().insert_header(NO_STORE).json(shown))

@@ -156,11 +156,14 @@ fn told(error: &smtp::Error) -> MailError {
 }
 
 /// For the owner's eyes alone: a link in it is as good as a password.
+/// Whoever watches the folder sees whole mails only.
 fn write(folder: &Path, path: &Path, mail: &[u8]) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let part = path.with_extension("part");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     file.write_all(mail)?;
-    file.sync_all()
+    file.sync_all()?;
+    std::fs::rename(&part, path)
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::sqlite::{self, Damaged, signed, sixteen, unsigned};
 use super::StoreError;
 use super::file::File;
+use super::sqlite::{self, Damaged, signed, sixteen, unsigned};
 use crate::domain::id::{MailId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::user::Locale;

@@ -7,7 +7,7 @@ mod process;
 use std::path::Path;
 
 #[allow(unused_imports)]
-pub use people::{Letter, Pair, Person};
+pub use people::{Letter, Pair, Person, letters_in, wait_for};
 #[allow(unused_imports)]
 pub use process::Process;
 
@@ -64,7 +64,11 @@ impl Shop {
     }
 
     /// On data that is there already.
-    pub async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
+    pub async fn open_in(folder: TempDir) -> Shop {
+        Shop::open_on(folder, |_| {}).await
+    }
+
+    async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
         choose(&mut config);

@@ -86,7 +86,7 @@ impl Pair {
 impl Shop {
     /// Every letter so far, oldest first.
     pub fn letters(&self) -> Vec<Letter> {
-        letters_in(self.folder())
+        letters_in(&self.folder().join("mail"))
     }
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {
@@ -97,16 +97,7 @@ impl Shop {
 
     /// The how-manieth letter to somebody, when it has come.
     pub async fn letter(&self, email: &str, number: usize) -> Letter {
-        let coming = async {
-            loop {
-                if let Some(letter) = self.letters_to(email).into_iter().nth(number - 1) {
-                    return letter;
-                }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        let came = tokio::time::timeout(LETTER_WITHIN, coming).await;
-        came.unwrap_or_else(|_| panic!("letter {number} to {email} did not come: {:?}", self.letters()))
+        wait_for(|| self.letters_to(email).into_iter().nth(number - 1)).await
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Ask {
@@ -163,15 +154,26 @@ impl Shop {
     }
 }
 
-/// Every letter in a data directory, oldest first.
-pub(super) fn letters_in(data: &Path) -> Vec<Letter> {
-    let Ok(folder) = std::fs::read_dir(data.join("mail")) else { return Vec::new() };
+/// Every letter in a folder, by the names of their files.
+pub fn letters_in(folder: &Path) -> Vec<Letter> {
+    let Ok(folder) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut files: Vec<_> = folder.map(|file| file.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|kind| kind == "eml"));
     files.sort();
-    let whole = files.iter().map(|path| std::fs::read_to_string(path).unwrap());
-    // One that is being written at this moment is not there yet.
-    whole.filter(|eml| eml.trim_end().ends_with("--")).map(|eml| letter(&eml)).collect()
+    files.iter().map(|path| letter(&std::fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What somebody else does in their own time: asked for until it is there.
+pub async fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let coming = async {
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LETTER_WITHIN, coming).await.expect("it came in time")
 }
 
 fn letter(eml: &str) -> Letter {

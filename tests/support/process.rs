@@ -4,17 +4,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
-use super::people::letters_in;
-use super::{Ask, Letter, Pair, Person, Reply, SECRET};
-
-/// No start, and no letter, takes longer.
-const WITHIN: Duration = Duration::from_secs(30);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, wait_for};
 
 pub struct Process {
     child: Child,
@@ -52,20 +46,16 @@ impl Process {
 
     /// Where it answers, once it says so behind the first `before` bytes of its log.
     async fn opened(&mut self, before: usize) -> String {
-        let opening = async {
-            loop {
-                let log = self.log();
-                let line = log[before..].lines().find(|line| line.contains("the shop is open"));
-                if let Some((_, addr)) = line.and_then(|line| line.split_once("addr=")) {
-                    return addr.split(' ').next().unwrap().to_owned();
-                }
-                if let Some(status) = self.child.try_wait().unwrap() {
-                    panic!("it ended with {status} before it was open:\n{log}");
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
+        wait_for(|| {
+            let log = self.log();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("it ended with {status} before it was open:\n{log}");
             }
-        };
-        tokio::time::timeout(WITHIN, opening).await.expect("the shop opens")
+            let line = log[before..].lines().find(|line| line.contains("the shop is open"))?;
+            let (_, addr) = line.split_once("addr=")?;
+            addr.split(' ').next().map(str::to_owned)
+        })
+        .await
     }
 
     /// SIGKILL.
@@ -78,15 +68,7 @@ impl Process {
     pub async fn stop(mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let ending = async {
-            loop {
-                match self.child.try_wait().unwrap() {
-                    Some(status) => break status,
-                    None => tokio::time::sleep(LOOK_EVERY).await,
-                }
-            }
-        };
-        let status = tokio::time::timeout(WITHIN, ending).await.expect("the shop closes");
+        let status = wait_for(|| self.child.try_wait().unwrap()).await;
         assert!(status.success(), "{status}:\n{}", self.log());
     }
 
@@ -133,23 +115,14 @@ impl Process {
     }
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {
-        let mut letters = letters_in(&self.data);
+        let mut letters = letters_in(&self.data.join("mail"));
         letters.retain(|letter| letter.to.eq_ignore_ascii_case(email));
         letters
     }
 
     /// The how-manieth letter to somebody, when it has come.
     pub async fn letter(&self, email: &str, number: usize) -> Letter {
-        let coming = async {
-            loop {
-                if let Some(letter) = self.letters_to(email).into_iter().nth(number - 1) {
-                    return letter;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-        };
-        let came = tokio::time::timeout(WITHIN, coming).await;
-        came.unwrap_or_else(|_| panic!("letter {number} to {email} did not come"))
+        wait_for(|| self.letters_to(email).into_iter().nth(number - 1)).await
     }
 
     /// Somebody new, who has signed up and followed the link.

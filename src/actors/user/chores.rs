@@ -1,7 +1,14 @@
 //! What is cleared away: accounts that nobody proved, links and sessions that have lapsed.
 
+use std::time::Duration;
+
+use actix_web::rt;
+use tokio::task::JoinHandle;
+
 use super::session::SESSION_LIFE_MS;
-use super::*;
+use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
+use crate::domain::stock::Millis;
+use crate::persistence::user::UserError;
 
 /// How often somebody looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -17,6 +24,9 @@ pub struct Chores(JoinHandle<()>);
 impl Chores {
     pub fn start(users: Users) -> Chores {
         Chores(rt::spawn(async move {
+            if let Err(error) = users.rekey_all().await {
+                tracing::warn!(%error, "not everybody is under the current master key; the next start tries again");
+            }
             loop {
                 rt::time::sleep(EVERY).await;
                 if let Err(error) = users.clear_away().await {

@@ -1,8 +1,16 @@
 //! The first administrator, made on a stopped shop by whoever has its machine: there is nobody yet who could be asked.
 
 use super::personal::{blind_email, newcomer};
-use super::*;
-use crate::domain::user::{Locale, Role};
+use super::{Personal, Unable};
+use crate::actors::passwords::Passwords;
+use crate::clock::Clock;
+use crate::domain::account::AccountState;
+use crate::domain::id::UserId;
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Email, Locale, NewPassword, Role};
+use crate::persistence::user::{User, UserError};
+use crate::persistence::{StoreError, Tables};
+use crate::vault::Vault;
 
 /// Makes an administrator whose address needs no letter: whoever owns the machine vouches for it.
 pub async fn make_admin(

@@ -2,8 +2,15 @@
 
 use secrecy::SecretString;
 
-use super::*;
+use super::{Unable, Users, commit};
+use crate::domain::account::{AccountMove, AccountState};
+use crate::domain::id::UserId;
 use crate::domain::order::OrderStatus;
+use crate::domain::stock::Millis;
+use crate::domain::trail::{Deed, Record};
+use crate::persistence::Writing;
+use crate::persistence::revocation::Revocation;
+use crate::persistence::user::{Purpose, User};
 
 /// Orders that are looked through at a time.
 const PAGE: u32 = 100;
@@ -41,7 +48,7 @@ impl Users {
         for purpose in [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail] {
             writing.void_tokens(user.id, purpose).await?;
         }
-        let revocation = self.sign_out(writing, user.id, now, until).await?;
+        let (revocation, signed_out_at) = self.sign_out(writing, user.id, now, until).await?;
         let blank = User {
             state,
             email: None,
@@ -49,7 +56,7 @@ impl Users {
             wrapped_key: None,
             personal: None,
             password: None,
-            signed_out_at: now,
+            signed_out_at,
             version: user.version + 1,
             updated_at: now,
             ..user
@@ -97,8 +104,9 @@ impl Users {
         let mut changed = User { state, version: user.version + 1, updated_at: now, ..user };
         let mut ended = Vec::new();
         if state == AccountState::Suspended {
-            changed.signed_out_at = now;
-            ended.push(self.sign_out(&mut writing, id, now, now).await?);
+            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, now).await?;
+            changed.signed_out_at = signed_out_at;
+            ended.push(revocation);
         }
         writing.update_user(&changed).await?;
         writing.record(&Record::new(deed, now).by(by).on(id)).await?;

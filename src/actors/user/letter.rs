@@ -1,8 +1,13 @@
 //! The letters that a change of an account takes along, in its own transaction, and the links in them.
 
-use super::*;
+use secrecy::ExposeSecret;
+
+use super::{Inner, Personal, Unable, UserHouse, Users};
 use crate::actors::outbox;
-use crate::mail::LinkToken;
+use crate::mail::{Letter, LinkToken};
+use crate::persistence::Writing;
+use crate::persistence::user::{OneTimeToken, Purpose, User};
+use crate::vault::token_hash;
 
 impl Users {
     /// Has a letter sent once the transaction stands.

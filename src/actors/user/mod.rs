@@ -12,17 +12,16 @@ mod leave;
 mod letter;
 mod personal;
 mod recover;
+mod rekey;
 mod session;
 mod sign_up;
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_web::rt;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 
 pub use chores::Chores;
 pub use founding::make_admin;
@@ -35,17 +34,16 @@ use crate::actors::outbox::Outbox;
 use crate::actors::passwords::{self, Passwords, Verdict};
 use crate::actors::revocations::Revocations;
 use crate::clock::Clock;
-use crate::domain::account::{AccountMove, AccountState};
+use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, WeakPassword};
-use crate::mail::Letter;
 use crate::persistence::revocation::{Revocation, Subject};
-use crate::persistence::user::{Blind, OneTimeToken, Purpose, User, UserError, UserFilter};
+use crate::persistence::user::{Blind, User, UserError, UserFilter};
 use crate::persistence::{StoreError, Tables, Writing};
 use crate::telemetry;
-use crate::vault::{Sealed, Vault, token_hash};
+use crate::vault::{Sealed, Vault};
 
 /// How long an access token is good for, and so how long a revocation must be remembered.
 pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
@@ -171,6 +169,11 @@ impl Users {
         Ok((user, personal))
     }
 
+    /// How many passwords were compared with nothing, so that an unknown address costs what a known one does.
+    pub fn dummies(&self) -> u64 {
+        self.0.passwords.dummies()
+    }
+
     /// Writes down that somebody took all of their data with them.
     pub async fn note_export(&self, user: UserId) -> Result<(), Unable> {
         let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user).on(user);
@@ -272,19 +275,23 @@ impl Users {
         if user.password == before.password { Ok(user) } else { Err(Unable::WrongPassword) }
     }
 
-    /// Ends every session of a user, on all nodes. The row, if there is one, is changed by the caller.
+    /// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so
+    /// that the next session begins later. A session may have begun ahead of our clock: on a node whose clock differs, or
+    /// in the very millisecond of the last time.
     async fn sign_out(
         &self,
         writing: &mut Writing<'_>,
         user: UserId,
         now: Millis,
         until: Millis,
-    ) -> Result<Revocation, Unable> {
+    ) -> Result<(Revocation, Millis), Unable> {
+        let begun = writing.sessions_of(user).await?.into_iter().map(|session| session.created_at);
+        let epoch = begun.fold(now, Millis::max);
         writing.end_sessions(user).await?;
-        let subject = Subject::User(user, now);
+        let subject = Subject::User(user, epoch);
         let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
         writing.revoke(&revocation, now).await?;
-        Ok(revocation)
+        Ok((revocation, epoch))
     }
 
     /// Ends one session, on all nodes.

@@ -5,7 +5,14 @@
 
 use secrecy::SecretString;
 
-use super::*;
+use super::{Personal, Unable, Users, commit};
+use crate::domain::account::AccountState;
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Email, NewPassword};
+use crate::mail::Letter;
+use crate::persistence::Writing;
+use crate::persistence::user::{OneTimeToken, Purpose, User};
 
 impl Users {
     /// Replaces the password. The session that did it goes on, all others end.
@@ -76,9 +83,8 @@ impl Users {
         if user.state != AccountState::Verified {
             return Err(Unable::LinkExpired);
         }
-        let revocation = self.sign_out(&mut writing, user.id, now, now).await?;
-        self.put_password(&mut writing, User { signed_out_at: now, ..user }, hash, Deed::PasswordReset)
-            .await?;
+        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
+        self.put_password(&mut writing, User { signed_out_at, ..user }, hash, Deed::PasswordReset).await?;
         commit(writing).await?;
         self.0.outbox.wake();
         self.refuse_from_now(&[revocation]);
@@ -122,11 +128,11 @@ impl Users {
             writing.free_email(old, user.id).await?;
         }
         writing.prove_email(&link.email, user.id).await?;
-        let revocation = self.sign_out(&mut writing, user.id, now, now).await?;
+        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
         let changed = User {
             email: Some(link.email),
             personal: Some(self.seal(user.id, &key, &personal)?),
-            signed_out_at: now,
+            signed_out_at,
             version: user.version + 1,
             updated_at: now,
             ..user

@@ -7,12 +7,21 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
-use super::*;
-use crate::domain::user::Role;
+use super::{REFRESH, Unable, Users, commit};
+use crate::actors::passwords::Verdict;
+use crate::domain::account::AccountState;
+use crate::domain::id::{SessionId, UserId};
+use crate::domain::stock::Millis;
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Email, Role};
+use crate::persistence::Writing;
+use crate::persistence::revocation::Revocation;
 use crate::persistence::session::Session;
-use crate::vault::same;
+use crate::persistence::user::{Blind, User};
+use crate::telemetry;
+use crate::vault::{same, token_hash};
 
 /// How long an unused refresh token is good for.
 pub const REFRESH_IDLE_MS: i64 = 14 * 24 * 3_600 * 1_000;
@@ -81,6 +90,7 @@ impl Users {
         let mut writing = self.0.tables.begin().await?;
         let user = self.again(&mut writing, &user).await?;
         may_log_in(&user)?;
+        let user = self.rekeyed(&mut writing, user).await?;
         let (opened, ended) = self.open_session(&mut writing, &user, device).await?;
         writing
             .record(&own(Deed::LoggedIn, user.id, self.0.clock.now()).id("session", opened.session))
@@ -241,10 +251,10 @@ impl Users {
     pub async fn log_out_everywhere(&self, user: UserId, until: Millis) -> Result<(), Unable> {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
+        let (revocation, signed_out_at) = self.sign_out(&mut writing, user, now, until).await?;
         if let Some(user) = writing.user(user).await? {
-            writing.update_user(&User { signed_out_at: now, version: user.version + 1, ..user }).await?;
+            writing.update_user(&User { signed_out_at, version: user.version + 1, ..user }).await?;
         }
-        let revocation = self.sign_out(&mut writing, user, now, until).await?;
         writing.record(&own(Deed::LoggedOut, user, now).word("where", "everywhere")).await?;
         commit(writing).await?;
         self.refuse_from_now(&[revocation]);

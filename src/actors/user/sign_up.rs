@@ -3,11 +3,18 @@
 //! Whether an address is known here is told to nobody but its owner: whoever signs up with it hears the same, and
 //! waits for the same work.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::personal::newcomer;
-use super::*;
-use crate::domain::user::{Address, Locale, PersonName, Role};
+use super::{Personal, Unable, Users, commit};
+use crate::domain::account::{AccountMove, AccountState};
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::{Address, Email, Locale, NewPassword, PersonName, Phone, Role};
+use crate::mail::Letter;
+use crate::persistence::Writing;
+use crate::persistence::user::{Blind, OneTimeToken, Purpose, User};
+use crate::telemetry;
+use crate::vault::token_hash;
 
 /// Somebody who wants an account.
 pub struct SignUp {
@@ -25,9 +32,11 @@ impl Users {
         let SignUp { email, password, name, phone, address, locale } = asked;
         let password = self.0.passwords.hash(password.into_secret()).await?;
         if let Some(owner) = self.owner_of_email(&email).await? {
+            telemetry::signed_up("taken");
             return self.tell_owner(&owner, Letter::AddressTaken).await;
         }
         if let Some(owner) = self.owner_of_phone(&phone).await? {
+            telemetry::signed_up("taken");
             return self.tell_owner(&owner, Letter::PhoneTaken).await;
         }
         let (name, phone, address) = (Some(name), Some(phone), Some(address));
@@ -49,7 +58,6 @@ impl Users {
         self.send(&mut writing, owner, &self.open(owner)?, letter).await?;
         commit(writing).await?;
         self.0.outbox.wake();
-        telemetry::signed_up("taken");
         Ok(())
     }
 

@@ -84,7 +84,8 @@ pub async fn forgot(
     users: web::Data<Users>,
     Body(asked): Body<EmailRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
+    // Counted apart from other letters: nobody keeps a reset from somebody by asking for those.
+    abuse.send_letter(&[tried(&format!("reset {}", asked.email.as_str()))], from)?;
     users.forgot(asked.email)?;
     Ok(accepted())
 }
@@ -216,9 +217,9 @@ fn try_again(abuse: &Abuse, user: UserId, from: Neighbourhood) -> Result<Attempt
 /// A wrong password has failed, and is told under the field it came in; anything else is no failure.
 fn judge(attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -> Result<(), Problem> {
     if outcome == Err(Unable::WrongPassword) {
+        attempt.fail();
         return Err(Problem::field(pointer, "this is not your password"));
     }
-    attempt.was_no_failure();
     Ok(outcome?)
 }
 

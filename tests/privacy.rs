@@ -1,0 +1,242 @@
+//! What is kept of people, and where it can be read: in their own hands, and nowhere else.
+
+mod support;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use stockade::config::{Config, MasterKeys};
+use stockade::persistence::Tables;
+use support::{Pair, Person, Shop, one_line};
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Everything that was logged while it was installed.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'w self) -> Log {
+        self.clone()
+    }
+}
+
+/// The one log of this process, as talkative as it can be about ourselves.
+fn log() -> &'static Log {
+    static LOG: std::sync::OnceLock<Log> = std::sync::OnceLock::new();
+    LOG.get_or_init(|| {
+        let log = Log::default();
+        let filter = "info,stockade=trace,lettre=trace,sqlx=debug";
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(log.clone()).init();
+        log
+    })
+}
+
+fn holds(heap: &[u8], needle: &str) -> bool {
+    heap.windows(needle.len()).any(|piece| piece.eq_ignore_ascii_case(needle.as_bytes()))
+}
+
+/// Every byte of the databases, their write-ahead logs included.
+fn dump(folder: &Path) -> Vec<u8> {
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let databases = files.filter(|path| path.file_name().unwrap().to_str().unwrap().contains(".db"));
+    databases.flat_map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Security baseline 19 and 51: neither the store nor the log says who somebody is, or lets anybody be them.
+#[actix_web::test]
+async fn a_dump_of_the_store_and_the_log_name_nobody() {
+    let log = log();
+    let shop = Shop::open().await;
+    let product = shop.stocked(5).await;
+    let mina = shop.newcomer(1).await;
+    let unproved = Person::number(2);
+    shop.sign_up(&unproved).await;
+    let waiting = shop.letter(&unproved.email, 1).await.token();
+    let pair = shop.log_in(&mina).await;
+    let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
+    shop.as_of(&next, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
+    shop.try_log_in(&Person { password: "a wrong password".to_owned(), ..mina.clone() }).await;
+    shop.try_refresh("sess_nonsense.nonsense").await;
+    shop.verify(&waiting[..20]).await.problem(410, "link_expired");
+    let moved = json!({ "email": "mina@elsewhere.example", "password": mina.password });
+    assert_eq!(shop.as_of(&next, "POST", "/v1/users/me/email").json(&moved).send().await.status, 202);
+    let confirm = shop.letter("mina@elsewhere.example", 1).await.token();
+    shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    let reset = shop.letter(&mina.email, 3).await.token();
+
+    let live = dump(shop.folder());
+    let folder = shop.stop().await;
+    let at_rest = dump(folder.path());
+    let logged = log.0.lock().unwrap().clone();
+    assert!(
+        holds(&live, "create table users") && holds(&logged, "has signed up"),
+        "we looked at the right place"
+    );
+    let e164 = |person: &Person| format!("+82{}", &person.phone.replace('-', "")[1..]);
+    for person in [&mina, &unproved] {
+        let said =
+            [&person.email, &person.password, &person.name, &person.phone, &person.street, &e164(person)];
+        for word in said {
+            assert!(!holds(&live, word) && !holds(&at_rest, word), "the store holds {word}");
+            assert!(!holds(&logged, word), "the log holds {word}");
+        }
+    }
+    for word in ["mina@elsewhere.example", "a wrong password", "mina.park", "teheran"] {
+        assert!(!holds(&live, word) && !holds(&at_rest, word) && !holds(&logged, word), "{word}");
+    }
+    for token in [&pair.access, &pair.refresh, &next.access, &next.refresh, &waiting, &confirm, &reset] {
+        assert!(!holds(&live, token) && !holds(&at_rest, token) && !holds(&logged, token), "{token}");
+        let secret = token.rsplit(['.', '_']).next().unwrap();
+        assert!(!holds(&live, secret) && !holds(&logged, secret), "{token}");
+    }
+}
+
+async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
+    let options = SqliteConnectOptions::new().filename(folder.join("people.db")).read_only(true);
+    let mut connection = options.connect().await.unwrap();
+    let found = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    found
+}
+
+/// Security baseline 4.
+#[actix_web::test]
+async fn a_password_is_kept_as_argon2id_with_a_salt_of_its_own() {
+    let shop = Shop::open().await;
+    let (mina, jun) =
+        (Person::number(1), Person { password: Person::number(1).password, ..Person::number(2) });
+    for person in [&mina, &jun] {
+        assert_eq!(shop.sign_up(person).await.status, 202);
+    }
+    let folder = shop.stop().await;
+    let first = one(folder.path(), "select cast(min(password) as blob) from users").await.unwrap();
+    let second = one(folder.path(), "select cast(max(password) as blob) from users").await.unwrap();
+    assert!(first.starts_with(b"$argon2id$v=19$m=19456,t=2,p=1$"));
+    assert_ne!(first, second);
+}
+
+/// Security baseline 52: with the person goes the key, so what a copy of the store still holds is noise.
+#[actix_web::test]
+async fn deletion_destroys_the_key_and_whatever_it_sealed() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let before = one(shop.folder(), "select personal from users").await;
+    assert!(before.is_some_and(|sealed| sealed.len() > 100));
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    let left =
+        "select coalesce(wrapped_key, personal, email_blind, phone_blind, cast(password as blob)) from users";
+    assert_eq!(one(shop.folder(), left).await, None);
+    for table in [
+        "select cast(count(*) as blob) from sessions",
+        "select cast(count(*) as blob) from one_time_tokens",
+        "select cast(count(*) as blob) from verified_emails",
+        "select cast(count(*) as blob) from verified_phones",
+    ] {
+        assert_eq!(one(shop.folder(), table).await, Some(b"0".to_vec()), "{table}");
+    }
+    shop.close().await;
+}
+
+/// Security baseline 55: the master key is replaced under living accounts.
+#[actix_web::test]
+async fn a_master_key_is_rotated_under_living_accounts() {
+    let keys = |bytes: &[u8]| {
+        let mut keys = bytes.iter().map(|byte| MasterKeys::one([*byte; 32]).current);
+        Some(MasterKeys { current: keys.next().unwrap(), former: keys.collect() })
+    };
+    let under = |bytes: &'static [u8]| move |config: &mut Config| config.people.master_keys = keys(bytes);
+    let shop = Shop::open_with(under(&[1])).await;
+    let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
+    let before = shop.log_in(&mina).await;
+    let shop = shop.reopen_with(under(&[2, 1])).await;
+    let pair = shop.log_in(&mina).await;
+    let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
+    assert_eq!(me["email"], mina.email);
+    let next = Pair::of(&shop.try_refresh(&before.refresh).await);
+    assert!(shop.admits(&next.access).await);
+    // Still one owner of the address and of the number.
+    shop.sign_up(&Person { phone: "010-8888-1234".to_owned(), ..mina.clone() }).await;
+    shop.sign_up(&Person { email: "another@example.com".to_owned(), ..mina.clone() }).await;
+    assert!(!shop.letter(&mina.email, 3).await.text.contains("#token="));
+    assert!(shop.letters_to("another@example.com").is_empty());
+    // By now everybody is under the new key alone.
+    shop.app().users().rekey_all().await.unwrap();
+    let shop = shop.reopen_with(under(&[2])).await;
+    for person in [&mina, &jun] {
+        let pair = shop.log_in(person).await;
+        let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
+        assert_eq!(me["email"], person.email);
+    }
+    shop.close().await;
+}
+
+/// Security baseline 57.
+#[actix_web::test]
+async fn the_trail_tells_what_was_done_to_accounts_and_names_nobody() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    shop.try_log_in(&Person { password: "a wrong password".to_owned(), ..mina.clone() }).await;
+    let pair = shop.log_in(&mina).await;
+    let user = shop.id_of(&pair).await;
+    let change = json!({ "current_password": mina.password, "new_password": "five foxes fly far" });
+    shop.as_of(&pair, "PUT", "/v1/users/me/password").json(&change).send().await;
+    shop.as_of(&pair, "GET", "/v1/users/me/export").send().await.ok(200);
+    for what in ["suspend", "reinstate"] {
+        shop.admin("POST", &format!("/v1/admin/users/{user}/{what}")).send().await;
+    }
+    let again = shop.log_in(&Person { password: "five foxes fly far".to_owned(), ..mina }).await;
+    let erase = json!({ "password": "five foxes fly far" });
+    assert_eq!(shop.as_of(&again, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    let folder = shop.stop().await;
+    let trail = Tables::read_only(folder.path()).trail();
+    let mut entries = trail.before(i64::MAX, 100).await.unwrap();
+    entries.reverse();
+    let told: Vec<&str> = entries.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "signed_up",
+            "address_verified",
+            "log_in_failed",
+            "logged_in",
+            "password_changed",
+            "data_exported",
+            "suspended",
+            "reinstated",
+            "logged_in",
+            "account_deleted",
+        ]
+    );
+    assert!(entries.iter().all(|entry| entry.subject == user));
+    assert_eq!(trail.verify().await.unwrap().1, Vec::<String>::new());
+}
+
+/// Security baseline 55: what is configured as a secret is not printed.
+#[test]
+fn secrets_do_not_show() {
+    let mut config = Config::development(Path::new("x"));
+    config.tokens.secret = Some("hush-hush".to_owned().into());
+    config.tokens.former = vec!["hush-before".to_owned().into()];
+    config.people.master_keys = Some(MasterKeys::one([7; 32]));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hush") && !shown.contains("7, 7"), "{shown}");
+}

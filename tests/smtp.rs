@@ -1,0 +1,70 @@
+//! The journey through a mail server that we did not write: aiosmtpd, from a virtual environment.
+//!
+//! `AIOSMTPD_PYTHON` names a Python that has it, and then it must work; `scripts/verify` installs one and sets it. Without
+//! it, on a machine that has none, there is nothing to prove, and the test says so.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use support::{Pair, Person, Shop, letters_in, one_line, wait_for};
+use tempfile::TempDir;
+
+struct PostOffice {
+    folder: TempDir,
+    process: Child,
+    /// It lives as long as this is open.
+    _life: ChildStdin,
+    port: u16,
+}
+
+impl PostOffice {
+    fn open(python: &str) -> PostOffice {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = Command::new(python)
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp/server.py"))
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut port = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        let port = port.trim().parse().expect("the mail server says its port; is aiosmtpd installed?");
+        let _life = process.stdin.take().unwrap();
+        PostOffice { folder, process, _life, port }
+    }
+}
+
+impl Drop for PostOffice {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[actix_web::test]
+async fn the_journey_through_a_real_mail_server() {
+    let Ok(python) = std::env::var("AIOSMTPD_PYTHON") else {
+        eprintln!("AIOSMTPD_PYTHON names no Python with aiosmtpd: this journey is proved by scripts/verify");
+        return;
+    };
+    let post = PostOffice::open(&python);
+    let url = format!("smtp://127.0.0.1:{}", post.port);
+    let shop = Shop::open_with(|config| config.mail.smtp_url = Some(url.into())).await;
+    let product = shop.stocked(1).await;
+    let mina = Person::number(1);
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let letter = wait_for(|| letters_in(post.folder.path()).pop()).await;
+    assert_eq!(letter.to, mina.email);
+    assert!(letter.head.contains("Message-ID: <mail_") && letter.head.contains("multipart/alternative"));
+    assert_eq!(shop.verify(&letter.token()).await.status, 204);
+    let pair = shop.log_in(&mina).await;
+    shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
+    let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
+    assert_eq!(shop.as_of(&next, "DELETE", "/v1/sessions/current").send().await.status, 204);
+    assert!(!shop.admits(&pair.access).await && !shop.admits(&next.access).await);
+    assert!(shop.letters().is_empty(), "no file where there is a server");
+    shop.close().await;
+}

@@ -158,6 +158,27 @@ async fn failures_are_limited_where_they_come_from_and_lock_nobody_out() {
     shop.close().await;
 }
 
+/// Security baseline 24: whoever is no proxy of ours does not choose where he comes from.
+#[actix_web::test]
+async fn a_stranger_does_not_choose_where_he_comes_from() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let wrong = Person { password: "not the password".to_owned(), ..mina };
+    let mut heard = Vec::new();
+    for number in 0..7 {
+        let from = format!("203.0.113.{number}");
+        let ask = shop.post("/v1/sessions", &wrong.credentials()).header("X-Forwarded-For", &from);
+        heard.push(
+            ask.header("X-Real-IP", &from).header("Forwarded", &format!("for={from}")).send().await.status,
+        );
+    }
+    assert_eq!(
+        heard.iter().map(|status| status.as_u16()).collect::<Vec<_>>(),
+        [401, 401, 401, 401, 401, 429, 429]
+    );
+    shop.close().await;
+}
+
 /// Security baseline 9: 24 hours to the millisecond, once, and not by looking.
 #[actix_web::test]
 async fn a_link_is_good_for_a_day_and_for_one_use() {

@@ -90,6 +90,23 @@ async fn private_answers_are_kept_by_nobody_and_shared_with_no_other_origin() {
     shop.close().await;
 }
 
+/// Security baseline 18: a token in a header is sent by no browser unasked; there is no cookie that would be.
+#[actix_web::test]
+async fn no_answer_sets_a_cookie_and_no_cookie_lets_anybody_in() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let log_in = shop.try_log_in(&mina).await;
+    assert_eq!(log_in.header("Set-Cookie"), None);
+    let pair = support::Pair::of(&log_in);
+    for name in ["access_token", "session", "token", "Authorization"] {
+        let cookie = format!("{name}={}", pair.access);
+        shop.get("/v1/users/me").header("Cookie", &cookie).send().await.problem(401, "unauthenticated");
+    }
+    let in_url = format!("/v1/users/me?access_token={}", pair.access);
+    shop.get(&in_url).send().await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
 /// Security baseline 45: a problem tells what is wrong with the request, and nothing about us.
 #[actix_web::test]
 async fn a_problem_tells_nothing_about_our_insides() {

@@ -151,3 +151,79 @@ fn session(row: &SqliteRow) -> Result<Session, StoreError> {
         used_at: Millis(row.try_get(7)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::revocation::Subject;
+    use crate::persistence::testing::{T0, buyer};
+
+    fn session(number: u128) -> Session {
+        Session {
+            id: SessionId::new(T0.plus(number as i64), number),
+            user: buyer(1),
+            refresh: [1; 32],
+            former: None,
+            successor: None,
+            device: "a phone".to_owned(),
+            created_at: T0,
+            used_at: T0,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_has_one_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let (first, other) = (session(1), session(2));
+        let mut writing = tables.begin().await.unwrap();
+        for session in [&first, &other] {
+            writing.insert_session(session).await.unwrap();
+        }
+        assert!(writing.rotate_session(&first, &[2; 32], vec![7], T0.plus(5)).await.unwrap());
+        assert!(!writing.rotate_session(&first, &[3; 32], vec![8], T0.plus(6)).await.unwrap());
+        writing.commit().await.unwrap();
+        let rotated = Session {
+            refresh: [2; 32],
+            former: Some([1; 32]),
+            successor: Some(vec![7]),
+            used_at: T0.plus(5),
+            ..first
+        };
+        assert!(tables.sessions().of_user(buyer(1)).await.unwrap() == [other.clone(), rotated.clone()]);
+        assert!(tables.sessions().lapsed(T0, T0.plus(-1), 9).await.unwrap() == [other]);
+        let mut writing = tables.begin().await.unwrap();
+        writing.end_session(rotated.id).await.unwrap();
+        assert!(writing.session(rotated.id).await.unwrap().is_none());
+        writing.end_sessions(buyer(1)).await.unwrap();
+        assert!(writing.sessions_of(buyer(1)).await.unwrap().is_empty());
+        writing.commit().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_revoked_is_read_by_others_until_it_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let revoked = |epoch, until| Revocation {
+            subject: Subject::User(buyer(1), T0.plus(epoch)),
+            until: T0.plus(until),
+        };
+        let ended = Revocation { subject: Subject::Session(session(1).id), until: T0.plus(50) };
+        let mut writing = tables.begin().await.unwrap();
+        writing.revoke(&revoked(5, 100), T0.plus(5)).await.unwrap();
+        // Neither what it covers nor how long shrinks.
+        writing.revoke(&revoked(3, 90), T0.plus(6)).await.unwrap();
+        writing.revoke(&ended, T0.plus(7)).await.unwrap();
+        writing.commit().await.unwrap();
+        let reader = tables.revocations();
+        let since = async |since, now| reader.since(T0.plus(since), T0.plus(now)).await.unwrap();
+        assert_eq!(since(7, 10).await, [ended]);
+        assert_eq!(since(0, 60).await, [revoked(5, 100)]);
+        assert_eq!(since(8, 10).await, []);
+        let mut writing = tables.begin().await.unwrap();
+        writing.forget_revocations(T0.plus(100)).await.unwrap();
+        writing.commit().await.unwrap();
+        assert_eq!(since(0, 10).await, []);
+    }
+}

@@ -370,3 +370,101 @@ fn token(row: &SqliteRow) -> Result<OneTimeToken, StoreError> {
         expires_at: Millis(row.try_get(5)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::testing::{T0, buyer};
+
+    fn somebody(number: u128) -> User {
+        User {
+            id: buyer(number),
+            state: AccountState::Unverified,
+            role: Role::Shopper,
+            email: Some([1; 32]),
+            phone: Some([2; 32]),
+            wrapped_key: Some(vec![3]),
+            personal: Some(vec![4]),
+            password: Some("$argon2id$…".to_owned()),
+            signed_out_at: Millis(0),
+            version: 1,
+            verified_at: None,
+            created_at: T0.plus(number as i64),
+            updated_at: T0,
+        }
+    }
+
+    async fn with(users: &[User]) -> (tempfile::TempDir, Tables) {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writing = tables.begin().await.unwrap();
+        for user in users {
+            writing.insert_user(user).await.unwrap();
+        }
+        writing.commit().await.unwrap();
+        (dir, tables)
+    }
+
+    #[tokio::test]
+    async fn many_claim_an_address_and_one_proves_it() {
+        let (first, second) = (somebody(1), somebody(2));
+        let (_dir, tables) = with(&[first.clone(), second.clone()]).await;
+        let reader = tables.users();
+        assert!(reader.by_proved_email(&[1; 32]).await.unwrap().is_none());
+        assert!(reader.by_claimed_email(&[1; 32]).await.unwrap() == Some(second.clone()), "the newest");
+        let mut writing = tables.begin().await.unwrap();
+        writing.prove_email(&[1; 32], first.id).await.unwrap();
+        writing.prove_phone(&[2; 32], first.id).await.unwrap();
+        let email = writing.prove_email(&[1; 32], second.id).await;
+        assert!(matches!(email, Err(UserError::EmailTaken)));
+        let phone = writing.prove_phone(&[2; 32], second.id).await;
+        assert!(matches!(phone, Err(UserError::PhoneTaken)));
+        // Not theirs to give away.
+        writing.free_email(&[1; 32], second.id).await.unwrap();
+        writing.commit().await.unwrap();
+        assert!(reader.by_proved_email(&[1; 32]).await.unwrap() == Some(first.clone()));
+        assert!(reader.by_proved_phone(&[2; 32]).await.unwrap() == Some(first));
+    }
+
+    #[tokio::test]
+    async fn a_change_is_made_upon_the_version_that_was_read() {
+        let user = somebody(1);
+        let (_dir, tables) = with(std::slice::from_ref(&user)).await;
+        let mut writing = tables.begin().await.unwrap();
+        let changed =
+            User { version: 2, state: AccountState::Verified, verified_at: Some(T0), ..user.clone() };
+        writing.update_user(&changed).await.unwrap();
+        assert!(matches!(writing.update_user(&changed).await, Err(UserError::VersionConflict)));
+        assert!(matches!(writing.remove_user(&user).await, Err(UserError::VersionConflict)));
+        assert!(writing.user(user.id).await.unwrap() == Some(changed.clone()));
+        writing.commit().await.unwrap();
+        let all = tables.users().list(&UserFilter::default(), None, 10).await.unwrap();
+        assert!(all == [changed]);
+        let unverified = UserFilter { state: Some(AccountState::Unverified), email: None };
+        assert!(tables.users().list(&unverified, None, 10).await.unwrap().is_empty());
+        assert!(tables.users().lapsed(T0.plus(99), 10).await.unwrap().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_link_is_spent_once() {
+        let (_dir, tables) = with(&[somebody(1)]).await;
+        let link = OneTimeToken {
+            hash: [9; 32],
+            purpose: Purpose::ChangeEmail,
+            user: buyer(1),
+            email: [1; 32],
+            sealed: Some(vec![5]),
+            expires_at: T0,
+        };
+        let mut writing = tables.begin().await.unwrap();
+        writing.insert_token(&link).await.unwrap();
+        writing.commit().await.unwrap();
+        assert!(tables.users().token(&[9; 32]).await.unwrap() == Some(link));
+        let mut writing = tables.begin().await.unwrap();
+        writing.void_tokens(buyer(1), Purpose::Verify).await.unwrap();
+        assert!(writing.spend_token(&[9; 32]).await.unwrap());
+        assert!(!writing.spend_token(&[9; 32]).await.unwrap());
+        writing.commit().await.unwrap();
+    }
+}

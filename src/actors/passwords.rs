@@ -149,6 +149,12 @@ impl Passwords {
         answer.await.map_err(|_| Busy)
     }
 
+    /// Is there room for one more? Asked before anything that would be for nothing; there may be none a moment later.
+    pub fn has_room(&self) -> Result<(), Busy> {
+        let mut queue = self.pool().lock();
+        self.pool().make_room(&mut queue)
+    }
+
     /// How many comparisons had nothing to compare with. Tests ask this instead of measuring time.
     pub fn dummies(&self) -> u64 {
         self.pool().dummies.load(Ordering::Relaxed)
@@ -167,6 +173,16 @@ impl Pool {
     fn push(&self, password: SecretString, task: Task) -> Result<(), Busy> {
         let job = Job { password, task, asked_ns: self.clock.nanos() };
         let mut queue = self.lock();
+        self.make_room(&mut queue)?;
+        queue.jobs.push_back(job);
+        self.metrics.hash_queue_length.set(queue.jobs.len() as f64);
+        drop(queue);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Forgets who has gone, if that is needed for one more.
+    fn make_room(&self, queue: &mut Queue) -> Result<(), Busy> {
         if queue.jobs.len() >= HASH_QUEUE_MAX {
             queue.jobs.retain(|job| !job.is_void());
         }
@@ -174,10 +190,6 @@ impl Pool {
             self.metrics.hash_refusals.increment(1);
             return Err(Busy);
         }
-        queue.jobs.push_back(job);
-        self.metrics.hash_queue_length.set(queue.jobs.len() as f64);
-        drop(queue);
-        self.filled.notify_one();
         Ok(())
     }
 

@@ -76,7 +76,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
-    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`; these and loopback have no per-address caps"),
+    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
     setting("shutdown_ms", "MS", "10000", "How long a shutdown waits for requests in flight"),

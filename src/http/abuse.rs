@@ -1,7 +1,7 @@
 //! How often accounts may be tried, and how many letters a stranger may cause.
 //!
 //! Each window is exact: it remembers when its last few were taken, so that *five in a quarter of an hour* means any
-//! quarter of an hour. A log-in takes its place before the password is looked at and gives it back when it was right:
+//! quarter of an hour. A log-in takes its place before the password is looked at and gives it back unless it was wrong:
 //! what counts is failures, and a hundred at once are counted before one of them is judged. Failures count for an
 //! account and an address together, so nobody locks out a victim from another network. Over all stands a limit on
 //! everybody, which also bounds how much is remembered here.
@@ -181,11 +181,11 @@ impl Abuse {
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
         let now = self.everybody()?;
         const OFTEN: &str = "Too many failed log-ins: wait, or reset the password.";
-        if !from.is_exempt() {
+        if !from.is_exempt {
             self.0.failures_of_address.ask(from, now, OFTEN)?;
         }
         if let Err(problem) = self.0.failures.ask((account, from), now, OFTEN) {
-            if !from.is_exempt() {
+            if !from.is_exempt {
                 self.0.failures_of_address.give_back(from);
             }
             return Err(problem);
@@ -196,7 +196,7 @@ impl Abuse {
     /// Before a letter is written to somebody who may not have asked for it.
     pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
-        if !from.is_exempt() {
+        if !from.is_exempt {
             self.0.letters_of_address.ask(from, now, "Too many letters were asked for from here.")?;
         }
         to.iter().try_for_each(|to| {
@@ -207,7 +207,7 @@ impl Abuse {
     /// Before a refresh token is looked up.
     pub fn refresh(&self, from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
-        if from.is_exempt() {
+        if from.is_exempt {
             return Ok(());
         }
         self.0.refreshes_of_address.ask(from, now, "Too many refreshes come from here.")
@@ -216,7 +216,7 @@ impl Abuse {
     /// Before a mailed link is looked up.
     pub fn follow_link(&self, from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
-        if from.is_exempt() {
+        if from.is_exempt {
             return Ok(());
         }
         self.0.links_of_address.ask(from, now, "Too many links were tried from here.")

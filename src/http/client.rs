@@ -20,20 +20,22 @@ pub struct Proxies(pub Arc<[Network]>);
 
 /// Whoever asks, as far as the network tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Neighbourhood(IpAddr);
+pub struct Neighbourhood {
+    address: IpAddr,
+    /// The machine itself, and our own proxies where they speak for themselves, have no caps of an address.
+    pub is_exempt: bool,
+}
 
 impl Neighbourhood {
     pub fn of(address: IpAddr) -> Neighbourhood {
-        Neighbourhood(match address.to_canonical() {
+        let address = address.to_canonical();
+        let is_exempt = address.is_loopback();
+        let address = match address {
             IpAddr::V4(v4) => IpAddr::V4(v4),
-            IpAddr::V6(v6) if v6.is_loopback() => IpAddr::V6(v6),
+            IpAddr::V6(v6) if is_exempt => IpAddr::V6(v6),
             IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-        })
-    }
-
-    /// The machine itself: whoever tests, or measures, has no caps of an address.
-    pub fn is_exempt(self) -> bool {
-        self.0.is_loopback()
+        };
+        Neighbourhood { address, is_exempt }
     }
 }
 
@@ -69,7 +71,9 @@ impl FromRequest for Neighbourhood {
         };
         let headers = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
         let hops: Vec<&str> = headers.flat_map(|value| value.split(',')).collect();
-        ready(Ok(Neighbourhood::of(proxies.behind(peer.ip(), hops.into_iter()))))
+        let client = proxies.behind(peer.ip(), hops.into_iter());
+        let there = Neighbourhood::of(client);
+        ready(Ok(Neighbourhood { is_exempt: there.is_exempt || proxies.trust(client), ..there }))
     }
 }
 
@@ -100,6 +104,6 @@ mod tests {
         assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
         assert_eq!(of("::ffff:203.0.113.9"), of("203.0.113.9"));
         assert_ne!(of("203.0.113.9"), of("203.0.113.8"));
-        assert!(of("::1").is_exempt() && of("127.0.0.9").is_exempt() && !of("10.0.0.1").is_exempt());
+        assert!(of("::1").is_exempt && of("127.0.0.9").is_exempt && !of("10.0.0.1").is_exempt);
     }
 }

@@ -262,6 +262,7 @@ impl Users {
 
     /// Is this the user's password? Asked again by whoever is signed in, before what cannot be taken back.
     async fn confirm(&self, user: UserId, password: SecretString) -> Result<User, Unable> {
+        self.0.passwords.has_room()?;
         let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
         match self.0.passwords.verify(password, user.password.clone()).await? {
             Verdict::Right { .. } => Ok(user),

@@ -70,6 +70,8 @@ impl Users {
         password: SecretString,
         device: Device,
     ) -> Result<Opened, Unable> {
+        // In a flood most are turned away here, before the tables are asked about anybody.
+        self.0.passwords.has_room()?;
         let found = self.account_of(email).await?;
         let stored = found.as_ref().and_then(|user| user.password.clone());
         let verdict = self.0.passwords.verify(password.clone(), stored).await?;

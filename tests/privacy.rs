@@ -109,7 +109,7 @@ async fn a_dump_of_the_store_and_the_log_name_nobody() {
 }
 
 async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
-    let options = SqliteConnectOptions::new().filename(folder.join("shop.db")).read_only(true);
+    let options = SqliteConnectOptions::new().filename(folder.join("people.db")).read_only(true);
     let mut connection = options.connect().await.unwrap();
     let found = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();

@@ -52,7 +52,7 @@ async fn administered() -> (TempDir, String) {
 }
 
 async fn tamper(dir: &Path, sql: &'static str) {
-    let options = SqliteConnectOptions::new().filename(dir.join("shop.db"));
+    let options = SqliteConnectOptions::new().filename(dir.join("people.db"));
     let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
     sqlx::query(sql).execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();

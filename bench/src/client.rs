@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Duration, timeout};
 
-use crate::wire::{Head, header};
+use crate::wire::{Head, header, number};
 
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -26,6 +26,8 @@ pub struct Reply {
     pub status: u16,
     /// `Idempotent-Replayed: true`.
     pub replayed: bool,
+    /// `Retry-After`, in seconds.
+    pub retry_after_s: Option<u64>,
     pub body: Vec<u8>,
 }
 
@@ -43,6 +45,10 @@ impl Reply {
 impl Client {
     pub fn new(target: SocketAddr) -> Self {
         Self { target, stream: None, buffer: Vec::with_capacity(16 * 1024) }
+    }
+
+    pub fn target(&self) -> SocketAddr {
+        self.target
     }
 
     pub async fn get(&mut self, path: &str, token: Option<&str>) -> Result<Reply> {
@@ -99,6 +105,7 @@ impl Client {
         Ok(Reply {
             status: head.status,
             replayed: header(fields, b"idempotent-replayed: ") == Some(b"true"),
+            retry_after_s: header(fields, b"retry-after: ").and_then(number),
             body: self.buffer[head.head_len..head.len()].to_vec(),
         })
     }

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::workload::{Overrides, Workload};
-use crate::{compare, crashes, ratios, reference};
+use crate::{compare, crashes, logins, ratios, reference};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -33,6 +33,8 @@ enum Other {
     Crashes(crashes::Crashes),
     /// Compare the shop with the HTTP ceiling in interleaved rounds, against the floors
     Ratios(ratios::Ratios),
+    /// Orders at a fixed rate, without and with people who log in meanwhile
+    Logins(logins::Logins),
     /// The reports of two runs side by side
     Compare { a: PathBuf, b: PathBuf },
     /// Serve the reference: JSON, token check, fixed answer
@@ -73,6 +75,9 @@ struct WorkloadArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "5")]
     #[arg(default_value_t = 0, conflicts_with = "url")]
     kill: u64,
+    /// So many people log in again and again meanwhile
+    #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["url", "reference", "kill"])]
+    log_ins: usize,
     /// Let selling last this many seconds, by the rate at which buyers come
     #[arg(long, value_name = "SECONDS")]
     pace: Option<f64>,
@@ -120,6 +125,7 @@ impl Command {
             match self.other {
                 Some(Other::Crashes(crashes)) => crashes.perform().await,
                 Some(Other::Ratios(ratios)) => ratios.perform().await,
+                Some(Other::Logins(logins)) => logins.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
                 Some(Other::Reference { .. }) | None => self.workload.perform().await,
             }
@@ -142,6 +148,7 @@ impl WorkloadArgs {
             threads: self.threads.max(1),
             seed: self.seed.unwrap_or_else(rand::random),
             kills: self.kill,
+            log_ins: self.log_ins,
             pace_seconds: self.pace,
             read_back: self.read_back,
             keep_store: self.keep_store,

@@ -104,6 +104,7 @@ impl Ratios {
             threads: self.threads,
             seed: rand::random(),
             kills: 0,
+            log_ins: 0,
             pace_seconds: None,
             read_back: 2_000,
             keep_store: false,

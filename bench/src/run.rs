@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::answer::Outcome;
 use crate::chance::Zipf;
 use crate::client::Client;
 use crate::clock::{MILLISECOND, Nanos, SECOND, as_seconds, seconds};
+use crate::crowd::{Crowd, LogIns};
 use crate::drive::{Drive, Killing, drive, grouped};
 use crate::engine::{Arrivals, Plan};
 use crate::judge::{Evidence, Ruling, Verdict, judge};
@@ -28,6 +29,8 @@ pub struct Run {
     pub threads: usize,
     pub seed: u64,
     pub kills: u64,
+    /// So many people log in again and again meanwhile; it needs a shop of one's own.
+    pub log_ins: usize,
     /// Selling lasts about this long.
     pub pace_seconds: Option<f64>,
     /// At most so many orders are read back.
@@ -57,10 +60,13 @@ impl Run {
             quantity: self.workload.quantity,
             seed: self.seed,
         });
+        let crowd = self.gather(&mut stage).await?;
         let drive = drive(&mut stage, &plan, killing).await?;
+        let log_ins = crowd.map(Crowd::disperse).transpose()?;
         let settled_us = self.settle(&stage, &drive).await;
         let mut verdicts = self.judge(&stage, &plan, &drive).await?;
         verdicts.extend(self.close(&mut stage, &drive).await);
+        verdicts.extend(log_ins.iter().map(LogIns::verdict));
         let summary = summarize(&plan, &drive, settled_us);
         let answered = Latency::of(&drive.harvest.tally.answered_us()?);
         verdicts.extend(self.thresholds(&summary, &answered));
@@ -85,6 +91,7 @@ impl Run {
             time_line: TimeLine::of(&drive.harvest.tally, plan.interval_ns),
             samples: drive.samples,
             kills: drive.kills,
+            log_ins,
             verdicts,
         })
     }
@@ -97,6 +104,14 @@ impl Run {
             }
             Scene::Reference => Stage::reference(self.workload.users).await,
         }
+    }
+
+    async fn gather(&self, stage: &mut Stage) -> Result<Option<Crowd>> {
+        if self.log_ins == 0 {
+            return Ok(None);
+        }
+        let shop = stage.shop().context("log-ins need a shop of one's own")?;
+        Crowd::gather(shop, self.log_ins).await.map(Some)
     }
 
     fn plan(&self, stage: &Stage) -> Result<Plan> {

@@ -150,6 +150,8 @@ impl Shop {
             .env("STOCKADE_HTTP_ADDR", self.target.to_string())
             .env("STOCKADE_DATA_DIR", self.data_dir())
             .env("STOCKADE_JWT_SECRET", &self.secret)
+            // We stand before it as a proxy would: our people come from addresses of their own.
+            .env("STOCKADE_TRUSTED_PROXIES", "127.0.0.0/8")
             // A stray configuration file in the caller's folder must not decide what is measured.
             .current_dir(self.folder.path());
         command

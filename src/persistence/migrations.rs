@@ -1,4 +1,4 @@
-//! The migrations of both stores, in the binary. `migrations/README.md` says what they may contain.
+//! The migrations of all stores, in the binary. `migrations/README.md` says what they may contain.
 //!
 //! A file that has been released never changes: its checksum is checked at each start.
 
@@ -30,21 +30,24 @@ const TABLES: &[File] = files!("tables":
     7 "0007_order_lines",
     8 "0008_buyer_runs",
     9 "0009_buyer_orders",
-    10 "0010_users",
-    11 "0011_users_by_email",
-    12 "0012_users_by_state",
-    13 "0013_verified_emails",
-    14 "0014_verified_phones",
-    15 "0015_sessions",
-    16 "0016_sessions_by_user",
-    17 "0017_one_time_tokens",
-    18 "0018_one_time_tokens_by_user",
-    19 "0019_revocations",
-    20 "0020_outbox",
-    21 "0021_outbox_due",
-    22 "0022_trail",
-    23 "0023_trail_head",
-    24 "0024_trail_head_row",
+);
+
+const PEOPLE: &[File] = files!("people":
+    1 "0001_users",
+    2 "0002_users_by_email",
+    3 "0003_users_by_state",
+    4 "0004_verified_emails",
+    5 "0005_verified_phones",
+    6 "0006_sessions",
+    7 "0007_sessions_by_user",
+    8 "0008_one_time_tokens",
+    9 "0009_one_time_tokens_by_user",
+    10 "0010_revocations",
+    11 "0011_outbox",
+    12 "0012_outbox_due",
+    13 "0013_trail",
+    14 "0014_trail_head",
+    15 "0015_trail_head_row",
 );
 
 fn migrator(files: &[File]) -> Migrator {
@@ -64,13 +67,18 @@ pub fn tables() -> Migrator {
     migrator(TABLES)
 }
 
+/// What `people.db` goes through.
+pub fn people() -> Migrator {
+    migrator(PEOPLE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_file_is_listed_in_order_and_holds_one_statement() {
-        for (store, files) in [("journal", JOURNAL), ("tables", TABLES)] {
+        for (store, files) in [("journal", JOURNAL), ("tables", TABLES), ("people", PEOPLE)] {
             let folder = format!("{}/migrations/{store}", env!("CARGO_MANIFEST_DIR"));
             let mut found: Vec<_> = std::fs::read_dir(folder)
                 .unwrap()

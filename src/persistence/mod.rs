@@ -1,12 +1,13 @@
 //! The only place with SQL: the journal that is the truth, and the tables that are made from it.
 //!
-//! The journal's log is written before anybody hears *yes*. Two SQLite files follow it, each with one writer that also
-//! does all its checkpoints, and a pool of readers that can only read: `journal.db`, where histories are found, and
-//! `shop.db`, which the flush fills; its checkpoint stands in the same transaction as the rows, so that every event
-//! reaches the tables exactly once.
+//! The journal's log is written before anybody hears *yes*. Three SQLite files stand behind it, each with one writer that
+//! also does all its checkpoints, and a pool of readers that can only read: `journal.db`, where histories are found;
+//! `shop.db`, which the flush fills, its checkpoint in the same transaction as the rows, so that every event reaches
+//! the tables exactly once; and `people.db`, the truth about people.
 
 pub mod audit;
 mod buyer;
+mod file;
 pub mod flush;
 pub mod journal;
 mod migrations;

@@ -5,10 +5,11 @@
 //! again. Always true: address and letter are sealed under a key of the row's own, and both go when the mail has gone.
 
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::StoreError;
+use super::file::File;
 use super::sqlite::{self, Damaged, signed, sixteen, unsigned};
-use super::{StoreError, Tables};
 use crate::domain::id::{MailId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::user::Locale;
@@ -89,14 +90,13 @@ pub async fn forget(connection: &mut SqliteConnection, subject: UserId) -> Resul
 /// The rows as their dispatcher sees them. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
-    pub(super) tables: Tables,
-    pub(super) pool: SqlitePool,
+    pub(super) file: File,
 }
 
 impl Outbox {
     /// Adds mails that tell about nothing else that is written.
     pub async fn add(&self, mails: &[Mail]) -> Result<(), StoreError> {
-        let mut transaction = self.tables.begin_synced().await?;
+        let mut transaction = self.file.begin_synced().await?;
         let mut added = Ok(());
         for mail in mails {
             added = insert(&mut transaction, mail).await;
@@ -110,11 +110,11 @@ impl Outbox {
     /// Up to `most` mails that are due at `now`, ours until `until`.
     pub async fn claim(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Claimed>, StoreError> {
         let most = signed(most as u64);
-        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.file.readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.tables.writer().await?;
+        let mut writer = self.file.writer().await?;
         sqlite::begin(&mut writer).await?;
         let claimed = claim_each(&mut writer, &rows, until).await;
         sqlite::end(&mut writer, claimed).await
@@ -123,14 +123,14 @@ impl Outbox {
     /// It was taken: the row goes. `false`: it was somebody else's by now.
     pub async fn done(&self, claimed: &Claimed) -> Result<bool, StoreError> {
         let done = sqlx::query(DONE).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
-        Ok(self.tables.write_synced(done).await? == 1)
+        Ok(self.file.write_synced(done).await? == 1)
     }
 
     /// It was not taken: another try at `at`.
     pub async fn later(&self, claimed: &Claimed, at: Millis) -> Result<bool, StoreError> {
         let later =
             sqlx::query(LATER).bind(at.0).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
-        Ok(self.tables.write_synced(later).await? == 1)
+        Ok(self.file.write_synced(later).await? == 1)
     }
 
     /// It will not be tried again. What it said, and to whom, goes; that there was one stays.
@@ -142,23 +142,23 @@ impl Outbox {
             .bind(nothing)
             .bind(&claimed.mail.id.as_bytes()[..])
             .bind(signed(claimed.version));
-        Ok(self.tables.write_synced(bury).await? == 1)
+        Ok(self.file.write_synced(bury).await? == 1)
     }
 
     /// Forgets that there were mails which were given up before `before`.
     pub async fn sweep(&self, before: Millis) -> Result<u64, StoreError> {
-        self.tables.write_synced(sqlx::query(SWEEP).bind(before.0)).await
+        self.file.write_synced(sqlx::query(SWEEP).bind(before.0)).await
     }
 
     /// When the next mail is due.
     pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.pool).await?;
+        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.file.readers()).await?;
         Ok(at.map(Millis))
     }
 
     /// How many wait, claimed ones included.
     pub async fn waiting(&self) -> Result<u64, StoreError> {
-        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&self.pool).await?;
+        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&self.file.readers()).await?;
         Ok(waiting.unsigned_abs())
     }
 }
@@ -216,6 +216,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::config::MasterKeys;
+    use crate::persistence::Tables;
     use crate::persistence::testing::{T0, buyer};
     use crate::vault::Vault;
 
@@ -233,18 +234,17 @@ mod tests {
         }
     }
 
-    async fn outbox() -> (tempfile::TempDir, Tables, Outbox) {
+    async fn outbox() -> (tempfile::TempDir, Outbox) {
         let dir = tempfile::tempdir().unwrap();
         let tables = Tables::open(dir.path()).await.unwrap();
-        let outbox = tables.outbox();
-        (dir, tables, outbox)
+        (dir, tables.outbox())
     }
 
     const LEASE: i64 = 1_000;
 
     #[tokio::test]
     async fn a_mail_is_claimed_by_one_until_the_lease_runs_out() {
-        let (_dir, _tables, outbox) = outbox().await;
+        let (_dir, outbox) = outbox().await;
         let (first, second) = (mail(1, T0, Some(buyer(1))), mail(2, T0.plus(10), None));
         outbox.add(&[first.clone(), second.clone()]).await.unwrap();
         assert_eq!(outbox.claim(T0.plus(-1), T0.plus(LEASE), 10).await.unwrap(), []);
@@ -266,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_mail_is_tried_again_later_or_buried() {
-        let (_dir, tables, outbox) = outbox().await;
+        let (_dir, outbox) = outbox().await;
         outbox.add(&[mail(1, T0, None)]).await.unwrap();
         let claimed = outbox.claim(T0, T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.later(&claimed[0], T0.plus(50)).await.unwrap());
@@ -274,7 +274,7 @@ mod tests {
         let claimed = outbox.claim(T0.plus(50), T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.bury(&claimed[0]).await.unwrap());
         assert_eq!((outbox.waiting().await.unwrap(), outbox.next_due().await.unwrap()), (0, None));
-        let mut writer = tables.writer().await.unwrap();
+        let mut writer = outbox.file.writer().await.unwrap();
         let left: i64 =
             sqlx::query_scalar("select length(letter) + length(recipient) + length(wrapped_key) from outbox")
                 .fetch_one(&mut *writer)
@@ -288,17 +288,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_row_that_cannot_be_read_holds_up_nobody() {
-        let (_dir, tables, outbox) = outbox().await;
+        let (_dir, outbox) = outbox().await;
         outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
         let damage = sqlx::query("update outbox set wrapped_key = x'00' where subject_id is not null");
-        assert_eq!(tables.write_synced(damage).await.unwrap(), 1);
+        assert_eq!(outbox.file.write_synced(damage).await.unwrap(), 1);
         assert_eq!(outbox.claim(T0, T0.plus(LEASE), 10).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn a_mail_stands_or_falls_with_what_it_tells_about() {
-        let (_dir, tables, outbox) = outbox().await;
-        let mut transaction = tables.begin_synced().await.unwrap();
+        let (_dir, outbox) = outbox().await;
+        let mut transaction = outbox.file.begin_synced().await.unwrap();
         insert(&mut transaction, &mail(1, T0, None)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
         assert_eq!(outbox.waiting().await.unwrap(), 0);
@@ -306,10 +306,10 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_forgotten_gets_no_more_mail() {
-        let (_dir, tables, outbox) = outbox().await;
+        let (_dir, outbox) = outbox().await;
         let mails = [mail(1, T0, Some(buyer(1))), mail(2, T0, Some(buyer(2))), mail(3, T0, None)];
         outbox.add(&mails).await.unwrap();
-        let mut transaction = tables.begin_synced().await.unwrap();
+        let mut transaction = outbox.file.begin_synced().await.unwrap();
         let forgotten = forget(&mut transaction, buyer(1)).await;
         assert_eq!(transaction.end(forgotten).await.unwrap(), 1);
         assert_eq!(outbox.waiting().await.unwrap(), 2);

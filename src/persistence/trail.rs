@@ -9,10 +9,11 @@ use std::fmt;
 
 use futures_util::TryStreamExt;
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
+use super::StoreError;
+use super::file::File;
 use super::sqlite::Damaged;
-use super::{StoreError, Tables};
 use crate::domain::stock::Millis;
 use crate::domain::trail::Record;
 use crate::vault;
@@ -127,26 +128,25 @@ pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Resul
 /// The trail as a whole. Cheap to clone.
 #[derive(Clone)]
 pub struct Trail {
-    pub(super) tables: Tables,
-    pub(super) pool: SqlitePool,
+    pub(super) file: File,
 }
 
 impl Trail {
     /// Appends what tells about nothing else that is written; synced before it returns.
     pub async fn append(&self, record: &Record) -> Result<(), StoreError> {
-        let mut transaction = self.tables.begin_synced().await?;
+        let mut transaction = self.file.begin_synced().await?;
         let appended = append(&mut transaction, record).await;
         transaction.end(appended).await
     }
 
     /// Up to `most` entries before `sequence`, the newest first.
     pub async fn before(&self, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
-        let rows = sqlx::query(PAGE).bind(sequence).bind(most).fetch_all(&self.pool).await?;
+        let rows = sqlx::query(PAGE).bind(sequence).bind(most).fetch_all(&self.file.readers()).await?;
         rows.iter().map(Entry::of).collect()
     }
 
     pub async fn head(&self) -> Result<Head, StoreError> {
-        let row = sqlx::query(HEAD).fetch_one(&self.pool).await?;
+        let row = sqlx::query(HEAD).fetch_one(&self.file.readers()).await?;
         Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
     }
 
@@ -154,7 +154,7 @@ impl Trail {
     pub async fn verify(&self) -> Result<(Head, Vec<String>), StoreError> {
         let mut breaks = Vec::new();
         let mut at = Head::default();
-        let mut rows = sqlx::query(ALL).fetch(&self.pool);
+        let mut rows = sqlx::query(ALL).fetch(&self.file.readers());
         while let Some(row) = rows.try_next().await? {
             let entry = Entry::of(&row)?;
             let place = entry.sequence;
@@ -181,6 +181,7 @@ impl Trail {
 mod tests {
     use super::*;
     use crate::domain::trail::Deed;
+    use crate::persistence::Tables;
     use crate::persistence::testing::{T0, buyer};
 
     async fn trail(entries: i64) -> (tempfile::TempDir, Trail) {
@@ -194,7 +195,7 @@ mod tests {
     }
 
     async fn tamper(trail: &Trail, sql: &'static str) {
-        let mut writer = trail.tables.writer().await.unwrap();
+        let mut writer = trail.file.writer().await.unwrap();
         sqlx::query(sql).execute(&mut *writer).await.unwrap();
     }
 
@@ -214,7 +215,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_falls_with_what_it_tells_about() {
         let (_dir, trail) = trail(1).await;
-        let mut transaction = trail.tables.begin_synced().await.unwrap();
+        let mut transaction = trail.file.begin_synced().await.unwrap();
         append(&mut transaction, &Record::new(Deed::LoggedOut, T0)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
         trail.append(&Record::new(Deed::LoggedOut, T0)).await.unwrap();

@@ -2,11 +2,14 @@
 #![allow(dead_code)]
 
 mod people;
+mod process;
 
 use std::path::Path;
 
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person, letters_in, wait_for};
+#[allow(unused_imports)]
+pub use process::Process;
 
 use jsonwebtoken::EncodingKey;
 use reqwest::header::HeaderMap;
@@ -203,13 +206,21 @@ impl Ask {
     }
 
     pub async fn send(self) -> Reply {
-        let answer = self.builder.send().await.unwrap();
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        Reply { status, headers, text: answer.text().await.unwrap() }
+        Reply::read(self.builder.send().await.unwrap()).await.unwrap()
+    }
+
+    /// The answer, if one comes.
+    pub async fn try_send(self) -> Option<Reply> {
+        Reply::read(self.builder.send().await.ok()?).await.ok()
     }
 }
 
 impl Reply {
+    async fn read(answer: reqwest::Response) -> reqwest::Result<Reply> {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        Ok(Reply { status, headers, text: answer.text().await? })
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text)
             .unwrap_or_else(|_| panic!("{} and no JSON: {}", self.status, self.text))

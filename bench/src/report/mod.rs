@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Outcome;
 use crate::clock::{as_seconds, rfc3339, unix_ms};
+use crate::crowd::LogIns;
 use crate::drive::Kill;
 use crate::engine::Tally;
 use crate::judge::Verdict;
@@ -34,6 +35,9 @@ pub struct Report {
     /// The server's own account of itself, in the order of time.
     pub samples: Vec<Sample>,
     pub kills: Vec<Kill>,
+    /// Of the people who logged in meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_ins: Option<LogIns>,
     pub verdicts: Vec<Verdict>,
     pub warnings: Vec<String>,
 }

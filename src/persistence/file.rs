@@ -1,0 +1,234 @@
+//! One SQLite file: one writer, whose thread yields to the path of an order, and a pool of readers.
+//!
+//! Always true: whoever has the writer has it alone, and a transaction that was dropped half-way is undone before the
+//! next one begins.
+
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::Connection;
+use sqlx::migrate::Migrator;
+use sqlx::query::Query;
+use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteSynchronous};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::StoreError;
+use super::sqlite::{self, Tuning};
+
+/// The file's page.
+const PAGE_BYTES: u32 = 4096;
+
+/// What a file is called and how much memory it takes.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub path: PathBuf,
+    pub writer_cache_kib: u32,
+    pub reader_cache_kib: u32,
+    /// Connections that read. Each costs a thread and its cache.
+    pub readers_max: u32,
+    /// Pages in the WAL at which they are copied into the file. Smaller would copy the same page more often, bigger
+    /// would make the disk busy for longer, and the journal shares the disk.
+    pub wal_pages_max: i64,
+}
+
+/// An open file. Cheap to clone.
+#[derive(Clone)]
+pub struct File(Arc<Opened>);
+
+struct Opened {
+    readers: SqlitePool,
+    writer: Mutex<Option<SqliteConnection>>,
+    /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
+    unended: AtomicBool,
+    wal_pages_max: i64,
+}
+
+/// A synced transaction, and the writer with it. Dropped without an end it leaves nothing.
+pub struct Transaction<'t> {
+    writer: MappedMutexGuard<'t, SqliteConnection>,
+    unended: &'t AtomicBool,
+}
+
+impl Transaction<'_> {
+    /// Commits what went well, synced, and undoes what did not.
+    pub async fn end<T, E: From<sqlx::Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        let ended = sqlite::end(&mut self.writer, outcome).await;
+        relax(&mut self.writer).await?;
+        self.unended.store(false, Ordering::Release);
+        ended
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.writer
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.writer
+    }
+}
+
+/// From here on commits are not synced, as the flush wants it.
+async fn relax(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("pragma synchronous = normal").execute(writer).await.map(|_| ())
+}
+
+fn tuning(cache_kib: u32) -> Tuning {
+    Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous: SqliteSynchronous::Normal, pages_max: None }
+}
+
+impl Shape {
+    pub fn at(self, dir: &Path) -> Shape {
+        Shape { path: dir.join(self.path), ..self }
+    }
+
+    fn with(&self, writer: Option<SqliteConnection>) -> File {
+        File(Arc::new(Opened {
+            readers: sqlite::readers(&self.path, &tuning(self.reader_cache_kib), self.readers_max),
+            writer: Mutex::new(writer),
+            unended: AtomicBool::new(false),
+            wal_pages_max: self.wal_pages_max,
+        }))
+    }
+}
+
+impl File {
+    /// Opens the file, which is made if there is none, and brings it up to date.
+    pub async fn open(shape: &Shape, migrations: Migrator) -> Result<File, StoreError> {
+        let mut writer = sqlite::nice_writer(&shape.path, tuning(shape.writer_cache_kib)).await?;
+        migrations.run(&mut writer).await?;
+        Ok(shape.with(Some(writer)))
+    }
+
+    /// The same without a writer: for looking at the store of a stopped server.
+    pub fn read_only(shape: &Shape) -> File {
+        shape.with(None)
+    }
+
+    pub fn readers(&self) -> SqlitePool {
+        self.0.readers.clone()
+    }
+
+    /// The writer, for as long as the guard is held.
+    pub async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+        let writer = self.0.writer.lock().await;
+        let mut writer = MutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
+        if self.0.unended.load(Ordering::Acquire) {
+            // There may be none: then it had ended, and only the settings were left.
+            let _ = sqlx::query("rollback").execute(&mut *writer).await;
+            relax(&mut writer).await?;
+            self.0.unended.store(false, Ordering::Release);
+        }
+        Ok(writer)
+    }
+
+    /// Begins a transaction of several statements, which is synced when it ends.
+    pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut writer = self.writer().await?;
+        self.0.unended.store(true, Ordering::Release);
+        sqlx::query("pragma synchronous = full").execute(&mut *writer).await?;
+        sqlite::begin(&mut writer).await?;
+        Ok(Transaction { writer, unended: &self.0.unended })
+    }
+
+    /// One statement, synced before it returns; how many rows it matched.
+    pub async fn write_synced(&self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+        let mut writer = self.writer().await?;
+        self.0.unended.store(true, Ordering::Release);
+        sqlx::query("pragma synchronous = full").execute(&mut *writer).await?;
+        let done = query.execute(&mut *writer).await;
+        relax(&mut writer).await?;
+        self.0.unended.store(false, Ordering::Release);
+        Ok(done?.rows_affected())
+    }
+
+    /// Copies the WAL into the file when it has grown. If that fails the rows are safe where they are, and the next
+    /// time tries again.
+    pub async fn checkpoint_if_due(&self) {
+        let Ok(mut writer) = self.writer().await else { return };
+        let copied = match sqlite::wal(&mut writer).await {
+            Ok(wal) if wal.pages - wal.copied < self.0.wal_pages_max => return,
+            Ok(_) => sqlite::checkpoint(&mut writer).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = copied {
+            tracing::warn!(%error, "a WAL of the tables could not be copied into its file");
+        }
+    }
+
+    /// Empties the WAL and closes all connections.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.readers.close().await;
+        let Some(mut writer) = self.0.writer.lock().await.take() else { return Ok(()) };
+        sqlite::checkpoint_truncate(&mut writer).await?;
+        writer.close().await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::migrations;
+
+    const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
+    const POS: &str = "select pos from flush_checkpoint where id = 1";
+
+    async fn file() -> (tempfile::TempDir, File) {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            path: dir.path().join("some.db"),
+            writer_cache_kib: 1_024,
+            reader_cache_kib: 1_024,
+            readers_max: 1,
+            wal_pages_max: 1_000,
+        };
+        let file = File::open(&shape, migrations::tables()).await.unwrap();
+        (dir, file)
+    }
+
+    async fn moved(transaction: &mut SqliteConnection) -> Result<(), StoreError> {
+        sqlx::query(MOVE).execute(transaction).await?;
+        Ok(())
+    }
+
+    async fn pos(file: &File) -> i64 {
+        sqlx::query_scalar(POS).fetch_one(&file.readers()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_was_dropped_half_way_leaves_nothing() {
+        let (_dir, file) = file().await;
+        let mut dropped = file.begin_synced().await.unwrap();
+        moved(&mut dropped).await.unwrap();
+        drop(dropped);
+        // What comes next is a transaction of its own, not the rest of that one.
+        assert_eq!(file.write_synced(sqlx::query(MOVE)).await.unwrap(), 1);
+        assert_eq!(pos(&file).await, 1);
+        let mut ended = file.begin_synced().await.unwrap();
+        let outcome = moved(&mut ended).await;
+        ended.end(outcome).await.unwrap();
+        assert_eq!(pos(&file).await, 2);
+        let mut writer = file.writer().await.unwrap();
+        let synchronous: i64 =
+            sqlx::query_scalar("pragma synchronous").fetch_one(&mut *writer).await.unwrap();
+        assert_eq!(synchronous, 1, "normal again");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_went_wrong_is_undone() {
+        let (_dir, file) = file().await;
+        let mut transaction = file.begin_synced().await.unwrap();
+        moved(&mut transaction).await.unwrap();
+        let wrong = transaction.end::<(), _>(Err(StoreError::Closed)).await;
+        assert!(wrong.is_err());
+        assert_eq!(pos(&file).await, 0);
+    }
+}

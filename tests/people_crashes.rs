@@ -1,0 +1,426 @@
+//! An account survives whatever happens to the process: a crash at any step of signing up, proving the address or
+//! refreshing a session leaves somebody who can go on, and whoever races for an address or a token, one wins.
+//!
+//! Two kinds of crashes. A *cut* is exact: the store is filmed before and after, and opened again as every commit in
+//! between, and every half-written one, would have left it. A *kill* is real: SIGKILL at moments spread over a request.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use stockade::clock::Clock;
+use support::{Pair, Person, Process, Shop};
+use tempfile::TempDir;
+
+const SECOND: i64 = 1_000;
+/// How long a letter that was being sent at a crash waits for its sender, and a bit.
+const LEASE: i64 = 181 * SECOND;
+/// Kills for each kind of request.
+const KILLS: u32 = 6;
+
+// --- cuts -----------------------------------------------------------------------------------------------------------------------
+
+/// A store after something was done, and how it grew meanwhile.
+struct Film {
+    after: TempDir,
+    /// Bytes of the WAL before it, and behind each commit since.
+    commits: Vec<u64>,
+}
+
+const WAL: &str = "people.db-wal";
+const WAL_HEAD: u64 = 32;
+const FRAME_HEAD: u64 = 24;
+
+impl Film {
+    /// Films what `done` does to a shop that is idle before and after.
+    async fn of(shop: &Shop, done: impl AsyncFnOnce()) -> Film {
+        let before = std::fs::metadata(shop.folder().join(WAL)).unwrap().len();
+        done().await;
+        let after = tempfile::tempdir().unwrap();
+        copy(shop.folder(), after.path());
+        let wal = std::fs::read(after.path().join(WAL)).unwrap();
+        let mut commits = vec![before];
+        commits.extend(ends_of_commits(&wal).into_iter().filter(|end| *end > before));
+        Film { after, commits }
+    }
+
+    /// What was done took so many commits.
+    fn len(&self) -> usize {
+        self.commits.len() - 1
+    }
+
+    /// The store as a crash behind so many commits leaves it: whole, and with the next commit half written.
+    fn cuts(&self, commits: usize) -> Vec<TempDir> {
+        let whole = self.commits[commits];
+        let torn = self.commits.get(commits + 1).map(|next| next - FRAME_HEAD - 1);
+        [Some(whole), torn].into_iter().flatten().map(|bytes| self.cut(bytes)).collect()
+    }
+
+    fn cut(&self, wal_bytes: u64) -> TempDir {
+        let image = tempfile::tempdir().unwrap();
+        copy(self.after.path(), image.path());
+        std::fs::File::options()
+            .write(true)
+            .open(image.path().join(WAL))
+            .unwrap()
+            .set_len(wal_bytes)
+            .unwrap();
+        image
+    }
+}
+
+/// Where commits end in a WAL (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>): a frame that names the
+/// size of the database is the last of its transaction.
+fn ends_of_commits(wal: &[u8]) -> Vec<u64> {
+    let number = |at: usize| u32::from_be_bytes(wal[at..at + 4].try_into().unwrap());
+    let salts = &wal[16..24];
+    let frame = FRAME_HEAD + u64::from(number(8));
+    let frames = (0..).map(|n| WAL_HEAD + n * frame).take_while(|at| at + frame <= wal.len() as u64);
+    frames
+        .filter(|at| &wal[*at as usize + 8..*at as usize + 16] == salts && number(*at as usize + 4) != 0)
+        .map(|at| at + frame)
+        .collect()
+}
+
+/// All that a crash leaves; the index of a WAL is made anew from it.
+fn copy(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let name = entry.file_name();
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir(to.join(&name)).unwrap();
+            copy(&entry.path(), &to.join(&name));
+        } else if !name.to_string_lossy().ends_with("-shm") {
+            std::fs::copy(entry.path(), to.join(&name)).unwrap();
+        }
+    }
+}
+
+/// The letters never left.
+fn without_letters(image: TempDir) -> TempDir {
+    std::fs::remove_dir_all(image.path().join("mail")).unwrap();
+    image
+}
+
+async fn can_log_in(shop: &Shop, person: &Person) {
+    let pair = shop.log_in(person).await;
+    assert!(shop.admits(&pair.access).await);
+}
+
+async fn follows(shop: &Shop, person: &Person, letter: usize) {
+    let letter = shop.letter(&person.email, letter).await;
+    let verified = shop.verify(&letter.token()).await;
+    assert_eq!(verified.status, 204, "{}", verified.text);
+    can_log_in(shop, person).await;
+}
+
+/// A letter that has come is marked a moment later.
+async fn nothing_waits(shop: &Shop) {
+    loop {
+        let metrics = shop.get("/metrics").send().await.text;
+        if metrics.lines().any(|line| line == "stockade_outbox_waiting 0") {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_sign_up_that_was_cut_off_can_be_finished() {
+    let (shop, mina) = (Shop::open().await, Person::number(1));
+    let film = Film::of(&shop, async || {
+        assert_eq!(shop.sign_up(&mina).await.status, 202);
+        shop.letter(&mina.email, 1).await;
+        let row_is_gone = async {
+            while ends_of_commits(&std::fs::read(shop.folder().join(WAL)).unwrap()).len() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        row_is_gone.await;
+    })
+    .await;
+    shop.close().await;
+    assert_eq!(film.len(), 3, "the account with its letter, the letter's claim, its mark");
+
+    // Before the account stood: nobody is here, and whoever tries again is welcome.
+    for image in film.cuts(0) {
+        let shop = Shop::open_in(without_letters(image)).await;
+        shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+        assert_eq!(shop.sign_up(&mina).await.status, 202);
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+    // The account stood, the letter had not left: it leaves by itself.
+    for image in film.cuts(1) {
+        let shop = Shop::open_in(without_letters(image)).await;
+        shop.try_log_in(&mina).await.problem(403, "email_not_verified");
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+    // The letter was about to leave: another one leaves when it is asked for, this one when its sender is given up.
+    for image in film.cuts(2) {
+        let shop = Shop::open_in(without_letters(image)).await;
+        let resend = json!({ "email": mina.email });
+        assert_eq!(shop.post("/v1/users/verify/resend", &resend).send().await.status, 202);
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+    for image in film.cuts(2) {
+        let shop = Shop::open_in(without_letters(image)).await;
+        shop.clock.advance(LEASE);
+        assert_eq!(shop.sign_up(&Person::number(2)).await.status, 202);
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+    // The letter had left, and nobody knew: its link is good, and the same letter leaves again and is the same.
+    for image in film.cuts(2) {
+        let shop = Shop::open_in(image).await;
+        follows(&shop, &mina, 1).await;
+        shop.clock.advance(LEASE);
+        shop.newcomer(2).await;
+        assert_eq!(shop.letters_to(&mina.email).len(), 1);
+        shop.close().await;
+    }
+    for image in film.cuts(3) {
+        let shop = Shop::open_in(image).await;
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_verification_that_was_cut_off_can_be_repeated_or_has_happened() {
+    let (shop, mina) = (Shop::open().await, Person::number(1));
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let token = shop.letter(&mina.email, 1).await.token();
+    nothing_waits(&shop).await;
+    let film = Film::of(&shop, async || assert_eq!(shop.verify(&token).await.status, 204)).await;
+    shop.close().await;
+    assert_eq!(film.len(), 1);
+
+    for image in film.cuts(0) {
+        let shop = Shop::open_in(image).await;
+        shop.try_log_in(&mina).await.problem(403, "email_not_verified");
+        follows(&shop, &mina, 1).await;
+        shop.close().await;
+    }
+    for image in film.cuts(1) {
+        let shop = Shop::open_in(image).await;
+        assert_eq!(shop.verify(&token).await.status, 410);
+        can_log_in(&shop, &mina).await;
+        shop.close().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_refresh_that_was_cut_off_gives_the_same_successor() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    nothing_waits(&shop).await;
+    // Whoever opens the store again is that much behind: the grace does not run out on a slow machine.
+    shop.clock.advance(20 * SECOND);
+    let first = shop.log_in(&mina).await;
+    let mut second = None;
+    let film = Film::of(&shop, async || {
+        second = Some(Pair::of(&shop.try_refresh(&first.refresh).await));
+    })
+    .await;
+    shop.close().await;
+    assert_eq!(film.len(), 1);
+    let heard = second.unwrap();
+
+    for image in film.cuts(0) {
+        let shop = Shop::open_in(image).await;
+        let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+        assert!(shop.admits(&second.access).await);
+        assert_ne!(second.refresh, heard.refresh, "that one never was");
+        assert_eq!(Pair::of(&shop.try_refresh(&first.refresh).await).refresh, second.refresh);
+        shop.try_refresh(&heard.refresh).await.problem(401, "unauthenticated");
+        shop.close().await;
+    }
+    for image in film.cuts(1) {
+        let shop = Shop::open_in(image).await;
+        let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+        assert_eq!(second.refresh, heard.refresh);
+        assert!(shop.admits(&second.access).await && shop.admits(&heard.access).await);
+        let third = Pair::of(&shop.try_refresh(&second.refresh).await);
+        assert!(shop.admits(&third.access).await);
+        shop.close().await;
+    }
+}
+
+// --- kills ----------------------------------------------------------------------------------------------------------------------
+
+/// How long it takes, by trying.
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let clock = Clock::start();
+    let began = clock.nanos();
+    let done = work.await;
+    (done, Duration::from_nanos(clock.nanos() - began))
+}
+
+/// Sends a request and kills the process after a while; what was heard of it.
+async fn killed_after(process: &mut Process, while_: Duration, ask: support::Ask) -> Option<support::Reply> {
+    let request = actix_web::rt::spawn(ask.try_send());
+    tokio::time::sleep(while_).await;
+    process.kill();
+    request.await.unwrap()
+}
+
+/// The moments at which it is killed, from at once to a little after the answer.
+fn moments(takes: Duration) -> impl Iterator<Item = (u32, Duration)> {
+    (0..KILLS).map(move |n| (n, takes * n * 5 / (4 * (KILLS - 1))))
+}
+
+/// Follows the first of one's letters whose link is good.
+async fn follows_any(process: &Process, person: &Person) {
+    let mut tried = 0;
+    loop {
+        let letter = process.letter(&person.email, tried + 1).await;
+        match process.verify(&letter.token()).await.status.as_u16() {
+            204 => return,
+            410 => tried += 1,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_sign_up_survives_a_kill_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(folder.path(), &[]).await;
+    let (_, takes) = timed(process.newcomer(&Person::number(99))).await;
+    for (n, moment) in moments(takes) {
+        let mina = Person::number(n);
+        let asked = process.post("/v1/users", &mina.words());
+        let heard = killed_after(&mut process, moment, asked).await;
+        process = Process::start(folder.path(), &[]).await;
+        match heard {
+            // Whoever was told that a letter comes gets one without saying everything again.
+            Some(reply) => {
+                assert_eq!(reply.status, 202, "{}", reply.text);
+                process.resend(&mina).await;
+            }
+            None => assert_eq!(process.sign_up(&mina).await.status, 202),
+        }
+        follows_any(&process, &mina).await;
+        process.log_in(&mina).await;
+    }
+    process.stop().await;
+}
+
+#[actix_web::test]
+async fn a_verification_survives_a_kill_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(folder.path(), &[]).await;
+    let token_of = async |process: &Process, person: &Person| {
+        assert_eq!(process.sign_up(person).await.status, 202);
+        process.letter(&person.email, 1).await.token()
+    };
+    let token = token_of(&process, &Person::number(99)).await;
+    let (verified, takes) = timed(process.verify(&token)).await;
+    assert_eq!(verified.status, 204);
+    for (n, moment) in moments(takes) {
+        let mina = Person::number(n);
+        let token = token_of(&process, &mina).await;
+        let asked = process.post("/v1/users/verify", &json!({ "token": token }));
+        let heard = killed_after(&mut process, moment, asked).await;
+        process = Process::start(folder.path(), &[]).await;
+        let again = process.verify(&token).await.status.as_u16();
+        match heard {
+            Some(reply) => assert_eq!((reply.status.as_u16(), again), (204, 410)),
+            None => assert!(again == 204 || again == 410, "{again}"),
+        }
+        process.log_in(&mina).await;
+    }
+    process.stop().await;
+}
+
+#[actix_web::test]
+async fn a_refresh_survives_a_kill_at_any_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(folder.path(), &[]).await;
+    let mina = Person::number(1);
+    process.newcomer(&mina).await;
+    let mut last = process.log_in(&mina).await;
+    let (refreshed, takes) = timed(process.try_refresh(&last.refresh)).await;
+    last = Pair::of(&refreshed);
+    for (_, moment) in moments(takes) {
+        let asked = process.post("/v1/sessions/refresh", &json!({ "refresh_token": last.refresh }));
+        let (heard, lost_for) = timed(async {
+            let heard = killed_after(&mut process, moment, asked).await;
+            process = Process::start(folder.path(), &[]).await;
+            heard
+        })
+        .await;
+        if lost_for > Duration::from_secs(9) {
+            // A machine that is this busy has used the grace up.
+            last = process.log_in(&mina).await;
+            continue;
+        }
+        let again = Pair::of(&process.try_refresh(&last.refresh).await);
+        if let Some(heard) = heard {
+            assert_eq!(Pair::of(&heard).refresh, again.refresh);
+        }
+        last = Pair::of(&process.try_refresh(&again.refresh).await);
+    }
+    process.as_of(&last, "GET", "/v1/users/me").send().await.ok(200);
+    process.stop().await;
+}
+
+// --- races ----------------------------------------------------------------------------------------------------------------------
+
+#[actix_web::test]
+async fn of_those_who_sign_up_with_one_address_one_proves_it() {
+    const RACERS: u32 = 3;
+    let shop = Shop::open().await;
+    let people: Vec<Person> =
+        (0..RACERS).map(|n| Person { email: "wanted@example.com".to_owned(), ..Person::number(n) }).collect();
+    for reply in join_all(people.iter().map(|person| shop.sign_up(person))).await {
+        assert_eq!(reply.status, 202, "{}", reply.text);
+    }
+    shop.letter("wanted@example.com", RACERS as usize).await;
+    let letters = shop.letters_to("wanted@example.com");
+    let tokens: BTreeSet<String> = letters.iter().map(support::Letter::token).collect();
+    assert_eq!(tokens.len(), RACERS as usize);
+    let mut answers: Vec<u16> = join_all(tokens.iter().map(|token| shop.verify(token)))
+        .await
+        .iter()
+        .map(|r| r.status.as_u16())
+        .collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [204, 410, 410]);
+    let tries = join_all(people.iter().map(|person| shop.try_log_in(person))).await;
+    assert_eq!(tries.iter().filter(|reply| reply.status == 201).count(), 1, "one owner");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_link_that_is_followed_twice_at_once_counts_once() {
+    let (shop, mina) = (Shop::open().await, Person::number(1));
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let token = shop.letter(&mina.email, 1).await.token();
+    let answers = join_all((0..8).map(|_| shop.verify(&token))).await;
+    let proved = answers.iter().filter(|reply| reply.status == 204).count();
+    let void = answers.iter().filter(|reply| reply.status == 410).count();
+    assert_eq!((proved, void), (1, 7));
+    can_log_in(&shop, &mina).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn two_refreshes_at_once_get_one_successor_and_both_go_on() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let first = shop.log_in(&mina).await;
+    let (a, b) = tokio::join!(shop.try_refresh(&first.refresh), shop.try_refresh(&first.refresh));
+    let (a, b) = (Pair::of(&a), Pair::of(&b));
+    assert_eq!(a.refresh, b.refresh);
+    assert!(shop.admits(&a.access).await && shop.admits(&b.access).await);
+    let (a, b) = tokio::join!(shop.try_refresh(&a.refresh), shop.try_refresh(&b.refresh));
+    assert_eq!(Pair::of(&a).refresh, Pair::of(&b).refresh);
+    shop.close().await;
+}

@@ -1,0 +1,142 @@
+//! A shop as a process of its own: the real program on a port that the system chose, its log in a file beside its data,
+//! killed whenever a test likes.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, wait_for};
+
+pub struct Process {
+    child: Child,
+    data: PathBuf,
+    log: PathBuf,
+    base: String,
+    client: Client,
+}
+
+impl Process {
+    /// Starts the program on a folder, with settings of its own, and waits until it is open.
+    pub async fn start(folder: &Path, settings: &[(&str, &str)]) -> Process {
+        let (data, log) = (folder.join("data"), folder.join("log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKADE_")) {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(folder)
+            .env("STOCKADE_DATA_DIR", &data)
+            .env("STOCKADE_HTTP_ADDR", "127.0.0.1:0")
+            .env("STOCKADE_JWT_SECRET", SECRET)
+            .env("RUST_LOG", "debug")
+            .envs(settings.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let before = std::fs::read_to_string(&log).unwrap_or_default().len();
+        command.stderr(File::options().create(true).append(true).open(&log).unwrap());
+        let child = command.spawn().unwrap();
+        let mut process = Process { child, data, log, base: String::new(), client: Client::new() };
+        let addr = process.opened(before).await;
+        process.base = format!("http://{addr}");
+        process
+    }
+
+    /// Where it answers, once it says so behind the first `before` bytes of its log.
+    async fn opened(&mut self, before: usize) -> String {
+        wait_for(|| {
+            let log = self.log();
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("it ended with {status} before it was open:\n{log}");
+            }
+            let line = log[before..].lines().find(|line| line.contains("the shop is open"))?;
+            let (_, addr) = line.split_once("addr=")?;
+            addr.split(' ').next().map(str::to_owned)
+        })
+        .await
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; it must end well by itself.
+    pub async fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let status = wait_for(|| self.child.try_wait().unwrap()).await;
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn ask(&self, method: &str, path: &str) -> Ask {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        Ask { builder: self.client.request(method, format!("{}{path}", self.base)) }
+    }
+
+    pub fn post(&self, path: &str, body: &Value) -> Ask {
+        self.ask("POST", path).json(body)
+    }
+
+    pub fn as_of(&self, pair: &Pair, method: &str, path: &str) -> Ask {
+        self.ask(method, path).bearer(&pair.access)
+    }
+
+    pub async fn sign_up(&self, person: &Person) -> Reply {
+        self.post("/v1/users", &person.words()).send().await
+    }
+
+    pub async fn resend(&self, person: &Person) {
+        let asked = self.post("/v1/users/verify/resend", &json!({ "email": person.email })).send().await;
+        assert_eq!(asked.status, 202, "{}", asked.text);
+    }
+
+    pub async fn verify(&self, token: &str) -> Reply {
+        self.post("/v1/users/verify", &json!({ "token": token })).send().await
+    }
+
+    pub async fn try_log_in(&self, person: &Person) -> Reply {
+        self.post("/v1/sessions", &person.credentials()).send().await
+    }
+
+    pub async fn log_in(&self, person: &Person) -> Pair {
+        Pair::of(&self.try_log_in(person).await)
+    }
+
+    pub async fn try_refresh(&self, refresh: &str) -> Reply {
+        self.post("/v1/sessions/refresh", &json!({ "refresh_token": refresh })).send().await
+    }
+
+    pub fn letters_to(&self, email: &str) -> Vec<Letter> {
+        let mut letters = letters_in(&self.data.join("mail"));
+        letters.retain(|letter| letter.to.eq_ignore_ascii_case(email));
+        letters
+    }
+
+    /// The how-manieth letter to somebody, when it has come.
+    pub async fn letter(&self, email: &str, number: usize) -> Letter {
+        wait_for(|| self.letters_to(email).into_iter().nth(number - 1)).await
+    }
+
+    /// Somebody new, who has signed up and followed the link.
+    pub async fn newcomer(&self, person: &Person) {
+        assert_eq!(self.sign_up(person).await.status, 202);
+        let letter = self.letter(&person.email, 1).await;
+        assert_eq!(self.verify(&letter.token()).await.status, 204);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has usually ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -45,7 +45,9 @@ fn people(dir: &Path) -> Shape {
         writer_cache_kib: 16 * 1024,
         reader_cache_kib: 4 * 1024,
         readers_max: READERS_MAX,
-        wal_pages_max: 2_000,
+        // As small as the journal's: it is soon written from its start again, and a file that does not grow syncs without
+        // the file system's own log, in which the journal would wait.
+        wal_pages_max: 256,
     };
     shape.at(dir)
 }

@@ -180,7 +180,10 @@ fn letter(eml: &str) -> Letter {
     let (head, body) = eml.split_once("\r\n\r\n").unwrap();
     let to = head.lines().find_map(|line| line.strip_prefix("To: ")).unwrap();
     let to = to.trim_start_matches('<').trim_end_matches('>').to_owned();
-    Letter { to, head: head.to_owned(), text: body.split("\r\n--").map(part).collect() }
+    // The whole boundary: a line of quoted-printable may well begin with two dashes of a token.
+    let (_, behind) = head.split_once("boundary=\"").unwrap();
+    let boundary = format!("--{}", behind.split_once('"').unwrap().0);
+    Letter { to, head: head.to_owned(), text: body.split(&boundary).map(part).collect() }
 }
 
 /// One part of a multipart body, in the clear.

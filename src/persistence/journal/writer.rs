@@ -16,8 +16,8 @@ use crate::clock::Clock;
 /// The shortest and the longest rest after a group in which several had come together.
 const REST_MIN: Duration = Duration::from_micros(500);
 const REST_MAX: Duration = Duration::from_millis(1);
-/// So many are several. Somebody who buys alone is not kept waiting for a crowd.
-const REST_EVENTS_MIN: u64 = 4;
+/// So many are several: somebody who buys alone is not kept waiting for a crowd, and a crowd has gathered already.
+const REST_EVENTS: std::ops::Range<u64> = 4..256;
 /// How much more the writer weighs than others: all buyers wait for it, and it hardly works. Under full cores it
 /// is worth half as many groups again.
 const NICE: i32 = -10;
@@ -143,7 +143,8 @@ impl Writer {
     fn pace(&self, events: u64) {
         let brake = Duration::from_micros(self.shared.brake_us.load(Ordering::Relaxed));
         let took = Duration::from_nanos(self.shared.stats.last_write_ns.load(Ordering::Relaxed));
-        let gather = if events < REST_EVENTS_MIN { Duration::ZERO } else { took.clamp(REST_MIN, REST_MAX) };
+        let gather =
+            if REST_EVENTS.contains(&events) { took.clamp(REST_MIN, REST_MAX) } else { Duration::ZERO };
         let wait = if self.shared.tail.bytes() < TAIL_BYTES_SOFT { Duration::ZERO } else { TAIL_REST };
         let rest = brake.max(gather).max(wait);
         if !rest.is_zero() {

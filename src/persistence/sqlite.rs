@@ -45,6 +45,11 @@ pub enum StoreError {
     Thread(#[from] std::io::Error),
     #[error("the journal's log could not be read back: {0}")]
     Log(std::io::Error),
+    #[error(
+        "the tables are true up to {pos}, but the journal ends at {end}: it has lost what was acknowledged; \
+         restore the data directory from a copy, and look at the disk"
+    )]
+    JournalShort { pos: i64, end: i64 },
     #[error("the store is closed")]
     Closed,
 }

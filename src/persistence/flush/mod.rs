@@ -115,6 +115,10 @@ impl Flusher {
     /// Finds the checkpoint and counts what is behind it.
     pub async fn open(journal: &Journal, tables: &Tables) -> Result<Flusher, StoreError> {
         let pos = tables.flushed_pos().await?;
+        let end = journal.reader().last_pos().await?;
+        if pos > end {
+            return Err(StoreError::JournalShort { pos, end });
+        }
         let (events, bytes) = journal.reader().backlog(pos).await?;
         // What the journal took in before this moment is in the backlog, or was flushed by somebody before us. An
         // entry that arrives in between is missed rather than counted twice: then the lag would never reach zero.

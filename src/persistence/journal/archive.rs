@@ -34,6 +34,8 @@ const MOVE_BYTES: usize = 2 * 1024 * 1024;
 const MOVE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one transaction.
 const MOVE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Entries of one transaction at the start.
+const BRING_IN_ENTRIES: usize = 4_096;
 /// Pages the WAL may grow to before they are copied. The WAL is used again from its start after each time.
 const WAL_PAGES_MAX: u64 = 2_048;
 /// A probe writes as much as a snapshot's part may need, so that room for a byte is not taken for room.
@@ -133,8 +135,10 @@ pub async fn start(
     let (end, ended) = oneshot::channel();
     let work = move || match Archivist::open(config, shared) {
         Ok((mut archivist, found)) => {
-            let _ = opened.send(Ok(found));
-            archivist.work();
+            // Nobody waits any more: the opening was given up.
+            if opened.send(Ok(found)).is_ok() {
+                archivist.work();
+            }
             archivist.close();
             // The lock goes first: whoever waits for the end may open again at once.
             drop(archivist);
@@ -188,7 +192,7 @@ impl Archivist {
     fn work(&mut self) {
         loop {
             let finish = self.shared.archive.wait(self.patience());
-            if self.shared.health() == Health::Fenced {
+            if self.is_fenced() {
                 self.give_up_snapshots();
             } else {
                 self.turn();
@@ -197,6 +201,10 @@ impl Archivist {
                 return;
             }
         }
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.shared.health() == Health::Fenced
     }
 
     fn patience(&self) -> Duration {
@@ -218,9 +226,8 @@ impl Archivist {
         if let Err(error) = self.shelf.stock_up() {
             return self.refuse(NotWritten::DiskFull, &error.to_string());
         }
-        if refusing && self.probe() {
-            tracing::info!("the journal has room again");
-            self.shared.set_health(Health::Healthy);
+        if refusing && !self.is_fenced() && self.probe() {
+            self.shared.accept();
         }
         self.checkpoint();
     }
@@ -228,6 +235,9 @@ impl Archivist {
     /// Whether the tail is empty now.
     fn empty_tail(&mut self) -> bool {
         loop {
+            if self.is_fenced() {
+                return false;
+            }
             let entries = self.shared.tail.front(MOVE_BYTES_MAX);
             let Some((last_pos, _)) = entries.last() else { return true };
             let last_pos = *last_pos;
@@ -331,7 +341,7 @@ impl Archivist {
         self.give_up_snapshots();
         let Some(mut connection) = self.connection.take() else { return };
         // After an I/O error nothing more is written by this opening: the next one looks at the disk first.
-        let fenced = self.shared.health() == Health::Fenced;
+        let fenced = self.is_fenced();
         let closing = async {
             if !fenced && let Err(error) = sqlite::checkpoint_truncate(&mut connection).await {
                 tracing::warn!(%error, "the journal's WAL stays behind; the next start reads it");
@@ -353,6 +363,8 @@ impl Drop for Archivist {
         if std::thread::panicking() {
             self.shared.inbox.close();
             self.shared.doubt("the journal's archive panicked");
+            self.shared.archive.finish();
+            self.give_up_snapshots();
         }
     }
 }
@@ -392,49 +404,86 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
         pages_max: config.pages_max,
     };
     let mut connection = sqlite::writer(&config.dir.join("journal.db"), &tuning).await?;
-    migrations::journal().run(&mut connection).await.map_err(StoreError::from)?;
-    sqlx::query(RAISE_EPOCH).execute(&mut connection).await.map_err(StoreError::from)?;
-    let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut connection).await.map_err(StoreError::from)?;
-    let epoch = Epoch(epoch.unsigned_abs());
-    let (last_pos, last_file) = bring_in(&mut connection, &config.dir, epoch).await?;
-    if mark.stands() {
-        // Rewrites and syncs all that the WAL shows, and starts a new WAL: no hole can be left in the middle.
-        let done = sqlite::checkpoint_truncate(&mut connection)
-            .await
-            .map_err(|e| OpenError::Unclean(e.to_string()))?;
-        if done.busy {
-            return Err(OpenError::Unclean("somebody else reads the file".to_owned()));
-        }
-        mark.clear().map_err(|e| OpenError::Unclean(e.to_string()))?;
+    let whole = rewritten(&mut connection, mark).await?;
+    let found = brought_up(&mut connection, config, whole).await;
+    if let Err(OpenError::Store(StoreError::Sql(error))) = &found
+        && trouble(error) == Trouble::Unsure
+    {
+        mark.set();
     }
-    let shelf = Arc::new(Shelf::new(&config.dir, epoch, last_file));
-    Ok((connection, Found { epoch, last_pos, shelf }))
+    Ok((connection, found?))
 }
 
-/// Seals the log that an earlier opening left, brings over what is not in the file yet, and removes it. Says where
-/// the journal ends, and the number of the last file.
+/// Before anything is believed, all that the WAL shows is written into the file and synced: after a failed sync the
+/// kernel may show pages that no disk has. Whether that is done; a reader may be in its way, if nothing had failed.
+async fn rewritten(connection: &mut SqliteConnection, mark: &UncleanMark) -> Result<bool, OpenError> {
+    let unclean = |error: &dyn std::fmt::Display| OpenError::Unclean(error.to_string());
+    let done = match sqlite::checkpoint_truncate(connection).await {
+        Ok(done) => done,
+        Err(error) => {
+            mark.set();
+            return Err(unclean(&error));
+        }
+    };
+    if mark.stands() {
+        if done.busy {
+            return Err(unclean(&"somebody else reads the file"));
+        }
+        mark.clear().map_err(|error| unclean(&error))?;
+    }
+    Ok(!done.busy)
+}
+
+/// Migrations, a new epoch, and what the log holds.
+async fn brought_up(
+    connection: &mut SqliteConnection,
+    config: &JournalConfig,
+    whole: bool,
+) -> Result<Found, OpenError> {
+    migrations::journal().run(&mut *connection).await.map_err(StoreError::from)?;
+    sqlx::query(RAISE_EPOCH).execute(&mut *connection).await.map_err(StoreError::from)?;
+    let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
+    let epoch = Epoch(epoch.unsigned_abs());
+    let (last_pos, last_file) = bring_in(connection, &config.dir, epoch, whole).await?;
+    let shelf = Arc::new(Shelf::new(&config.dir, epoch, last_file));
+    Ok(Found { epoch, last_pos, shelf })
+}
+
+/// Seals the log that an earlier opening left, brings over what is not in the file yet, and removes it, if all that the
+/// file has is known to be on the disk. Says where the journal ends, and the number of the last file.
 async fn bring_in(
     connection: &mut SqliteConnection,
     dir: &Path,
     epoch: Epoch,
+    whole: bool,
 ) -> Result<(i64, u64), OpenError> {
     let log = |source| OpenError::Log { dir: dir.to_owned(), source };
-    let left = segment::left_in(dir).map_err(log)?;
-    for file in &left {
-        file.seal(epoch).map_err(log)?;
-    }
+    let left = sealed(dir, epoch).map_err(log)?;
     let archived: i64 =
         sqlx::query_scalar(LAST_POS).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let new = behind(archived, segment::read_all(&left).map_err(log)?).map_err(log)?;
     let placed: Vec<Placed> = new.into_iter().map(|(pos, entry)| (pos, Arc::new(entry))).collect();
-    if !placed.is_empty() {
-        bring(connection, &placed).await.map_err(StoreError::from)?;
+    for placed in placed.chunks(BRING_IN_ENTRIES) {
+        bring(connection, placed).await.map_err(StoreError::from)?;
     }
-    for file in &left {
-        std::fs::remove_file(&file.path).map_err(log)?;
+    if whole {
+        for file in &left {
+            std::fs::remove_file(&file.path).map_err(log)?;
+        }
     }
     let last_file = left.iter().map(|file| file.number).max().unwrap_or(0);
     Ok((placed.last().map_or(archived, |(pos, _)| *pos), last_file))
+}
+
+/// Every file of the log, sealed; looked for again until no new one has come meanwhile.
+fn sealed(dir: &Path, epoch: Epoch) -> std::io::Result<Vec<segment::Left>> {
+    loop {
+        let left = segment::left_in(dir)?;
+        left.iter().try_for_each(|file| file.seal(epoch))?;
+        if segment::left_in(dir)? == left {
+            return Ok(left);
+        }
+    }
 }
 
 /// Of what the log holds, what `journal.db`, which ends at `archived`, does not. Each entry must follow the one before.

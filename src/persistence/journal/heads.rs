@@ -65,8 +65,10 @@ impl Heads {
             return Ok(());
         }
         if self.known.len() >= KNOWN_MAX {
-            let tail: BTreeSet<_> = self.tail.all().iter().map(|(_, entry)| entry.product).collect();
-            self.known.retain(|product, _| tail.contains(product));
+            let tail = self.tail.all();
+            let mut needed: BTreeSet<_> = tail.iter().map(|(_, entry)| entry.product).collect();
+            needed.extend(group.iter().map(|append| append.entry.product));
+            self.known.retain(|product, _| needed.contains(product));
         }
         let unknown = Vec::from_iter(unknown);
         let found = self.look_up(&unknown)?;
@@ -75,20 +77,19 @@ impl Heads {
         Ok(())
     }
 
+    /// Lets go of the file, so that whoever closes it after this is the last.
+    pub fn close(&mut self) {
+        if let Some(file) = self.file.take() {
+            // Read-only: there is nothing to lose.
+            let _ = self.runtime.block_on(file.close());
+        }
+    }
+
     fn look_up(&mut self, products: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(self.runtime.block_on(sqlite::reader(&self.path, &tuning()))?),
         };
         self.runtime.block_on(archived_heads(file, products))
-    }
-}
-
-impl Drop for Heads {
-    fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            // Read-only: there is nothing to lose.
-            let _ = self.runtime.block_on(file.close());
-        }
     }
 }

@@ -38,7 +38,8 @@ impl UncleanMark {
     }
 
     pub fn stands(&self) -> bool {
-        self.0.exists()
+        // Whoever cannot look must believe the worse.
+        self.0.try_exists().unwrap_or(true)
     }
 
     /// Best effort: the disk is in trouble already.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::segment::{self, PAGE_BYTES, SEGMENT_BYTES, Segment};
+use super::segment::{self, PAGE_BYTES, SEGMENT_BYTES, Segment, Unwritten};
 use crate::domain::stock::{Entry, Epoch};
 
 /// Files that wait to be used again; more are given back to the disk.
@@ -44,17 +44,31 @@ pub struct Log {
     pages: Vec<u8>,
     /// The place of the newest entry in it.
     last_pos: i64,
+    /// Nobody knows what stands at its end, or somebody else reads it: nothing is put behind that.
+    over: bool,
 }
 
 impl Log {
     /// Begins a file of its own behind everything that was there.
     pub fn begin(shelf: Arc<Shelf>, last_pos: i64) -> io::Result<Log> {
         let active = shelf.make()?;
-        Ok(Log { shelf, active, at: PAGE_BYTES as u64, pages: Vec::new(), last_pos })
+        Ok(Log { shelf, active, at: PAGE_BYTES as u64, pages: Vec::new(), last_pos, over: false })
     }
 
     /// Puts the entries down together, behind all others, and waits until they are on the disk.
     pub fn append<'e>(
+        &mut self,
+        entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
+    ) -> Result<(), LogError> {
+        if self.over {
+            return Err(LogError::Sealed);
+        }
+        let appended = self.try_append(entries);
+        self.over = matches!(appended, Err(LogError::Unsure(_) | LogError::Sealed));
+        appended
+    }
+
+    fn try_append<'e>(
         &mut self,
         entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
     ) -> Result<(), LogError> {
@@ -70,9 +84,12 @@ impl Log {
         if self.active.is_sealed().map_err(LogError::Unsure)? {
             return Err(LogError::Sealed);
         }
-        self.active.write(&self.pages, self.at).map_err(|error| match error.kind() {
-            io::ErrorKind::ReadOnlyFilesystem => LogError::ReadOnly(error),
-            _ => LogError::Unsure(error),
+        self.active.write(&self.pages, self.at).map_err(|Unwritten { partly, error }| {
+            if !partly && error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+                LogError::ReadOnly(error)
+            } else {
+                LogError::Unsure(error)
+            }
         })?;
         self.active.sync().map_err(LogError::Unsure)?;
         // Who seals reads only after that: either he has seen this group, or we see his seal.
@@ -93,6 +110,10 @@ impl Log {
             Some(next) => next,
             None => self.shelf.make().map_err(LogError::NoRoom)?,
         };
+        // Who seals all files that he finds may have looked before the new one was there: then he has sealed this one.
+        if self.active.is_sealed().map_err(LogError::Unsure)? {
+            return Err(LogError::Sealed);
+        }
         let full = std::mem::replace(&mut self.active, next);
         self.at = PAGE_BYTES as u64;
         self.shelf.retire(full, self.last_pos);

@@ -175,25 +175,35 @@ impl Shared {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_health(&self, health: Health) {
-        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
-        if health == Health::Fenced {
-            self.fatal.send_replace(true);
+    /// Moves on if it stands where `from` says. Nothing leads back from [`Health::Fenced`].
+    fn shift(&self, from: impl Fn(Health) -> bool, to: Health) -> bool {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let moves = from(*health);
+        if moves {
+            *health = to;
         }
+        moves
     }
 
     /// Takes nothing new until there is room.
     fn refuse(&self, why: NotWritten, error: &str, since_ns: u64) {
-        if self.health() == Health::Healthy {
+        if self.shift(|health| health == Health::Healthy, Health::Refusing { why, since_ns }) {
             tracing::error!(%why, error, "the journal refuses new entries until there is room; nothing is lost");
-            self.set_health(Health::Refusing { why, since_ns });
+        }
+    }
+
+    /// There is room again.
+    fn accept(&self) {
+        if self.shift(|health| matches!(health, Health::Refusing { .. }), Health::Healthy) {
+            tracing::info!("the journal has room again");
         }
     }
 
     /// The end of this opening. What waits is answered *not written*, which is certain: it was never tried.
     fn fence(&self, why: &str) {
         tracing::error!(why, "the journal is fenced; the store must be opened again");
-        self.set_health(Health::Fenced);
+        self.shift(|_| true, Health::Fenced);
+        self.fatal.send_replace(true);
     }
 
     /// The end of this opening, with a disk that cannot be trusted until it has been rewritten.
@@ -250,6 +260,11 @@ impl Journal {
             Ok(()) => Ok(Journal(Arc::new(opened))),
             Err(source) => {
                 shared.archive.finish();
+                // Whoever tries again at once finds the lock free.
+                let ended = opened.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(ended) = ended {
+                    let _ = ended.await;
+                }
                 Err(OpenError::Log { dir, source })
             }
         }

@@ -170,7 +170,10 @@ impl JournalReader {
         while let Some(row) = rows.try_next().await? {
             heads.insert(ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?));
         }
-        heads.extend(tail.iter().map(|(_, entry)| (entry.product, entry.last)));
+        for (_, entry) in &tail {
+            let head = heads.entry(entry.product).or_insert(entry.last);
+            *head = entry.last.max(*head);
+        }
         Ok(heads)
     }
 

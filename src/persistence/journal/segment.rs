@@ -34,6 +34,13 @@ pub struct Hole {
     pub at: usize,
 }
 
+/// A group is not in the file; or, if it is `partly`, nobody knows.
+#[derive(Debug)]
+pub struct Unwritten {
+    pub partly: bool,
+    pub error: io::Error,
+}
+
 /// A file of the log, open for writing.
 #[derive(Debug)]
 pub struct Segment {
@@ -69,10 +76,11 @@ impl Segment {
     }
 
     fn head(&self, epoch: Epoch) -> io::Result<()> {
-        let mut page = [0; PAGE_BYTES];
+        let mut page = [0; SEAL_AT as usize];
         page[..8].copy_from_slice(&FILE_MAGIC);
         page[8..16].copy_from_slice(&self.number.to_le_bytes());
         page[16..24].copy_from_slice(&epoch.0.to_le_bytes());
+        // What stands at the seal's place is somebody else's word.
         self.file.write_all_at(&page, 0)
     }
 
@@ -91,8 +99,18 @@ impl Segment {
         self.number
     }
 
-    pub fn write(&self, group: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(group, at)
+    /// The first error says whether a byte went out before it.
+    pub fn write(&self, group: &[u8], at: u64) -> Result<(), Unwritten> {
+        let mut written = 0;
+        while written < group.len() {
+            match self.file.write_at(&group[written..], at + written as u64) {
+                Ok(0) => return Err(Unwritten { partly: true, error: io::ErrorKind::WriteZero.into() }),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Unwritten { partly: written > 0, error }),
+            }
+        }
+        Ok(())
     }
 
     pub fn sync(&self) -> io::Result<()> {
@@ -163,7 +181,7 @@ pub fn read_all(files: &[Left]) -> io::Result<Vec<(i64, Entry)>> {
     let mut pieces = files.iter().map(Left::read).collect::<io::Result<Vec<_>>>()?;
     pieces.retain(|piece| !piece.is_empty());
     pieces.sort_by_key(|piece| piece[0].0);
-    Ok(pieces.concat())
+    Ok(pieces.into_iter().flatten().collect())
 }
 
 /// The entries of a whole file; or where it is damaged.

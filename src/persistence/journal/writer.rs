@@ -57,13 +57,8 @@ impl Writer {
 
     /// Writes one group and answers everyone in it.
     fn group(&mut self, group: Vec<Append>) {
-        match self.shared.health() {
-            Health::Healthy if self.shared.tail.bytes() >= TAIL_BYTES_MAX => {
-                return answer(group, Appended::NotWritten(NotWritten::Behind));
-            }
-            Health::Healthy => {}
-            Health::Refusing { why, .. } => return answer(group, Appended::NotWritten(why)),
-            Health::Fenced => return answer(group, Appended::NotWritten(NotWritten::Fenced)),
+        if let Err(why) = self.may_write() {
+            return answer(group, Appended::NotWritten(why));
         }
         let fits = match self.heads.continued_by(&group) {
             Ok(fits) => fits,
@@ -77,13 +72,24 @@ impl Writer {
         }
         // A gap or a fork is one product's fault: the others are written without it, and all answers keep their order.
         for (append, fits) in group.into_iter().zip(fits) {
-            if fits {
+            if let Err(why) = self.may_write() {
+                answer(vec![append], Appended::NotWritten(why));
+            } else if fits {
                 self.write(vec![append]);
             } else {
                 tracing::error!(product = %append.entry.product, first = append.entry.first.0, "an entry does not continue its product's history");
                 self.shared.stats.not_written.fetch_add(1, Ordering::Relaxed);
                 answer(vec![append], Appended::NotWritten(NotWritten::Failed));
             }
+        }
+    }
+
+    fn may_write(&self) -> Result<(), NotWritten> {
+        match self.shared.health() {
+            Health::Healthy if self.shared.tail.bytes() >= TAIL_BYTES_MAX => Err(NotWritten::Behind),
+            Health::Healthy => Ok(()),
+            Health::Refusing { why, .. } => Err(why),
+            Health::Fenced => Err(NotWritten::Fenced),
         }
     }
 
@@ -161,6 +167,7 @@ impl Drop for Writer {
             self.shared.inbox.close();
             self.shared.doubt("the journal's writer panicked");
         }
+        self.heads.close();
         self.shared.archive.finish();
     }
 }

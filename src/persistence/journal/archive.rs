@@ -20,7 +20,7 @@ use super::log::Shelf;
 use super::segment;
 use super::snapshot::{Progress, Saving};
 use super::tail::Placed;
-use super::{Health, JournalConfig, NotWritten, OpenError, PROBE_EVERY, Shared};
+use super::{Health, JournalConfig, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
 use crate::domain::stock::{Entry, Epoch};
 use crate::persistence::sqlite::{self, Listed, Trouble, Tuning, signed, trouble};
@@ -30,7 +30,7 @@ use crate::persistence::{StoreError, migrations};
 pub const PAGE_BYTES: u32 = 4096;
 /// With so much in the tail the archive begins at once …
 const MOVE_BYTES: usize = 2 * 1024 * 1024;
-/// … and otherwise after so long.
+/// … and otherwise after so long. A journal that refuses looks for room as often.
 const MOVE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one transaction.
 const MOVE_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -191,7 +191,7 @@ impl Archivist {
 
     fn work(&mut self) {
         loop {
-            let finish = self.shared.archive.wait(self.patience());
+            let finish = self.shared.archive.wait(MOVE_EVERY);
             if self.is_fenced() {
                 self.give_up_snapshots();
             } else {
@@ -205,13 +205,6 @@ impl Archivist {
 
     fn is_fenced(&self) -> bool {
         self.shared.health() == Health::Fenced
-    }
-
-    fn patience(&self) -> Duration {
-        match self.shared.health() {
-            Health::Refusing { .. } => PROBE_EVERY,
-            _ => MOVE_EVERY,
-        }
     }
 
     /// Empties the tail, stores one slice of each snapshot that waits, keeps the files in order.
@@ -300,7 +293,7 @@ impl Archivist {
     }
 
     fn refuse(&self, why: NotWritten, error: &str) {
-        self.shared.refuse(why, error, self.clock.nanos());
+        self.shared.refuse(why, error);
     }
 
     /// Writes something of no meaning; if that works, there is room again.

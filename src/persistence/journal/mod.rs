@@ -31,7 +31,6 @@ pub use stats::{Head, JournalStats};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -98,7 +97,6 @@ pub enum Health {
     /// Nothing is lost and nothing is taken. The journal tries by itself until there is room again.
     Refusing {
         why: NotWritten,
-        since_ns: u64,
     },
     /// This opening is over.
     Fenced,
@@ -186,8 +184,8 @@ impl Shared {
     }
 
     /// Takes nothing new until there is room.
-    fn refuse(&self, why: NotWritten, error: &str, since_ns: u64) {
-        if self.shift(|health| health == Health::Healthy, Health::Refusing { why, since_ns }) {
+    fn refuse(&self, why: NotWritten, error: &str) {
+        if self.shift(|health| health == Health::Healthy, Health::Refusing { why }) {
             tracing::error!(%why, error, "the journal refuses new entries until there is room; nothing is lost");
         }
     }
@@ -342,6 +340,3 @@ impl AppendTo for Journal {
 pub(super) fn lock(dir: &std::path::Path) -> Result<Lock, OpenError> {
     Lock::take(dir)
 }
-
-/// How often a journal that refuses looks for room.
-const PROBE_EVERY: Duration = Duration::from_millis(500);

@@ -1,5 +1,7 @@
 //! What every home of the journal owes, told over the seam; and what SQLite owes besides.
 
+use std::time::Duration;
+
 use sqlx::Connection;
 use sqlx::sqlite::SqliteSynchronous;
 

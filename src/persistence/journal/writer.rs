@@ -88,7 +88,7 @@ impl Writer {
         match self.shared.health() {
             Health::Healthy if self.shared.tail.bytes() >= TAIL_BYTES_MAX => Err(NotWritten::Behind),
             Health::Healthy => Ok(()),
-            Health::Refusing { why, .. } => Err(why),
+            Health::Refusing { why } => Err(why),
             Health::Fenced => Err(NotWritten::Fenced),
         }
     }
@@ -138,7 +138,7 @@ impl Writer {
         match why {
             NotWritten::Fenced => self.shared.fence(&error.to_string()),
             NotWritten::Failed => tracing::error!(%error, "the journal refused a group"),
-            _ => self.shared.refuse(why, &error.to_string(), self.clock.nanos()),
+            _ => self.shared.refuse(why, &error.to_string()),
         }
         Appended::NotWritten(why)
     }

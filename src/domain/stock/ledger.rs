@@ -213,11 +213,11 @@ impl Ledger {
             Command::Archive => Ok(Decision::Event(Event::Archived)),
             Command::Place(place) => self.place(place, now),
             Command::Keep { order, deadline } => self.keep(*order, *deadline),
-            Command::Pin { order } => self.pin(*order, now),
-            Command::Unpin { order } => self.unpin(*order, now),
-            Command::Confirm { order, quantity } => self.confirm(*order, *quantity),
+            Command::Pin { order, .. } => self.pin(*order, now),
+            Command::Unpin { order, .. } => self.unpin(*order, now),
+            Command::Confirm { order, quantity, .. } => self.confirm(*order, *quantity),
             Command::Release { order, cause, by } => self.release(*order, *cause, *by),
-            Command::Return { order, quantity, back } => self.give_back(*order, *quantity, *back),
+            Command::Return { order, quantity, back, .. } => self.give_back(*order, *quantity, *back),
             Command::Forget { unkeyed_before, keyed_before } => {
                 let (unkeyed_before, keyed_before) = (*unkeyed_before, *keyed_before);
                 Ok(Decision::Event(Event::Forgotten(Forgotten { unkeyed_before, keyed_before })))

@@ -43,8 +43,10 @@ macro_rules! codes {
 
 codes! {
     MalformedJson         400 "malformed_json"          "The body is not JSON";
+    InvalidSignature      400 "invalid_signature"       "The signature is not the provider's";
     Unauthenticated       401 "unauthenticated"         "An access token is needed";
     TokenExpired          401 "token_expired"           "The access token has expired";
+    PaymentDeclined       402 "payment_declined"        "The payment was declined";
     Forbidden             403 "forbidden"               "The role does not allow it";
     EmailNotVerified      403 "email_not_verified"      "The e-mail address is not verified yet";
     NotFound              404 "not_found"               "There is nothing here";

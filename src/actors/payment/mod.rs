@@ -56,6 +56,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// When to come back after too many payments were walked.
 const RETRY_MS: u64 = 1_000;
+/// How long an end waits for the payments that are walked.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// The first pause of what is tried again; it doubles each time …
 const BACK_OFF_MS: i64 = 200;
 /// … up to this.
@@ -249,6 +251,16 @@ impl Payments {
     pub fn place(&self) -> Result<Place, NotDone> {
         let busy = NotDone::Busy { retry_after_ms: RETRY_MS };
         self.0.walks.clone().try_acquire_owned().map(Place).map_err(|_| busy)
+    }
+
+    /// Nobody begins any more; whoever is walked ends, but not for ever.
+    pub async fn finish(&self) {
+        let all = u32::try_from(WALKS_MAX).unwrap_or(u32::MAX);
+        let ended = self.0.walks.acquire_many(all);
+        if tokio::time::timeout(FINISH_WITHIN, ended).await.is_err() {
+            tracing::warn!("the payment provider takes its time; what it has not answered is asked for at the next start");
+        }
+        self.0.walks.close();
     }
 
     /// Somebody should look whether something is due.

@@ -9,14 +9,13 @@ use std::time::Duration;
 use actix_web::rt;
 use tokio::sync::oneshot;
 
-use super::{Payments, refused, unread};
+use super::{Payments, Want, Wanted, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::{LineStatus, Order, OrderStatus};
 use crate::domain::payment::{Cause, PaymentState, Restock};
 use crate::domain::stock::{self, KeyUse, Refusal, Refused};
-use crate::persistence::money::{Write, Written};
 
 /// Orders that may be cancelled at the same time without waiting for each other.
 pub(super) const STRIPES: usize = 64;
@@ -80,14 +79,14 @@ impl Payments {
         }
         let amount = Money { amount: left, ..payment.amount };
         let key = key.map(|used| used.key);
-        let refund = self.wanted(&payment, Cause::OrderCancelled, amount, Restock::ToStock, key);
-        match self.0.book.write(Write::Refund(Box::new(refund.clone()))).await? {
-            Written::RefundRow(row) if *row == refund => {}
+        let want = Want { cause: Cause::OrderCancelled, amount, restock: Restock::ToStock, key };
+        let walk = match self.begin_refund(&payment, &order, want).await? {
+            Wanted::New(walk) => walk,
             // A clerk has given something back in this very moment.
-            _ => return Err(NotDone::Unavailable),
-        }
+            Wanted::Before(_) | Wanted::TooMuch { .. } => return Err(NotDone::Unavailable),
+        };
         let (back, units) = oneshot::channel();
-        self.give(refund, &payment, Some(&order), Some(back));
+        self.walk_refund(*walk, Some(back));
         // What is not back by then comes back later: it is written down.
         let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
         self.seen_cancelled(buyer, id, false).await

@@ -106,13 +106,12 @@ impl<T: Clone> Progress<T> {
     /// The end, or after `patience` how it stands.
     pub async fn heard(&mut self, patience: Duration) -> Result<T, NotDone> {
         let end = self.0.wait_for(|shown| matches!(shown, Shown::End(_)));
-        // Cloned here: what is borrowed holds up whoever shows.
-        let shown = match tokio::time::timeout(patience, end).await {
-            Ok(Ok(shown)) => shown.clone(),
-            Ok(Err(_)) => return Err(NotDone::Unknown),
-            Err(_) => self.0.borrow().clone(),
-        };
+        let came = tokio::time::timeout(patience, end).await.is_ok_and(|end| end.is_ok());
+        let gone = self.0.has_changed().is_err();
+        let shown = self.0.borrow().clone();
         match shown {
+            // Whoever served has gone without a word.
+            Shown::Now(_) if !came && gone => Err(NotDone::Unknown),
             Shown::End(end) => end,
             Shown::Now(now) => Ok(now),
             Shown::Nothing => Err(NotDone::Unknown),

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::Cancelled;
 pub use recover::Recovery;
-pub use refund::{GaveBack, GiveBack, NotGiven};
+pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use standing::{Compensation, CompensationId, Kind, Standing};
 pub use walk::Walk;
 pub use webhook::{Heard, SIGNATURE_HEADER, Unheard};
@@ -42,7 +42,7 @@ use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
-use desk::{Desk, Progress, Seat};
+use desk::{Desk, Seat};
 
 /// How long a claim on a row lasts. Longer than any call of the provider.
 pub const LEASE_MS: i64 = 30_000;
@@ -148,8 +148,8 @@ pub struct PaymentSight {
     pub status: PaymentStatus,
 }
 
-/// A place among those who are walked.
-pub struct Place(OwnedSemaphorePermit);
+/// A place among those who are walked, given back when it is dropped.
+pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit);
 
 /// What beginning has come to.
 pub enum Begun {
@@ -253,11 +253,15 @@ impl Payments {
         self.0.walks.clone().try_acquire_owned().map(Place).map_err(|_| busy)
     }
 
+    /// Waits until nobody is walked.
+    pub async fn at_rest(&self) {
+        // All places are free, or nobody gets one any more.
+        let _ = self.0.walks.acquire_many(WALKS_MAX as u32).await;
+    }
+
     /// Nobody begins any more; whoever is walked ends, but not for ever.
     pub async fn finish(&self) {
-        let all = u32::try_from(WALKS_MAX).unwrap_or(u32::MAX);
-        let ended = self.0.walks.acquire_many(all);
-        if tokio::time::timeout(FINISH_WITHIN, ended).await.is_err() {
+        if tokio::time::timeout(FINISH_WITHIN, self.at_rest()).await.is_err() {
             tracing::warn!("the payment provider takes its time; what it has not answered is asked for at the next start");
         }
         self.0.walks.close();

@@ -25,6 +25,10 @@ const BATCH_MAX: u32 = 128;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// The shortest, also where something seems to be due all the time.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How old the numbers for operators may be while much is due.
+const OBSERVE_EVERY_MS: i64 = 1_000;
+/// A crowd of webhooks is one reason to look.
+const GATHER: Duration = Duration::from_millis(5);
 /// Pause when the rows cannot be read.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// A webhook that comes once more after this is not recognised; its signature has long become too old.
@@ -59,6 +63,7 @@ impl Payments {
 
     async fn recover(self) {
         let mut sweep_at = Millis(0);
+        let mut observe_at = Millis(0);
         loop {
             let now = self.0.house.clock.now();
             if now >= sweep_at {
@@ -66,7 +71,10 @@ impl Payments {
                 self.sweep(now).await;
             }
             let looked = self.look().await;
-            self.observe().await;
+            if now >= observe_at {
+                observe_at = now.plus(OBSERVE_EVERY_MS);
+                self.observe().await;
+            }
             let pause = match looked {
                 // Perhaps there is more.
                 Ok(taken) if taken >= BATCH_MAX as usize => continue,
@@ -76,8 +84,9 @@ impl Payments {
                     FAILED_PAUSE
                 }
             };
-            // Whichever comes first: somebody says so, or it is time.
+            // Whichever comes first: somebody says so, or it is time. A crowd of those is looked at once.
             let _ = tokio::time::timeout(pause, self.0.due.notified()).await;
+            rt::time::sleep(GATHER).await;
         }
     }
 
@@ -103,11 +112,7 @@ impl Payments {
         let house = &self.0.house;
         self.look_at_hinted().await;
         let now = house.clock.now();
-        let mut payments = house.rows.payments().due(now, BATCH_MAX).await.map_err(unread)?;
-        {
-            let walking = self.walking();
-            payments.retain(|payment| !walking.contains_key(&payment.id));
-        }
+        let payments = house.rows.payments().due(now, BATCH_MAX).await.map_err(unread)?;
         let refunds = house.rows.refunds().due(now, BATCH_MAX).await.map_err(unread)?;
         // Together, so that their claims are one group.
         let payments = join_all(payments.iter().map(|payment| self.take_up(payment))).await;

@@ -68,8 +68,28 @@ impl From<Unkept> for NotGiven {
     }
 }
 
-/// A refund on its way.
-pub(super) struct GiveWalk {
+/// What is to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub cause: Cause,
+    pub amount: Money,
+    pub restock: Restock,
+    /// Of the request that asks for it.
+    pub key: Option<[u8; 16]>,
+}
+
+/// What wanting it has come to.
+pub enum Wanted {
+    /// To be walked.
+    New(Box<GiveWalk>),
+    /// It stands there already.
+    Before(Box<Refund>),
+    /// Together with what was given back before it would be more than was taken.
+    TooMuch { captured: i64, refunded: i64 },
+}
+
+/// A refund on its way. Like a payment's walk it may be dropped between any two steps.
+pub struct GiveWalk {
     payments: Payments,
     giving: Giving,
     next: Give,
@@ -87,12 +107,17 @@ impl GiveWalk {
         GiveWalk { payments: payments.clone(), giving, next, provider_ref, claimed_until }
     }
 
+    /// The refund as its row is, as far as this walk knows.
+    pub fn refund(&self) -> &Refund {
+        self.giving.refund()
+    }
+
     fn units_are_back(&self) -> bool {
-        self.giving.refund().state != RefundState::Wanted
+        self.refund().state != RefundState::Wanted
     }
 
     /// Does one thing. `false`: the walk is over.
-    async fn step(&mut self) -> bool {
+    pub async fn step(&mut self) -> bool {
         let house = &self.payments.0.house;
         let heard = match std::mem::replace(&mut self.next, Give::End) {
             Give::Ask(product, command) => {
@@ -203,17 +228,47 @@ impl Payments {
         let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
         let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
         house.trail.append(&deed).await.map_err(unread)?;
-        let refund = self.wanted(&payment, cause, amount, ask.restock, Some(ask.key));
-        match self.0.book.write(Write::Refund(Box::new(refund.clone()))).await? {
-            Written::RefundRow(row) if *row == refund => {
-                self.give(refund.clone(), &payment, Some(&order), None);
+        let want = Want { cause, amount, restock: ask.restock, key: Some(ask.key) };
+        match self.begin_refund(&payment, &order, want).await? {
+            Wanted::New(walk) => {
+                let refund = walk.refund().clone();
+                self.walk_refund(*walk, None);
                 Ok(GaveBack { refund, replayed: false })
             }
-            Written::RefundRow(row) => known_as(*row, &ask),
-            Written::TooMuch { captured, refunded } => {
+            Wanted::Before(refund) => known_as(*refund, &ask),
+            Wanted::TooMuch { captured, refunded } => {
                 Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
             }
-            _ => Err(NotGiven::NotDone(NotDone::Internal)),
+        }
+    }
+
+    /// Puts a refund down, and what its payment has given back with it. Nothing moves here.
+    pub async fn begin_refund(&self, payment: &Payment, order: &Order, want: Want) -> Result<Wanted, NotDone> {
+        let now = self.0.house.clock.now();
+        let refund = Refund {
+            id: RefundId::of(payment.id, want.cause),
+            payment: payment.id,
+            order: payment.order,
+            cause: want.cause,
+            key: want.key,
+            amount: want.amount,
+            restock: want.restock,
+            state: RefundState::Wanted,
+            reason: None,
+            provider_ref: None,
+            tries: 0,
+            due_at: Some(now.plus(LEASE_MS)),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        match self.0.book.write(Write::Refund(Box::new(refund.clone()))).await? {
+            Written::RefundRow(row) if *row == refund => {
+                Ok(Wanted::New(Box::new(GiveWalk::new(self, refund, payment, Some(order), true))))
+            }
+            Written::RefundRow(row) => Ok(Wanted::Before(row)),
+            Written::TooMuch { captured, refunded } => Ok(Wanted::TooMuch { captured, refunded }),
+            _ => Err(NotDone::Internal),
         }
     }
 
@@ -223,53 +278,18 @@ impl Payments {
     }
 
     /// The attempt for which money was taken and kept.
-    pub(super) async fn paid(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
+    pub async fn paid(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
         let attempts = self.0.house.rows.payments().of_order(order).await.map_err(unread)?;
         let kept = |payment: &Payment| matches!(payment.state, PaymentState::Paid | PaymentState::Captured);
         Ok(attempts.into_iter().find(kept))
     }
 
-    pub(super) fn wanted(
-        &self,
-        payment: &Payment,
-        cause: Cause,
-        amount: Money,
-        restock: Restock,
-        key: Option<[u8; 16]>,
-    ) -> Refund {
-        let now = self.0.house.clock.now();
-        Refund {
-            id: RefundId::of(payment.id, cause),
-            payment: payment.id,
-            order: payment.order,
-            cause,
-            key,
-            amount,
-            restock,
-            state: RefundState::Wanted,
-            reason: None,
-            provider_ref: None,
-            tries: 0,
-            due_at: Some(now.plus(LEASE_MS)),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
-    }
-
-    /// Walks a refund that was written a moment ago, behind everybody's back. `back` hears when its units are where they shall be.
-    pub(super) fn give(
-        &self,
-        refund: Refund,
-        payment: &Payment,
-        order: Option<&Order>,
-        back: Option<oneshot::Sender<()>>,
-    ) {
-        self.walk_refund(GiveWalk::new(self, refund, payment, order, true), back);
-    }
-
-    fn walk_refund(&self, mut walk: GiveWalk, mut back: Option<oneshot::Sender<()>>) {
+    /// Walks a refund behind everybody's back. `back` hears when its units are where they shall be.
+    pub(super) fn walk_refund(&self, mut walk: GiveWalk, mut back: Option<oneshot::Sender<()>>) {
+        let walks = self.0.walks.clone();
         rt::spawn(async move {
+            // After the last place is gone it is taken up at the next start.
+            let Ok(_place) = walks.acquire_owned().await else { return };
             while walk.step().await {
                 if walk.units_are_back()
                     && let Some(back) = back.take()

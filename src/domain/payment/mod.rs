@@ -10,7 +10,7 @@ mod saga;
 mod tests;
 
 pub use refund::{Cause, Refund, RefundState, Restock};
-pub use saga::{Call, Do, Heard, Line, Limits, OwnerSaid, ProviderSaid, Saga, Status};
+pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, ProviderSaid, Saga, Status};
 
 use std::fmt;
 

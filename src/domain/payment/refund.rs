@@ -98,8 +98,7 @@ pub enum RefundState {
 }
 
 impl RefundState {
-    pub const ALL: &'static [RefundState] =
-        &[RefundState::Wanted, RefundState::Restocked, RefundState::Done];
+    pub const ALL: &'static [RefundState] = &[RefundState::Wanted, RefundState::Restocked, RefundState::Done];
 
     pub fn as_str(self) -> &'static str {
         match self {

@@ -144,7 +144,13 @@ pub struct Saga {
 impl Saga {
     /// `fresh`: the row was written a moment ago by whoever begins. Otherwise it is taken up again, and the provider is asked
     /// first. `lines` are never empty.
-    pub fn new(payment: Payment, mut lines: Vec<Line>, deadline: Millis, limits: Limits, fresh: bool) -> Saga {
+    pub fn new(
+        payment: Payment,
+        mut lines: Vec<Line>,
+        deadline: Millis,
+        limits: Limits,
+        fresh: bool,
+    ) -> Saga {
         lines.sort_by_key(|line| line.product);
         let undone = Move::to(PaymentState::Cancelled);
         Saga { payment, lines, deadline, limits, phase: Phase::Over, undone, asks: 0, fresh }
@@ -318,7 +324,9 @@ impl Saga {
             Status::Declined(code) if state.is_open() => {
                 self.undo(Move { to: PaymentState::Declined, reason: Some(code), ..seen })
             }
-            Status::Cancelled if state.is_open() => self.undo(Move { to: PaymentState::Cancelled, ..given_up() }),
+            Status::Cancelled if state.is_open() => {
+                self.undo(Move { to: PaymentState::Cancelled, ..given_up() })
+            }
             Status::Pending if state.is_open() => self.in_doubt(call, age),
             // Nothing new.
             _ => self.end(),
@@ -395,7 +403,8 @@ impl Saga {
         let Some(line) = self.lines.iter().rev().nth(done) else { return self.rest() };
         let (order, attempt) = (self.order(), self.attempt());
         self.phase = Phase::Undoing(done);
-        let tries_again = self.undone.to == PaymentState::Declined && attempt.get() < self.limits.attempts_max;
+        let tries_again =
+            self.undone.to == PaymentState::Declined && attempt.get() < self.limits.attempts_max;
         let command = if tries_again {
             Command::Unpin { order, attempt }
         } else {

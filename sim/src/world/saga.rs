@@ -1,12 +1,12 @@
-//! Those who act on behalf of somebody and do not give up: the payment of an order, its cancellation and return, and
-//! administrators.
+//! Those who act on behalf of somebody and do not give up: an order that is sold by hand, its cancellation and return, and
+//! administrators. (Payments with money in them are at the desk, next door.)
 //!
 //! A saga's memory survives everything, as rows of a database would. It repeats a question until the answer is
 //! certain, and never charges before every line is pinned; after the charge it only goes forward.
 
 use stockade::domain::amount::Quantity;
 use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Back, Cause, Command, Refusal};
+use stockade::domain::stock::{Attempt as Number, Back, CameBack, Cause, Command, Refusal};
 
 use super::{Happening, Sender, World};
 use crate::scenario::FAULTS_END;
@@ -45,6 +45,8 @@ pub struct Saga {
     line: usize,
     waiting_for: Option<usize>,
     declines: u32,
+    /// A hand that pins again counts on.
+    attempt: Number,
     /// Pays whatever happens, in one go.
     eager: bool,
     comes_back: bool,
@@ -62,15 +64,19 @@ impl Saga {
         }
         let order = self.order?;
         let command = match &self.stage {
-            Stage::Pinning => Command::Pin { order },
+            Stage::Pinning => Command::Pin { order, attempt: self.attempt },
             Stage::Confirming { part } => {
                 let part = part.then(|| Quantity::of_line(quantity.get() - 1)).flatten();
-                Command::Confirm { order, quantity: part.unwrap_or(quantity) }
+                Command::Confirm { order, quantity: part.unwrap_or(quantity), attempt: self.attempt }
             }
-            Stage::Unpinning => Command::Unpin { order },
-            Stage::Failing => Command::Release { order, cause: Cause::PaymentFailed, by: 7 },
+            Stage::Unpinning => Command::Unpin { order, attempt: self.attempt },
+            Stage::Failing => {
+                Command::Release { order, cause: Cause::PaymentFailed, by: self.attempt.get().into() }
+            }
             Stage::Cancelling { by } => Command::Release { order, cause: Cause::Cancelled, by: *by },
-            Stage::Returning { back } => Command::Return { order, quantity, back: *back },
+            Stage::Returning { back } => {
+                Command::Return { order, quantity, back: *back, why: CameBack::Returned, by: 1 }
+            }
             Stage::Charging | Stage::Alone(_) | Stage::Ended => return None,
         };
         Some((product, command))
@@ -95,11 +101,26 @@ impl World {
             0..25 if at_the_last_moment < 10_000 => at_the_last_moment * MS,
             _ => self.chance.between(1, 4_000) * MS,
         };
+        // A few are sold by hand, with the till beside it.
+        if self.chance.percent(88) {
+            return self.pays(who, order, lines, eager, after);
+        }
         let comes_back = !eager && self.chance.percent(20);
         let stage = Stage::Pinning;
         let order = Some(order);
         self.begin(
-            Saga { who, order, lines, stage, line: 0, waiting_for: None, declines: 0, eager, comes_back },
+            Saga {
+                who,
+                order,
+                lines,
+                stage,
+                line: 0,
+                waiting_for: None,
+                declines: 0,
+                attempt: Number::FIRST,
+                eager,
+                comes_back,
+            },
             after,
         );
     }
@@ -118,6 +139,7 @@ impl World {
                 line,
                 waiting_for: None,
                 declines,
+                attempt: Number::FIRST,
                 eager: false,
                 comes_back: false,
             },
@@ -136,6 +158,7 @@ impl World {
             line: 0,
             waiting_for: None,
             declines: 0,
+            attempt: Number::FIRST,
             eager: false,
             comes_back: false,
         };
@@ -234,6 +257,9 @@ impl World {
             _ => None,
         };
         saga.line = 0;
+        if saga.stage == Stage::Unpinning {
+            saga.attempt = saga.attempt.next().unwrap_or(saga.attempt);
+        }
         saga.stage = match &saga.stage {
             Stage::Pinning => Stage::Charging,
             Stage::Unpinning if comes_again => Stage::Pinning,

@@ -114,6 +114,8 @@ pub const METRICS: &[Metric] = &[
     row("stockade_compensation_age_seconds", Kind::Gauge, "seconds", "Age of the oldest of them, 0 where there is none."),
     Metric { labels: &["outcome"], ..row("stockade_refunds_total", Kind::Counter, "tries", "Tries to give money back: `done` or `retried`.") },
     Metric { labels: &["outcome"], ..row("stockade_payment_webhooks_total", Kind::Counter, "webhooks", "Webhooks of the payment provider: `news`, `known`, `foreign`, or why they were not believed.") },
+    Metric { labels: &["operation", "outcome"], ..row("stockade_provider_calls_total", Kind::Counter, "calls", "Calls of the payment provider: charge, find, cancel, refund, find_refund; each ok, unknown, not_now or refused.") },
+    Metric { labels: &["operation"], ..row("stockade_provider_call_seconds", Kind::Seconds, "seconds", "From asking the payment provider to its answer, or to giving up on one.") },
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -285,6 +287,7 @@ fn render_lanes(out: &mut String) {
 
 thread_local! {
     static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
+    static PROVIDER_CALLS: RefCell<HashMap<(&'static str, &'static str), (Counter, Histogram)>> = RefCell::default();
 }
 
 /// Counts the answers of one route on one thread. `route` is the pattern, never the path that was asked for.
@@ -397,6 +400,21 @@ pub fn refused(code: &'static str) {
     });
 }
 
+/// Counts one call of the payment provider.
+pub fn provider_called(operation: &'static str, outcome: &'static str, took: Duration) {
+    PROVIDER_CALLS.with_borrow_mut(|calls| {
+        let (count, seconds) = calls.entry((operation, outcome)).or_insert_with(|| {
+            recorder();
+            (
+                counter!("stockade_provider_calls_total", "operation" => operation, "outcome" => outcome),
+                histogram!("stockade_provider_call_seconds", "operation" => operation),
+            )
+        });
+        count.increment(1);
+        seconds.record(took.as_secs_f64());
+    });
+}
+
 /// Counts one try to send a mail.
 pub fn mail_handled(outcome: &'static str) {
     recorder();
@@ -505,6 +523,7 @@ mod tests {
         Answers::of("/v1/orders").count("POST", 201, Duration::from_millis(3));
         refused("sold_out");
         mail_handled("sent");
+        provider_called("charge", "ok", Duration::from_millis(3));
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,
             &Metrics::global().group_events,

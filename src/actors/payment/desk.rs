@@ -86,13 +86,9 @@ impl<K: Eq + Hash + Copy, T> Seat<K, T> {
         self.shown.send_replace(Shown::Now(now));
     }
 
-    /// The end, though the seat is still needed.
-    pub fn tell_now(&self, end: Result<T, NotDone>) {
-        self.shown.send_replace(Shown::End(end));
-    }
-
+    /// The end. The seat is free.
     pub fn tell(self, end: Result<T, NotDone>) {
-        self.tell_now(end);
+        self.shown.send_replace(Shown::End(end));
     }
 }
 

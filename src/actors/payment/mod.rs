@@ -42,7 +42,7 @@ use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
-use desk::{Desk, Seat};
+use desk::{Desk, Occupied, Seat};
 
 /// How long a claim on a row lasts. Longer than any call of the provider.
 pub const LEASE_MS: i64 = 30_000;
@@ -293,22 +293,37 @@ impl Payments {
             By::Itself(key) => (key, false),
         };
         let order = pay.order.id;
-        let mut progress = match self.0.desk.sit(order, key, joins) {
+        match self.0.desk.sit(order, key, joins) {
             Ok(seat) => {
-                let (payments, progress) = (self.clone(), seat.watch());
+                let (payments, mut progress) = (self.clone(), seat.watch());
                 rt::spawn(async move {
                     payments.run(pay, seat).await;
                     drop(place);
                 });
-                progress
+                progress.heard(ANSWER_WITHIN).await
             }
-            Err(desk::Occupied::Same(progress)) => progress,
-            Err(desk::Occupied::Reused) => {
-                return Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) }));
+            Err(Occupied::Same(mut progress)) => {
+                let paying = progress.heard(ANSWER_WITHIN).await?;
+                Ok(Paying { replayed: true, ..paying })
             }
-            Err(desk::Occupied::Other) => return Err(refused(&pay.order, Refusal::PaymentRunning)),
-        };
-        progress.heard(ANSWER_WITHIN).await
+            Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
+            Err(Occupied::Other) => self.while_another_runs(&pay.order, key).await,
+        }
+    }
+
+    /// Whoever has tried before hears of that; everybody else is too late.
+    async fn while_another_runs(&self, order: &Order, key: Option<KeyUse>) -> Result<Paying, NotDone> {
+        let house = &self.0.house;
+        let running = || refused(order, Refusal::PaymentRunning);
+        if key.is_none() {
+            return Err(running());
+        }
+        let known = house.rows.payments().of_order(order.id).await.map_err(unread)?;
+        match begin(order, &known, key, house.limits.attempts_max, house.clock.now()) {
+            Ok(Begin::Replay(payment)) => Ok(Paying { payment: *payment, replayed: true }),
+            Err(why @ Refusal::KeyReused { .. }) => Err(refused(order, why)),
+            Ok(Begin::New(_)) | Err(_) => Err(running()),
+        }
     }
 
     /// Begins, or finds what was begun, and walks.
@@ -321,14 +336,15 @@ impl Payments {
             Err(why) => return seat.tell(Err(why)),
         };
         seat.show(Paying { payment: walk.payment().clone(), replayed: false });
-        let mut told = false;
+        let mut seat = Some(seat);
         while walk.step().await {
-            if !told && let Some(payment) = walk.sold() {
-                seat.tell_now(Ok(Paying { payment, replayed: false }));
-                told = true;
+            if let Some(payment) = walk.sold()
+                && let Some(seat) = seat.take()
+            {
+                seat.tell(Ok(Paying { payment, replayed: false }));
             }
         }
-        if !told {
+        if let Some(seat) = seat {
             seat.tell(self.how_it_stands(&walk).await.map(|payment| Paying { payment, replayed: false }));
         }
     }

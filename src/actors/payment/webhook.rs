@@ -5,6 +5,7 @@
 
 use super::{Payments, Unkept};
 use crate::actors::stock::NotDone;
+use crate::domain::id::PaymentId;
 use crate::persistence::money::{Write, Written};
 use crate::provider::BadSignature;
 use crate::telemetry;
@@ -41,13 +42,13 @@ impl Payments {
                 return Err(why.into());
             }
         };
-        let Some(payment) = hint.payment else {
+        if hint.payment.is_none() && hint.refund.is_none() {
             telemetry::webhook_heard("foreign");
             return Ok(Heard::Foreign);
-        };
+        }
         // Whoever walks it at this moment is not disturbed, and looks once more when he is through.
-        let walked = self.walking().get_mut(&payment).map(|hinted| *hinted = true).is_some();
-        let write = Write::Hint { event: hint.event, payment: Some(payment).filter(|_| !walked) };
+        let note = |payment: &PaymentId| self.walking().get_mut(payment).map(|hinted| *hinted = true).is_none();
+        let write = Write::Hint { event: hint.event, payment: hint.payment.filter(note) };
         let heard = match self.0.book.write(write).await {
             Ok(Written::Known) => Heard::Known,
             Ok(_) => Heard::News,
@@ -65,7 +66,9 @@ impl Payments {
             Heard::Foreign => "foreign",
         };
         telemetry::webhook_heard(word);
-        self.wake();
+        if heard == Heard::News {
+            self.wake();
+        }
         Ok(heard)
     }
 }

@@ -74,6 +74,7 @@ pub struct App {
     _chores: Chores,
     _recovery: Recovery,
     users: Users,
+    orders: Orders,
 }
 
 /// Why an app ended.
@@ -165,7 +166,7 @@ impl App {
             clock: clock.clone(),
             tokens: tokens.clone(),
             directory: directory.clone(),
-            orders,
+            orders: orders.clone(),
             payments: payments.clone(),
             catalogue: Catalogue::new(
                 tables.products(),
@@ -227,6 +228,7 @@ impl App {
             _chores,
             _recovery,
             users,
+            orders,
         })
     }
 
@@ -253,6 +255,11 @@ impl App {
     /// The accounts' owner.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The orders' owner.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
     }
 
     /// The payments' owner.

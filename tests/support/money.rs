@@ -109,7 +109,8 @@ impl Shop {
             assert_eq!((row.captured, row.refunded), (charge.captured, charge.refunded), "{row:#?} {charge:?}");
         }
         let mut sold: BTreeMap<&str, u64> = BTreeMap::new();
-        for payment in &payments {
+        let by_order: BTreeMap<OrderId, &Payment> = payments.iter().map(|payment| (payment.order, payment)).collect();
+        for payment in by_order.values() {
             let token = self.app().tokens().sign(payment.buyer, Role::Shopper, 900, self.clock.now(), self.clock.chance());
             let order = self.get(&format!("/v1/orders/{}", payment.order)).bearer(&token.unwrap()).send().await.ok(200);
             let mut worth = 0;

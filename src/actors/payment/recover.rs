@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::standing::CompensationId;
-use super::{LEASE_MS, Payments, Place, back_off_ms, refused, unread};
+use super::{LEASE_MS, Payments, back_off_ms, refused, unread};
 use super::walk::Walk;
 use crate::actors::stock::NotDone;
 use crate::domain::id::{PaymentId, UserId};
@@ -126,23 +126,37 @@ impl Payments {
         let until = self.0.house.clock.now().plus(LEASE_MS);
         let Some(claimed) = self.0.book.claim(payment, until).await? else { return Ok(false) };
         let payments = self.clone();
-        rt::spawn(async move { payments.walk_on(claimed, place).await });
+        rt::spawn(async move {
+            if let Some(mut walk) = payments.walk_of(claimed).await {
+                walk.to_its_end().await;
+            }
+            drop(place);
+        });
         Ok(true)
     }
 
-    async fn walk_on(&self, payment: Payment, place: Place) {
+    /// Takes up a payment wherever it stands; `None`: it has ended, somebody else has it, or it has to wait.
+    pub async fn resume(&self, id: PaymentId) -> Result<Option<Walk>, NotDone> {
+        let house = &self.0.house;
+        let now = house.clock.now();
+        let row = house.rows.payments().find(id).await.map_err(unread)?;
+        let Some(row) = row.filter(|row| row.due_at.is_some_and(|due_at| due_at <= now)) else { return Ok(None) };
+        let Some(claimed) = self.0.book.claim(&row, now.plus(LEASE_MS)).await? else { return Ok(None) };
+        Ok(self.walk_of(claimed).await)
+    }
+
+    async fn walk_of(&self, payment: Payment) -> Option<Walk> {
         match self.0.house.orders.look(payment.order).await {
-            Ok(Some(order)) => Walk::new(self, payment, &order, false).to_its_end().await,
+            Ok(Some(order)) => return Some(Walk::new(self, payment, &order, false)),
             Ok(None) => {
                 tracing::error!(payment = %payment.id, order = %payment.order, "{} has no order", payment.id);
-                self.put_off(&payment).await;
             }
             Err(why) => {
                 tracing::warn!(payment = %payment.id, %why, "the order of {} cannot be read now", payment.id);
-                self.put_off(&payment).await;
             }
         }
-        drop(place);
+        self.put_off(&payment).await;
+        None
     }
 
     async fn put_off(&self, payment: &Payment) {

@@ -116,6 +116,11 @@ impl GiveWalk {
         self.refund().state != RefundState::Wanted
     }
 
+    /// Walks until there is nothing more to do, or nothing more can be done now.
+    pub async fn to_its_end(&mut self) {
+        while self.step().await {}
+    }
+
     /// Does one thing. `false`: the walk is over.
     pub async fn step(&mut self) -> bool {
         let house = &self.payments.0.house;

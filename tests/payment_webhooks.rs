@@ -96,6 +96,9 @@ async fn the_provider_itself_tells_twice_and_late_and_nothing_comes_of_it() {
         assert!([201, 202, 402].contains(&reply.status.as_u16()), "{reply:?}");
     }
     shop.settle().await;
+    // From here on nothing more comes late.
+    let shop = shop.reopen().await;
+    shop.settle().await;
     shop.assert_settled(&[(&jar, 100)]).await;
     shop.close().await;
 }

@@ -16,7 +16,7 @@ use super::walk::Walk;
 use crate::actors::stock::NotDone;
 use crate::domain::id::{PaymentId, UserId};
 use crate::domain::payment::{Move, Payment, PaymentState};
-use crate::domain::stock::{Millis, Refusal};
+use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 
 /// Rows taken up at a time.
@@ -47,6 +47,17 @@ impl Recovery {
 impl Drop for Recovery {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Why a payment in this state does not wait for a person.
+fn no_decision(state: PaymentState) -> Refusal {
+    match state {
+        PaymentState::Captured | PaymentState::Paid => Refusal::AlreadySold,
+        PaymentState::Started | PaymentState::Unknown | PaymentState::Review => Refusal::PaymentRunning,
+        PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned => {
+            Refusal::AlreadyReleased { cause: Cause::PaymentFailed }
+        }
     }
 }
 
@@ -233,7 +244,7 @@ impl Payments {
         let Some(payment) = house.rows.payments().find(id).await.map_err(unread)? else { return Ok(None) };
         if payment.state != PaymentState::Review {
             let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
-            return Err(refused(&order, Refusal::NothingToDo));
+            return Err(refused(&order, no_decision(payment.state)));
         }
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
         house.trail.append(&deed).await.map_err(unread)?;

@@ -42,6 +42,14 @@ pub struct Identity {
     pub expires_at: Millis,
 }
 
+impl Identity {
+    /// When they showed their password: a session's id is made at its log-in and outlives every refresh. For a token that
+    /// was signed offline it is when it was signed.
+    pub fn logged_in_at(&self) -> Millis {
+        self.session.made_at()
+    }
+}
+
 /// Why a token says nothing about anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {

@@ -38,7 +38,7 @@ async fn sign_up_with(shop: &Shop, number: u32, password: &str) -> support::Repl
     shop.sign_up(&person).await
 }
 
-/// Security baseline 1 and 3.
+/// ASVS 6.2.1, 6.2.4, 6.2.5, 6.2.11, 6.2.12.
 #[actix_web::test]
 async fn a_password_is_long_enough_and_not_the_first_that_is_tried() {
     let shop = Shop::open().await;
@@ -56,7 +56,7 @@ async fn a_password_is_long_enough_and_not_the_first_that_is_tried() {
     strict.close().await;
 }
 
-/// Security baseline 2.
+/// ASVS 6.2.8, 6.2.9.
 #[actix_web::test]
 async fn a_password_may_be_long_and_of_any_letters_and_is_taken_as_it_is() {
     let shop = Shop::open().await;
@@ -72,7 +72,7 @@ async fn a_password_may_be_long_and_of_any_letters_and_is_taken_as_it_is() {
     shop.close().await;
 }
 
-/// Security baseline 7: whether an address is known is told to nobody, at log-in, sign-up, reset and resend.
+/// ASVS 6.3.8: whether an address is known is told to nobody, at log-in, sign-up, reset and resend.
 #[actix_web::test]
 async fn an_unknown_address_is_answered_like_a_known_one() {
     let shop = Shop::open().await;
@@ -124,7 +124,7 @@ async fn a_number_that_is_taken_is_told_to_its_owner_alone() {
     shop.close().await;
 }
 
-/// Security baseline 8.
+/// ASVS 6.1.1, 6.3.1.
 #[actix_web::test]
 async fn failures_are_limited_where_they_come_from_and_lock_nobody_out() {
     let shop =
@@ -158,7 +158,7 @@ async fn failures_are_limited_where_they_come_from_and_lock_nobody_out() {
     shop.close().await;
 }
 
-/// Security baseline 24: whoever is no proxy of ours does not choose where he comes from.
+/// ASVS 4.1.3: whoever is no proxy of ours does not choose where he comes from.
 #[actix_web::test]
 async fn a_stranger_does_not_choose_where_he_comes_from() {
     let shop = Shop::open().await;
@@ -179,7 +179,7 @@ async fn a_stranger_does_not_choose_where_he_comes_from() {
     shop.close().await;
 }
 
-/// Security baseline 9: 24 hours to the millisecond, once, and not by looking.
+/// ASVS 6.5.1: 24 hours to the millisecond, once, and not by looking.
 #[actix_web::test]
 async fn a_link_is_good_for_a_day_and_for_one_use() {
     let shop = Shop::open().await;
@@ -206,7 +206,7 @@ async fn a_link_is_good_for_a_day_and_for_one_use() {
     shop.close().await;
 }
 
-/// Security baseline 9: a reset link lasts half an hour, ends every session, and speaks for one account.
+/// ASVS 6.4.3: a reset link lasts half an hour, ends every session, and speaks for one account.
 #[actix_web::test]
 async fn a_forgotten_password_is_replaced_by_letter() {
     let shop = Shop::open().await;
@@ -235,7 +235,7 @@ async fn a_forgotten_password_is_replaced_by_letter() {
     shop.close().await;
 }
 
-/// Security baseline 10.
+/// Three an hour to one reader and twenty from one place, and none before the password was looked at.
 #[actix_web::test]
 async fn letters_are_few_and_follow_a_good_password() {
     let shop =
@@ -269,7 +269,7 @@ async fn letters_are_few_and_follow_a_good_password() {
     shop.close().await;
 }
 
-/// Security baseline 6.
+/// ASVS 6.2.3, 7.4.3, 7.5.1.
 #[actix_web::test]
 async fn password_and_address_change_for_whoever_knows_the_password() {
     let shop = Shop::open().await;
@@ -334,7 +334,7 @@ async fn a_profile_is_shown_and_changed() {
     shop.close().await;
 }
 
-/// Security baseline 52 and 53.
+/// The person goes, what was held is for others, and the name of the account means nobody.
 #[actix_web::test]
 async fn who_leaves_takes_everything_along_but_the_orders() {
     let shop = Shop::open().await;
@@ -383,7 +383,7 @@ async fn an_account_that_nobody_proves_lapses() {
     shop.close().await;
 }
 
-/// Security baseline 5: a flood of log-ins is told to come back, and the shop goes on selling.
+/// A flood of log-ins is told to come back, and the shop goes on selling.
 #[actix_web::test]
 async fn a_flood_of_log_ins_is_told_to_come_back() {
     let shop = Shop::open().await;

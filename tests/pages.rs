@@ -6,7 +6,7 @@ use serde_json::json;
 use support::{Person, Shop};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// Security baseline 43.
+/// ASVS 3.4.1, 3.4.3 to 3.4.8.
 #[actix_web::test]
 async fn the_pages_load_nothing_foreign_and_are_framed_by_nobody() {
     let shop = Shop::open().await;
@@ -36,7 +36,7 @@ async fn the_pages_load_nothing_foreign_and_are_framed_by_nobody() {
     shop.close().await;
 }
 
-/// Security baseline 9: mail scanners open every link, with whatever method they like.
+/// ASVS 6.5.1: mail scanners open every link, with whatever method they like.
 #[actix_web::test]
 async fn opening_a_link_consumes_nothing() {
     let shop = Shop::open().await;
@@ -66,7 +66,7 @@ async fn letters_speak_the_language_of_the_sign_up() {
     shop.close().await;
 }
 
-/// Security baseline 43 and 44.
+/// ASVS 3.4.2, 4.1.4, 14.3.2.
 #[actix_web::test]
 async fn private_answers_are_kept_by_nobody_and_shared_with_no_other_origin() {
     let shop = Shop::open().await;
@@ -90,7 +90,7 @@ async fn private_answers_are_kept_by_nobody_and_shared_with_no_other_origin() {
     shop.close().await;
 }
 
-/// Security baseline 18: a token in a header is sent by no browser unasked; there is no cookie that would be.
+/// ASVS 3.3, 3.5: a token in a header is sent by no browser unasked; there is no cookie that would be.
 #[actix_web::test]
 async fn no_answer_sets_a_cookie_and_no_cookie_lets_anybody_in() {
     let shop = Shop::open().await;
@@ -107,7 +107,7 @@ async fn no_answer_sets_a_cookie_and_no_cookie_lets_anybody_in() {
     shop.close().await;
 }
 
-/// Security baseline 45: a problem tells what is wrong with the request, and nothing about us.
+/// ASVS 16.5.1: a problem tells what is wrong with the request, and nothing about us.
 #[actix_web::test]
 async fn a_problem_tells_nothing_about_our_insides() {
     let shop = Shop::open().await;
@@ -130,7 +130,7 @@ async fn a_problem_tells_nothing_about_our_insides() {
     shop.close().await;
 }
 
-/// Security baseline 46: what a stranger sends does not draw on the operator's terminal, nor on another device's list.
+/// ASVS 16.4.1: what a stranger sends does not draw on the operator's terminal, nor on another device's list.
 #[actix_web::test]
 async fn control_characters_of_a_device_are_shown_to_nobody() {
     let shop = Shop::open().await;

@@ -59,7 +59,7 @@ fn dump(folder: &Path) -> Vec<u8> {
     databases.flat_map(|path| std::fs::read(path).unwrap()).collect()
 }
 
-/// Security baseline 19 and 51: neither the store nor the log says who somebody is, or lets anybody be them.
+/// ASVS 11.3, 14.2: neither the store nor the log says who somebody is, or lets anybody be them.
 #[actix_web::test]
 async fn a_dump_of_the_store_and_the_log_name_nobody() {
     let log = log();
@@ -116,7 +116,7 @@ async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
     found
 }
 
-/// Security baseline 4.
+/// ASVS 11.4.2.
 #[actix_web::test]
 async fn a_password_is_kept_as_argon2id_with_a_salt_of_its_own() {
     let shop = Shop::open().await;
@@ -132,7 +132,7 @@ async fn a_password_is_kept_as_argon2id_with_a_salt_of_its_own() {
     assert_ne!(first, second);
 }
 
-/// Security baseline 52: with the person goes the key, so what a copy of the store still holds is noise.
+/// ASVS 14.2: with the person goes the key, so what a copy of the store still holds is noise.
 #[actix_web::test]
 async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     let shop = Shop::open().await;
@@ -156,7 +156,7 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     shop.close().await;
 }
 
-/// Security baseline 55: the master key is replaced under living accounts.
+/// ASVS 13.3: the master key is replaced under living accounts.
 #[actix_web::test]
 async fn a_master_key_is_rotated_under_living_accounts() {
     let keys = |bytes: &[u8]| {
@@ -189,7 +189,7 @@ async fn a_master_key_is_rotated_under_living_accounts() {
     shop.close().await;
 }
 
-/// Security baseline 57.
+/// ASVS 16.2, 16.3.
 #[actix_web::test]
 async fn the_trail_tells_what_was_done_to_accounts_and_names_nobody() {
     let shop = Shop::open().await;
@@ -230,7 +230,7 @@ async fn the_trail_tells_what_was_done_to_accounts_and_names_nobody() {
     assert_eq!(trail.verify().await.unwrap().1, Vec::<String>::new());
 }
 
-/// Security baseline 55: what is configured as a secret is not printed.
+/// ASVS 13.3: what is configured as a secret is not printed.
 #[test]
 fn secrets_do_not_show() {
     let mut config = Config::development(Path::new("x"));

@@ -25,7 +25,7 @@ fn part(token: &str, at: usize) -> Value {
     serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// Security baseline 13.
+/// ASVS 9.1.2, 9.2.1 to 9.2.4.
 #[actix_web::test]
 async fn an_access_token_says_who_for_whom_and_for_how_long() {
     let shop = Shop::open().await;
@@ -54,7 +54,7 @@ async fn an_access_token_says_who_for_whom_and_for_how_long() {
     shop.close().await;
 }
 
-/// Security baseline 13: the shop's own secret does not make another algorithm or a token without a session good.
+/// ASVS 9.1.2, 9.2.2: the shop's own secret does not make another algorithm or a token without a session good.
 #[actix_web::test]
 async fn a_token_of_another_kind_is_refused() {
     let shop = Shop::open().await;
@@ -71,7 +71,7 @@ async fn a_token_of_another_kind_is_refused() {
     shop.close().await;
 }
 
-/// Security baseline 14.
+/// RFC 9700 §4.14.2.
 #[actix_web::test]
 async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     let shop = Shop::open().await;
@@ -94,7 +94,7 @@ async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     shop.close().await;
 }
 
-/// Security baseline 14: an answer that was lost on the way can be asked for again, for ten seconds.
+/// RFC 9700 §4.14.2: an answer that was lost on the way can be asked for again, for ten seconds.
 #[actix_web::test]
 async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
     let shop = Shop::open().await;
@@ -112,7 +112,7 @@ async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
     shop.close().await;
 }
 
-/// Security baseline 14.
+/// RFC 9700 §4.14.2.
 #[actix_web::test]
 async fn a_crowd_of_refreshes_gets_one_successor() {
     let shop = Shop::open().await;
@@ -148,7 +148,7 @@ async fn nonsense_in_the_shape_of_a_refresh_token_ends_nothing() {
     shop.close().await;
 }
 
-/// Security baseline 15.
+/// ASVS 7.3.1, 7.3.2.
 #[actix_web::test]
 async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     let shop = Shop::open().await;
@@ -168,7 +168,7 @@ async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     shop.close().await;
 }
 
-/// Security baseline 16.
+/// ASVS 7.4.1.
 #[actix_web::test]
 async fn a_log_out_here_ends_this_session_at_once_and_no_other() {
     let shop = Shop::open().await;
@@ -187,7 +187,7 @@ async fn a_log_out_here_ends_this_session_at_once_and_no_other() {
     shop.close().await;
 }
 
-/// Security baseline 16 and 17.
+/// ASVS 7.4.1, 7.5.2.
 #[actix_web::test]
 async fn one_sees_where_one_is_logged_in_and_ends_what_one_likes() {
     let shop = Shop::open().await;
@@ -247,7 +247,7 @@ async fn the_oldest_session_makes_room() {
     shop.close().await;
 }
 
-/// Security baseline 16 and 26: password, suspension and deletion end what is open.
+/// ASVS 7.4.2, 7.4.3, 8.3.2: password, suspension and deletion end what is open.
 #[actix_web::test]
 async fn what_changes_an_account_ends_its_sessions() {
     let shop = Shop::open().await;
@@ -286,7 +286,7 @@ async fn what_changes_an_account_ends_its_sessions() {
     shop.close().await;
 }
 
-/// Security baseline 16: a log-out outlives the process, and is forgotten when the last token it covers is dead.
+/// ASVS 7.4.1: a log-out outlives the process, and is forgotten when the last token it covers is dead.
 #[actix_web::test]
 async fn a_log_out_is_remembered_across_a_restart() {
     let shop = Shop::open().await;
@@ -302,7 +302,7 @@ async fn a_log_out_is_remembered_across_a_restart() {
     shop.close().await;
 }
 
-/// Security baseline 55: a signing key is replaced without logging anybody out.
+/// ASVS 13.3: a signing key is replaced without logging anybody out.
 #[actix_web::test]
 async fn signing_keys_are_rotated_under_the_people_who_are_logged_in() {
     const NEXT: &str = "the next signing key for tests, long enough";

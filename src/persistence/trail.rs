@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::StoreError;
 use super::file::File;
 use super::sqlite::Damaged;
+use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
 use crate::domain::trail::Record;
 use crate::vault;
@@ -26,6 +27,9 @@ const ALL: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, p
     order by sequence";
 const PAGE: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
     where sequence < ? order by sequence desc limit ?";
+
+const ABOUT: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
+    where subject_id = ? and sequence < ? order by sequence desc limit ?";
 
 type Hash = [u8; 32];
 
@@ -143,6 +147,12 @@ impl Trail {
     pub async fn before(&self, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
         let rows = sqlx::query(PAGE).bind(sequence).bind(most).fetch_all(&self.file.readers()).await?;
         rows.iter().map(Entry::of).collect()
+    }
+
+    /// The same, of what was done to one account.
+    pub async fn about(&self, user: UserId, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
+        let query = sqlx::query(ABOUT).bind(user.to_string()).bind(sequence).bind(most);
+        query.fetch_all(&self.file.readers()).await?.iter().map(Entry::of).collect()
     }
 
     pub async fn head(&self) -> Result<Head, StoreError> {

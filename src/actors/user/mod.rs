@@ -7,6 +7,7 @@
 //! another person's address hears, and waits for, the same whether it is known here or not.
 
 mod chores;
+mod export;
 mod founding;
 mod leave;
 mod letter;
@@ -24,6 +25,7 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 pub use chores::Chores;
+pub use export::Kept;
 pub use founding::make_admin;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
@@ -172,12 +174,6 @@ impl Users {
     /// How many passwords were compared with nothing, so that an unknown address costs what a known one does.
     pub fn dummies(&self) -> u64 {
         self.0.passwords.dummies()
-    }
-
-    /// Writes down that somebody took all of their data with them.
-    pub async fn note_export(&self, user: UserId) -> Result<(), Unable> {
-        let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user).on(user);
-        Ok(self.0.tables.trail().append(&record).await?)
     }
 
     /// Accounts made before `before`, newest first; of one address, if one is named.

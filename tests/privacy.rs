@@ -116,22 +116,6 @@ async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
     found
 }
 
-/// ASVS 11.4.2.
-#[actix_web::test]
-async fn a_password_is_kept_as_argon2id_with_a_salt_of_its_own() {
-    let shop = Shop::open().await;
-    let (mina, jun) =
-        (Person::number(1), Person { password: Person::number(1).password, ..Person::number(2) });
-    for person in [&mina, &jun] {
-        assert_eq!(shop.sign_up(person).await.status, 202);
-    }
-    let folder = shop.stop().await;
-    let first = one(folder.path(), "select cast(min(password) as blob) from users").await.unwrap();
-    let second = one(folder.path(), "select cast(max(password) as blob) from users").await.unwrap();
-    assert!(first.starts_with(b"$argon2id$v=19$m=19456,t=2,p=1$"));
-    assert_ne!(first, second);
-}
-
 /// ASVS 14.2: with the person goes the key, so what a copy of the store still holds is noise.
 #[actix_web::test]
 async fn deletion_destroys_the_key_and_whatever_it_sealed() {

@@ -176,6 +176,11 @@ impl Users {
         self.0.passwords.dummies()
     }
 
+    /// How many passwords were hashed or compared at all.
+    pub fn hashes(&self) -> u64 {
+        self.0.passwords.worked()
+    }
+
     /// Accounts made before `before`, newest first; of one address, if one is named.
     pub async fn list(
         &self,

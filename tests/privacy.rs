@@ -11,6 +11,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stockade::config::{Config, MasterKeys};
 use stockade::persistence::Tables;
+use stockade::persistence::audit::audit;
 use support::{Pair, Person, Shop, one_line};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -109,7 +110,11 @@ async fn a_dump_of_the_store_and_the_log_name_nobody() {
 }
 
 async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
-    let options = SqliteConnectOptions::new().filename(folder.join("people.db")).read_only(true);
+    one_in(folder, "people.db", sql).await
+}
+
+async fn one_in(folder: &Path, file: &str, sql: &'static str) -> Option<Vec<u8>> {
+    let options = SqliteConnectOptions::new().filename(folder.join(file)).read_only(true);
     let mut connection = options.connect().await.unwrap();
     let found = sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap();
     connection.close().await.unwrap();
@@ -138,6 +143,44 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
         assert_eq!(one(shop.folder(), table).await, Some(b"0".to_vec()), "{table}");
     }
     shop.close().await;
+}
+
+/// ASVS 14.2: what is bought is kept apart from who bought it: the shop's tables and the journal have no place for a person, and
+/// an order keeps its amounts when its buyer has gone.
+#[actix_web::test]
+async fn orders_keep_their_amounts_and_know_nobody() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(5).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 3)).send().await.ok(201);
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    let folder = shop.stop().await;
+
+    let columns = "select cast(group_concat(m.name || '.' || c.name, ' ') as blob) from sqlite_master m, \
+        pragma_table_info(m.name) c where m.type = 'table' and m.name not like '\\_sqlx%' escape '\\'";
+    for file in ["shop.db", "journal.db"] {
+        let columns = String::from_utf8(one_in(folder.path(), file, columns).await.unwrap()).unwrap();
+        assert!(columns.contains("orders.buyer_id") || columns.contains("journal."), "{columns}");
+        for word in [
+            "email",
+            "mail",
+            "phone",
+            "address",
+            "street",
+            "city",
+            "postal",
+            "password",
+            "device",
+            "user_name",
+        ] {
+            assert!(!columns.contains(word), "{file}: {word} in {columns}");
+        }
+    }
+    let total = "select cast(total_minor as blob) from orders";
+    assert_eq!(one_in(folder.path(), "shop.db", total).await, Some(b"3000".to_vec()));
+    assert_eq!(audit(folder.path()).await.unwrap().differences, Vec::<String>::new());
 }
 
 /// ASVS 13.3: the master key is replaced under living accounts.

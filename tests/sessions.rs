@@ -8,7 +8,11 @@ use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use stockade::domain::id::SessionId;
 use stockade::domain::user::Role;
+use stockade::persistence::Tables;
 use support::{Pair, SECRET, Shop, forged, id, one_line};
 
 const SECOND: i64 = 1_000;
@@ -77,7 +81,9 @@ async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     let shop = Shop::open().await;
     let mina = shop.newcomer(1).await;
     let (first, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
-    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    let refreshed = shop.try_refresh(&first.refresh).await;
+    assert_eq!(refreshed.header("Cache-Control"), Some("no-store"));
+    let second = Pair::of(&refreshed);
     assert_ne!(first.refresh, second.refresh);
     assert!(second.refresh.len() > 64, "{}", second.refresh.len());
     let third = Pair::of(&shop.try_refresh(&second.refresh).await);
@@ -91,6 +97,35 @@ async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     }
     assert!(shop.admits(&other.access).await, "another log-in is another session");
     assert!(shop.try_refresh(&other.refresh).await.status.is_success());
+    let told = Tables::read_only(shop.stop().await.path()).trail().before(i64::MAX, 9).await.unwrap();
+    let session = claims(&first.access)["sid"].as_str().unwrap().to_owned();
+    let reused: Vec<_> = told.iter().filter(|entry| entry.kind == "token_reused").collect();
+    assert_eq!(reused.iter().map(|entry| &entry.detail).collect::<Vec<_>>(), [&format!("session={session}")]);
+}
+
+/// ASVS 9.2: a refresh token is its session's and its user's, whoever else shows it and whatever is shown beside it.
+#[actix_web::test]
+async fn a_refresh_token_leads_to_its_own_session_only() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
+    let (hers, his) = (shop.log_in(&mina).await, shop.log_in(&jun).await);
+    let body = json!({ "refresh_token": hers.refresh });
+    let next = shop.post("/v1/sessions/refresh", &body).bearer(&his.access).send().await;
+    let next = Pair::of(&next);
+    for claim in ["sub", "sid", "role"] {
+        assert_eq!(claims(&next.access)[claim], claims(&hers.access)[claim]);
+    }
+    // Her secret under his session's name, with either's mark, is nobody's token and ends nothing.
+    let (his_word, his_mark) = his.refresh.rsplit_once('.').unwrap();
+    let (her_word, her_mark) = next.refresh.rsplit_once('.').unwrap();
+    for mark in [his_mark, her_mark] {
+        let spliced = format!("{}{}.{mark}", &his_word[..31], &her_word[31..]);
+        shop.try_refresh(&spliced).await.problem(401, "unauthenticated");
+    }
+    for pair in [&next, &his] {
+        assert!(shop.admits(&pair.access).await);
+        Pair::of(&shop.try_refresh(&pair.refresh).await);
+    }
     shop.close().await;
 }
 
@@ -156,8 +191,10 @@ async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     let (mut used, unused) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
     for _ in 0..5 {
         shop.clock.advance(12 * DAY - MINUTE);
-        // The access token has long expired: that is what a refresh is for.
-        let reply = shop.try_refresh(&used.refresh).await;
+        // The access token has long expired: that is what a refresh is for, also for a client that sends it along.
+        shop.get("/v1/users/me").bearer(&used.access).send().await.problem(401, "token_expired");
+        let body = json!({ "refresh_token": used.refresh });
+        let reply = shop.post("/v1/sessions/refresh", &body).bearer(&used.access).send().await;
         let left = reply.ok(200)["refresh_expires_in"].as_i64().unwrap();
         assert!(left <= 14 * DAY / 1_000, "{left}");
         used = Pair::of(&reply);
@@ -299,6 +336,31 @@ async fn a_log_out_is_remembered_across_a_restart() {
     assert!(!shop.admits(&here.access).await && shop.admits(&there.access).await);
     shop.get("/v1/orders").bearer(&offline).send().await.problem(401, "unauthenticated");
     shop.get("/v1/orders").bearer(&shop.token(77, Role::Shopper)).send().await.ok(200);
+    shop.close().await;
+}
+
+/// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.
+#[actix_web::test]
+async fn what_another_node_has_ended_is_refused_within_ten_seconds() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (pair, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let session: SessionId = claims(&pair.access)["sid"].as_str().unwrap().parse().unwrap();
+    let now = shop.clock.now();
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("people.db"));
+    let mut node = options.busy_timeout(std::time::Duration::from_secs(10)).connect().await.unwrap();
+    sqlx::query("insert into revocations (epoch_ms, until_ms, noted_at_ms, kind, subject) values (?, ?, ?, 'session', ?)")
+        .bind(now.0)
+        .bind(now.0 + 15 * MINUTE)
+        .bind(now.0)
+        .bind(session.as_bytes().to_vec())
+        .execute(&mut node)
+        .await
+        .unwrap();
+    node.close().await.unwrap();
+    let refused = async { while shop.admits(&pair.access).await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.expect("refused by then");
+    assert!(shop.admits(&other.access).await);
     shop.close().await;
 }
 

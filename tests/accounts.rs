@@ -8,6 +8,20 @@ use support::{Pair, Person, Shop, id, one_line};
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 
+/// ASVS 6.3.2: there is no account to begin with, so none whose password stands in a manual.
+#[actix_web::test]
+async fn a_new_shop_knows_nobody() {
+    let shop = Shop::open().await;
+    assert_eq!(shop.admin("GET", "/v1/admin/users").send().await.ok(200)["data"], json!([]));
+    for email in ["admin@localhost.localdomain", "admin@example.com", "root@example.com"] {
+        for password in ["admin", "password", "changeme"] {
+            let guess = json!({ "email": email, "password": password });
+            shop.post("/v1/sessions", &guess).send().await.problem(401, "unauthenticated");
+        }
+    }
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn the_whole_journey_of_a_person() {
     let shop = Shop::open().await;

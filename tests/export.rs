@@ -46,9 +46,9 @@ async fn a_token_that_was_signed_offline_counts_from_its_signature() {
     let who = shop.id_of(&shop.log_in(&mina).await).await.parse().unwrap();
     let role = stockade::domain::user::Role::Shopper;
     let token = shop.app().tokens().sign(who, role, 86_400, shop.clock.now(), shop.clock.chance()).unwrap();
-    shop.clock.advance(15 * MINUTE);
+    shop.clock.advance(14 * MINUTE);
     export(&shop, &token).await.ok(200);
-    shop.clock.advance(1);
+    shop.clock.advance(MINUTE + 1);
     export(&shop, &token).await.problem(403, "reauthentication_required");
     shop.get("/v1/users/me").bearer(&token).send().await.ok(200);
     shop.close().await;

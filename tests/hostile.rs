@@ -338,6 +338,31 @@ async fn who_does_not_finish_a_request_is_hung_up_on() {
     shop.close().await;
 }
 
+/// ASVS 4.2, 15.2.2: a body comes within ten seconds, or its connection is somebody else's.
+#[actix_web::test]
+async fn a_body_that_trickles_is_not_waited_for() {
+    let shop = Shop::open().await;
+    let mut stream = TcpStream::connect(shop.app().addr()).await.unwrap();
+    let head = "POST /v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 60\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut hear, mut say) = stream.into_split();
+    let trickle = async {
+        // Until nobody listens any more.
+        while say.write_all(b" ").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let mut heard = Vec::new();
+    let hear = async { tokio::time::timeout(Duration::from_secs(30), hear.read_to_end(&mut heard)).await };
+    tokio::select! {
+        ended = hear => assert!(ended.is_ok(), "it is still listening"),
+        () = trickle => {}
+    }
+    let heard = String::from_utf8_lossy(&heard);
+    assert!(heard.starts_with("HTTP/1.1 408") && heard.contains("request_timeout"), "{heard}");
+    shop.close().await;
+}
+
 /// ASVS 16.5.1: our own failure is told as such, and found in the log by its id.
 #[actix_web::test]
 async fn an_internal_error_says_nothing_and_is_found_in_the_log() {

@@ -15,6 +15,9 @@ async fn the_pages_load_nothing_foreign_and_are_framed_by_nobody() {
         ("/reset", "text/html; charset=utf-8"),
         ("/link.js", "text/javascript; charset=utf-8"),
         ("/link.css", "text/css; charset=utf-8"),
+        ("/docs/", "text/html"),
+        ("/docs/swagger-initializer.js", "text/javascript"),
+        ("/docs/swagger-ui.css", "text/css"),
     ] {
         let page = shop.get(path).send().await;
         assert_eq!((page.status.as_u16(), page.header("Content-Type")), (200, Some(kind)));
@@ -25,8 +28,15 @@ async fn the_pages_load_nothing_foreign_and_are_framed_by_nobody() {
         assert_eq!(page.header("X-Content-Type-Options"), Some("nosniff"));
         assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
         assert_eq!(page.header("Cross-Origin-Opener-Policy"), Some("same-origin"));
-        assert!(page.header("Strict-Transport-Security").unwrap().starts_with("max-age=31536000"));
-        assert!(!page.text.contains("<style") && !page.text.contains("onclick"), "nothing inline: {path}");
+        assert_eq!(page.header("X-Frame-Options"), Some("DENY"));
+        assert_eq!(
+            page.header("Strict-Transport-Security"),
+            Some("max-age=31536000; includeSubDomains"),
+            "a year, and below"
+        );
+        let scripts = ["<style", "onclick", "<script>", "javascript:", "http://", "https://"];
+        let pages = kind.starts_with("text/html");
+        assert!(!pages || !scripts.iter().any(|word| page.text.contains(word)), "nothing inline: {path}");
     }
     for path in ["/verify", "/reset"] {
         let english = shop.get(path).send().await;

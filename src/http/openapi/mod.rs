@@ -111,7 +111,12 @@ fn responses(route: &Route, door: &Door) -> Map<String, Value> {
         codes.push(Code::NotFound);
     }
     if route.method == "POST" || door.body.is_some() {
-        codes.extend([Code::MalformedJson, Code::PayloadTooLarge, Code::UnsupportedMediaType]);
+        codes.extend([
+            Code::MalformedJson,
+            Code::RequestTimeout,
+            Code::PayloadTooLarge,
+            Code::UnsupportedMediaType,
+        ]);
     }
     if route.method == "POST" || !door.parameters.is_empty() || door.body.is_some() {
         codes.push(Code::ValidationFailed);

@@ -128,9 +128,11 @@ fn encoded(word: &Value) -> String {
 /// ASVS 15.3.3, OWASP API3: every body that the reference describes is refused with a field too many, at every depth.
 #[actix_web::test]
 async fn no_door_takes_a_field_that_was_not_asked_for() {
-    const ADDED: [&str; 9] = [
+    const ADDED: [&str; 11] = [
         "id",
-        "price_minor",
+        "price",
+        "stock",
+        "discount",
         "role",
         "state",
         "customer_id",
@@ -147,7 +149,9 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
     let mut bodies = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
-            let example = &operation["requestBody"]["content"]["application/json"]["example"];
+            let body = &operation["requestBody"]["content"]["application/json"];
+            let (example, schema) = (&body["example"], body["schema"]["$ref"].as_str().unwrap_or("#"));
+            let known = document.pointer(&schema[1..]).unwrap()["properties"].clone();
             let is_admins = path.starts_with("/v1/admin");
             let suffix = "01h455vb4pex5vsknk084sn02q";
             let real =
@@ -170,7 +174,9 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
                 continue;
             }
             for place in places(example, String::new()) {
-                for added in ADDED {
+                // A product is made with a price and a stock.
+                let own = |field: &&str| place.is_empty() && known.get(*field).is_some();
+                for added in ADDED.into_iter().filter(|field| !own(field)) {
                     let mut body = example.clone();
                     body.pointer_mut(&place).unwrap()[added] = json!(1);
                     let told = ask().json(&body).send().await;

@@ -82,7 +82,7 @@ async fn every_change_by_hand_names_who_made_it() {
     assert_eq!((report.trail.sequence, report.differences), (6, Vec::<String>::new()));
 }
 
-/// ASVS 16.2.1, 16.3.1 to 16.3.3: of everything that the trail has a word for, something is written down when it is done,
+/// ASVS 16.2.1, 16.3.1, 16.3.3: of everything that the trail has a word for, something is written down when it is done,
 /// and the chain holds.
 #[actix_web::test]
 async fn every_deed_finds_its_way_into_the_trail() {

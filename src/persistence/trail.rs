@@ -223,6 +223,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_about_one_account_is_read_page_by_page() {
+        let (_dir, trail) = trail(2).await;
+        for number in 0..5 {
+            let record = Record::new(Deed::LoggedIn, T0).by(buyer(9)).on(buyer(number % 2));
+            trail.append(&record).await.unwrap();
+        }
+        let about = async |before, most| {
+            let page = trail.about(buyer(0), before, most).await.unwrap();
+            page.into_iter().map(|entry| entry.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(about(i64::MAX, 2).await, [7, 5]);
+        assert_eq!(about(5, 2).await, [3]);
+        assert!(about(3, 2).await.is_empty());
+    }
+
+    #[tokio::test]
     async fn an_entry_falls_with_what_it_tells_about() {
         let (_dir, trail) = trail(1).await;
         let mut transaction = trail.file.begin_synced().await.unwrap();

@@ -339,6 +339,37 @@ async fn a_log_out_is_remembered_across_a_restart() {
     shop.close().await;
 }
 
+/// ASVS 7.4.2, 8.3.2: who is kept out is kept out with whatever an operator ever signed for them, across a restart too.
+#[actix_web::test]
+async fn a_suspension_outlives_every_token() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let user = shop.id_of(&shop.log_in(&mina).await).await;
+    let sign = |life_s| {
+        let (now, chance) = (shop.clock.now(), shop.clock.chance());
+        shop.app().tokens().sign(user.parse().unwrap(), Role::Shopper, life_s, now, chance).unwrap()
+    };
+    let (day, year) = (sign(86_400), sign(365 * 86_400));
+    assert!(shop.admits(&day).await && shop.admits(&year).await);
+    let suspend = format!("/v1/admin/users/{user}/suspend");
+    assert_eq!(shop.admin("POST", &suspend).send().await.status, 204);
+    shop.clock.advance(16 * MINUTE);
+    assert!(!shop.admits(&day).await && !shop.admits(&year).await);
+    let shop = shop.reopen().await;
+    assert!(!shop.admits(&day).await && !shop.admits(&year).await);
+
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("people.db")).read_only(true);
+    let mut people = options.connect().await.unwrap();
+    let until: i64 =
+        sqlx::query_scalar("select max(until_ms) from revocations").fetch_one(&mut people).await.unwrap();
+    people.close().await.unwrap();
+    assert!(
+        until >= claims(&year)["exp"].as_i64().unwrap() * 1_000,
+        "it is not forgotten before the last of them"
+    );
+    shop.close().await;
+}
+
 /// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.
 #[actix_web::test]
 async fn what_another_node_has_ended_is_refused_within_ten_seconds() {

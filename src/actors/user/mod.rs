@@ -49,6 +49,9 @@ use crate::vault::{Sealed, Vault};
 
 /// How long an access token is good for, and so how long a revocation must be remembered.
 pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
+/// The longest that a token is good for that an operator signs offline. A suspension is remembered as long: who signed one for
+/// somebody with an account cannot take it back otherwise.
+pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
 /// What an index is made of, so that an address is never mistaken for a number.
 const EMAIL: &str = "email";
 const PHONE: &str = "phone";

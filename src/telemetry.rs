@@ -104,6 +104,8 @@ pub const METRICS: &[Metric] = &[
     row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
     Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
     row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
+    Metric { labels: &["operation", "outcome"], ..row("stockade_provider_calls_total", Kind::Counter, "calls", "Calls of the payment provider: charge, find, cancel, refund, find_refund; each ok, unknown, not_now or refused.") },
+    Metric { labels: &["operation"], ..row("stockade_provider_call_seconds", Kind::Seconds, "seconds", "From asking the payment provider to its answer, or to giving up on one.") },
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -251,8 +253,11 @@ fn render_lanes(out: &mut String) {
     out.push('\n');
 }
 
+type CallAndOutcome = (&'static str, &'static str);
+
 thread_local! {
     static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
+    static PROVIDER_CALLS: RefCell<HashMap<CallAndOutcome, (Counter, Histogram)>> = RefCell::default();
 }
 
 /// Counts the answers of one route on one thread. `route` is the pattern, never the path that was asked for.
@@ -326,6 +331,21 @@ pub fn refused(code: &'static str) {
             counter!("stockade_refusals_total", "code" => code)
         });
         refusals.increment(1);
+    });
+}
+
+/// Counts one call of the payment provider.
+pub fn provider_called(operation: &'static str, outcome: &'static str, took: Duration) {
+    PROVIDER_CALLS.with_borrow_mut(|calls| {
+        let (count, seconds) = calls.entry((operation, outcome)).or_insert_with(|| {
+            recorder();
+            (
+                counter!("stockade_provider_calls_total", "operation" => operation, "outcome" => outcome),
+                histogram!("stockade_provider_call_seconds", "operation" => operation),
+            )
+        });
+        count.increment(1);
+        seconds.record(took.as_secs_f64());
     });
 }
 
@@ -437,6 +457,7 @@ mod tests {
         Answers::of("/v1/orders").count("POST", 201, Duration::from_millis(3));
         refused("sold_out");
         mail_handled("sent");
+        provider_called("charge", "ok", Duration::from_millis(3));
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,
             &Metrics::global().group_events,

@@ -44,7 +44,7 @@ use crate::vault::Vault;
 use vitals::Vitals;
 
 pub use listeners::Listeners;
-pub use secret::{tokens, vault};
+pub use secret::{tokens, vault, webhook_secret};
 pub use server::Serving;
 pub use store::Store;
 pub use supervise::{Supervised, blocking, supervise};

@@ -9,6 +9,7 @@ mod layers;
 mod mail;
 mod master_key;
 mod network;
+mod payment;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,11 +25,23 @@ use mail::sender;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
+pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, StripeAccount};
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
 /// Words of sample configurations. A production secret must not contain one.
-const SAMPLE_WORDS: [&str; 6] = ["changeme", "change-me", "secret", "password", "example", "development"];
+const SAMPLE_WORDS: [&str; 10] = [
+    "changeme",
+    "change-me",
+    "change_me",
+    "secret",
+    "password",
+    "example",
+    "sample",
+    "development",
+    "for tests",
+    "openssl",
+];
 
 /// One thing an operator may choose.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +102,14 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("payment_provider", "NAME", "simulated", "Who moves money: `simulated`, which decides by the token, or `stripe`"),
+    Setting { secret: true, ..setting("stripe_secret_key", "KEY", "", "The secret key of the Stripe account, `sk_…` or `rk_…`") },
+    setting("stripe_url", "URL", "https://api.stripe.com", "For tests: another place that speaks as Stripe does; https, unless it is this machine"),
+    Setting { secret: true, ..setting("payment_webhook_secret", "SECRET", "", "Checks the provider's webhooks (`whsec_…`). In development one is made up and kept in the data directory") },
+    setting("payment_attempts", "N", "1", "How often one order may be tried before its units are given back"),
+    setting("payment_give_up_ms", "MS", "600000", "How long a payment's outcome may stay unknown before it is called off"),
+    setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
+    setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -108,6 +129,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub people: People,
     pub mail: Mail,
+    pub payment: Payment,
     pub limits: Limits,
 }
 
@@ -197,6 +219,7 @@ impl Config {
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
             },
+            payment: Payment::development(),
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -244,6 +267,7 @@ impl Config {
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
             },
+            payment: Payment::read(layers)?,
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -267,14 +291,14 @@ impl Config {
             (secret.is_empty(), "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one"),
             (secret.len() < SECRET_BYTES_MIN, "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one"),
             (weak(secret), "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one"),
-            (self.tokens.former.iter().any(|former| weak(former.expose_secret())), "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample: whoever guesses it is believed"),
+            (self.tokens.former.iter().any(|former| weak(former.expose_secret())), "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample, and whoever guesses it is believed; `openssl rand -hex 32` makes a good one"),
             (keys.is_none(), "production needs STOCKADE_MASTER_KEY, and keeps it: what it sealed opens with nothing else; `openssl rand -hex 32` makes a good one"),
             (keys.as_ref().is_some_and(MasterKeys::holds_a_sample), "STOCKADE_MASTER_KEY looks like a sample; `openssl rand -hex 32` makes a good one"),
             (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
-        match wrongs.into_iter().find(|(wrong, _)| *wrong) {
+        match wrongs.into_iter().chain(self.payment.wrongs(layers)).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
         }
@@ -286,15 +310,17 @@ fn weak(secret: &str) -> bool {
     let lower = secret.to_lowercase();
     secret.len() < SECRET_BYTES_MIN
         || SAMPLE_WORDS.iter().any(|word| lower.contains(word))
-        || monotonous(secret)
+        || monotonous(secret.as_bytes())
 }
 
-/// A handful of different letters, repeated.
-fn monotonous(secret: &str) -> bool {
-    let mut letters = secret.as_bytes().to_vec();
-    letters.sort_unstable();
-    letters.dedup();
-    letters.len() < 8
+/// A handful of different letters, repeated; or counted up, as in `0123456789abcdef`.
+fn monotonous(bytes: &[u8]) -> bool {
+    let steps = bytes.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    different(bytes.iter().copied()) < 8 || different(steps) < 8
+}
+
+fn different(bytes: impl Iterator<Item = u8>) -> usize {
+    bytes.collect::<std::collections::BTreeSet<u8>>().len()
 }
 
 /// `database_url` and `data_dir` are two ways to say one thing, and must not disagree.
@@ -354,6 +380,11 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
+    /// Thirty-two hexadecimal digits that stand nowhere in the repository.
+    fn made_up(what: &str) -> String {
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(what.as_bytes()))
+    }
+
     #[test]
     fn the_defaults_are_a_development_shop() {
         let config = read(&[]).unwrap();
@@ -369,32 +400,51 @@ mod tests {
         assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
         assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
+        assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
 
     #[test]
     fn production_refuses_what_development_forgives() {
+        let (secret, master_key) = (made_up("secret"), made_up("left") + &made_up("right"));
         let good = [
             ("profile", "production"),
+            ("payment_provider", "stripe"),
+            ("stripe_secret_key", "sk_live_7hGq2LmZ0xVw"),
+            ("payment_webhook_secret", "whsec_5pQ8sJ2kN7vX4cT1yB6mR3wZ9dL0fH"),
             ("ops_addr", "127.0.0.1:9090"),
-            ("jwt_secret", "9f3b7c1e5a8d2460b1c9e7f3a5d80246"),
-            ("master_key", "3f1c9a5e7b2d8046c1e9f7b3a5d80246713b9c5fe8d2a4604b1c9e7f3a5d8e2b"),
+            ("jwt_secret", secret.as_str()),
+            ("master_key", master_key.as_str()),
         ];
         let with = |key: &str, value| {
             let others = good.into_iter().filter(|(other, _)| *other != key);
             read(&others.chain([(key, value)]).collect::<Vec<_>>())
         };
         assert!(read(&good).is_ok());
-        for bad in ["", "short", "changeme-changeme-changeme-changeme", "abababababababababababababababab"] {
+        for bad in [
+            "",
+            "short",
+            &secret[1..],
+            "changeme-changeme-changeme-changeme",
+            "abababababababababababababababab",
+            "0123456789abcdef0123456789abcdef",
+            "a signing key for tests, long enough",
+        ] {
             assert!(with("jwt_secret", bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
         }
         assert!(with("jwt_secrets_former", "changeme").unwrap_err().contains("STOCKADE_JWT_SECRETS_FORMER"));
         let zeros = "00".repeat(32);
-        for bad in ["", "short", &zeros] {
+        let counted: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+        for bad in ["", "short", &zeros, &counted] {
             let told = with("master_key", bad).unwrap_err();
             assert!(told.contains("STOCKADE_MASTER_KEY") && !told.contains("short`"), "{told}");
         }
+        assert!(with("payment_provider", "simulated").unwrap_err().contains("ALLOW_SIMULATED_PAYMENT"));
+        assert!(with("payment_webhook_secret", "").unwrap_err().contains("STOCKADE_PAYMENT_WEBHOOK_SECRET"));
+        assert!(with("payment_webhook_secret", "whsec_short").unwrap_err().contains("guesses"));
+        let gift = [("payment_provider", "simulated"), ("allow_simulated_payment", "yes")];
+        assert!(read(&[&good[..1], &good[4..], &gift[..]].concat()).is_ok());
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }
@@ -421,9 +471,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let config =
-            read(&[("jwt_secret", "hush-hush-hush"), ("smtp_url", "smtps://shop:hush@mail.example.com")])
-                .unwrap();
+        let config = read(&[
+            ("jwt_secret", "hush-hush-hush"),
+            ("smtp_url", "smtps://shop:hush@mail.example.com"),
+            ("payment_webhook_secret", "hush"),
+        ])
+        .unwrap();
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

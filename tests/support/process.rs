@@ -38,7 +38,7 @@ impl Process {
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         command.stderr(File::options().create(true).append(true).open(&log).unwrap());
         let child = command.spawn().unwrap();
-        let mut process = Process { child, data, log, base: String::new(), client: Client::new() };
+        let mut process = Process { child, data, log, base: String::new(), client: super::client() };
         let addr = process.opened(before).await;
         process.base = format!("http://{addr}");
         process
@@ -70,6 +70,11 @@ impl Process {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         let status = wait_for(|| self.child.try_wait().unwrap()).await;
         assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Where it answers.
+    pub fn addr(&self) -> String {
+        self.base.trim_start_matches("http://").to_owned()
     }
 
     pub fn log(&self) -> String {

@@ -340,12 +340,12 @@ impl Saga {
         self.payment = payment;
         match state {
             PaymentState::Captured => self.confirm(0),
-            PaymentState::Orphaned if self.undone.to == PaymentState::Orphaned => self.end(),
-            PaymentState::Orphaned => self.end(),
             PaymentState::Unknown | PaymentState::Started => self.rest(),
-            PaymentState::Paid | PaymentState::Declined | PaymentState::Cancelled | PaymentState::Review => {
-                self.end()
-            }
+            PaymentState::Paid
+            | PaymentState::Declined
+            | PaymentState::Cancelled
+            | PaymentState::Review
+            | PaymentState::Orphaned => self.end(),
         }
     }
 

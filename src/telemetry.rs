@@ -285,9 +285,11 @@ fn render_lanes(out: &mut String) {
     out.push('\n');
 }
 
+type CallAndOutcome = (&'static str, &'static str);
+
 thread_local! {
     static REFUSALS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
-    static PROVIDER_CALLS: RefCell<HashMap<(&'static str, &'static str), (Counter, Histogram)>> = RefCell::default();
+    static PROVIDER_CALLS: RefCell<HashMap<CallAndOutcome, (Counter, Histogram)>> = RefCell::default();
 }
 
 /// Counts the answers of one route on one thread. `route` is the pattern, never the path that was asked for.

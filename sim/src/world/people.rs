@@ -331,8 +331,12 @@ impl World {
             closer.user = stranger;
             closer.key = key;
             self.pay(who, order, vec![(product, quantity)], true);
-        } else if heard.as_ref().is_some_and(|heard| heard.refusal().is_some()) {
+        } else if let Some(why) = heard.as_ref().and_then(Heard::refusal) {
             closer.key = key;
+            // An order of his stands whose answer got lost, and he has asked for something else since.
+            if matches!(why, Refusal::LimitExceeded { .. }) {
+                closer.user = stranger;
+            }
         }
         self.plan(20 * MS, Happening::Closer(number));
     }

@@ -92,7 +92,7 @@ impl Payments {
         self.seen_cancelled(buyer, id, false).await
     }
 
-    /// The order as its row says it by now.
+    /// The order as it is by now.
     async fn seen_cancelled(
         &self,
         buyer: UserId,
@@ -102,19 +102,6 @@ impl Payments {
         let house = &self.0.house;
         house.flush.caught_up(FLUSH_WITHIN).await;
         let order = house.orders.find(buyer, order).await?;
-        Ok(order.map(|order| Cancelled { order: ended(order), replayed }))
+        Ok(order.map(|order| Cancelled { order, replayed }))
     }
-}
-
-/// The tables may still be behind; that it is cancelled is written down.
-fn ended(order: Order) -> Order {
-    if order.status != OrderStatus::Paid {
-        return order;
-    }
-    let mut order = order;
-    order.status = OrderStatus::Cancelled;
-    for line in &mut order.lines {
-        line.status = LineStatus::Cancelled;
-    }
-    order
 }

@@ -6,8 +6,10 @@ use secrecy::SecretString;
 use tempfile::TempDir;
 
 use super::*;
+use crate::domain::amount::Currency;
 use crate::domain::payment::Method;
 use crate::domain::stock::Millis;
+use crate::provider::{Hint, SIGNATURE_HEADER};
 
 const NOW: Millis = Millis(1_800_000_000_000);
 
@@ -311,4 +313,55 @@ async fn an_answer_takes_as_long_as_it_is_told_to() {
     let began = clock.nanos();
     assert_eq!(desk.charge(1, "tok_timeout_then_ok").await, Err(ProviderError::Unknown));
     assert!(Duration::from_nanos(clock.nanos() - began) >= Duration::from_millis(50));
+}
+
+/// A shop that listens for webhooks: what it heard, as header and body.
+async fn listen(listener: &tokio::net::TcpListener) -> (String, Vec<u8>) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = String::new();
+    loop {
+        let mut bytes = [0; 4_096];
+        let read = stream.read(&mut bytes).await.unwrap();
+        assert_ne!(read, 0, "a webhook that ends in the middle: {request}");
+        request.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        let Some((head, body)) = request.split_once("\r\n\r\n") else { continue };
+        let header = |name: &str| {
+            let mut lines = head.lines().filter_map(|line| line.split_once(": "));
+            lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+        };
+        if header("content-length").and_then(|length| length.parse().ok()) == Some(body.len()) {
+            assert!(head.starts_with("POST /v1/payments/webhook "), "{head}");
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            return (header(SIGNATURE_HEADER).unwrap(), body.as_bytes().to_vec());
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_tells_the_shop_what_happened_signed_and_sometimes_twice_and_late() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let signatures = Signatures::new(&SecretString::from("whsec_test"));
+    let faults = "webhooks=on,duplicates=100,late=100,late_ms=40".parse().unwrap();
+    let clock = Clock::start();
+    let shop = listener.local_addr().unwrap();
+    let provider = Simulated::open(dir.path(), &faults, &signatures, shop, &clock).unwrap();
+    let method = Method::card("tok_ok").unwrap();
+    let began = clock.nanos();
+    provider.charge(&ask(1, &method)).await.unwrap();
+    let mut events = Vec::new();
+    for _ in 0..2 {
+        let (signature, body) = listen(&listener).await;
+        assert_eq!(signatures.check(Some(&signature), &body, clock.now()), Ok(()));
+        events.push(Hint::read(&body).unwrap());
+    }
+    assert!(Duration::from_nanos(clock.nanos() - began) >= Duration::from_millis(40), "it was to be late");
+    assert_eq!(events[0], events[1], "the same event, told twice");
+    assert_eq!((events[0].payment, events[0].kind.as_str()), (Some(payment(1)), "payment_intent.succeeded"));
+    provider.refund(&back(1, 1, 100)).await.unwrap();
+    let refund = Hint::read(&listen(&listener).await.1).unwrap();
+    assert_eq!((refund.payment, refund.refund), (Some(payment(1)), Some(RefundId::new(NOW, 1))));
+    assert_ne!(refund.event, events[0].event);
 }

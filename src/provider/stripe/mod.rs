@@ -10,15 +10,13 @@
 mod shapes;
 mod wire;
 
-use reqwest::StatusCode;
-
 use super::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY};
 use super::{Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
 use crate::clock::Clock;
 use crate::config::StripeAccount;
 use crate::domain::id::PaymentId;
 use shapes::{Intent, IntentStatus, List, RefundObject};
-use wire::{Answer, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
+use wire::{Answer, DECLINED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
 
 /// As long as this a key is certainly remembered.
 const KEY_LIVES_MS: i64 = 23 * 3_600_000;
@@ -148,7 +146,7 @@ impl Stripe {
     }
 
     async fn retrieve(&self, name: &str) -> Result<Option<Intent>, ProviderError> {
-        let path = format!("/v1/payment_intents/{name}");
+        let path = path(name, "")?;
         self.wire.get(&path, &[("expand[]", "latest_charge")], OBJECT_BYTES_MAX).await?.found()
     }
 
@@ -183,7 +181,7 @@ impl Stripe {
                 let now = self.still_there(&object.id).await?;
                 self.go_on(ask, now).await
             }
-            Answer::No { status: StatusCode::PAYMENT_REQUIRED, why } => {
+            Answer::No { status: DECLINED, why } => {
                 let status = Status::Declined { code: why.code("card_declined") };
                 let intent = match why.payment_intent {
                     Some(intent) => Some(*intent),
@@ -242,7 +240,7 @@ impl Stripe {
     }
 
     async fn capture(&self, ask: &Charge<'_>, intent: &Intent) -> Result<Seen, ProviderError> {
-        let path = format!("/v1/payment_intents/{}/capture", intent.id);
+        let path = path(&intent.id, "/capture")?;
         let fields = [("expand[]", "latest_charge")];
         let answer = self.wire.post::<Intent>(&path, &fields, Some(&key(ask.payment, "capture"))).await;
         match answer {
@@ -267,7 +265,7 @@ impl Stripe {
         if matches!(intent.status(), IntentStatus::Succeeded | IntentStatus::Canceled) {
             return understood(intent.seen());
         }
-        let path = format!("/v1/payment_intents/{}/cancel", intent.id);
+        let path = path(&intent.id, "/cancel")?;
         // No key: a cancel told twice is one cancel, and a first *no* must not be repeated for a day.
         let answer = self.wire.post::<Intent>(&path, &[("expand[]", "latest_charge")], None).await?;
         let now = match answer {
@@ -333,6 +331,12 @@ fn too_many() -> ProviderError {
 fn is_intent(name: &str) -> bool {
     let plain = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_';
     name.starts_with("pi_") && name.len() <= 255 && name.bytes().all(plain)
+}
+
+/// Where an intent is asked about. A name that they gave us is looked at like any other.
+fn path(name: &str, step: &str) -> Result<String, ProviderError> {
+    let named = is_intent(name).then(|| format!("/v1/payment_intents/{name}{step}"));
+    named.ok_or(ProviderError::Unknown)
 }
 
 fn metadata(name: &str) -> String {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 
@@ -19,6 +19,12 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 /// One request; a bank may take its time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const IDLE_FOR: Duration = Duration::from_secs(30);
+/// The request was good, and the card is not.
+pub const DECLINED: u16 = 402;
+const NOT_FOUND: u16 = 404;
+/// Another request with this key is being worked on.
+const KEY_IN_USE: u16 = 409;
+const TOO_MANY: u16 = 429;
 /// An object, and a hundred of them.
 pub const OBJECT_BYTES_MAX: usize = 64 << 10;
 pub const LIST_BYTES_MAX: usize = 1 << 20;
@@ -39,7 +45,7 @@ pub enum Answer<T> {
         replayed: bool,
     },
     No {
-        status: StatusCode,
+        status: u16,
         why: Failure,
     },
 }
@@ -98,33 +104,34 @@ impl Wire {
         bytes_max: usize,
     ) -> Result<Answer<T>, ProviderError> {
         let mut response = request.send().await.map_err(|error| unsent(&error))?;
-        let status = response.status();
+        let status = response.status().as_u16();
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let replayed = header("Idempotent-Replayed") == Some("true");
         let number = header("Request-Id").unwrap_or_default().to_owned();
         match status {
-            // Another request with this key is being worked on, or there are too many: this one was not looked at.
-            StatusCode::CONFLICT | StatusCode::TOO_MANY_REQUESTS => {
-                tracing::info!(status = status.as_u16(), request = %number, "Stripe does not take a request now");
+            200..=299 => {}
+            // This one was not looked at.
+            KEY_IN_USE | TOO_MANY => {
+                tracing::info!(status, request = %number, "Stripe does not take a request now");
                 return Err(ProviderError::NotNow);
             }
-            _ if status.is_success() || status.is_client_error() => {}
-            _ if status.is_server_error() => {
-                tracing::warn!(status = status.as_u16(), request = %number, "Stripe failed, and nobody knows how far it came");
+            400..=499 => {}
+            500..=599 => {
+                tracing::warn!(status, request = %number, "Stripe failed, and nobody knows how far it came");
                 return Err(ProviderError::Unknown);
             }
             // It answered from elsewhere.
-            _ => return Err(ProviderError::Refused { code: format!("status_{}", status.as_u16()) }),
+            _ => return Err(ProviderError::Refused { code: format!("status_{status}") }),
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|_| ProviderError::Unknown)? {
             if body.len() + chunk.len() > bytes_max {
-                tracing::warn!(status = status.as_u16(), request = %number, "an answer of Stripe is longer than any should be");
+                tracing::warn!(status, request = %number, "an answer of Stripe is longer than any should be");
                 return Err(ProviderError::Unknown);
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() {
+        if (200..=299).contains(&status) {
             let object = serde_json::from_slice(&body).map_err(|error| {
                 // Only where it went wrong: what stands there is somebody's payment.
                 tracing::warn!(
@@ -136,7 +143,7 @@ impl Wire {
             return Ok(Answer::Yes { object, replayed });
         }
         let why = serde_json::from_slice::<ErrorBody>(&body).unwrap_or_default().error;
-        tracing::info!(status = status.as_u16(), code = %why.code("none"), request = %number, "Stripe said no");
+        tracing::info!(status, code = %why.code("none"), request = %number, "Stripe said no");
         Ok(Answer::No { status, why })
     }
 }
@@ -153,14 +160,14 @@ impl<T> Answer<T> {
     /// The same where *not found* is an answer.
     pub fn found(self) -> Result<Option<T>, ProviderError> {
         match self {
-            Answer::No { status: StatusCode::NOT_FOUND, .. } => Ok(None),
+            Answer::No { status: NOT_FOUND, .. } => Ok(None),
             other => other.object().map(Some),
         }
     }
 }
 
-pub fn no(status: StatusCode, why: &Failure) -> ProviderError {
-    ProviderError::Refused { code: why.code(&format!("status_{}", status.as_u16())) }
+pub fn no(status: u16, why: &Failure) -> ProviderError {
+    ProviderError::Refused { code: why.code(&format!("status_{status}")) }
 }
 
 /// Whoever was not reached has done nothing.

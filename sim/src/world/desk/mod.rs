@@ -6,7 +6,7 @@
 mod refund;
 mod walk;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use stockade::domain::amount::{Money, Quantity};
 use stockade::domain::id::{OrderId, PaymentId, RefundId, UserId};
@@ -65,6 +65,8 @@ pub struct Desk {
     walks: BTreeMap<u64, Walk>,
     walk_numbers: u64,
     pub bank: Bank,
+    /// What the bank has thought of since, and will tell.
+    untold: BTreeSet<PaymentId>,
 }
 
 /// What happens at the desk.
@@ -126,7 +128,7 @@ impl World {
     pub(super) fn desk_opens(&mut self) {
         let process = self.node.number;
         // Nobody else can be alive: whatever is open is due.
-        for row in self.desk.rows.values_mut().filter(|row| row.payment.state.is_open()) {
+        for row in self.desk.rows.values_mut().filter(|row| row.due.is_some()) {
             row.due = Some(self.now);
             row.payment.version += 1;
         }
@@ -138,9 +140,15 @@ impl World {
     }
 
     pub(super) fn desk_is_busy(&self) -> Option<String> {
-        let open = |row: &&Row| row.payment.state.is_open() || row.payment.state == PaymentState::Review;
+        let open = |row: &&Row| {
+            let state = row.payment.state;
+            state.is_open() || state == PaymentState::Review || row.due.is_some()
+        };
         if let Some(row) = self.desk.rows.values().find(open) {
             return Some(format!("a payment is open: {:?}", row.payment));
+        }
+        if let Some(payment) = self.desk.untold.first() {
+            return Some(format!("the bank has still to tell of {payment}"));
         }
         let refund = self.desk.refunds.values().find(|refund| !refund.done)?;
         Some(format!("a refund is open: {refund:?}"))
@@ -298,6 +306,7 @@ impl World {
         }
         if moved {
             // In the end it always says so.
+            self.desk.untold.insert(id);
             self.at_desk(3 * SECOND, AtDesk::TakeUp { payment: id });
         }
     }
@@ -330,6 +339,8 @@ impl World {
             AtDesk::Call { walk, payment, call, answered } => self.bank_hears(walk, payment, call, answered),
             AtDesk::Says { walk, said } => self.says(walk, said),
             AtDesk::SecondThought { payment } => self.second_thought(payment),
+            // Nobody is there to hear it: it is said again.
+            AtDesk::TakeUp { .. } if !self.node.up => self.at_desk(SECOND, what),
             AtDesk::TakeUp { payment } => self.take_up(payment),
             AtDesk::Person { payment } => self.person(payment),
             AtDesk::Return { payment } => self.comes_back(payment),

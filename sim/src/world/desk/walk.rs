@@ -18,7 +18,7 @@ impl World {
     pub(super) fn start_walk(&mut self, id: PaymentId, fresh: bool) {
         let until = self.now + CLAIM;
         let Some(row) = self.desk.rows.get_mut(&id) else { return };
-        row.due = row.payment.state.is_open().then_some(until);
+        row.due = Some(until);
         let lines = row.lines.iter().map(|(product, quantity)| Line {
             product: self.scenario.products[*product].id,
             quantity: *quantity,
@@ -45,6 +45,7 @@ impl World {
         }
         row.payment.version += 1;
         row.payment.tries += 1;
+        self.desk.untold.remove(&id);
         self.tally.reach("a payment was taken up again");
         self.start_walk(id, false);
     }
@@ -57,7 +58,7 @@ impl World {
             .desk
             .rows
             .iter()
-            .filter(|(_, row)| row.due.is_some_and(|due| due <= self.now) && row.payment.state.is_open())
+            .filter(|(_, row)| row.due.is_some_and(|due| due <= self.now))
             .map(|(id, _)| *id)
             .collect();
         due.into_iter().for_each(|id| self.take_up(id));
@@ -93,7 +94,6 @@ impl World {
                 let Some(walk) = self.desk.walks.remove(&number) else { return };
                 if let Some(row) = self.desk.rows.get_mut(&id)
                     && row.payment.version == walk.version
-                    && row.payment.state.is_open()
                 {
                     row.due = Some(self.now + again);
                 }
@@ -234,6 +234,11 @@ impl World {
             payment.refunded += payment.captured;
         }
         row.payment = payment.clone();
+        if payment.state == PaymentState::Review {
+            // Whoever looks through the list finds it there, whatever becomes of us.
+            let later = self.chance.between(100, 4_000) * MS;
+            self.at_desk(later, AtDesk::Person { payment: id });
+        }
         if step.give_back && payment.captured > 0 {
             self.tally.reach("money came for an order that had ended");
             self.wants_refund(id, Cause::Late, payment.captured, Vec::new(), Back::ToStock);
@@ -242,9 +247,13 @@ impl World {
     }
 
     pub(super) fn walk_ends(&mut self, number: u64, id: PaymentId) {
-        self.desk.walks.remove(&number);
+        let Some(walk) = self.desk.walks.remove(&number) else { return };
         let Some(row) = self.desk.rows.get_mut(&id) else { return };
         let sure = row.sure;
+        // Somebody else is at it by now.
+        if row.payment.version != walk.version {
+            return;
+        }
         if !row.payment.state.is_open() {
             row.due = None;
         }
@@ -260,10 +269,6 @@ impl World {
                 }
             }
             PaymentState::Declined => self.tally.reach("the last decline gave the units back"),
-            PaymentState::Review => {
-                let later = self.chance.between(100, 4_000) * MS;
-                self.at_desk(later, AtDesk::Person { payment: id });
-            }
             PaymentState::Paid if self.chance.percent(25) && !sure => {
                 let later = self.chance.between(10, 4_000) * MS;
                 self.at_desk(later, AtDesk::Return { payment: id });

@@ -1,0 +1,401 @@
+//! What Stripe says and we make of it, after its documentation: for what localstripe does not know.
+
+use serde_json::{Value, json};
+use stockade::provider::{Charge, ProviderError, RefundStatus, Seen, Status};
+
+use crate::far_end::{FarEnd, INTENT, Purchase, Say, error, list, won};
+
+const HOUR: i64 = 3_600_000;
+const CREATE: &str = "POST /v1/payment_intents";
+const LIST: &str = "GET /v1/payment_intents";
+const READ: &str = "GET /v1/payment_intents/pi_3RfK2aB9xQ";
+const CAPTURE: &str = "POST /v1/payment_intents/pi_3RfK2aB9xQ/capture";
+const CANCEL: &str = "POST /v1/payment_intents/pi_3RfK2aB9xQ/cancel";
+const REFUNDS: &str = "GET /v1/refunds";
+const REFUND: &str = "POST /v1/refunds";
+
+fn ok(body: Value) -> Say {
+    Say::Json(200, body)
+}
+
+fn refused(code: &str) -> ProviderError {
+    ProviderError::Refused { code: code.to_owned() }
+}
+
+fn declined(code: &str) -> Status {
+    Status::Declined { code: code.to_owned() }
+}
+
+fn captured() -> Seen {
+    Seen {
+        provider_ref: INTENT.into(),
+        status: Status::Captured,
+        amount: won(12_900),
+        captured: 12_900,
+        refunded: 0,
+    }
+}
+
+fn nothing_taken(status: Status) -> Seen {
+    Seen { status, captured: 0, ..captured() }
+}
+
+fn shop() -> Purchase {
+    Purchase::with("pm_card_visa")
+}
+
+#[tokio::test]
+async fn money_is_reserved_and_then_taken() {
+    let buy = shop();
+    let far = FarEnd::that_says([ok(buy.intent("requires_capture")), ok(buy.succeeded())]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
+    let heard = far.heard();
+    assert_eq!(far.lines(), [CREATE, CAPTURE]);
+    for field in [
+        "amount=12900".to_owned(),
+        "currency=krw".to_owned(),
+        "capture_method=manual".to_owned(),
+        "confirm=true".to_owned(),
+        "payment_method=pm_card_visa".to_owned(),
+        "payment_method_types%5B%5D=card".to_owned(),
+        format!("metadata%5Bstockade_payment%5D={}", buy.payment),
+        format!("metadata%5Bstockade_order%5D={}", buy.order),
+    ] {
+        assert!(heard[0].body.split('&').any(|it| it == field), "{field}\n{}", heard[0].body);
+    }
+    assert_eq!(heard[0].key(), format!("{}:create", buy.payment));
+    assert_eq!(heard[1].key(), format!("{}:capture", buy.payment));
+    for request in &heard {
+        assert_eq!(request.header("Stripe-Version"), "2025-06-30.basil");
+        assert_eq!(request.header("Authorization"), "Bearer sk_test_hush");
+        assert_eq!(request.header("Content-Type"), "application/x-www-form-urlencoded");
+        assert!(request.header("User-Agent").starts_with("stockade/"));
+    }
+}
+
+#[tokio::test]
+async fn a_bank_that_says_no_says_why() {
+    let buy = shop();
+    let mut said = buy.shape("declined", json!({}));
+    said["error"]["payment_intent"] = buy.intent("requires_payment_method");
+    let far = FarEnd::that_says([Say::Json(402, said)]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(declined("insufficient_funds"))));
+    // Without the intent in the error it is looked for; and if it is nowhere, the answer is still no.
+    let say = || Say::Json(402, buy.shape("declined", json!({})));
+    let intent = buy.intent("requires_payment_method");
+    let far = FarEnd::that_says([say(), list(std::slice::from_ref(&intent), false), ok(intent)]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(declined("insufficient_funds"))));
+    assert_eq!(far.lines(), [CREATE, LIST, READ]);
+    let far = FarEnd::that_says([say(), list(&[], false)]).await;
+    let nameless = Seen { provider_ref: String::new(), ..nothing_taken(declined("insufficient_funds")) };
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nameless));
+}
+
+#[tokio::test]
+async fn what_is_not_decided_is_pending_and_what_nobody_can_follow_is_declined() {
+    let buy = shop();
+    let far = FarEnd::that_says([ok(buy.intent("processing"))]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Pending)));
+    let far = FarEnd::that_says([ok(buy.intent("requires_action")), ok(buy.intent("canceled"))]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(declined("requires_action"))));
+    assert_eq!(far.lines(), [CREATE, CANCEL]);
+}
+
+#[tokio::test]
+async fn an_answer_lost_before_the_effect() {
+    let buy = shop();
+    let far = FarEnd::that_says([
+        Say::Nothing,
+        list(&[], false),
+        ok(buy.intent("requires_capture")),
+        ok(buy.succeeded()),
+    ])
+    .await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    assert_eq!(far.provider.find(&buy.ask()).await, Ok(None));
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
+    let heard = far.heard();
+    assert_eq!(far.lines(), [CREATE, LIST, CREATE, CAPTURE]);
+    assert_eq!(
+        (heard[0].key(), &heard[0].body),
+        (heard[2].key(), &heard[2].body),
+        "word for word the same request"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_lost_after_the_effect() {
+    let buy = shop();
+    let reserved = buy.intent("requires_capture");
+    let far = FarEnd::that_says([
+        Say::Nothing,
+        list(std::slice::from_ref(&reserved), false),
+        ok(reserved.clone()),
+        Say::Replay(200, reserved.clone()),
+        ok(reserved),
+        Say::Nothing,
+        ok(buy.succeeded()),
+    ])
+    .await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    // It is only reserved: nothing was taken, and it may be charged.
+    assert_eq!(far.provider.find(&buy.ask()).await, Ok(None));
+    // The same for the capture, whose answer is lost as well.
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    let named = Charge { provider_ref: Some(INTENT), ..buy.ask() };
+    assert_eq!(far.provider.find(&named).await, Ok(Some(captured())));
+    assert_eq!(far.lines(), [CREATE, LIST, READ, CREATE, READ, CAPTURE, READ]);
+}
+
+#[tokio::test]
+async fn a_replay_is_not_taken_for_the_state_of_things() {
+    let buy = shop();
+    let reserved = buy.intent("requires_capture");
+    let far = FarEnd::that_says([Say::Replay(200, reserved.clone()), ok(buy.succeeded())]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
+    assert_eq!(far.lines(), [CREATE, READ]);
+}
+
+#[tokio::test]
+async fn what_is_certain_is_told_from_what_is_not() {
+    let buy = shop();
+    let too_long = vec![b' '; 65 << 10];
+    for (say, expected) in [
+        (Say::Json(429, error("invalid_request_error", json!("rate_limit"))), ProviderError::NotNow),
+        (Say::Json(409, error("idempotency_error", json!("idempotency_key_in_use"))), ProviderError::NotNow),
+        (Say::Json(500, error("api_error", Value::Null)), ProviderError::Unknown),
+        (Say::Raw(503, b"<html>busy</html>".to_vec()), ProviderError::Unknown),
+        (
+            Say::Json(400, error("invalid_request_error", json!("amount_too_small"))),
+            refused("amount_too_small"),
+        ),
+        (Say::Json(401, error("invalid_request_error", Value::Null)), refused("invalid_request_error")),
+        (Say::Raw(404, b"nothing here".to_vec()), refused("status_404")),
+        (Say::Raw(302, Vec::new()), refused("status_302")),
+        (Say::Raw(200, b"{\"id\":".to_vec()), ProviderError::Unknown),
+        (Say::Raw(200, too_long), ProviderError::Unknown),
+        (Say::Nothing, ProviderError::Unknown),
+    ] {
+        let shown = format!("{say:?}").chars().take(60).collect::<String>();
+        let far = FarEnd::that_says([say]).await;
+        assert_eq!(far.provider.charge(&buy.ask()).await, Err(expected), "{shown}");
+        assert_eq!(far.lines(), [CREATE], "once, and nowhere else");
+    }
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let provider = crate::far_end::stripe_at(&format!("http://{nobody}"));
+    assert_eq!(provider.charge(&buy.ask()).await, Err(ProviderError::NotNow));
+}
+
+#[tokio::test]
+async fn what_is_reserved_is_no_longer_certainly_not_begun() {
+    let buy = shop();
+    let busy = || Say::Json(429, error("invalid_request_error", json!("rate_limit")));
+    let reserved = || ok(buy.intent("requires_capture"));
+    let odd = || Say::Json(400, error("invalid_request_error", json!("payment_intent_unexpected_state")));
+    for (after, expected) in [
+        (vec![busy()], Err(ProviderError::Unknown)),
+        (vec![odd(), ok(buy.intent("canceled"))], Ok(nothing_taken(Status::Cancelled))),
+        (vec![odd(), ok(buy.succeeded())], Ok(captured())),
+        (vec![odd(), reserved()], Err(ProviderError::Unknown)),
+    ] {
+        let far = FarEnd::that_says([vec![reserved()], after].concat()).await;
+        assert_eq!(far.provider.charge(&buy.ask()).await, expected);
+        far.heard();
+    }
+}
+
+#[tokio::test]
+async fn a_cancel_is_certain_or_says_so() {
+    let buy = shop();
+    let named = Charge { provider_ref: Some(INTENT), ..buy.ask() };
+    let odd = || Say::Json(400, error("invalid_request_error", json!("payment_intent_unexpected_state")));
+    let failure =
+        json!({ "status": "requires_payment_method", "last_payment_error": { "code": "expired_card" } });
+    for (script, expected) in [
+        (
+            vec![ok(buy.intent("requires_capture")), ok(buy.intent("canceled"))],
+            nothing_taken(Status::Cancelled),
+        ),
+        (
+            vec![ok(buy.shape("intent", failure)), ok(buy.intent("canceled"))],
+            nothing_taken(declined("expired_card")),
+        ),
+        (vec![ok(buy.succeeded())], captured()),
+        (vec![ok(buy.intent("canceled"))], nothing_taken(Status::Cancelled)),
+        (
+            vec![ok(buy.intent("processing")), odd(), ok(buy.intent("processing"))],
+            nothing_taken(Status::Pending),
+        ),
+        (vec![ok(buy.intent("requires_capture")), odd(), ok(buy.succeeded())], captured()),
+    ] {
+        let far = FarEnd::that_says(script).await;
+        assert_eq!(far.provider.cancel(&named).await, Ok(expected));
+        assert!(
+            far.heard().iter().all(|request| request.key().is_empty()),
+            "a first no must not be repeated for a day"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_payment_that_was_never_seen_is_forestalled() {
+    let buy = shop();
+    let far = FarEnd::that_says([
+        list(&[], false),
+        ok(buy.intent("requires_payment_method")),
+        ok(buy.intent("canceled")),
+        // The charge arrives late: its key is used up.
+        Say::Json(400, error("idempotency_error", Value::Null)),
+        list(&[buy.intent("canceled")], false),
+        ok(buy.intent("canceled")),
+    ])
+    .await;
+    assert_eq!(far.provider.cancel(&buy.ask()).await, Ok(nothing_taken(Status::Cancelled)));
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Cancelled)));
+    let heard = far.heard();
+    assert_eq!(far.lines(), [LIST, CREATE, CANCEL, CREATE, LIST, READ]);
+    assert_eq!(heard[1].key(), heard[3].key());
+    assert!(
+        !heard[1].body.contains("confirm") && !heard[1].body.contains("payment_method="),
+        "{}",
+        heard[1].body
+    );
+}
+
+#[tokio::test]
+async fn a_charge_that_was_faster_than_its_cancel_is_found() {
+    let used_up = || Say::Json(400, error("idempotency_error", Value::Null));
+    let buy = shop();
+    let won_the_race = [list(&[], false), used_up(), list(&[buy.succeeded()], false), ok(buy.succeeded())];
+    let far = FarEnd::that_says(won_the_race).await;
+    assert_eq!(far.provider.cancel(&buy.ask()).await, Ok(captured()));
+    far.heard();
+    // It came, and nothing is to be seen of it: that is believed once it is old.
+    for (age, expected) in [(0, Err(ProviderError::Unknown)), (2 * HOUR, Ok(Status::Cancelled))] {
+        let buy = Purchase::ago(age);
+        let far = FarEnd::that_says([list(&[], false), used_up(), list(&[], false)]).await;
+        assert_eq!(far.provider.cancel(&buy.ask()).await.map(|seen| seen.status), expected);
+        far.heard();
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_stripe_may_have_forgotten_is_not_relied_on() {
+    let buy = Purchase::ago(24 * HOUR);
+    let far = FarEnd::that_says([list(&[], false), list(&[], false)]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(refused("too_late")));
+    assert_eq!(far.provider.cancel(&buy.ask()).await.map(|seen| seen.status), Ok(Status::Cancelled));
+    assert_eq!(far.lines(), [LIST, LIST], "nothing new is made");
+    let reserved = buy.intent("requires_capture");
+    let found = [list(std::slice::from_ref(&reserved), false), ok(reserved), ok(buy.succeeded())];
+    let far = FarEnd::that_says(found).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
+    assert_eq!(far.lines(), [LIST, READ, CAPTURE]);
+}
+
+#[tokio::test]
+async fn it_is_found_on_the_second_page_and_by_nobody_else_s_name() {
+    let (buy, other) = (shop(), shop());
+    let foreign = |id: &str| other.shape("intent", json!({ "id": id, "status": "succeeded" }));
+    let nothing_of_ours = json!({ "id": "pi_3", "status": "succeeded", "metadata": {} });
+    let first = [foreign("pi_1"), foreign("pi_2"), other.shape("intent", nothing_of_ours)];
+    let far =
+        FarEnd::that_says([list(&first, true), list(&[buy.succeeded()], false), ok(buy.succeeded())]).await;
+    // A name that is none is not put into a path.
+    let ask = Charge { provider_ref: Some("pi_1/../../refunds"), ..buy.ask() };
+    assert_eq!(far.provider.find(&ask).await, Ok(Some(captured())));
+    let heard = far.heard();
+    let since = buy.ask().started_at.0 / 1_000 - 300;
+    assert_eq!(heard[0].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100"));
+    assert_eq!(heard[1].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100&starting_after=pi_3"));
+    assert_eq!(heard[2].line, format!("{READ}?expand%5B%5D=latest_charge"));
+}
+
+#[tokio::test]
+async fn a_payment_that_stripe_has_named_and_lost_is_not_forgotten() {
+    let buy = shop();
+    let named = Charge { provider_ref: Some(INTENT), ..buy.ask() };
+    let gone = || Say::Json(404, error("invalid_request_error", json!("resource_missing")));
+    let far = FarEnd::that_says([gone(), gone(), gone()]).await;
+    assert_eq!(far.provider.find(&named).await, Err(ProviderError::Unknown));
+    assert_eq!(far.provider.charge(&named).await, Err(ProviderError::Unknown));
+    assert_eq!(far.provider.cancel(&named).await, Err(ProviderError::Unknown));
+    assert_eq!(far.lines(), [READ, READ, READ]);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_elsewhere_is_not_followed() {
+    let buy = shop();
+    let far = FarEnd::that_says([ok(
+        buy.shape("intent", json!({ "id": "pi_1/../../refunds?", "status": "requires_capture" }))
+    )])
+    .await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    assert_eq!(far.lines(), [CREATE]);
+}
+
+#[tokio::test]
+async fn money_goes_back_once() {
+    let buy = shop();
+    let ask = buy.back(INTENT, 2_900);
+    let refund = |more: Value| buy.shape("refund", more);
+    let far = FarEnd::that_says([
+        Say::Nothing,
+        Say::Replay(200, refund(json!({ "status": "pending" }))),
+        list(&[refund(json!({}))], false),
+    ])
+    .await;
+    assert_eq!(far.provider.refund(&ask).await, Err(ProviderError::Unknown));
+    let seen = far.provider.refund(&ask).await.unwrap();
+    assert_eq!(
+        (seen.status, seen.amount, seen.provider_ref.as_str()),
+        (RefundStatus::Done, won(2_900), "re_3RfK2aB9xQ")
+    );
+    assert_eq!(far.lines(), [REFUND, REFUND, REFUNDS]);
+    let heard = far.heard();
+    assert_eq!((heard[0].key(), heard[1].key()), (&*buy.refund.to_string(), &*buy.refund.to_string()));
+    for field in [
+        format!("payment_intent={INTENT}"),
+        "amount=2900".to_owned(),
+        format!("metadata%5Bstockade_refund%5D={}", buy.refund),
+    ] {
+        assert!(heard[0].body.split('&').any(|it| it == field), "{field}\n{}", heard[0].body);
+    }
+}
+
+#[tokio::test]
+async fn a_refund_says_how_it_stands() {
+    let buy = shop();
+    let ask = buy.back(INTENT, 2_900);
+    let status = |status: &str| ok(buy.shape("refund", json!({ "status": status })));
+    let no = |code: &str| Say::Json(400, error("invalid_request_error", json!(code)));
+    for (say, expected) in [
+        (status("succeeded"), Ok(RefundStatus::Done)),
+        (status("pending"), Ok(RefundStatus::Pending)),
+        (status("failed"), Ok(RefundStatus::Failed { code: "refund_failed".to_owned() })),
+        (no("charge_already_refunded"), Err(refused("charge_already_refunded"))),
+        (Say::Json(400, error("idempotency_error", Value::Null)), Err(refused("idempotency_error"))),
+        (Say::Json(429, json!({})), Err(ProviderError::NotNow)),
+        (Say::Json(500, json!({})), Err(ProviderError::Unknown)),
+    ] {
+        let far = FarEnd::that_says([say]).await;
+        assert_eq!(far.provider.refund(&ask).await.map(|seen| seen.status), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_old_refund_is_looked_for_before_it_is_made_again() {
+    let (buy, other) = (Purchase::ago(24 * HOUR), shop());
+    let foreign = other.shape("refund", json!({ "id": "re_1" }));
+    let ours = buy.shape("refund", json!({}));
+    let far =
+        FarEnd::that_says([list(std::slice::from_ref(&foreign), true), list(&[foreign, ours], false)]).await;
+    let seen = far.provider.refund(&buy.back(INTENT, 2_900)).await.unwrap();
+    assert_eq!(seen.status, RefundStatus::Done);
+    assert_eq!(far.lines(), [REFUNDS, REFUNDS]);
+    assert!(
+        far.heard()[1].line.ends_with(&format!("?payment_intent={INTENT}&limit=100&starting_after=re_1"))
+    );
+    let far = FarEnd::that_says([list(&[], false)]).await;
+    assert_eq!(far.provider.find_refund(&buy.back(INTENT, 2_900)).await, Ok(None));
+}

@@ -84,9 +84,14 @@ const SUFFIX: &str = "01h455vb4pex5vsknk084sn02q";
 
 /// What kind of id a path takes.
 fn prefix(path: &str) -> &'static str {
-    let kinds =
-        [("/v1/orders", "order"), ("/v1/sessions", "sess"), ("/v1/admin/users", "user"),
-        ("/v1/admin/orders", "order"), ("/v1/admin/compensations", "pay"), ("", "prod")];
+    let kinds = [
+        ("/v1/orders", "order"),
+        ("/v1/sessions", "sess"),
+        ("/v1/admin/users", "user"),
+        ("/v1/admin/orders", "order"),
+        ("/v1/admin/compensations", "pay"),
+        ("", "prod"),
+    ];
     kinds.into_iter().find(|(start, _)| path.starts_with(start)).unwrap().1
 }
 

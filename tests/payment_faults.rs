@@ -78,7 +78,9 @@ impl Shelf {
         let order: OrderId = id(&held).parse().unwrap();
         let order = self.shop.app().orders().find(support::user(who), order).await.unwrap().unwrap();
         let pay = Pay { order, method: Method::card(case.token).unwrap(), by: By::Itself(None) };
-        let Begun::Walk(walk) = self.shop.app().payments().begin(&pay).await.unwrap() else { panic!("begun before") };
+        let Begun::Walk(walk) = self.shop.app().payments().begin(&pay).await.unwrap() else {
+            panic!("begun before")
+        };
         if case.cancelled {
             let path = format!("/v1/orders/{}/cancel", pay.order.id);
             self.shop.by(who, "POST", &path).send().await.ok(200);
@@ -217,7 +219,12 @@ async fn wanted(shelf: &Shelf, who: u64, token: &str, line: Option<u8>) -> GiveW
 
 #[actix_web::test]
 async fn a_refund_interrupted_anywhere_is_given_back_once() {
-    for (fault, faults) in [(Dies, ""), (Sleeps, ""), (Dies, "lost_before=40,lost_after=40,seed=5"), (Sleeps, "lost_before=40,lost_after=40")] {
+    for (fault, faults) in [
+        (Dies, ""),
+        (Sleeps, ""),
+        (Dies, "lost_before=40,lost_after=40,seed=5"),
+        (Sleeps, "lost_before=40,lost_after=40"),
+    ] {
         let mut shelf = Shelf::open("", 1).await;
         let mut sleeping = Vec::new();
         let mut who = 0;
@@ -255,7 +262,17 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
 async fn a_buyer_who_comes_again_after_a_crash_hears_how_his_payment_stands() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
-    // The order stands, and the process died before its payment was written down.
+    // The order stands, and the process died before its payment was written down: the same request begins it.
+    let held = id(&shop.order(2, &jar, 1).send().await.ok(201)).parse().unwrap();
+    let shop = shop.reopen().await;
+    let order = shop.app().orders().find(support::user(2), held).await.unwrap().unwrap();
+    let payments = shop.app().payments();
+    let pay = |order| Pay { order, method: Method::card("tok_ok").unwrap(), by: By::PlacingAgain };
+    let first = payments.pay(payments.place().unwrap(), pay(order.clone())).await.unwrap();
+    let second = payments.pay(payments.place().unwrap(), pay(order)).await.unwrap();
+    assert_eq!((first.payment.id, first.replayed, second.replayed), (second.payment.id, false, true));
+
+    // It died after: whoever comes again hears how it stands by then.
     let body = support::paid_with(&jar, 1, "tok_ok");
     let provider = shop.app().payments().provider().simulated().unwrap().clone();
     provider.set_unreachable(true);

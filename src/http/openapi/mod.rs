@@ -249,7 +249,10 @@ fn schemas() -> Map<String, Value> {
             },
         }));
     }
-    schemas.insert("PaymentEvent".into(), json!({ "type": "object", "description": "In the provider's own shape." }));
+    schemas.insert(
+        "PaymentEvent".into(),
+        json!({ "type": "object", "description": "In the provider's own shape." }),
+    );
     schemas.insert("Problem".into(), problem());
     schemas
 }

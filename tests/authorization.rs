@@ -2,7 +2,7 @@
 
 mod support;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use stockade::domain::user::Role;
 use stockade::http::ROUTES;
 use support::{Shop, id, one_line, user};

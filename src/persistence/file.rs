@@ -33,6 +33,8 @@ pub struct Shape {
     pub wal_pages_max: i64,
     /// Whether the writer's thread yields to all others: nobody's order waits for it.
     pub yields: bool,
+    /// Whether all its commits are synced. Otherwise those are which say so.
+    pub synced: bool,
 }
 
 /// An open file. Cheap to clone.
@@ -45,20 +47,39 @@ struct Opened {
     /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
     unended: AtomicBool,
     wal_pages_max: i64,
+    synced: bool,
+}
+
+impl Opened {
+    /// From here on commits are synced.
+    async fn strain(&self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        if self.synced {
+            return Ok(());
+        }
+        sqlx::query("pragma synchronous = full").execute(writer).await.map(|_| ())
+    }
+
+    /// From here on commits are not synced, as the flush wants it.
+    async fn relax(&self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        if self.synced {
+            return Ok(());
+        }
+        sqlx::query("pragma synchronous = normal").execute(writer).await.map(|_| ())
+    }
 }
 
 /// A synced transaction, and the writer with it. Dropped without an end it leaves nothing.
 pub struct Transaction<'t> {
     writer: MappedMutexGuard<'t, SqliteConnection>,
-    unended: &'t AtomicBool,
+    file: &'t Opened,
 }
 
 impl Transaction<'_> {
     /// Commits what went well, synced, and undoes what did not.
     pub async fn end<T, E: From<sqlx::Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
         let ended = sqlite::end(&mut self.writer, outcome).await;
-        relax(&mut self.writer).await?;
-        self.unended.store(false, Ordering::Release);
+        self.file.relax(&mut self.writer).await?;
+        self.file.unended.store(false, Ordering::Release);
         ended
     }
 }
@@ -77,13 +98,9 @@ impl DerefMut for Transaction<'_> {
     }
 }
 
-/// From here on commits are not synced, as the flush wants it.
-async fn relax(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("pragma synchronous = normal").execute(writer).await.map(|_| ())
-}
-
-fn tuning(cache_kib: u32) -> Tuning {
-    Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous: SqliteSynchronous::Normal, pages_max: None }
+fn tuning(cache_kib: u32, synced: bool) -> Tuning {
+    let synchronous = if synced { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
+    Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous, pages_max: None }
 }
 
 impl Shape {
@@ -93,10 +110,15 @@ impl Shape {
 
     fn with(&self, writer: Option<SqliteConnection>) -> File {
         File(Arc::new(Opened {
-            readers: sqlite::readers(&self.path, &tuning(self.reader_cache_kib), self.readers_max),
+            readers: sqlite::readers(
+                &self.path,
+                &tuning(self.reader_cache_kib, self.synced),
+                self.readers_max,
+            ),
             writer: Mutex::new(writer),
             unended: AtomicBool::new(false),
             wal_pages_max: self.wal_pages_max,
+            synced: self.synced,
         }))
     }
 }
@@ -104,7 +126,7 @@ impl Shape {
 impl File {
     /// Opens the file, which is made if there is none, and brings it up to date.
     pub async fn open(shape: &Shape, migrations: Migrator) -> Result<File, StoreError> {
-        let tuning = tuning(shape.writer_cache_kib);
+        let tuning = tuning(shape.writer_cache_kib, shape.synced);
         let mut writer = match shape.yields {
             true => sqlite::nice_writer(&shape.path, tuning).await?,
             false => sqlite::writer(&shape.path, &tuning).await?,
@@ -129,7 +151,7 @@ impl File {
         if self.0.unended.load(Ordering::Acquire) {
             // There may be none: then it had ended, and only the settings were left.
             let _ = sqlx::query("rollback").execute(&mut *writer).await;
-            relax(&mut writer).await?;
+            self.0.relax(&mut writer).await?;
             self.0.unended.store(false, Ordering::Release);
         }
         Ok(writer)
@@ -139,18 +161,18 @@ impl File {
     pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
         let mut writer = self.writer().await?;
         self.0.unended.store(true, Ordering::Release);
-        sqlx::query("pragma synchronous = full").execute(&mut *writer).await?;
+        self.0.strain(&mut writer).await?;
         sqlite::begin(&mut writer).await?;
-        Ok(Transaction { writer, unended: &self.0.unended })
+        Ok(Transaction { writer, file: &self.0 })
     }
 
     /// One statement, synced before it returns; how many rows it matched.
     pub async fn write_synced(&self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
         let mut writer = self.writer().await?;
         self.0.unended.store(true, Ordering::Release);
-        sqlx::query("pragma synchronous = full").execute(&mut *writer).await?;
+        self.0.strain(&mut writer).await?;
         let done = query.execute(&mut *writer).await;
-        relax(&mut writer).await?;
+        self.0.relax(&mut writer).await?;
         self.0.unended.store(false, Ordering::Release);
         Ok(done?.rows_affected())
     }
@@ -196,6 +218,7 @@ mod tests {
             readers_max: 1,
             wal_pages_max: 1_000,
             yields: true,
+            synced: false,
         };
         let file = File::open(&shape, migrations::tables()).await.unwrap();
         (dir, file)

@@ -57,12 +57,12 @@ static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, \
         provider_ref, captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms) \
         values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static DELETE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from payments where id in (", "?", ")"));
 static OPEN: LazyLock<Listed> =
-    LazyLock::new(|| Listed::new("insert into open_payments (payment_id, due_at_ms) values ", "(?, ?)", ""));
+    LazyLock::new(|| Listed::fine("insert into open_payments (payment_id, due_at_ms) values ", "(?, ?)", ""));
 static CLOSE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from open_payments where payment_id in (", "?", ")"));
 
@@ -103,8 +103,8 @@ impl PaymentReader {
         let mut orders = orders.to_vec();
         orders.sort_unstable();
         orders.dedup();
-        for (sql, piece) in OF_ORDERS.cut(&orders) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(id.as_bytes().to_vec()));
+        for (sql, piece) in OF_ORDERS.filled(&orders) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
             for row in query.fetch_all(&self.pool).await? {
                 let payment = payment(&row)?;
                 // Attempts of one order come in order of their number.
@@ -209,8 +209,8 @@ pub(super) async fn find_many(
     ids: &[PaymentId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in FIND_MANY.cut(ids) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in FIND_MANY.filled(ids) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(payment(&row)?);
         }
@@ -224,8 +224,8 @@ pub(super) async fn of_orders(
     orders: &[OrderId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in OF_ORDERS.cut(orders) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in OF_ORDERS.filled(orders) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(payment(&row)?);
         }
@@ -241,8 +241,8 @@ pub(super) async fn replace(
 ) -> Result<(), StoreError> {
     let old: Vec<PaymentId> =
         changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
-    for (sql, piece) in DELETE.cut(&old) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in DELETE.filled(&old) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {
@@ -291,8 +291,8 @@ async fn list(
             come.push(now);
         }
     }
-    for (sql, piece) in CLOSE.cut(&gone) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in CLOSE.filled(&gone) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in OPEN.cut(&come) {

@@ -146,8 +146,8 @@ pub(super) async fn find_many(
     ids: &[RefundId],
 ) -> Result<Vec<Refund>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in FIND_MANY.cut(ids) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in FIND_MANY.filled(ids) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(refund(&row)?);
         }
@@ -162,8 +162,8 @@ pub(super) async fn replace(
 ) -> Result<(), StoreError> {
     let old: Vec<RefundId> =
         changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
-    for (sql, piece) in DELETE.cut(&old) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in DELETE.filled(&old) {
+        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {

@@ -40,6 +40,7 @@ fn shop(dir: &Path) -> Shape {
         readers_max: READERS_MAX,
         wal_pages_max: 8_000,
         yields: true,
+        synced: false,
     };
     shape.at(dir)
 }
@@ -54,6 +55,7 @@ fn people(dir: &Path) -> Shape {
         // the file system's own log, in which the journal would wait.
         wal_pages_max: 256,
         yields: true,
+        synced: false,
     };
     shape.at(dir)
 }
@@ -68,6 +70,7 @@ fn money(dir: &Path) -> Shape {
         wal_pages_max: 1_000,
         // A purchase waits for it.
         yields: false,
+        synced: true,
     };
     shape.at(dir)
 }

@@ -79,7 +79,7 @@ impl Cost {
 #[ignore = "a bench"]
 fn groups_of_payments() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for size in [1, 16, 64, 256] {
+    for size in [1, 15, 63, 64, 200, 256] {
         runtime.block_on(async {
             let dir = on_disk();
             let tables = Tables::open(dir.path()).await.unwrap();

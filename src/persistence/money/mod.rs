@@ -289,8 +289,8 @@ async fn due_now(connection: &mut SqliteConnection, now: Millis) -> Result<u64, 
 /// Those of these events that were heard before.
 async fn heard(connection: &mut SqliteConnection, events: &[&str]) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in HEARD.cut(events) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, event| query.bind(*event));
+    for (sql, piece) in HEARD.filled(events) {
+        let query = piece.fold(sqlx::query(sql), |query, event| query.bind(*event));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(row.try_get(0)?);
         }

@@ -9,6 +9,7 @@ pub mod domain;
 pub mod http;
 pub mod mail;
 pub mod persistence;
+pub mod provider;
 pub mod seed;
 pub mod telemetry;
 pub mod tokens;

@@ -72,7 +72,7 @@ impl Shop {
             process,
             base: format!("http://127.0.0.1:{port}"),
             log: log.to_owned(),
-            client: Client::new(),
+            client: support::client(),
             token,
         };
         shop.until_ready().await;

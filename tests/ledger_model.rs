@@ -130,15 +130,25 @@ fn place() -> impl Strategy<Value = Command> {
 
 fn release() -> impl Strategy<Value = Command> {
     let cause = prop_oneof![Just(Cause::Cancelled), Just(Cause::NotPlaced), Just(Cause::PaymentFailed)];
-    (order(), cause, 0..3u64).prop_map(|(order, cause, by)| Command::Release { order, cause, by })
+    (order(), cause, 0..4u64).prop_map(|(order, cause, by)| Command::Release { order, cause, by })
 }
 
 fn give_back() -> impl Strategy<Value = Command> {
-    (order(), 1..=2u32, any::<bool>()).prop_map(|(order, units, off)| Command::Return {
-        order,
-        quantity: Quantity::of_line(units).unwrap(),
-        back: if off { Back::WrittenOff } else { Back::ToStock },
+    let why = prop_oneof![Just(CameBack::Cancelled), Just(CameBack::Returned)];
+    (order(), 1..=2u32, any::<bool>(), why, 0..4u64).prop_map(|(order, units, off, why, by)| {
+        Command::Return {
+            order,
+            quantity: Quantity::of_line(units).unwrap(),
+            back: if off { Back::WrittenOff } else { Back::ToStock },
+            why,
+            by,
+        }
     })
+}
+
+/// Mostly the first: those who pay meet more often than they miss each other.
+fn attempt() -> impl Strategy<Value = Attempt> {
+    prop_oneof![4 => Just(1), 2 => Just(2), 1 => Just(3)].prop_map(|n| Attempt::new(n).unwrap())
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -151,9 +161,10 @@ fn command() -> impl Strategy<Value = Command> {
         24 => reserve(),
         5 => place(),
         3 => (order(), time()).prop_map(|(order, deadline)| Command::Keep { order, deadline }),
-        10 => order().prop_map(|order| Command::Pin { order }),
-        4 => order().prop_map(|order| Command::Unpin { order }),
-        8 => (order(), units()).prop_map(|(order, quantity)| Command::Confirm { order, quantity }),
+        12 => (order(), attempt()).prop_map(|(order, attempt)| Command::Pin { order, attempt }),
+        4 => (order(), attempt()).prop_map(|(order, attempt)| Command::Unpin { order, attempt }),
+        12 => (order(), units(), attempt())
+            .prop_map(|(order, quantity, attempt)| Command::Confirm { order, quantity, attempt }),
         5 => release(),
         6 => give_back(),
         1 => (time(), time()).prop_map(|(a, b)| Command::Forget { unkeyed_before: a, keyed_before: b }),
@@ -233,8 +244,8 @@ impl Day {
         let order = match &mut command {
             Command::Place(place) => &mut place.order,
             Command::Keep { order, .. }
-            | Command::Pin { order }
-            | Command::Unpin { order }
+            | Command::Pin { order, .. }
+            | Command::Unpin { order, .. }
             | Command::Confirm { order, .. }
             | Command::Release { order, .. }
             | Command::Return { order, .. } => order,
@@ -291,6 +302,7 @@ impl Day {
             | Command::Pin { .. }
             | Command::Unpin { .. }
             | Command::Confirm { .. } => Ok(Decision::Done),
+            Command::Return { by, .. } if *by != 0 => Ok(Decision::Done),
             _ => return Ok(()),
         };
         prop_assert_eq!(again, expected);
@@ -423,6 +435,7 @@ fn shown(view: &OrderView, sale: &Sale) -> bool {
         && view.deadline == sale.deadline
         && view.sequence == sale.sequence
         && view.state == sale.state
+        && view.returned == sale.returned()
         && view.lines == sale.lines
         && view.home == sale.home
 }
@@ -481,6 +494,7 @@ const SOMETIMES: &[&str] = &[
     "AlreadySold",
     "PaymentRunning",
     "NotPinned",
+    "AttemptOver",
     "StillPlacing",
     "MoreThanHeld",
     "MoreThanSold",

@@ -24,8 +24,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["telemetry", "config"]),
     ("vault", &["vault", "domain", "clock", "config"]),
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
+    ("provider", &["provider", "domain", "clock", "telemetry", "config"]),
     ("persistence", &["persistence", "domain", "clock", "telemetry", "config", "vault"]),
-    ("actors", &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail", "vault"]),
+    (
+        "actors",
+        &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail", "provider", "vault"],
+    ),
     ("tokens", &["tokens", "domain"]),
     ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config"]),
 ];
@@ -245,7 +249,7 @@ fn requests_never_unwrap() {
 }
 
 fn unwraps(file: &Source) -> Complaints {
-    if !matches!(file.room(), Some("http" | "actors" | "persistence")) {
+    if !matches!(file.room(), Some("http" | "actors" | "persistence" | "provider")) {
         return Vec::new();
     }
     [".unwrap()", ".expect("]

@@ -52,6 +52,12 @@ variants! {
     DrainWithoutRoom "drain_without_room",
     /// Nobody is told *unknown*: a group whose fate is unknown is called *not executed*.
     UnknownIsFailure "unknown_is_failure",
+    /// A payment is charged before its lines are pinned.
+    ChargeBeforePin "charge_before_pin",
+    /// A call to the bank that timed out counts as declined.
+    TimeOutIsDecline "time_out_is_decline",
+    /// A refund gets a new name at each try.
+    RefundWithoutIdempotency "refund_without_idempotency",
 }
 
 impl FromStr for Broken {

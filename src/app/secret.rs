@@ -1,5 +1,5 @@
-//! The secret that signs access tokens and the key that seals personal data: the operator's, or in development ones of this
-//! store's own.
+//! The secret that signs access tokens, the key that seals personal data and the secret that the payment provider signs with: the
+//! operator's, or in development ones of this store's own.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -16,6 +16,7 @@ use crate::vault::Vault;
 
 const SECRET_FILE: &str = "development.secret";
 const MASTER_KEY_FILE: &str = "development.key";
+const WEBHOOK_FILE: &str = "development.webhook";
 /// Whoever finds it empty has come while it was being written.
 const TRIES: usize = 50;
 
@@ -40,6 +41,14 @@ pub fn vault(config: &Config, clock: &Clock) -> Result<Vault> {
         }
     };
     Ok(Vault::new(&keys, clock)?)
+}
+
+/// What the payment provider signs its webhooks with under this configuration.
+pub fn webhook_secret(config: &Config, clock: &Clock) -> Result<SecretString> {
+    match &config.payment.webhook_secret {
+        Some(secret) => Ok(secret.clone()),
+        None => made_up(&config.store.data_dir, WEBHOOK_FILE, clock),
+    }
 }
 
 /// Made up on first use and kept beside the data, so that no shop ever runs on a secret that stands in a repository.

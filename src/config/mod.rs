@@ -9,6 +9,7 @@ mod layers;
 mod mail;
 mod master_key;
 mod network;
+mod payment;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use mail::sender;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
+pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, StripeAccount};
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -89,6 +91,14 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("payment_provider", "NAME", "simulated", "Who moves money: `simulated`, which decides by the token, or `stripe`"),
+    Setting { secret: true, ..setting("stripe_secret_key", "KEY", "", "The secret key of the Stripe account, `sk_…` or `rk_…`") },
+    setting("stripe_url", "URL", "https://api.stripe.com", "For tests: another place that speaks as Stripe does; https, unless it is this machine"),
+    Setting { secret: true, ..setting("payment_webhook_secret", "SECRET", "", "Checks the provider's webhooks (`whsec_…`). In development one is made up and kept in the data directory") },
+    setting("payment_attempts", "N", "1", "How often one order may be tried before its units are given back"),
+    setting("payment_give_up_ms", "MS", "600000", "How long a payment's outcome may stay unknown before it is called off"),
+    setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
+    setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -108,6 +118,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub people: People,
     pub mail: Mail,
+    pub payment: Payment,
     pub limits: Limits,
 }
 
@@ -197,6 +208,7 @@ impl Config {
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
             },
+            payment: Payment::development(),
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -244,6 +256,7 @@ impl Config {
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
             },
+            payment: Payment::read(layers)?,
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -274,7 +287,7 @@ impl Config {
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
-        match wrongs.into_iter().find(|(wrong, _)| *wrong) {
+        match wrongs.into_iter().chain(self.payment.wrongs(layers)).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
         }
@@ -369,6 +382,7 @@ mod tests {
         assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
         assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
+        assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
@@ -377,6 +391,9 @@ mod tests {
     fn production_refuses_what_development_forgives() {
         let good = [
             ("profile", "production"),
+            ("payment_provider", "stripe"),
+            ("stripe_secret_key", "sk_live_7hGq2LmZ0xVw"),
+            ("payment_webhook_secret", "whsec_5pQ8sJ2kN7vX4cT1yB6mR3wZ9dL0fH"),
             ("ops_addr", "127.0.0.1:9090"),
             ("jwt_secret", "9f3b7c1e5a8d2460b1c9e7f3a5d80246"),
             ("master_key", "3f1c9a5e7b2d8046c1e9f7b3a5d80246713b9c5fe8d2a4604b1c9e7f3a5d8e2b"),
@@ -395,6 +412,11 @@ mod tests {
             let told = with("master_key", bad).unwrap_err();
             assert!(told.contains("STOCKADE_MASTER_KEY") && !told.contains("short`"), "{told}");
         }
+        assert!(with("payment_provider", "simulated").unwrap_err().contains("ALLOW_SIMULATED_PAYMENT"));
+        assert!(with("payment_webhook_secret", "").unwrap_err().contains("STOCKADE_PAYMENT_WEBHOOK_SECRET"));
+        assert!(with("payment_webhook_secret", "whsec_short").unwrap_err().contains("guesses"));
+        let gift = [("payment_provider", "simulated"), ("allow_simulated_payment", "yes")];
+        assert!(read(&[&good[..1], &good[4..], &gift[..]].concat()).is_ok());
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }
@@ -421,9 +443,12 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
-        let config =
-            read(&[("jwt_secret", "hush-hush-hush"), ("smtp_url", "smtps://shop:hush@mail.example.com")])
-                .unwrap();
+        let config = read(&[
+            ("jwt_secret", "hush-hush-hush"),
+            ("smtp_url", "smtps://shop:hush@mail.example.com"),
+            ("payment_webhook_secret", "hush"),
+        ])
+        .unwrap();
         assert!(!format!("{config:?}").contains("hush"));
     }
 }

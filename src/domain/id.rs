@@ -163,6 +163,12 @@ typed_id!(
     /// An order. Its lowest ten bits are the shard of its home, so that any node can find it.
     OrderId, "order");
 typed_id!(
+    /// One attempt to pay one order.
+    PaymentId, "pay");
+typed_id!(
+    /// Money on its way back.
+    RefundId, "ref");
+typed_id!(
     /// A person who buys or administers.
     UserId, "user");
 typed_id!(

@@ -7,6 +7,7 @@ pub mod account;
 pub mod amount;
 pub mod id;
 pub mod order;
+pub mod payment;
 pub mod stock;
 pub mod trail;
 pub mod user;

@@ -80,6 +80,7 @@ fn refusal(product: ProductId, why: Refusal) -> Problem {
         Refusal::AlreadySold => conflict("The order is paid."),
         Refusal::PaymentRunning => conflict("A payment of this order is running."),
         Refusal::NotPinned => conflict("No payment of this order is running."),
+        Refusal::AttemptOver => conflict("This attempt to pay the order is over."),
         Refusal::StillPlacing => conflict("The order is still being placed."),
         Refusal::MoreThanHeld { confirmed, held } =>
             conflict("More than is held.").number("confirmed", confirmed).number("held", held),

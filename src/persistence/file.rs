@@ -1,4 +1,4 @@
-//! One SQLite file: one writer, whose thread yields to the path of an order, and a pool of readers.
+//! One SQLite file: one writer, whose thread may yield to the path of an order, and a pool of readers.
 //!
 //! Always true: whoever has the writer has it alone, and a transaction that was dropped half-way is undone before the
 //! next one begins.
@@ -31,6 +31,8 @@ pub struct Shape {
     /// Pages in the WAL at which they are copied into the file. Smaller would copy the same page more often, bigger
     /// would make the disk busy for longer, and the journal shares the disk.
     pub wal_pages_max: i64,
+    /// Whether the writer's thread yields to all others: nobody's order waits for it.
+    pub yields: bool,
 }
 
 /// An open file. Cheap to clone.
@@ -102,7 +104,11 @@ impl Shape {
 impl File {
     /// Opens the file, which is made if there is none, and brings it up to date.
     pub async fn open(shape: &Shape, migrations: Migrator) -> Result<File, StoreError> {
-        let mut writer = sqlite::nice_writer(&shape.path, tuning(shape.writer_cache_kib)).await?;
+        let tuning = tuning(shape.writer_cache_kib);
+        let mut writer = match shape.yields {
+            true => sqlite::nice_writer(&shape.path, tuning).await?,
+            false => sqlite::writer(&shape.path, &tuning).await?,
+        };
         migrations.run(&mut writer).await?;
         Ok(shape.with(Some(writer)))
     }
@@ -189,6 +195,7 @@ mod tests {
             reader_cache_kib: 1_024,
             readers_max: 1,
             wal_pages_max: 1_000,
+            yields: true,
         };
         let file = File::open(&shape, migrations::tables()).await.unwrap();
         (dir, file)

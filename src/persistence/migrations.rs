@@ -50,6 +50,17 @@ const PEOPLE: &[File] = files!("people":
     15 "0015_trail_head_row",
 );
 
+const MONEY: &[File] = files!("money":
+    1 "0001_payments",
+    2 "0002_open_payments",
+    3 "0003_open_payments_due",
+    4 "0004_refunds",
+    5 "0005_refunds_of_order",
+    6 "0006_refunds_due",
+    7 "0007_webhooks_heard",
+    8 "0008_webhooks_heard_at",
+);
+
 fn migrator(files: &[File]) -> Migrator {
     let migration = |&(number, name, sql): &File| {
         Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -72,13 +83,19 @@ pub fn people() -> Migrator {
     migrator(PEOPLE)
 }
 
+/// What `money.db` goes through.
+pub fn money() -> Migrator {
+    migrator(MONEY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_file_is_listed_in_order_and_holds_one_statement() {
-        for (store, files) in [("journal", JOURNAL), ("tables", TABLES), ("people", PEOPLE)] {
+        let stores = [("journal", JOURNAL), ("tables", TABLES), ("people", PEOPLE), ("money", MONEY)];
+        for (store, files) in stores {
             let folder = format!("{}/migrations/{store}", env!("CARGO_MANIFEST_DIR"));
             let mut found: Vec<_> = std::fs::read_dir(folder)
                 .unwrap()

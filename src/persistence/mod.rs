@@ -1,9 +1,9 @@
 //! The only place with SQL: the journal that is the truth, and the tables that are made from it.
 //!
-//! The journal's log is written before anybody hears *yes*. Three SQLite files stand behind it, each with one writer that
+//! The journal's log is written before anybody hears *yes*. Four SQLite files stand behind it, each with one writer that
 //! also does all its checkpoints, and a pool of readers that can only read: `journal.db`, where histories are found;
 //! `shop.db`, which the flush fills, its checkpoint in the same transaction as the rows, so that every event reaches
-//! the tables exactly once; and `people.db`, the truth about people.
+//! the tables exactly once; `people.db`, the truth about people; and `money.db`, the truth about payments.
 
 pub mod audit;
 mod buyer;
@@ -11,10 +11,13 @@ mod file;
 pub mod flush;
 pub mod journal;
 mod migrations;
+pub mod money;
 pub mod order;
 pub mod outbox;
+pub mod payment;
 pub mod product;
 mod recall;
+pub mod refund;
 pub mod revocation;
 pub mod session;
 mod sqlite;

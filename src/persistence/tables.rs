@@ -1,10 +1,11 @@
-//! What people query: `shop.db`, which the flush fills, and `people.db`, which exists nowhere else.
+//! What people query: `shop.db`, which the flush fills, and `people.db` and `money.db`, which exist nowhere else.
 //!
 //! The flush's transactions are not synced one by one (`synchronous=NORMAL`): the journal is the truth, and the
 //! flush checkpoint rolls back together with the rows when the power goes. What is written directly is synced before
 //! its answer. Accounts, sessions, mails and the audit trail have a file of their own for the sake of orders: to sync a
 //! log-in in the flush's file would push everything the flush wrote meanwhile onto the disk, and the journal, whose syncs
-//! wait for the same disk, would stand still for a tenth of a second.
+//! wait for the same disk, would stand still for a tenth of a second. Payments have one for the same reason, and because a
+//! buyer waits for them: nobody's mail stands before them in a queue.
 
 use std::path::Path;
 
@@ -13,9 +14,12 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
 use super::file::{File, Shape, Transaction};
+use super::money::MoneyBook;
 use super::order::OrderReader;
 use super::outbox::Outbox;
+use super::payment::PaymentReader;
 use super::product::{ProductReader, ProductWriter};
+use super::refund::RefundReader;
 use super::revocation::RevocationReader;
 use super::session::SessionReader;
 use super::stock::StockReader;
@@ -35,6 +39,7 @@ fn shop(dir: &Path) -> Shape {
         reader_cache_kib: 8 * 1024,
         readers_max: READERS_MAX,
         wal_pages_max: 8_000,
+        yields: true,
     };
     shape.at(dir)
 }
@@ -48,6 +53,21 @@ fn people(dir: &Path) -> Shape {
         // As small as the journal's: it is soon written from its start again, and a file that does not grow syncs without
         // the file system's own log, in which the journal would wait.
         wal_pages_max: 256,
+        yields: true,
+    };
+    shape.at(dir)
+}
+
+fn money(dir: &Path) -> Shape {
+    let shape = Shape {
+        path: "money.db".into(),
+        writer_cache_kib: 32 * 1024,
+        reader_cache_kib: 4 * 1024,
+        readers_max: READERS_MAX,
+        // For a rush: so many pages are copied between two groups without anybody noticing.
+        wal_pages_max: 1_000,
+        // A purchase waits for it.
+        yields: false,
     };
     shape.at(dir)
 }
@@ -57,6 +77,8 @@ fn people(dir: &Path) -> Shape {
 pub struct Tables {
     shop: File,
     people: File,
+    money: File,
+    book: MoneyBook,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -75,17 +97,22 @@ impl Writing<'_> {
 }
 
 impl Tables {
-    /// Opens both files in `dir` and brings them up to date. The journal's lock covers them: open the journal first.
+    /// Opens the files in `dir` and brings them up to date. The journal's lock covers them: open the journal first.
     pub async fn open(dir: &Path) -> Result<Tables, StoreError> {
-        Ok(Tables {
-            shop: File::open(&shop(dir), migrations::tables()).await?,
-            people: File::open(&people(dir), migrations::people()).await?,
-        })
+        let shop = File::open(&shop(dir), migrations::tables()).await?;
+        let people = File::open(&people(dir), migrations::people()).await?;
+        let money = File::open(&money(dir), migrations::money()).await?;
+        Ok(Tables::of(shop, people, money))
     }
 
     /// The same without writers: for looking at the store of a stopped server.
     pub fn read_only(dir: &Path) -> Tables {
-        Tables { shop: File::read_only(&shop(dir)), people: File::read_only(&people(dir)) }
+        let (shop, people, money) = (shop(dir), people(dir), money(dir));
+        Tables::of(File::read_only(&shop), File::read_only(&people), File::read_only(&money))
+    }
+
+    fn of(shop: File, people: File, money: File) -> Tables {
+        Tables { shop, people, book: MoneyBook::new(money.clone()), money }
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -126,6 +153,19 @@ impl Tables {
         Trail { file: self.people.clone() }
     }
 
+    /// Payments and refunds: whoever walks them writes through it.
+    pub fn money(&self) -> MoneyBook {
+        self.book.clone()
+    }
+
+    pub fn payments(&self) -> PaymentReader {
+        self.book.payments()
+    }
+
+    pub fn refunds(&self) -> RefundReader {
+        self.book.refunds()
+    }
+
     /// The journal's place up to which the tables are true.
     pub async fn flushed_pos(&self) -> Result<i64, StoreError> {
         Ok(sqlx::query_scalar(FLUSHED).fetch_one(&self.shop.readers()).await?)
@@ -159,11 +199,13 @@ impl Tables {
     pub(super) async fn checkpoint_if_due(&self) {
         self.shop.checkpoint_if_due().await;
         self.people.checkpoint_if_due().await;
+        self.money.checkpoint_if_due().await;
     }
 
     /// Empties the WALs and closes all connections.
     pub async fn close(&self) -> Result<(), StoreError> {
         let (shop, people) = (self.shop.close().await, self.people.close().await);
-        shop.and(people)
+        let money = self.money.close().await;
+        shop.and(people).and(money)
     }
 }

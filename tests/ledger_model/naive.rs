@@ -5,9 +5,9 @@
 use stockade::domain::amount::{Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
 use stockade::domain::stock::{
-    Back, Cause, Command, Confirmed, Counts, Created, Decision, Event, Expired, Forgotten, Held, HoldState,
-    Kept, Key, KeyUse, Millis, ON_HAND_MAX, Place, Placed, PlacedLine, Refusal, Released, Reserve, Restock,
-    Restocked, Returned, Sequence, Settings, Unpinned,
+    Back, CameBack, Cause, Command, Confirmed, Counts, Created, Decision, Event, Expired, Forgotten, Held,
+    HoldState, Kept, Key, KeyUse, Millis, ON_HAND_MAX, Place, Placed, PlacedLine, Refusal, Released, Reserve,
+    Restock, Restocked, Returned, Sequence, Settings, Unpinned,
 };
 
 /// One order, from the moment it was held. It stays in the list for ever.
@@ -30,6 +30,13 @@ pub struct Sale {
     pub ask_at: Millis,
     pub lines: Vec<PlacedLine>,
     pub ended_by: u64,
+    /// The attempt that has pinned it.
+    pub pinned_by: Option<u8>,
+    /// Attempts up to this one are over.
+    pub over: u8,
+    /// Returns that are told apart.
+    pub returns: Vec<u64>,
+    pub why: Option<CameBack>,
     pub forgotten: bool,
 }
 
@@ -49,6 +56,11 @@ impl Sale {
 
     fn still_has(&self) -> u32 {
         if self.promises() { self.asked } else { self.sold - self.came_back }
+    }
+
+    /// Why everything has come back, if it has.
+    pub fn returned(&self) -> Option<CameBack> {
+        self.why.filter(|_| self.sold == self.came_back)
     }
 
     /// What a reader is shown as its quantity.
@@ -163,8 +175,8 @@ impl Naive {
             }
             Command::Place(Place { order, .. })
             | Command::Keep { order, .. }
-            | Command::Pin { order }
-            | Command::Unpin { order }
+            | Command::Pin { order, .. }
+            | Command::Unpin { order, .. }
             | Command::Confirm { order, .. }
             | Command::Release { order, .. }
             | Command::Return { order, .. } => {
@@ -280,6 +292,10 @@ impl Naive {
             ask_at: Millis(i64::MIN),
             lines: Vec::new(),
             ended_by: 0,
+            pinned_by: None,
+            over: 0,
+            returns: Vec::new(),
+            why: None,
             forgotten: false,
         });
         Ok(Decision::Event(Event::Held(Held {
@@ -352,26 +368,33 @@ fn moved(sale: &mut Sale, command: &Command, now: Millis) -> Result<Option<Event
             (sale.state, sale.deadline) = (Held, *deadline);
             Event::Kept(Kept { order, deadline: *deadline })
         }
-        Command::Pin { .. } if sale.state == Held => {
+        Command::Pin { attempt, .. } if sale.state == Held => {
+            if attempt.get() <= sale.over {
+                return Err(Refusal::AttemptOver);
+            }
             if !in_time {
                 return Err(Refusal::HoldExpired);
             }
-            sale.state = Pinned;
-            Event::Pinned(stockade::domain::stock::Pinned { order })
+            (sale.state, sale.pinned_by) = (Pinned, Some(attempt.get()));
+            Event::Pinned(stockade::domain::stock::Pinned { order, attempt: *attempt })
         }
-        Command::Pin { .. } if sale.state == Pinned => return Ok(None),
-        Command::Unpin { .. } if sale.state == Held => return Ok(None),
-        Command::Unpin { .. } if sale.state == Pinned => {
-            let grace = now.0 + 60_000;
-            let deadline = if grace > sale.deadline.0 { Millis(grace) } else { sale.deadline };
-            (sale.state, sale.deadline) = (Held, deadline);
-            Event::Unpinned(Unpinned { order, deadline })
+        Command::Pin { attempt, .. } if sale.pinned_by == Some(attempt.get()) => return Ok(None),
+        Command::Unpin { attempt, .. } if [Held, Pinned].contains(&sale.state) => {
+            let older = sale.pinned_by.unwrap_or(sale.over + 1);
+            match (sale.pinned_by, attempt.get()) {
+                (_, attempt) if attempt < older => return Ok(None),
+                (Some(by), attempt) if attempt > by => return Err(refusal),
+                (Some(_), _) => sale.deadline.0 = sale.deadline.0.max(now.0 + 60_000),
+                (None, _) => {}
+            }
+            (sale.state, sale.pinned_by, sale.over) = (Held, None, attempt.get());
+            Event::Unpinned(Unpinned { order, deadline: sale.deadline, attempt: *attempt })
         }
-        Command::Confirm { quantity, .. } if sale.state == Pinned => {
+        Command::Confirm { quantity, attempt, .. } if sale.pinned_by == Some(attempt.get()) => {
             if quantity.get() > sale.asked {
                 return Err(Refusal::MoreThanHeld { confirmed: quantity.get(), held: sale.asked });
             }
-            (sale.state, sale.sold) = (Sold, quantity.get());
+            (sale.state, sale.sold, sale.pinned_by) = (Sold, quantity.get(), None);
             Event::Confirmed(Confirmed { order, line, quantity: *quantity })
         }
         Command::Confirm { quantity, .. } if sale.state == Sold && sale.sold == quantity.get() => {
@@ -379,31 +402,38 @@ fn moved(sale: &mut Sale, command: &Command, now: Millis) -> Result<Option<Event
         }
         Command::Release { cause, by, .. } => {
             let may = match sale.state {
+                Held if *cause == Cause::PaymentFailed && *by <= u64::from(sale.over) => {
+                    return Err(Refusal::AttemptOver);
+                }
                 Placing | Held => true,
-                Pinned => *cause == Cause::PaymentFailed,
+                Pinned => *cause == Cause::PaymentFailed && sale.pinned_by.map(u64::from) == Some(*by),
                 Let(before) if before == *cause && *by != 0 && *by == sale.ended_by => return Ok(None),
                 _ => false,
             };
             if !may {
                 return Err(refusal);
             }
-            (sale.state, sale.ended_by) = (Let(*cause), *by);
+            (sale.state, sale.ended_by, sale.pinned_by) = (Let(*cause), *by, None);
             sale.forgotten = *cause == Cause::NotPlaced;
             let quantity = Quantity::of_line(sale.asked).unwrap();
             Event::Released(Released { order, line, quantity, cause: *cause, by: *by })
         }
         Command::Return { .. } if sale.state != Sold => return Err(Refusal::NoSuchOrder),
-        Command::Return { quantity, back, .. } => {
+        Command::Return { by, .. } if *by != 0 && sale.returns.contains(by) => return Ok(None),
+        Command::Return { quantity, back, why, by, .. } => {
             let left = sale.sold - sale.came_back;
             if quantity.get() > left {
                 return Err(Refusal::MoreThanSold { returned: quantity.get(), sold: left });
             }
             sale.came_back += quantity.get();
+            sale.returns.push(*by);
+            sale.why = Some(*why);
             let to_stock = *back == Back::ToStock;
             if !to_stock {
                 sale.written_off += quantity.get();
             }
-            Event::Returned(Returned { order, line, quantity: *quantity, to_stock })
+            let (why, by, whole) = (*why, *by, quantity.get() == left);
+            Event::Returned(Returned { order, line, quantity: *quantity, to_stock, why, by, whole })
         }
         _ => return Err(refusal),
     };

@@ -1,11 +1,14 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod money;
 mod people;
 mod process;
 
 use std::path::Path;
 
+#[allow(unused_imports)]
+pub use money::{card, paid_with, signed_event};
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person, letters_in, wait_for};
 #[allow(unused_imports)]
@@ -54,6 +57,11 @@ pub fn user(number: u64) -> UserId {
     UserId::new(Millis(1_700_000_000_000), u128::from(number) << 8 | 1)
 }
 
+/// A caller that needs no certificates, whether or not this machine has any.
+pub fn client() -> Client {
+    Client::builder().tls_certs_only([]).pool_max_idle_per_host(2_000).build().unwrap()
+}
+
 impl Shop {
     pub async fn open() -> Shop {
         Shop::open_with(|_| {}).await
@@ -71,10 +79,11 @@ impl Shop {
     async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
+        config.payment.webhook_secret = Some(SecretString::from(money::WEBHOOK_SECRET));
         choose(&mut config);
         let app = App::build(&config).await.unwrap();
         let base = format!("http://{}", app.addr());
-        let client = Client::builder().pool_max_idle_per_host(2_000).build().unwrap();
+        let client = client();
         let clock = app.clock().clone();
         Shop { app, folder, client, base, clock }
     }

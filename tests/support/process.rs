@@ -38,7 +38,7 @@ impl Process {
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         command.stderr(File::options().create(true).append(true).open(&log).unwrap());
         let child = command.spawn().unwrap();
-        let mut process = Process { child, data, log, base: String::new(), client: Client::new() };
+        let mut process = Process { child, data, log, base: String::new(), client: super::client() };
         let addr = process.opened(before).await;
         process.base = format!("http://{addr}");
         process

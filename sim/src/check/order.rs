@@ -71,6 +71,7 @@ enum Life {
 /// I4: a hold is sold, or released, or expired, once; and only what was pinned is sold.
 pub fn i4_each_hold_ends_once(product: usize, chapter: &Chapter) -> Verdict {
     let mut lives: BTreeMap<OrderId, Life> = BTreeMap::new();
+    let mut over = BTreeMap::new();
     for (sequence, event, _) in chapter.told() {
         use Life::*;
         let (order, from, to): (_, &[Life], _) = match event {
@@ -86,8 +87,15 @@ pub fn i4_each_hold_ends_once(product: usize, chapter: &Chapter) -> Verdict {
             }
             Event::Placed(e) => (e.order, &[Placing], Held),
             Event::Kept(e) => (e.order, &[Placing], Held),
+            Event::Pinned(e) if over.get(&e.order) >= Some(&e.attempt) => {
+                let what = format!("product {product} at #{}: pinned by an attempt that is over", sequence.0);
+                return broken("i4_each_hold_ends_once", what);
+            }
             Event::Pinned(e) => (e.order, &[Held], Pinned),
-            Event::Unpinned(e) => (e.order, &[Pinned], Held),
+            Event::Unpinned(e) => {
+                over.insert(e.order, e.attempt);
+                (e.order, &[Held, Pinned], Held)
+            }
             Event::Confirmed(e) => (e.order, &[Pinned], Sold),
             Event::Released(e) if e.cause == Cause::PaymentFailed => {
                 (e.order, &[Placing, Held, Pinned], Ended)

@@ -145,7 +145,7 @@ impl World {
     /// Puts a question into the mailbox of a product's owner, or answers *busy*.
     pub(super) fn post(&mut self, product: usize, ask: Ask, waiter: Waiter, claim: Option<Print>, by: By) {
         let (reserve, pin) = match &ask {
-            Ask::Command(Command::Pin { order }) => (false, Some(*order)),
+            Ask::Command(Command::Pin { order, .. }) => (false, Some(*order)),
             Ask::Command(command) => (command.is_reserve(), None),
             Ask::Order(_) | Ask::OrderOfKey { .. } => (false, None),
         };

@@ -3,6 +3,8 @@
 //! Time moves from one planned happening to the next. A happening belongs to one start of the process, or to one
 //! owner, and means nothing after their end; nothing but the journal and the memory of clients outlives a crash.
 
+mod bank;
+mod desk;
 mod disk;
 mod door;
 mod faults;
@@ -19,7 +21,7 @@ mod saga;
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Reply;
-use stockade::domain::id::ProductId;
+use stockade::domain::id::{ProductId, RefundId};
 use stockade::domain::stock::{Millis, Sequence};
 
 use crate::broken::Broken;
@@ -33,6 +35,7 @@ use crate::time::{MS, Micros, Wall};
 use crate::trace::Trace;
 
 use crate::tables::Shelf;
+use desk::{AtDesk, Desk};
 use faults::Fault;
 use journal::Journal;
 use people::{Closer, Shopper};
@@ -100,6 +103,7 @@ enum Happening {
     Shopper(usize),
     Closer(usize),
     Saga(usize),
+    Desk(AtDesk),
     Rush,
     Look,
 }
@@ -110,6 +114,9 @@ enum Sender {
     Shopper(usize, u32),
     Closer(usize),
     Saga(usize),
+    /// A payment's worker.
+    Walk(u64),
+    Refund(RefundId),
     /// Nobody waits for the answer.
     None,
 }
@@ -129,6 +136,7 @@ pub struct World {
     shoppers: Vec<Shopper>,
     closers: Vec<Closer>,
     sagas: Vec<Saga>,
+    desk: Desk,
     attempts: Vec<Attempt>,
     senders: Vec<Sender>,
     rulings: Vec<Ruling>,
@@ -184,6 +192,7 @@ impl World {
             shoppers: Vec::new(),
             closers: Vec::new(),
             sagas: Vec::new(),
+            desk: Desk::default(),
             attempts: Vec::new(),
             senders: Vec::new(),
             rulings: Vec::new(),
@@ -269,6 +278,7 @@ impl World {
             Happening::Shopper(number) => self.shopper_acts(number),
             Happening::Closer(number) => self.closer_acts(number),
             Happening::Saga(number) => self.saga_acts(number),
+            Happening::Desk(what) => self.desk_happens(what),
             Happening::Rush => self.rush(),
             Happening::Look => self.look(),
         }

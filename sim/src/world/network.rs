@@ -116,6 +116,8 @@ impl World {
             Some(Sender::Shopper(number, intent)) => self.shopper_hears(number, intent, attempt, heard),
             Some(Sender::Closer(number)) => self.closer_hears(number, attempt, heard),
             Some(Sender::Saga(number)) => self.saga_hears(number, attempt, heard),
+            Some(Sender::Walk(number)) => self.walk_hears_owner(number, attempt, heard),
+            Some(Sender::Refund(refund)) => self.refund_hears_owner(refund, attempt, heard),
             Some(Sender::None) | None => {}
         }
     }

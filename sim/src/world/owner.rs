@@ -77,7 +77,7 @@ impl World {
         slot.fuse = slot.fuse.map(|left| left.saturating_sub(1));
         let Some(protocol) = slot.protocol() else { return true };
         if let Ask::Command(command) = &ask {
-            if let Command::Pin { order } = command
+            if let Command::Pin { order, .. } = command
                 && let Some(view) = protocol.ledger().order(self.scenario.products[product].id, *order)
                 && (0..50).contains(&(view.deadline.0 - arrived_ms.0))
             {

@@ -87,6 +87,7 @@ impl World {
         }
         let process = self.node.number;
         self.plan(FLUSH_EVERY, Happening::Flush { process });
+        self.desk_opens();
         self.plan(HOUSEKEEPING_EVERY, Happening::Housekeeping { process });
     }
 
@@ -133,6 +134,7 @@ impl World {
             self.hang_up(attempt);
         }
         self.node.up = false;
+        self.desk_crashes();
         self.node.fuse = None;
         self.node.waiting.clear();
         self.node.runs.clear();

@@ -33,6 +33,9 @@ impl World {
                 self.sagas.iter().find(|s| !s.has_ended())
             ));
         }
+        if let Some(busy) = self.desk_is_busy() {
+            return Some(busy);
+        }
         if self.shoppers_wait() > 0 {
             return Some(format!("{} shoppers have no answer", self.shoppers_wait()));
         }
@@ -76,6 +79,7 @@ impl World {
         if self.tally.faults_in_all() < FAULTS_MIN {
             return broken("the simulation itself", format!("only {} faults", self.tally.faults_in_all()));
         }
+        self.money_adds_up(&story.chapters)?;
         for (product, chapter) in story.chapters.iter().enumerate() {
             let mut ledger = Ledger::default();
             for entry in &chapter.entries {

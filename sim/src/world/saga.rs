@@ -6,7 +6,7 @@
 
 use stockade::domain::amount::Quantity;
 use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Back, Cause, Command, Refusal};
+use stockade::domain::stock::{Attempt as Try, Back, CameBack, Cause, Command, Refusal};
 
 use super::{Happening, Sender, World};
 use crate::scenario::FAULTS_END;
@@ -30,6 +30,7 @@ pub enum Stage {
     },
     Returning {
         back: Back,
+        why: CameBack,
     },
     /// One question of an administrator.
     Alone(Command),
@@ -44,7 +45,8 @@ pub struct Saga {
     stage: Stage,
     line: usize,
     waiting_for: Option<usize>,
-    declines: u32,
+    /// Which attempt to pay it is, one more after each decline.
+    pays: Try,
     /// Pays whatever happens, in one go.
     eager: bool,
     comes_back: bool,
@@ -60,17 +62,22 @@ impl Saga {
         if let Stage::Alone(command) = &self.stage {
             return Some((product, command.clone()));
         }
-        let order = self.order?;
+        let (order, attempt) = (self.order?, self.pays);
         let command = match &self.stage {
-            Stage::Pinning => Command::Pin { order },
+            Stage::Pinning => Command::Pin { order, attempt },
             Stage::Confirming { part } => {
                 let part = part.then(|| Quantity::of_line(quantity.get() - 1)).flatten();
-                Command::Confirm { order, quantity: part.unwrap_or(quantity) }
+                Command::Confirm { order, quantity: part.unwrap_or(quantity), attempt }
             }
-            Stage::Unpinning => Command::Unpin { order },
-            Stage::Failing => Command::Release { order, cause: Cause::PaymentFailed, by: 7 },
+            Stage::Unpinning => Command::Unpin { order, attempt },
+            Stage::Failing => {
+                Command::Release { order, cause: Cause::PaymentFailed, by: u64::from(attempt.get()) }
+            }
             Stage::Cancelling { by } => Command::Release { order, cause: Cause::Cancelled, by: *by },
-            Stage::Returning { back } => Command::Return { order, quantity, back: *back },
+            // Which return it is, its order and product say.
+            Stage::Returning { back, why } => {
+                Command::Return { order, quantity, back: *back, why: *why, by: 1 }
+            }
             Stage::Charging | Stage::Alone(_) | Stage::Ended => return None,
         };
         Some((product, command))
@@ -99,7 +106,17 @@ impl World {
         let stage = Stage::Pinning;
         let order = Some(order);
         self.begin(
-            Saga { who, order, lines, stage, line: 0, waiting_for: None, declines: 0, eager, comes_back },
+            Saga {
+                who,
+                order,
+                lines,
+                stage,
+                line: 0,
+                waiting_for: None,
+                pays: Try::FIRST,
+                eager,
+                comes_back,
+            },
             after,
         );
     }
@@ -108,19 +125,9 @@ impl World {
         let stage = Stage::Cancelling { by: self.chance.word() | 1 };
         let after = self.chance.between(0, 1_500) * MS;
         let order = Some(order);
-        let (line, declines) = (0, 0);
+        let (line, pays) = (0, Try::FIRST);
         self.begin(
-            Saga {
-                who,
-                order,
-                lines,
-                stage,
-                line,
-                waiting_for: None,
-                declines,
-                eager: false,
-                comes_back: false,
-            },
+            Saga { who, order, lines, stage, line, waiting_for: None, pays, eager: false, comes_back: false },
             after,
         );
     }
@@ -135,7 +142,7 @@ impl World {
             stage: Stage::Alone(command),
             line: 0,
             waiting_for: None,
-            declines: 0,
+            pays: Try::FIRST,
             eager: false,
             comes_back: false,
         };
@@ -161,16 +168,14 @@ impl World {
     fn bank_says(&mut self, number: usize) {
         let word = self.chance.below(100);
         let saga = &mut self.sagas[number];
-        let declines = saga.declines;
         saga.line = 0;
         saga.stage = match word {
             _ if saga.eager => Stage::Confirming { part: false },
             0..60 => Stage::Confirming { part: false },
             60..70 => Stage::Confirming { part: true },
-            70..85 if declines < 1 => Stage::Unpinning,
+            70..85 if saga.pays == Try::FIRST => Stage::Unpinning,
             _ => Stage::Failing,
         };
-        saga.declines += 1;
         self.plan(MS, Happening::Saga(number));
     }
 
@@ -221,6 +226,8 @@ impl World {
         let after = self.chance.between(5, 900) * MS;
         let comes_again = self.chance.percent(80);
         let back = if self.chance.percent(70) { Back::ToStock } else { Back::WrittenOff };
+        // What is written off was used; what goes to stock has never left it.
+        let why = if back == Back::ToStock { CameBack::Cancelled } else { CameBack::Returned };
         let Some(saga) = self.sagas.get_mut(number) else { return };
         saga.line += 1;
         if saga.line < saga.lines.len() {
@@ -233,11 +240,14 @@ impl World {
             Stage::Returning { .. } => Some("a sold unit was returned"),
             _ => None,
         };
+        if saga.stage == Stage::Unpinning {
+            saga.pays = saga.pays.next().unwrap_or(saga.pays);
+        }
         saga.line = 0;
         saga.stage = match &saga.stage {
             Stage::Pinning => Stage::Charging,
             Stage::Unpinning if comes_again => Stage::Pinning,
-            Stage::Confirming { part: false } if saga.comes_back => Stage::Returning { back },
+            Stage::Confirming { part: false } if saga.comes_back => Stage::Returning { back, why },
             _ => Stage::Ended,
         };
         if saga.stage != Stage::Ended {

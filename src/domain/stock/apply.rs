@@ -7,7 +7,7 @@ use super::event::{
     UnreadableEvent, decode_events,
 };
 use super::ledger::Ledger;
-use super::order_table::{HoldState, Many, Record};
+use super::order_table::{HoldState, Many, Record, Returns};
 use super::{Cause, ChainHash, Entry, Forked, Millis, ON_HAND_MAX, Sequence};
 use crate::domain::id::{OrderId, ProductId, UserId};
 
@@ -45,14 +45,24 @@ impl Ledger {
                     record.many = Some(Box::new(Many::Lines(placed.lines.clone())));
                 });
             }
-            Event::Kept(Kept { order, deadline }) | Event::Unpinned(Unpinned { order, deadline }) => {
+            Event::Kept(Kept { order, deadline }) => {
                 self.orders.change(*order, |record| {
                     record.state = HoldState::Held;
                     record.deadline = *deadline;
                 });
             }
-            Event::Pinned(Pinned { order }) => {
-                self.orders.change(*order, |record| record.state = HoldState::Pinned);
+            Event::Pinned(Pinned { order, attempt }) => {
+                self.orders.change(*order, |record| {
+                    record.state = HoldState::Pinned;
+                    record.attempt = attempt.get();
+                });
+            }
+            Event::Unpinned(Unpinned { order, deadline, attempt }) => {
+                self.orders.change(*order, |record| {
+                    record.state = HoldState::Held;
+                    record.deadline = *deadline;
+                    record.attempt = attempt.get();
+                });
             }
             Event::Confirmed(confirmed) => self.apply_confirmed(confirmed),
             Event::Released(released) => self.apply_released(released),
@@ -89,8 +99,16 @@ impl Ledger {
             Event::Placed(Placed { order, .. }) | Event::Kept(Kept { order, .. }) => {
                 state(order) == Some(HoldState::Placing)
             }
-            Event::Pinned(e) => state(&e.order) == Some(HoldState::Held),
-            Event::Unpinned(e) => state(&e.order) == Some(HoldState::Pinned),
+            // Not `>`: before attempts were counted the first could pin again.
+            Event::Pinned(e) => {
+                let record = self.orders.get(e.order);
+                record.is_some_and(|r| r.state == HoldState::Held && e.attempt.get() >= r.attempt)
+            }
+            Event::Unpinned(e) => self.orders.get(e.order).is_some_and(|record| match record.state {
+                HoldState::Pinned => e.attempt.get() == record.attempt,
+                HoldState::Held => e.attempt.get() > record.attempt,
+                _ => false,
+            }),
             Event::Confirmed(e) => self
                 .orders
                 .get(e.order)
@@ -132,8 +150,10 @@ impl Ledger {
             sold: 0,
             line: held.line,
             state: if held.placing.is_some() { HoldState::Placing } else { HoldState::Held },
+            attempt: 0,
             keyed: held.key.is_some(),
             many: held.placing.map(|home| Box::new(Many::Home { home, ask_at: Millis::default() })),
+            returns: None,
         });
     }
 
@@ -151,6 +171,7 @@ impl Ledger {
         let ended = self.orders.change(order, |record| {
             record.state = state;
             record.ended_by = by;
+            record.attempt = 0;
             (record.buyer, record.quantity.get())
         });
         if let Some((buyer, units)) = ended {
@@ -164,6 +185,7 @@ impl Ledger {
         let before = self.orders.change(confirmed.order, |record| {
             let held = record.quantity.get();
             record.state = HoldState::Sold;
+            record.attempt = 0;
             record.sold = units;
             record.quantity = confirmed.quantity;
             (record.buyer, held)
@@ -187,6 +209,12 @@ impl Ledger {
         let units = returned.quantity.get();
         let buyer = self.orders.change(returned.order, |record| {
             record.sold = record.sold.saturating_sub(units);
+            let returns =
+                record.returns.get_or_insert_with(|| Box::new(Returns { by: Vec::new(), why: returned.why }));
+            returns.why = returned.why;
+            if returned.by != 0 {
+                returns.by.push(returned.by);
+            }
             record.buyer
         });
         if let Some(buyer) = buyer {

@@ -1,6 +1,8 @@
 //! What a ledger can be asked to do. Each command leads to at most one event.
 
-use super::{Cause, Millis, PlacedLine, Settings};
+use serde::{Deserialize, Serialize};
+
+use super::{Attempt, Cause, Millis, PlacedLine, Settings};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
 
@@ -51,6 +53,15 @@ pub enum Back {
     WrittenOff,
 }
 
+/// Why sold units come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CameBack {
+    /// The line was cancelled before it shipped.
+    Cancelled,
+    /// The buyer had them, and sent them back.
+    Returned,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The first command of a product.
@@ -71,29 +82,37 @@ pub enum Command {
         order: OrderId,
         deadline: Millis,
     },
-    /// Money is about to move: the hold may no longer lapse.
+    /// Money is about to move: the hold may no longer lapse. A later attempt may pin again what an earlier one unpinned,
+    /// never the other way round.
     Pin {
         order: OrderId,
+        attempt: Attempt,
     },
     /// The payment was declined with attempts left.
     Unpin {
         order: OrderId,
+        attempt: Attempt,
     },
     /// Paid: `quantity` units are sold, the rest of the hold is given back.
     Confirm {
         order: OrderId,
         quantity: Quantity,
+        attempt: Attempt,
     },
-    /// The hold ends without a sale. `by` repeats the answer for the same key.
+    /// The hold ends without a sale. `by` repeats the answer for the same key; after a failed payment it is the number of
+    /// its attempt.
     Release {
         order: OrderId,
         cause: Cause,
         by: u64,
     },
+    /// Sold units come back. `by` says which return it is: told twice it is done once.
     Return {
         order: OrderId,
         quantity: Quantity,
         back: Back,
+        why: CameBack,
+        by: u64,
     },
     /// Drops what nobody can ask for any more: ended orders without a sale, whose hold lapsed before these times.
     Forget {

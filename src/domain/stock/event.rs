@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Millis, Sequence, Settings};
+use super::{Attempt, CameBack, Millis, Sequence, Settings};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
 
@@ -74,12 +74,15 @@ pub struct Kept {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pinned {
     pub order: OrderId,
+    pub attempt: Attempt,
 }
 
+/// The attempt is over, whether it had pinned or not: it can never pin again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unpinned {
     pub order: OrderId,
     pub deadline: Millis,
+    pub attempt: Attempt,
 }
 
 /// `quantity` units of the hold are sold; what the hold had more is available again.
@@ -123,6 +126,11 @@ pub struct Returned {
     pub line: u8,
     pub quantity: Quantity,
     pub to_stock: bool,
+    pub why: CameBack,
+    /// Which return it is; 0 for one that is not told apart.
+    pub by: u64,
+    /// Nothing of the hold is sold any more.
+    pub whole: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -160,9 +168,52 @@ pub enum UnreadableEvent {
     Damaged,
 }
 
-/// Every kind with its number, its version and its word: one row a kind.
+/// Shapes that are no longer written.
+mod former {
+    use super::{Attempt, CameBack, Deserialize, Event, Millis, OrderId, Quantity};
+
+    /// Before attempts were counted there was one.
+    #[derive(Deserialize)]
+    pub struct Pinned1 {
+        order: OrderId,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Unpinned1 {
+        order: OrderId,
+        deadline: Millis,
+    }
+
+    #[derive(Deserialize)]
+    pub struct Returned1 {
+        order: OrderId,
+        line: u8,
+        quantity: Quantity,
+        to_stock: bool,
+    }
+
+    pub fn pinned(Pinned1 { order }: Pinned1) -> Event {
+        Event::Pinned(super::Pinned { order, attempt: Attempt::FIRST })
+    }
+
+    pub fn unpinned(Unpinned1 { order, deadline }: Unpinned1) -> Event {
+        Event::Unpinned(super::Unpinned { order, deadline, attempt: Attempt::FIRST })
+    }
+
+    /// Nobody could ask for a return then; what came back had been cancelled.
+    pub fn returned(Returned1 { order, line, quantity, to_stock }: Returned1) -> Event {
+        let (why, by, whole) = (CameBack::Cancelled, 0, false);
+        Event::Returned(super::Returned { order, line, quantity, to_stock, why, by, whole })
+    }
+}
+
+/// Every kind with its number, its version and its word: one row a kind. A row that begins with `was` reads a shape that is
+/// no longer written.
 macro_rules! kinds {
-    ($( $kind:literal v $version:literal $word:literal $pattern:pat => $body:expr, $decode:expr; )*) => {
+    (
+        $( $kind:literal v $version:literal $word:literal $pattern:pat => $body:expr, $decode:expr; )*
+        $( was $old_kind:literal v $old_version:literal $old_decode:expr; )*
+    ) => {
         impl Event {
             /// Writes the event to the end of `out`.
             pub fn encode(&self, out: &mut Vec<u8>) {
@@ -185,6 +236,7 @@ macro_rules! kinds {
                 let [kind, version, rest @ ..] = bytes else { return Err(UnreadableEvent::Damaged) };
                 match (kind, version) {
                     $( ($kind, $version) => take(rest, $decode), )*
+                    $( ($old_kind, $old_version) => take(rest, $old_decode), )*
                     _ => Err(UnreadableEvent::Unknown { kind: *kind, version: *version }),
                 }
             }
@@ -202,13 +254,16 @@ kinds! {
     7 v 1 "held" Event::Held(e) => e, Event::Held;
     8 v 1 "placed" Event::Placed(e) => e, Event::Placed;
     9 v 1 "kept" Event::Kept(e) => e, Event::Kept;
-    10 v 1 "pinned" Event::Pinned(e) => e, Event::Pinned;
-    11 v 1 "unpinned" Event::Unpinned(e) => e, Event::Unpinned;
+    10 v 2 "pinned" Event::Pinned(e) => e, Event::Pinned;
+    11 v 2 "unpinned" Event::Unpinned(e) => e, Event::Unpinned;
     12 v 1 "confirmed" Event::Confirmed(e) => e, Event::Confirmed;
     13 v 1 "released" Event::Released(e) => e, Event::Released;
     14 v 1 "expired" Event::Expired(e) => e, Event::Expired;
-    15 v 1 "returned" Event::Returned(e) => e, Event::Returned;
+    15 v 2 "returned" Event::Returned(e) => e, Event::Returned;
     16 v 1 "forgotten" Event::Forgotten(e) => e, Event::Forgotten;
+    was 10 v 1 former::pinned;
+    was 11 v 1 former::unpinned;
+    was 15 v 1 former::returned;
 }
 
 fn put<T: Serialize>(body: &T, out: &mut Vec<u8>) {

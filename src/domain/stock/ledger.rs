@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 
-use super::command::{Back, Command, KeyUse, Place, Reserve, Restock};
+use super::command::{Back, CameBack, Command, KeyUse, Place, Reserve, Restock};
 use super::event::{
     Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine, Released,
     Restocked, Returned, Unpinned,
@@ -14,7 +14,8 @@ use super::event::{
 use super::order_table::{HoldState, Many, OrderTable, Record};
 use super::refusal::{Refusal, Refused};
 use super::{
-    Cause, ChainHash, Counts, Millis, ON_HAND_MAX, PLACING_MS, SaleState, Sequence, Settings, UNPIN_GRACE_MS,
+    Attempt, Cause, ChainHash, Counts, Millis, ON_HAND_MAX, PLACING_MS, SaleState, Sequence, Settings,
+    UNPIN_GRACE_MS,
 };
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
@@ -42,6 +43,8 @@ pub struct OrderView {
     pub deadline: Millis,
     pub sequence: Sequence,
     pub state: HoldState,
+    /// All that was sold has come back, the last of it for this reason.
+    pub returned: Option<CameBack>,
     /// The whole order, when it has several lines and this is its home.
     pub lines: Vec<PlacedLine>,
     /// Where the whole order is known, when it is not here.
@@ -124,6 +127,7 @@ impl Ledger {
             deadline: record.deadline,
             sequence: record.sequence,
             state: record.state,
+            returned: record.returns.as_deref().filter(|_| record.sold == 0).map(|returns| returns.why),
             lines,
             home,
         })
@@ -213,11 +217,13 @@ impl Ledger {
             Command::Archive => Ok(Decision::Event(Event::Archived)),
             Command::Place(place) => self.place(place, now),
             Command::Keep { order, deadline } => self.keep(*order, *deadline),
-            Command::Pin { order } => self.pin(*order, now),
-            Command::Unpin { order } => self.unpin(*order, now),
-            Command::Confirm { order, quantity } => self.confirm(*order, *quantity),
+            Command::Pin { order, attempt } => self.pin(*order, *attempt, now),
+            Command::Unpin { order, attempt } => self.unpin(*order, *attempt, now),
+            Command::Confirm { order, quantity, attempt } => self.confirm(*order, *quantity, *attempt),
             Command::Release { order, cause, by } => self.release(*order, *cause, *by),
-            Command::Return { order, quantity, back } => self.give_back(*order, *quantity, *back),
+            Command::Return { order, quantity, back, why, by } => {
+                self.give_back(*order, *quantity, *back, *why, *by)
+            }
             Command::Forget { unkeyed_before, keyed_before } => {
                 let (unkeyed_before, keyed_before) = (*unkeyed_before, *keyed_before);
                 Ok(Decision::Event(Event::Forgotten(Forgotten { unkeyed_before, keyed_before })))
@@ -343,32 +349,39 @@ impl Ledger {
         }
     }
 
-    fn pin(&self, order: OrderId, now: Millis) -> Result<Decision, Refusal> {
+    fn pin(&self, order: OrderId, attempt: Attempt, now: Millis) -> Result<Decision, Refusal> {
         let record = self.known(order)?;
         match record.state {
-            HoldState::Held if record.deadline > now => Ok(Decision::Event(Event::Pinned(Pinned { order }))),
-            HoldState::Held => Err(Refusal::HoldExpired),
-            HoldState::Pinned => Ok(Decision::Done),
-            state => Err(ended(state)),
-        }
-    }
-
-    fn unpin(&self, order: OrderId, now: Millis) -> Result<Decision, Refusal> {
-        let record = self.known(order)?;
-        match record.state {
-            HoldState::Pinned => {
-                let deadline = record.deadline.max(now.plus(UNPIN_GRACE_MS));
-                Ok(Decision::Event(Event::Unpinned(Unpinned { order, deadline })))
+            HoldState::Held if attempt.get() <= record.attempt => Err(Refusal::AttemptOver),
+            HoldState::Held if record.deadline > now => {
+                Ok(Decision::Event(Event::Pinned(Pinned { order, attempt })))
             }
-            HoldState::Held => Ok(Decision::Done),
-            HoldState::Placing => Err(Refusal::StillPlacing),
+            HoldState::Held => Err(Refusal::HoldExpired),
+            HoldState::Pinned if attempt.get() == record.attempt => Ok(Decision::Done),
             state => Err(ended(state)),
         }
     }
 
-    fn confirm(&self, order: OrderId, quantity: Quantity) -> Result<Decision, Refusal> {
+    /// Ends an attempt that has not pinned as well: whoever comes late with its pin is refused.
+    fn unpin(&self, order: OrderId, attempt: Attempt, now: Millis) -> Result<Decision, Refusal> {
+        let record = self.known(order)?;
+        let deadline = match record.state {
+            HoldState::Pinned if attempt.get() == record.attempt => {
+                record.deadline.max(now.plus(UNPIN_GRACE_MS))
+            }
+            HoldState::Held if attempt.get() > record.attempt => record.deadline,
+            HoldState::Held => return Ok(Decision::Done),
+            // A later attempt has pinned since.
+            HoldState::Pinned if attempt.get() < record.attempt => return Ok(Decision::Done),
+            state => return Err(ended(state)),
+        };
+        Ok(Decision::Event(Event::Unpinned(Unpinned { order, deadline, attempt })))
+    }
+
+    fn confirm(&self, order: OrderId, quantity: Quantity, attempt: Attempt) -> Result<Decision, Refusal> {
         let record = self.known(order)?;
         match record.state {
+            HoldState::Pinned if attempt.get() != record.attempt => Err(Refusal::PaymentRunning),
             HoldState::Pinned if quantity <= record.quantity => {
                 Ok(Decision::Event(Event::Confirmed(Confirmed { order, line: record.line, quantity })))
             }
@@ -386,10 +399,13 @@ impl Ledger {
         let record = self.known(order)?;
         let (line, quantity) = (record.line, record.quantity);
         let released = Event::Released(Released { order, line, quantity, cause, by });
+        let attempt = u64::from(record.attempt);
         match (record.state, cause) {
+            // A payment that failed ends what it has pinned, or what nobody has pinned since it began.
+            (HoldState::Held, Cause::PaymentFailed) if by <= attempt => Err(Refusal::AttemptOver),
             (HoldState::Placing | HoldState::Held, _) => Ok(Decision::Event(released)),
             // While a payment runs only its own outcome ends the hold.
-            (HoldState::Pinned, Cause::PaymentFailed) => Ok(Decision::Event(released)),
+            (HoldState::Pinned, Cause::PaymentFailed) if by == attempt => Ok(Decision::Event(released)),
             (HoldState::Pinned, _) => Err(Refusal::PaymentRunning),
             (HoldState::Released(before), _) if before == cause && by != 0 && record.ended_by == by => {
                 Ok(Decision::Done)
@@ -398,16 +414,26 @@ impl Ledger {
         }
     }
 
-    fn give_back(&self, order: OrderId, quantity: Quantity, back: Back) -> Result<Decision, Refusal> {
+    fn give_back(
+        &self,
+        order: OrderId,
+        quantity: Quantity,
+        back: Back,
+        why: CameBack,
+        by: u64,
+    ) -> Result<Decision, Refusal> {
         let record = self.known(order)?;
         if record.state != HoldState::Sold {
             return Err(Refusal::NoSuchOrder);
         }
+        if record.returns.as_deref().is_some_and(|returns| returns.by.contains(&by)) {
+            return Ok(Decision::Done);
+        }
         if quantity.get() > record.sold {
             return Err(Refusal::MoreThanSold { returned: quantity.get(), sold: record.sold });
         }
-        let to_stock = back == Back::ToStock;
-        Ok(Decision::Event(Event::Returned(Returned { order, line: record.line, quantity, to_stock })))
+        let (line, to_stock, whole) = (record.line, back == Back::ToStock, quantity.get() == record.sold);
+        Ok(Decision::Event(Event::Returned(Returned { order, line, quantity, to_stock, why, by, whole })))
     }
 }
 

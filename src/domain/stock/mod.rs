@@ -20,7 +20,7 @@ mod snapshot;
 mod tests;
 
 pub use apply::ReplayError;
-pub use command::{Back, Command, KeyUse, Place, Reserve, Restock};
+pub use command::{Back, CameBack, Command, KeyUse, Place, Reserve, Restock};
 pub use entry::{ChainHash, Entry, Forked};
 pub use event::{
     Cause, Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine,
@@ -30,6 +30,8 @@ pub use ledger::{Decision, Ledger, OrderView};
 pub use order_table::HoldState;
 pub use refusal::{Refusal, Refused};
 pub use snapshot::UnreadableSnapshot;
+
+use std::num::NonZeroU8;
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +55,28 @@ pub struct Sequence(pub u64);
 impl Sequence {
     pub fn next(self) -> Sequence {
         Sequence(self.0 + 1)
+    }
+}
+
+/// The number of an attempt to pay an order; the first is 1. A pin belongs to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Attempt(NonZeroU8);
+
+impl Attempt {
+    pub const FIRST: Attempt = Attempt(NonZeroU8::MIN);
+
+    /// `None` for zero: no attempt has that number.
+    pub fn new(number: u8) -> Option<Attempt> {
+        NonZeroU8::new(number).map(Attempt)
+    }
+
+    pub fn get(self) -> u8 {
+        self.0.get()
+    }
+
+    /// The one after it, if an order may have so many.
+    pub fn next(self) -> Option<Attempt> {
+        self.0.checked_add(1).map(Attempt)
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::deadlines::Deadlines;
 use super::index::{Hash, Index};
-use super::{Cause, Millis, PlacedLine, Sequence};
+use super::{CameBack, Cause, Millis, PlacedLine, Sequence};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
 
@@ -53,7 +53,16 @@ pub(super) enum Many {
     Lines(Vec<PlacedLine>),
 }
 
-/// One order's share of this product. About 120 bytes.
+/// What came back of what was sold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Returns {
+    /// Which returns they were, those that can be told apart.
+    pub by: Vec<u64>,
+    /// Why the last units came.
+    pub why: CameBack,
+}
+
+/// One order's share of this product: 128 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub order: OrderId,
@@ -72,9 +81,16 @@ pub(super) struct Record {
     pub sold: u32,
     pub line: u8,
     pub state: HoldState,
+    /// While it is pinned, the attempt that did it; while it is held, the last attempt that is over. Otherwise 0.
+    pub attempt: u8,
     pub keyed: bool,
     pub many: Option<Box<Many>>,
+    /// Few orders have any.
+    pub returns: Option<Box<Returns>>,
 }
+
+/// A million holds are kept in memory: a word more is eight megabytes.
+const _: () = assert!(size_of::<Record>() <= 128);
 
 impl Record {
     /// When something must be done about this hold, if it does not stand until it is ended.

@@ -47,6 +47,8 @@ pub enum Refusal {
     PaymentRunning,
     #[error("no payment is running")]
     NotPinned,
+    #[error("this attempt to pay is over")]
+    AttemptOver,
     #[error("the order is still being placed")]
     StillPlacing,
     #[error("{confirmed} confirmed of {held} held")]

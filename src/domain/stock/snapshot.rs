@@ -4,11 +4,13 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::ledger::Ledger;
-use super::order_table::Record;
-use super::{ChainHash, Counts, Millis, Sequence, Settings};
+use super::order_table::{HoldState, Many, Record};
+use super::{Attempt, ChainHash, Counts, Millis, Sequence, Settings};
+use crate::domain::amount::{Money, Quantity};
+use crate::domain::id::{OrderId, UserId};
 
-/// The shape below. A new shape gets the next number and a second arm in `restore`.
-const VERSION: u8 = 1;
+/// The shape below. A new shape gets the next number and a second arm in `take_record`.
+const VERSION: u8 = 2;
 
 /// The snapshot is damaged, or of a newer version. The journal still holds everything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +43,59 @@ struct HeadBack {
     records: u64,
 }
 
+/// A record of when nobody could pay: nothing had been unpinned or returned.
+#[derive(Deserialize)]
+struct Record1 {
+    order: OrderId,
+    buyer: UserId,
+    key: [u8; 16],
+    body: u64,
+    unit_price: Money,
+    deadline: Millis,
+    sequence: Sequence,
+    ended_by: u64,
+    quantity: Quantity,
+    sold: u32,
+    line: u8,
+    state: HoldState,
+    keyed: bool,
+    many: Option<Box<Many>>,
+}
+
+impl From<Record1> for Record {
+    fn from(was: Record1) -> Record {
+        let Record1 { order, buyer, key, body, unit_price, deadline, sequence, ended_by, quantity, .. } = was;
+        let Record1 { sold, line, state, keyed, many, .. } = was;
+        let attempt = if state == HoldState::Pinned { Attempt::FIRST.get() } else { 0 };
+        Record {
+            order,
+            buyer,
+            key,
+            body,
+            unit_price,
+            deadline,
+            sequence,
+            ended_by,
+            quantity,
+            sold,
+            line,
+            state,
+            attempt,
+            keyed,
+            many,
+            returns: None,
+        }
+    }
+}
+
+fn take_record(version: u8, bytes: &[u8]) -> Result<(Record, &[u8]), UnreadableSnapshot> {
+    let taken = match version {
+        1 => postcard::take_from_bytes::<Record1>(bytes).map(|(record, rest)| (record.into(), rest)),
+        _ => postcard::take_from_bytes(bytes),
+    };
+    taken.map_err(|_| UnreadableSnapshot)
+}
+
 impl Ledger {
     fn head(&self) -> Head<'_> {
         Head {
@@ -71,7 +126,7 @@ impl Ledger {
     /// The ledger a snapshot was taken of.
     pub fn restore(bytes: &[u8]) -> Result<Ledger, UnreadableSnapshot> {
         let (bytes, sum) = bytes.split_last_chunk().ok_or(UnreadableSnapshot)?;
-        let [VERSION, rest @ ..] = bytes else { return Err(UnreadableSnapshot) };
+        let [version @ (1 | VERSION), rest @ ..] = bytes else { return Err(UnreadableSnapshot) };
         if xxh3_64(bytes) != u64::from_le_bytes(*sum) {
             return Err(UnreadableSnapshot);
         }
@@ -91,7 +146,7 @@ impl Ledger {
         let mut counted = Counts { on_hand: head.counts.on_hand, ..Counts::default() };
         for _ in 0..head.records {
             let record: Record;
-            (record, rest) = postcard::take_from_bytes(rest).map_err(|_| UnreadableSnapshot)?;
+            (record, rest) = take_record(*version, rest)?;
             let live = record.state.is_live();
             let units = if live { record.quantity.get() } else { record.sold };
             *(if live { &mut counted.held } else { &mut counted.sold }) += u64::from(units);
@@ -125,4 +180,60 @@ impl Ledger {
 fn write<T: Serialize>(part: &T, out: &mut Vec<u8>) {
     let written = postcard::to_io(part, out);
     debug_assert!(written.is_ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::Currency;
+    use crate::domain::id::ProductId;
+    use crate::domain::stock::{Command, Decision, Reserve};
+
+    /// The snapshot as it was written when nobody could pay.
+    fn former(ledger: &Ledger) -> Vec<u8> {
+        let mut out = vec![1];
+        write(&ledger.head(), &mut out);
+        for r in ledger.orders.iter() {
+            let who = (r.order, r.buyer, r.key, r.body, r.unit_price);
+            let what =
+                (r.deadline, r.sequence, r.ended_by, r.quantity, r.sold, r.line, r.state, r.keyed, &r.many);
+            write(&(who, what), &mut out);
+        }
+        let sum = xxh3_64(&out);
+        out.extend(sum.to_le_bytes());
+        out
+    }
+
+    #[test]
+    fn a_snapshot_of_before_attempts_were_counted_is_the_same_ledger() {
+        let price = Money { amount: 10, currency: Currency::KRW };
+        let (opens_at, closes_at, per_customer_limit) = (None, None, None);
+        let settings = Settings { price, opens_at, closes_at, per_customer_limit, hold_ms: 1_000 };
+        let (order, home) = (|n| OrderId::from_bytes([n; 16]), ProductId::from_bytes([9; 16]));
+        let quantity = Quantity::of_line(2).unwrap();
+        let reserve = |n, placing| {
+            let (buyer, key, expected) = (UserId::from_bytes([n; 16]), None, None);
+            Command::Reserve(Reserve { order: order(n), line: 1, buyer, quantity, key, expected, placing })
+        };
+        let attempt = Attempt::FIRST;
+        let mut ledger = Ledger::default();
+        for command in [
+            Command::Create { settings, stock: 20 },
+            reserve(1, None),
+            reserve(2, None),
+            reserve(3, None),
+            reserve(4, Some(home)),
+            Command::Pin { order: order(2), attempt },
+            Command::Pin { order: order(3), attempt },
+            Command::Confirm { order: order(3), quantity, attempt },
+        ] {
+            let Ok(Decision::Event(event)) = ledger.decide(&command, Millis(1)) else {
+                panic!("{command:?}")
+            };
+            ledger.apply(&event);
+        }
+        let (now, then) = (Ledger::restore(&ledger.snapshot()), Ledger::restore(&former(&ledger)));
+        assert_eq!(now.unwrap().digest(), ledger.digest());
+        assert_eq!(then.unwrap().digest(), ledger.digest());
+    }
 }

@@ -206,7 +206,7 @@ impl Fold {
         match event {
             Event::Held(held) if held.placing.is_none() => self.born_of_one_line(at, sequence, held),
             Event::Placed(placed) => self.born_of_many(at, placed)?,
-            Event::Unpinned(Unpinned { order, deadline }) => self.new_deadline(at, *order, *deadline),
+            Event::Unpinned(Unpinned { order, deadline, .. }) => self.new_deadline(at, *order, *deadline),
             Event::Expired(expired) => self.end(at, expired.order, Ending::Expired),
             Event::Released(released) => match released.cause {
                 Cause::Cancelled => self.end(at, released.order, Ending::Cancelled),

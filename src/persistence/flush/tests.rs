@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::order::{LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Back, Cause, Command, Counts, Entry, Millis, Place};
+use crate::domain::stock::{Attempt, Back, CameBack, Cause, Command, Counts, Entry, Millis, Place};
 use crate::persistence::audit::audit;
 use crate::persistence::product::{Product, ProductError, ProductFilter};
 use crate::persistence::testing::*;
@@ -18,10 +18,10 @@ fn a_day_in_the_shop() -> (Owner, Owner, Vec<Entry>) {
     }
     entries.push(a.seal(now));
     a.does(&Command::Release { order: order(1, pa), cause: Cause::Cancelled, by: 1 }, now);
-    a.does(&Command::Pin { order: order(2, pa) }, now);
-    a.does(&Command::Confirm { order: order(2, pa), quantity: units(1) }, now);
-    a.does(&Command::Pin { order: order(3, pa) }, now);
-    a.does(&Command::Unpin { order: order(3, pa) }, now.plus(590_000));
+    a.does(&Command::Pin { order: order(2, pa), attempt: Attempt::FIRST }, now);
+    a.does(&Command::Confirm { order: order(2, pa), quantity: units(1), attempt: Attempt::FIRST }, now);
+    a.does(&Command::Pin { order: order(3, pa), attempt: Attempt::FIRST }, now);
+    a.does(&Command::Unpin { order: order(3, pa), attempt: Attempt::FIRST }, now.plus(590_000));
     entries.push(a.seal(now.plus(590_000)));
 
     // One order of two lines that is born, and one that is not.
@@ -40,11 +40,23 @@ fn a_day_in_the_shop() -> (Owner, Owner, Vec<Entry>) {
     a.lapse(late.plus(20_000));
     entries.push(a.seal(late.plus(20_000)));
     for owner in [&mut a, &mut b] {
-        owner.does(&Command::Pin { order: born }, late.plus(3));
-        owner.does(&Command::Confirm { order: born, quantity: units(2) }, late.plus(30_000));
+        owner.does(&Command::Pin { order: born, attempt: Attempt::FIRST }, late.plus(3));
+        owner.does(
+            &Command::Confirm { order: born, quantity: units(2), attempt: Attempt::FIRST },
+            late.plus(30_000),
+        );
         entries.push(owner.seal(late.plus(30_000)));
     }
-    b.does(&Command::Return { order: born, quantity: units(2), back: Back::WrittenOff }, late.plus(40_000));
+    b.does(
+        &Command::Return {
+            order: born,
+            quantity: units(2),
+            back: Back::WrittenOff,
+            why: CameBack::Cancelled,
+            by: 5,
+        },
+        late.plus(40_000),
+    );
     b.does(&Command::Pause, late.plus(40_000));
     entries.push(b.seal(late.plus(40_000)));
     (a, b, entries)

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! `a` is a buyer and his order; `a/2` is his second order. Times are seconds, and the clock stands where the last
-//! `at` put it. Every event is sealed at once, and every story is replayed at its end.
+//! `at` put it; attempts to pay are the first where no `try` says otherwise. Every event is sealed at once, and every story is replayed at its end.
 
 use std::fmt::Write as _;
 use std::str::SplitWhitespace;
@@ -117,6 +117,10 @@ impl<'a> Rest<'a> {
         Some(if home == "here" { HERE } else { ELSEWHERE })
     }
 
+    fn attempt(&self) -> Attempt {
+        Attempt::new(self.number("try").unwrap_or(1) as u8).unwrap()
+    }
+
     fn cause(&self) -> Cause {
         match (self.has("unplaced"), self.has("declined")) {
             (true, _) => Cause::NotPlaced,
@@ -155,11 +159,13 @@ fn command(verb: &str, subject: &str, rest: &Rest) -> Option<Command> {
             Command::Place(Place { order: order(subject), deadline: rest.until(), lines: two_lines() })
         }
         "keep" => Command::Keep { order: order(subject), deadline: rest.until() },
-        "pin" => Command::Pin { order: order(subject) },
-        "unpin" => Command::Unpin { order: order(subject) },
-        "confirm" => {
-            Command::Confirm { order: order(subject), quantity: units(rest.0.clone().next().unwrap()) }
-        }
+        "pin" => Command::Pin { order: order(subject), attempt: rest.attempt() },
+        "unpin" => Command::Unpin { order: order(subject), attempt: rest.attempt() },
+        "confirm" => Command::Confirm {
+            order: order(subject),
+            quantity: units(rest.0.clone().next().unwrap()),
+            attempt: rest.attempt(),
+        },
         "release" => Command::Release {
             order: order(subject),
             cause: rest.cause(),
@@ -169,6 +175,8 @@ fn command(verb: &str, subject: &str, rest: &Rest) -> Option<Command> {
             order: order(subject),
             quantity: units(rest.0.clone().next().unwrap()),
             back: if rest.has("off") { Back::WrittenOff } else { Back::ToStock },
+            why: if rest.has("sent") { CameBack::Returned } else { CameBack::Cancelled },
+            by: rest.number("by").unwrap_or(0) as u64,
         },
         "forget" => Command::Forget {
             unkeyed_before: seconds(rest.word("unkeyed").unwrap()),
@@ -242,6 +250,7 @@ impl Teller {
         match verb {
             "deadline" => view().map_or("unknown".to_owned(), |v| clock(v.deadline)),
             "state" => view().map_or("unknown".to_owned(), |v| format!("{:?}", v.state).to_lowercase()),
+            "returned" => view().map_or("unknown".to_owned(), |v| format!("{:?}", v.returned).to_lowercase()),
             "price" => view().map_or("unknown".to_owned(), |v| v.unit_price.amount.to_string()),
             "lines" => view().map_or("unknown".to_owned(), |v| v.lines.len().to_string()),
             "place-in-queue" => view().map_or("unknown".to_owned(), |v| format!("#{}", v.sequence.0)),
@@ -313,6 +322,7 @@ fn words(why: &Refusal) -> String {
         Refusal::AlreadySold => "already sold".to_owned(),
         Refusal::PaymentRunning => "payment running".to_owned(),
         Refusal::NotPinned => "not pinned".to_owned(),
+        Refusal::AttemptOver => "attempt over".to_owned(),
         Refusal::StillPlacing => "still placing".to_owned(),
         Refusal::MoreThanHeld { confirmed, held } => format!("more than held: {confirmed} of {held},"),
         Refusal::MoreThanSold { returned, sold } => format!("more than sold: {returned} of {sold},"),

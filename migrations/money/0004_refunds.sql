@@ -1,0 +1,22 @@
+create table refunds (
+    id blob not null,
+    payment_id blob not null,
+    order_id blob not null,
+    cause varchar(16) not null,
+    line bigint,
+    key_hash blob,
+    amount_minor bigint not null,
+    currency varchar(3) not null,
+    restock varchar(16) not null,
+    state varchar(16) not null,
+    reason varchar(255),
+    provider_ref varchar(255),
+    tries bigint not null,
+    due_at_ms bigint,
+    version bigint not null,
+    created_at_ms bigint not null,
+    updated_at_ms bigint not null,
+    constraint refunds_key primary key (id),
+    constraint refunds_amount check (amount_minor > 0),
+    constraint refunds_state check (state in ('wanted', 'restocked', 'done'))
+) without rowid

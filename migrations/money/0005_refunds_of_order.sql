@@ -1,0 +1,1 @@
+create index refunds_of_order on refunds (order_id)

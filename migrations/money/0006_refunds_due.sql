@@ -1,0 +1,1 @@
+create index refunds_due on refunds (due_at_ms)

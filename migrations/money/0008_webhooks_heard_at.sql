@@ -1,0 +1,1 @@
+create index webhooks_heard_at on webhooks_heard (heard_at_ms)

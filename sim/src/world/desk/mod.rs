@@ -1,0 +1,397 @@
+//! The desk where payments are made: rows that survive, walks that do not, and the product's own [`Saga`] in between.
+//!
+//! A walk claims its row for a while, by version. One that was paused beyond its claim wakes up beside the one that took
+//! over, and must not be able to do harm. Rows are moved by compare-and-set; a write in hand at a crash is in or not.
+
+mod refund;
+mod walk;
+
+use std::collections::BTreeMap;
+
+use stockade::domain::amount::{Money, Quantity};
+use stockade::domain::id::{OrderId, PaymentId, RefundId, UserId};
+use stockade::domain::payment::{Call, Cause, Do, Limits, Move, Payment, PaymentState, ProviderSaid, Saga};
+use stockade::domain::stock::{Attempt as Number, Back, Cause as Ended, Command, Event, Millis};
+
+use super::bank::Bank;
+use super::{Happening, World};
+use crate::time::{MS, Micros, SECOND};
+
+const CLAIM: Micros = 3 * SECOND;
+const LOOK_EVERY: Micros = 200 * MS;
+const LIMITS: Limits = Limits { attempts_max: 2, charge_again_ms: 1_500, give_up_ms: 8_000 };
+
+/// A payment's row, and what its walk reads from the order's.
+#[derive(Debug, Clone)]
+struct Row {
+    payment: Payment,
+    lines: Vec<(usize, Quantity)>,
+    deadline: Millis,
+    /// When somebody takes it up, if it is open.
+    due: Option<Micros>,
+    /// The bank is sure to say yes.
+    sure: bool,
+}
+
+/// A refund's row.
+#[derive(Debug, Clone)]
+struct Owed {
+    payment: PaymentId,
+    amount: i64,
+    /// What is left to do with the units, line by line.
+    units: Vec<(usize, Quantity)>,
+    back: Back,
+    waiting_for: Option<usize>,
+    tries: u64,
+    done: bool,
+}
+
+/// What a process remembers of a payment it is at.
+#[derive(Debug)]
+struct Walk {
+    payment: PaymentId,
+    saga: Saga,
+    version: u64,
+    until: Micros,
+    todo: Do,
+    waiting_for: Option<usize>,
+}
+
+/// Rows and bank outlive a crash; walks do not.
+#[derive(Debug, Default)]
+pub struct Desk {
+    rows: BTreeMap<PaymentId, Row>,
+    refunds: BTreeMap<RefundId, Owed>,
+    walks: BTreeMap<u64, Walk>,
+    walk_numbers: u64,
+    pub bank: Bank,
+}
+
+/// What happens at the desk.
+#[derive(Debug, Clone)]
+pub enum AtDesk {
+    /// A walk does the next thing.
+    Step {
+        walk: u64,
+    },
+    /// A row gets onto the disk.
+    Begun {
+        payment: PaymentId,
+    },
+    Written {
+        walk: u64,
+        step: Move,
+    },
+    /// A call reaches the bank.
+    Call {
+        walk: u64,
+        payment: PaymentId,
+        call: Call,
+        answered: bool,
+    },
+    Says {
+        walk: u64,
+        said: ProviderSaid,
+    },
+    /// The bank has a second thought, and says so or not.
+    SecondThought {
+        payment: PaymentId,
+    },
+    /// A hint, a clerk: somebody looks at this payment.
+    TakeUp {
+        payment: PaymentId,
+    },
+    /// A person has looked at an amount that did not fit.
+    Person {
+        payment: PaymentId,
+    },
+    /// A buyer of a paid order wants his money back.
+    Return {
+        payment: PaymentId,
+    },
+    Refund {
+        refund: RefundId,
+    },
+    /// Somebody looks for what is due.
+    Look {
+        process: u64,
+    },
+}
+
+impl World {
+    fn at_desk(&mut self, after: Micros, what: AtDesk) {
+        self.plan(after, Happening::Desk(what));
+    }
+
+    pub(super) fn desk_opens(&mut self) {
+        let process = self.node.number;
+        // Nobody else can be alive: whatever is open is due.
+        for row in self.desk.rows.values_mut().filter(|row| row.payment.state.is_open()) {
+            row.due = Some(self.now);
+            row.payment.version += 1;
+        }
+        self.at_desk(LOOK_EVERY, AtDesk::Look { process });
+    }
+
+    pub(super) fn desk_crashes(&mut self) {
+        self.desk.walks.clear();
+    }
+
+    pub(super) fn desk_is_busy(&self) -> Option<String> {
+        let open = |row: &&Row| row.payment.state.is_open() || row.payment.state == PaymentState::Review;
+        if let Some(row) = self.desk.rows.values().find(open) {
+            return Some(format!("a payment is open: {:?}", row.payment));
+        }
+        let refund = self.desk.refunds.values().find(|refund| !refund.done)?;
+        Some(format!("a refund is open: {refund:?}"))
+    }
+
+    // --- beginning ------------------------------------------------------------------------------------------------------
+
+    /// A buyer pays: the row first.
+    pub(super) fn pays(
+        &mut self,
+        who: UserId,
+        order: OrderId,
+        lines: Vec<(usize, Quantity)>,
+        sure: bool,
+        after: Micros,
+    ) {
+        let Some((amount, deadline)) = self.frozen(order, &lines) else { return };
+        let now = self.clock();
+        let payment = Payment {
+            id: PaymentId::of(order, Number::FIRST),
+            order,
+            attempt: Number::FIRST,
+            buyer: who,
+            amount,
+            method: None,
+            state: PaymentState::Started,
+            reason: None,
+            provider_ref: None,
+            captured: 0,
+            refunded: 0,
+            key: None,
+            tries: 0,
+            due_at: None,
+            version: 0,
+            created_at: now,
+            updated_at: now,
+        };
+        self.begin_payment(Row { payment, lines, deadline, due: None, sure }, after);
+    }
+
+    fn pays_again(&mut self, declined: Row, attempt: Number, after: Micros) {
+        let payment = Payment {
+            id: PaymentId::of(declined.payment.order, attempt),
+            attempt,
+            state: PaymentState::Started,
+            version: 0,
+            ..declined.payment
+        };
+        self.begin_payment(Row { payment, ..declined }, after);
+    }
+
+    /// The row first. One attempt has one row.
+    fn begin_payment(&mut self, row: Row, after: Micros) {
+        let payment = row.payment.id;
+        self.desk.rows.entry(payment).or_insert(row);
+        self.at_desk(after, AtDesk::Begun { payment });
+    }
+
+    /// What the order costs, as its holds froze it, and until when they stand.
+    fn frozen(&self, order: OrderId, lines: &[(usize, Quantity)]) -> Option<(Money, Millis)> {
+        let mut total: Option<Money> = None;
+        let mut deadline = Millis(0);
+        for (product, _) in lines {
+            let events = &self.journal.chapters[*product].events;
+            let held = events.iter().rev().find_map(|event| match event {
+                Event::Held(held) if held.order == order => Some(held),
+                _ => None,
+            })?;
+            let line = held.unit_price.times(held.quantity)?;
+            total = Some(total.map_or(Some(line), |sum| sum.plus(line))?);
+            deadline = held.deadline.max(deadline);
+        }
+        Some((total?, deadline))
+    }
+
+    fn begun(&mut self, id: PaymentId) {
+        let up = self.node.up;
+        let now = self.clock_or_wall();
+        let Some(row) = self.desk.rows.get_mut(&id) else { return };
+        if !up {
+            // The request met nobody: there never was such a row.
+            if row.payment.version == 0 {
+                self.desk.rows.remove(&id);
+            }
+            return;
+        }
+        if row.payment.version > 0 {
+            return;
+        }
+        row.payment.version = 1;
+        row.payment.created_at = now;
+        self.start_walk(id, true);
+    }
+
+    fn clock_or_wall(&self) -> Millis {
+        if self.node.up { self.clock() } else { crate::time::shown(self.now) }
+    }
+
+    /// A person looks at an amount that did not fit: takes it as it is, or gives it back.
+    fn person(&mut self, id: PaymentId) {
+        let up = self.node.up;
+        let (now, takes) = (self.clock_or_wall(), self.chance.percent(50));
+        let Some(row) = self.desk.rows.get_mut(&id).filter(|row| row.payment.state == PaymentState::Review)
+        else {
+            return;
+        };
+        if !up {
+            return self.at_desk(SECOND, AtDesk::Person { payment: id });
+        }
+        self.tally.reach("an amount did not fit and a person decided");
+        let step = match takes {
+            true => Move::to(PaymentState::Captured),
+            false => Move { give_back: true, ..Move::to(PaymentState::Orphaned) },
+        };
+        let Ok(mut payment) = row.payment.moved(&step, now) else { return };
+        payment.version += 1;
+        if !takes {
+            payment.refunded += payment.captured;
+        }
+        let (captured, lines) = (payment.captured, row.lines.clone());
+        row.payment = payment;
+        if takes {
+            return self.start_walk(id, false);
+        }
+        self.wants_refund(id, Cause::Late, captured, Vec::new(), Back::ToStock);
+        self.gives_up_pins(id, lines);
+    }
+
+    /// Pins of a payment that a person gave back end like those of a decline.
+    fn gives_up_pins(&mut self, id: PaymentId, lines: Vec<(usize, Quantity)>) {
+        let (order, attempt) = (self.desk.rows[&id].payment.order, self.desk.rows[&id].payment.attempt);
+        for (product, _) in lines {
+            let command =
+                Command::Release { order, cause: Ended::PaymentFailed, by: u64::from(attempt.get()) };
+            self.administer(self.now + MS, product, command);
+        }
+    }
+
+    // --- the rest -------------------------------------------------------------------------------------------------------
+
+    fn second_thought(&mut self, id: PaymentId) {
+        let declined_for_good = self.desk.rows.get(&id).is_some_and(|row| row.payment.state.has_failed());
+        let order_has_other = self.other_attempt(id);
+        // A bank that changes its mind after another attempt was paid would charge twice: it is given back all the same.
+        let moved = self.desk.bank.thinks_again(id, &mut self.chance);
+        if moved && !declined_for_good && !order_has_other {
+            let row = &self.desk.rows[&id];
+            let (order, lines) = (row.payment.order, row.lines.clone());
+            self.late_or_pinned(id, order, &lines);
+        }
+        // It says so now and then, more than once.
+        for _ in 0..self.chance.below(3) {
+            let later = self.chance.between(1, 1_500) * MS;
+            self.at_desk(later, AtDesk::TakeUp { payment: id });
+        }
+        if moved {
+            // In the end it always says so.
+            self.at_desk(3 * SECOND, AtDesk::TakeUp { payment: id });
+        }
+    }
+
+    fn other_attempt(&self, id: PaymentId) -> bool {
+        let Some(row) = self.desk.rows.get(&id) else { return false };
+        self.desk.rows.iter().any(|(other, it)| *other != id && it.payment.order == row.payment.order)
+    }
+
+    /// What was pending is decided while every pin stands, or the order is on its way out already.
+    fn late_or_pinned(&mut self, _id: PaymentId, order: OrderId, lines: &[(usize, Quantity)]) {
+        let pinned = lines.iter().all(|(product, _)| {
+            let events = &self.journal.chapters[*product].events;
+            matches!(events.iter().rev().find(|event| order_of(event) == Some(order)), Some(Event::Pinned(_)))
+        });
+        if pinned {
+            self.tally.reach("a bank decided while every pin stood");
+        }
+    }
+
+    pub(super) fn desk_happens(&mut self, what: AtDesk) {
+        match what {
+            AtDesk::Step { walk } => {
+                if self.node.up {
+                    self.walk_on(walk);
+                }
+            }
+            AtDesk::Begun { payment } => self.begun(payment),
+            AtDesk::Written { walk, step } => self.written(walk, step),
+            AtDesk::Call { walk, payment, call, answered } => self.bank_hears(walk, payment, call, answered),
+            AtDesk::Says { walk, said } => self.says(walk, said),
+            AtDesk::SecondThought { payment } => self.second_thought(payment),
+            AtDesk::TakeUp { payment } => self.take_up(payment),
+            AtDesk::Person { payment } => self.person(payment),
+            AtDesk::Return { payment } => self.comes_back(payment),
+            AtDesk::Refund { refund } => self.refund(refund),
+            AtDesk::Look { process } => self.look_for_due(process),
+        }
+    }
+
+    /// I5, at rest: what the bank has kept of an order is the price of what is sold of it, and no more went back than came.
+    pub(super) fn money_adds_up(
+        &self,
+        chapters: &[crate::story::Chapter],
+    ) -> Result<(), crate::check::Violation> {
+        let broken = |what: String| Err(crate::check::Violation { invariant: "i5_money", what });
+        let mut kept: BTreeMap<OrderId, i64> = BTreeMap::new();
+        let mut odd: BTreeMap<OrderId, i64> = BTreeMap::new();
+        for (id, row) in &self.desk.rows {
+            let (captured, refunded) = (self.desk.bank.captured(*id), self.desk.bank.refunded(*id));
+            if refunded > captured {
+                return broken(format!("{id}: {captured} came and {refunded} went back"));
+            }
+            *kept.entry(row.payment.order).or_insert(0) += captured - refunded;
+            // A person took another amount than the price.
+            if row.payment.state == PaymentState::Paid && refunded == 0 {
+                *odd.entry(row.payment.order).or_insert(0) += captured - row.payment.amount.amount;
+            }
+        }
+        for (order, kept) in kept {
+            let mut sold = 0;
+            for chapter in chapters {
+                let mut price = 0;
+                for event in &chapter.events {
+                    match event {
+                        Event::Held(held) if held.order == order => price = held.unit_price.amount,
+                        Event::Confirmed(e) if e.order == order => {
+                            sold += price * i64::from(e.quantity.get())
+                        }
+                        Event::Returned(e) if e.order == order => sold -= price * i64::from(e.quantity.get()),
+                        _ => {}
+                    }
+                }
+            }
+            let odd = odd.get(&order).copied().unwrap_or(0);
+            if kept != sold + odd {
+                return broken(format!("{order}: the bank has kept {kept}, and {sold} is sold of it"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn order_of(event: &Event) -> Option<OrderId> {
+    match event {
+        Event::Held(e) => Some(e.order),
+        Event::Placed(e) => Some(e.order),
+        Event::Kept(e) => Some(e.order),
+        Event::Pinned(e) => Some(e.order),
+        Event::Unpinned(e) => Some(e.order),
+        Event::Confirmed(e) => Some(e.order),
+        Event::Released(e) => Some(e.order),
+        Event::Expired(e) => Some(e.order),
+        Event::Returned(e) => Some(e.order),
+        _ => None,
+    }
+}

@@ -1,0 +1,274 @@
+//! Walks: what a process remembers of the payments it is at, and their calls to the bank.
+
+use stockade::domain::amount::{Currency, Money, Quantity};
+use stockade::domain::id::{OrderId, PaymentId};
+use stockade::domain::payment::{
+    Call, Cause, Do, Heard as Told, Line, Move, OwnerSaid, PaymentState, ProviderSaid, Saga, Status,
+};
+use stockade::domain::stock::{Back, Event, Refusal};
+
+use super::{AtDesk, CLAIM, LIMITS, LOOK_EVERY, Walk, order_of};
+use crate::broken::Broken;
+use crate::scenario::FAULTS_END;
+use crate::story::{Attempt, Heard, What};
+use crate::time::MS;
+use crate::world::{Sender, World};
+
+impl World {
+    pub(super) fn start_walk(&mut self, id: PaymentId, fresh: bool) {
+        let until = self.now + CLAIM;
+        let Some(row) = self.desk.rows.get_mut(&id) else { return };
+        row.due = row.payment.state.is_open().then_some(until);
+        let lines = row.lines.iter().map(|(product, quantity)| Line {
+            product: self.scenario.products[*product].id,
+            quantity: *quantity,
+        });
+        let mut saga = Saga::new(row.payment.clone(), lines.collect(), row.deadline, LIMITS, fresh);
+        let mut todo = saga.start();
+        if self.broken == Some(Broken::ChargeBeforePin) && fresh {
+            todo = Do::Call(Call::Charge);
+        }
+        let version = row.payment.version;
+        self.desk.walk_numbers += 1;
+        let walk = self.desk.walk_numbers;
+        self.desk.walks.insert(walk, Walk { payment: id, saga, version, until, todo, waiting_for: None });
+        self.at_desk(MS, AtDesk::Step { walk });
+    }
+
+    pub(super) fn take_up(&mut self, id: PaymentId) {
+        if !self.node.up {
+            return;
+        }
+        let Some(row) = self.desk.rows.get_mut(&id) else { return };
+        if row.payment.version == 0 || row.payment.state == PaymentState::Review {
+            return;
+        }
+        row.payment.version += 1;
+        row.payment.tries += 1;
+        self.tally.reach("a payment was taken up again");
+        self.start_walk(id, false);
+    }
+
+    pub(super) fn look_for_due(&mut self, process: u64) {
+        if !self.node.up || self.node.number != process {
+            return;
+        }
+        let due: Vec<PaymentId> = self
+            .desk
+            .rows
+            .iter()
+            .filter(|(_, row)| row.due.is_some_and(|due| due <= self.now) && row.payment.state.is_open())
+            .map(|(id, _)| *id)
+            .collect();
+        due.into_iter().for_each(|id| self.take_up(id));
+        self.at_desk(LOOK_EVERY, AtDesk::Look { process });
+    }
+
+    pub(super) fn walk_on(&mut self, number: u64) {
+        let Some(walk) = self.desk.walks.get(&number) else { return };
+        let (todo, id, until) = (walk.todo.clone(), walk.payment, walk.until);
+        match todo {
+            Do::Ask(product, command) => {
+                let Some(product) = self.product(product) else { return };
+                let who = self.desk.rows[&id].payment.buyer;
+                let attempt = Attempt::new(who, What::Command { product, command }, self.now);
+                let patience = self.chance.between(200, 900) * MS;
+                let sent = self.send(Sender::Walk(number), attempt, patience);
+                if let Some(walk) = self.desk.walks.get_mut(&number) {
+                    walk.waiting_for = Some(sent);
+                }
+            }
+            // By its own clock the claim has run out: somebody else is at it.
+            Do::Call(_) if self.now >= until => {
+                self.tally.reach("a worker that had slept too long left the provider alone");
+                self.desk.walks.remove(&number);
+            }
+            Do::Call(call) => self.call(number, id, call),
+            Do::Write(step) => {
+                let disk = self.chance.between(1, 12) * MS;
+                self.at_desk(disk, AtDesk::Written { walk: number, step });
+            }
+            Do::Rest => {
+                let again = self.chance.between(50, 900) * MS;
+                let Some(walk) = self.desk.walks.remove(&number) else { return };
+                if let Some(row) = self.desk.rows.get_mut(&id)
+                    && row.payment.version == walk.version
+                    && row.payment.state.is_open()
+                {
+                    row.due = Some(self.now + again);
+                }
+            }
+            Do::End => self.walk_ends(number, id),
+        }
+    }
+
+    pub(super) fn call(&mut self, walk: u64, payment: PaymentId, call: Call) {
+        let faults = self.now < FAULTS_END;
+        let (lost, silent) = (faults && self.chance.percent(6), faults && self.chance.percent(8));
+        let way = match faults && self.chance.percent(5) {
+            // It hangs in some buffer, and comes when nobody expects it any more.
+            true => self.chance.between(500, 12_000) * MS,
+            false => self.chance.between(1, 60) * MS,
+        };
+        if lost || silent || way > 400 * MS {
+            self.tally.fault("a call to the bank timed out");
+            let patience = self.chance.between(300, 700) * MS;
+            self.at_desk(patience, AtDesk::Says { walk, said: ProviderSaid::Unknown });
+        }
+        if !lost {
+            let answered = !silent && way <= 400 * MS;
+            self.at_desk(way, AtDesk::Call { walk, payment, call, answered });
+        }
+    }
+
+    /// A call reaches the bank, whatever has become of the caller.
+    pub(super) fn bank_hears(&mut self, walk: u64, id: PaymentId, call: Call, answered: bool) {
+        let Some(row) = self.desk.rows.get(&id) else { return };
+        let (amount, sure, order, lines) =
+            (row.payment.amount, row.sure, row.payment.order, row.lines.clone());
+        let before = self.desk.bank.captured(id);
+        let said = match call {
+            Call::Charge => self.desk.bank.charge(id, amount, sure, &mut self.chance),
+            Call::Find => self.desk.bank.find(id),
+            Call::Cancel => self.desk.bank.cancel(id, amount),
+        };
+        let moved = self.desk.bank.captured(id) > before;
+        if moved {
+            self.money_moves(id, order, &lines);
+        }
+        if call == Call::Charge && !answered {
+            self.tally.reach(if moved {
+                "a charge timed out and had happened"
+            } else {
+                "a charge timed out and had not"
+            });
+        }
+        if call == Call::Charge && self.chance.percent(25) {
+            let later = self.chance.between(20, 6_000) * MS;
+            self.at_desk(later, AtDesk::SecondThought { payment: id });
+        }
+        if answered {
+            let way = self.chance.between(1, 40) * MS;
+            self.at_desk(way, AtDesk::Says { walk, said });
+        }
+    }
+
+    /// At the moment money moves every line of the order is pinned, or sold: nobody can take the units away.
+    pub(super) fn money_moves(&mut self, id: PaymentId, order: OrderId, lines: &[(usize, Quantity)]) {
+        for (product, _) in lines {
+            let events = &self.journal.chapters[*product].events;
+            let last = events.iter().rev().find(|event| order_of(event) == Some(order));
+            if !matches!(last, Some(Event::Pinned(_))) {
+                let last = last.map_or("nothing", Event::word);
+                return self.violated(
+                    "i5_pinned_before_charged",
+                    format!("{id}: charged while product {product} says {last}"),
+                );
+            }
+        }
+    }
+
+    pub(super) fn says(&mut self, number: u64, said: ProviderSaid) {
+        let said = match said {
+            ProviderSaid::Unknown if self.is(Broken::TimeOutIsDecline) => ProviderSaid::Seen {
+                status: Status::Declined("timeout".to_owned()),
+                provider_ref: String::new(),
+                amount: Money { amount: 0, currency: Currency::KRW },
+                captured: 0,
+            },
+            said => said,
+        };
+        let calling = |walk: &Walk| matches!(walk.todo, Do::Call(_));
+        if self.desk.walks.get(&number).is_some_and(calling) {
+            self.walk_hears(number, Told::Provider(said));
+        }
+    }
+
+    pub(super) fn walk_hears(&mut self, number: u64, told: Told) {
+        let now = self.clock();
+        let Some(walk) = self.desk.walks.get_mut(&number) else { return };
+        walk.waiting_for = None;
+        walk.todo = walk.saga.heard(told, now);
+        let pause = match self.now < FAULTS_END && self.chance.percent(1) {
+            // The machine stands still just here, and does not know it.
+            true => {
+                self.tally.fault("a payment's worker sleeps");
+                self.chance.between(2_000, 9_000) * MS
+            }
+            false => self.chance.between(1, 5) * MS,
+        };
+        self.at_desk(pause, AtDesk::Step { walk: number });
+    }
+
+    pub(in crate::world) fn walk_hears_owner(&mut self, number: u64, attempt: usize, heard: Option<Heard>) {
+        if self.desk.walks.get(&number).is_none_or(|walk| walk.waiting_for != Some(attempt)) {
+            return;
+        }
+        let said = match heard {
+            Some(Heard::Refused { refused, .. }) => OwnerSaid::Refused(refused.why),
+            None | Some(Heard::NotExecuted | Heard::Unknown) => OwnerSaid::NotNow,
+            Some(_) => OwnerSaid::Done,
+        };
+        if let OwnerSaid::Refused(Refusal::HoldExpired) = said {
+            self.tally.reach("a lapse raced a pin and won");
+        }
+        self.walk_hears(number, Told::Owner(said));
+    }
+
+    /// A compare-and-set gets onto the disk, if the row is still the walk's.
+    pub(super) fn written(&mut self, number: u64, step: Move) {
+        let now = self.clock_or_wall();
+        let Some(walk) = self.desk.walks.get_mut(&number) else { return };
+        let Some(row) = self.desk.rows.get_mut(&walk.payment) else { return };
+        let moved = row.payment.moved(&step, now).ok().filter(|_| row.payment.version == walk.version);
+        let Some(mut payment) = moved else {
+            self.tally.reach("a worker that had slept too long could not move the row");
+            self.desk.walks.remove(&number);
+            return;
+        };
+        payment.version += 1;
+        walk.version = payment.version;
+        row.due = payment.state.is_open().then_some(walk.until);
+        let id = payment.id;
+        if step.give_back {
+            payment.refunded += payment.captured;
+        }
+        row.payment = payment.clone();
+        if step.give_back && payment.captured > 0 {
+            self.tally.reach("money came for an order that had ended");
+            self.wants_refund(id, Cause::Late, payment.captured, Vec::new(), Back::ToStock);
+        }
+        self.walk_hears(number, Told::Written(Box::new(payment)));
+    }
+
+    pub(super) fn walk_ends(&mut self, number: u64, id: PaymentId) {
+        self.desk.walks.remove(&number);
+        let Some(row) = self.desk.rows.get_mut(&id) else { return };
+        let sure = row.sure;
+        if !row.payment.state.is_open() {
+            row.due = None;
+        }
+        let row = row.clone();
+        match row.payment.state {
+            PaymentState::Declined if row.payment.attempt.get() < LIMITS.attempts_max => {
+                let pause = self.chance.between(10, 2_000) * MS;
+                if let Some(next) = row.payment.attempt.next()
+                    && self.chance.percent(70)
+                {
+                    self.tally.reach("a payment was declined and tried again");
+                    self.pays_again(row, next, pause);
+                }
+            }
+            PaymentState::Declined => self.tally.reach("the last decline gave the units back"),
+            PaymentState::Review => {
+                let later = self.chance.between(100, 4_000) * MS;
+                self.at_desk(later, AtDesk::Person { payment: id });
+            }
+            PaymentState::Paid if self.chance.percent(25) && !sure => {
+                let later = self.chance.between(10, 4_000) * MS;
+                self.at_desk(later, AtDesk::Return { payment: id });
+            }
+            _ => {}
+        }
+    }
+}

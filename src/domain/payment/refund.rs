@@ -1,0 +1,145 @@
+//! Money on its way back: why, how much, and what becomes of the units.
+//!
+//! Giving money back and putting units back are two decisions. A refund's id follows from its payment and its cause, so two
+//! clerks who give back the same line give it back once. Always true: what was given back is never more than what was taken,
+//! and a refund that was written down is tried until the provider has done it.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, PaymentId, RefundId};
+use crate::domain::stock::{Back, Millis};
+
+/// Why money goes back. One cause leads to one refund of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The whole order was cancelled before it shipped.
+    OrderCancelled,
+    /// It came for an order that had ended.
+    Late,
+    /// One line was given back.
+    Line(u8),
+    /// A clerk decided on an amount; the bytes are his request's key.
+    Clerk([u8; 16]),
+}
+
+impl Cause {
+    /// The word in the table, and in the list of what is to be undone.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Cause::OrderCancelled => "order_cancelled",
+            Cause::Late => "late",
+            Cause::Line(_) => "line",
+            Cause::Clerk(_) => "clerk",
+        }
+    }
+}
+
+impl RefundId {
+    /// The refund of this payment for this cause. It sorts by the order's time.
+    pub fn of(payment: PaymentId, cause: Cause) -> RefundId {
+        let mut name = payment.as_bytes().to_vec();
+        match cause {
+            Cause::OrderCancelled => name.push(0),
+            Cause::Late => name.push(1),
+            Cause::Line(line) => name.extend([2, line]),
+            Cause::Clerk(key) => {
+                name.push(3);
+                name.extend(key);
+            }
+        }
+        RefundId::new(payment.made_at(), xxh3_128(&name))
+    }
+}
+
+/// What becomes of the units that were paid for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restock {
+    /// Nothing: the buyer keeps them, or they were never sold.
+    Leave,
+    /// They are on sale again.
+    ToStock,
+    /// They are gone.
+    WriteOff,
+}
+
+impl Restock {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Restock::Leave => "leave",
+            Restock::ToStock => "to_stock",
+            Restock::WriteOff => "write_off",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<Restock> {
+        [Restock::Leave, Restock::ToStock, Restock::WriteOff].into_iter().find(|it| it.as_str() == word)
+    }
+
+    /// Where the units go, if they go.
+    pub fn back(self) -> Option<Back> {
+        match self {
+            Restock::Leave => None,
+            Restock::ToStock => Some(Back::ToStock),
+            Restock::WriteOff => Some(Back::WrittenOff),
+        }
+    }
+}
+
+/// Where a refund stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefundState {
+    /// Written down; units and money may have gone back or not.
+    Wanted,
+    /// The units are where they belong; the provider is still to do its part.
+    Restocked,
+    /// The provider has given the money back.
+    Done,
+}
+
+impl RefundState {
+    pub const ALL: &'static [RefundState] = &[RefundState::Wanted, RefundState::Restocked, RefundState::Done];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RefundState::Wanted => "wanted",
+            RefundState::Restocked => "restocked",
+            RefundState::Done => "done",
+        }
+    }
+
+    pub fn from_word(word: &str) -> Option<RefundState> {
+        RefundState::ALL.iter().copied().find(|state| state.as_str() == word)
+    }
+
+    /// Moves the refund to `to`, if the table has that row. It only goes forward.
+    pub fn moved_to(self, to: RefundState) -> Result<RefundState, super::IllegalMove> {
+        match (self, to) {
+            (RefundState::Wanted, RefundState::Restocked | RefundState::Done) => Ok(to),
+            (RefundState::Restocked, RefundState::Done) => Ok(to),
+            _ => Err(super::IllegalMove),
+        }
+    }
+}
+
+/// A refund as its row keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refund {
+    pub id: RefundId,
+    pub payment: PaymentId,
+    pub order: OrderId,
+    pub cause: Cause,
+    /// The request that asked for it, so that it hears the same again.
+    pub key: Option<[u8; 16]>,
+    pub amount: Money,
+    pub restock: Restock,
+    pub state: RefundState,
+    /// What the provider said last, if it was not yes.
+    pub reason: Option<String>,
+    pub provider_ref: Option<String>,
+    pub tries: u32,
+    pub due_at: Option<Millis>,
+    pub version: u64,
+    pub created_at: Millis,
+    pub updated_at: Millis,
+}

@@ -1,0 +1,304 @@
+//! One group of writes, decided one after the other upon the rows that they touch.
+//!
+//! Pure: rows go in, answers and changed rows come out. Each question sees what those before it in the group have done, as if
+//! each had been alone.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::{EVENT_ID_LEN_MAX, NotWritten, Write, Written};
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, PaymentId, RefundId};
+use crate::domain::payment::{Cause, Move, Payment, PaymentState, Refund, RefundState, Restock};
+use crate::domain::stock::Millis;
+
+/// The longest word of a provider's that is kept.
+const REASON_LEN_MAX: usize = 255;
+
+/// Which rows must be known before. Each once.
+pub(super) struct Wanted<'w> {
+    pub orders: Vec<OrderId>,
+    pub payments: Vec<PaymentId>,
+    pub refunds: Vec<RefundId>,
+    pub events: Vec<&'w str>,
+}
+
+impl<'w> Wanted<'w> {
+    pub fn by(writes: &'w [Write]) -> Wanted<'w> {
+        let (mut orders, mut payments) = (BTreeSet::new(), BTreeSet::new());
+        let (mut refunds, mut events) = (BTreeSet::new(), BTreeSet::new());
+        for write in writes {
+            match write {
+                Write::Begin(payment) => {
+                    orders.insert(payment.order);
+                }
+                Write::Move { payment, step, .. } => {
+                    payments.insert(*payment);
+                    if step.give_back {
+                        refunds.insert(RefundId::of(*payment, Cause::Late));
+                    }
+                }
+                Write::Rest { payment, .. } | Write::Claim { payment, .. } => {
+                    payments.insert(*payment);
+                }
+                Write::Refund(refund) => {
+                    payments.insert(refund.payment);
+                    refunds.insert(refund.id);
+                }
+                Write::MoveRefund { refund, .. }
+                | Write::RestRefund { refund, .. }
+                | Write::ClaimRefund { refund, .. } => {
+                    refunds.insert(*refund);
+                }
+                Write::Hint { event, payment } => {
+                    events.insert(event.as_str());
+                    payments.extend(*payment);
+                }
+            }
+        }
+        Wanted {
+            orders: orders.into_iter().collect(),
+            payments: payments.into_iter().collect(),
+            refunds: refunds.into_iter().collect(),
+            events: events.into_iter().collect(),
+        }
+    }
+}
+
+/// A row as it stands in the table, and as it is to stand there.
+struct Image<T> {
+    before: Option<T>,
+    now: T,
+}
+
+/// The rows a group touches.
+#[derive(Default)]
+pub(super) struct Group {
+    payments: HashMap<PaymentId, Image<Payment>>,
+    /// The attempts at an order.
+    attempts: HashMap<OrderId, Vec<PaymentId>>,
+    refunds: HashMap<RefundId, Image<Refund>>,
+    heard: HashSet<String>,
+    news: Vec<String>,
+}
+
+type Answer = Result<Written, NotWritten>;
+
+impl Group {
+    /// The table has this row.
+    pub fn knows(&mut self, payment: Payment) {
+        let (id, order) = (payment.id, payment.order);
+        let image = Image { before: Some(payment.clone()), now: payment };
+        if self.payments.insert(id, image).is_none() {
+            self.attempts.entry(order).or_default().push(id);
+        }
+    }
+
+    /// The table has this row.
+    pub fn knows_refund(&mut self, refund: Refund) {
+        self.refunds.insert(refund.id, Image { before: Some(refund.clone()), now: refund });
+    }
+
+    /// The table has this event.
+    pub fn has_heard(&mut self, event: String) {
+        self.heard.insert(event);
+    }
+
+    /// Rows that are not what they were, in order of id.
+    pub fn changed(&self) -> Vec<(Option<Payment>, Payment)> {
+        let changed = self.payments.values().filter(|image| image.before.as_ref() != Some(&image.now));
+        let mut changed: Vec<_> = changed.map(|image| (image.before.clone(), image.now.clone())).collect();
+        changed.sort_unstable_by_key(|(_, now)| now.id);
+        changed
+    }
+
+    /// Rows that are not what they were, in order of id.
+    pub fn changed_refunds(&self) -> Vec<(Option<Refund>, Refund)> {
+        let changed = self.refunds.values().filter(|image| image.before.as_ref() != Some(&image.now));
+        let mut changed: Vec<_> = changed.map(|image| (image.before.clone(), image.now.clone())).collect();
+        changed.sort_unstable_by_key(|(_, now)| now.id);
+        changed
+    }
+
+    /// Events that were not heard before.
+    pub fn news(&self) -> &[String] {
+        &self.news
+    }
+
+    /// The payments as they are now.
+    pub fn into_payments(self) -> impl Iterator<Item = Payment> {
+        self.payments.into_values().map(|image| image.now)
+    }
+
+    pub fn write(&mut self, write: &Write, now: Millis) -> Answer {
+        match write {
+            Write::Begin(payment) => Ok(self.begin(payment)),
+            Write::Move { payment, version, step, due_at } => {
+                self.step(*payment, *version, step, *due_at, now)
+            }
+            Write::Rest { payment, version, due_at } => self.held(*payment, *version, |payment| {
+                let stays = payment.due_at.filter(|_| payment.state.is_open());
+                payment.due_at = due_at.or(stays);
+            }),
+            Write::Claim { payment, version, until } => self.held(*payment, *version, |payment| {
+                payment.due_at = Some(*until);
+                payment.tries = payment.tries.saturating_add(1);
+            }),
+            Write::Refund(refund) => self.refund(refund, now),
+            Write::MoveRefund { refund, version, to, provider_ref, due_at } => {
+                self.held_refund(*refund, *version, |refund| {
+                    refund.state = refund.state.moved_to(*to)?;
+                    refund.provider_ref = provider_ref.clone().or_else(|| refund.provider_ref.take());
+                    refund.due_at = due_at.or(refund.due_at).filter(|_| refund.state != RefundState::Done);
+                    refund.updated_at = now;
+                    Ok(())
+                })
+            }
+            Write::RestRefund { refund, version, due_at, reason } => {
+                self.held_refund(*refund, *version, |refund| {
+                    refund.due_at = Some(*due_at).filter(|_| refund.state != RefundState::Done);
+                    refund.reason = reason.clone().map(shortened).or_else(|| refund.reason.take());
+                    Ok(())
+                })
+            }
+            Write::ClaimRefund { refund, version, until } => self.held_refund(*refund, *version, |refund| {
+                refund.due_at = Some(*until).filter(|_| refund.state != RefundState::Done);
+                refund.tries = refund.tries.saturating_add(1);
+                Ok(())
+            }),
+            Write::Hint { event, payment } => self.hint(event, *payment, now),
+        }
+    }
+
+    fn begin(&mut self, payment: &Payment) -> Written {
+        let attempts = self.attempts.entry(payment.order).or_default();
+        let known = attempts.iter().filter_map(|id| self.payments.get(id)).map(|image| &image.now);
+        let same = known.clone().find(|known| known.attempt == payment.attempt);
+        let in_the_way = known.filter(|known| !known.state.has_failed() || known.attempt > payment.attempt);
+        if let Some(taken) = same.or(in_the_way.max_by_key(|known| known.attempt)) {
+            return Written::Taken(Box::new(taken.clone()));
+        }
+        attempts.push(payment.id);
+        self.payments.insert(payment.id, Image { before: None, now: payment.clone() });
+        Written::Row(Box::new(payment.clone()))
+    }
+
+    fn step(
+        &mut self,
+        id: PaymentId,
+        version: u64,
+        step: &Move,
+        due_at: Option<Millis>,
+        now: Millis,
+    ) -> Answer {
+        let image = self.payments.get_mut(&id).ok_or(NotWritten::NoSuchPayment)?;
+        if image.now.version != version {
+            return Ok(Written::Lost);
+        }
+        let mut moved = image.now.moved(step, now)?;
+        moved.version += 1;
+        moved.reason = moved.reason.map(shortened);
+        moved.due_at = due_at.or(moved.due_at).filter(|_| moved.state.is_open());
+        let left = moved.captured.saturating_sub(moved.refunded);
+        let late = RefundId::of(id, Cause::Late);
+        if step.give_back && left > 0 && !self.refunds.contains_key(&late) {
+            moved.refunded = moved.captured;
+            self.refunds.insert(late, Image { before: None, now: late_refund(&moved, left, now) });
+        }
+        image.now = moved.clone();
+        Ok(Written::Row(Box::new(moved)))
+    }
+
+    /// Changes a payment whose version is known, in what is no part of its walk.
+    fn held(&mut self, id: PaymentId, version: u64, change: impl FnOnce(&mut Payment)) -> Answer {
+        let image = self.payments.get_mut(&id).ok_or(NotWritten::NoSuchPayment)?;
+        if image.now.version != version {
+            return Ok(Written::Lost);
+        }
+        change(&mut image.now);
+        image.now.version += 1;
+        Ok(Written::Row(Box::new(image.now.clone())))
+    }
+
+    fn refund(&mut self, refund: &Refund, now: Millis) -> Answer {
+        if let Some(known) = self.refunds.get(&refund.id) {
+            return Ok(Written::RefundRow(Box::new(known.now.clone())));
+        }
+        let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
+        let Money { amount, currency } = refund.amount;
+        if amount <= 0 || currency != payment.amount.currency {
+            return Err(NotWritten::Amount);
+        }
+        let (captured, refunded) = (payment.captured, payment.refunded);
+        match refunded.checked_add(amount).filter(|sum| *sum <= captured) {
+            Some(sum) => payment.refunded = sum,
+            None => return Ok(Written::TooMuch { captured, refunded }),
+        }
+        payment.version += 1;
+        payment.updated_at = now;
+        self.refunds.insert(refund.id, Image { before: None, now: refund.clone() });
+        Ok(Written::RefundRow(Box::new(refund.clone())))
+    }
+
+    fn held_refund(
+        &mut self,
+        id: RefundId,
+        version: u64,
+        change: impl FnOnce(&mut Refund) -> Result<(), NotWritten>,
+    ) -> Answer {
+        let image = self.refunds.get_mut(&id).ok_or(NotWritten::NoSuchRefund)?;
+        if image.now.version != version {
+            return Ok(Written::Lost);
+        }
+        let mut changed = image.now.clone();
+        change(&mut changed)?;
+        changed.version += 1;
+        image.now = changed.clone();
+        Ok(Written::RefundRow(Box::new(changed)))
+    }
+
+    fn hint(&mut self, event: &str, payment: Option<PaymentId>, now: Millis) -> Answer {
+        if event.is_empty() || event.len() > EVENT_ID_LEN_MAX {
+            return Err(NotWritten::EventId);
+        }
+        if !self.heard.insert(event.to_owned()) {
+            return Ok(Written::Known);
+        }
+        self.news.push(event.to_owned());
+        let told = payment.and_then(|id| self.payments.get_mut(&id)).map(|image| &mut image.now);
+        if let Some(payment) = told.filter(|payment| may_move_by_hint(payment.state)) {
+            payment.due_at = Some(payment.due_at.map_or(now, |due_at| due_at.min(now)));
+        }
+        Ok(Written::Heard)
+    }
+}
+
+/// Whether the provider can tell news of a payment in this state.
+fn may_move_by_hint(state: PaymentState) -> bool {
+    matches!(state, PaymentState::Started | PaymentState::Unknown) || state.has_failed()
+}
+
+/// All that came for an order that had ended. Its units were never sold by it.
+fn late_refund(payment: &Payment, amount: i64, now: Millis) -> Refund {
+    Refund {
+        id: RefundId::of(payment.id, Cause::Late),
+        payment: payment.id,
+        order: payment.order,
+        cause: Cause::Late,
+        key: None,
+        amount: Money { amount, ..payment.amount },
+        restock: Restock::Leave,
+        state: RefundState::Wanted,
+        reason: None,
+        provider_ref: None,
+        tries: 0,
+        due_at: Some(now),
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+fn shortened(mut word: String) -> String {
+    word.truncate(word.floor_char_boundary(REASON_LEN_MAX));
+    word
+}

@@ -1,0 +1,307 @@
+//! How payments and refunds are written: in groups, each one synced transaction that answers everybody in it.
+//!
+//! A row moves by compare-and-set: whoever claims it raises its version, and only he who knows the version moves it on. Always
+//! true: a move that `domain::payment` does not know leaves no trace; what is given back is never more than what was taken,
+//! because the refund's row and the payment's sum are written together; this process alone writes, so what it knows of a
+//! payment that has not ended need not be read again.
+
+mod group;
+
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteConnection;
+
+use super::StoreError;
+use super::file::File;
+use super::payment::{self, PaymentReader};
+use super::refund::{self, RefundReader};
+use super::sqlite::Listed;
+use crate::domain::id::{PaymentId, RefundId};
+use crate::domain::payment::{IllegalMove, Move, Payment, Refund, RefundState};
+use crate::domain::stock::Millis;
+use group::{Group, Wanted};
+
+/// How many payments that have not ended are remembered. Beyond it all are forgotten, and read again when they move.
+const REMEMBERED_MAX: usize = 65_536;
+/// The longest name of a provider's event that is stored.
+pub const EVENT_ID_LEN_MAX: usize = 255;
+
+const DUE_NOW: &str = "update open_payments set due_at_ms = ? where due_at_ms > ?";
+const REFUNDS_DUE_NOW: &str = "update refunds set due_at_ms = ? where due_at_ms > ?";
+const SWEEP: &str = "delete from webhooks_heard where heard_at_ms < ?";
+
+static HEARD: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("select event_id from webhooks_heard where event_id in (", "?", ")"));
+static HEAR: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("insert into webhooks_heard (event_id, heard_at_ms) values ", "(?, ?)", ""));
+
+/// One question to the rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Puts a payment down as it is, with the time at which somebody else takes it up. Answer: its row, or [`Written::Taken`]
+    /// when this attempt or a later one has a row, or when an earlier one has not failed.
+    Begin(Box<Payment>),
+    /// Moves the row. A new `due_at` takes the place of the old one while the payment is open; one that has ended is due no
+    /// more. With `give_back` all that was taken and not given back becomes a refund, which is due at once.
+    Move {
+        payment: PaymentId,
+        version: u64,
+        step: Move,
+        due_at: Option<Millis>,
+    },
+    /// Lets go of it until `due_at`. `None`: nobody need take it up; for an open payment the time stays what it was.
+    Rest {
+        payment: PaymentId,
+        version: u64,
+        due_at: Option<Millis>,
+    },
+    /// Takes it up: until `until` nobody else does, and only who knows the new version moves it.
+    Claim {
+        payment: PaymentId,
+        version: u64,
+        until: Millis,
+    },
+    /// Puts a refund down as it is and adds it to what its payment has given back. Answer: its row, the one that stands there
+    /// when the id is known, or [`Written::TooMuch`].
+    Refund(Box<Refund>),
+    MoveRefund {
+        refund: RefundId,
+        version: u64,
+        to: RefundState,
+        provider_ref: Option<String>,
+        /// A new time takes the place of the old one while it is not done.
+        due_at: Option<Millis>,
+    },
+    /// Lets go of it until `due_at`, with the provider's word for why.
+    RestRefund {
+        refund: RefundId,
+        version: u64,
+        due_at: Millis,
+        reason: Option<String>,
+    },
+    ClaimRefund {
+        refund: RefundId,
+        version: u64,
+        until: Millis,
+    },
+    /// The provider has something to tell. Its event is noted once, and a payment that may still move by it, or has failed, is
+    /// due now. The row's version stays: whoever walks the payment at this moment is not disturbed.
+    Hint {
+        event: String,
+        payment: Option<PaymentId>,
+    },
+}
+
+/// What came of it. Whatever is said here is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The payment as it is now.
+    Row(Box<Payment>),
+    /// The refund as it is now.
+    RefundRow(Box<Refund>),
+    /// Another row stands in the way of a new attempt: this one.
+    Taken(Box<Payment>),
+    /// The refund and what was given back before are more than what was taken.
+    TooMuch { captured: i64, refunded: i64 },
+    /// Somebody else has moved it.
+    Lost,
+    /// The hint is noted.
+    Heard,
+    /// The event was noted before.
+    Known,
+}
+
+/// Why a question was none. Nothing was written for it; the others in its group are not touched by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotWritten {
+    #[error(transparent)]
+    IllegalMove(#[from] IllegalMove),
+    #[error("no such payment")]
+    NoSuchPayment,
+    #[error("no such refund")]
+    NoSuchRefund,
+    #[error("a refund is in its payment's currency, and more than nothing")]
+    Amount,
+    #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
+    EventId,
+}
+
+/// Something that is still to be undone, or to be decided by a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Compensation {
+    Payment(Box<Payment>),
+    Refund(Box<Refund>),
+}
+
+impl Compensation {
+    /// Where it stands in the list: the bytes of its id.
+    pub fn place(&self) -> [u8; 16] {
+        match self {
+            Compensation::Payment(payment) => *payment.id.as_bytes(),
+            Compensation::Refund(refund) => *refund.id.as_bytes(),
+        }
+    }
+}
+
+/// The rows of money and whoever writes them. Cheap to clone.
+#[derive(Clone)]
+pub struct MoneyBook {
+    file: File,
+    /// Payments that have not ended, as their rows are. Whoever writes one takes it out first and puts it back when the write
+    /// is certain.
+    open: Arc<Mutex<HashMap<PaymentId, Payment>>>,
+}
+
+impl MoneyBook {
+    pub(super) fn new(file: File) -> MoneyBook {
+        MoneyBook { file, open: Arc::default() }
+    }
+
+    pub fn payments(&self) -> PaymentReader {
+        PaymentReader { pool: self.file.readers() }
+    }
+
+    pub fn refunds(&self) -> RefundReader {
+        RefundReader { pool: self.file.readers() }
+    }
+
+    /// Writes a group in one transaction; the answers in the same order, each as if the questions before it had been alone.
+    /// All of it is on the disk when this returns. After an error nobody knows, until it is read again.
+    pub async fn write_group(
+        &self,
+        writes: &[Write],
+        now: Millis,
+    ) -> Result<Vec<Result<Written, NotWritten>>, StoreError> {
+        let wanted = Wanted::by(writes);
+        let mut transaction = self.file.begin_synced().await?;
+        let written = self.in_transaction(&mut transaction, writes, wanted, now).await;
+        let (answers, group) = match transaction.end(written).await {
+            Ok(written) => written,
+            Err(error) => {
+                self.known().clear();
+                return Err(error);
+            }
+        };
+        self.remember(group);
+        Ok(answers)
+    }
+
+    async fn in_transaction(
+        &self,
+        connection: &mut SqliteConnection,
+        writes: &[Write],
+        wanted: Wanted<'_>,
+        now: Millis,
+    ) -> Result<(Vec<Result<Written, NotWritten>>, Group), StoreError> {
+        let mut group = Group::default();
+        for found in payment::of_orders(connection, &wanted.orders).await? {
+            group.knows(found);
+        }
+        let mut missing = Vec::new();
+        {
+            let mut known = self.known();
+            for id in wanted.payments {
+                match known.remove(&id) {
+                    Some(payment) => group.knows(payment),
+                    None => missing.push(id),
+                }
+            }
+        }
+        for found in payment::find_many(connection, &missing).await? {
+            group.knows(found);
+        }
+        for found in refund::find_many(connection, &wanted.refunds).await? {
+            group.knows_refund(found);
+        }
+        for event in heard(connection, &wanted.events).await? {
+            group.has_heard(event);
+        }
+        let answers = writes.iter().map(|write| group.write(write, now)).collect();
+        payment::replace(connection, &group.changed()).await?;
+        refund::replace(connection, &group.changed_refunds()).await?;
+        hear(connection, group.news(), now).await?;
+        Ok((answers, group))
+    }
+
+    /// At the start: the process that held the claims is dead, so everything that waits is due now.
+    pub async fn release_all_leases(&self, now: Millis) -> Result<u64, StoreError> {
+        self.known().clear();
+        let mut transaction = self.file.begin_synced().await?;
+        let released = due_now(&mut transaction, now).await;
+        transaction.end(released).await
+    }
+
+    /// Forgets the events that were heard before `before`; how many.
+    pub async fn sweep_heard(&self, before: Millis) -> Result<u64, StoreError> {
+        self.file.write_synced(sqlx::query(SWEEP).bind(before.0)).await
+    }
+
+    /// What is still to be undone or decided, in order of [`Compensation::place`], behind `after`: payments that began at
+    /// `before` or earlier and have not ended, those that are held for review, and refunds that are not done.
+    pub async fn compensations(
+        &self,
+        before: Millis,
+        after: Option<[u8; 16]>,
+        most: u32,
+    ) -> Result<Vec<Compensation>, StoreError> {
+        let after = after.unwrap_or_default();
+        let payments = self.payments().overdue(before, after, most).await?;
+        let refunds = self.refunds().undone(after, most).await?;
+        let payments = payments.into_iter().map(|payment| Compensation::Payment(Box::new(payment)));
+        let refunds = refunds.into_iter().map(|refund| Compensation::Refund(Box::new(refund)));
+        let mut both: Vec<Compensation> = payments.chain(refunds).collect();
+        both.sort_by_key(Compensation::place);
+        both.truncate(most as usize);
+        Ok(both)
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, Payment>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, group: Group) {
+        let mut known = self.known();
+        for payment in group.into_payments().filter(|payment| payment.due_at.is_some()) {
+            if known.len() >= REMEMBERED_MAX {
+                known.clear();
+            }
+            known.insert(payment.id, payment);
+        }
+    }
+}
+
+async fn due_now(connection: &mut SqliteConnection, now: Millis) -> Result<u64, StoreError> {
+    let mut released = 0;
+    for sql in [DUE_NOW, REFUNDS_DUE_NOW] {
+        let done = sqlx::query(sql).bind(now.0).bind(now.0).execute(&mut *connection).await?;
+        released += done.rows_affected();
+    }
+    Ok(released)
+}
+
+/// Those of these events that were heard before.
+async fn heard(connection: &mut SqliteConnection, events: &[&str]) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    for (sql, piece) in HEARD.cut(events) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, event| query.bind(*event));
+        for row in query.fetch_all(&mut *connection).await? {
+            found.push(row.try_get(0)?);
+        }
+    }
+    Ok(found)
+}
+
+async fn hear(connection: &mut SqliteConnection, events: &[String], now: Millis) -> Result<(), StoreError> {
+    for (sql, piece) in HEAR.cut(events) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, event| query.bind(event).bind(now.0));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The `payments` rows, and `open_payments`: those that somebody still has to look at, and when.
+//!
+//! A payment's row stays for ever; its entry in `open_payments` goes when nothing is left to do, so that what is due, what
+//! waits and for how long is found among the few that have not ended. Rows are written by `money` alone, in groups.
+
+use std::sync::LazyLock;
+
+use futures_util::{Stream, TryStreamExt};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+
+use super::StoreError;
+use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::stock::money;
+use crate::domain::id::{OrderId, PaymentId, UserId};
+use crate::domain::payment::{Method, Payment, PaymentState};
+use crate::domain::stock::{Attempt, KeyUse, Millis};
+
+macro_rules! payments {
+    ($rest:literal) => {
+        concat!(
+            "select p.id, p.order_id, p.attempt, p.buyer_id, p.amount_minor, p.currency, p.token, p.state, p.reason, \
+             p.provider_ref, p.captured_minor, p.refunded_minor, p.key_hash, p.body_hash, p.tries, p.version, \
+             p.created_at_ms, p.updated_at_ms, o.due_at_ms from ",
+            $rest
+        )
+    };
+}
+
+const FIND: &str = payments!("payments p left join open_payments o on o.payment_id = p.id where p.id = ?");
+const OF_ORDER: &str = payments!(
+    "payments p left join open_payments o on o.payment_id = p.id where p.order_id = ? order by p.attempt desc"
+);
+/// `cross join`: in the order in which it is written.
+const DUE: &str = payments!(
+    "open_payments o cross join payments p on p.id = o.payment_id where o.due_at_ms <= ? order by o.due_at_ms limit ?"
+);
+const ALL: &str = payments!("payments p left join open_payments o on o.payment_id = p.id order by p.id");
+const WAITING: &str = payments!(
+    "open_payments o cross join payments p on p.id = o.payment_id \
+     where o.payment_id > ? and (p.created_at_ms <= ? or p.state = 'review') order by o.payment_id limit ?"
+);
+const NEXT: &str = "select min(due_at_ms) from open_payments";
+const COUNT: &str = "select p.state, count(*), min(p.created_at_ms), min(p.updated_at_ms), \
+    sum(case when p.updated_at_ms <= ? then 1 else 0 end) \
+    from open_payments o cross join payments p on p.id = o.payment_id group by p.state";
+
+static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
+    let head = payments!("payments p left join open_payments o on o.payment_id = p.id where p.id in (");
+    Listed::new(head, "?", ")")
+});
+static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = payments!("payments p left join open_payments o on o.payment_id = p.id where p.order_id in (");
+    Listed::new(head, "?", ") order by p.order_id, p.attempt")
+});
+static INSERT: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "insert into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, \
+        provider_ref, captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms) \
+        values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+});
+static DELETE: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("delete from payments where id in (", "?", ")"));
+static OPEN: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("insert into open_payments (payment_id, due_at_ms) values ", "(?, ?)", ""));
+static CLOSE: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("delete from open_payments where payment_id in (", "?", ")"));
+
+/// The payments in one state that somebody still has to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting {
+    pub state: PaymentState,
+    pub count: u64,
+    /// When the oldest of them began.
+    pub begun: Millis,
+    /// Since when the longest has been in this state.
+    pub since: Millis,
+    /// How many have been in it since before the time that was asked about.
+    pub late: u64,
+}
+
+/// Reads payments. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PaymentReader {
+    pub(super) pool: SqlitePool,
+}
+
+impl PaymentReader {
+    pub async fn find(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
+        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        row.as_ref().map(payment).transpose()
+    }
+
+    /// All attempts to pay an order, newest first.
+    pub async fn of_order(&self, order: OrderId) -> Result<Vec<Payment>, StoreError> {
+        let rows = sqlx::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
+        rows.iter().map(payment).collect()
+    }
+
+    /// The newest attempt of each of these orders that has one, in order of order.
+    pub async fn newest_of(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
+        let mut newest: Vec<Payment> = Vec::new();
+        let mut orders = orders.to_vec();
+        orders.sort_unstable();
+        orders.dedup();
+        for (sql, piece) in OF_ORDERS.cut(&orders) {
+            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(id.as_bytes().to_vec()));
+            for row in query.fetch_all(&self.pool).await? {
+                let payment = payment(&row)?;
+                // Attempts of one order come in order of their number.
+                newest.pop_if(|before| before.order == payment.order);
+                newest.push(payment);
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Up to `most` that are due at `now`, the longest due first.
+    pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<Payment>, StoreError> {
+        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
+        rows.iter().map(payment).collect()
+    }
+
+    /// When the next one is due.
+    pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.pool).await?;
+        Ok(at.map(Millis))
+    }
+
+    /// How many wait in each state. `late` counts those that have not moved since `before`.
+    pub async fn waiting(&self, before: Millis) -> Result<Vec<Waiting>, StoreError> {
+        let rows = sqlx::query(COUNT).bind(before.0).fetch_all(&self.pool).await?;
+        let waiting = rows.iter().map(|row| {
+            Ok(Waiting {
+                state: state(row, 0)?,
+                count: unsigned(row, 1)?,
+                begun: Millis(row.try_get(2)?),
+                since: Millis(row.try_get(3)?),
+                late: unsigned(row, 4)?,
+            })
+        });
+        waiting.collect()
+    }
+
+    /// Those that began at `before` or earlier and have not ended, and all that are held for review: a page of them behind
+    /// `after`, in order of id.
+    pub async fn overdue(
+        &self,
+        before: Millis,
+        after: [u8; 16],
+        most: u32,
+    ) -> Result<Vec<Payment>, StoreError> {
+        let query = sqlx::query(WAITING).bind(&after[..]).bind(before.0).bind(most);
+        query.fetch_all(&self.pool).await?.iter().map(payment).collect()
+    }
+
+    /// Every payment, in order of id.
+    pub fn all(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
+        sqlx::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+    }
+}
+
+fn state(row: &SqliteRow, column: usize) -> Result<PaymentState, StoreError> {
+    Ok(PaymentState::from_word(row.try_get(column)?).ok_or(Damaged { what: "payment state" })?)
+}
+
+fn payment(row: &SqliteRow) -> Result<Payment, StoreError> {
+    let attempt = Attempt::new(unsigned(row, 2)?).ok_or(Damaged { what: "attempt" })?;
+    let token: Option<&str> = row.try_get(6)?;
+    let method = token.map(|token| Method::card(token).map_err(|_| Damaged { what: "means of payment" }));
+    let key: Option<&[u8]> = row.try_get(12)?;
+    let key = match key {
+        Some(_) => {
+            let body: i64 = row.try_get(13)?;
+            Some(KeyUse { key: sixteen(row, 12)?, body: body.cast_unsigned() })
+        }
+        None => None,
+    };
+    let due_at: Option<i64> = row.try_get(18)?;
+    Ok(Payment {
+        id: PaymentId::from_bytes(sixteen(row, 0)?),
+        order: OrderId::from_bytes(sixteen(row, 1)?),
+        attempt,
+        buyer: UserId::from_bytes(sixteen(row, 3)?),
+        amount: money(row, 4)?,
+        method: method.transpose()?,
+        state: state(row, 7)?,
+        reason: row.try_get(8)?,
+        provider_ref: row.try_get(9)?,
+        captured: row.try_get(10)?,
+        refunded: row.try_get(11)?,
+        key,
+        tries: unsigned(row, 14)?,
+        due_at: due_at.map(Millis),
+        version: unsigned(row, 15)?,
+        created_at: Millis(row.try_get(16)?),
+        updated_at: Millis(row.try_get(17)?),
+    })
+}
+
+/// Whether it has an entry in `open_payments`.
+fn is_listed(payment: &Payment) -> bool {
+    payment.due_at.is_some() || payment.state == PaymentState::Review
+}
+
+/// Those of `ids` that have rows.
+pub(super) async fn find_many(
+    connection: &mut SqliteConnection,
+    ids: &[PaymentId],
+) -> Result<Vec<Payment>, StoreError> {
+    let mut found = Vec::new();
+    for (sql, piece) in FIND_MANY.cut(ids) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for row in query.fetch_all(&mut *connection).await? {
+            found.push(payment(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// All attempts to pay some orders.
+pub(super) async fn of_orders(
+    connection: &mut SqliteConnection,
+    orders: &[OrderId],
+) -> Result<Vec<Payment>, StoreError> {
+    let mut found = Vec::new();
+    for (sql, piece) in OF_ORDERS.cut(orders) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for row in query.fetch_all(&mut *connection).await? {
+            found.push(payment(&row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Puts rows in the place of those they came from; whoever has none before is new. A row that changes goes and comes back:
+/// two statements for many rows, where an update each would cost as many as there are rows.
+pub(super) async fn replace(
+    connection: &mut SqliteConnection,
+    changed: &[(Option<Payment>, Payment)],
+) -> Result<(), StoreError> {
+    let old: Vec<PaymentId> =
+        changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
+    for (sql, piece) in DELETE.cut(&old) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    for (sql, piece) in INSERT.cut(changed) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, (_, payment)| {
+            query
+                .bind(&payment.id.as_bytes()[..])
+                .bind(&payment.order.as_bytes()[..])
+                .bind(i64::from(payment.attempt.get()))
+                .bind(&payment.buyer.as_bytes()[..])
+                .bind(payment.amount.amount)
+                .bind(payment.amount.currency.as_str())
+                .bind(payment.method.as_ref().map(Method::token))
+                .bind(payment.state.as_str())
+                .bind(&payment.reason)
+                .bind(&payment.provider_ref)
+                .bind(payment.captured)
+                .bind(payment.refunded)
+                .bind(payment.key.as_ref().map(|used| &used.key[..]))
+                .bind(payment.key.map(|used| used.body.cast_signed()))
+                .bind(i64::from(payment.tries))
+                .bind(signed(payment.version))
+                .bind(payment.created_at.0)
+                .bind(payment.updated_at.0)
+        });
+        query.execute(&mut *connection).await?;
+    }
+    list(connection, changed).await
+}
+
+/// Brings `open_payments` up to date.
+async fn list(
+    connection: &mut SqliteConnection,
+    changed: &[(Option<Payment>, Payment)],
+) -> Result<(), StoreError> {
+    let (mut gone, mut come) = (Vec::new(), Vec::new());
+    for (before, now) in changed {
+        let before = before.as_ref().filter(|before| is_listed(before));
+        let listed = is_listed(now);
+        if listed && before.is_some_and(|before| before.due_at == now.due_at) {
+            continue;
+        }
+        if before.is_some() {
+            gone.push(now.id);
+        }
+        if listed {
+            come.push(now);
+        }
+    }
+    for (sql, piece) in CLOSE.cut(&gone) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    for (sql, piece) in OPEN.cut(&come) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, payment| {
+            query.bind(&payment.id.as_bytes()[..]).bind(payment.due_at.map(|at| at.0))
+        });
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,344 @@
+//! Stripe: a payment is a payment intent that is confirmed and then captured by hand; what goes back is a refund.
+//!
+//! Our ids stand in the metadata of both and make the idempotency keys, so that what was told twice happens once, and what was
+//! told by a process that is gone is found again. Stripe keeps a key for at least a day: what is older is looked for before it is
+//! told again. Always true: nothing is captured that was not reserved first, and a card that wants its owner to do something more is
+//! declined, for there is nobody to redirect.
+//!
+//! <https://docs.stripe.com/api/idempotent_requests>, <https://docs.stripe.com/payments/paymentintents/lifecycle>
+
+mod shapes;
+mod wire;
+
+use reqwest::StatusCode;
+
+use super::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY};
+use super::{Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
+use crate::clock::Clock;
+use crate::config::StripeAccount;
+use crate::domain::id::PaymentId;
+use shapes::{Intent, IntentStatus, List, RefundObject};
+use wire::{Answer, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
+
+/// As long as this a key is certainly remembered.
+const KEY_LIVES_MS: i64 = 23 * 3_600_000;
+/// What a key was used for is known by then: nothing that began so long ago is still being worked on.
+const SETTLED_MS: i64 = 3_600_000;
+/// How far their clock may be behind ours.
+const CLOCKS_APART_MS: i64 = 300_000;
+const PAGE: &str = "100";
+/// Ten thousand intents, or a thousand refunds of one intent.
+const INTENT_PAGES_MAX: usize = 100;
+const REFUND_PAGES_MAX: usize = 10;
+
+/// The account at Stripe. Cheap to clone.
+#[derive(Clone)]
+pub struct Stripe {
+    wire: Wire,
+    clock: Clock,
+}
+
+impl Stripe {
+    pub fn new(account: &StripeAccount, clock: &Clock) -> Result<Stripe, NoProvider> {
+        Ok(Stripe { wire: Wire::new(account)?, clock: clock.clone() })
+    }
+
+    pub async fn charge(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
+        let known = match ask.provider_ref {
+            Some(_) => self.locate(ask).await?,
+            None if self.age(ask.started_at.0) > KEY_LIVES_MS => match self.locate(ask).await? {
+                Some(intent) => Some(intent),
+                // A new key would be a second payment if the first one is only not to be seen.
+                None => return Err(ProviderError::Refused { code: "too_late".to_owned() }),
+            },
+            None => None,
+        };
+        match known {
+            Some(intent) => self.go_on(ask, intent).await,
+            None => self.create(ask).await,
+        }
+    }
+
+    /// An intent that is only reserved, or not confirmed, has taken nothing: it can be charged.
+    pub async fn find(&self, ask: &Charge<'_>) -> Result<Option<Seen>, ProviderError> {
+        match self.locate(ask).await? {
+            Some(intent) if intent.status() == IntentStatus::RequiresCapture => Ok(None),
+            Some(intent) => understood(intent.seen()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    pub async fn cancel(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
+        match self.locate(ask).await? {
+            Some(intent) => self.end(intent).await,
+            None => self.forestall(ask).await,
+        }
+    }
+
+    pub async fn refund(&self, ask: &RefundAsk<'_>) -> Result<RefundSeen, ProviderError> {
+        if self.age(ask.started_at.0) > KEY_LIVES_MS
+            && let Some(seen) = self.find_refund(ask).await?
+        {
+            return Ok(seen);
+        }
+        let (amount, refund) = (ask.amount.amount.to_string(), ask.refund.to_string());
+        let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
+        let metadata = [REFUND_KEY, PAYMENT_KEY, ORDER_KEY].map(metadata);
+        let fields = [
+            ("payment_intent", ask.provider_ref),
+            ("amount", &amount),
+            (&metadata[0], &refund),
+            (&metadata[1], &payment),
+            (&metadata[2], &order),
+        ];
+        let answer = self.wire.post::<RefundObject>("/v1/refunds", &fields, Some(&refund)).await?;
+        match answer {
+            Answer::Yes { object, replayed: false } => understood(object.seen()),
+            // It may have gone on since.
+            Answer::Yes { object, replayed: true } => match self.find_refund(ask).await? {
+                Some(seen) => Ok(seen),
+                None => understood(object.seen()),
+            },
+            Answer::No { status, why } => Err(no(status, &why)),
+        }
+    }
+
+    pub async fn find_refund(&self, ask: &RefundAsk<'_>) -> Result<Option<RefundSeen>, ProviderError> {
+        let mut after = None::<String>;
+        for _ in 0..REFUND_PAGES_MAX {
+            let mut query = vec![("payment_intent", ask.provider_ref), ("limit", PAGE)];
+            query.extend(after.as_deref().map(|after| ("starting_after", after)));
+            let page: List<RefundObject> =
+                self.wire.get("/v1/refunds", &query, LIST_BYTES_MAX).await?.object()?;
+            if let Some(refund) = page.data.iter().find(|refund| refund.is_of(ask.refund)) {
+                return understood(refund.seen()).map(Some);
+            }
+            match page.data.last() {
+                Some(last) if page.has_more => after = Some(last.id.clone()),
+                _ => return Ok(None),
+            }
+        }
+        Err(too_many())
+    }
+
+    fn age(&self, since: i64) -> i64 {
+        self.clock.now().0.saturating_sub(since)
+    }
+
+    // --- finding it ---------------------------------------------------------------------------------------------------------
+
+    /// By its name if we know it, or else among all that are young enough.
+    async fn locate(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
+        match ask.provider_ref.filter(|name| is_intent(name)) {
+            Some(name) => self.still_there(name).await.map(Some),
+            None => self.look_through(ask).await,
+        }
+    }
+
+    /// What has a name does not go away: if it has, this is another account, and nobody knows what became of the money.
+    async fn still_there(&self, name: &str) -> Result<Intent, ProviderError> {
+        let found = self.retrieve(name).await?;
+        if found.is_none() {
+            tracing::warn!(
+                intent = name,
+                "Stripe does not know a payment that it has named; is it another account?"
+            );
+        }
+        found.ok_or(ProviderError::Unknown)
+    }
+
+    async fn retrieve(&self, name: &str) -> Result<Option<Intent>, ProviderError> {
+        let path = format!("/v1/payment_intents/{name}");
+        self.wire.get(&path, &[("expand[]", "latest_charge")], OBJECT_BYTES_MAX).await?.found()
+    }
+
+    async fn look_through(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
+        let since = ask.started_at.0.saturating_sub(CLOCKS_APART_MS).div_euclid(1_000).to_string();
+        let mut after = None::<String>;
+        for _ in 0..INTENT_PAGES_MAX {
+            let mut query = vec![("created[gte]", since.as_str()), ("limit", PAGE)];
+            query.extend(after.as_deref().map(|after| ("starting_after", after)));
+            let page: List<Intent> =
+                self.wire.get("/v1/payment_intents", &query, LIST_BYTES_MAX).await?.object()?;
+            if let Some(intent) = page.data.iter().find(|intent| intent.is_of(ask.payment)) {
+                // Once more, with what a list does not tell.
+                return self.retrieve(&intent.id).await;
+            }
+            match page.data.last() {
+                Some(last) if page.has_more => after = Some(last.id.clone()),
+                _ => return Ok(None),
+            }
+        }
+        Err(too_many())
+    }
+
+    // --- taking the money ---------------------------------------------------------------------------------------------------
+
+    async fn create(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
+        let answer = self.post_intent(ask, Some(ask.method.token())).await?;
+        match answer {
+            Answer::Yes { object, replayed: false } => self.go_on(ask, object).await,
+            // What it was then is not what it is now.
+            Answer::Yes { object, replayed: true } => {
+                let now = self.still_there(&object.id).await?;
+                self.go_on(ask, now).await
+            }
+            Answer::No { status: StatusCode::PAYMENT_REQUIRED, why } => {
+                let status = Status::Declined { code: why.code("card_declined") };
+                let intent = match why.payment_intent {
+                    Some(intent) => Some(*intent),
+                    None => self.look_through(ask).await.unwrap_or_default(),
+                };
+                let nameless = Seen {
+                    provider_ref: String::new(),
+                    status: status.clone(),
+                    amount: ask.amount,
+                    captured: 0,
+                    refunded: 0,
+                };
+                Ok(intent.and_then(|intent| intent.seen_as(status)).unwrap_or(nameless))
+            }
+            // The key was used up by a cancel; or by a payment that is not the one we are told of now.
+            Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
+                Some(intent) => understood(intent.seen()),
+                None => Err(ProviderError::Unknown),
+            },
+            Answer::No { status, why } => Err(no(status, &why)),
+        }
+    }
+
+    /// Without a token it is an intent that nobody will confirm.
+    async fn post_intent(
+        &self,
+        ask: &Charge<'_>,
+        token: Option<&str>,
+    ) -> Result<Answer<Intent>, ProviderError> {
+        let (amount, currency) = (ask.amount.amount.to_string(), ask.amount.currency.as_str().to_lowercase());
+        let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
+        let metadata = [PAYMENT_KEY, ORDER_KEY].map(metadata);
+        let mut fields = vec![
+            ("amount", amount.as_str()),
+            ("currency", &currency),
+            ("capture_method", "manual"),
+            // Cards alone: anything else might want to lead the buyer somewhere.
+            ("payment_method_types[]", "card"),
+            (&metadata[0], &payment),
+            (&metadata[1], &order),
+            ("expand[]", "latest_charge"),
+        ];
+        if let Some(token) = token {
+            fields.extend([("payment_method", token), ("confirm", "true")]);
+        }
+        self.wire.post("/v1/payment_intents", &fields, Some(&key(ask.payment, "create"))).await
+    }
+
+    /// Captures what is reserved; ends what wants its owner to do something.
+    async fn go_on(&self, ask: &Charge<'_>, intent: Intent) -> Result<Seen, ProviderError> {
+        match intent.status() {
+            IntentStatus::RequiresCapture => self.capture(ask, &intent).await,
+            IntentStatus::RequiresAction => self.end(intent).await,
+            _ => understood(intent.seen()),
+        }
+    }
+
+    async fn capture(&self, ask: &Charge<'_>, intent: &Intent) -> Result<Seen, ProviderError> {
+        let path = format!("/v1/payment_intents/{}/capture", intent.id);
+        let fields = [("expand[]", "latest_charge")];
+        let answer = self.wire.post::<Intent>(&path, &fields, Some(&key(ask.payment, "capture"))).await;
+        match answer {
+            Ok(Answer::Yes { object, .. }) => understood(object.seen()),
+            // Somebody else was faster, or it lapsed: it says itself how it stands. If it is as before, nobody knows why.
+            Ok(Answer::No { .. }) => {
+                let now = self.still_there(&intent.id).await?;
+                match now.status() {
+                    IntentStatus::RequiresCapture => Err(ProviderError::Unknown),
+                    _ => understood(now.seen()),
+                }
+            }
+            // The money is reserved: this is no longer a payment that has certainly not begun.
+            Err(_) => Err(ProviderError::Unknown),
+        }
+    }
+
+    // --- ending it ----------------------------------------------------------------------------------------------------------
+
+    /// Cancels an intent, unless it has come to an end of its own.
+    async fn end(&self, intent: Intent) -> Result<Seen, ProviderError> {
+        if matches!(intent.status(), IntentStatus::Succeeded | IntentStatus::Canceled) {
+            return understood(intent.seen());
+        }
+        let path = format!("/v1/payment_intents/{}/cancel", intent.id);
+        // No key: a cancel told twice is one cancel, and a first *no* must not be repeated for a day.
+        let answer = self.wire.post::<Intent>(&path, &[("expand[]", "latest_charge")], None).await?;
+        let now = match answer {
+            Answer::Yes { object, .. } => object,
+            Answer::No { .. } => self.still_there(&intent.id).await?,
+        };
+        let before = understood(intent.seen())?;
+        match (now.status(), &before.status) {
+            // A declined one is cancelled as well, for its owner could try another card; but that is not why it is not paid.
+            (IntentStatus::Canceled, Status::Declined { .. }) => Ok(before),
+            (IntentStatus::Canceled | IntentStatus::Succeeded | IntentStatus::Processing, _) => {
+                understood(now.seen())
+            }
+            _ => Err(ProviderError::Unknown),
+        }
+    }
+
+    /// Uses up the key of a payment that was never seen, with an intent that can come to nothing: a charge that is still on its way
+    /// is refused when it arrives.
+    async fn forestall(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
+        if self.age(ask.started_at.0) > KEY_LIVES_MS {
+            return Ok(never(ask));
+        }
+        match self.post_intent(ask, None).await? {
+            Answer::Yes { object, replayed: false } => self.end(object).await,
+            Answer::Yes { object, replayed: true } => {
+                let now = self.still_there(&object.id).await?;
+                self.end(now).await
+            }
+            // The charge has arrived meanwhile, or had come to nothing before.
+            Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
+                Some(intent) => self.end(intent).await,
+                None if self.age(ask.started_at.0) > SETTLED_MS => Ok(never(ask)),
+                None => Err(ProviderError::Unknown),
+            },
+            Answer::No { status, why } => Err(no(status, &why)),
+        }
+    }
+}
+
+/// A payment that there is not, and will not be.
+fn never(ask: &Charge<'_>) -> Seen {
+    Seen {
+        provider_ref: String::new(),
+        status: Status::Cancelled,
+        amount: ask.amount,
+        captured: 0,
+        refunded: 0,
+    }
+}
+
+/// An answer whose currency is none.
+fn understood<T>(seen: Option<T>) -> Result<T, ProviderError> {
+    seen.ok_or(ProviderError::Unknown)
+}
+
+fn too_many() -> ProviderError {
+    tracing::warn!("Stripe has more of them than we look through; this one is looked for again later");
+    ProviderError::Unknown
+}
+
+/// Only what cannot lead anywhere else is put into a path.
+fn is_intent(name: &str) -> bool {
+    let plain = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_';
+    name.starts_with("pi_") && name.len() <= 255 && name.bytes().all(plain)
+}
+
+fn metadata(name: &str) -> String {
+    format!("metadata[{name}]")
+}
+
+fn key(payment: PaymentId, step: &str) -> String {
+    format!("{payment}:{step}")
+}

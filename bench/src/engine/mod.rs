@@ -67,7 +67,7 @@ pub struct Live {
     pub unavailable: AtomicU64,
     pub cut: AtomicU64,
     pub in_flight: AtomicU64,
-    /// Attempts that may have an order without knowing it.
+    /// Attempts that may have an order without knowing it, and are not in flight.
     pub uncertain: AtomicU64,
     pub backlog: AtomicU64,
     pub finished_threads: AtomicU64,

@@ -42,7 +42,7 @@ pub struct Worker {
     free: VecDeque<usize>,
     connections: Vec<Connection>,
     in_flight: u64,
-    /// Attempts that may have an order without knowing it.
+    /// Attempts that may have an order without knowing it, and wait for their turn to ask.
     uncertain: u64,
     stopped: bool,
     request: Vec<u8>,
@@ -265,13 +265,16 @@ impl Worker {
         }
         let connection = &mut self.connections[place];
         let written = connection.writer.as_ref().map_or(Ok(0), |writer| writer.try_write(&self.request));
+        let was_uncertain = u64::from(attempt.uncertain_since_ns != 0);
         match written {
             Ok(length) if length == self.request.len() => {
                 connection.flight = Some(Flight { attempt, sent_ns: now });
                 self.in_flight += 1;
+                self.uncertain -= was_uncertain;
             }
             Ok(1..) => {
                 connection.writer = None;
+                self.uncertain -= was_uncertain;
                 self.conclude(Flight { attempt, sent_ns: now }, Outcome::ConnectionCut, &[], now);
             }
             Ok(0) | Err(_) => {
@@ -295,7 +298,6 @@ impl Worker {
         let order = if outcome == Outcome::PaymentOpen { OrderId::of(body) } else { None };
         let next = attempt.after(outcome, order, sent_ns, self.plan.retry, is_over);
         self.uncertain += u64::from(next.is_some_and(|next| next.uncertain_since_ns != 0));
-        self.uncertain -= u64::from(attempt.uncertain_since_ns != 0);
         self.history.went_home += u64::from(outcome == Outcome::Declined && next.is_none());
         if let Some(next) = next {
             self.defer(next, now);

@@ -52,6 +52,10 @@ deeds!(
     StockChanged "stock_changed",
     SalePaused "sale_paused",
     SaleResumed "sale_resumed",
+    RefundAsked "refund_asked",
+    CompensationRetried "compensation_retried",
+    ReviewAccepted "review_accepted",
+    ReviewGivenBack "review_given_back",
 );
 
 /// One entry, before it has a place.

@@ -13,6 +13,7 @@ mod idempotency;
 mod openapi;
 mod order;
 mod page;
+mod payment;
 mod problem;
 mod product;
 mod query;
@@ -38,6 +39,7 @@ pub use rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::payment::Payments;
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
@@ -145,7 +147,9 @@ table! {
     "/v1/orders"                        POST Shopper order::place,     GET Shopper order::list;
     "/v1/orders/preview"                POST Shopper order::preview;
     "/v1/orders/{id}"                   GET Shopper order::find;
+    "/v1/orders/{id}/payment"           POST Shopper payment::pay;
     "/v1/orders/{id}/cancel"            POST Shopper order::cancel;
+    "/v1/payments/webhook"              POST Anyone payment::webhook;
 
     "/v1/products"                      GET Anyone product::list;
     "/v1/products/{id}"                 GET Anyone product::find;
@@ -176,6 +180,11 @@ table! {
     "/v1/admin/users"                   GET Admin user::list;
     "/v1/admin/users/{id}/suspend"      POST Admin user::suspend;
     "/v1/admin/users/{id}/reinstate"    POST Admin user::reinstate;
+    "/v1/admin/orders/{id}/refunds"     POST Admin payment::give_back, GET Admin payment::refunds;
+    "/v1/admin/compensations"           GET Admin payment::compensations;
+    "/v1/admin/compensations/{id}/retry"        POST Admin payment::retry;
+    "/v1/admin/compensations/{id}/accept"       POST Admin payment::accept;
+    "/v1/admin/compensations/{id}/give-back"    POST Admin payment::return_money;
     "/v1/admin/products"                POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;
@@ -199,6 +208,7 @@ pub struct Doors {
     pub revocations: Revocations,
     pub directory: Directory,
     pub orders: Orders,
+    pub payments: Payments,
     pub catalogue: Catalogue,
     pub history: History,
     pub readiness: health::Readiness,
@@ -217,6 +227,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         revocations,
         directory,
         orders,
+        payments,
         catalogue,
         history,
         readiness,
@@ -236,6 +247,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(revocations))
         .app_data(web::Data::new(directory))
         .app_data(web::Data::new(orders))
+        .app_data(web::Data::new(payments))
         .app_data(web::Data::new(catalogue))
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))

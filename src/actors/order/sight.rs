@@ -87,13 +87,15 @@ pub fn of_view(view: &OrderView) -> Option<Order> {
 /// The further of two sights of one order: the tables', if they have followed as far as the ledger.
 pub fn latest(row: Option<Order>, seen: Order) -> Order {
     match row {
-        Some(row) if row.status == seen.status && lines_agree(&row, &seen) => row,
+        Some(row) if row.status == seen.status && agree(&row, &seen) => row,
         // Beyond the hold's end only the tables know how an order went on.
         Some(row) if row.status != OrderStatus::PendingPayment => row,
         _ => seen,
     }
 }
 
-fn lines_agree(row: &Order, seen: &Order) -> bool {
-    row.lines.iter().zip(&seen.lines).all(|(a, b)| a.status == b.status)
+/// A payment that was declined with attempts left gives the hold another end.
+fn agree(row: &Order, seen: &Order) -> bool {
+    let lines = row.lines.iter().zip(&seen.lines).all(|(a, b)| a.status == b.status);
+    lines && row.hold_expires_at == seen.hold_expires_at
 }

@@ -4,6 +4,7 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod doors;
+mod money;
 mod people;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::health::Health;
 use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
+use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
 use super::product::{
     Movement, ProductPatch, ProductRequest, ProductShown, RestockRequest, StockChanged, StockShown,
@@ -45,7 +47,7 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "tags": [
-            { "name": "orders", "description": "Held for a while, all lines or none." },
+            { "name": "orders", "description": "Held for a while, all lines or none; then paid." },
             { "name": "products", "description": "What there is, and how much of it." },
             { "name": "people", "description": "Who buys: sign up, prove it, change it, leave." },
             { "name": "sessions", "description": "Log in, stay logged in, log out." },
@@ -196,6 +198,11 @@ fn schemas() -> Map<String, Value> {
     add::<PreviewRequest>(&mut named);
     add::<Preview>(&mut named);
     add::<OrderShown>(&mut named);
+    add::<PayRequest>(&mut named);
+    add::<PaymentShown>(&mut named);
+    add::<RefundRequest>(&mut named);
+    add::<RefundShown>(&mut named);
+    add::<CompensationShown>(&mut named);
     add::<ProductRequest>(&mut named);
     add::<ProductPatch>(&mut named);
     add::<RestockRequest>(&mut named);
@@ -230,6 +237,8 @@ fn schemas() -> Map<String, Value> {
         ("LedgerPage", "Movement"),
         ("SessionPage", "SessionShown"),
         ("AccountPage", "AccountShown"),
+        ("RefundPage", "RefundShown"),
+        ("CompensationPage", "CompensationShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",
@@ -240,6 +249,7 @@ fn schemas() -> Map<String, Value> {
             },
         }));
     }
+    schemas.insert("PaymentEvent".into(), json!({ "type": "object", "description": "In the provider's own shape." }));
     schemas.insert("Problem".into(), problem());
     schemas
 }
@@ -267,6 +277,11 @@ fn problem() -> Value {
             "requested": number(),
             "limit": number(),
             "has": number(),
+            "captured": number(),
+            "refunded": number(),
+            "refund_id": { "type": "string" },
+            "reason": { "type": "string", "description": "A word of the payment provider's, or ours." },
+            "order": reference("OrderShown"),
             "opens_at": { "type": "string", "format": "date-time" },
             "closed_at": { "type": "string", "format": "date-time" },
             "logged_in_at": { "type": "string", "format": "date-time" },

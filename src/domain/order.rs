@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::{Money, Quantity};
 use super::id::{OrderId, ProductId, UserId};
-use super::stock::{Millis, Sequence};
+use super::stock::{CameBack, Millis, Sequence};
 
 /// One order as people see it, made from its rows or, while it is young, from the ledgers that hold its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,6 +125,24 @@ impl OrderStatus {
             _ => Err(IllegalMove),
         }
     }
+
+    /// What becomes of a paid order whose lines stand like this; `None` while one of them has not ended.
+    pub fn of_ended(lines: impl IntoIterator<Item = LineStatus>) -> Option<OrderStatus> {
+        let mut together = None;
+        for line in lines {
+            let alone = match line {
+                LineStatus::Cancelled => OrderStatus::Cancelled,
+                LineStatus::Returned => OrderStatus::Returned,
+                LineStatus::Released => OrderStatus::Closed,
+                LineStatus::Held | LineStatus::Ordered | LineStatus::ReturnRequested => return None,
+            };
+            together = match together {
+                Some(before) if before != alone => Some(OrderStatus::Closed),
+                _ => Some(alone),
+            };
+        }
+        together
+    }
 }
 
 impl LineStatus {
@@ -136,6 +154,18 @@ impl LineStatus {
             (Ordered, Cancelled | ReturnRequested) => Ok(to),
             (ReturnRequested, Returned) => Ok(to),
             _ => Err(IllegalMove),
+        }
+    }
+
+    /// What becomes of a line all of whose units have come back. What was asked back is returned, whatever was said; a return
+    /// without a request is the request too.
+    pub fn came_back(self, why: CameBack) -> Result<LineStatus, IllegalMove> {
+        match (self, why) {
+            (LineStatus::Ordered, CameBack::Cancelled) => self.moved_to(LineStatus::Cancelled),
+            (LineStatus::Ordered, CameBack::Returned) => {
+                self.moved_to(LineStatus::ReturnRequested)?.moved_to(LineStatus::Returned)
+            }
+            (_, _) => self.moved_to(LineStatus::Returned),
         }
     }
 }
@@ -179,6 +209,32 @@ mod tests {
              line return_requested -> returned\n\
              line returned -> \n"
         );
+    }
+
+    #[test]
+    fn an_order_ends_with_its_last_line() {
+        use LineStatus::{Cancelled, Ordered, Released, ReturnRequested, Returned};
+        for (lines, status) in [
+            (vec![Cancelled, Cancelled], Some(OrderStatus::Cancelled)),
+            (vec![Returned], Some(OrderStatus::Returned)),
+            (vec![Cancelled, Returned, Returned], Some(OrderStatus::Closed)),
+            (vec![Cancelled, Returned, Cancelled], Some(OrderStatus::Closed)),
+            (vec![Cancelled, Released], Some(OrderStatus::Closed)),
+            (vec![Cancelled, Ordered], None),
+            (vec![ReturnRequested, Returned], None),
+        ] {
+            assert_eq!(OrderStatus::of_ended(lines.clone()), status, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_came_back_says_why() {
+        use LineStatus::{Cancelled, Held, Ordered, ReturnRequested, Returned};
+        assert_eq!(Ordered.came_back(CameBack::Cancelled), Ok(Cancelled));
+        assert_eq!(Ordered.came_back(CameBack::Returned), Ok(Returned));
+        assert_eq!(ReturnRequested.came_back(CameBack::Cancelled), Ok(Returned));
+        assert_eq!(Held.came_back(CameBack::Returned), Err(IllegalMove));
+        assert_eq!(Cancelled.came_back(CameBack::Cancelled), Err(IllegalMove));
     }
 
     #[test]

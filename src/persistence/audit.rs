@@ -7,14 +7,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::flush::{Changes, Ending, Ground, Moved, Run, fold};
+use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
 use super::journal::{JournalReader, OpenError};
 use super::order::{Born, Counted};
 use super::trail::Head;
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
-use crate::domain::order::{Line, LineStatus, Order};
+use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{Entry, Event, Ledger};
 
 /// Orders compared at a time.
@@ -226,8 +226,22 @@ fn by_id(orders: Vec<Order>) -> BTreeMap<OrderId, Order> {
     orders.into_iter().map(|order| (order.id, order)).collect()
 }
 
+/// A paid order ends with its lines, whichever product's history tells of the last one. Each line is compared for itself.
+fn ended_with_its_lines(expected: &Order, found: &Order) -> Order {
+    let mut expected = expected.clone();
+    if expected.status == OrderStatus::Paid
+        && let Some(status) = OrderStatus::of_ended(found.lines.iter().map(|line| line.status))
+    {
+        expected.status = status;
+        expected.version += 1;
+        expected.updated_at = expected.updated_at.max(found.updated_at);
+    }
+    expected
+}
+
 /// Whether two views of an order agree in all that its home tells.
 fn agree(expected: &Order, found: &Order, home: ProductId) -> bool {
+    let expected = &ended_with_its_lines(expected, found);
     let told = |order: &Order| {
         let mut order = order.clone();
         for line in order.lines.iter_mut().filter(|line| line.product != home) {
@@ -265,24 +279,28 @@ fn foreign_lines(runs: &[Run]) -> BTreeMap<OrderId, Line> {
 
 /// What the fold says of orders it has not seen born.
 fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Line>) {
-    let mut step = |order: &OrderId, to: LineStatus, quantity: Option<Quantity>| -> bool {
-        let Some(line) = lines.get_mut(order) else { return false };
-        let Ok(status) = line.status.moved_to(to) else { return false };
+    let mut step = |order: &OrderId, to: LineStatus, quantity: Option<Quantity>| {
+        let Some(line) = lines.get_mut(order) else { return };
+        let Ok(status) = line.status.moved_to(to) else { return };
         line.status = status;
         line.quantity = quantity.unwrap_or(line.quantity);
-        true
     };
     for ((_, Ending::Expired | Ending::Cancelled | Ending::PaymentFailed, _), orders) in &changes.ended {
         for order in orders {
             step(order, LineStatus::Released, None);
         }
     }
-    for Moved { order, to, .. } in &changes.confirmed {
-        step(order, LineStatus::Ordered, Some(*to));
+    for ((_, quantity, _), orders) in &changes.confirmed {
+        for order in orders {
+            step(order, LineStatus::Ordered, Some(*quantity));
+        }
     }
-    for Moved { order, .. } in &changes.returned {
-        if !step(order, LineStatus::Returned, None) {
-            step(order, LineStatus::Cancelled, None);
+    for Moved { order, to: Returning { quantity, whole, why }, .. } in &changes.returned {
+        let line = lines.get_mut(order).filter(|line| *whole || line.quantity <= *quantity);
+        if let Some(line) = line
+            && let Ok(status) = line.status.came_back(*why)
+        {
+            line.status = status;
         }
     }
 }

@@ -9,13 +9,14 @@ use futures_util::{Stream, TryStreamExt, stream};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
+use super::flush::Returning;
 use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
 use super::stock::money;
 use super::{StoreError, buyer};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Key, Millis, Sequence};
+use crate::domain::stock::{CameBack, Key, Millis, Sequence};
 
 macro_rules! both {
     () => {
@@ -74,20 +75,31 @@ static END_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
         where home_id = ? and status = 'pending_payment' and id in (";
     Listed::new(head, "?", ")")
 });
+static CONFIRM_LINES: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update order_lines set status = 'ordered', quantity = ? \
+        where product_id = ? and status = 'held' and order_id in (";
+    Listed::new(head, "?", ")")
+});
+static CONFIRM_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update orders set status = 'paid', updated_at_ms = ?, version = version + 1 \
+        where home_id = ? and status = 'pending_payment' and id in (";
+    Listed::new(head, "?", ")")
+});
 static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
 });
 
 const NEW_DEADLINE: &str = "update orders set hold_expires_at_ms = ?, updated_at_ms = ?, version = version + 1 \
     where id = ? and home_id = ? and status = 'pending_payment'";
-const CONFIRM_LINE: &str = "update order_lines set status = 'ordered', quantity = ? \
-    where order_id = ? and product_id = ? and status = 'held'";
-const CONFIRM_ORDER: &str = "update orders set status = 'paid', updated_at_ms = ?, version = version + 1 \
-    where id = ? and home_id = ? and status = 'pending_payment'";
-/// All units are back: after a request it is a return, without one a cancellation before delivery.
-const RETURN_LINE: &str = "update order_lines set \
-    status = case status when 'return_requested' then 'returned' else 'cancelled' end \
+/// All units are back. What had been asked back is returned; the rest is what the event says.
+const RETURN_LINE: &str = "update order_lines set status = case status when 'return_requested' then 'returned' else ? end \
     where order_id = ? and product_id = ? and status in ('ordered', 'return_requested') and quantity <= ?";
+/// A paid order all of whose lines have ended, whichever was the last.
+const END_PAID: &str = "update orders set status = case \
+    when not exists (select 1 from order_lines l where l.order_id = orders.id and l.status <> 'cancelled') then 'cancelled' \
+    when not exists (select 1 from order_lines l where l.order_id = orders.id and l.status <> 'returned') then 'returned' \
+    else 'closed' end, updated_at_ms = ?, version = version + 1 where id = ? and status = 'paid' and not exists \
+    (select 1 from order_lines l where l.order_id = orders.id and l.status not in ('cancelled', 'returned', 'released'))";
 
 /// An order that is to have a row, with the key it came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -323,41 +335,47 @@ pub(super) async fn new_deadline(
     Ok(())
 }
 
-/// The hold is sold; the order at home there is paid.
+/// Holds of `at.product` are sold, `quantity` units of each; the orders at home there are paid.
 pub(super) async fn confirm(
     connection: &mut SqliteConnection,
     at: At,
-    order: OrderId,
     quantity: Quantity,
+    orders: &[OrderId],
 ) -> Result<(), StoreError> {
-    sqlx::query(CONFIRM_LINE)
-        .bind(i64::from(quantity.get()))
-        .bind(&order.as_bytes()[..])
-        .bind(&at.product.as_bytes()[..])
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query(CONFIRM_ORDER)
-        .bind(at.at.0)
-        .bind(&order.as_bytes()[..])
-        .bind(&at.product.as_bytes()[..])
-        .execute(connection)
-        .await?;
+    for (sql, piece) in CONFIRM_LINES.cut(orders) {
+        let query = sqlx::query(sql).bind(i64::from(quantity.get())).bind(&at.product.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    for (sql, piece) in CONFIRM_ORDERS.cut(orders) {
+        let query = sqlx::query(sql).bind(at.at.0).bind(&at.product.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-/// Sold units came back.
+/// Sold units came back, and with the last of them, perhaps, the order has ended.
 pub(super) async fn give_back(
     connection: &mut SqliteConnection,
-    product: ProductId,
+    at: At,
     order: OrderId,
-    quantity: Quantity,
+    returning: &Returning,
 ) -> Result<(), StoreError> {
+    let status = match returning.why {
+        CameBack::Cancelled => LineStatus::Cancelled,
+        CameBack::Returned => LineStatus::Returned,
+    };
+    // No line is larger than what is whole.
+    let quantity = if returning.whole { i64::MAX } else { i64::from(returning.quantity.get()) };
     sqlx::query(RETURN_LINE)
+        .bind(status.as_str())
         .bind(&order.as_bytes()[..])
-        .bind(&product.as_bytes()[..])
-        .bind(i64::from(quantity.get()))
-        .execute(connection)
+        .bind(&at.product.as_bytes()[..])
+        .bind(quantity)
+        .execute(&mut *connection)
         .await?;
+    sqlx::query(END_PAID).bind(at.at.0).bind(&order.as_bytes()[..]).execute(connection).await?;
     Ok(())
 }
 

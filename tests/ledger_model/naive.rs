@@ -395,7 +395,12 @@ fn moved(sale: &mut Sale, command: &Command, now: Millis) -> Result<Option<Event
                 return Err(Refusal::MoreThanHeld { confirmed: quantity.get(), held: sale.asked });
             }
             (sale.state, sale.sold, sale.pinned_by) = (Sold, quantity.get(), None);
-            Event::Confirmed(Confirmed { order, line, quantity: *quantity })
+            Event::Confirmed(Confirmed {
+                order,
+                line,
+                quantity: *quantity,
+                held: Quantity::of_line(sale.asked),
+            })
         }
         Command::Confirm { quantity, .. } if sale.state == Sold && sale.sold == quantity.get() => {
             return Ok(None);

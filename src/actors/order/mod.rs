@@ -226,25 +226,33 @@ impl Orders {
         let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
         let homes = match &row {
             // An owner that is not loaded has nothing that is not flushed.
-            Some(row) if directory.peek(row.home).is_none() => return Ok(Some(row.clone())),
-            Some(row) => vec![row.home],
+            Some(row) => Vec::from_iter(directory.peek(row.home).map(|_| row.home)),
             None => directory.loaded_in(order.shard()),
         };
         for home in homes {
             let Answer::Order(Some(view)) = directory.order(home, order).await? else { continue };
             let Some(mut seen) = sight::of_view(&view) else { continue };
             seen.updated_at = directory.peek(home).map_or(seen.created_at, |view| view.as_of);
-            for line in &mut seen.lines {
-                if line.product != home
-                    && directory.peek(line.product).is_some()
-                    && let Answer::Order(Some(view)) = directory.order(line.product, order).await?
-                {
-                    line.status = sight::line_status(view.state);
-                }
-            }
+            self.see_lines(&mut seen).await?;
             return Ok(Some(sight::latest(row, seen)));
         }
-        Ok(row)
+        let Some(row) = row else { return Ok(None) };
+        let mut seen = row.clone();
+        self.see_lines(&mut seen).await?;
+        Ok(Some(sight::latest(Some(row), seen)))
+    }
+
+    /// Looks at the lines that are not at the order's home, where their owners are loaded.
+    async fn see_lines(&self, seen: &mut Order) -> Result<(), NotDone> {
+        let directory = &self.0.directory;
+        for line in seen.lines.iter_mut().filter(|line| line.product != seen.home) {
+            if directory.peek(line.product).is_some()
+                && let Answer::Order(Some(view)) = directory.order(line.product, seen.id).await?
+            {
+                (line.status, line.quantity) = (sight::line_status(&view), view.quantity);
+            }
+        }
+        Ok(())
     }
 
     /// The buyer's orders, newest first.

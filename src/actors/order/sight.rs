@@ -3,14 +3,16 @@
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Cause, HoldState, Millis, OrderView, PlacedLine};
+use crate::domain::stock::{CameBack, Cause, HoldState, Millis, OrderView, PlacedLine};
 
-/// What a line is while its hold is in this state.
-pub fn line_status(state: HoldState) -> LineStatus {
-    match state {
-        HoldState::Placing | HoldState::Held | HoldState::Pinned => LineStatus::Held,
-        HoldState::Sold => LineStatus::Ordered,
-        HoldState::Released(_) | HoldState::Expired => LineStatus::Released,
+/// What a line is while its hold looks like this.
+pub fn line_status(view: &OrderView) -> LineStatus {
+    match (view.state, view.returned) {
+        (HoldState::Placing | HoldState::Held | HoldState::Pinned, _) => LineStatus::Held,
+        (HoldState::Sold, None) => LineStatus::Ordered,
+        (HoldState::Sold, Some(CameBack::Cancelled)) => LineStatus::Cancelled,
+        (HoldState::Sold, Some(CameBack::Returned)) => LineStatus::Returned,
+        (HoldState::Released(_) | HoldState::Expired, _) => LineStatus::Released,
     }
 }
 
@@ -76,7 +78,7 @@ pub fn of_view(view: &OrderView) -> Option<Order> {
     let mut order = born(view.order, view.buyer, view.deadline, lines)?;
     order.status = status;
     for line in order.lines.iter_mut().filter(|line| line.product == view.product) {
-        line.status = line_status(view.state);
+        line.status = line_status(view);
     }
     if status != OrderStatus::PendingPayment {
         order.version = 2;
@@ -84,18 +86,116 @@ pub fn of_view(view: &OrderView) -> Option<Order> {
     Some(order)
 }
 
-/// The further of two sights of one order: the tables', if they have followed as far as the ledger.
+/// The row with what the live ledgers know beyond it. A ledger that is loaded is as far as its row or further; but a request
+/// for a return stands in the row alone, and so do the lines of products that are not loaded.
 pub fn latest(row: Option<Order>, seen: Order) -> Order {
-    match row {
-        Some(row) if row.status == seen.status && agree(&row, &seen) => row,
-        // Beyond the hold's end only the tables know how an order went on.
-        Some(row) if row.status != OrderStatus::PendingPayment => row,
-        _ => seen,
+    let Some(row) = row else { return with_its_lines(seen) };
+    let mut order = row.clone();
+    for line in &mut order.lines {
+        let seen = seen.lines.iter().find(|seen| seen.product == line.product);
+        if let Some(seen) = seen
+            && line_rank(seen.status) > line_rank(line.status)
+        {
+            (line.status, line.quantity) = (seen.status, seen.quantity);
+        }
+    }
+    if order_rank(seen.status) > order_rank(order.status) {
+        order.status = seen.status;
+    }
+    if order.status == OrderStatus::PendingPayment {
+        order.hold_expires_at = order.hold_expires_at.max(seen.hold_expires_at);
+    }
+    let mut order = with_its_lines(order);
+    if (order.status, order.hold_expires_at) != (row.status, row.hold_expires_at) {
+        order.version = row.version + 1;
+        order.updated_at = row.updated_at.max(seen.updated_at);
+    }
+    order
+}
+
+/// A paid order ends when its last line has.
+fn with_its_lines(mut order: Order) -> Order {
+    if order.status == OrderStatus::Paid
+        && let Some(status) = OrderStatus::of_ended(order.lines.iter().map(|line| line.status))
+    {
+        order.status = status;
+        order.version += 1;
+    }
+    order
+}
+
+/// How far a line has come.
+fn line_rank(status: LineStatus) -> u8 {
+    match status {
+        LineStatus::Held => 0,
+        LineStatus::Ordered | LineStatus::Released => 1,
+        LineStatus::ReturnRequested => 2,
+        LineStatus::Cancelled | LineStatus::Returned => 3,
     }
 }
 
-/// A payment that was declined with attempts left gives the hold another end.
-fn agree(row: &Order, seen: &Order) -> bool {
-    let lines = row.lines.iter().zip(&seen.lines).all(|(a, b)| a.status == b.status);
-    lines && row.hold_expires_at == seen.hold_expires_at
+/// How far an order has come.
+fn order_rank(status: OrderStatus) -> u8 {
+    match status {
+        OrderStatus::PendingPayment => 0,
+        OrderStatus::Paid | OrderStatus::PaymentFailed | OrderStatus::Expired => 1,
+        OrderStatus::Cancelled | OrderStatus::Returned | OrderStatus::Closed => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::{Currency, Quantity};
+    use crate::domain::id::ProductId;
+    use crate::domain::stock::Sequence;
+
+    fn order(status: OrderStatus, lines: &[LineStatus]) -> Order {
+        let unit_price = Money { amount: 10, currency: Currency::KRW };
+        let placed = |line: usize| PlacedLine {
+            line: line as u8,
+            product: ProductId::from_bytes([line as u8; 16]),
+            quantity: Quantity::of_line(1).unwrap(),
+            unit_price,
+            sequence: Sequence(1),
+        };
+        let placed: Vec<PlacedLine> = (0..lines.len()).map(placed).collect();
+        let (id, buyer) = (OrderId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let mut order = born(id, buyer, Millis(100), &placed).unwrap();
+        order.status = status;
+        for (line, status) in order.lines.iter_mut().zip(lines) {
+            line.status = *status;
+        }
+        order
+    }
+
+    #[test]
+    fn a_sight_is_as_far_as_its_furthest_part() {
+        use LineStatus::{Cancelled as Off, Held, Ordered, ReturnRequested as Asked, Returned};
+        use OrderStatus::{Cancelled, Closed, Paid, PendingPayment as Pending};
+        for (row, seen, status, lines) in [
+            // Nothing new.
+            ((Pending, [Held, Held]), (Pending, [Held, Held]), Pending, [Held, Held]),
+            // The ledgers are ahead, all of them or some.
+            ((Pending, [Held, Held]), (Paid, [Ordered, Ordered]), Paid, [Ordered, Ordered]),
+            ((Pending, [Held, Held]), (Paid, [Ordered, Held]), Paid, [Ordered, Held]),
+            // The last line is back, or it is the row that knows so of one.
+            ((Paid, [Ordered, Ordered]), (Paid, [Off, Off]), Cancelled, [Off, Off]),
+            ((Paid, [Ordered, Off]), (Paid, [Returned, Held]), Closed, [Returned, Off]),
+            ((Paid, [Ordered, Ordered]), (Paid, [Off, Ordered]), Paid, [Off, Ordered]),
+            // Only the row knows of a request, and of how an order went on.
+            ((Paid, [Asked, Ordered]), (Paid, [Ordered, Ordered]), Paid, [Asked, Ordered]),
+            ((Cancelled, [Off, Off]), (Paid, [Ordered, Held]), Cancelled, [Off, Off]),
+        ] {
+            let seen = order(seen.0, &seen.1);
+            let found = latest(Some(order(row.0, &row.1)), seen.clone());
+            let found_lines: Vec<_> = found.lines.iter().map(|line| line.status).collect();
+            assert_eq!((found.status, &found_lines[..]), (status, &lines[..]), "{row:?} {seen:?}");
+            assert_eq!(found.version, if status == row.0 { 1 } else { 2 });
+        }
+        let alone = latest(None, order(Paid, &[Off]));
+        assert_eq!(alone.status, Cancelled);
+        let longer = Order { hold_expires_at: Millis(160), ..order(Pending, &[Held]) };
+        assert_eq!(latest(Some(order(Pending, &[Held])), longer).hold_expires_at, Millis(160));
+    }
 }

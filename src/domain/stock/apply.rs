@@ -109,10 +109,11 @@ impl Ledger {
                 HoldState::Held => e.attempt.get() > record.attempt,
                 _ => false,
             }),
-            Event::Confirmed(e) => self
-                .orders
-                .get(e.order)
-                .is_some_and(|record| record.state == HoldState::Pinned && e.quantity <= record.quantity),
+            Event::Confirmed(e) => self.orders.get(e.order).is_some_and(|record| {
+                record.state == HoldState::Pinned
+                    && e.quantity <= record.quantity
+                    && e.held.is_none_or(|held| held == record.quantity)
+            }),
             Event::Released(e) => state(&e.order).is_some_and(HoldState::is_live),
             Event::Expired(e) => state(&e.order) == Some(HoldState::Held),
             Event::Returned(e) => self

@@ -91,6 +91,8 @@ pub struct Confirmed {
     pub order: OrderId,
     pub line: u8,
     pub quantity: Quantity,
+    /// What the hold had. Not known of what was written before this was asked for.
+    pub held: Option<Quantity>,
 }
 
 /// Why a hold ended without a sale.
@@ -192,6 +194,17 @@ mod former {
         to_stock: bool,
     }
 
+    #[derive(Deserialize)]
+    pub struct Confirmed1 {
+        order: OrderId,
+        line: u8,
+        quantity: Quantity,
+    }
+
+    pub fn confirmed(Confirmed1 { order, line, quantity }: Confirmed1) -> Event {
+        Event::Confirmed(super::Confirmed { order, line, quantity, held: None })
+    }
+
     pub fn pinned(Pinned1 { order }: Pinned1) -> Event {
         Event::Pinned(super::Pinned { order, attempt: Attempt::FIRST })
     }
@@ -256,13 +269,14 @@ kinds! {
     9 v 1 "kept" Event::Kept(e) => e, Event::Kept;
     10 v 2 "pinned" Event::Pinned(e) => e, Event::Pinned;
     11 v 2 "unpinned" Event::Unpinned(e) => e, Event::Unpinned;
-    12 v 1 "confirmed" Event::Confirmed(e) => e, Event::Confirmed;
+    12 v 2 "confirmed" Event::Confirmed(e) => e, Event::Confirmed;
     13 v 1 "released" Event::Released(e) => e, Event::Released;
     14 v 1 "expired" Event::Expired(e) => e, Event::Expired;
     15 v 2 "returned" Event::Returned(e) => e, Event::Returned;
     16 v 1 "forgotten" Event::Forgotten(e) => e, Event::Forgotten;
     was 10 v 1 former::pinned;
     was 11 v 1 former::unpinned;
+    was 12 v 1 former::confirmed;
     was 15 v 1 former::returned;
 }
 

@@ -383,7 +383,8 @@ impl Ledger {
         match record.state {
             HoldState::Pinned if attempt.get() != record.attempt => Err(Refusal::PaymentRunning),
             HoldState::Pinned if quantity <= record.quantity => {
-                Ok(Decision::Event(Event::Confirmed(Confirmed { order, line: record.line, quantity })))
+                let (line, held) = (record.line, Some(record.quantity));
+                Ok(Decision::Event(Event::Confirmed(Confirmed { order, line, quantity, held })))
             }
             HoldState::Pinned => {
                 Err(Refusal::MoreThanHeld { confirmed: quantity.get(), held: record.quantity.get() })

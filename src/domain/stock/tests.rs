@@ -2,7 +2,7 @@
 
 mod script;
 
-use super::{Attempt, CameBack, Event, Millis, Pinned, Returned, Unpinned, decode_events};
+use super::{Attempt, CameBack, Confirmed, Event, Millis, Pinned, Returned, Unpinned, decode_events};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
 use script::story;
@@ -375,15 +375,17 @@ fn what_was_written_before_attempts_had_numbers_is_still_read() {
     let order = [b"\x10".as_slice(), &[b'a'; 16]].concat();
     let pinned = [b"\x0a\x01".as_slice(), &order].concat();
     let unpinned = [b"\x0b\x01".as_slice(), &order, b"\x12"].concat();
+    let confirmed = [b"\x0c\x01".as_slice(), &order, b"\x00\x02"].concat();
     let returned = [b"\x0f\x01".as_slice(), &order, b"\x00\x02\x01"].concat();
     let order = OrderId::from_bytes([b'a'; 16]);
     let (attempt, deadline, quantity) = (Attempt::FIRST, Millis(9), Quantity::of_line(2).unwrap());
     let (line, to_stock, why, by, whole) = (0, true, CameBack::Cancelled, 0, false);
     assert_eq!(
-        decode_events(&[pinned, unpinned, returned].concat()),
+        decode_events(&[pinned, unpinned, confirmed, returned].concat()),
         Ok(vec![
             Event::Pinned(Pinned { order, attempt }),
             Event::Unpinned(Unpinned { order, deadline, attempt }),
+            Event::Confirmed(Confirmed { order, line, quantity, held: None }),
             Event::Returned(Returned { order, line, quantity, to_stock, why, by, whole }),
         ])
     );

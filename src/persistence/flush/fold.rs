@@ -12,8 +12,8 @@ use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{
-    Cause, Confirmed, Created, Entry, Event, Forked, Held, Millis, Placed, Released, Returned, Sequence,
-    Unpinned, UnreadableEvent, decode_events,
+    CameBack, Cause, Confirmed, Created, Entry, Event, Forked, Held, Millis, Placed, Released, Returned,
+    Sequence, Unpinned, UnreadableEvent, decode_events,
 };
 use crate::persistence::order::{At, Born};
 use crate::persistence::stock::Stock;
@@ -54,7 +54,7 @@ impl Run {
 }
 
 /// What must be known before: the rows of the products that are touched, and how many units the holds had that are
-/// confirmed. The event of a confirmation names what was sold, not what the hold gave back.
+/// confirmed by events which do not say it: those of the first version.
 #[derive(Debug, Default)]
 pub struct Ground {
     pub stock: BTreeMap<ProductId, Stock>,
@@ -88,6 +88,15 @@ pub struct Moved<T> {
     pub to: T,
 }
 
+/// Sold units that came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Returning {
+    pub quantity: Quantity,
+    /// No unit of the line is sold any more.
+    pub whole: bool,
+    pub why: CameBack,
+}
+
 /// One product's row: where it must stand, and what it becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StockChange {
@@ -103,8 +112,9 @@ pub struct Changes {
     pub born: Vec<Born>,
     pub deadlines: Vec<Moved<Millis>>,
     pub ended: BTreeMap<(ProductId, Ending, Millis), Vec<OrderId>>,
-    pub confirmed: Vec<Moved<Quantity>>,
-    pub returned: Vec<Moved<Quantity>>,
+    pub confirmed: BTreeMap<(ProductId, Quantity, Millis), Vec<OrderId>>,
+    /// In the order in which they happened.
+    pub returned: Vec<Moved<Returning>>,
     pub stock: Vec<StockChange>,
 }
 
@@ -193,6 +203,9 @@ impl Fold {
 
     /// How many units the hold had that is confirmed now.
     fn units_held(&self, product: ProductId, confirmed: &Confirmed) -> Result<u32, FoldError> {
+        if let Some(held) = confirmed.held {
+            return Ok(held.get());
+        }
         let order = confirmed.order;
         let here = self.born.get(&order).and_then(|at| self.changes.born.get(*at));
         let line = here.and_then(|born| born.order.lines.iter().find(|line| line.product == product));
@@ -330,23 +343,31 @@ impl Fold {
                 }
                 move_order(young, at, OrderStatus::Paid);
             }
-            None => self.changes.confirmed.push(Moved { at, order, to: quantity }),
+            None => {
+                self.changes.confirmed.entry((at.product, quantity, at.at)).or_default().push(order);
+            }
         }
     }
 
-    /// All units of a line are back: without a request for a return it was cancelled before delivery.
+    /// When all units of a line are back it has ended, and when all lines of a paid order have, so has the order. Which
+    /// product's line that was does not matter.
     fn give_back(&mut self, at: At, returned: &Returned) {
-        let (order, quantity) = (returned.order, returned.quantity);
-        match self.young(order) {
-            Some(young) => {
-                let whole = |line: &&Line| line.product == at.product && line.quantity <= quantity;
-                if young.lines.iter().any(|line| whole(&line))
-                    && !move_line(young, at.product, LineStatus::Returned)
-                {
-                    move_line(young, at.product, LineStatus::Cancelled);
-                }
-            }
-            None => self.changes.returned.push(Moved { at, order, to: quantity }),
+        let Returned { order, quantity, whole, why, .. } = *returned;
+        let Some(young) = self.young(order) else {
+            return self.changes.returned.push(Moved { at, order, to: Returning { quantity, whole, why } });
+        };
+        let line = young.lines.iter_mut().find(|line| line.product == at.product);
+        if let Some(line) = line.filter(|line| whole || line.quantity <= quantity)
+            && let Ok(status) = line.status.came_back(why)
+        {
+            line.status = status;
+        }
+        if let Some(status) = OrderStatus::of_ended(young.lines.iter().map(|line| line.status))
+            && let Ok(status) = young.status.moved_to(status)
+            && young.status == OrderStatus::Paid
+        {
+            young.status = status;
+            touch(young, at);
         }
     }
 
@@ -354,6 +375,7 @@ impl Fold {
         let Fold { mut changes, stock, .. } = self;
         changes.born.sort_unstable_by_key(|born| born.order.id);
         changes.ended.values_mut().for_each(|orders| orders.sort_unstable());
+        changes.confirmed.values_mut().for_each(|orders| orders.sort_unstable());
         changes.stock = stock
             .into_values()
             .filter(|(before, after)| *before != Some(after.sequence))

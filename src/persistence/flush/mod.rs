@@ -11,7 +11,7 @@ mod bench;
 #[cfg(test)]
 mod tests;
 
-pub use fold::{Changes, Ending, FoldError, Ground, Moved, Run, StockChange, fold};
+pub use fold::{Changes, Ending, FoldError, Ground, Moved, Returning, Run, StockChange, fold};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -172,13 +172,12 @@ impl Flusher {
     /// What the fold must know of the rows. Only the flush moves them, and there is one.
     async fn ground(&self, runs: &[Run]) -> Result<Ground, FlushError> {
         let products: BTreeSet<ProductId> = runs.iter().map(|run| run.entry.product).collect();
-        let confirmed: BTreeSet<OrderId> = runs
-            .iter()
-            .flat_map(|run| &run.events)
-            .filter_map(
-                |event| if let Event::Confirmed(confirmed) = event { Some(confirmed.order) } else { None },
-            )
-            .collect();
+        let unsaid = |event: &Event| match event {
+            Event::Confirmed(confirmed) if confirmed.held.is_none() => Some(confirmed.order),
+            _ => None,
+        };
+        let confirmed: BTreeSet<OrderId> =
+            runs.iter().flat_map(|run| &run.events).filter_map(unsaid).collect();
         let mut writer = self.tables.writer().await?;
         let stock = stock::find_many(&mut writer, &Vec::from_iter(products)).await?;
         let held = order::held(&mut writer, &Vec::from_iter(confirmed)).await?;
@@ -217,11 +216,12 @@ async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<()
         let at = order::At { product: *product, at: *at };
         order::end(connection, at, ending.status(), orders).await?;
     }
-    for Moved { at, order, to } in &changes.confirmed {
-        order::confirm(connection, *at, *order, *to).await?;
+    for ((product, quantity, at), orders) in &changes.confirmed {
+        let at = order::At { product: *product, at: *at };
+        order::confirm(connection, at, *quantity, orders).await?;
     }
     for Moved { at, order, to } in &changes.returned {
-        order::give_back(connection, at.product, *order, *to).await?;
+        order::give_back(connection, *at, *order, to).await?;
     }
     for StockChange { before, after } in &changes.stock {
         match before {

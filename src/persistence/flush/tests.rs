@@ -124,6 +124,103 @@ async fn the_rows_do_not_depend_on_the_slices() {
     );
 }
 
+/// Orders of two lines that were paid, and ways in which their lines end. `home_first` says whose entry is written first.
+fn a_day_of_returns(home_first: bool) -> Vec<Entry> {
+    let (mut a, mut b) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
+    let pa = a.product;
+    let mut entries = vec![a.seal(T0), b.seal(T0)];
+    let (attempt, deadline) = (Attempt::FIRST, T0.plus(600_000));
+    let two = units(2);
+    for order in (1..=6).map(|number| order(number, pa)) {
+        a.hold_for(order, 0, buyer(7), 2, Some(pa), T0);
+        b.hold_for(order, 1, buyer(7), 2, Some(pa), T0);
+        let lines = vec![a.placed_line(order), b.placed_line(order)];
+        a.does(&Command::Place(Place { order, deadline, lines }), T0);
+        b.does(&Command::Keep { order, deadline }, T0);
+    }
+    entries.extend([a.seal(T0), b.seal(T0)]);
+    for owner in [&mut b, &mut a] {
+        for order in (1..=6).map(|number| order(number, pa)) {
+            owner.does(&Command::Pin { order, attempt }, T0.plus(1));
+            owner.does(&Command::Confirm { order, quantity: two, attempt }, T0.plus(2));
+        }
+        entries.push(owner.seal(T0.plus(2)));
+    }
+    let back = |number: u128, units_back: u32, why, by| {
+        let (order, quantity, back) = (order(number, pa), units(units_back), Back::ToStock);
+        Command::Return { order, quantity, back, why, by }
+    };
+    use CameBack::{Cancelled, Returned};
+    for command in [
+        back(1, 2, Cancelled, 1),
+        back(2, 2, Returned, 1),
+        back(3, 2, Cancelled, 1),
+        // The home's line in parts.
+        back(5, 1, Returned, 1),
+        back(5, 1, Cancelled, 2),
+        back(6, 1, Cancelled, 1),
+    ] {
+        a.does(&command, T0.plus(3));
+    }
+    for command in [
+        back(1, 2, Cancelled, 1),
+        back(2, 2, Returned, 1),
+        back(3, 2, Returned, 1),
+        back(4, 2, Cancelled, 1),
+        back(5, 2, Cancelled, 1),
+        back(6, 2, Cancelled, 1),
+    ] {
+        b.does(&command, T0.plus(3));
+    }
+    let (a, b) = (a.seal(T0.plus(3)), b.seal(T0.plus(3)));
+    entries.extend(if home_first { [a, b] } else { [b, a] });
+    entries
+}
+
+#[tokio::test]
+async fn a_paid_order_ends_with_its_last_line_whichever_that_is() {
+    let mut all = Vec::new();
+    for (home_first, events_max) in [(true, 1), (true, 17), (true, 10_000), (false, 1), (false, 10_000)] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(&dir).await;
+        let tables = Tables::open(dir.path()).await.unwrap();
+        append_all(&journal, a_day_of_returns(home_first));
+        let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+        while let Some(plan) = flusher.plan(events_max).await.unwrap() {
+            flusher.write(&plan).await.unwrap();
+        }
+        let ids: Vec<_> = (1..=6).map(|number| order(number, product(1))).collect();
+        all.push(tables.orders().find_many(&ids).await.unwrap());
+        journal.close().await;
+        tables.close().await.unwrap();
+        assert_eq!(audit(dir.path()).await.unwrap().differences, [""; 0], "{home_first} {events_max}");
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let late = "update orders set status = 'paid' where status = 'closed'";
+        sqlx::query(late).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
+        tables.close().await.unwrap();
+        assert!(!audit(dir.path()).await.unwrap().is_clean());
+    }
+    let told: Vec<String> = all[0]
+        .iter()
+        .map(|order| {
+            let [home, other] = [0, 1].map(|line| order.lines[line].status.as_str());
+            format!("{} v{} {home} {other}", order.status.as_str(), order.version)
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "cancelled v3 cancelled cancelled",
+            "returned v3 returned returned",
+            "closed v3 cancelled returned",
+            "paid v2 ordered cancelled",
+            "cancelled v3 cancelled cancelled",
+            "paid v2 ordered cancelled",
+        ]
+    );
+    assert!(all.iter().all(|orders| *orders == all[0]));
+}
+
 #[tokio::test]
 async fn a_slice_that_comes_twice_is_refused_the_second_time() {
     let dir = tempfile::tempdir().unwrap();

@@ -24,8 +24,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["telemetry", "config"]),
     ("vault", &["vault", "domain", "clock", "config"]),
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
+    ("webhook", &["webhook", "domain"]),
     ("persistence", &["persistence", "domain", "clock", "telemetry", "config", "vault"]),
-    ("actors", &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail", "vault"]),
+    (
+        "actors",
+        &["actors", "persistence", "domain", "clock", "telemetry", "config", "mail", "vault", "webhook"],
+    ),
     ("tokens", &["tokens", "domain"]),
     ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config"]),
 ];

@@ -31,6 +31,7 @@ use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{Chores, UserHouse, Users};
+use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
@@ -41,6 +42,7 @@ use crate::mail::{Mailer, Words};
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
+use crate::webhook::{Caller, by_system};
 use vitals::Vitals;
 
 pub use listeners::Listeners;
@@ -59,6 +61,7 @@ pub struct App {
     directory: Directory,
     flush: FlushHandle,
     outbox: Outbox,
+    webhooks: Webhooks,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -126,6 +129,7 @@ impl App {
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
+        let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
@@ -161,6 +165,7 @@ impl App {
             readiness: Readiness::starting(),
             streams: Streams::default(),
             order_rate: order_rate(config),
+            webhooks: webhooks.clone(),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
@@ -189,6 +194,7 @@ impl App {
             directory,
             flush,
             outbox,
+            webhooks,
             readiness,
             streams,
             serving,
@@ -260,7 +266,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -277,7 +283,7 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.abandon().await;
         self.store.close().await;
     }
@@ -291,6 +297,17 @@ fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> 
     }
     let rows = store.tables.outbox();
     Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
+}
+
+fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Webhooks> {
+    let house = WebhookHouse {
+        rows: store.tables.webhooks(),
+        trail: store.tables.trail(),
+        vault,
+        caller: Caller::new(config.webhooks.allow_loopback, by_system())?,
+        clock: clock.clone(),
+    };
+    Ok(Webhooks::start(house, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -89,6 +89,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("webhook_allow_loopback", "BOOL", "false", "For trying webhooks out: endpoints may be on this machine, and there without TLS; refused in production"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -108,6 +109,7 @@ pub struct Config {
     pub tokens: Tokens,
     pub people: People,
     pub mail: Mail,
+    pub webhooks: Webhooks,
     pub limits: Limits,
 }
 
@@ -155,6 +157,12 @@ pub struct Mail {
 }
 
 #[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// Endpoints may be on this machine.
+    pub allow_loopback: bool,
+}
+
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Orders a second.
     pub order_rate_per_user: u32,
@@ -197,6 +205,7 @@ impl Config {
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
             },
+            webhooks: Webhooks { allow_loopback: false },
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -244,6 +253,7 @@ impl Config {
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
             },
+            webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -271,6 +281,7 @@ impl Config {
             (keys.is_none(), "production needs STOCKADE_MASTER_KEY, and keeps it: what it sealed opens with nothing else; `openssl rand -hex 32` makes a good one"),
             (keys.as_ref().is_some_and(MasterKeys::holds_a_sample), "STOCKADE_MASTER_KEY looks like a sample; `openssl rand -hex 32` makes a good one"),
             (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
+            (self.webhooks.allow_loopback, "production tells nothing to endpoints on its own machine, and nothing without TLS: leave STOCKADE_WEBHOOK_ALLOW_LOOPBACK out"),
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
@@ -369,6 +380,7 @@ mod tests {
         assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
         assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
+        assert_eq!(format!("{:?}", read.webhooks), format!("{:?}", made.webhooks));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
@@ -396,6 +408,7 @@ mod tests {
             assert!(told.contains("STOCKADE_MASTER_KEY") && !told.contains("short`"), "{told}");
         }
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
+        assert!(with("webhook_allow_loopback", "true").unwrap_err().contains("WEBHOOK_ALLOW_LOOPBACK"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }
 
@@ -416,6 +429,7 @@ mod tests {
         assert!(error.contains("workers") && error.contains("STOCKADE_WORKERS"), "{error}");
         assert!(read(&[("http_addr", "localhost")]).is_err());
         assert!(read(&[("password_chars_min", "7")]).is_err());
+        assert!(read(&[("webhook_allow_loopback", "perhaps")]).is_err());
         assert!(read(&[("trusted_proxies", "10.0.0.0/64")]).is_err());
     }
 

@@ -10,3 +10,4 @@ pub mod order;
 pub mod stock;
 pub mod trail;
 pub mod user;
+pub mod webhook;

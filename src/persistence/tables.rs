@@ -21,6 +21,7 @@ use super::session::SessionReader;
 use super::stock::StockReader;
 use super::trail::Trail;
 use super::user::UserReader;
+use super::webhook::{Interest, WebhookRows};
 use super::{StoreError, migrations};
 
 const READERS_MAX: u32 = 4;
@@ -57,6 +58,7 @@ fn people(dir: &Path) -> Shape {
 pub struct Tables {
     shop: File,
     people: File,
+    interest: Interest,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -77,15 +79,21 @@ impl Writing<'_> {
 impl Tables {
     /// Opens both files in `dir` and brings them up to date. The journal's lock covers them: open the journal first.
     pub async fn open(dir: &Path) -> Result<Tables, StoreError> {
+        let shop = File::open(&shop(dir), migrations::tables()).await?;
         Ok(Tables {
-            shop: File::open(&shop(dir), migrations::tables()).await?,
+            interest: Interest::of(&shop).await?,
+            shop,
             people: File::open(&people(dir), migrations::people()).await?,
         })
     }
 
     /// The same without writers: for looking at the store of a stopped server.
     pub fn read_only(dir: &Path) -> Tables {
-        Tables { shop: File::read_only(&shop(dir)), people: File::read_only(&people(dir)) }
+        Tables {
+            shop: File::read_only(&shop(dir)),
+            people: File::read_only(&people(dir)),
+            interest: Interest::default(),
+        }
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -124,6 +132,16 @@ impl Tables {
     /// Who did what.
     pub fn trail(&self) -> Trail {
         Trail { file: self.people.clone() }
+    }
+
+    /// Who is told what happens, and what is on its way there.
+    pub fn webhooks(&self) -> WebhookRows {
+        WebhookRows { file: self.shop.clone(), interest: self.interest.clone() }
+    }
+
+    /// What anybody is told of at all.
+    pub(super) fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// The journal's place up to which the tables are true.

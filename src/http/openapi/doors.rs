@@ -225,7 +225,7 @@ impl Door {
         self.response(200, "Events until the client leaves or the server stops.", Some(content))
     }
 
-    fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
+    pub(super) fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
         for (known, response) in &mut self.gives {
             if *known == status {
                 response["headers"][name] = text_header(about);
@@ -299,7 +299,7 @@ fn header(name: &str, required: bool, about: &str) -> Value {
     json!({ "name": name, "in": "header", "required": required, "description": about, "schema": { "type": "string" } })
 }
 
-fn idempotency_key(required: bool) -> Value {
+pub(super) fn idempotency_key(required: bool) -> Value {
     json!({
         "name": "Idempotency-Key", "in": "header", "required": required,
         "description": "Your name for what shall happen once. The same key and body may be sent again.",

@@ -5,6 +5,7 @@
 
 mod doors;
 mod people;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ use super::user::{
     Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
     ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
+use super::webhook_endpoint::{DeliveryShown, EndpointKeyed, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
 use doors::{Body, Door};
 
@@ -53,6 +55,7 @@ pub fn document() -> Value {
             { "name": "operations", "description": "For the machinery around the shop." },
         ],
         "paths": paths,
+        "webhooks": webhooks::told_to_endpoints(),
         "components": {
             "securitySchemes": { "access_token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
             "schemas": schemas(),
@@ -215,6 +218,11 @@ fn schemas() -> Map<String, Value> {
     add::<RefreshRequest>(&mut named);
     add::<TokensShown>(&mut named);
     add::<SessionShown>(&mut named);
+    add::<EndpointRequest>(&mut named);
+    add::<EndpointPatch>(&mut named);
+    add::<EndpointShown>(&mut named);
+    add::<EndpointKeyed>(&mut named);
+    add::<DeliveryShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
@@ -225,6 +233,8 @@ fn schemas() -> Map<String, Value> {
         ("LedgerPage", "Movement"),
         ("SessionPage", "SessionShown"),
         ("AccountPage", "AccountShown"),
+        ("EndpointPage", "EndpointShown"),
+        ("DeliveryPage", "DeliveryShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",

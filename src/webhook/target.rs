@@ -11,7 +11,7 @@ const URL_BYTES_MAX: usize = 2_048;
 /// Why an URL is nobody's endpoint. The words are meant for whoever registers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadTarget {
-    #[error("expected https://HOST, in at most 2,048 characters")]
+    #[error("expected https://HOST, in at most 2,048 visible ASCII characters")]
     NotHttps,
     #[error("an URL with a name and password in it is read by too many; the signature says who calls")]
     Userinfo,
@@ -31,7 +31,8 @@ pub struct Target {
 impl Target {
     /// Without encryption only this machine is called, and only where loopback is allowed.
     pub fn parse(url: &str, allow_loopback: bool) -> Result<Target, BadTarget> {
-        if url.len() > URL_BYTES_MAX {
+        // The parser would forgive spaces, and read a name in other letters as some name in these.
+        if url.len() > URL_BYTES_MAX || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(BadTarget::NotHttps);
         }
         let url = Url::parse(url).map_err(|_| BadTarget::NotHttps)?;
@@ -83,7 +84,7 @@ mod tests {
             "https://hooks.example.com",
             "https://hooks.example.com/in?token=x",
             "https://example.com:8443/",
-            "https://EXAMPLE.com:443/a b",
+            "https://EXAMPLE.com:443/a%20b",
         ] {
             assert!(Target::parse(good, false).is_ok(), "{good}");
         }
@@ -93,6 +94,9 @@ mod tests {
             ("file:///etc/passwd", BadTarget::NotHttps),
             ("hooks.example.com", BadTarget::NotHttps),
             ("https://", BadTarget::NotHttps),
+            (" https://hooks.example.com", BadTarget::NotHttps),
+            ("https://hooks.example.com/a b", BadTarget::NotHttps),
+            ("https://hooks\u{3002}example.com", BadTarget::NotHttps),
             ("", BadTarget::NotHttps),
             ("https://user@example.com", BadTarget::Userinfo),
             ("https://user:word@example.com", BadTarget::Userinfo),

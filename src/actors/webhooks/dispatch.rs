@@ -29,6 +29,8 @@ const EVENTS_MAX: u32 = 256;
 /// Calls at the same time, to one endpoint and to all.
 const LANE_MAX: usize = 8;
 const CALLS_MAX: usize = 32;
+/// Threads that wait for a name server, which may take longer than a call.
+const LOOKUPS_MAX: usize = 128;
 /// How long a claimed delivery is ours: its call begins at once and takes five seconds at most.
 const LEASE_MS: i64 = 20_000;
 /// The longest without a look.
@@ -65,8 +67,13 @@ pub(super) fn spawn(dispatch: Dispatch, end: watch::Sender<bool>) -> std::io::Re
     std::thread::Builder::new().name("stockade-webhooks".to_owned()).spawn(move || {
         // An unprivileged process may always become less important.
         let _ = rustix::process::nice(NICE);
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(dispatch.run()),
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        match builder.enable_all().max_blocking_threads(LOOKUPS_MAX).build() {
+            Ok(runtime) => {
+                runtime.block_on(dispatch.run());
+                // A name server that takes its time is not waited for.
+                runtime.shutdown_background();
+            }
             Err(error) => error!(%error, "webhooks have no runtime: nothing is told"),
         }
         end.send_replace(true);
@@ -383,20 +390,21 @@ impl<'d> Round<'d> {
         }
     }
 
+    /// Nothing more is told to it. As with everything else that is changed, the trail says so first.
     async fn disable(&mut self, id: EndpointId, reason: Reason) {
         let WebhookHouse { rows, trail, clock, .. } = self.house();
-        let now = clock.now();
-        let why = reason.as_str();
+        let (now, why) = (clock.now(), reason.as_str());
         let record = Record::new(Deed::WebhookDisabled, now).on(id).word("why", why);
-        match rows.disable(id, reason, now).await {
-            Ok(true) => {
-                error!(endpoint = %id, why, "endpoint {id} is disabled ({why}): nothing is told to it until an administrator enables it")
-            }
-            Ok(false) => return,
-            Err(error) => return warn!(endpoint = %id, %error, "endpoint {id} could not be disabled"),
-        }
         if let Err(error) = trail.append(&record).await {
-            warn!(endpoint = %id, %error, "that {id} was disabled could not be written into the trail");
+            warn!(endpoint = %id, %error, "that {id} is disabled could not be written into the trail");
+        }
+        match rows.disable(id, reason, now).await {
+            Ok(_) => error!(
+                endpoint = %id,
+                why,
+                "endpoint {id} is disabled ({why}): nothing is told to it until an administrator enables it"
+            ),
+            Err(error) => warn!(endpoint = %id, %error, "endpoint {id} could not be disabled"),
         }
     }
 

@@ -14,9 +14,13 @@ const DESCRIPTION_CHARS_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct EndpointRequest {
     /// `https://`, to an address that everybody can reach, at port 443 or from 1024 on.
-    #[schema(format = "uri", max_length = 2048, example = "https://hooks.example.com/stockade")]
+    #[schema(
+        pattern = "^https?://[!-~]+$",
+        max_length = 2048,
+        example = "https://hooks.example.com/stockade"
+    )]
     url: String,
-    /// What it wants to be told, such as `order.paid` and `stock.sold_out`.
+    /// What it wants to be told: the words under `webhooks` in this document, such as `order.paid` and `stock.sold_out`.
     #[schema(min_items = 1, example = json!(["order.paid", "stock.sold_out"]))]
     events: Vec<String>,
     #[schema(max_length = 200)]

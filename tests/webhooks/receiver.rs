@@ -1,5 +1,6 @@
 //! Somebody who receives webhooks: a server that answers as it was told, keeps what it heard, and checks signatures by a way of its
 //! own.
+#![allow(dead_code)]
 
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};

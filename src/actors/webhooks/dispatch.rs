@@ -1,28 +1,27 @@
 //! The dispatcher: gives each event to the endpoints that want it, and sends what is due, on a thread that yields to everybody.
 //!
 //! Each endpoint has a lane of its own with so many calls at once, so one that is slow holds up nobody else; and there is a bound
-//! over all of them. Always true: a call begins with a claim and ends with a mark; an event that was not marked is sent again. Order
-//! is not kept: what failed comes later than what followed it.
+//! over all of them. A call is a task of its own: one that was only looked at now and then could be given the tables' writer and keep
+//! it, while the loop waits for the same writer, and the flush behind both. Always true: a call begins with a claim and ends with a
+//! mark; an event that was not marked is sent again. Order is not kept: what failed comes later than what followed it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_util::future::LocalBoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::watch;
-use tracing::{debug, error, info, warn};
+use tokio::task::{self, JoinError, JoinSet};
+use tracing::{error, warn};
 
-use super::pace;
-use super::{WebhookHouse, opened};
+use super::WebhookHouse;
+use super::call::{Outcome, body, deliver};
 use crate::domain::id::{DeliveryId, EndpointId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::StoreError;
-use crate::persistence::webhook::{Claimed, Delivery, DeliveryState, Endpoint, EndpointState, Reason, Told};
-use crate::telemetry::{self, Metrics};
-use crate::webhook::{Failure, Message, Secret, Target};
+use crate::persistence::webhook::{Delivery, Endpoint, EndpointState, Reason};
+use crate::telemetry::Metrics;
 
 /// Events given to endpoints in one transaction.
 const EVENTS_MAX: u32 = 256;
@@ -39,6 +38,8 @@ const LOOK_EVERY_MS: i64 = 30_000;
 const SWEEP_EVERY_MS: i64 = 3_600_000;
 /// Steps of a sweep before something else has its turn.
 const SWEEPS_MAX: usize = 20;
+/// The shortest without a look at an endpoint, if nobody rings.
+const LOOK_AGAIN_MS: i64 = 1_000;
 /// Pause when the rows cannot be read.
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// How long it is kept that something arrived, and how long anything.
@@ -95,15 +96,8 @@ const FULL: Millis = Millis(i64::MAX);
 /// When somebody rings.
 const EMPTY: Millis = Millis(i64::MAX - 1);
 
-/// What a call came to.
-enum Outcome {
-    Taken,
-    /// 410: nothing is to be sent there any more.
-    Gone,
-    NotTaken,
-}
-
-type Calls<'d> = FuturesUnordered<LocalBoxFuture<'d, (EndpointId, Outcome)>>;
+type Calls = JoinSet<Outcome>;
+type Ended = Result<(task::Id, Outcome), JoinError>;
 
 pub(super) struct Dispatch {
     house: Arc<WebhookHouse>,
@@ -127,6 +121,7 @@ impl Dispatch {
         let mut round = Round {
             dispatch: &self,
             lanes: HashMap::new(),
+            flying: HashMap::new(),
             edition: None,
             chores_at: AT_ONCE,
             sweep_at: AT_ONCE,
@@ -146,7 +141,7 @@ impl Dispatch {
             }
             // Whichever comes first: a call ends, somebody rings, or it is time.
             tokio::select! {
-                Some((endpoint, outcome)) = calls.next(), if !calls.is_empty() => round.ended(endpoint, outcome).await,
+                Some(ended) = calls.join_next_with_id() => round.ended(ended).await,
                 () = self.house.rows.interest().rung() => {}
                 () = tokio::time::sleep(pause) => {}
             }
@@ -166,103 +161,14 @@ impl Dispatch {
         }
         Ok(())
     }
-
-    /// Calls, and marks what came of it.
-    async fn deliver(&self, endpoint: Endpoint, mut claimed: Claimed) -> (EndpointId, Outcome) {
-        let called = self.call(&endpoint, &claimed.delivery).await;
-        let now = self.house.clock.now();
-        let outcome = settle(&mut claimed.delivery, called, now, self.house.clock.chance());
-        let Delivery { id, state, tries, last_status, last_error, .. } = &claimed.delivery;
-        let word = match (&outcome, state) {
-            (Outcome::Taken, _) => {
-                debug!(delivery = %id, endpoint = %endpoint.id, "delivery {id} was taken");
-                "delivered"
-            }
-            (_, DeliveryState::Waiting | DeliveryState::Delivered) => {
-                info!(delivery = %id, endpoint = %endpoint.id, tries, status = last_status, error = last_error, "delivery {id} was not taken and is tried again");
-                "retried"
-            }
-            (_, DeliveryState::Dead) => {
-                warn!(delivery = %id, endpoint = %endpoint.id, tries, status = last_status, error = last_error, "delivery {id} is given up");
-                "given_up"
-            }
-        };
-        telemetry::webhook_handled(word);
-        match self.house.rows.mark(&claimed, now).await {
-            Ok(true) => {}
-            Ok(false) => {
-                warn!(delivery = %id, "delivery {id} took longer than its lease, and may be sent twice")
-            }
-            Err(error) => {
-                warn!(delivery = %id, %error, "delivery {id} could not be marked, and may be sent twice")
-            }
-        }
-        (endpoint.id, outcome)
-    }
-
-    async fn call(&self, endpoint: &Endpoint, delivery: &Delivery) -> Result<u16, Failure> {
-        let WebhookHouse { caller, clock, .. } = &*self.house;
-        // It was good when it was registered; perhaps loopback was allowed then.
-        let Ok(target) = Target::parse(&endpoint.url, caller.allows_loopback()) else {
-            return Err(Failure::Unreachable);
-        };
-        let now = clock.now();
-        let Some(secrets) = self.secrets(endpoint.id, now).await else { return Err(Failure::Unreachable) };
-        let id = delivery.event.to_string();
-        let message = Message { id: &id, timestamp_s: now.0.div_euclid(1_000), body: &delivery.body };
-        caller.post(&target, &secrets, message).await
-    }
-
-    /// Those that are good now, the newest first.
-    async fn secrets(&self, id: EndpointId, now: Millis) -> Option<Vec<Secret>> {
-        let rows = self
-            .house
-            .rows
-            .secrets(id)
-            .await
-            .inspect_err(|error| warn!(%error, "webhook secrets cannot be read"));
-        let good = rows.ok()?.into_iter().filter(|row| row.expires_at.is_none_or(|at| at > now));
-        let secrets: Result<Vec<Secret>, _> = good.map(|row| opened(&self.house.vault, &row)).collect();
-        let secrets = secrets.inspect_err(|error| error!(endpoint = %id, %error, "the secrets of {id} cannot be opened: nothing is told to it"));
-        secrets.ok().filter(|secrets| !secrets.is_empty())
-    }
-}
-
-/// Writes into the delivery what a call came to.
-fn settle(delivery: &mut Delivery, called: Result<u16, Failure>, now: Millis, chance: u128) -> Outcome {
-    (delivery.last_status, delivery.last_error) = match &called {
-        Ok(status) => (Some(*status), None),
-        Err(failure) => (None, Some(failure.as_str().to_owned())),
-    };
-    let outcome = match called {
-        Ok(200..300) => Outcome::Taken,
-        Ok(410) => Outcome::Gone,
-        Ok(_) | Err(_) => Outcome::NotTaken,
-    };
-    let pause = match outcome {
-        Outcome::NotTaken => pace::pause_ms(delivery.tries, chance),
-        Outcome::Taken | Outcome::Gone => None,
-    };
-    delivery.next_at = now.plus(pause.unwrap_or(0));
-    delivery.state = match (&outcome, pause) {
-        (Outcome::Taken, _) => DeliveryState::Delivered,
-        (_, Some(_)) => DeliveryState::Waiting,
-        (_, None) => DeliveryState::Dead,
-    };
-    outcome
-}
-
-/// What an endpoint is sent of an event.
-fn body(told: &Told) -> String {
-    let at = jiff::Timestamp::from_millisecond(told.at.0).unwrap_or_default();
-    let at = at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ");
-    format!(r#"{{"type":"{}","timestamp":"{at}","data":{}}}"#, told.kind.as_str(), told.data)
 }
 
 /// The loop's memory.
 struct Round<'d> {
     dispatch: &'d Dispatch,
     lanes: HashMap<EndpointId, Lane>,
+    /// Whom each call is to.
+    flying: HashMap<task::Id, EndpointId>,
     /// Which edition of the endpoints `lanes` is; `None` before the first.
     edition: Option<u64>,
     chores_at: Millis,
@@ -271,7 +177,7 @@ struct Round<'d> {
 
 impl<'d> Round<'d> {
     /// Does what is to be done now; how long until there is more, if nobody rings.
-    async fn go(&mut self, calls: &mut Calls<'d>) -> Result<Duration, StoreError> {
+    async fn go(&mut self, calls: &mut Calls) -> Result<Duration, StoreError> {
         self.refresh().await?;
         let more = self.fan_out().await?;
         let now = self.house().clock.now();
@@ -329,9 +235,9 @@ impl<'d> Round<'d> {
     }
 
     /// Begins as many calls as there is room for.
-    async fn claim(&mut self, calls: &mut Calls<'d>, now: Millis) -> Result<(), StoreError> {
-        let dispatch = self.dispatch;
-        let rows = &self.house().rows;
+    async fn claim(&mut self, calls: &mut Calls, now: Millis) -> Result<(), StoreError> {
+        let house = self.house();
+        let rows = &house.rows;
         // Nobody is first for ever: whoever has the fewest calls open comes first.
         let mut open: Vec<&mut Lane> = self.lanes.values_mut().filter(|lane| lane.is_open()).collect();
         open.sort_by_key(|lane| lane.calls);
@@ -348,18 +254,25 @@ impl<'d> Round<'d> {
             let claimed = rows.claim(id, now, now.plus(LEASE_MS), room).await?;
             lane.look_at = match claimed.len() {
                 full if full == room => FULL,
-                _ => rows.next_due(id).await?.unwrap_or(EMPTY),
+                // Not at once even where one is due: it could not be claimed just now.
+                _ => rows.next_due(id).await?.map_or(EMPTY, |at| at.max(now.plus(LOOK_AGAIN_MS))),
             };
             lane.calls += claimed.len();
             for claimed in claimed {
-                calls.push(Box::pin(dispatch.deliver(lane.endpoint.clone(), claimed)));
+                let call = calls.spawn(deliver(self.dispatch.house.clone(), lane.endpoint.clone(), claimed));
+                self.flying.insert(call.id(), id);
             }
         }
         Ok(())
     }
 
     /// A call to an endpoint has ended.
-    async fn ended(&mut self, id: EndpointId, outcome: Outcome) {
+    async fn ended(&mut self, ended: Ended) {
+        let (call, outcome) = ended.unwrap_or_else(|error| {
+            error!(%error, "a call to an endpoint did not come to its end");
+            (error.id(), Outcome::NotTaken)
+        });
+        let Some(id) = self.flying.remove(&call) else { return };
         // Where the room for all was used up, others wait for it.
         for lane in self.lanes.values_mut().filter(|lane| lane.look_at == FULL) {
             lane.look_at = AT_ONCE;
@@ -451,50 +364,5 @@ impl Lane {
     /// Is anything told to it?
     fn is_open(&self) -> bool {
         self.endpoint.state == EndpointState::Enabled
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actors::webhooks::pace::TRIES_MAX;
-    use crate::domain::id::EventId;
-    use crate::domain::webhook::EventKind;
-
-    fn told() -> Told {
-        let data = r#"{"product_id":"prod_1"}"#.to_owned();
-        Told {
-            id: EventId::new(Millis(1), 2),
-            kind: EventKind::StockBack,
-            at: Millis(1_700_000_000_050),
-            data,
-        }
-    }
-
-    #[test]
-    fn a_body_has_a_type_a_time_and_its_data() {
-        assert_eq!(
-            body(&told()),
-            r#"{"type":"stock.back","timestamp":"2023-11-14T22:13:20.050Z","data":{"product_id":"prod_1"}}"#
-        );
-    }
-
-    #[test]
-    fn what_is_not_taken_is_tried_again_until_it_is_given_up() {
-        let (id, now) = (DeliveryId::new(Millis(1), 2), Millis(1_000_000));
-        let made = || Delivery::new(id, EndpointId::new(Millis(1), 3), told().id, told().kind, body(&told()));
-        let settled = |called, tries| {
-            let mut delivery = Delivery { tries, ..made() };
-            settle(&mut delivery, called, now, 0);
-            (delivery.state, delivery.next_at.0 - now.0, delivery.last_status, delivery.last_error)
-        };
-        assert_eq!(settled(Ok(204), 1), (DeliveryState::Delivered, 0, Some(204), None));
-        for status in [199, 301, 308, 400, 404, 429, 500] {
-            assert_eq!(settled(Ok(status), 1), (DeliveryState::Waiting, 5_000, Some(status), None));
-        }
-        let late = Some("time_out".to_owned());
-        assert_eq!(settled(Err(Failure::TimeOut), 2), (DeliveryState::Waiting, 300_000, None, late.clone()));
-        assert_eq!(settled(Err(Failure::TimeOut), TRIES_MAX), (DeliveryState::Dead, 0, None, late));
-        assert_eq!(settled(Ok(410), 1), (DeliveryState::Dead, 0, Some(410), None));
     }
 }

@@ -4,6 +4,7 @@
 //! endpoint stands in the trail before it is made; a secret is in the clear only for whoever made it and while something is signed;
 //! and what was told once has the same id and the same bytes at every try.
 
+mod call;
 mod dispatch;
 mod pace;
 

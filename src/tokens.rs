@@ -42,6 +42,14 @@ pub struct Identity {
     pub expires_at: Millis,
 }
 
+impl Identity {
+    /// When they showed their password: a session's id is made at its log-in and outlives every refresh. For a token that
+    /// was signed offline it is when it was signed.
+    pub fn logged_in_at(&self) -> Millis {
+        self.session.made_at()
+    }
+}
+
 /// Why a token says nothing about anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadToken {
@@ -374,9 +382,25 @@ mod tests {
     fn heads_that_would_confuse_are_refused_even_when_rightly_signed() {
         let good = json!({"typ": "JWT", "alg": "HS256"});
         assert!(tokens().verify(&forged(&good, &claims()), NOW).is_ok());
-        let with_jku =
-            json!({"typ": "JWT", "alg": "HS256", "jku": "https://evil.example/keys", "jwk": {"kty": "oct"}});
-        assert!(tokens().verify(&forged(&with_jku, &claims()), NOW).is_ok(), "ignored, not followed");
+        for (name, value) in [
+            ("jku", json!("https://evil.example/keys")),
+            ("x5u", json!("https://evil.example/certificate")),
+            ("x5c", json!(["MIIB"])),
+            ("jwk", json!({"kty": "oct", "k": BASE64.encode("a key of their own, just as long")})),
+        ] {
+            let mut head = good.clone();
+            head[name] = value;
+            let ours = forged(&head, &claims());
+            assert!(tokens().verify(&ours, NOW).is_ok(), "{name} is ignored, not followed");
+            let key = EncodingKey::from_secret(b"a key of their own, just as long");
+            let message = ours.rsplit_once('.').unwrap().0;
+            let theirs = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+            assert_eq!(
+                tokens().verify(&format!("{message}.{theirs}"), NOW),
+                Err(BadToken::Invalid),
+                "{name}"
+            );
+        }
         for head in [
             json!({"typ": "JWT", "alg": "none"}),
             json!({"typ": "JWT", "alg": "HS512"}),

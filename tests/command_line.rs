@@ -1,9 +1,12 @@
 //! The program as one types it: what it prints, where it looks, and the exit codes that scripts rely on.
 
+mod support;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use base64::Engine;
 use tempfile::TempDir;
 
 struct Shop {
@@ -128,11 +131,77 @@ fn what_cannot_be_meant_is_refused_in_words() {
     shop.run("serve --config missing.toml").fails_with(&["missing.toml"]);
     shop.run("serve --workers none").fails_with(&["workers", "none", "--workers"]);
     shop.run("serve --profile production").fails_with(&["STOCKADE_JWT_SECRET", "openssl rand"]);
-    let secret = ("STOCKADE_JWT_SECRET", "9f3b7c1e5a8d2460b1c9e7f3a5d80246");
-    shop.run_with("serve --profile production", secret).fails_with(&["STOCKADE_MASTER_KEY", "openssl rand"]);
     shop.run_with("serve", ("STOCKADE_MASTER_KEY", "hush-hush")).fails_with(&["master_key", "…", "32 bytes"]);
     shop.run("migrate --database-url mysql://root:hush@db/shop").fails_with(&["later"]);
     assert!(!shop.run("migrate --database-url mysql://root:hush@db/shop").err.contains("hush"));
+}
+
+/// ASVS 6.3.2, 13.3: whoever reads this repository can sign for no shop in production, and open nobody's data. It says which
+/// setting is wrong and how to make a good one, and neither a socket nor a file is touched before.
+#[test]
+fn production_does_not_start_on_a_secret_that_anybody_knows() {
+    let shop = Shop::new();
+    // Somebody else has the port: had it tried to listen, it would complain about that instead.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let made_up = || format!("{:032x}", rand::random::<u128>());
+    let (secret, master_key) = (made_up(), made_up() + &made_up());
+    let serve = |changed: (&str, &str)| {
+        let mut serve = shop.command("serve --profile production --ops-addr 127.0.0.1:0 --data-dir data");
+        serve.args(["--http-addr", &addr]);
+        for (name, good) in
+            [("JWT_SECRET", secret.as_str()), ("MASTER_KEY", &master_key), ("JWT_SECRETS_FORMER", "")]
+        {
+            serve.env(format!("STOCKADE_{name}"), if name == changed.0 { changed.1 } else { good });
+        }
+        Said::of(serve.output().unwrap())
+    };
+    let counted: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+    let typed = base64::prelude::BASE64_STANDARD.encode(b"change-me-please-0123456789abcde");
+    let bad: [(&str, &[&str]); 3] = [
+        (
+            "JWT_SECRET",
+            &[
+                "",
+                "changeme",
+                "changeme-changeme-changeme-changeme",
+                "please-CHANGE_ME-before-you-go-live-2",
+                "your-256-bit-secret-your-256-bit-secret",
+                "${STOCKADE_JWT_SECRET:?make one with `openssl rand -hex 32`}",
+                "make one with `openssl rand -hex 32`",
+                "0123456789abcdef0123456789abcdef",
+                &"0".repeat(64),
+                &secret[1..],
+                support::SECRET,
+            ],
+        ),
+        (
+            "JWT_SECRETS_FORMER",
+            &["changeme", &secret[1..], support::SECRET, &format!("{},changeme", made_up())],
+        ),
+        (
+            "MASTER_KEY",
+            &[
+                "",
+                "changeme",
+                &"0".repeat(64),
+                &"f".repeat(64),
+                &"0123456789abcdef".repeat(4),
+                &counted,
+                &typed,
+            ],
+        ),
+    ];
+    for (name, values) in bad {
+        for value in values {
+            let said = serve((name, value));
+            said.fails_with(&["openssl rand -hex 32"]);
+            assert!(said.err.to_uppercase().contains(name), "{name} is missing in: {}", said.err);
+            assert!(value.is_empty() || !said.err.contains(value), "it told the secret: {}", said.err);
+            assert!(!shop.path().join("data").exists(), "{name} {value}");
+        }
+    }
+    serve(("", "")).fails_with(&["cannot listen on", &addr]);
 }
 
 #[test]

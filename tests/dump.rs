@@ -357,7 +357,7 @@ fn people() -> [(Person, &'static str); 2] {
     [(mina, "ko-KR,ko;q=0.9"), (jonas, "en")]
 }
 
-/// Security baseline 19 and 51.
+/// ASVS 11.3, 14.2, 16.2.5.
 #[actix_web::test]
 async fn neither_the_disk_nor_the_log_knows_anybody() {
     let folder = tempfile::tempdir().unwrap();

@@ -5,6 +5,7 @@ mod support;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
+use stockade::http::ROUTES;
 use support::{SECRET, Shop, forged, user};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
@@ -123,6 +124,12 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
         let told = shop.ask(method, path).send().await;
         told.problem(405, "method_not_allowed");
         assert_eq!(told.header("Allow"), Some(allow));
+    }
+    for route in ROUTES {
+        let path = route.path.replace("{id}", NOBODYS_ORDER).replace("{file:.*}", "index.html");
+        for method in ["OPTIONS", "TRACE", "PROPFIND", "BREW"] {
+            shop.ask(method, &path).send().await.problem(405, "method_not_allowed");
+        }
     }
     shop.close().await;
 }

@@ -8,7 +8,11 @@ use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, Header};
 use secrecy::SecretString;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
+use stockade::domain::id::SessionId;
 use stockade::domain::user::Role;
+use stockade::persistence::Tables;
 use support::{Pair, SECRET, Shop, forged, id, one_line};
 
 const SECOND: i64 = 1_000;
@@ -25,7 +29,7 @@ fn part(token: &str, at: usize) -> Value {
     serde_json::from_slice(&base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// Security baseline 13.
+/// ASVS 9.1.2, 9.2.1 to 9.2.4.
 #[actix_web::test]
 async fn an_access_token_says_who_for_whom_and_for_how_long() {
     let shop = Shop::open().await;
@@ -54,7 +58,7 @@ async fn an_access_token_says_who_for_whom_and_for_how_long() {
     shop.close().await;
 }
 
-/// Security baseline 13: the shop's own secret does not make another algorithm or a token without a session good.
+/// ASVS 9.1.2, 9.2.2: the shop's own secret does not make another algorithm or a token without a session good.
 #[actix_web::test]
 async fn a_token_of_another_kind_is_refused() {
     let shop = Shop::open().await;
@@ -71,13 +75,15 @@ async fn a_token_of_another_kind_is_refused() {
     shop.close().await;
 }
 
-/// Security baseline 14.
+/// RFC 9700 §4.14.2.
 #[actix_web::test]
 async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     let shop = Shop::open().await;
     let mina = shop.newcomer(1).await;
     let (first, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
-    let second = Pair::of(&shop.try_refresh(&first.refresh).await);
+    let refreshed = shop.try_refresh(&first.refresh).await;
+    assert_eq!(refreshed.header("Cache-Control"), Some("no-store"));
+    let second = Pair::of(&refreshed);
     assert_ne!(first.refresh, second.refresh);
     assert!(second.refresh.len() > 64, "{}", second.refresh.len());
     let third = Pair::of(&shop.try_refresh(&second.refresh).await);
@@ -91,10 +97,39 @@ async fn a_refresh_token_is_good_once_and_used_twice_ends_its_session() {
     }
     assert!(shop.admits(&other.access).await, "another log-in is another session");
     assert!(shop.try_refresh(&other.refresh).await.status.is_success());
+    let told = Tables::read_only(shop.stop().await.path()).trail().before(i64::MAX, 9).await.unwrap();
+    let session = claims(&first.access)["sid"].as_str().unwrap().to_owned();
+    let reused: Vec<_> = told.iter().filter(|entry| entry.kind == "token_reused").collect();
+    assert_eq!(reused.iter().map(|entry| &entry.detail).collect::<Vec<_>>(), [&format!("session={session}")]);
+}
+
+/// ASVS 9.2: a refresh token is its session's and its user's, whoever else shows it and whatever is shown beside it.
+#[actix_web::test]
+async fn a_refresh_token_leads_to_its_own_session_only() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
+    let (hers, his) = (shop.log_in(&mina).await, shop.log_in(&jun).await);
+    let body = json!({ "refresh_token": hers.refresh });
+    let next = shop.post("/v1/sessions/refresh", &body).bearer(&his.access).send().await;
+    let next = Pair::of(&next);
+    for claim in ["sub", "sid", "role"] {
+        assert_eq!(claims(&next.access)[claim], claims(&hers.access)[claim]);
+    }
+    // Her secret under his session's name, with either's mark, is nobody's token and ends nothing.
+    let (his_word, his_mark) = his.refresh.rsplit_once('.').unwrap();
+    let (her_word, her_mark) = next.refresh.rsplit_once('.').unwrap();
+    for mark in [his_mark, her_mark] {
+        let spliced = format!("{}{}.{mark}", &his_word[..31], &her_word[31..]);
+        shop.try_refresh(&spliced).await.problem(401, "unauthenticated");
+    }
+    for pair in [&next, &his] {
+        assert!(shop.admits(&pair.access).await);
+        Pair::of(&shop.try_refresh(&pair.refresh).await);
+    }
     shop.close().await;
 }
 
-/// Security baseline 14: an answer that was lost on the way can be asked for again, for ten seconds.
+/// RFC 9700 §4.14.2: an answer that was lost on the way can be asked for again, for ten seconds.
 #[actix_web::test]
 async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
     let shop = Shop::open().await;
@@ -112,7 +147,7 @@ async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
     shop.close().await;
 }
 
-/// Security baseline 14.
+/// RFC 9700 §4.14.2.
 #[actix_web::test]
 async fn a_crowd_of_refreshes_gets_one_successor() {
     let shop = Shop::open().await;
@@ -148,7 +183,7 @@ async fn nonsense_in_the_shape_of_a_refresh_token_ends_nothing() {
     shop.close().await;
 }
 
-/// Security baseline 15.
+/// ASVS 7.3.1, 7.3.2.
 #[actix_web::test]
 async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     let shop = Shop::open().await;
@@ -156,8 +191,10 @@ async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     let (mut used, unused) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
     for _ in 0..5 {
         shop.clock.advance(12 * DAY - MINUTE);
-        // The access token has long expired: that is what a refresh is for.
-        let reply = shop.try_refresh(&used.refresh).await;
+        // The access token has long expired: that is what a refresh is for, also for a client that sends it along.
+        shop.get("/v1/users/me").bearer(&used.access).send().await.problem(401, "token_expired");
+        let body = json!({ "refresh_token": used.refresh });
+        let reply = shop.post("/v1/sessions/refresh", &body).bearer(&used.access).send().await;
         let left = reply.ok(200)["refresh_expires_in"].as_i64().unwrap();
         assert!(left <= 14 * DAY / 1_000, "{left}");
         used = Pair::of(&reply);
@@ -168,7 +205,7 @@ async fn a_session_lasts_while_it_is_used_and_sixty_days_at_most() {
     shop.close().await;
 }
 
-/// Security baseline 16.
+/// ASVS 7.4.1.
 #[actix_web::test]
 async fn a_log_out_here_ends_this_session_at_once_and_no_other() {
     let shop = Shop::open().await;
@@ -187,7 +224,7 @@ async fn a_log_out_here_ends_this_session_at_once_and_no_other() {
     shop.close().await;
 }
 
-/// Security baseline 16 and 17.
+/// ASVS 7.4.1, 7.5.2.
 #[actix_web::test]
 async fn one_sees_where_one_is_logged_in_and_ends_what_one_likes() {
     let shop = Shop::open().await;
@@ -247,7 +284,7 @@ async fn the_oldest_session_makes_room() {
     shop.close().await;
 }
 
-/// Security baseline 16 and 26: password, suspension and deletion end what is open.
+/// ASVS 7.4.2, 7.4.3, 8.3.2: password, suspension and deletion end what is open.
 #[actix_web::test]
 async fn what_changes_an_account_ends_its_sessions() {
     let shop = Shop::open().await;
@@ -286,7 +323,7 @@ async fn what_changes_an_account_ends_its_sessions() {
     shop.close().await;
 }
 
-/// Security baseline 16: a log-out outlives the process, and is forgotten when the last token it covers is dead.
+/// ASVS 7.4.1: a log-out outlives the process, and is forgotten when the last token it covers is dead.
 #[actix_web::test]
 async fn a_log_out_is_remembered_across_a_restart() {
     let shop = Shop::open().await;
@@ -302,7 +339,63 @@ async fn a_log_out_is_remembered_across_a_restart() {
     shop.close().await;
 }
 
-/// Security baseline 55: a signing key is replaced without logging anybody out.
+/// ASVS 7.4.2, 8.3.2: who is kept out is kept out with whatever an operator ever signed for them, across a restart too.
+#[actix_web::test]
+async fn a_suspension_outlives_every_token() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let user = shop.id_of(&shop.log_in(&mina).await).await;
+    let sign = |life_s| {
+        let (now, chance) = (shop.clock.now(), shop.clock.chance());
+        shop.app().tokens().sign(user.parse().unwrap(), Role::Shopper, life_s, now, chance).unwrap()
+    };
+    let (day, year) = (sign(86_400), sign(365 * 86_400));
+    assert!(shop.admits(&day).await && shop.admits(&year).await);
+    let suspend = format!("/v1/admin/users/{user}/suspend");
+    assert_eq!(shop.admin("POST", &suspend).send().await.status, 204);
+    shop.clock.advance(16 * MINUTE);
+    assert!(!shop.admits(&day).await && !shop.admits(&year).await);
+    let shop = shop.reopen().await;
+    assert!(!shop.admits(&day).await && !shop.admits(&year).await);
+
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("people.db")).read_only(true);
+    let mut people = options.connect().await.unwrap();
+    let until: i64 =
+        sqlx::query_scalar("select max(until_ms) from revocations").fetch_one(&mut people).await.unwrap();
+    people.close().await.unwrap();
+    assert!(
+        until >= claims(&year)["exp"].as_i64().unwrap() * 1_000,
+        "it is not forgotten before the last of them"
+    );
+    shop.close().await;
+}
+
+/// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.
+#[actix_web::test]
+async fn what_another_node_has_ended_is_refused_within_ten_seconds() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let (pair, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let session: SessionId = claims(&pair.access)["sid"].as_str().unwrap().parse().unwrap();
+    let now = shop.clock.now();
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("people.db"));
+    let mut node = options.busy_timeout(std::time::Duration::from_secs(10)).connect().await.unwrap();
+    sqlx::query("insert into revocations (epoch_ms, until_ms, noted_at_ms, kind, subject) values (?, ?, ?, 'session', ?)")
+        .bind(now.0)
+        .bind(now.0 + 15 * MINUTE)
+        .bind(now.0)
+        .bind(session.as_bytes().to_vec())
+        .execute(&mut node)
+        .await
+        .unwrap();
+    node.close().await.unwrap();
+    let refused = async { while shop.admits(&pair.access).await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.expect("refused by then");
+    assert!(shop.admits(&other.access).await);
+    shop.close().await;
+}
+
+/// ASVS 13.3: a signing key is replaced without logging anybody out.
 #[actix_web::test]
 async fn signing_keys_are_rotated_under_the_people_who_are_logged_in() {
     const NEXT: &str = "the next signing key for tests, long enough";

@@ -2,14 +2,19 @@
 
 mod support;
 
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::json;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use std::path::Path;
+use stockade::domain::trail::Deed;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
-use support::{Shop, id, user};
+use support::{Pair, Person, Shop, id, user};
 use tempfile::TempDir;
 
 /// `kind actor subject detail` of every entry, oldest first.
@@ -75,6 +80,72 @@ async fn every_change_by_hand_names_who_made_it() {
     );
     let report = audit(folder.path()).await.unwrap();
     assert_eq!((report.trail.sequence, report.differences), (6, Vec::<String>::new()));
+}
+
+/// ASVS 16.2.1, 16.3.1, 16.3.3: of everything that the trail has a word for, something is written down when it is done,
+/// and the chain holds.
+#[actix_web::test]
+async fn every_deed_finds_its_way_into_the_trail() {
+    let (folder, _) = administered().await;
+    let admin = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .args(["admin", "create", "--email", "boss@example.com"])
+        .env("STOCKADE_DATA_DIR", folder.path())
+        .env("STOCKADE_JWT_SECRET", support::SECRET)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    admin.stdin.as_ref().unwrap().write_all(b"four foxes fly far\n").unwrap();
+    assert!(admin.wait_with_output().unwrap().status.success());
+
+    let shop = Shop::open_in(folder).await;
+    let product = shop.product(1, json!({})).await;
+    let path = format!("/v1/admin/products/{}", id(&product));
+    let renamed = shop.admin("PATCH", &path).header("If-Match", "*").json(&json!({ "name": "Another jar" }));
+    renamed.send().await.ok(200);
+
+    let mut mina = shop.newcomer(1).await;
+    shop.try_log_in(&Person { password: "not the password".to_owned(), ..mina.clone() }).await;
+    let pair = shop.log_in(&mina).await;
+    let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
+    Pair::of(&shop.try_refresh(&next.refresh).await);
+    shop.try_refresh(&pair.refresh).await.problem(401, "unauthenticated");
+    let pair = shop.log_in(&mina).await;
+    let user = shop.id_of(&pair).await;
+    shop.as_of(&pair, "PATCH", "/v1/users/me").json(&json!({ "name": "Mina Kim" })).send().await.ok(200);
+    shop.as_of(&pair, "GET", "/v1/users/me/export").send().await.ok(200);
+    let change = json!({ "current_password": mina.password, "new_password": "five foxes fly far" });
+    assert_eq!(shop.as_of(&pair, "PUT", "/v1/users/me/password").json(&change).send().await.status, 204);
+    mina.password = "five foxes fly far".to_owned();
+    shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    let link = shop.letter(&mina.email, 3).await.token();
+    let reset = json!({ "token": link, "new_password": "six foxes fly farther" });
+    assert_eq!(shop.ask("PUT", "/v1/password-resets").json(&reset).send().await.status, 204);
+    mina.password = "six foxes fly farther".to_owned();
+    let pair = shop.log_in(&mina).await;
+    let moved = json!({ "email": "mina@example.org", "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "POST", "/v1/users/me/email").json(&moved).send().await.status, 202);
+    assert_eq!(shop.verify(&shop.letter("mina@example.org", 1).await.token()).await.status, 204);
+    mina.email = "mina@example.org".to_owned();
+    for what in ["suspend", "reinstate"] {
+        shop.admin("POST", &format!("/v1/admin/users/{user}/{what}")).send().await;
+    }
+    let pair = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/sessions/current").send().await.status, 204);
+    let pair = shop.log_in(&mina).await;
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+
+    let folder = shop.stop().await;
+    let entries = entries(folder.path()).await;
+    let told: BTreeSet<_> = entries.iter().map(|entry| entry.split(' ').next().unwrap()).collect();
+    let words: BTreeSet<_> = Deed::ALL.iter().map(|deed| deed.as_str()).collect();
+    assert_eq!(told, words);
+    for word in ["foxes", "example.", "Mina", "boss", "+82", "Another", "eyJ", &link] {
+        assert!(!entries.iter().any(|entry| entry.contains(word)), "{word}: {entries:?}");
+    }
+    let report = audit(folder.path()).await.unwrap();
+    assert_eq!(report.differences, Vec::<String>::new());
 }
 
 #[actix_web::test]

@@ -78,7 +78,8 @@ struct Queue {
 struct Pool {
     queue: Mutex<Queue>,
     filled: Condvar,
-    /// Comparisons that had nothing to compare with, and cost as much.
+    /// Passwords that were hashed or compared, and of those the ones that had nothing to be compared with.
+    worked: AtomicU64,
     dummies: AtomicU64,
     hasher: Argon2<'static>,
     clock: Clock,
@@ -116,6 +117,7 @@ impl Passwords {
         let pool = Arc::new(Pool {
             queue: Mutex::default(),
             filled: Condvar::new(),
+            worked: AtomicU64::new(0),
             dummies: AtomicU64::new(0),
             hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             clock: clock.clone(),
@@ -158,6 +160,11 @@ impl Passwords {
     /// How many comparisons had nothing to compare with. Tests ask this instead of measuring time.
     pub fn dummies(&self) -> u64 {
         self.pool().dummies.load(Ordering::Relaxed)
+    }
+
+    /// How many passwords were hashed or compared, with something or with nothing.
+    pub fn worked(&self) -> u64 {
+        self.pool().worked.load(Ordering::Relaxed)
     }
 
     fn pool(&self) -> &Pool {
@@ -227,6 +234,7 @@ impl Pool {
     fn work(&self, job: Job) {
         let waited_ns = self.clock.nanos().saturating_sub(job.asked_ns);
         self.metrics.hash_wait_seconds.record(waited_ns as f64 / 1e9);
+        self.worked.fetch_add(1, Ordering::Relaxed);
         let password = job.password.expose_secret().as_bytes();
         // A reply that nobody waits for any more is no loss.
         match job.task {

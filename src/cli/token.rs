@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::actors::user::OFFLINE_LIFE_HOURS_MAX;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -34,7 +35,7 @@ pub struct TokenArgs {
     #[arg(long, value_name = "ROLE", default_value = "shopper", value_parser = role)]
     role: Role,
     /// How long the tokens are good for
-    #[arg(long, value_name = "H", default_value_t = TTL_HOURS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=8_760))]
+    #[arg(long, value_name = "H", default_value_t = TTL_HOURS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=OFFLINE_LIFE_HOURS_MAX))]
     ttl_hours: u32,
 }
 

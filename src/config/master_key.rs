@@ -9,6 +9,8 @@ use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretBox};
 
+use super::{different, monotonous};
+
 pub const MASTER_KEY_BYTES: usize = 32;
 
 /// One master key. It prints as three dots.
@@ -40,12 +42,10 @@ impl MasterKey {
         Some(MasterKey::from_bytes(bytes))
     }
 
-    /// So few different bytes do not come from chance; a key that somebody typed as a placeholder does not guard anything.
+    /// So few different bytes do not come from chance, nor do letters; a placeholder that somebody typed guards nothing.
     fn is_sample(&self) -> bool {
-        let mut bytes = self.expose().to_vec();
-        bytes.sort_unstable();
-        bytes.dedup();
-        bytes.len() < 16 || self.expose().iter().all(u8::is_ascii_graphic)
+        let bytes = self.expose();
+        different(bytes.iter().copied()) < 16 || monotonous(bytes) || bytes.iter().all(u8::is_ascii_graphic)
     }
 }
 
@@ -90,11 +90,17 @@ impl FromStr for MasterKeys {
 mod tests {
     use super::*;
 
-    const HEX: &str = "00112233445566778899aabbccddeeff0123456789abcdefFEDCBA9876543210";
+    /// 64 hexadecimal digits in either case, counted up and down.
+    fn hex() -> String {
+        let up: String = (0..16).map(|byte| format!("{:02x}", 17 * byte)).collect();
+        let down = up.chars().rev().collect::<String>().to_uppercase();
+        up + &down
+    }
 
     #[test]
     fn a_key_is_hexadecimal_or_base64() {
-        let bytes = *HEX.parse::<MasterKeys>().unwrap().current.expose();
+        let hex = hex();
+        let bytes = *hex.parse::<MasterKeys>().unwrap().current.expose();
         assert_eq!(bytes[..4], [0, 0x11, 0x22, 0x33]);
         for text in [BASE64_STANDARD_NO_PAD.encode(bytes), BASE64_URL_SAFE_NO_PAD.encode(bytes) + "="] {
             assert_eq!(*text.parse::<MasterKeys>().unwrap().current.expose(), bytes, "{text}");
@@ -102,9 +108,9 @@ mod tests {
         for bad in [
             "",
             "short",
-            &HEX[1..],
-            &format!("{HEX}00"),
-            &HEX.replace('0', "g"),
+            &hex[1..],
+            &format!("{hex}00"),
+            &hex.replace('0', "g"),
             "ÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄÄ",
         ] {
             assert!(bad.parse::<MasterKeys>().is_err(), "{bad}");
@@ -113,15 +119,18 @@ mod tests {
 
     #[test]
     fn former_keys_stand_behind_commas() {
-        let keys: MasterKeys = format!("{HEX}, {}", HEX.replace('1', "2")).parse().unwrap();
+        let hex = hex();
+        let keys: MasterKeys = format!("{hex}, {}", hex.replace('1', "2")).parse().unwrap();
         assert_eq!(keys.former.len(), 1);
-        assert!(format!("{HEX},").parse::<MasterKeys>().is_err());
+        assert!(format!("{hex},").parse::<MasterKeys>().is_err());
         assert!(!format!("{keys:?}").contains("22"), "{keys:?}");
     }
 
     #[test]
     fn a_placeholder_is_told_from_chance() {
-        assert!(!HEX.parse::<MasterKeys>().unwrap().holds_a_sample());
+        let chance: [u8; 32] = std::array::from_fn(|at| xxhash_rust::xxh3::xxh3_64(&[at as u8]) as u8);
+        assert!(!MasterKeys::one(chance).holds_a_sample());
+        assert!(hex().parse::<MasterKeys>().unwrap().holds_a_sample(), "counted");
         assert!("ab".repeat(32).parse::<MasterKeys>().unwrap().holds_a_sample());
         assert!(MasterKeys::one(*b"change-me-please-0123456789abcde").holds_a_sample());
     }

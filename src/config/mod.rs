@@ -28,7 +28,18 @@ pub use network::Network;
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
 /// Words of sample configurations. A production secret must not contain one.
-const SAMPLE_WORDS: [&str; 6] = ["changeme", "change-me", "secret", "password", "example", "development"];
+const SAMPLE_WORDS: [&str; 10] = [
+    "changeme",
+    "change-me",
+    "change_me",
+    "secret",
+    "password",
+    "example",
+    "sample",
+    "development",
+    "for tests",
+    "openssl",
+];
 
 /// One thing an operator may choose.
 #[derive(Debug, Clone, Copy)]
@@ -277,7 +288,7 @@ impl Config {
             (secret.is_empty(), "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one"),
             (secret.len() < SECRET_BYTES_MIN, "STOCKADE_JWT_SECRET is shorter than 32 bytes; `openssl rand -hex 32` makes a good one"),
             (weak(secret), "STOCKADE_JWT_SECRET looks like a sample; `openssl rand -hex 32` makes a good one"),
-            (self.tokens.former.iter().any(|former| weak(former.expose_secret())), "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample: whoever guesses it is believed"),
+            (self.tokens.former.iter().any(|former| weak(former.expose_secret())), "a secret of STOCKADE_JWT_SECRETS_FORMER is short or looks like a sample, and whoever guesses it is believed; `openssl rand -hex 32` makes a good one"),
             (keys.is_none(), "production needs STOCKADE_MASTER_KEY, and keeps it: what it sealed opens with nothing else; `openssl rand -hex 32` makes a good one"),
             (keys.as_ref().is_some_and(MasterKeys::holds_a_sample), "STOCKADE_MASTER_KEY looks like a sample; `openssl rand -hex 32` makes a good one"),
             (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
@@ -297,15 +308,17 @@ fn weak(secret: &str) -> bool {
     let lower = secret.to_lowercase();
     secret.len() < SECRET_BYTES_MIN
         || SAMPLE_WORDS.iter().any(|word| lower.contains(word))
-        || monotonous(secret)
+        || monotonous(secret.as_bytes())
 }
 
-/// A handful of different letters, repeated.
-fn monotonous(secret: &str) -> bool {
-    let mut letters = secret.as_bytes().to_vec();
-    letters.sort_unstable();
-    letters.dedup();
-    letters.len() < 8
+/// A handful of different letters, repeated; or counted up, as in `0123456789abcdef`.
+fn monotonous(bytes: &[u8]) -> bool {
+    let steps = bytes.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]));
+    different(bytes.iter().copied()) < 8 || different(steps) < 8
+}
+
+fn different(bytes: impl Iterator<Item = u8>) -> usize {
+    bytes.collect::<std::collections::BTreeSet<u8>>().len()
 }
 
 /// `database_url` and `data_dir` are two ways to say one thing, and must not disagree.
@@ -365,6 +378,11 @@ mod tests {
             .map_err(|error| error.to_string())
     }
 
+    /// Thirty-two hexadecimal digits that stand nowhere in the repository.
+    fn made_up(what: &str) -> String {
+        format!("{:032x}", xxhash_rust::xxh3::xxh3_128(what.as_bytes()))
+    }
+
     #[test]
     fn the_defaults_are_a_development_shop() {
         let config = read(&[]).unwrap();
@@ -387,23 +405,33 @@ mod tests {
 
     #[test]
     fn production_refuses_what_development_forgives() {
+        let (secret, master_key) = (made_up("secret"), made_up("left") + &made_up("right"));
         let good = [
             ("profile", "production"),
             ("ops_addr", "127.0.0.1:9090"),
-            ("jwt_secret", "9f3b7c1e5a8d2460b1c9e7f3a5d80246"),
-            ("master_key", "3f1c9a5e7b2d8046c1e9f7b3a5d80246713b9c5fe8d2a4604b1c9e7f3a5d8e2b"),
+            ("jwt_secret", secret.as_str()),
+            ("master_key", master_key.as_str()),
         ];
         let with = |key: &str, value| {
             let others = good.into_iter().filter(|(other, _)| *other != key);
             read(&others.chain([(key, value)]).collect::<Vec<_>>())
         };
         assert!(read(&good).is_ok());
-        for bad in ["", "short", "changeme-changeme-changeme-changeme", "abababababababababababababababab"] {
+        for bad in [
+            "",
+            "short",
+            &secret[1..],
+            "changeme-changeme-changeme-changeme",
+            "abababababababababababababababab",
+            "0123456789abcdef0123456789abcdef",
+            "a signing key for tests, long enough",
+        ] {
             assert!(with("jwt_secret", bad).unwrap_err().contains("STOCKADE_JWT_SECRET"), "{bad}");
         }
         assert!(with("jwt_secrets_former", "changeme").unwrap_err().contains("STOCKADE_JWT_SECRETS_FORMER"));
         let zeros = "00".repeat(32);
-        for bad in ["", "short", &zeros] {
+        let counted: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
+        for bad in ["", "short", &zeros, &counted] {
             let told = with("master_key", bad).unwrap_err();
             assert!(told.contains("STOCKADE_MASTER_KEY") && !told.contains("short`"), "{told}");
         }

@@ -1,7 +1,7 @@
 //! Who asks: read from the access token, and from nothing else.
 //!
-//! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Shopper`] and [`Admin`]
-//! are what they say. No header but `Authorization` is believed. A signature is not enough: a session that was ended
+//! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Recent`] has shown a password
+//! a moment ago, [`Shopper`] and [`Admin`] are what they say. No header but `Authorization` is believed. A signature is not enough: a session that was ended
 //! is refused, for tokens that this thread remembers as good as well.
 
 use std::future::{Ready, ready};
@@ -10,7 +10,7 @@ use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, web};
 
-use super::problem::{Code, Problem};
+use super::problem::{Code, Fact, Problem};
 use super::refusal::internal;
 use crate::actors::revocations::Revocations;
 use crate::clock::Clock;
@@ -21,9 +21,17 @@ use crate::tokens::{BadToken, Identity, Tokens};
 /// What a token that convinces nobody is answered (RFC 6750 §3.1).
 const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
 
+/// How long a log-in counts as a moment ago.
+const RECENT_S: i64 = 15 * 60;
+
 /// Somebody who is signed in.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller(pub Identity);
+
+/// Somebody who has logged in a moment ago, and not merely stayed logged in: what carries everything away at once is not
+/// for whoever finds an open device.
+#[derive(Debug, Clone, Copy)]
+pub struct Recent(pub Identity);
 
 /// A shopper.
 #[derive(Debug, Clone, Copy)]
@@ -73,12 +81,35 @@ fn with_role(request: &HttpRequest, role: Role, detail: &'static str) -> Result<
     if identity.role == role { Ok(identity.user) } else { Err(Problem::new(Code::Forbidden, detail)) }
 }
 
+fn recent(request: &HttpRequest) -> Result<Identity, Problem> {
+    let identity = identity(request)?;
+    let clock = request.app_data::<web::Data<Clock>>().ok_or_else(internal)?;
+    let logged_in_at = identity.logged_in_at();
+    if clock.now() <= logged_in_at.plus(RECENT_S * 1_000) {
+        return Ok(identity);
+    }
+    const AGAIN: &str =
+        "Log in again (POST /v1/sessions) and ask with that token: a refreshed one does not count.";
+    Err(Problem::new(Code::ReauthenticationRequired, AGAIN)
+        .with("logged_in_at", Fact::Time(logged_in_at))
+        .number("max_age_seconds", RECENT_S.unsigned_abs()))
+}
+
 impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Caller, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(identity(request).map(Caller))
+    }
+}
+
+impl FromRequest for Recent {
+    type Error = Problem;
+    type Future = Ready<Result<Recent, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(recent(request).map(Recent))
     }
 }
 

@@ -8,21 +8,25 @@ use std::future::Future;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
-use actix_web::http::header;
+use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::Stream;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
+use tokio::time::{Sleep, sleep};
 
 use super::problem::{Code, Problem};
 
 /// The largest body of a request.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
+/// How long a body may take to come.
+const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The body, parsed.
 #[derive(Debug)]
@@ -70,6 +74,8 @@ enum State {
         first: Bytes,
         more: BytesMut,
         is_json: bool,
+        /// From the first time that we wait: a tenth of a microsecond, for a connection that nobody holds for nothing.
+        deadline: Option<Pin<Box<Sleep>>>,
     },
 }
 
@@ -89,6 +95,7 @@ impl<T> Reading<T> {
                 first: Bytes::new(),
                 more: BytesMut::new(),
                 is_json,
+                deadline: None,
             },
         };
         Reading { state, parse }
@@ -100,13 +107,18 @@ impl<T> Future for Reading<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Reading { state, parse } = &mut *self;
-        let (payload, first, more, is_json) = match state {
+        let (payload, first, more, is_json, deadline) = match state {
             State::Refused(why) => return Poll::Ready(Err(why.take().unwrap_or_else(too_large))),
-            State::Reading { payload, first, more, is_json } => (payload, first, more, *is_json),
+            State::Reading { payload, first, more, is_json, deadline } => {
+                (payload, first, more, *is_json, deadline)
+            }
         };
         loop {
             match Pin::new(&mut *payload).poll_next(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    let deadline = deadline.get_or_insert_with(|| Box::pin(sleep(BODY_WITHIN)));
+                    return deadline.as_mut().poll(cx).map(|()| Err(too_slow()));
+                }
                 // Nearly every body comes in one piece, and is parsed where it lies.
                 Poll::Ready(Some(Ok(piece))) if first.is_empty() && more.is_empty() => *first = piece,
                 Poll::Ready(Some(Ok(piece))) => {
@@ -132,6 +144,11 @@ impl<T> Future for Reading<T> {
         }
         Poll::Ready(parse(bytes))
     }
+}
+
+fn too_slow() -> Problem {
+    Problem::new(Code::RequestTimeout, "The body did not come within 10 seconds.")
+        .header(header::CONNECTION, HeaderValue::from_static("close"))
 }
 
 fn too_large() -> Problem {

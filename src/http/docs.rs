@@ -8,12 +8,17 @@ use actix_web::web::{self, Bytes};
 use utoipa_swagger_ui::Config;
 
 use super::openapi;
+use super::page::GUARDS;
 use super::problem::Problem;
 use super::refusal::internal;
 
 static DOCUMENT: LazyLock<Bytes> =
     LazyLock::new(|| Bytes::from(serde_json::to_vec(&openapi::document()).unwrap_or_default()));
 static SETTINGS: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| Arc::new(Config::from("/openapi.json")));
+
+/// The page writes styles and small pictures into itself; scripts come from us alone.
+const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; \
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// `GET /openapi.json`.
 pub async fn openapi() -> HttpResponse {
@@ -36,6 +41,10 @@ pub async fn page(file: web::Path<String>) -> Result<HttpResponse, Problem> {
         .ok_or_else(|| Problem::not_found("The reference has no such file."))?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, file.content_type));
+    answer.insert_header((header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)));
+    for (name, value) in GUARDS {
+        answer.insert_header((name, HeaderValue::from_static(value)));
+    }
     if file.gzpipped {
         answer.insert_header((header::CONTENT_ENCODING, HeaderValue::from_static("gzip")));
     }

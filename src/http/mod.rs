@@ -55,6 +55,8 @@ pub enum Who {
     Shopper,
     /// Whoever is signed in, in whatever role.
     Member,
+    /// The same, if they have logged in a moment ago.
+    Recent,
     Admin,
     /// Whoever reaches the operators' listener.
     Operator,
@@ -66,7 +68,7 @@ impl Who {
     /// Is it somebody whose token was read?
     fn is_somebody(self) -> bool {
         match self {
-            Who::Shopper | Who::Member | Who::Admin => true,
+            Who::Shopper | Who::Member | Who::Recent | Who::Admin => true,
             Who::Anyone | Who::Operator | Who::Probe => false,
         }
     }
@@ -101,10 +103,10 @@ impl Side {
     fn opens(self, who: Who) -> bool {
         match (self, who) {
             (Side::All, _) | (_, Who::Probe) => true,
-            (Side::Shop, Who::Anyone | Who::Shopper | Who::Member) => true,
+            (Side::Shop, Who::Anyone | Who::Shopper | Who::Member | Who::Recent) => true,
             (Side::Shop, Who::Admin | Who::Operator) => false,
             (Side::Ops, Who::Admin | Who::Operator) => true,
-            (Side::Ops, Who::Anyone | Who::Shopper | Who::Member) => false,
+            (Side::Ops, Who::Anyone | Who::Shopper | Who::Member | Who::Recent) => false,
         }
     }
 }
@@ -159,7 +161,7 @@ table! {
                                         DELETE Member user::erase;
     "/v1/users/me/password"             PUT Member user::change_password;
     "/v1/users/me/email"                POST Member user::change_email;
-    "/v1/users/me/export"               GET Member user::export;
+    "/v1/users/me/export"               GET Recent user::export;
     "/v1/password-resets"               POST Anyone user::forgot,      PUT Anyone user::reset;
 
     "/v1/sessions"                      POST Anyone session::log_in,   GET Member session::list,

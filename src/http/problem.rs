@@ -47,8 +47,10 @@ codes! {
     TokenExpired          401 "token_expired"           "The access token has expired";
     Forbidden             403 "forbidden"               "The role does not allow it";
     EmailNotVerified      403 "email_not_verified"      "The e-mail address is not verified yet";
+    ReauthenticationRequired 403 "reauthentication_required" "The log-in is too long ago";
     NotFound              404 "not_found"               "There is nothing here";
     MethodNotAllowed      405 "method_not_allowed"      "The method does not fit the path";
+    RequestTimeout        408 "request_timeout"         "The body took too long to come";
     SoldOut               409 "sold_out"                "Sold out";
     SaleNotOpen           409 "sale_not_open"           "The sale has not opened yet";
     SaleClosed            409 "sale_closed"             "The sale is over";

@@ -54,6 +54,7 @@ const PEOPLE: &[File] = files!("people":
     13 "0013_trail",
     14 "0014_trail_head",
     15 "0015_trail_head_row",
+    16 "0016_trail_by_subject",
 );
 
 fn migrator(files: &[File]) -> Migrator {

@@ -14,6 +14,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use super::StoreError;
 use super::file::File;
 use super::sqlite::Damaged;
+use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
 use crate::domain::trail::Record;
 use crate::vault;
@@ -26,6 +27,9 @@ const ALL: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, p
     order by sequence";
 const PAGE: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
     where sequence < ? order by sequence desc limit ?";
+
+const ABOUT: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
+    where subject_id = ? and sequence < ? order by sequence desc limit ?";
 
 type Hash = [u8; 32];
 
@@ -145,6 +149,12 @@ impl Trail {
         rows.iter().map(Entry::of).collect()
     }
 
+    /// The same, of what was done to one account.
+    pub async fn about(&self, user: UserId, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
+        let query = sqlx::query(ABOUT).bind(user.to_string()).bind(sequence).bind(most);
+        query.fetch_all(&self.file.readers()).await?.iter().map(Entry::of).collect()
+    }
+
     pub async fn head(&self) -> Result<Head, StoreError> {
         let row = sqlx::query(HEAD).fetch_one(&self.file.readers()).await?;
         Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
@@ -210,6 +220,22 @@ mod tests {
             [(3, "try=2"), (2, "try=1")]
         );
         assert_eq!((&*newest[0].kind, &newest[0].actor), ("logged_in", &buyer(1).to_string()));
+    }
+
+    #[tokio::test]
+    async fn what_is_about_one_account_is_read_page_by_page() {
+        let (_dir, trail) = trail(2).await;
+        for number in 0..5 {
+            let record = Record::new(Deed::LoggedIn, T0).by(buyer(9)).on(buyer(number % 2));
+            trail.append(&record).await.unwrap();
+        }
+        let about = async |before, most| {
+            let page = trail.about(buyer(0), before, most).await.unwrap();
+            page.into_iter().map(|entry| entry.sequence).collect::<Vec<_>>()
+        };
+        assert_eq!(about(i64::MAX, 2).await, [7, 5]);
+        assert_eq!(about(5, 2).await, [3]);
+        assert!(about(3, 2).await.is_empty());
     }
 
     #[tokio::test]

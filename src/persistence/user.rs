@@ -125,6 +125,8 @@ const INSERT_TOKEN: &str = "insert into one_time_tokens (hash, purpose, user_id,
     values (?, ?, ?, ?, ?, ?)";
 const FIND_TOKEN: &str =
     "select hash, purpose, user_id, email_blind, sealed, expires_at_ms from one_time_tokens where hash = ?";
+const TOKEN_OF: &str = "select hash, purpose, user_id, email_blind, sealed, expires_at_ms from one_time_tokens \
+    where user_id = ? and purpose = ? order by expires_at_ms desc limit 1";
 const SPEND: &str = "delete from one_time_tokens where hash = ?";
 const VOID: &str = "delete from one_time_tokens where user_id = ? and purpose = ?";
 const FORGET_TOKENS: &str = "delete from one_time_tokens where expires_at_ms <= ?";
@@ -191,6 +193,12 @@ impl UserReader {
     pub async fn token(&self, hash: &Blind) -> Result<Option<OneTimeToken>, StoreError> {
         let row = sqlx::query(FIND_TOKEN).bind(&hash[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(token).transpose()
+    }
+
+    /// The newest link that a user was sent for this purpose, expired or not.
+    pub async fn token_of(&self, user: UserId, purpose: Purpose) -> Result<Option<OneTimeToken>, StoreError> {
+        let query = sqlx::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
+        query.fetch_optional(&self.pool).await?.as_ref().map(token).transpose()
     }
 }
 

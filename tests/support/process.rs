@@ -72,6 +72,11 @@ impl Process {
         assert!(status.success(), "{status}:\n{}", self.log());
     }
 
+    /// Where it answers.
+    pub fn addr(&self) -> String {
+        self.base.trim_start_matches("http://").to_owned()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }

@@ -2,7 +2,7 @@
 
 use secrecy::SecretString;
 
-use super::{Unable, Users, commit};
+use super::{OFFLINE_LIFE_HOURS_MAX, Unable, Users, commit};
 use crate::domain::account::{AccountMove, AccountState};
 use crate::domain::id::UserId;
 use crate::domain::order::OrderStatus;
@@ -104,7 +104,8 @@ impl Users {
         let mut changed = User { state, version: user.version + 1, updated_at: now, ..user };
         let mut ended = Vec::new();
         if state == AccountState::Suspended {
-            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, now).await?;
+            let until = now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000);
+            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
             changed.signed_out_at = signed_out_at;
             ended.push(revocation);
         }

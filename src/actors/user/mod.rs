@@ -7,6 +7,7 @@
 //! another person's address hears, and waits for, the same whether it is known here or not.
 
 mod chores;
+mod export;
 mod founding;
 mod leave;
 mod letter;
@@ -24,6 +25,7 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 pub use chores::Chores;
+pub use export::Kept;
 pub use founding::make_admin;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
@@ -47,6 +49,9 @@ use crate::vault::{Sealed, Vault};
 
 /// How long an access token is good for, and so how long a revocation must be remembered.
 pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
+/// The longest that a token is good for that an operator signs offline. A suspension is remembered as long: who signed one for
+/// somebody with an account cannot take it back otherwise.
+pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
 /// What an index is made of, so that an address is never mistaken for a number.
 const EMAIL: &str = "email";
 const PHONE: &str = "phone";
@@ -174,10 +179,9 @@ impl Users {
         self.0.passwords.dummies()
     }
 
-    /// Writes down that somebody took all of their data with them.
-    pub async fn note_export(&self, user: UserId) -> Result<(), Unable> {
-        let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user).on(user);
-        Ok(self.0.tables.trail().append(&record).await?)
+    /// How many passwords were hashed or compared at all.
+    pub fn hashes(&self) -> u64 {
+        self.0.passwords.worked()
     }
 
     /// Accounts made before `before`, newest first; of one address, if one is named.

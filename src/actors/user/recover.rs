@@ -155,6 +155,6 @@ impl Users {
 }
 
 /// What an address is sealed for until it is proved.
-fn new_email(user: UserId) -> String {
+pub(super) fn new_email(user: UserId) -> String {
     format!("{user} new email")
 }

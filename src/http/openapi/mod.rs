@@ -83,10 +83,12 @@ fn operation(route: &Route) -> Value {
     operation
 }
 
-fn needs_role(who: Who) -> bool {
+/// Why somebody with a good token may be kept out.
+fn keeps_out(who: Who) -> Option<Code> {
     match who {
-        Who::Shopper | Who::Admin => true,
-        Who::Anyone | Who::Member | Who::Operator | Who::Probe => false,
+        Who::Shopper | Who::Admin => Some(Code::Forbidden),
+        Who::Recent => Some(Code::ReauthenticationRequired),
+        Who::Anyone | Who::Member | Who::Operator | Who::Probe => None,
     }
 }
 
@@ -107,14 +109,17 @@ fn responses(route: &Route, door: &Door) -> Map<String, Value> {
     if route.who.is_somebody() {
         codes.extend([Code::Unauthenticated, Code::TokenExpired]);
     }
-    if needs_role(route.who) {
-        codes.push(Code::Forbidden);
-    }
+    codes.extend(keeps_out(route.who));
     if route.path.contains("{id}") {
         codes.push(Code::NotFound);
     }
     if route.method == "POST" || door.body.is_some() {
-        codes.extend([Code::MalformedJson, Code::PayloadTooLarge, Code::UnsupportedMediaType]);
+        codes.extend([
+            Code::MalformedJson,
+            Code::RequestTimeout,
+            Code::PayloadTooLarge,
+            Code::UnsupportedMediaType,
+        ]);
     }
     if route.method == "POST" || !door.parameters.is_empty() || door.body.is_some() {
         codes.push(Code::ValidationFailed);
@@ -274,6 +279,8 @@ fn problem() -> Value {
             "has": number(),
             "opens_at": { "type": "string", "format": "date-time" },
             "closed_at": { "type": "string", "format": "date-time" },
+            "logged_in_at": { "type": "string", "format": "date-time" },
+            "max_age_seconds": { "type": "integer", "description": "How long ago the log-in may be." },
             "errors": { "type": "array", "items": {
                 "type": "object",
                 "required": ["pointer", "detail"],
@@ -334,7 +341,7 @@ mod tests {
             let operation = &document["paths"][route.path][route.method.to_lowercase()];
             assert!(
                 operation["responses"]["401"].is_object()
-                    && operation["responses"]["403"].is_object() == needs_role(route.who),
+                    && operation["responses"]["403"].is_object() == keeps_out(route.who).is_some(),
                 "{route:?}"
             );
         }

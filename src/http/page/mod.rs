@@ -17,11 +17,11 @@ const RESET_EN: &str = include_str!("reset.en.html");
 const SCRIPT: &str = include_str!("link.js");
 const STYLE: &str = include_str!("link.css");
 
-const GUARDS: [(HeaderName, &str); 6] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
+const POLICY: &str =
+    "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What every page says to a browser, whatever its own policy of content is.
+pub const GUARDS: [(HeaderName, &str); 5] = [
     (header::REFERRER_POLICY, "no-referrer"),
     (header::STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -63,6 +63,7 @@ fn html(request: &HttpRequest, ko: &'static str, en: &'static str) -> HttpRespon
 fn file(kind: &'static str, text: &'static str) -> HttpResponse {
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(kind)));
+    answer.insert_header((header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)));
     for (name, value) in GUARDS {
         answer.insert_header((name, HeaderValue::from_static(value)));
     }

@@ -17,10 +17,10 @@ pub use ask::{
     EmailRequest, EraseRequest, NewEmailRequest, PasswordRequest, ProfilePatch, ResetRequest, SignUpRequest,
     VerifyRequest,
 };
-pub use show::{Accepted, AccountShown, Export, ProfileShown};
+pub use show::{Accepted, AccountShown, DeedShown, Export, ProfileShown};
 
 use super::abuse::{Abuse, Attempt, Tried};
-use super::auth::Caller;
+use super::auth::{Caller, Recent};
 use super::body::Body;
 use super::client::Neighbourhood;
 use super::order::{self, OrderShown};
@@ -29,7 +29,7 @@ use super::session::SessionShown;
 use super::time::Stamp;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
-use crate::actors::user::{SignUp, Unable, Users};
+use crate::actors::user::{Kept, SignUp, Unable, Users};
 use crate::domain::id::UserId;
 use crate::domain::user::{Locale, NewPassword};
 
@@ -167,22 +167,22 @@ pub async fn erase(
 
 /// `GET /v1/users/me/export`.
 pub async fn export(
-    Caller(caller): Caller,
+    Recent(caller): Recent,
     abuse: web::Data<Abuse>,
     users: web::Data<Users>,
     orders: web::Data<Orders>,
     catalogue: web::Data<Catalogue>,
 ) -> Result<web::Json<Export>, Problem> {
     abuse.export(caller.user)?;
-    let (user, personal) = users.find(caller.user).await?;
-    let sessions = users.sessions(caller.user).await?;
-    users.note_export(caller.user).await?;
+    let Kept { user, personal, new_email, sessions, trail } = users.export(caller.user).await?;
     Ok(web::Json(Export {
+        new_email,
         locale: personal.locale.as_str(),
         verified_at: user.verified_at.map(Stamp),
         profile: ProfileShown::of(&user, personal),
         sessions: sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect(),
         orders: all_orders(caller.user, &orders, &catalogue).await?,
+        trail: trail.into_iter().map(DeedShown::from).collect(),
     }))
 }
 

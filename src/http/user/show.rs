@@ -10,6 +10,7 @@ use crate::http::order::OrderShown;
 use crate::http::session::SessionShown;
 use crate::http::shapes::AddressSchema;
 use crate::http::time::Stamp;
+use crate::persistence::trail::Entry;
 use crate::persistence::user::User;
 
 /// One's own account.
@@ -53,6 +54,9 @@ impl ProfileShown {
 #[derive(Serialize, ToSchema)]
 pub struct Export {
     pub profile: ProfileShown,
+    /// The address that shall take the place of the one in the profile, once it is proved.
+    #[schema(value_type = Option<String>)]
+    pub new_email: Option<Email>,
     /// `ko` or `en`: how letters are written.
     #[schema(value_type = String)]
     pub locale: &'static str,
@@ -61,6 +65,34 @@ pub struct Export {
     pub sessions: Vec<SessionShown>,
     /// Newest first.
     pub orders: Vec<OrderShown>,
+    /// Newest first: this export stands at its head.
+    pub trail: Vec<DeedShown>,
+}
+
+/// What was done to an account.
+#[derive(Serialize, ToSchema)]
+pub struct DeedShown {
+    #[schema(value_type = String, format = DateTime)]
+    at: Stamp,
+    /// `logged_in`, `password_changed` …
+    deed: String,
+    /// `oneself`, `somebody_else` (an administrator), or null where nobody is known.
+    #[schema(value_type = Option<String>)]
+    by: Option<&'static str>,
+    /// Ids and words, such as `session=sess_…`.
+    detail: String,
+}
+
+impl From<Entry> for DeedShown {
+    fn from(entry: Entry) -> DeedShown {
+        let by = match entry.actor.as_str() {
+            "" => None,
+            actor if actor == entry.subject => Some("oneself"),
+            // Which administrator is not the person's, but the administrator's own.
+            _ => Some("somebody_else"),
+        };
+        DeedShown { at: Stamp(entry.at), deed: entry.kind, by, detail: entry.detail }
+    }
 }
 
 /// An account as administrators see it.

@@ -1,0 +1,1 @@
+create index trail_by_subject on trail (subject_id, sequence)

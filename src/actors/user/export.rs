@@ -1,0 +1,53 @@
+//! All that is kept about one person, put together for that person.
+
+use super::{Personal, Unable, Users, recover};
+use crate::domain::id::UserId;
+use crate::domain::trail::{Deed, Record};
+use crate::domain::user::Email;
+use crate::persistence::session::Session;
+use crate::persistence::trail::Entry;
+use crate::persistence::user::{Purpose, User};
+
+/// Entries of the trail that are read at a time.
+const PAGE: i64 = 500;
+
+/// What the tables of people hold about somebody. Their orders stand in the shop's.
+pub struct Kept {
+    pub user: User,
+    pub personal: Personal,
+    /// An address that is not proved yet.
+    pub new_email: Option<Email>,
+    /// Newest first, like the trail.
+    pub sessions: Vec<Session>,
+    pub trail: Vec<Entry>,
+}
+
+impl Users {
+    /// Everything about somebody. That it was asked for stands in the trail before it is read.
+    pub async fn export(&self, user: UserId) -> Result<Kept, Unable> {
+        let (user, personal) = self.find(user).await?;
+        let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user.id).on(user.id);
+        self.0.tables.trail().append(&record).await?;
+        let new_email = self.new_email_of(&user).await?;
+        let sessions = self.sessions(user.id).await?;
+        let trail = self.trail_of(user.id).await?;
+        Ok(Kept { user, personal, new_email, sessions, trail })
+    }
+
+    async fn new_email_of(&self, user: &User) -> Result<Option<Email>, Unable> {
+        let link = self.0.tables.users().token_of(user.id, Purpose::ChangeEmail).await?;
+        let Some(sealed) = link.and_then(|link| link.sealed) else { return Ok(None) };
+        let plain = self.0.vault.open(&self.key_of(user)?, &recover::new_email(user.id), &sealed)?;
+        serde_json::from_slice(&plain).map(Some).map_err(|_| Unable::Internal)
+    }
+
+    async fn trail_of(&self, user: UserId) -> Result<Vec<Entry>, Unable> {
+        let (mut all, mut before) = (Vec::new(), i64::MAX);
+        loop {
+            let page = self.0.tables.trail().about(user, before, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            before = last.sequence;
+            all.extend(page);
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! What answers show, and that asking changes nothing.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection, Row};
+use stockade::domain::user::Role;
+use stockade::http::ROUTES;
+use support::{Pair, Shop, id, one_line};
+
+/// A field more in an answer is a decision, and this list is where it is made.
+#[rustfmt::skip]
+const SHOWN: &[(&str, &str)] = &[
+    ("Accepted",     "detail"),
+    ("AccountPage",  "data next_cursor"),
+    ("AccountShown", "created_at id role state updated_at verified_at"),
+    ("Address",      "city country line1 line2 postal_code recipient region"),
+    ("DeedShown",    "at by deed detail"),
+    ("Export",       "locale new_email orders profile sessions trail verified_at"),
+    ("Health",       "reasons status"),
+    ("LedgerPage",   "data next_cursor"),
+    ("LineShown",    "delivered_at delivery_status line name product_id quantity receipt sku status unit_price"),
+    ("LineStatus",   ""),
+    ("Money",        "amount currency"),
+    ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
+    ("OrderPage",    "data next_cursor"),
+    ("OrderShown",   "created_at hold_expires_at id lines payment status total updated_at"),
+    ("OrderStatus",  ""),
+    ("Preview",      "address lines orderable total"),
+    ("PreviewLine",  "amount available name product_id quantity sale_state short sku unit_price"),
+    ("Problem",      "available closed_at code detail errors has instance limit logged_in_at max_age_seconds opens_at order_id \
+                      product_id request_id requested sequence status title type"),
+    ("ProductPage",  "data next_cursor"),
+    ("ProductShown", "description id image_url name price sale sku stock tags thumbnail_url"),
+    ("ProfileShown", "address created_at email id name phone role updated_at"),
+    ("ReceiptShown", "sequence"),
+    ("Sale",         "closes_at hold_seconds opens_at per_customer_limit state"),
+    ("SaleState",    ""),
+    ("SessionPage",  "data next_cursor"),
+    ("SessionShown", "created_at current device id last_used_at"),
+    ("StockChanged", "available held on_hand product_id sequence sold"),
+    ("StockInBrief", "as_of available sold_out"),
+    ("StockShown",   "as_of available held sequence sold"),
+    ("TokensShown",  "access_token expires_in refresh_expires_in refresh_token token_type"),
+];
+
+/// ASVS 15.3.1: the reference describes these fields and no others.
+#[test]
+fn what_answers_show_is_listed() {
+    let document = stockade::http::document();
+    let fields = |schema: &Value| {
+        let mut names: Vec<_> =
+            schema["properties"].as_object().into_iter().flat_map(|map| map.keys()).cloned().collect();
+        names.sort_unstable();
+        names.join(" ")
+    };
+    let schemas = document["components"]["schemas"].as_object().unwrap().iter();
+    let shown = schemas.filter(|(name, _)| !name.ends_with("Request") && !name.ends_with("Patch"));
+    let mut shown: Vec<_> = shown.map(|(name, schema)| (name.clone(), fields(schema))).collect();
+    shown.sort_unstable();
+    let listed: Vec<_> = SHOWN.iter().map(|(name, fields)| (name.to_string(), fields.to_string())).collect();
+    assert_eq!(shown, listed);
+}
+
+/// ASVS 15.3.1: and what is really answered has no field that the reference does not describe.
+#[actix_web::test]
+async fn answers_show_what_is_listed_and_nothing_else() {
+    let (shop, scene) = scene(Shop::open().await).await;
+    let document = shop.get("/openapi.json").send().await.ok(200);
+    let described = |method: &str, route: &str, status: &str| {
+        let answers = &document["paths"][route][method.to_lowercase()]["responses"];
+        answers[status]["content"]["application/json"]["schema"].clone()
+    };
+    let mut seen = 0;
+    // The reference does not describe itself.
+    let routes = gets().filter(|route| *route != "/openapi.json");
+    for route in routes.filter(|route| !described("GET", route, "200").is_null()) {
+        let answer = scene.ask(&shop, "GET", route).send().await.ok(200);
+        fits(&document, &described("GET", route, "200"), &answer, route);
+        seen += 1;
+    }
+    assert!(seen >= 12, "{seen}");
+    let line = one_line(&scene.product, 1);
+    for (method, route, body, status) in [
+        ("POST", "/v1/orders", line.clone(), "201"),
+        ("POST", "/v1/orders/preview", line, "200"),
+        ("POST", "/v1/orders/{id}/cancel", json!({}), "200"),
+        ("PATCH", "/v1/users/me", json!({ "name": "Mina" }), "200"),
+        ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
+        ("POST", "/v1/sessions/refresh", json!({ "refresh_token": scene.pair.refresh }), "200"),
+        ("POST", "/v1/users/verify/resend", json!({ "email": "nobody@example.com" }), "202"),
+    ] {
+        let answer = scene.ask(&shop, method, route).json(&body).send().await;
+        let schema = described(method, route, status);
+        assert!(!schema.is_null(), "{method} {route}");
+        fits(&document, &schema, &answer.ok(status.parse().unwrap()), route);
+    }
+    shop.close().await;
+}
+
+fn gets() -> impl Iterator<Item = &'static str> {
+    ROUTES.iter().filter(|route| route.method == "GET").map(|route| route.path)
+}
+
+/// Complains about every field in a value that its schema does not name.
+fn fits(document: &Value, schema: &Value, value: &Value, place: &str) {
+    if let Some(pointer) = schema["$ref"].as_str() {
+        return fits(document, document.pointer(&pointer[1..]).unwrap(), value, place);
+    }
+    if let Some(either) = schema["oneOf"].as_array() {
+        let there = either.iter().find(|one| one["type"] != "null").unwrap();
+        return fits(document, there, value, place);
+    }
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let place = format!("{place} {name}");
+                let schema =
+                    schema["properties"].get(name).unwrap_or_else(|| panic!("{place} is not described"));
+                fits(document, schema, value, &place);
+            }
+        }
+        Value::Array(values) => {
+            values.iter().for_each(|value| fits(document, &schema["items"], value, place))
+        }
+        _ => {}
+    }
+}
+
+/// A shop where something has happened: there is an order, a session, an account, a history.
+struct Scene {
+    pair: Pair,
+    product: String,
+    order: String,
+}
+
+async fn scene(shop: Shop) -> (Shop, Scene) {
+    let product = shop.stocked(50).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    shop.log_in(&mina).await;
+    let order = shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
+    let restock = shop.admin("POST", &format!("/v1/admin/products/{product}/restock")).key("r");
+    restock.json(&json!({ "delta": 3, "reason": "found" })).send().await.ok(200);
+    (shop, Scene { pair, product, order: id(&order) })
+}
+
+impl Scene {
+    fn ask(&self, shop: &Shop, method: &str, route: &str) -> support::Ask {
+        let id = if route.starts_with("/v1/orders") { &self.order } else { &self.product };
+        let path = route.replace("{id}", id).replace("{file:.*}", "index.html");
+        let admin = shop.token(0, Role::Admin);
+        let token = if route.starts_with("/v1/admin") { &admin } else { &self.pair.access };
+        shop.ask(method, &path).bearer(token)
+    }
+}
+
+macro_rules! tables {
+    ($( $file:literal: $( $table:ident )+ ; )*) => {
+        [$( ($file, vec![$( (stringify!($table), concat!("select * from ", stringify!($table))) ),+]) ),*]
+    };
+}
+
+/// Every row of every table that people can see, as it stands on the disk.
+async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
+    let files = tables! {
+        "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders;
+        "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
+    };
+    let mut all = BTreeMap::new();
+    for (file, tables) in files {
+        let options = SqliteConnectOptions::new().filename(folder.join(file));
+        let mut connection: SqliteConnection = options.connect().await.unwrap();
+        let there: i64 = sqlx::query_scalar(
+            "select count(*) from sqlite_master where type = 'table' and name not like '\\_sqlx%' escape '\\' \
+             and name not like 'sqlite%'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+        assert_eq!(there as usize, tables.len(), "{file} has another table");
+        for (table, sql) in tables {
+            let rows = sqlx::query(sql).fetch_all(&mut connection).await.unwrap();
+            let text = |row: &sqlx::sqlite::SqliteRow| {
+                let column = |at| row.try_get_unchecked::<Option<Vec<u8>>, _>(at).unwrap();
+                format!("{:?}", (0..row.columns().len()).map(column).collect::<Vec<_>>())
+            };
+            all.insert(table, rows.iter().map(text).collect());
+        }
+        connection.close().await.unwrap();
+    }
+    all
+}
+
+/// ASVS 3.5.3: a link that somebody is made to follow, or a page that is fetched ahead, does nothing. An export is written down.
+#[actix_web::test]
+async fn asking_changes_nothing() {
+    let (shop, scene) = scene(Shop::open().await).await;
+    let folder = shop.stop().await;
+    let before = rows(folder.path()).await;
+    let shop = Shop::open_in(folder).await;
+    for route in gets().filter(|route| !route.ends_with("/stream")) {
+        for method in ["GET", "HEAD"] {
+            let status = scene.ask(&shop, method, route).send().await.status.as_u16();
+            assert!(status < 400 || method == "HEAD" && status == 405, "{method} {route} {status}");
+        }
+    }
+    let mut after = rows(shop.stop().await.path()).await;
+    let trail = after.get_mut("trail").unwrap();
+    let told = trail.pop().unwrap();
+    assert!(told.contains(&format!("{:?}", b"data_exported")), "{told}");
+    after.insert("trail_head", before["trail_head"].clone());
+    for (table, rows) in &after {
+        assert_eq!(rows, &before[table], "{table}");
+    }
+}

@@ -1,0 +1,128 @@
+//! All of one's data: complete, for its owner alone, and only after a look at the password.
+
+mod support;
+
+use serde_json::{Value, json};
+use stockade::persistence::Tables;
+use support::{Pair, Person, Reply, Shop, id, one_line};
+
+const MINUTE: i64 = 60_000;
+const EXPORT: &str = "/v1/users/me/export";
+
+async fn export(shop: &Shop, access: &str) -> Reply {
+    shop.get(EXPORT).bearer(access).send().await
+}
+
+/// ASVS 7.5.3: whoever finds a device that is still logged in does not walk away with everything.
+#[actix_web::test]
+async fn it_wants_a_log_in_of_the_last_quarter_of_an_hour() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    export(&shop, &pair.access).await.ok(200);
+
+    shop.clock.advance(14 * MINUTE);
+    let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
+    for access in [&pair.access, &next.access] {
+        export(&shop, access).await.ok(200);
+    }
+    shop.clock.advance(MINUTE + 1);
+    assert!(shop.admits(&next.access).await, "for everything else it is as good as new");
+    let told = export(&shop, &next.access).await.problem(403, "reauthentication_required");
+    assert!(told["detail"].as_str().unwrap().contains("Log in again"), "{told}");
+    assert_eq!(told["max_age_seconds"], 900);
+    let later = Pair::of(&shop.try_refresh(&next.refresh).await);
+    export(&shop, &later.access).await.problem(403, "reauthentication_required");
+    let anew = shop.log_in(&mina).await;
+    export(&shop, &anew.access).await.ok(200);
+    shop.close().await;
+}
+
+/// A token that was signed offline has no log-in: it counts from when it was signed, however long it is good for.
+#[actix_web::test]
+async fn a_token_that_was_signed_offline_counts_from_its_signature() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let who = shop.id_of(&shop.log_in(&mina).await).await.parse().unwrap();
+    let role = stockade::domain::user::Role::Shopper;
+    let token = shop.app().tokens().sign(who, role, 86_400, shop.clock.now(), shop.clock.chance()).unwrap();
+    shop.clock.advance(14 * MINUTE);
+    export(&shop, &token).await.ok(200);
+    shop.clock.advance(MINUTE + 1);
+    export(&shop, &token).await.problem(403, "reauthentication_required");
+    shop.get("/v1/users/me").bearer(&token).send().await.ok(200);
+    shop.close().await;
+}
+
+/// OWASP API4: five an hour, and one that was refused for its age takes nothing from them.
+#[actix_web::test]
+async fn it_is_given_five_times_an_hour() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let old = shop.log_in(&mina).await;
+    shop.clock.advance(10 * MINUTE);
+    let old = Pair::of(&shop.try_refresh(&old.refresh).await);
+    shop.clock.advance(6 * MINUTE);
+    for _ in 0..9 {
+        export(&shop, &old.access).await.problem(403, "reauthentication_required");
+    }
+    let pair = shop.log_in(&mina).await;
+    for _ in 0..5 {
+        export(&shop, &pair.access).await.ok(200);
+    }
+    let told = export(&shop, &pair.access).await;
+    told.problem(429, "rate_limited");
+    assert!(told.header("Retry-After").is_some());
+    shop.close().await;
+}
+
+/// Whatever the store keeps about somebody is in it, and nothing of anybody else.
+#[actix_web::test]
+async fn everything_that_is_kept_about_somebody_is_in_it() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(500).await;
+    let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
+    let other = shop.log_in(&jun).await;
+    shop.as_of(&other, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
+    shop.try_log_in(&Person { password: "a wrong password".to_owned(), ..mina.clone() }).await;
+    let first = shop.log_in(&mina).await;
+    let mut orders = Vec::new();
+    for _ in 0..101 {
+        let placed = shop.as_of(&first, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await;
+        orders.push(id(&placed.ok(201)));
+    }
+    orders.sort_unstable_by(|a, b| b.cmp(a));
+    let user = id(&shop.as_of(&first, "GET", "/v1/users/me").send().await.ok(200));
+    for what in ["suspend", "reinstate"] {
+        shop.admin("POST", &format!("/v1/admin/users/{user}/{what}")).send().await;
+    }
+    let (here, there) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
+    let moved = json!({ "email": "mina@elsewhere.example", "password": mina.password });
+    let asked = shop.as_of(&here, "POST", "/v1/users/me/email").json(&moved).send().await;
+    assert_eq!(asked.status, 202, "{}", asked.text);
+
+    let told = export(&shop, &here.access).await.ok(200);
+    let profile = shop.as_of(&here, "GET", "/v1/users/me").send().await.ok(200);
+    assert_eq!(told["profile"], profile);
+    assert_eq!((&told["profile"]["email"], &told["new_email"]), (&json!(mina.email), &moved["email"]));
+    assert_eq!(told["profile"]["address"]["line1"], mina.street);
+    let listed = |values: &Value| values.as_array().unwrap().iter().map(id).collect::<Vec<_>>();
+    assert_eq!(listed(&told["orders"]), orders, "on more than one page of them");
+    let sessions = shop.as_of(&here, "GET", "/v1/sessions").send().await.ok(200);
+    assert_eq!(told["sessions"], sessions["data"]);
+    assert_eq!(listed(&told["sessions"]).len(), 2);
+    assert!(shop.admits(&there.access).await);
+
+    // The trail as the store has it, newest first, and this export at its head.
+    let folder = shop.stop().await;
+    let entries = Tables::read_only(folder.path()).trail().before(i64::MAX, 1_000).await.unwrap();
+    let kept: Vec<_> =
+        entries.iter().filter(|entry| [&entry.subject, &entry.actor].contains(&&user)).collect();
+    let shown = told["trail"].as_array().unwrap();
+    let words = |deed: &Value| [deed["deed"].clone(), deed["detail"].clone()];
+    let kept: Vec<_> = kept.iter().map(|entry| [json!(entry.kind), json!(entry.detail)]).collect();
+    assert_eq!(shown.iter().map(words).collect::<Vec<_>>(), kept);
+    assert_eq!((&shown[0]["deed"], &shown[0]["by"]), (&json!("data_exported"), &json!("oneself")));
+    let by = |deed: &str| &shown.iter().find(|shown| shown["deed"] == deed).unwrap()["by"];
+    assert_eq!((by("suspended"), by("log_in_failed")), (&json!("somebody_else"), &Value::Null));
+}

@@ -72,6 +72,13 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("POST",   "/v1/admin/products/{id}/pause",   Admins),
     ("POST",   "/v1/admin/products/{id}/resume",  Admins),
     ("GET",    "/v1/admin/products/{id}/ledger",  Admins),
+    ("GET",    "/v1/admin/webhook-endpoints",     Admins),
+    ("POST",   "/v1/admin/webhook-endpoints",     Admins),
+    ("PATCH",  "/v1/admin/webhook-endpoints/{id}", Admins),
+    ("DELETE", "/v1/admin/webhook-endpoints/{id}", Admins),
+    ("POST",   "/v1/admin/webhook-endpoints/{id}/rotate", Admins),
+    ("GET",    "/v1/admin/webhook-endpoints/{id}/deliveries", Admins),
+    ("POST",   "/v1/admin/webhook-endpoints/deliveries/{id}/replay", Admins),
     ("GET",    "/livez",                          Anybody),
     ("GET",    "/readyz",                         Anybody),
     ("GET",    "/metrics",                        Anybody),
@@ -84,9 +91,16 @@ const SUFFIX: &str = "01h455vb4pex5vsknk084sn02q";
 
 /// What kind of id a path takes.
 fn prefix(path: &str) -> &'static str {
-    let kinds =
-        [("/v1/orders", "order"), ("/v1/sessions", "sess"), ("/v1/admin/users", "user"),
-        ("/v1/admin/orders", "order"), ("/v1/admin/compensations", "pay"), ("", "prod")];
+    let kinds = [
+        ("/v1/orders", "order"),
+        ("/v1/sessions", "sess"),
+        ("/v1/admin/users", "user"),
+        ("/v1/admin/webhook-endpoints/deliveries", "whd"),
+        ("/v1/admin/webhook-endpoints", "whe"),
+        ("/v1/admin/orders", "order"),
+        ("/v1/admin/compensations", "pay"),
+        ("", "prod"),
+    ];
     kinds.into_iter().find(|(start, _)| path.starts_with(start)).unwrap().1
 }
 

@@ -78,7 +78,9 @@ impl Shelf {
         let order: OrderId = id(&held).parse().unwrap();
         let order = self.shop.app().orders().find(support::user(who), order).await.unwrap().unwrap();
         let pay = Pay { order, method: Method::card(case.token).unwrap(), by: By::Itself(None) };
-        let Begun::Walk(walk) = self.shop.app().payments().begin(&pay).await.unwrap() else { panic!("begun before") };
+        let Begun::Walk(walk) = self.shop.app().payments().begin(&pay).await.unwrap() else {
+            panic!("begun before")
+        };
         if case.cancelled {
             let path = format!("/v1/orders/{}/cancel", pay.order.id);
             self.shop.by(who, "POST", &path).send().await.ok(200);
@@ -213,7 +215,12 @@ async fn wanted(shelf: &Shelf, who: u64, token: &str, line: Option<u8>) -> GiveW
 
 #[actix_web::test]
 async fn a_refund_interrupted_anywhere_is_given_back_once() {
-    for (fault, faults) in [(Dies, ""), (Sleeps, ""), (Dies, "lost_before=40,lost_after=40,seed=5"), (Sleeps, "lost_before=40,lost_after=40")] {
+    for (fault, faults) in [
+        (Dies, ""),
+        (Sleeps, ""),
+        (Dies, "lost_before=40,lost_after=40,seed=5"),
+        (Sleeps, "lost_before=40,lost_after=40"),
+    ] {
         let mut shelf = Shelf::open("", 1).await;
         let mut sleeping = Vec::new();
         let mut who = 0;

@@ -29,7 +29,11 @@ async fn what_is_not_signed_now_and_as_it_is_changes_nothing() {
         (signature.replace("v1=", "v0=").as_str(), "malformed"),
         (format!("t=1,{}", signature.split_once(',').unwrap().1).as_str(), "wrong"),
     ] {
-        assert_eq!(shop.hear(&body, forged).await.problem(400, "invalid_signature")["reason"], reason, "{forged}");
+        assert_eq!(
+            shop.hear(&body, forged).await.problem(400, "invalid_signature")["reason"],
+            reason,
+            "{forged}"
+        );
     }
     let altered = body.replace("evt_1", "evt_2");
     assert_eq!(shop.hear(&altered, &signature).await.problem(400, "invalid_signature")["reason"], "wrong");
@@ -41,7 +45,8 @@ async fn what_is_not_signed_now_and_as_it_is_changes_nothing() {
     assert_eq!(shop.hear(&body, &signature).await.problem(400, "invalid_signature")["reason"], "stale");
     let large = "x".repeat(65_537);
     shop.hear(&large, &signature).await.problem(413, "payload_too_large");
-    let heard = shop.app().payments().rows().sweep_heard(shop.clock.now().plus(i64::from(u32::MAX))).await.unwrap();
+    let heard =
+        shop.app().payments().rows().sweep_heard(shop.clock.now().plus(i64::from(u32::MAX))).await.unwrap();
     assert_eq!(heard, 0, "nothing of it was noted");
     shop.close().await;
 }
@@ -50,11 +55,16 @@ async fn what_is_not_signed_now_and_as_it_is_changes_nothing() {
 async fn news_in_any_order_and_any_number_come_to_the_same_end() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;
-    for (token, status) in [("tok_pending_then_ok", "paid"), ("tok_pending_then_declined", "payment_failed")] {
+    for (token, status) in [("tok_pending_then_ok", "paid"), ("tok_pending_then_declined", "payment_failed")]
+    {
         let order = shop.buy(1, &jar, 1, token).send().await.ok(202);
         let payment = payment_of(&order);
         // What it says does not matter: that it says something does.
-        for (n, kind) in ["charge.refunded", NEWS, "payment_intent.payment_failed", NEWS, "payment_intent.canceled"].iter().enumerate() {
+        for (n, kind) in
+            ["charge.refunded", NEWS, "payment_intent.payment_failed", NEWS, "payment_intent.canceled"]
+                .iter()
+                .enumerate()
+        {
             let event = format!("evt_{token}_{}", n % 4);
             let (body, signature) = signed_event(&event, kind, &payment, &shop.clock);
             for _ in 0..3 {
@@ -90,7 +100,8 @@ async fn the_provider_itself_tells_twice_and_late_and_nothing_comes_of_it() {
     })
     .await;
     let jar = shop.stocked(100).await;
-    let tokens = ["tok_ok", "tok_declined", "tok_timeout_then_ok", "tok_pending_then_declined", "tok_random_50"];
+    let tokens =
+        ["tok_ok", "tok_declined", "tok_timeout_then_ok", "tok_pending_then_declined", "tok_random_50"];
     let buys = (0..60).map(|who| shop.buy(who, &jar, 1, tokens[who as usize % tokens.len()]).send());
     for reply in futures_util::future::join_all(buys).await {
         assert!([201, 202, 402].contains(&reply.status.as_u16()), "{reply:?}");
@@ -105,7 +116,9 @@ async fn money_that_comes_for_an_order_that_has_ended_goes_back() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
     let provider = shop.app().payments().provider().simulated().unwrap().clone();
-    let order = shop.buy(1, &jar, 1, "tok_declined").key("k").send().await.problem(402, "payment_declined")["order"].clone();
+    let order =
+        shop.buy(1, &jar, 1, "tok_declined").key("k").send().await.problem(402, "payment_declined")["order"]
+            .clone();
     let payment = payment_of(&order);
     shop.settle().await;
     // The bank changes its mind.

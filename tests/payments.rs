@@ -70,7 +70,10 @@ async fn a_decline_says_so_and_the_unit_is_on_sale_at_once() {
     let declined = shop.buy(1, &jar, 1, "tok_declined").key("k").send().await;
     let problem = declined.problem(402, "payment_declined");
     assert_eq!(standing(&problem["order"]), ["payment_failed", "released", "declined"]);
-    assert_eq!((&problem["reason"], &problem["order"]["payment"]["reason"]), (&json!("card_declined"), &json!("card_declined")));
+    assert_eq!(
+        (&problem["reason"], &problem["order"]["payment"]["reason"]),
+        (&json!("card_declined"), &json!("card_declined"))
+    );
     assert_eq!(shop.counters(&jar).await[..3], [1, 0, 0]);
     shop.buy(2, &jar, 1, "tok_ok").send().await.ok(201);
 
@@ -80,7 +83,10 @@ async fn a_decline_says_so_and_the_unit_is_on_sale_at_once() {
     assert_eq!(again.problem(402, "payment_declined")["order"]["id"], problem["order"]["id"]);
     let order = id(&problem["order"]);
     shop.pay(1, &order, "tok_ok").send().await.problem(409, "order_state_conflict");
-    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.problem(409, "order_state_conflict");
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel"))
+        .send()
+        .await
+        .problem(409, "order_state_conflict");
     shop.settle().await;
     shop.assert_settled(&[(&jar, 1)]).await;
     shop.close().await;
@@ -155,7 +161,10 @@ async fn with_attempts_left_a_decline_leaves_the_hold() {
     // At least a minute from the decline, though the hold was for half of one.
     shop.clock.advance(50_000);
     let second = shop.pay(1, &order, "tok_declined").key("p2").send().await.problem(402, "payment_declined");
-    assert_eq!((&second["order"]["payment"]["attempt"], &second["order"]["status"]), (&json!(2), &json!("pending_payment")));
+    assert_eq!(
+        (&second["order"]["payment"]["attempt"], &second["order"]["status"]),
+        (&json!(2), &json!("pending_payment"))
+    );
     let third = shop.pay(1, &order, "tok_ok").key("p3").send().await.ok(200);
     assert_eq!((&third["payment"]["attempt"], &third["status"]), (&json!(3), &json!("paid")));
     // Each request hears of its own attempt, and sees the order as it is now.
@@ -286,7 +295,9 @@ async fn the_same_key_with_another_body_is_told_so() {
     let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
     let order = shop.buy(1, &jar, 1, "tok_ok").key("k").send().await.ok(201);
     let held = support::one_line(&jar, 1);
-    for body in [paid_with(&jar, 2, "tok_ok"), paid_with(&cup, 1, "tok_ok"), paid_with(&jar, 1, "tok_declined"), held] {
+    for body in
+        [paid_with(&jar, 2, "tok_ok"), paid_with(&cup, 1, "tok_ok"), paid_with(&jar, 1, "tok_declined"), held]
+    {
         let told = shop.by(1, "POST", "/v1/orders").key("k").json(&body).send().await;
         assert_eq!(told.problem(422, "idempotency_key_reused")["order_id"], order["id"]);
     }
@@ -303,7 +314,13 @@ async fn what_is_no_token_is_refused_and_a_card_number_is_not_repeated() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;
     let order = id(&shop.order(1, &jar, 1).send().await.ok(201));
-    for token in [json!("4242424242424242"), json!("4242 4242 4242 4242"), json!(4_242_424_242_424_242_u64), json!(""), json!(null)] {
+    for token in [
+        json!("4242424242424242"),
+        json!("4242 4242 4242 4242"),
+        json!(4_242_424_242_424_242_u64),
+        json!(""),
+        json!(null),
+    ] {
         let mut body = paid_with(&jar, 1, "tok_ok");
         body["payment"]["method"]["token"] = token.clone();
         let told = shop.by(1, "POST", "/v1/orders").json(&body).send().await;

@@ -38,11 +38,17 @@ async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
     let cancelled = shop.by(1, "POST", &path).key("c").send().await;
     assert!(!cancelled.replayed());
     let cancelled = cancelled.ok(200);
-    assert_eq!((&cancelled["status"], &cancelled["lines"][1]["status"]), (&json!("cancelled"), &json!("cancelled")));
+    assert_eq!(
+        (&cancelled["status"], &cancelled["lines"][1]["status"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
     let word = cancelled["payment"]["status"].as_str().unwrap();
     assert!(["refunding", "refunded"].contains(&word), "{word}");
     assert_eq!(cancelled["payment"]["refunded"]["amount"], 3_000);
-    assert_eq!((shop.counters(&jar).await[..3].to_vec(), shop.counters(&cup).await[..3].to_vec()), (vec![5, 0, 0], vec![5, 0, 0]));
+    assert_eq!(
+        (shop.counters(&jar).await[..3].to_vec(), shop.counters(&cup).await[..3].to_vec()),
+        (vec![5, 0, 0], vec![5, 0, 0])
+    );
 
     let again = shop.by(1, "POST", &path).key("c").send().await;
     assert!(again.replayed());
@@ -52,7 +58,10 @@ async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
     shop.settle().await;
     assert_eq!(money_of(&shop, 1, &order).await, ("cancelled".into(), "refunded".into(), 3_000));
     let made = refunds_of(&shop, &order).await;
-    assert_eq!((made.len(), &made[0]["cause"], &made[0]["state"]), (1, &json!("order_cancelled"), &json!("done")));
+    assert_eq!(
+        (made.len(), &made[0]["cause"], &made[0]["state"]),
+        (1, &json!("order_cancelled"), &json!("done"))
+    );
     shop.assert_settled(&[(&jar, 5), (&cup, 5)]).await;
     shop.close().await;
 }
@@ -63,7 +72,8 @@ async fn two_who_cancel_one_order_give_it_back_once() {
     let jar = shop.stocked(5).await;
     let order = id(&shop.buy(1, &jar, 2, "tok_ok").send().await.ok(201));
     let path = format!("/v1/orders/{order}/cancel");
-    let replies = join_all((0..20).map(|n| shop.by(1, "POST", &path).key(&format!("c{}", n % 2)).send())).await;
+    let replies =
+        join_all((0..20).map(|n| shop.by(1, "POST", &path).key(&format!("c{}", n % 2)).send())).await;
     let told: Vec<_> = replies.iter().map(|reply| (reply.status.as_u16(), reply.replayed())).collect();
     assert_eq!(told.iter().filter(|told| **told == (200, false)).count(), 1, "{told:?}");
     assert!(told.iter().all(|told| [(200, false), (200, true), (409, false)].contains(told)), "{told:?}");
@@ -82,7 +92,8 @@ async fn a_hundred_refunds_of_one_line_are_one() {
     let order = id(&shop.by(1, "POST", "/v1/orders").json(&body).send().await.ok(201));
     let ask = json!({ "line": 1, "restock": "to_stock", "reason": "broken" });
     let keys = (0..100).map(|n| if n % 2 == 0 { "same".to_owned() } else { format!("clerk-{n}") });
-    let replies: Vec<Reply> = join_all(keys.map(|key| refund(&shop, &order, ask.clone()).key(&key).send())).await;
+    let replies: Vec<Reply> =
+        join_all(keys.map(|key| refund(&shop, &order, ask.clone()).key(&key).send())).await;
     let new = replies.iter().filter(|reply| reply.status == 201 && !reply.replayed()).count();
     assert_eq!(new, 1);
     for reply in &replies {
@@ -110,16 +121,23 @@ async fn never_more_goes_back_than_was_taken() {
     let ask = |key: &str, body: Value| refund(&shop, &order, body).key(key).send();
     assert_eq!(refund(&shop, &order, amount(1)).send().await.invalid(), "Idempotency-Key");
     let first = ask("a", amount(1_000)).await.ok(201);
-    assert_eq!((&first["cause"], &first["amount"]["amount"], &first["restock"]), (&json!("clerk"), &json!(1_000), &json!("leave")));
+    assert_eq!(
+        (&first["cause"], &first["amount"]["amount"], &first["restock"]),
+        (&json!("clerk"), &json!(1_000), &json!("leave"))
+    );
     let again = ask("a", amount(1_000)).await;
     assert!(again.replayed());
     assert_eq!(again.ok(201)["id"], first["id"]);
     ask("a", amount(999)).await.problem(422, "idempotency_key_reused");
     let much = ask("b", amount(2_001)).await.problem(409, "order_state_conflict");
-    assert_eq!((&much["captured"], &much["refunded"], &much["requested"]), (&json!(3_000), &json!(1_000), &json!(2_001)));
+    assert_eq!(
+        (&much["captured"], &much["refunded"], &much["requested"]),
+        (&json!(3_000), &json!(1_000), &json!(2_001))
+    );
 
     // Fifty clerks at once, each with half of what is left.
-    let clerks = join_all((0..50).map(|n| refund(&shop, &order, amount(1_000)).key(&format!("c{n}")).send())).await;
+    let clerks =
+        join_all((0..50).map(|n| refund(&shop, &order, amount(1_000)).key(&format!("c{n}")).send())).await;
     assert_eq!(clerks.iter().filter(|reply| reply.status == 201).count(), 2);
     assert!(clerks.iter().all(|reply| [201, 409].contains(&reply.status.as_u16())));
     shop.settle().await;
@@ -131,17 +149,27 @@ async fn never_more_goes_back_than_was_taken() {
 
     for (body, pointer) in [
         (amount(0), "/amount/amount"),
-        (json!({ "amount": { "amount": 1, "currency": "EUR" }, "restock": "leave", "reason": "x" }), "/amount/currency"),
+        (
+            json!({ "amount": { "amount": 1, "currency": "EUR" }, "restock": "leave", "reason": "x" }),
+            "/amount/currency",
+        ),
         (json!({ "line": 9, "restock": "leave", "reason": "x" }), "/line"),
         (json!({ "restock": "burn", "reason": "x" }), "/restock"),
         (json!({ "restock": "leave", "reason": " " }), "/reason"),
-        (json!({ "amount": { "amount": 1, "currency": "KRW" }, "restock": "to_stock", "reason": "x" }), "/restock"),
+        (
+            json!({ "amount": { "amount": 1, "currency": "KRW" }, "restock": "to_stock", "reason": "x" }),
+            "/restock",
+        ),
     ] {
         assert_eq!(ask("e", body.clone()).await.invalid(), pointer, "{body}");
     }
     let held = id(&shop.order(1, &jar, 1).send().await.ok(201));
     refund(&shop, &held, amount(1)).key("f").send().await.problem(409, "order_state_conflict");
-    refund(&shop, "order_01h455vb4pex5vsknk084sn02q", amount(1)).key("f").send().await.problem(404, "not_found");
+    refund(&shop, "order_01h455vb4pex5vsknk084sn02q", amount(1))
+        .key("f")
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.close().await;
 }
 
@@ -155,8 +183,14 @@ async fn a_refund_that_fails_is_tried_until_it_is_done_and_listed_meanwhile() {
     shop.app().payments().at_rest().await;
     let listed = shop.admin("GET", "/v1/admin/compensations").send().await.ok(200);
     let waiting = &listed["data"][0];
-    assert_eq!((&waiting["kind"], &waiting["state"], &waiting["order_id"]), (&json!("refund"), &json!("pending"), &json!(order)));
-    assert_eq!((&waiting["amount"]["amount"], &waiting["why"]), (&json!(1_000), &json!("provider_unavailable")));
+    assert_eq!(
+        (&waiting["kind"], &waiting["state"], &waiting["order_id"]),
+        (&json!("refund"), &json!("pending"), &json!(order))
+    );
+    assert_eq!(
+        (&waiting["amount"]["amount"], &waiting["why"]),
+        (&json!(1_000), &json!("provider_unavailable"))
+    );
     let id_of = waiting["id"].as_str().unwrap();
     let retry = shop.admin("POST", &format!("/v1/admin/compensations/{id_of}/retry")).send().await;
     assert_eq!(retry.status, 202);
@@ -164,7 +198,10 @@ async fn a_refund_that_fails_is_tried_until_it_is_done_and_listed_meanwhile() {
     assert_eq!(money_of(&shop, 1, &order).await.1, "refunded");
     let listed = shop.admin("GET", "/v1/admin/compensations").send().await.ok(200);
     assert_eq!(listed, json!({ "data": [], "next_cursor": null }));
-    shop.admin("POST", &format!("/v1/admin/compensations/{id_of}/retry")).send().await.problem(404, "not_found");
+    shop.admin("POST", &format!("/v1/admin/compensations/{id_of}/retry"))
+        .send()
+        .await
+        .problem(404, "not_found");
     shop.assert_settled(&[(&jar, 5)]).await;
 
     // One that never succeeds is never given up, and after a while somebody should look.
@@ -187,7 +224,10 @@ async fn another_amount_waits_for_a_person() {
     let (mut orders, mut payments) = (Vec::new(), Vec::new());
     for token in ["tok_wrong_amount", "tok_wrong_amount", "tok_wrong_currency"] {
         let order = shop.buy(1, &jar, 1, token).send().await.ok(202);
-        assert_eq!((&order["status"], &order["payment"]["status"]), (&json!("pending_payment"), &json!("review")));
+        assert_eq!(
+            (&order["status"], &order["payment"]["status"]),
+            (&json!("pending_payment"), &json!("review"))
+        );
         assert_eq!(order["payment"]["reason"], "amount_mismatch");
         payments.push(order["payment"]["id"].as_str().unwrap().to_owned());
         orders.push(id(&order));
@@ -201,9 +241,14 @@ async fn another_amount_waits_for_a_person() {
     shop.clock.advance(3_600_000);
     shop.take_up().await;
     assert_eq!(shop.counters(&jar).await[1], 3, "nobody decides by waiting");
-    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", orders[0])).send().await.problem(409, "order_state_conflict");
+    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", orders[0]))
+        .send()
+        .await
+        .problem(409, "order_state_conflict");
 
-    let decide = |payment: &str, what: &str| shop.admin("POST", &format!("/v1/admin/compensations/{payment}/{what}")).send();
+    let decide = |payment: &str, what: &str| {
+        shop.admin("POST", &format!("/v1/admin/compensations/{payment}/{what}")).send()
+    };
     let accepted = decide(&payments[0], "accept").await.ok(200);
     assert_eq!(accepted["status"], "processing");
     let returned = decide(&payments[1], "give-back").await.ok(200);
@@ -227,7 +272,11 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
     let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
     let review = shop.buy(1, &jar, 1, "tok_wrong_amount").send().await.ok(202);
     let payment = review["payment"]["id"].as_str().unwrap().to_owned();
-    let made = refund(&shop, &order, json!({ "restock": "write_off", "reason": "broken" })).key("k").send().await.ok(201);
+    let made = refund(&shop, &order, json!({ "restock": "write_off", "reason": "broken" }))
+        .key("k")
+        .send()
+        .await
+        .ok(201);
     let retry = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/retry")).send().await;
     assert_eq!(retry.status, 202);
     let accept = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/accept")).send().await;
@@ -237,8 +286,11 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
     let folder = shop.stop().await;
     let trail: Trail = stockade::persistence::Tables::read_only(folder.path()).trail();
     let newest = trail.before(i64::MAX, 10).await.unwrap();
-    let told: Vec<_> =
-        newest.iter().rev().map(|entry| format!("{} {} {}", entry.kind, entry.subject, entry.detail)).collect();
+    let told: Vec<_> = newest
+        .iter()
+        .rev()
+        .map(|entry| format!("{} {} {}", entry.kind, entry.subject, entry.detail))
+        .collect();
     let refund_id = made["id"].as_str().unwrap();
     let wanted = [
         format!("refund_asked {order} refund={refund_id} amount_minor=1000 restock=write_off"),

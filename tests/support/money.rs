@@ -105,14 +105,31 @@ impl Shop {
         let mut kept: BTreeMap<OrderId, i64> = BTreeMap::new();
         for charge in self.charges() {
             *kept.entry(charge.order).or_default() += charge.captured - charge.refunded;
-            let row = payments.iter().find(|payment| payment.id == charge.payment).expect("a charge without a row");
-            assert_eq!((row.captured, row.refunded), (charge.captured, charge.refunded), "{row:#?} {charge:?}");
+            let row =
+                payments.iter().find(|payment| payment.id == charge.payment).expect("a charge without a row");
+            assert_eq!(
+                (row.captured, row.refunded),
+                (charge.captured, charge.refunded),
+                "{row:#?} {charge:?}"
+            );
         }
         let mut sold: BTreeMap<&str, u64> = BTreeMap::new();
-        let by_order: BTreeMap<OrderId, &Payment> = payments.iter().map(|payment| (payment.order, payment)).collect();
+        let by_order: BTreeMap<OrderId, &Payment> =
+            payments.iter().map(|payment| (payment.order, payment)).collect();
         for payment in by_order.values() {
-            let token = self.app().tokens().sign(payment.buyer, Role::Shopper, 900, self.clock.now(), self.clock.chance());
-            let order = self.get(&format!("/v1/orders/{}", payment.order)).bearer(&token.unwrap()).send().await.ok(200);
+            let token = self.app().tokens().sign(
+                payment.buyer,
+                Role::Shopper,
+                900,
+                self.clock.now(),
+                self.clock.chance(),
+            );
+            let order = self
+                .get(&format!("/v1/orders/{}", payment.order))
+                .bearer(&token.unwrap())
+                .send()
+                .await
+                .ok(200);
             let mut worth = 0;
             for line in order["lines"].as_array().unwrap() {
                 assert_ne!(line["status"], "held", "{order}");

@@ -68,9 +68,15 @@ impl Payments {
         if let Some(known) = house.rows.refunds().find(known).await.map_err(unread)? {
             let same = known.key.is_some() && known.key == key.map(|used| used.key);
             let cancelled = Refusal::AlreadyReleased { cause: stock::Cause::Cancelled };
-            return if same { self.seen_cancelled(buyer, id, true).await } else { Err(refused(&order, cancelled)) };
+            return if same {
+                self.seen_cancelled(buyer, id, true).await
+            } else {
+                Err(refused(&order, cancelled))
+            };
         }
-        if order.status != OrderStatus::Paid || order.lines.iter().any(|line| line.status != LineStatus::Ordered) {
+        if order.status != OrderStatus::Paid
+            || order.lines.iter().any(|line| line.status != LineStatus::Ordered)
+        {
             return Err(refused(&order, Refusal::AlreadySold));
         }
         let left = payment.captured.saturating_sub(payment.refunded);

@@ -56,7 +56,12 @@ pub struct Seat<K: Eq + Hash + Copy, T> {
 
 impl<K: Eq + Hash + Copy, T: Clone> Desk<K, T> {
     /// Takes the seat. Who has the key of whoever sits there, or `joins`, waits with him.
-    pub fn sit(self: &Arc<Self>, what: K, key: Option<KeyUse>, joins: bool) -> Result<Seat<K, T>, Occupied<T>> {
+    pub fn sit(
+        self: &Arc<Self>,
+        what: K,
+        key: Option<KeyUse>,
+        joins: bool,
+    ) -> Result<Seat<K, T>, Occupied<T>> {
         match self.seats.entry(what) {
             Entry::Vacant(free) => {
                 let (shown, progress) = watch::channel(Shown::Nothing);

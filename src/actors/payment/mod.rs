@@ -193,7 +193,9 @@ impl Paying {
             (PaymentState::Cancelled, Some("order_ended")) => {
                 Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
             }
-            (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => Outcome::Declined,
+            (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
+                Outcome::Declined
+            }
             (
                 PaymentState::Started | PaymentState::Unknown | PaymentState::Captured | PaymentState::Review,
                 _,
@@ -262,7 +264,9 @@ impl Payments {
     /// Nobody begins any more; whoever is walked ends, but not for ever.
     pub async fn finish(&self) {
         if tokio::time::timeout(FINISH_WITHIN, self.at_rest()).await.is_err() {
-            tracing::warn!("the payment provider takes its time; what it has not answered is asked for at the next start");
+            tracing::warn!(
+                "the payment provider takes its time; what it has not answered is asked for at the next start"
+            );
         }
         self.0.walks.close();
     }
@@ -367,10 +371,12 @@ impl Payments {
         }
         let key = match pay.by {
             By::Placing => None,
-            By::PlacingAgain => match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
-                Some(latest) => return Ok(Begun::Before(Box::new(latest))),
-                None => None,
-            },
+            By::PlacingAgain => {
+                match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
+                    Some(latest) => return Ok(Begun::Before(Box::new(latest))),
+                    None => None,
+                }
+            }
             By::Itself(key) => key,
         };
         let known = match pay.by {
@@ -441,7 +447,11 @@ impl Payments {
         let mut given_back = 0;
         if payment.refunded > 0 {
             let refunds = self.0.house.rows.refunds().of_payment(payment.id).await.map_err(unread)?;
-            given_back = refunds.iter().filter(|refund| refund.due_at.is_none()).map(|refund| refund.amount.amount).sum();
+            given_back = refunds
+                .iter()
+                .filter(|refund| refund.due_at.is_none())
+                .map(|refund| refund.amount.amount)
+                .sum();
         }
         Ok(PaymentSight::of(payment, order.is_sold(), given_back))
     }

@@ -11,8 +11,8 @@ use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 use super::standing::CompensationId;
-use super::{LEASE_MS, Payments, back_off_ms, refused, unread};
 use super::walk::Walk;
+use super::{LEASE_MS, Payments, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{PaymentId, UserId};
 use crate::domain::payment::{Move, Payment, PaymentState};
@@ -140,7 +140,9 @@ impl Payments {
         let house = &self.0.house;
         let now = house.clock.now();
         let row = house.rows.payments().find(id).await.map_err(unread)?;
-        let Some(row) = row.filter(|row| row.due_at.is_some_and(|due_at| due_at <= now)) else { return Ok(None) };
+        let Some(row) = row.filter(|row| row.due_at.is_some_and(|due_at| due_at <= now)) else {
+            return Ok(None);
+        };
         let Some(claimed) = self.0.book.claim(&row, now.plus(LEASE_MS)).await? else { return Ok(None) };
         Ok(self.walk_of(claimed).await)
     }

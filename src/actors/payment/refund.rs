@@ -98,7 +98,13 @@ pub struct GiveWalk {
 }
 
 impl GiveWalk {
-    fn new(payments: &Payments, refund: Refund, payment: &Payment, order: Option<&Order>, fresh: bool) -> GiveWalk {
+    fn new(
+        payments: &Payments,
+        refund: Refund,
+        payment: &Payment,
+        order: Option<&Order>,
+        fresh: bool,
+    ) -> GiveWalk {
         let lines = order.map(|order| lines_of(order, refund.cause)).unwrap_or_default();
         let claimed_until = refund.due_at.unwrap_or(refund.updated_at);
         let provider_ref = payment.provider_ref.clone().unwrap_or_default();
@@ -248,7 +254,12 @@ impl Payments {
     }
 
     /// Puts a refund down, and what its payment has given back with it. Nothing moves here.
-    pub async fn begin_refund(&self, payment: &Payment, order: &Order, want: Want) -> Result<Wanted, NotDone> {
+    pub async fn begin_refund(
+        &self,
+        payment: &Payment,
+        order: &Order,
+        want: Want,
+    ) -> Result<Wanted, NotDone> {
         let now = self.0.house.clock.now();
         let refund = Refund {
             id: RefundId::of(payment.id, want.cause),

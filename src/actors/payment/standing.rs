@@ -185,7 +185,8 @@ impl Payments {
         Ok(match id {
             CompensationId::Payment(id) => {
                 let row = self.0.house.rows.payments().find(id).await.map_err(unread)?;
-                let waits = |payment: &Payment| payment.state.is_open() || payment.state == PaymentState::Review;
+                let waits =
+                    |payment: &Payment| payment.state.is_open() || payment.state == PaymentState::Review;
                 row.filter(waits).map(|payment| of_payment(payment, stuck))
             }
             CompensationId::Refund(id) => {

@@ -47,7 +47,8 @@ impl Payments {
             return Ok(Heard::Foreign);
         }
         // Whoever walks it at this moment is not disturbed, and looks once more when he is through.
-        let note = |payment: &PaymentId| self.walking().get_mut(payment).map(|hinted| *hinted = true).is_none();
+        let note =
+            |payment: &PaymentId| self.walking().get_mut(payment).map(|hinted| *hinted = true).is_none();
         let write = Write::Hint { event: hint.event, payment: hint.payment.filter(note) };
         let heard = match self.0.book.write(write).await {
             Ok(Written::Known) => Heard::Known,

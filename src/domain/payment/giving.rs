@@ -35,9 +35,13 @@ pub struct RefundStep {
 /// What the provider said about a refund.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RefundSaid {
-    Done { provider_ref: String },
+    Done {
+        provider_ref: String,
+    },
     /// It has taken it on, and the bank is still to do its part.
-    Pending { provider_ref: String },
+    Pending {
+        provider_ref: String,
+    },
     /// It will not be done like this, with the provider's word for why.
     Failed(String),
     /// It has never heard of it.

@@ -28,12 +28,15 @@ impl From<NotGiven> for Problem {
             NotGiven::OtherCurrency => {
                 Problem::field("/amount/currency", "money goes back in the currency in which it came")
             }
-            NotGiven::TooMuch { captured, refunded, asked } => conflict("More than is left of what was taken.")
-                .with("captured", Fact::Signed(captured))
-                .with("refunded", Fact::Signed(refunded))
-                .with("requested", Fact::Signed(asked)),
-            NotGiven::Before { refund } => conflict("This was given back already.")
-                .with("refund_id", Fact::Word(refund.to_string())),
+            NotGiven::TooMuch { captured, refunded, asked } => {
+                conflict("More than is left of what was taken.")
+                    .with("captured", Fact::Signed(captured))
+                    .with("refunded", Fact::Signed(refunded))
+                    .with("requested", Fact::Signed(asked))
+            }
+            NotGiven::Before { refund } => {
+                conflict("This was given back already.").with("refund_id", Fact::Word(refund.to_string()))
+            }
             NotGiven::KeyReused => Problem::new(
                 Code::IdempotencyKeyReused,
                 "This Idempotency-Key came before, with another body.",

@@ -7,7 +7,7 @@ mod show;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-pub use admin::{accept, compensations, give_back, refunds, return_money, retry};
+pub use admin::{accept, compensations, give_back, refunds, retry, return_money};
 pub use ask::{PayRequest, RefundRequest};
 pub use show::{CompensationShown, PaymentShown, RefundShown};
 
@@ -21,9 +21,7 @@ use super::query::Id;
 use super::rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
-use crate::actors::payment::{
-    By, Outcome, Pay, Paying, PaymentSight, Payments, SIGNATURE_HEADER, Unheard,
-};
+use crate::actors::payment::{By, Outcome, Pay, Paying, PaymentSight, Payments, SIGNATURE_HEADER, Unheard};
 use crate::actors::stock::NotDone;
 use crate::domain::id::OrderId;
 use crate::domain::order::Order;
@@ -91,7 +89,8 @@ impl Told<'_> {
 }
 
 fn declined(order: &order::OrderShown, paying: Paying) -> Problem {
-    let mut problem = Problem::new(Code::PaymentDeclined, "Nothing was charged, or what was charged goes back.");
+    let mut problem =
+        Problem::new(Code::PaymentDeclined, "Nothing was charged, or what was charged goes back.");
     if let Some(reason) = paying.payment.reason {
         problem = problem.with("reason", Fact::Word(reason));
     }
@@ -119,4 +118,3 @@ pub async fn webhook(
         Err(Unheard::NotDone(why)) => Err(why.into()),
     }
 }
-

@@ -100,6 +100,11 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["outcome"], ..row("stockade_webhooks_total", Kind::Counter, "deliveries", "Tries to tell an endpoint something, by what became of them: delivered, retried, given_up.") },
+    row("stockade_webhooks_waiting", Kind::Gauge, "deliveries", "Deliveries that wait to be taken by an enabled endpoint, those on their way included."),
+    row("stockade_webhooks_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
+    row("stockade_webhooks_dead", Kind::Gauge, "deliveries", "Deliveries that were given up and can be replayed."),
+    row("stockade_webhook_endpoints_disabled", Kind::Gauge, "endpoints", "Endpoints to which nothing is told: gone, failing for days, too far behind, or switched off."),
     Metric { labels: &["outcome"], ..row("stockade_sign_ups_total", Kind::Counter, "sign-ups", "Sign-ups: `new`, or `taken` where the address or the number has an owner, who was told.") },
     row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
     Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
@@ -152,6 +157,10 @@ pub struct Metrics {
     pub hash_wait_seconds: Histogram,
     pub hash_refusals: Counter,
     pub outbox_waiting: Gauge,
+    pub webhooks_waiting: Gauge,
+    pub webhooks_oldest_seconds: Gauge,
+    pub webhooks_dead: Gauge,
+    pub webhook_endpoints_disabled: Gauge,
     pub stream_subscribers: Gauge,
     pub payment_seconds: Histogram,
     pub money_group_rows: Histogram,
@@ -201,6 +210,10 @@ impl Metrics {
             hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
             hash_refusals: counter!("stockade_password_refusals_total"),
             outbox_waiting: gauge!("stockade_outbox_waiting"),
+            webhooks_waiting: gauge!("stockade_webhooks_waiting"),
+            webhooks_oldest_seconds: gauge!("stockade_webhooks_oldest_seconds"),
+            webhooks_dead: gauge!("stockade_webhooks_dead"),
+            webhook_endpoints_disabled: gauge!("stockade_webhook_endpoints_disabled"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
             payment_seconds: histogram!("stockade_payment_seconds"),
             money_group_rows: histogram!("stockade_money_group_rows"),
@@ -387,6 +400,9 @@ fn register_outcomes() {
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
         counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
     }
+    for outcome in ["delivered", "retried", "given_up"] {
+        counter!("stockade_webhooks_total", "outcome" => outcome).increment(0);
+    }
     counter!("stockade_verifications_total").increment(0);
     counter!("stockade_revocations_total").increment(0);
 }
@@ -421,6 +437,12 @@ pub fn provider_called(operation: &'static str, outcome: &'static str, took: Dur
 pub fn mail_handled(outcome: &'static str) {
     recorder();
     counter!("stockade_mails_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one try to tell an endpoint something.
+pub fn webhook_handled(outcome: &'static str) {
+    recorder();
+    counter!("stockade_webhooks_total", "outcome" => outcome).increment(1);
 }
 
 /// What `/metrics` answers: the Prometheus text format.

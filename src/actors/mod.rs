@@ -11,6 +11,7 @@
 //! | `revocations::Revocations` | whose tokens are refused, a set in memory | every door that reads a token |
 //! | `passwords::Passwords`, a few threads | the hashing of passwords | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |
 //! | `outbox::Outbox` | the pace of mails | whoever has added one |
+//! | `webhooks::Webhooks` | endpoints of other systems, and the pace at which they are told | the administrators' doors; the flush rings |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to payments, orders, catalogue and users, from payments to orders, from all of those to owners, and from
@@ -28,3 +29,4 @@ pub mod revive;
 pub mod revocations;
 pub mod stock;
 pub mod user;
+pub mod webhooks;

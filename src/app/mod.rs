@@ -32,6 +32,7 @@ use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{Chores, UserHouse, Users};
+use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
@@ -43,6 +44,7 @@ use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
+use crate::webhook::{Caller, by_system};
 use vitals::Vitals;
 
 pub use listeners::Listeners;
@@ -62,6 +64,7 @@ pub struct App {
     flush: FlushHandle,
     outbox: Outbox,
     payments: Payments,
+    webhooks: Webhooks,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -132,6 +135,7 @@ impl App {
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
         let provider = start_provider(config, listeners, store, &clock)?;
+        let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
@@ -179,6 +183,7 @@ impl App {
             readiness: Readiness::starting(),
             streams: Streams::default(),
             order_rate: order_rate(config),
+            webhooks: webhooks.clone(),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
@@ -217,6 +222,7 @@ impl App {
             flush,
             outbox,
             payments,
+            webhooks,
             readiness,
             streams,
             serving,
@@ -302,7 +308,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -319,7 +325,7 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.abandon().await;
         self.store.close().await;
     }
@@ -339,6 +345,17 @@ fn start_provider(config: &Config, listeners: &Listeners, store: &Store, clock: 
     let secret = webhook_secret(config, clock)?;
     let shop = listeners.shop.local_addr()?;
     Ok(Provider::open(&config.payment, store.dir(), &secret, shop, clock)?)
+}
+
+fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Webhooks> {
+    let house = WebhookHouse {
+        rows: store.tables.webhooks(),
+        trail: store.tables.trail(),
+        vault,
+        caller: Caller::new(config.webhooks.allow_loopback, by_system())?,
+        clock: clock.clone(),
+    };
+    Ok(Webhooks::start(house, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -24,6 +24,7 @@ mod session;
 mod shapes;
 mod time;
 mod user;
+mod webhook_endpoint;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
@@ -43,6 +44,7 @@ use crate::actors::payment::Payments;
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
+use crate::actors::webhooks::Webhooks;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -192,6 +194,17 @@ table! {
     "/v1/admin/products/{id}/resume"    POST Admin product::resume;
     "/v1/admin/products/{id}/ledger"    GET Admin product::ledger;
 
+    "/v1/admin/webhook-endpoints"       GET Admin webhook_endpoint::list,
+                                        POST Admin webhook_endpoint::register;
+    "/v1/admin/webhook-endpoints/{id}"  PATCH Admin webhook_endpoint::change,
+                                        DELETE Admin webhook_endpoint::remove;
+    "/v1/admin/webhook-endpoints/{id}/rotate"
+                                        POST Admin webhook_endpoint::rotate;
+    "/v1/admin/webhook-endpoints/{id}/deliveries"
+                                        GET Admin webhook_endpoint::deliveries;
+    "/v1/admin/webhook-endpoints/deliveries/{id}/replay"
+                                        POST Admin webhook_endpoint::replay;
+
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
     "/metrics"                          GET Operator health::metrics;
@@ -217,6 +230,7 @@ pub struct Doors {
     pub users: Users,
     pub abuse: Abuse,
     pub proxies: Proxies,
+    pub webhooks: Webhooks,
 }
 
 /// Opens the doors of one side in one worker.
@@ -236,6 +250,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         users,
         abuse,
         proxies,
+        webhooks,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -255,7 +270,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(order_rate))
         .app_data(web::Data::new(users))
         .app_data(web::Data::new(abuse))
-        .app_data(web::Data::new(proxies));
+        .app_data(web::Data::new(proxies))
+        .app_data(web::Data::new(webhooks));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

@@ -73,7 +73,11 @@ impl Shop {
 
     /// On data that is there already.
     pub async fn open_in(folder: TempDir) -> Shop {
-        Shop::open_on(folder, |_| {}).await
+        Shop::open_in_with(folder, |_| {}).await
+    }
+
+    pub async fn open_in_with(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
+        Shop::open_on(folder, choose).await
     }
 
     async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {

@@ -6,6 +6,7 @@
 mod doors;
 mod money;
 mod people;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -25,6 +26,7 @@ use super::user::{
     Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
     ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
+use super::webhook_endpoint::{DeliveryShown, EndpointKeyed, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
 use doors::{Body, Door};
 
@@ -55,6 +57,7 @@ pub fn document() -> Value {
             { "name": "operations", "description": "For the machinery around the shop." },
         ],
         "paths": paths,
+        "webhooks": webhooks::told_to_endpoints(),
         "components": {
             "securitySchemes": { "access_token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
             "schemas": schemas(),
@@ -227,6 +230,11 @@ fn schemas() -> Map<String, Value> {
     add::<RefreshRequest>(&mut named);
     add::<TokensShown>(&mut named);
     add::<SessionShown>(&mut named);
+    add::<EndpointRequest>(&mut named);
+    add::<EndpointPatch>(&mut named);
+    add::<EndpointShown>(&mut named);
+    add::<EndpointKeyed>(&mut named);
+    add::<DeliveryShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
@@ -239,6 +247,8 @@ fn schemas() -> Map<String, Value> {
         ("AccountPage", "AccountShown"),
         ("RefundPage", "RefundShown"),
         ("CompensationPage", "CompensationShown"),
+        ("EndpointPage", "EndpointShown"),
+        ("DeliveryPage", "DeliveryShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",

@@ -19,6 +19,10 @@ const SHOWN: &[(&str, &str)] = &[
     ("AccountPage",  "data next_cursor"),
     ("AccountShown", "created_at id role state updated_at verified_at"),
     ("Address",      "city country line1 line2 postal_code recipient region"),
+    ("CompensationKind",  ""),
+    ("CompensationPage",  "data next_cursor"),
+    ("CompensationShown", "amount id kind next_try_at order_id payment_id since state tries why"),
+    ("CompensationState", ""),
     ("DeedShown",    "at by deed detail"),
     ("DeliveryPage", "data next_cursor"),
     ("DeliveryShown", "created_at endpoint_id event_id id last_error last_status next_try_at state tries type updated_at"),
@@ -34,14 +38,22 @@ const SHOWN: &[(&str, &str)] = &[
     ("OrderPage",    "data next_cursor"),
     ("OrderShown",   "created_at hold_expires_at id lines payment status total updated_at"),
     ("OrderStatus",  ""),
+    ("Payment",      "amount attempt id reason refunded status"),
+    ("PaymentEvent", ""),
+    ("PaymentMethod", "token type"),
+    ("PaymentMethodType", ""),
+    ("PaymentStatus", ""),
     ("Preview",      "address lines orderable total"),
     ("PreviewLine",  "amount available name product_id quantity sale_state short sku unit_price"),
-    ("Problem",      "available closed_at code detail errors has instance limit logged_in_at max_age_seconds opens_at order_id \
-                      product_id request_id requested sequence status title type"),
+    ("Problem",      "available captured closed_at code detail errors has instance limit logged_in_at max_age_seconds opens_at \
+                      order order_id product_id reason refund_id refunded request_id requested sequence status title type"),
     ("ProductPage",  "data next_cursor"),
     ("ProductShown", "description id image_url name price sale sku stock tags thumbnail_url"),
     ("ProfileShown", "address created_at email id name phone role updated_at"),
     ("ReceiptShown", "sequence"),
+    ("RefundPage",   "data next_cursor"),
+    ("RefundShown",  "amount cause created_at id next_try_at order_id payment_id reason restock state tries updated_at"),
+    ("Restock",      ""),
     ("Sale",         "closes_at hold_seconds opens_at per_customer_limit state"),
     ("SaleState",    ""),
     ("SessionPage",  "data next_cursor"),
@@ -92,7 +104,9 @@ async fn answers_show_what_is_listed_and_nothing_else() {
     for (method, route, body, status) in [
         ("POST", "/v1/orders", line.clone(), "201"),
         ("POST", "/v1/orders/preview", line, "200"),
+        ("POST", "/v1/orders/{id}/payment", support::card("tok_ok"), "200"),
         ("POST", "/v1/orders/{id}/cancel", json!({}), "200"),
+        ("GET", "/v1/admin/orders/{id}/refunds", json!({}), "200"),
         ("PATCH", "/v1/users/me", json!({ "name": "Mina" }), "200"),
         ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
         ("POST", "/v1/sessions/refresh", json!({ "refresh_token": scene.pair.refresh }), "200"),
@@ -160,7 +174,7 @@ async fn scene(shop: Shop) -> (Shop, Scene) {
 impl Scene {
     fn ask(&self, shop: &Shop, method: &str, route: &str) -> support::Ask {
         let id = match route {
-            _ if route.starts_with("/v1/orders") => &self.order,
+            _ if route.starts_with("/v1/orders") || route.starts_with("/v1/admin/orders") => &self.order,
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
             _ => &self.product,
         };
@@ -183,6 +197,7 @@ async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
             webhook_events webhook_deliveries;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
+        "money.db": payments open_payments refunds webhooks_heard;
     };
     let mut all = BTreeMap::new();
     for (file, tables) in files {

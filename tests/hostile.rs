@@ -152,6 +152,10 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
             let body = &operation["requestBody"]["content"]["application/json"];
             let (example, schema) = (&body["example"], body["schema"]["$ref"].as_str().unwrap_or("#"));
             let known = document.pointer(&schema[1..]).unwrap()["properties"].clone();
+            if path == "/v1/payments/webhook" {
+                // Its shape is the provider's own, and nobody reads it before the signature is right.
+                continue;
+            }
             let is_admins = path.starts_with("/v1/admin");
             let suffix = "01h455vb4pex5vsknk084sn02q";
             let real =
@@ -159,6 +163,7 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
             let hook = if path.contains("/deliveries/") { "whd" } else { "whe" };
             let real = if path.contains("/webhook") { format!("{hook}_{suffix}") } else { real };
             let real = if path.contains("/admin/users") { format!("user_{suffix}") } else { real };
+            let real = if path.contains("/admin/compensations") { format!("pay_{suffix}") } else { real };
             let path = path.replace("{id}", &real);
             let ask = || {
                 let ask = shop.ask(&method.to_uppercase(), &path).header("If-Match", "*").key("k");

@@ -85,6 +85,22 @@ async fn every_change_by_hand_names_who_made_it() {
     assert_eq!((report.trail.sequence, report.differences), (6, Vec::<String>::new()));
 }
 
+/// A refund, and two payments of another amount: one is kept, one goes back.
+async fn decide_about_money(shop: &Shop) {
+    let jar = shop.stocked(9).await;
+    let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
+    let refund = shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key("r");
+    refund.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(201);
+    for decision in ["accept", "give-back"] {
+        let order = shop.buy(1, &jar, 1, "tok_wrong_amount").send().await.ok(202);
+        let payment = order["payment"]["id"].as_str().unwrap();
+        for what in ["retry", decision] {
+            let path = format!("/v1/admin/compensations/{payment}/{what}");
+            assert!(shop.admin("POST", &path).send().await.status.is_success(), "{what}");
+        }
+    }
+}
+
 /// ASVS 16.2.1, 16.3.1, 16.3.3: of everything that the trail has a word for, something is written down when it is done,
 /// and the chain holds.
 #[actix_web::test]
@@ -103,6 +119,7 @@ async fn every_deed_finds_its_way_into_the_trail() {
 
     let shop = Shop::open_in_with(folder, |config| config.webhooks.allow_loopback = true).await;
     tell_an_endpoint_and_change_it(&shop).await;
+    decide_about_money(&shop).await;
     let product = shop.product(1, json!({})).await;
     let path = format!("/v1/admin/products/{}", id(&product));
     let renamed = shop.admin("PATCH", &path).header("If-Match", "*").json(&json!({ "name": "Another jar" }));

@@ -14,3 +14,4 @@ pub mod seed;
 pub mod telemetry;
 pub mod tokens;
 pub mod vault;
+pub mod webhook;

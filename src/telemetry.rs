@@ -100,10 +100,25 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["outcome"], ..row("stockade_webhooks_total", Kind::Counter, "deliveries", "Tries to tell an endpoint something, by what became of them: delivered, retried, given_up.") },
+    row("stockade_webhooks_waiting", Kind::Gauge, "deliveries", "Deliveries that wait to be taken by an enabled endpoint, those on their way included."),
+    row("stockade_webhooks_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
+    row("stockade_webhooks_dead", Kind::Gauge, "deliveries", "Deliveries that were given up and can be replayed."),
+    row("stockade_webhook_endpoints_disabled", Kind::Gauge, "endpoints", "Endpoints to which nothing is told: gone, failing for days, too far behind, or switched off."),
     Metric { labels: &["outcome"], ..row("stockade_sign_ups_total", Kind::Counter, "sign-ups", "Sign-ups: `new`, or `taken` where the address or the number has an owner, who was told.") },
     row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
     Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
     row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
+    Metric { labels: &["outcome"], ..row("stockade_payments_total", Kind::Counter, "payments", "Payments that came to be `unknown`, `captured`, `paid`, `declined`, `cancelled`, `review` or `orphaned`.") },
+    row("stockade_payment_seconds", Kind::Seconds, "seconds", "From a payment's row to the sale of its last line."),
+    row("stockade_money_group_rows", Kind::Sizes, "rows", "Rows of money that one transaction wrote."),
+    row("stockade_money_write_seconds", Kind::Seconds, "seconds", "One transaction on the rows of money, sync included."),
+    row("stockade_payments_in_review", Kind::Gauge, "payments", "Payments that wait for a person because the provider took another amount than was asked for."),
+    row("stockade_charged_unconfirmed", Kind::Gauge, "payments", "Payments whose money was taken more than a minute ago and whose order is not sold. Must be 0."),
+    row("stockade_compensations_pending", Kind::Gauge, "compensations", "Payments in doubt, refunds under way and reviews: what still waits to be undone or decided."),
+    row("stockade_compensation_age_seconds", Kind::Gauge, "seconds", "Age of the oldest of them, 0 where there is none."),
+    Metric { labels: &["outcome"], ..row("stockade_refunds_total", Kind::Counter, "tries", "Tries to give money back: `done` or `retried`.") },
+    Metric { labels: &["outcome"], ..row("stockade_payment_webhooks_total", Kind::Counter, "webhooks", "Webhooks of the payment provider: `news`, `known`, `foreign`, or why they were not believed.") },
     Metric { labels: &["operation", "outcome"], ..row("stockade_provider_calls_total", Kind::Counter, "calls", "Calls of the payment provider: charge, find, cancel, refund, find_refund; each ok, unknown, not_now or refused.") },
     Metric { labels: &["operation"], ..row("stockade_provider_call_seconds", Kind::Seconds, "seconds", "From asking the payment provider to its answer, or to giving up on one.") },
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
@@ -142,7 +157,18 @@ pub struct Metrics {
     pub hash_wait_seconds: Histogram,
     pub hash_refusals: Counter,
     pub outbox_waiting: Gauge,
+    pub webhooks_waiting: Gauge,
+    pub webhooks_oldest_seconds: Gauge,
+    pub webhooks_dead: Gauge,
+    pub webhook_endpoints_disabled: Gauge,
     pub stream_subscribers: Gauge,
+    pub payment_seconds: Histogram,
+    pub money_group_rows: Histogram,
+    pub money_write_seconds: Histogram,
+    pub payments_in_review: Gauge,
+    pub charged_unconfirmed: Gauge,
+    pub compensations_pending: Gauge,
+    pub compensation_age_seconds: Gauge,
 }
 
 impl Metrics {
@@ -184,10 +210,29 @@ impl Metrics {
             hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
             hash_refusals: counter!("stockade_password_refusals_total"),
             outbox_waiting: gauge!("stockade_outbox_waiting"),
+            webhooks_waiting: gauge!("stockade_webhooks_waiting"),
+            webhooks_oldest_seconds: gauge!("stockade_webhooks_oldest_seconds"),
+            webhooks_dead: gauge!("stockade_webhooks_dead"),
+            webhook_endpoints_disabled: gauge!("stockade_webhook_endpoints_disabled"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
+            payment_seconds: histogram!("stockade_payment_seconds"),
+            money_group_rows: histogram!("stockade_money_group_rows"),
+            money_write_seconds: histogram!("stockade_money_write_seconds"),
+            payments_in_review: gauge!("stockade_payments_in_review"),
+            charged_unconfirmed: gauge!("stockade_charged_unconfirmed"),
+            compensations_pending: gauge!("stockade_compensations_pending"),
+            compensation_age_seconds: gauge!("stockade_compensation_age_seconds"),
         };
         // Served from the first scrape on, also where nothing has happened yet.
-        for still in [&metrics.conservation_violations, &metrics.holds_live, &metrics.owner_queue_length] {
+        for still in [
+            &metrics.conservation_violations,
+            &metrics.holds_live,
+            &metrics.owner_queue_length,
+            &metrics.payments_in_review,
+            &metrics.charged_unconfirmed,
+            &metrics.compensations_pending,
+            &metrics.compensation_age_seconds,
+        ] {
             still.set(0.0);
         }
         metrics
@@ -311,6 +356,33 @@ pub fn revoked(many: usize) {
     counter!("stockade_revocations_total").increment(many as u64);
 }
 
+thread_local! {
+    static PAYMENTS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
+}
+
+/// Counts one payment that came to be in another state.
+pub fn payment_moved(outcome: &'static str) {
+    PAYMENTS.with_borrow_mut(|payments| {
+        let payments = payments.entry(outcome).or_insert_with(|| {
+            recorder();
+            counter!("stockade_payments_total", "outcome" => outcome)
+        });
+        payments.increment(1);
+    });
+}
+
+/// Counts one try to give money back: `done` or `retried`.
+pub fn refund_tried(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_refunds_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one webhook of the payment provider.
+pub fn webhook_heard(outcome: &'static str) {
+    Metrics::global();
+    counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(1);
+}
+
 /// What is counted by outcome is served from the first scrape on, also where nothing has happened yet.
 fn register_outcomes() {
     for outcome in ["new", "taken"] {
@@ -318,6 +390,18 @@ fn register_outcomes() {
     }
     for outcome in ["ok", "wrong", "unverified", "suspended"] {
         counter!("stockade_log_ins_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["unknown", "captured", "paid", "declined", "cancelled", "review", "orphaned"] {
+        counter!("stockade_payments_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["done", "retried"] {
+        counter!("stockade_refunds_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
+        counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
+    }
+    for outcome in ["delivered", "retried", "given_up"] {
+        counter!("stockade_webhooks_total", "outcome" => outcome).increment(0);
     }
     counter!("stockade_verifications_total").increment(0);
     counter!("stockade_revocations_total").increment(0);
@@ -353,6 +437,12 @@ pub fn provider_called(operation: &'static str, outcome: &'static str, took: Dur
 pub fn mail_handled(outcome: &'static str) {
     recorder();
     counter!("stockade_mails_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one try to tell an endpoint something.
+pub fn webhook_handled(outcome: &'static str) {
+    recorder();
+    counter!("stockade_webhooks_total", "outcome" => outcome).increment(1);
 }
 
 /// What `/metrics` answers: the Prometheus text format.
@@ -465,6 +555,9 @@ mod tests {
             &Metrics::global().flush_slice_seconds,
             &Metrics::global().expiry_lateness_seconds,
             &Metrics::global().hash_wait_seconds,
+            &Metrics::global().payment_seconds,
+            &Metrics::global().money_group_rows,
+            &Metrics::global().money_write_seconds,
         ] {
             histogram.record(0.001);
         }

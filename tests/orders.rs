@@ -279,7 +279,7 @@ async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
         (json!({ "items": [], "state": "paid" }), "/state"),
         (
             json!({ "items": [{ "product_id": jar, "quantity": 1 }], "payment": { "type": "card", "token": "tok_ok" } }),
-            "/payment",
+            "/payment/token",
         ),
         (
             json!({ "items": [{ "product_id": jar, "quantity": 1 }], "address": { "city": "Seoul" } }),

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::workload::{Overrides, Workload};
-use crate::{compare, crashes, logins, ratios, reference};
+use crate::{compare, crashes, logins, purchases, ratios, reference};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ enum Other {
     Ratios(ratios::Ratios),
     /// Orders at a fixed rate, without and with people who log in meanwhile
     Logins(logins::Logins),
+    /// Whole purchases a second, order and payment in one call, and how long one takes at half that rate
+    Purchases(purchases::Purchases),
     /// The reports of two runs side by side
     Compare { a: PathBuf, b: PathBuf },
     /// Serve the reference: JSON, token check, fixed answer
@@ -53,7 +55,7 @@ enum Other {
 
 #[derive(Args)]
 struct WorkloadArgs {
-    /// flash_sale, sold_out, steady, many_products, last_units, or the path of a TOML file
+    /// flash_sale, sold_out, steady, many_products, last_units, two_buyers_a_unit, or the path of a TOML file
     workload: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
@@ -126,6 +128,7 @@ impl Command {
                 Some(Other::Crashes(crashes)) => crashes.perform().await,
                 Some(Other::Ratios(ratios)) => ratios.perform().await,
                 Some(Other::Logins(logins)) => logins.perform().await,
+                Some(Other::Purchases(purchases)) => purchases.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
                 Some(Other::Reference { .. }) | None => self.workload.perform().await,
             }

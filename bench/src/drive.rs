@@ -153,11 +153,12 @@ async fn kill_and_restart(
         sleep(Duration::from_micros(dice.between(0, 3_000))).await;
         let (at_s, acknowledged, in_flight) =
             (since_start(), live.acknowledged.load(Relaxed), live.in_flight.load(Relaxed));
+        let undecided = in_flight + live.uncertain.load(Relaxed);
         cpu.read_us();
         shop.kill()?;
         shop.start().await?;
         cpu.watch(shop.pid());
-        let unsold_share = sale.saturating_sub(acknowledged + in_flight) as f64 / sale as f64;
+        let unsold_share = sale.saturating_sub(acknowledged + undecided) as f64 / sale as f64;
         kills.borrow_mut().push(Kill {
             at_s,
             back_at_s: since_start(),

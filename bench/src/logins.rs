@@ -1,16 +1,13 @@
 //! Orders at a fixed rate, alone and while a crowd logs in: hashing passwords must not slow down who buys. Every round
-//! drives both; a ratio is taken within its round, since a machine's mood lasts longer than a round, and what counts is
-//! the median of the rounds. Each leg has a fresh store.
+//! drives both.
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::command::Binary;
 use crate::drive::grouped;
-use crate::judge::Ruling;
 use crate::report::Report;
-use crate::run::{Run, Scene};
-use crate::workload::{Overrides, Thresholds, Workload};
+use crate::rounds::{ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_verdicts};
+use crate::workload::Thresholds;
 
 /// With log-ins beside it, an order may take so many times as long as without, or this long if that is more.
 const TIMES_MAX: u64 = 2;
@@ -18,28 +15,16 @@ const P99_US_MAX: u64 = 10_000;
 /// Orders are not to be quick because they are refused.
 const UNAVAILABLE_SHARE_MAX: f64 = 0.001;
 
-const ENDLESS_STOCK: u64 = 50_000_000;
-const USERS: usize = 10_000;
-
 #[derive(Args)]
 pub struct Logins {
     #[command(flatten)]
-    binary: Binary,
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Seconds of each leg
-    #[arg(long, default_value_t = 10.0)]
-    seconds: f64,
+    rounds: Rounds,
     /// Orders a second
     #[arg(long, default_value_t = 10_000.0)]
     rate: f64,
     /// People who log in at the same time
     #[arg(long, default_value_t = 500)]
     parallel: usize,
-    #[arg(long, default_value_t = 256)]
-    connections: usize,
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
 }
 
 struct Round {
@@ -50,43 +35,30 @@ struct Round {
 impl Logins {
     pub async fn perform(self) -> Result<bool> {
         let mut rounds = Vec::new();
-        for round in 1..=self.rounds {
-            eprintln!("round {round} of {}", self.rounds);
+        for _ in self.rounds.numbers() {
             let (without, with) = (self.leg(0).await?, self.leg(self.parallel).await?);
             rounds.push(Round { without, with });
         }
         print_table(&rounds);
-        let verdicts_hold = print_verdicts(&rounds);
+        let verdicts_hold = print_verdicts(rounds.iter().flat_map(Round::legs));
         Ok(print_bound(&rounds) && verdicts_hold)
     }
 
     async fn leg(&self, log_ins: usize) -> Result<Report> {
-        let over = Overrides {
+        let seconds = self.rounds.seconds;
+        let leg = Leg {
             rate: Some(self.rate),
-            connections: Some(self.connections),
-            duration: Some(self.seconds),
-            users: Some(USERS),
-            products: Some(1),
-            stock: Some(ENDLESS_STOCK),
-            warm_up: Some((self.seconds / 5.0).min(2.0)),
-            ..Overrides::default()
-        };
-        let mut workload = Workload::load("steady")?.with(&over)?;
-        workload.thresholds =
-            Thresholds { max_unavailable_share: Some(UNAVAILABLE_SHARE_MAX), ..Thresholds::default() };
-        Run {
-            workload,
-            scene: Scene::Own { binary: self.binary.find()? },
-            threads: self.threads,
-            seed: rand::random(),
-            kills: 0,
+            seconds,
+            stock: ENDLESS_STOCK,
+            warm_up: (seconds / 5.0).min(2.0),
             log_ins,
-            pace_seconds: None,
-            read_back: 2_000,
-            keep_store: false,
-        }
-        .perform()
-        .await
+            thresholds: Thresholds {
+                max_unavailable_share: Some(UNAVAILABLE_SHARE_MAX),
+                ..Thresholds::default()
+            },
+            ..Leg::default()
+        };
+        self.rounds.shop(leg).await
     }
 }
 
@@ -125,7 +97,6 @@ fn print_table(rounds: &[Round]) {
     );
     for (name, report) in rounds.iter().flat_map(Round::legs) {
         let latency = &report.latency.answered;
-        let ms = |us: u64| us as f64 / 1000.0;
         let log_ins = report.log_ins.clone().unwrap_or_default();
         let per_s = |word: &str| log_ins.of(word) as f64 / log_ins.seconds.max(1e-6);
         println!(
@@ -134,7 +105,7 @@ fn print_table(rounds: &[Round]) {
             ms(latency.p50_us),
             ms(latency.p99_us),
             ms(latency.p999_us),
-            report.summary.server_cpu_us_per_answer.map_or("–".to_owned(), |us| format!("{us:.1}")),
+            one_decimal(report.summary.server_cpu_us_per_answer),
             per_s("opened"),
             per_s("wrong"),
             per_s("overloaded"),
@@ -143,23 +114,8 @@ fn print_table(rounds: &[Round]) {
     }
 }
 
-/// What the judges of the legs did not pass.
-fn print_verdicts(rounds: &[Round]) -> bool {
-    let mut all_hold = true;
-    for (name, report) in rounds.iter().flat_map(Round::legs) {
-        report.warnings.iter().for_each(|warning| println!("WARNING  {name}: {warning}"));
-        for verdict in report.verdicts.iter().filter(|verdict| verdict.ruling == Ruling::Fail) {
-            println!("FAIL  {name}: {}: {}", verdict.name, verdict.detail);
-            all_hold = false;
-        }
-    }
-    all_hold
-}
-
 fn print_bound(rounds: &[Round]) -> bool {
-    let mut shares: Vec<f64> = rounds.iter().map(Round::share).collect();
-    shares.sort_by(f64::total_cmp);
-    let median = shares.get(shares.len() / 2).copied();
+    let median = median(rounds.iter().map(Round::share).collect());
     let met = median.is_some_and(|share| share <= 1.0);
     println!(
         "\n{}  p99 with log-ins, by the larger of {TIMES_MAX} × without and {} ms: {}, at most 1",

@@ -14,14 +14,17 @@ mod engine;
 mod judge;
 mod logins;
 mod process;
+mod purchases;
 mod ratios;
 mod reference;
 mod report;
+mod rounds;
 mod run;
 mod sampler;
 mod shim;
 mod shop;
 mod stage;
+mod thresholds;
 mod wire;
 mod workload;
 

@@ -1,17 +1,13 @@
 //! The shop against the HTTP ceiling. Every round drives the reference server, then the shop: orders as fast as they are
-//! answered, refusals as fast as they are answered, orders at a fixed rate. A ratio is taken within its round, since a
-//! machine's mood lasts longer than a round; what counts is the median of the rounds. Each leg has a fresh store.
+//! answered, refusals as fast as they are answered, orders at a fixed rate.
 
 use anyhow::Result;
 use clap::Args;
 
-use crate::command::Binary;
 use crate::drive::grouped;
-use crate::judge::Ruling;
 use crate::report::Report;
-use crate::run::{Run, Scene};
+use crate::rounds::{self, ENDLESS_STOCK, Rounds, median, ms, one_decimal, print_bound};
 use crate::sampler::Sample;
-use crate::workload::{Overrides, Workload};
 
 /// Shares of the reference, and limits, that the engine must reach. The two limits in microseconds were set on a machine
 /// whose reference costs 9.1 µs an answer and reaches 125,000 of them a second: `print_machine` says what this one does.
@@ -21,28 +17,16 @@ const SUSTAINED_SHARE: f64 = 0.25;
 const SOLD_OUT_SHARE: f64 = 0.85;
 const OPEN_LOOP_P99_US: u64 = 5_000;
 
-const ENDLESS_STOCK: u64 = 50_000_000;
-const USERS: usize = 10_000;
-
 #[derive(Args)]
 pub struct Ratios {
     #[command(flatten)]
-    binary: Binary,
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Seconds of each leg
-    #[arg(long, default_value_t = 10.0)]
-    seconds: f64,
+    rounds: Rounds,
     /// Seconds of the sustained leg, once, after the rounds; 0 leaves it out
     #[arg(long, default_value_t = 60.0)]
     sustained: f64,
     /// Arrivals a second of the open loop
     #[arg(long, default_value_t = 40_000.0)]
     rate: f64,
-    #[arg(long, default_value_t = 256)]
-    connections: usize,
-    #[arg(long, default_value_t = 2)]
-    threads: usize,
 }
 
 struct Leg {
@@ -54,15 +38,14 @@ struct Leg {
 
 impl Ratios {
     pub async fn perform(self) -> Result<bool> {
-        let mut legs = Vec::new();
-        for round in 1..=self.rounds {
-            eprintln!("round {round} of {}", self.rounds);
-            let reference = self.leg(Scene::Reference, ENDLESS_STOCK, None, self.seconds).await?;
+        let (rounds, mut legs) = (&self.rounds, Vec::new());
+        for _ in rounds.numbers() {
+            let reference = rounds.reference(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
             let ceiling = reference.summary.answers_per_s;
-            let burst = self.shop_leg(ENDLESS_STOCK, None, self.seconds).await?;
-            let sold_out = self.shop_leg(1, None, self.seconds).await?;
-            let open = self.shop_leg(ENDLESS_STOCK, Some(self.rate), self.seconds).await?;
-            let empty = self.leg(Scene::Reference, ENDLESS_STOCK, Some(self.rate), self.seconds).await?;
+            let burst = rounds.shop(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
+            let sold_out = rounds.shop(leg(1, None, rounds.seconds)).await?;
+            let open = rounds.shop(leg(ENDLESS_STOCK, Some(self.rate), rounds.seconds)).await?;
+            let empty = rounds.reference(leg(ENDLESS_STOCK, Some(self.rate), rounds.seconds)).await?;
             legs.push(Leg { name: "reference", report: reference, share: 1.0 });
             for (name, report) in
                 [("burst", burst), ("sold out", sold_out), ("open loop", open), ("its ceiling", empty)]
@@ -73,50 +56,21 @@ impl Ratios {
         }
         if self.sustained > 0.0 {
             eprintln!("sustained, {} s", self.sustained);
-            let reference = self.leg(Scene::Reference, ENDLESS_STOCK, None, self.seconds).await?;
-            let report = self.shop_leg(ENDLESS_STOCK, None, self.sustained).await?;
+            let reference = rounds.reference(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
+            let report = rounds.shop(leg(ENDLESS_STOCK, None, self.sustained)).await?;
             let share = useful_per_s("sustained", &report) / reference.summary.answers_per_s;
             legs.push(Leg { name: "reference", report: reference, share: 1.0 });
             legs.push(Leg { name: "sustained", report, share });
         }
         print_table(&legs);
         print_machine(&legs);
-        let verdicts_hold = print_verdicts(&legs);
+        let verdicts_hold = rounds::print_verdicts(legs.iter().map(|leg| (leg.name, &leg.report)));
         Ok(print_floors(&legs) && verdicts_hold)
     }
+}
 
-    async fn shop_leg(&self, stock: u64, rate: Option<f64>, seconds: f64) -> Result<Report> {
-        self.leg(Scene::Own { binary: self.binary.find()? }, stock, rate, seconds).await
-    }
-
-    async fn leg(&self, scene: Scene, stock: u64, rate: Option<f64>, seconds: f64) -> Result<Report> {
-        let over = Overrides {
-            rate,
-            closed: rate.is_none(),
-            connections: Some(self.connections),
-            duration: Some(seconds),
-            users: Some(USERS),
-            products: Some(1),
-            stock: Some(stock),
-            warm_up: Some((seconds / 10.0).min(1.0)),
-            ..Overrides::default()
-        };
-        let mut workload = Workload::load("steady")?.with(&over)?;
-        workload.thresholds = Default::default();
-        Run {
-            workload,
-            scene,
-            threads: self.threads,
-            seed: rand::random(),
-            kills: 0,
-            log_ins: 0,
-            pace_seconds: None,
-            read_back: 2_000,
-            keep_store: false,
-        }
-        .perform()
-        .await
-    }
+fn leg(stock: u64, rate: Option<f64>, seconds: f64) -> rounds::Leg {
+    rounds::Leg { stock, rate, seconds, warm_up: (seconds / 10.0).min(1.0), ..rounds::Leg::default() }
 }
 
 /// What a leg is about: orders, or refusals.
@@ -136,16 +90,15 @@ fn print_table(legs: &[Leg]) {
     );
     for leg in legs {
         let (summary, latency) = (&leg.report.summary, &leg.report.latency.answered);
-        let us = |value: Option<f64>| value.map_or("–".to_owned(), |us| format!("{us:.1}"));
         println!(
             "{:<11} {:>10} {:>10.3} {:>12} {:>12} {:>9.2} {:>9.2} {:>10.1}",
             leg.name,
             grouped(useful_per_s(leg.name, &leg.report) as u64),
             leg.share,
-            us(summary.server_cpu_us_per_answer),
-            us(summary.server_cpu_us_per_answer_settled),
-            latency.p50_us as f64 / 1000.0,
-            latency.p99_us as f64 / 1000.0,
+            one_decimal(summary.server_cpu_us_per_answer),
+            one_decimal(summary.server_cpu_us_per_answer_settled),
+            ms(latency.p50_us),
+            ms(latency.p99_us),
             summary.client_cpu_us_per_answer
         );
     }
@@ -177,19 +130,6 @@ fn print_machine(legs: &[Leg]) {
     );
 }
 
-/// What the judges of the legs did not pass.
-fn print_verdicts(legs: &[Leg]) -> bool {
-    let mut all_hold = true;
-    for leg in legs {
-        leg.report.warnings.iter().for_each(|warning| println!("WARNING  {}: {warning}", leg.name));
-        for verdict in leg.report.verdicts.iter().filter(|verdict| verdict.ruling == Ruling::Fail) {
-            println!("FAIL  {}: {}: {}", leg.name, verdict.name, verdict.detail);
-            all_hold = false;
-        }
-    }
-    all_hold
-}
-
 fn print_floors(legs: &[Leg]) -> bool {
     let of = |name: &str, value: fn(&Leg) -> Option<f64>| {
         median(legs.iter().filter(|leg| leg.name == name).filter_map(value).collect())
@@ -218,12 +158,7 @@ fn print_floors(legs: &[Leg]) -> bool {
     println!();
     let mut all_met = true;
     for (name, value, floor, at_least) in floors {
-        let met = value.is_some_and(|value| if at_least { value >= floor } else { value <= floor });
-        let (word, bound) =
-            (if met { "PASS" } else { "FAIL" }, if at_least { "at least" } else { "at most" });
-        let value = value.map_or("not measured".to_owned(), |value| format!("{value:.2}"));
-        println!("{word}  {name:<32} {value}, {bound} {floor}");
-        all_met &= met;
+        all_met &= print_bound(name, value, floor, at_least);
     }
     if let Some(leg) = sustained {
         all_met &= print_lag(&leg.report.samples);
@@ -246,11 +181,6 @@ fn print_lag(samples: &[Sample]) -> bool {
         "{word}  sustained, flush lag in events   {first:.0} → {middle:.0} → {last:.0} (means of the thirds), not growing"
     );
     keeps_up
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 #[cfg(test)]

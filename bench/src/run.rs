@@ -13,12 +13,13 @@ use crate::clock::{MILLISECOND, Nanos, SECOND, as_seconds, seconds};
 use crate::crowd::{Crowd, LogIns};
 use crate::drive::{Drive, Killing, drive, grouped};
 use crate::engine::{Arrivals, Plan};
-use crate::judge::{Evidence, Ruling, Verdict, judge};
+use crate::judge::{Evidence, PROVIDER_BOOK, Ruling, Verdict, judge};
 use crate::report::{
     Latencies, Latency, Machine, Report, SCHEMA, Setting, Summary, TimeLine, by_word, started_now,
 };
 use crate::sampler::flush_lag;
 use crate::stage::{Server, Stage};
+use crate::thresholds;
 use crate::wire::OrderRequests;
 use crate::workload::Workload;
 
@@ -69,7 +70,7 @@ impl Run {
         verdicts.extend(log_ins.iter().map(LogIns::verdict));
         let summary = summarize(&plan, &drive, settled_us);
         let answered = Latency::of(&drive.harvest.tally.answered_us()?);
-        verdicts.extend(self.thresholds(&summary, &answered));
+        verdicts.extend(thresholds::verdicts(&self.workload, self.kills, &summary, &answered));
         if self.keep_store
             && let Some(path) = stage.keep_store()
         {
@@ -141,6 +142,7 @@ impl Run {
                 &stage.tokens,
                 &stage.products,
                 workload.quantity,
+                workload.card(),
                 self.seed as u32,
             ),
             popularity: Zipf::new(stage.products.len(), workload.zipf_exponent),
@@ -188,6 +190,10 @@ impl Run {
                 .filter(|outcome| outcome.is_refusal())
                 .map(|outcome| drive.harvest.tally.total[*outcome as usize])
                 .sum::<u64>();
+        let provider_book = match &stage.server {
+            Server::Shop(shop) => Some(shop.data_dir().join(PROVIDER_BOOK)),
+            Server::Reference { .. } | Server::Elsewhere => None,
+        };
         judge(&Evidence {
             target: stage.target,
             history,
@@ -197,8 +203,10 @@ impl Run {
             products: &stage.products,
             on_hand: &stage.on_hand,
             quantity: self.workload.quantity,
-            demand_covers_stock: heard * self.workload.quantity >= stage.on_hand.iter().sum::<u64>(),
+            demand_covers_stock: history.went_home == 0
+                && heard * self.workload.quantity >= stage.on_hand.iter().sum::<u64>(),
             read_back: self.read_back,
+            provider_book: provider_book.as_deref(),
         })
         .await
     }
@@ -223,36 +231,6 @@ impl Run {
                 Ok(said) => Verdict::pass("audit", said.lines().last().unwrap_or("no differences").trim()),
                 Err(error) => Verdict::fail("audit", error.to_string()),
             });
-        }
-        verdicts
-    }
-
-    fn thresholds(&self, summary: &Summary, answered: &Latency) -> Vec<Verdict> {
-        let limits = self.workload.thresholds;
-        let ruled = |name: &str, met: bool, detail: String| {
-            if met { Verdict::pass(name, detail) } else { Verdict::fail(name, detail) }
-        };
-        let mut verdicts = Vec::new();
-        // A killed server makes buyers wait; how long is not what such a run is about.
-        if let Some(limit) = limits.p99_ms.filter(|_| self.kills == 0) {
-            let p99_ms = answered.p99_us as f64 / 1000.0;
-            verdicts.push(ruled("p99", p99_ms <= limit, format!("{p99_ms:.2} ms, at most {limit} ms")));
-        }
-        if let Some(least) = limits.min_acknowledged {
-            let acknowledged = summary.outcomes.get(Outcome::Acknowledged.word()).copied().unwrap_or(0);
-            let detail = format!("{}, at least {}", grouped(acknowledged), grouped(least));
-            verdicts.push(ruled("acknowledged", acknowledged >= least, detail));
-        }
-        if let Some(least) = limits.min_answers_per_second {
-            let detail = format!("{:.0}/s, at least {least:.0}/s", summary.answers_per_s);
-            verdicts.push(ruled("answers", summary.answers_per_s >= least, detail));
-        }
-        if let Some(most) = limits.max_unavailable_share {
-            let unavailable = Outcome::ALL.iter().filter(|outcome| outcome.is_unavailable());
-            let count: u64 = unavailable.filter_map(|outcome| summary.outcomes.get(outcome.word())).sum();
-            let share = count as f64 / summary.outcomes.values().sum::<u64>().max(1) as f64;
-            let detail = format!("{:.3} % of the answers, at most {:.3} %", share * 100.0, most * 100.0);
-            verdicts.push(ruled("unavailable", share <= most, detail));
         }
         verdicts
     }
@@ -331,10 +309,11 @@ pub fn announce(report: &Report, folder: Option<&Path>) -> Result<bool> {
     let summary = &report.summary;
     println!("{}: {}", report.workload.name, report.workload.shows);
     println!(
-        "  {:.1} s, {} answers/s, {} orders/s",
+        "  {:.1} s, {} answers/s, {} {}/s",
         summary.measured_s,
         grouped(summary.answers_per_s as u64),
-        grouped(summary.acknowledged_per_s as u64)
+        grouped(summary.acknowledged_per_s as u64),
+        if report.workload.payment.is_some() { "purchases" } else { "orders" }
     );
     let outcomes: Vec<String> =
         summary.outcomes.iter().map(|(word, count)| format!("{word} {}", grouped(*count))).collect();

@@ -2,16 +2,21 @@
 //! `bench/workloads/` are built in under their names; any other file is named by its path. A number given on the
 //! command line replaces the file's.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-const BUILT_IN: [(&str, &str); 5] = [
+use crate::answer::Outcome;
+
+const BUILT_IN: [(&str, &str); 6] = [
     ("flash_sale", include_str!("../workloads/flash_sale.toml")),
     ("sold_out", include_str!("../workloads/sold_out.toml")),
     ("steady", include_str!("../workloads/steady.toml")),
     ("many_products", include_str!("../workloads/many_products.toml")),
     ("last_units", include_str!("../workloads/last_units.toml")),
+    ("two_buyers_a_unit", include_str!("../workloads/two_buyers_a_unit.toml")),
 ];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -40,10 +45,24 @@ pub struct Workload {
     /// Popularity of products after Zipf; 0 is uniform.
     #[serde(default)]
     pub zipf_exponent: f64,
+    /// Ordering and paying is one call. Without it an order is only held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Card>,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]
     pub thresholds: Thresholds,
+    /// All answers of the run by outcome: these and nothing else. Empty: whatever comes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub exactly: BTreeMap<String, u64>,
+}
+
+/// What buyers pay with. Who is declined tries again with a new key, as long as there are units.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Card {
+    /// The simulated provider decides by it.
+    pub token: String,
 }
 
 /// When a buyer tries again, with the key of the first try. An answer that never came is always asked for again.
@@ -98,6 +117,10 @@ pub struct Overrides {
     pub quantity: Option<u64>,
     #[arg(long)]
     pub hold_seconds: Option<u64>,
+    /// Each order is paid in the same call; with tok_random_20 one payment in five is declined
+    #[arg(long, value_name = "TOKEN", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "tok_random_20")]
+    pub pay: Option<String>,
 }
 
 impl Workload {
@@ -130,7 +153,15 @@ impl Workload {
         self.warm_up_seconds = over.warm_up.unwrap_or(self.warm_up_seconds);
         self.quantity = over.quantity.unwrap_or(self.quantity);
         self.hold_seconds = over.hold_seconds.or(self.hold_seconds);
+        if let Some(token) = &over.pay {
+            if self.payment.is_none() {
+                // How long a *yes* may take was said of holding alone.
+                self.thresholds.p99_ms = None;
+            }
+            self.payment = Some(Card { token: token.clone() });
+        }
         if over != &Overrides::default() {
+            self.exactly.clear();
             self.thresholds.min_acknowledged =
                 self.thresholds.min_acknowledged.map(|least| least.min(self.most_orders()));
         }
@@ -141,6 +172,11 @@ impl Workload {
     /// Sales are over once this many buyers had their turn, if every one of them is served.
     pub fn buyers_until_sold_out(&self) -> u64 {
         self.stock / self.quantity * self.products as u64
+    }
+
+    /// The word that buyers pay with, if they do.
+    pub fn card(&self) -> Option<&str> {
+        self.payment.as_ref().map(|card| card.token.as_str())
     }
 
     /// How long arrivals last as planned, if that can be known.
@@ -165,6 +201,14 @@ impl Workload {
             self.attempts.is_some() != self.duration_seconds.is_some(),
             "a workload says either how many attempts or how many seconds"
         );
+        ensure!(
+            self.card()
+                .is_none_or(|token| token.bytes().all(|c| c.is_ascii_graphic() && !b"\"\\".contains(&c))),
+            "a card's token: visible ASCII without quotes"
+        );
+        let unknown =
+            self.exactly.keys().find(|word| Outcome::ALL.iter().all(|outcome| outcome.word() != *word));
+        ensure!(unknown.is_none(), "exactly: no outcome is called {unknown:?}");
         Ok(())
     }
 }
@@ -196,5 +240,21 @@ mod tests {
         let over = Overrides { duration: Some(3.0), closed: true, ..Overrides::default() };
         let workload = Workload::load("flash_sale").unwrap().with(&over).unwrap();
         assert_eq!((workload.attempts, workload.duration_seconds, workload.rate), (None, Some(3.0), None));
+    }
+    #[test]
+    fn whoever_pays_is_not_held_to_what_was_said_of_holding() {
+        let over = Overrides { pay: Some("tok_ok".into()), ..Overrides::default() };
+        let workload = Workload::load("flash_sale").unwrap().with(&over).unwrap();
+        assert_eq!((workload.card(), workload.thresholds.p99_ms), (Some("tok_ok"), None));
+        assert_eq!(workload.thresholds.min_acknowledged, Some(10_000));
+        let quoted = Overrides { pay: Some("tok\"".into()), ..Overrides::default() };
+        assert!(Workload::load("flash_sale").unwrap().with(&quoted).is_err());
+    }
+
+    #[test]
+    fn another_number_voids_what_was_to_be_exact() {
+        let with = |over| Workload::load("two_buyers_a_unit").unwrap().with(&over).unwrap().exactly.len();
+        assert_eq!(with(Overrides::default()), 2);
+        assert_eq!(with(Overrides { stock: Some(100), ..Overrides::default() }), 0);
     }
 }

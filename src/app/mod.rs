@@ -27,10 +27,12 @@ use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
+use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{Chores, UserHouse, Users};
+use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
@@ -38,9 +40,11 @@ use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
 use crate::mail::{Mailer, Words};
+use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
+use crate::webhook::{Caller, by_system};
 use vitals::Vitals;
 
 pub use listeners::Listeners;
@@ -59,6 +63,8 @@ pub struct App {
     directory: Directory,
     flush: FlushHandle,
     outbox: Outbox,
+    payments: Payments,
+    webhooks: Webhooks,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -69,7 +75,9 @@ pub struct App {
     _vitals: Vitals,
     _following: Following,
     _chores: Chores,
+    _recovery: Recovery,
     users: Users,
+    orders: Orders,
 }
 
 /// Why an app ended.
@@ -126,10 +134,23 @@ impl App {
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
+        let provider = start_provider(config, listeners, store, &clock)?;
+        let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
         let orders = Orders::new(directory.clone(), tables.orders(), flush.clone());
+        let payments = Payments::new(PaymentHouse {
+            directory: directory.clone(),
+            orders: orders.clone(),
+            flush: flush.clone(),
+            rows: tables.money(),
+            trail: tables.trail(),
+            provider,
+            limits: payment::limits(config.payment.attempts, config.payment.give_up),
+            clock: clock.clone(),
+            metrics: Metrics::global().clone(),
+        });
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault,
@@ -149,7 +170,8 @@ impl App {
             clock: clock.clone(),
             tokens: tokens.clone(),
             directory: directory.clone(),
-            orders,
+            orders: orders.clone(),
+            payments: payments.clone(),
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
@@ -161,6 +183,7 @@ impl App {
             readiness: Readiness::starting(),
             streams: Streams::default(),
             order_rate: order_rate(config),
+            webhooks: webhooks.clone(),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
@@ -180,6 +203,15 @@ impl App {
                 return Err(error);
             }
         };
+        // What is due needs its owners, and they are awake now.
+        let _recovery = match payments.take_over().await {
+            Ok(()) => Recovery::start(payments.clone()),
+            Err(error) => {
+                serving.stop().await;
+                flush.abandon().await;
+                return Err(error.into());
+            }
+        };
         readiness.clear(NotReady::Starting);
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
@@ -189,6 +221,8 @@ impl App {
             directory,
             flush,
             outbox,
+            payments,
+            webhooks,
             readiness,
             streams,
             serving,
@@ -198,7 +232,9 @@ impl App {
             _vitals,
             _following,
             _chores,
+            _recovery,
             users,
+            orders,
         })
     }
 
@@ -225,6 +261,16 @@ impl App {
     /// The accounts' owner.
     pub fn users(&self) -> &Users {
         &self.users
+    }
+
+    /// The orders' owner.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// The payments' owner.
+    pub fn payments(&self) -> &Payments {
+        &self.payments
     }
 
     /// What a developer wants to read first.
@@ -257,10 +303,12 @@ impl App {
         rt::time::sleep(LEAVE_AFTER).await;
         self.serving.pause().await;
         self.streams.end();
+        // What is walked ends while its owners are still there; the rest is taken up at the next start.
+        self.payments.finish().await;
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -277,7 +325,7 @@ impl App {
         self.streams.end();
         self.directory.drain().await;
         self.serving.stop().await;
-        self.outbox.stop().await;
+        tokio::join!(self.outbox.stop(), self.webhooks.stop());
         self.flush.abandon().await;
         self.store.close().await;
     }
@@ -291,6 +339,23 @@ fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> 
     }
     let rows = store.tables.outbox();
     Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
+}
+
+fn start_provider(config: &Config, listeners: &Listeners, store: &Store, clock: &Clock) -> Result<Provider> {
+    let secret = webhook_secret(config, clock)?;
+    let shop = listeners.shop.local_addr()?;
+    Ok(Provider::open(&config.payment, store.dir(), &secret, shop, clock)?)
+}
+
+fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Webhooks> {
+    let house = WebhookHouse {
+        rows: store.tables.webhooks(),
+        trail: store.tables.trail(),
+        vault,
+        caller: Caller::new(config.webhooks.allow_loopback, by_system())?,
+        clock: clock.clone(),
+    };
+    Ok(Webhooks::start(house, Metrics::global())?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -110,6 +110,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("payment_give_up_ms", "MS", "600000", "How long a payment's outcome may stay unknown before it is called off"),
     setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
     setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
+    setting("webhook_allow_loopback", "BOOL", "false", "For trying webhooks out: endpoints may be on this machine, and there without TLS; refused in production"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -130,6 +131,7 @@ pub struct Config {
     pub people: People,
     pub mail: Mail,
     pub payment: Payment,
+    pub webhooks: Webhooks,
     pub limits: Limits,
 }
 
@@ -177,6 +179,12 @@ pub struct Mail {
 }
 
 #[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// Endpoints may be on this machine.
+    pub allow_loopback: bool,
+}
+
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Orders a second.
     pub order_rate_per_user: u32,
@@ -220,6 +228,7 @@ impl Config {
                 public_url: "http://127.0.0.1:8080".to_owned(),
             },
             payment: Payment::development(),
+            webhooks: Webhooks { allow_loopback: false },
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -268,6 +277,7 @@ impl Config {
                 public_url: mail::public_url(layers)?,
             },
             payment: Payment::read(layers)?,
+            webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -295,6 +305,7 @@ impl Config {
             (keys.is_none(), "production needs STOCKADE_MASTER_KEY, and keeps it: what it sealed opens with nothing else; `openssl rand -hex 32` makes a good one"),
             (keys.as_ref().is_some_and(MasterKeys::holds_a_sample), "STOCKADE_MASTER_KEY looks like a sample; `openssl rand -hex 32` makes a good one"),
             (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
+            (self.webhooks.allow_loopback, "production tells nothing to endpoints on its own machine, and nothing without TLS: leave STOCKADE_WEBHOOK_ALLOW_LOOPBACK out"),
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
@@ -401,6 +412,7 @@ mod tests {
         assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
         assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));
+        assert_eq!(format!("{:?}", read.webhooks), format!("{:?}", made.webhooks));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
@@ -446,6 +458,7 @@ mod tests {
         let gift = [("payment_provider", "simulated"), ("allow_simulated_payment", "yes")];
         assert!(read(&[&good[..1], &good[4..], &gift[..]].concat()).is_ok());
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
+        assert!(with("webhook_allow_loopback", "true").unwrap_err().contains("WEBHOOK_ALLOW_LOOPBACK"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }
 
@@ -466,6 +479,7 @@ mod tests {
         assert!(error.contains("workers") && error.contains("STOCKADE_WORKERS"), "{error}");
         assert!(read(&[("http_addr", "localhost")]).is_err());
         assert!(read(&[("password_chars_min", "7")]).is_err());
+        assert!(read(&[("webhook_allow_loopback", "perhaps")]).is_err());
         assert!(read(&[("trusted_proxies", "10.0.0.0/64")]).is_err());
     }
 

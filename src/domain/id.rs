@@ -178,6 +178,16 @@ typed_id!(
     /// A mail on its way. Its `Message-ID` is made of it, so that a mail sent twice is one mail.
     MailId, "mail");
 
+typed_id!(
+    /// Somebody's receiver of webhooks.
+    EndpointId, "whe");
+typed_id!(
+    /// Something that happened and is told to endpoints. The same happening has the same id, however often it is told.
+    EventId, "evt");
+typed_id!(
+    /// One event on its way to one endpoint.
+    DeliveryId, "whd");
+
 impl ProductId {
     /// The shard this product belongs to: a hash, so that neighbours in time do not share one.
     pub fn shard(&self) -> u16 {

@@ -11,3 +11,4 @@ pub mod payment;
 pub mod stock;
 pub mod trail;
 pub mod user;
+pub mod webhook;

@@ -25,6 +25,17 @@ pub struct Order {
     pub version: u64,
 }
 
+impl Order {
+    /// Whether its products were sold, whatever became of them afterwards.
+    pub fn is_sold(&self) -> bool {
+        match self.status {
+            OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => true,
+            OrderStatus::PendingPayment | OrderStatus::PaymentFailed | OrderStatus::Expired => false,
+            OrderStatus::Cancelled => self.lines.iter().any(|line| line.status != LineStatus::Released),
+        }
+    }
+}
+
 /// One product's part of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {

@@ -52,6 +52,16 @@ deeds!(
     StockChanged "stock_changed",
     SalePaused "sale_paused",
     SaleResumed "sale_resumed",
+    RefundAsked "refund_asked",
+    CompensationRetried "compensation_retried",
+    ReviewAccepted "review_accepted",
+    ReviewGivenBack "review_given_back",
+    WebhookRegistered "webhook_registered",
+    WebhookChanged "webhook_changed",
+    WebhookRotated "webhook_rotated",
+    WebhookReplayed "webhook_replayed",
+    WebhookDisabled "webhook_disabled",
+    WebhookRemoved "webhook_removed",
 );
 
 /// One entry, before it has a place.

@@ -35,6 +35,8 @@ const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", mos
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
 /// A whole office behind one address, each with a phone that wakes up.
 const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address", most: 600, window: HOUR };
+/// Webhooks of the payment provider, in a second: whoever else sends them has no signature, and is not asked about anything.
+const WEBHOOKS: Policy = Policy { name: "webhooks", most: 2_000, window: Duration::from_secs(1) };
 const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
 /// Of everybody together, in a second: far above what people do, far below what would drown us.
 const EVERYBODY: Policy = Policy { name: "accounts", most: 1_000, window: Duration::from_secs(1) };
@@ -107,6 +109,7 @@ struct Inner {
     refreshes_of_address: Windows<Neighbourhood>,
     exports: Windows<UserId>,
     everybody: DefaultDirectRateLimiter,
+    webhooks: DefaultDirectRateLimiter,
     asked: AtomicU64,
 }
 
@@ -139,7 +142,10 @@ impl Drop for Attempt {
 
 impl Abuse {
     pub fn new(clock: Clock) -> Abuse {
-        let most = NonZeroU32::new(EVERYBODY.most).unwrap_or(NonZeroU32::MIN);
+        let per_second = |policy: Policy| {
+            let most = NonZeroU32::new(policy.most).unwrap_or(NonZeroU32::MIN);
+            RateLimiter::direct(Quota::per_second(most))
+        };
         Abuse(Arc::new(Inner {
             clock,
             failures: Windows::new(FAILURES),
@@ -149,7 +155,8 @@ impl Abuse {
             links_of_address: Windows::new(LINKS_OF_ADDRESS),
             refreshes_of_address: Windows::new(REFRESHES_OF_ADDRESS),
             exports: Windows::new(EXPORTS),
-            everybody: RateLimiter::direct(Quota::per_second(most)),
+            everybody: per_second(EVERYBODY),
+            webhooks: per_second(WEBHOOKS),
             asked: AtomicU64::new(1),
         }))
     }
@@ -226,6 +233,14 @@ impl Abuse {
     pub fn export(&self, user: UserId) -> Result<(), Problem> {
         let now = self.everybody()?;
         self.0.exports.ask(user, now, "Your data was exported a moment ago.")
+    }
+
+    /// Before the signature of a webhook is looked at.
+    pub fn hear(&self) -> Result<(), Problem> {
+        self.0.webhooks.check().map_err(|until| {
+            let wait = until.wait_time_from(QuantaClock::default().now());
+            too_many(WEBHOOKS, wait.as_millis() as u64, "Too many webhooks come at once.")
+        })
     }
 
     /// Before anything else that costs more than a look at a token.

@@ -32,6 +32,19 @@ const BODY_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Body<T>(pub T);
 
+/// The body as it came, whatever it is: for those whose bytes are signed.
+#[derive(Debug)]
+pub struct Raw(pub Vec<u8>);
+
+impl FromRequest for Raw {
+    type Error = Problem;
+    type Future = Reading<Raw>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Reading::start(request, payload, |bytes| Ok(Raw(bytes.to_vec())), Kind::Any)
+    }
+}
+
 /// A body that has nothing to say: none at all, or `{}`.
 #[derive(Debug)]
 pub struct NoBody;
@@ -41,7 +54,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Reading<Body<T>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        Reading::start(request, payload, |bytes| json(bytes).map(Body), true)
+        Reading::start(request, payload, |bytes| json(bytes).map(Body), Kind::Json)
     }
 }
 
@@ -56,7 +69,7 @@ impl FromRequest for NoBody {
         let parse = |bytes: &[u8]| {
             if bytes.is_empty() { Ok(NoBody) } else { json::<Nothing>(bytes).map(|_| NoBody) }
         };
-        Reading::start(request, payload, parse, false)
+        Reading::start(request, payload, parse, Kind::JsonOrNothing)
     }
 }
 
@@ -64,6 +77,14 @@ impl FromRequest for NoBody {
 pub struct Reading<T> {
     state: State,
     parse: fn(&[u8]) -> Result<T, Problem>,
+}
+
+/// What a body may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    JsonOrNothing,
+    Any,
 }
 
 enum State {
@@ -84,12 +105,12 @@ impl<T> Reading<T> {
         request: &HttpRequest,
         payload: &mut Payload,
         parse: fn(&[u8]) -> Result<T, Problem>,
-        needed: bool,
+        kind: Kind,
     ) -> Reading<T> {
-        let is_json = is_json(request);
+        let is_json = kind == Kind::Any || is_json(request);
         let state = match content_length(request) {
             Some(length) if length > BODY_BYTES_MAX as u64 => State::Refused(Some(too_large())),
-            _ if needed && !is_json => State::Refused(Some(not_json())),
+            _ if kind == Kind::Json && !is_json => State::Refused(Some(not_json())),
             _ => State::Reading {
                 payload: payload.take(),
                 first: Bytes::new(),

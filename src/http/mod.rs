@@ -13,6 +13,7 @@ mod idempotency;
 mod openapi;
 mod order;
 mod page;
+mod payment;
 mod problem;
 mod product;
 mod query;
@@ -23,6 +24,7 @@ mod session;
 mod shapes;
 mod time;
 mod user;
+mod webhook_endpoint;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
@@ -38,9 +40,11 @@ pub use rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
+use crate::actors::payment::Payments;
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
+use crate::actors::webhooks::Webhooks;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -145,7 +149,9 @@ table! {
     "/v1/orders"                        POST Shopper order::place,     GET Shopper order::list;
     "/v1/orders/preview"                POST Shopper order::preview;
     "/v1/orders/{id}"                   GET Shopper order::find;
+    "/v1/orders/{id}/payment"           POST Shopper payment::pay;
     "/v1/orders/{id}/cancel"            POST Shopper order::cancel;
+    "/v1/payments/webhook"              POST Anyone payment::webhook;
 
     "/v1/products"                      GET Anyone product::list;
     "/v1/products/{id}"                 GET Anyone product::find;
@@ -176,12 +182,28 @@ table! {
     "/v1/admin/users"                   GET Admin user::list;
     "/v1/admin/users/{id}/suspend"      POST Admin user::suspend;
     "/v1/admin/users/{id}/reinstate"    POST Admin user::reinstate;
+    "/v1/admin/orders/{id}/refunds"     POST Admin payment::give_back, GET Admin payment::refunds;
+    "/v1/admin/compensations"           GET Admin payment::compensations;
+    "/v1/admin/compensations/{id}/retry"        POST Admin payment::retry;
+    "/v1/admin/compensations/{id}/accept"       POST Admin payment::accept;
+    "/v1/admin/compensations/{id}/give-back"    POST Admin payment::return_money;
     "/v1/admin/products"                POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;
     "/v1/admin/products/{id}/pause"     POST Admin product::pause;
     "/v1/admin/products/{id}/resume"    POST Admin product::resume;
     "/v1/admin/products/{id}/ledger"    GET Admin product::ledger;
+
+    "/v1/admin/webhook-endpoints"       GET Admin webhook_endpoint::list,
+                                        POST Admin webhook_endpoint::register;
+    "/v1/admin/webhook-endpoints/{id}"  PATCH Admin webhook_endpoint::change,
+                                        DELETE Admin webhook_endpoint::remove;
+    "/v1/admin/webhook-endpoints/{id}/rotate"
+                                        POST Admin webhook_endpoint::rotate;
+    "/v1/admin/webhook-endpoints/{id}/deliveries"
+                                        GET Admin webhook_endpoint::deliveries;
+    "/v1/admin/webhook-endpoints/deliveries/{id}/replay"
+                                        POST Admin webhook_endpoint::replay;
 
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
@@ -199,6 +221,7 @@ pub struct Doors {
     pub revocations: Revocations,
     pub directory: Directory,
     pub orders: Orders,
+    pub payments: Payments,
     pub catalogue: Catalogue,
     pub history: History,
     pub readiness: health::Readiness,
@@ -207,6 +230,7 @@ pub struct Doors {
     pub users: Users,
     pub abuse: Abuse,
     pub proxies: Proxies,
+    pub webhooks: Webhooks,
 }
 
 /// Opens the doors of one side in one worker.
@@ -217,6 +241,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         revocations,
         directory,
         orders,
+        payments,
         catalogue,
         history,
         readiness,
@@ -225,6 +250,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         users,
         abuse,
         proxies,
+        webhooks,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -236,6 +262,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(revocations))
         .app_data(web::Data::new(directory))
         .app_data(web::Data::new(orders))
+        .app_data(web::Data::new(payments))
         .app_data(web::Data::new(catalogue))
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))
@@ -243,7 +270,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(order_rate))
         .app_data(web::Data::new(users))
         .app_data(web::Data::new(abuse))
-        .app_data(web::Data::new(proxies));
+        .app_data(web::Data::new(proxies))
+        .app_data(web::Data::new(webhooks));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

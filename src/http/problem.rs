@@ -13,6 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
+use super::idempotency::REPLAYED;
 use super::time::Stamp;
 use crate::domain::amount::Money;
 use crate::domain::stock::Millis;
@@ -43,8 +44,10 @@ macro_rules! codes {
 
 codes! {
     MalformedJson         400 "malformed_json"          "The body is not JSON";
+    InvalidSignature      400 "invalid_signature"       "The signature is not the provider's";
     Unauthenticated       401 "unauthenticated"         "An access token is needed";
     TokenExpired          401 "token_expired"           "The access token has expired";
+    PaymentDeclined       402 "payment_declined"        "The payment was declined";
     Forbidden             403 "forbidden"               "The role does not allow it";
     EmailNotVerified      403 "email_not_verified"      "The e-mail address is not verified yet";
     ReauthenticationRequired 403 "reauthentication_required" "The log-in is too long ago";
@@ -83,6 +86,8 @@ pub enum Fact {
     Word(String),
     Time(Millis),
     Money(Money),
+    /// Something that the answer would have been.
+    Object(serde_json::Value),
 }
 
 /// One field that was wrong. The pointer is a JSON Pointer (RFC 6901) into the body, or the name of a query
@@ -153,6 +158,12 @@ impl Problem {
     pub fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Problem {
         self.0.headers.push((name, value));
         self
+    }
+
+    /// It was said before, to the same request.
+    pub fn replayed(self) -> Problem {
+        let (name, value) = REPLAYED;
+        self.header(name, value)
     }
 
     pub fn code(&self) -> Code {
@@ -233,6 +244,7 @@ impl Serialize for Fact {
             Fact::Word(word) => s.serialize_str(word),
             Fact::Time(at) => Stamp(*at).serialize(s),
             Fact::Money(money) => money.serialize(s),
+            Fact::Object(object) => object.serialize(s),
         }
     }
 }

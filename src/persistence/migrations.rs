@@ -30,6 +30,12 @@ const TABLES: &[File] = files!("tables":
     7 "0007_order_lines",
     8 "0008_buyer_runs",
     9 "0009_buyer_orders",
+    10 "0010_webhook_endpoints",
+    11 "0011_webhook_secrets",
+    12 "0012_webhook_events",
+    13 "0013_webhook_deliveries",
+    14 "0014_webhook_deliveries_due",
+    15 "0015_webhook_deliveries_by_state",
 );
 
 const PEOPLE: &[File] = files!("people":

@@ -27,6 +27,7 @@ mod tables;
 mod testing;
 pub mod trail;
 pub mod user;
+pub mod webhook;
 
 pub use sqlite::{Damaged, StoreError};
 pub use tables::{Tables, Writing};

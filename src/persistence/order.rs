@@ -379,6 +379,19 @@ pub(super) async fn give_back(
     Ok(())
 }
 
+/// Those of `ids` that have rows, as the flush sees them in the middle of its transaction.
+pub(super) async fn find_many(
+    connection: &mut SqliteConnection,
+    ids: &[OrderId],
+) -> Result<Vec<Order>, StoreError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for (sql, piece) in FIND_MANY.cut(ids) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        found.append(&mut gather(query.fetch(&mut *connection)).await?);
+    }
+    Ok(found)
+}
+
 /// How many units the lines of some orders hold.
 pub(super) async fn held(
     connection: &mut SqliteConnection,

@@ -109,9 +109,14 @@ fn cause(row: &SqliteRow) -> Result<Cause, StoreError> {
         "order_cancelled" => Cause::OrderCancelled,
         "late" => Cause::Late,
         "line" => Cause::Line(unsigned(row, 4)?),
-        "clerk" => Cause::Clerk(sixteen(row, 5)?),
+        "clerk" => Cause::Clerk(key(row)?.ok_or(Damaged { what: "key of a refund" })?),
         _ => return Err(Damaged { what: "cause of a refund" }.into()),
     })
+}
+
+fn key(row: &SqliteRow) -> Result<Option<[u8; 16]>, StoreError> {
+    let key: Option<&[u8]> = row.try_get(5)?;
+    key.map(|_| sixteen(row, 5)).transpose()
 }
 
 fn refund(row: &SqliteRow) -> Result<Refund, StoreError> {
@@ -121,6 +126,7 @@ fn refund(row: &SqliteRow) -> Result<Refund, StoreError> {
         payment: PaymentId::from_bytes(sixteen(row, 1)?),
         order: OrderId::from_bytes(sixteen(row, 2)?),
         cause: cause(row)?,
+        key: key(row)?,
         amount: money(row, 6)?,
         restock: Restock::from_word(row.try_get(8)?).ok_or(Damaged { what: "restock of a refund" })?,
         state: RefundState::from_word(row.try_get(9)?).ok_or(Damaged { what: "refund state" })?,
@@ -163,9 +169,9 @@ pub(super) async fn replace(
     for (sql, piece) in INSERT.cut(changed) {
         let query = piece.iter().fold(sqlx::query(sql), |query, (_, refund)| {
             let (line, key) = match &refund.cause {
-                Cause::Line(line) => (Some(i64::from(*line)), None),
-                Cause::Clerk(key) => (None, Some(&key[..])),
-                Cause::OrderCancelled | Cause::Late => (None, None),
+                Cause::Line(line) => (Some(i64::from(*line)), refund.key.as_ref()),
+                Cause::Clerk(key) => (None, Some(key)),
+                Cause::OrderCancelled | Cause::Late => (None, refund.key.as_ref()),
             };
             query
                 .bind(&refund.id.as_bytes()[..])
@@ -173,7 +179,7 @@ pub(super) async fn replace(
                 .bind(&refund.order.as_bytes()[..])
                 .bind(refund.cause.as_str())
                 .bind(line)
-                .bind(key)
+                .bind(key.map(|key| &key[..]))
                 .bind(refund.amount.amount)
                 .bind(refund.amount.currency.as_str())
                 .bind(refund.restock.as_str())

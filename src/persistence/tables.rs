@@ -25,6 +25,7 @@ use super::session::SessionReader;
 use super::stock::StockReader;
 use super::trail::Trail;
 use super::user::UserReader;
+use super::webhook::{Interest, WebhookRows};
 use super::{StoreError, migrations};
 
 const READERS_MAX: u32 = 4;
@@ -82,6 +83,7 @@ pub struct Tables {
     people: File,
     money: File,
     book: MoneyBook,
+    interest: Interest,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -105,17 +107,18 @@ impl Tables {
         let shop = File::open(&shop(dir), migrations::tables()).await?;
         let people = File::open(&people(dir), migrations::people()).await?;
         let money = File::open(&money(dir), migrations::money()).await?;
-        Ok(Tables::of(shop, people, money))
+        Ok(Tables::of(Interest::of(&shop).await?, shop, people, money))
     }
 
     /// The same without writers: for looking at the store of a stopped server.
     pub fn read_only(dir: &Path) -> Tables {
         let (shop, people, money) = (shop(dir), people(dir), money(dir));
-        Tables::of(File::read_only(&shop), File::read_only(&people), File::read_only(&money))
+        let interest = Interest::default();
+        Tables::of(interest, File::read_only(&shop), File::read_only(&people), File::read_only(&money))
     }
 
-    fn of(shop: File, people: File, money: File) -> Tables {
-        Tables { shop, people, book: MoneyBook::new(money.clone()), money }
+    fn of(interest: Interest, shop: File, people: File, money: File) -> Tables {
+        Tables { shop, people, book: MoneyBook::new(money.clone()), money, interest }
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -167,6 +170,16 @@ impl Tables {
 
     pub fn refunds(&self) -> RefundReader {
         self.book.refunds()
+    }
+
+    /// Who is told what happens, and what is on its way there.
+    pub fn webhooks(&self) -> WebhookRows {
+        WebhookRows { file: self.shop.clone(), interest: self.interest.clone() }
+    }
+
+    /// What anybody is told of at all.
+    pub(super) fn interest(&self) -> &Interest {
+        &self.interest
     }
 
     /// The journal's place up to which the tables are true.

@@ -1,11 +1,14 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod money;
 mod people;
 mod process;
 
 use std::path::Path;
 
+#[allow(unused_imports)]
+pub use money::{card, paid_with, signed_event};
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person, letters_in, wait_for};
 #[allow(unused_imports)]
@@ -70,12 +73,17 @@ impl Shop {
 
     /// On data that is there already.
     pub async fn open_in(folder: TempDir) -> Shop {
-        Shop::open_on(folder, |_| {}).await
+        Shop::open_in_with(folder, |_| {}).await
+    }
+
+    pub async fn open_in_with(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
+        Shop::open_on(folder, choose).await
     }
 
     async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
+        config.payment.webhook_secret = Some(SecretString::from(money::WEBHOOK_SECRET));
         choose(&mut config);
         let app = App::build(&config).await.unwrap();
         let base = format!("http://{}", app.addr());

@@ -4,19 +4,24 @@
 //! run of them is one record with the time of its first answer and of its last question: an inversion between any
 //! two answers exists exactly if one exists between the records.
 
-use crate::answer::OrderId;
+use crate::answer::{OrderId, OrderState};
 use crate::clock::Nanos;
+use crate::wire::Key;
 
-/// A buyer heard *yes*.
+/// An order that a buyer was told of.
 #[derive(Clone, Copy, Debug)]
-pub struct Acknowledged {
-    pub attempt: u64,
+pub struct Ordered {
+    pub key: Key,
     pub product: u32,
     pub sequence: u64,
     /// The first moment at which the server may have decided it: when the first try whose outcome stayed open was sent.
     pub asked_ns: Nanos,
     pub answered_ns: Nanos,
     pub order: OrderId,
+    /// How it stood when its buyer heard of it for the last time.
+    pub state: OrderState,
+    /// Minor units.
+    pub total: u64,
     /// Some try of it had no certain answer.
     pub was_uncertain: bool,
 }
@@ -34,11 +39,16 @@ pub struct Refused {
 
 #[derive(Debug, Default)]
 pub struct History {
-    pub acknowledged: Vec<Acknowledged>,
+    /// Buyers heard *yes*; in a crowd that pays, these are paid.
+    pub acknowledged: Vec<Ordered>,
+    /// Buyers had an order, and heard that it is not paid.
+    pub declined: Vec<Ordered>,
     pub refused: Vec<Refused>,
     /// Attempts whose buyers gave up without ever having a certain answer.
     pub unresolved: Vec<u64>,
-    /// Acknowledgements that carried no order id or no sequence.
+    /// Buyers whose order was not paid, and who did not try again.
+    pub went_home: u64,
+    /// Orders that somebody was told of without their id, sequence or total.
     pub unreadable: u64,
     /// The first answer nobody expects, for the report.
     pub oddity: Option<String>,
@@ -55,6 +65,11 @@ impl History {
             open: vec![NONE; products],
             ..Self::default()
         }
+    }
+
+    /// Every order that anybody was told of.
+    pub fn orders(&self) -> impl Iterator<Item = &Ordered> + Clone {
+        self.acknowledged.iter().chain(&self.declined)
     }
 
     pub fn refuse(
@@ -86,8 +101,10 @@ impl History {
 
     pub fn absorb(&mut self, other: Self) {
         self.acknowledged.extend(other.acknowledged);
+        self.declined.extend(other.declined);
         self.refused.extend(other.refused);
         self.unresolved.extend(other.unresolved);
+        self.went_home += other.went_home;
         self.unreadable += other.unreadable;
         self.oddity = self.oddity.take().or(other.oddity);
     }

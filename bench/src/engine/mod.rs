@@ -5,6 +5,7 @@
 //! that never drops anything, and its latency runs from the moment it was due. Closed loop: every connection asks
 //! again as soon as it has heard.
 
+mod attempt;
 mod connection;
 mod history;
 mod tally;
@@ -17,7 +18,7 @@ use std::thread::JoinHandle;
 
 use anyhow::{Context, Result, anyhow};
 
-pub use history::{Acknowledged, History};
+pub use history::{History, Ordered};
 pub use tally::Tally;
 
 use crate::chance::Zipf;
@@ -66,6 +67,8 @@ pub struct Live {
     pub unavailable: AtomicU64,
     pub cut: AtomicU64,
     pub in_flight: AtomicU64,
+    /// Attempts that may have an order without knowing it, and are not in flight.
+    pub uncertain: AtomicU64,
     pub backlog: AtomicU64,
     pub finished_threads: AtomicU64,
     /// Set to end the run early.

@@ -12,21 +12,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::Result;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Acknowledged, Arrivals, History, Live, Plan, Tally};
-use crate::answer::{OrderId, Outcome, sequence};
+use super::attempt::Attempt;
+use super::{Arrivals, History, Live, Ordered, Plan, Tally};
+use crate::answer::{OrderId, OrderState, Outcome, sequence, total};
 use crate::chance::Dice;
 use crate::clock::{MILLISECOND, Nanos};
-
-/// One buyer's wish for one order: one idempotency key, however often it is tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Attempt {
-    number: u64,
-    product: u32,
-    /// When the buyer meant to ask.
-    intended_ns: Nanos,
-    /// When the first try whose outcome is still open was sent; 0 if there is none.
-    uncertain_since_ns: Nanos,
-}
 
 #[derive(Clone, Copy)]
 struct Flight {
@@ -52,10 +42,12 @@ pub struct Worker {
     free: VecDeque<usize>,
     connections: Vec<Connection>,
     in_flight: u64,
+    /// Attempts that may have an order without knowing it, and wait for their turn to ask.
+    uncertain: u64,
     stopped: bool,
     request: Vec<u8>,
     dice: Dice,
-    published: [u64; 6],
+    published: [u64; 7],
     pub tally: Tally,
     pub history: History,
     pub noticed_late: u64,
@@ -78,9 +70,10 @@ impl Worker {
             free: VecDeque::with_capacity(connections),
             connections: (0..connections).map(|_| Connection::default()).collect(),
             in_flight: 0,
+            uncertain: 0,
             stopped: false,
             request: Vec::with_capacity(2048),
-            published: [0; 6],
+            published: [0; 7],
             noticed_late: 0,
             longest_backlog: 0,
             plan,
@@ -139,7 +132,11 @@ impl Worker {
         }
         if let Some(flight) = self.connections[place].flight.take() {
             self.in_flight -= 1;
-            let deferred = self.conclude(flight, Outcome::of(status, body), body, now);
+            let outcome = match flight.attempt.open {
+                None => Outcome::of(status, body),
+                Some(_) => Outcome::of_look(status, body),
+            };
+            let deferred = self.conclude(flight, outcome, body, now);
             self.feed(place, now, !deferred);
         }
         true
@@ -155,9 +152,9 @@ impl Worker {
     /// Writes off whatever is still open.
     pub fn give_up(&mut self) {
         let in_flight = self.connections.iter_mut().filter_map(|connection| connection.flight.take());
-        let sent = in_flight.map(|flight| flight.attempt.number);
+        let sent = in_flight.map(|flight| flight.attempt.key.attempt);
         let waiting = self.ready.drain(..).chain(self.deferred.drain().map(|Reverse((_, attempt))| attempt));
-        self.history.unresolved.extend(sent.chain(waiting.map(|attempt| attempt.number)));
+        self.history.unresolved.extend(sent.chain(waiting.map(|attempt| attempt.key.attempt)));
     }
 
     /// Makes progress visible to the rest of the harness, and hears whether the run is to stop.
@@ -176,12 +173,20 @@ impl Worker {
             sum(Outcome::is_unavailable),
             sum(Outcome::is_uncertain),
             self.in_flight,
+            self.uncertain,
             self.ready.len() as u64,
         ];
-        let gauges =
-            [&live.acknowledged, &live.refused, &live.unavailable, &live.cut, &live.in_flight, &live.backlog];
+        let gauges = [
+            &live.acknowledged,
+            &live.refused,
+            &live.unavailable,
+            &live.cut,
+            &live.in_flight,
+            &live.uncertain,
+            &live.backlog,
+        ];
         for (place, gauge) in gauges.into_iter().enumerate() {
-            // Wrapping, since the last two also fall.
+            // Wrapping, since the last three also fall.
             gauge.fetch_add(current[place].wrapping_sub(self.published[place]), Relaxed);
         }
         self.published = current;
@@ -196,7 +201,7 @@ impl Worker {
             self.noticed_late += u64::from(now - intended_ns > LATE_NS);
             self.begun += 1;
             let product = self.plan.product_of(number);
-            self.ready.push_back(Attempt { number, product, intended_ns, uncertain_since_ns: 0 });
+            self.ready.push_back(Attempt::first(number, product, intended_ns));
         }
     }
 
@@ -243,11 +248,7 @@ impl Worker {
         {
             self.begun += 1;
             let product = self.plan.product_of(number);
-            return self.send(
-                place,
-                Attempt { number, product, intended_ns: now, uncertain_since_ns: 0 },
-                now,
-            );
+            return self.send(place, Attempt::first(number, product, now), now);
         }
         let connection = &mut self.connections[place];
         if !connection.is_queued_as_free {
@@ -258,16 +259,22 @@ impl Worker {
 
     /// One request is far smaller than a socket's buffer, so it goes out whole or the connection is no good.
     fn send(&mut self, place: usize, attempt: Attempt, now: Nanos) {
-        self.plan.requests.write(attempt.number, attempt.product, &mut self.request);
+        match attempt.open {
+            None => self.plan.requests.write(attempt.key, attempt.product, &mut self.request),
+            Some(order) => self.plan.requests.write_look(attempt.key.attempt, order, &mut self.request),
+        }
         let connection = &mut self.connections[place];
         let written = connection.writer.as_ref().map_or(Ok(0), |writer| writer.try_write(&self.request));
+        let was_uncertain = u64::from(attempt.uncertain_since_ns != 0);
         match written {
             Ok(length) if length == self.request.len() => {
                 connection.flight = Some(Flight { attempt, sent_ns: now });
                 self.in_flight += 1;
+                self.uncertain -= was_uncertain;
             }
             Ok(1..) => {
                 connection.writer = None;
+                self.uncertain -= was_uncertain;
                 self.conclude(Flight { attempt, sent_ns: now }, Outcome::ConnectionCut, &[], now);
             }
             Ok(0) | Err(_) => {
@@ -277,71 +284,77 @@ impl Worker {
         }
     }
 
-    /// Counts and remembers what a try came to. `true` if the attempt will be tried again.
+    /// Counts and remembers what a try came to. `true` if its buyer will ask again.
     fn conclude(&mut self, flight: Flight, outcome: Outcome, body: &[u8], now: Nanos) -> bool {
-        let Flight { mut attempt, sent_ns } = flight;
+        let Flight { attempt, sent_ns } = flight;
         let since_start = now.saturating_sub(self.start_ns);
         let is_measured = attempt.intended_ns >= self.start_ns + self.plan.warm_up_ns
             && since_start <= self.plan.duration_ns;
-        let is_certain = outcome == Outcome::Acknowledged || outcome.is_refusal();
-        let latency = is_certain.then(|| now.saturating_sub(attempt.intended_ns));
+        let latency = outcome.is_certain().then(|| now.saturating_sub(attempt.intended_ns));
         self.tally.count(outcome, since_start, is_measured, latency);
+        self.remember(&flight, outcome, body, now);
 
-        let again = match outcome {
-            Outcome::Acknowledged => {
-                self.acknowledge(attempt, sent_ns, body, now);
-                false
-            }
-            Outcome::SoldOut => self.plan.retry.sold_out,
-            _ => outcome.is_unavailable() && self.plan.retry.unavailable,
-        };
-        if outcome.is_refusal()
-            && let Some(sequence) = sequence(body)
-        {
-            self.history.refuse(attempt.product, sequence, outcome == Outcome::SoldOut, sent_ns, now);
-        }
-        if matches!(outcome, Outcome::OtherRefusal | Outcome::ServerError) && self.history.oddity.is_none() {
-            self.history.oddity = Some(String::from_utf8_lossy(&body[..body.len().min(600)]).into_owned());
-        }
-        if outcome.is_uncertain() {
-            if attempt.uncertain_since_ns == 0 {
-                attempt.uncertain_since_ns = sent_ns;
-            }
-            return self.defer(attempt, now);
-        }
-        attempt.uncertain_since_ns = 0;
         let is_over = self.stopped || since_start >= self.plan.duration_ns;
-        again && !is_over && {
-            if outcome == Outcome::SoldOut {
-                // A new question, asked when the buyer comes back; a 503 is still the old one.
-                attempt.intended_ns = Nanos::MAX;
-            }
-            self.defer(attempt, now)
+        let order = if outcome == Outcome::PaymentOpen { OrderId::of(body) } else { None };
+        let next = attempt.after(outcome, order, sent_ns, self.plan.retry, is_over);
+        self.uncertain += u64::from(next.is_some_and(|next| next.uncertain_since_ns != 0));
+        self.history.went_home += u64::from(outcome == Outcome::Declined && next.is_none());
+        if let Some(next) = next {
+            self.defer(next, now);
         }
+        next.is_some()
     }
 
-    fn defer(&mut self, mut attempt: Attempt, now: Nanos) -> bool {
+    fn defer(&mut self, mut attempt: Attempt, now: Nanos) {
         let delay_ns = self.plan.retry.delay_ms.max(1) * MILLISECOND;
         let due = now + self.dice.between(delay_ns / 2, delay_ns * 3 / 2);
         attempt.intended_ns = attempt.intended_ns.min(due);
         self.deferred.push(Reverse((due, attempt)));
-        true
     }
 
-    fn acknowledge(&mut self, attempt: Attempt, sent_ns: Nanos, body: &[u8], now: Nanos) {
-        let (Some(order), Some(sequence)) = (OrderId::of(body), sequence(body)) else {
-            self.history.unreadable += 1;
-            return;
+    /// What the judges will ask about.
+    fn remember(&mut self, flight: &Flight, outcome: Outcome, body: &[u8], now: Nanos) {
+        let Flight { attempt, sent_ns } = flight;
+        let history = &mut self.history;
+        if matches!(outcome, Outcome::OtherRefusal | Outcome::ServerError) && history.oddity.is_none() {
+            history.oddity = Some(String::from_utf8_lossy(&body[..body.len().min(600)]).into_owned());
+        }
+        if matches!(outcome, Outcome::Acknowledged | Outcome::Declined) {
+            let Some(ordered) = self.ordered(flight, body, now) else {
+                self.history.unreadable += 1;
+                return;
+            };
+            match outcome {
+                Outcome::Acknowledged => self.history.acknowledged.push(ordered),
+                _ => self.history.declined.push(ordered),
+            }
+        } else if attempt.open.is_some() && outcome.is_refusal() {
+            // He had an order, and now nobody knows it.
+            history.unresolved.push(attempt.key.attempt);
+        } else if outcome.is_refusal()
+            && let Some(sequence) = sequence(body)
+        {
+            history.refuse(attempt.product, sequence, outcome == Outcome::SoldOut, *sent_ns, now);
+        }
+    }
+
+    fn ordered(&self, flight: &Flight, body: &[u8], now: Nanos) -> Option<Ordered> {
+        let Flight { attempt, sent_ns } = flight;
+        // Where nobody pays there is nothing to compare them with, and the generator's time is dear.
+        let (state, total) = match self.plan.requests.pays() {
+            true => (OrderState::of(body), total(body)?),
+            false => (OrderState::PendingPayment, 0),
         };
-        let was_uncertain = attempt.uncertain_since_ns != 0;
-        self.history.acknowledged.push(Acknowledged {
-            attempt: attempt.number,
+        Some(Ordered {
+            key: attempt.key,
             product: attempt.product,
-            sequence,
-            asked_ns: if was_uncertain { attempt.uncertain_since_ns } else { sent_ns },
+            sequence: sequence(body)?,
+            asked_ns: attempt.asked_ns(*sent_ns),
             answered_ns: now,
-            order,
-            was_uncertain,
-        });
+            order: OrderId::of(body)?,
+            state,
+            total,
+            was_uncertain: attempt.uncertain_since_ns != 0,
+        })
     }
 }

@@ -31,7 +31,7 @@ impl fmt::Display for Inversion {
 }
 
 pub fn first_inversion(history: &History) -> Option<Inversion> {
-    let orders = history.acknowledged.iter();
+    let orders = history.orders();
     let refusals = history.refused.iter();
     let mut answers: Vec<(u32, Nanos, u64)> =
         orders.clone().map(|x| (x.product, x.answered_ns, x.sequence)).collect();
@@ -64,14 +64,25 @@ pub fn first_inversion(history: &History) -> Option<Inversion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::OrderId;
-    use crate::engine::Acknowledged;
+    use crate::answer::{OrderId, OrderState};
+    use crate::engine::Ordered;
+    use crate::wire::Key;
 
     fn history(orders: &[(u32, u64, Nanos, Nanos)]) -> History {
         let mut history = History::new(2, 0);
         let order = OrderId::of(br#""id":"order_x""#).unwrap();
         history.acknowledged.extend(orders.iter().map(|&(product, sequence, asked_ns, answered_ns)| {
-            Acknowledged { attempt: 0, product, sequence, asked_ns, answered_ns, order, was_uncertain: false }
+            Ordered {
+                key: Key { attempt: 0, round: 0 },
+                product,
+                sequence,
+                asked_ns,
+                answered_ns,
+                order,
+                state: OrderState::PendingPayment,
+                total: 0,
+                was_uncertain: false,
+            }
         }));
         history
     }
@@ -99,6 +110,13 @@ mod tests {
         assert_eq!(first_inversion(&history), None);
         history.refuse(0, 4, true, 50, 60);
         assert!(first_inversion(&history).is_some());
+    }
+
+    #[test]
+    fn who_was_declined_had_a_place_in_the_queue_too() {
+        let mut history = history(&[(0, 2, 10, 50), (0, 1, 60, 70)]);
+        history.declined = history.acknowledged.split_off(1);
+        assert_eq!(first_inversion(&history).map(|found| found.decided_after), Some(0));
     }
 
     #[test]

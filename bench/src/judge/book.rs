@@ -4,9 +4,11 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use crate::answer::OrderId;
 use crate::client::Client;
 
 /// The movements of one product, by sequence, without gaps.
@@ -18,13 +20,21 @@ pub struct Book {
 struct Movement {
     sequence: u64,
     kind: String,
-    order_id: Option<String>,
+    #[serde(default, deserialize_with = "order_id")]
+    order_id: Option<OrderId>,
     #[serde(default)]
     quantity: Option<i64>,
     on_hand: i64,
     available: i64,
     held: i64,
     sold: i64,
+}
+
+fn order_id<'de, D: Deserializer<'de>>(d: D) -> Result<Option<OrderId>, D::Error> {
+    let text = Option::<String>::deserialize(d)?;
+    let read =
+        |text: String| OrderId::read(&text).ok_or_else(|| D::Error::custom(format!("no order id: {text}")));
+    text.map(read).transpose()
 }
 
 impl Book {
@@ -49,6 +59,11 @@ impl Book {
         }
         movements.sort_by_key(|movement| movement.sequence);
         Ok(Self { movements })
+    }
+
+    #[cfg(test)]
+    pub fn told(rows: Value) -> Self {
+        Self { movements: serde_json::from_value(rows).unwrap() }
     }
 
     /// What was available once the movement `sequence` had happened; nothing if the ledger does not have it.
@@ -97,10 +112,25 @@ impl Book {
             .any(|pair| pair[1].available > pair[0].available && pair[1].on_hand == pair[0].on_hand)
     }
 
+    /// Somebody held a unit until the time for it was over.
+    pub fn holds_lapsed(&self) -> bool {
+        self.movements.iter().any(|movement| movement.kind == "expired")
+    }
+
     /// Every order that a unit was ever held for.
-    pub fn orders(&self) -> HashSet<&str> {
-        let held = self.movements.iter().filter(|movement| movement.kind == "held");
-        held.filter_map(|movement| movement.order_id.as_deref()).collect()
+    pub fn orders(&self) -> HashSet<OrderId> {
+        self.of_kind("held").collect()
+    }
+
+    /// Every order that is sold and has not come back.
+    pub fn sold_orders(&self) -> HashSet<OrderId> {
+        let returned: HashSet<OrderId> = self.of_kind("returned").collect();
+        self.of_kind("confirmed").filter(|order| !returned.contains(order)).collect()
+    }
+
+    fn of_kind(&self, kind: &str) -> impl Iterator<Item = OrderId> {
+        let movements = self.movements.iter().filter(move |movement| movement.kind == kind);
+        movements.filter_map(|movement| movement.order_id)
     }
 }
 
@@ -109,7 +139,7 @@ mod tests {
     use super::*;
 
     fn movement(sequence: u64, kind: &str, quantity: i64, available: i64, held: i64) -> Movement {
-        let order_id = Some(format!("order_{sequence}"));
+        let order_id = OrderId::read(&format!("order_{sequence}"));
         Movement {
             sequence,
             kind: kind.into(),

@@ -276,12 +276,14 @@ fn end(report: &Report) -> f64 {
 fn colour(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Acknowledged => "acknowledged",
-        Outcome::SoldOut => "refused",
+        Outcome::SoldOut | Outcome::Declined => "refused",
         Outcome::CustomerLimitExceeded | Outcome::SaleNotRunning | Outcome::OtherRefusal => "limit",
         Outcome::RateLimited | Outcome::Overloaded | Outcome::OwnerUnavailable => "unavailable",
-        Outcome::Unknown | Outcome::IdempotencyInProgress | Outcome::ServerError | Outcome::ConnectionCut => {
-            "cut"
-        }
+        Outcome::PaymentOpen
+        | Outcome::Unknown
+        | Outcome::IdempotencyInProgress
+        | Outcome::ServerError
+        | Outcome::ConnectionCut => "cut",
     }
 }
 

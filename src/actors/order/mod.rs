@@ -205,11 +205,23 @@ impl Orders {
 
     /// The buyer's order as it is now, flushed or not; `None` if there is none, or it is somebody else's.
     pub async fn find(&self, buyer: UserId, order: OrderId) -> Result<Option<Order>, NotDone> {
-        let found = self.sight(order).await?;
+        let found = self.look(order).await?;
         Ok(found.filter(|order| order.buyer == buyer))
     }
 
-    async fn sight(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
+    /// An order whose last line was sold a moment ago, as it is now.
+    pub fn just_sold(&self, order: Order) -> Order {
+        let as_of = self.0.directory.peek(order.home).map(|view| view.as_of);
+        let mut sold = Order { status: OrderStatus::Paid, ..order };
+        sold.updated_at = as_of.map_or(sold.updated_at, |as_of| as_of.max(sold.updated_at));
+        for line in &mut sold.lines {
+            line.status = LineStatus::Ordered;
+        }
+        sold
+    }
+
+    /// Anybody's order as it is now, for those who work here.
+    pub async fn look(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
         let directory = &self.0.directory;
         let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
         let homes = match &row {

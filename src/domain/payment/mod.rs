@@ -4,13 +4,19 @@
 //! Always true: its row is durable before anything is pinned or charged for it, every line is pinned before money
 //! moves, and once money has moved it only goes forward: the order is sold, or the money goes back.
 
+mod begin;
+mod giving;
 mod refund;
 mod saga;
+mod status;
 #[cfg(test)]
 mod tests;
 
+pub use begin::{Begin, begin};
+pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
 pub use refund::{Cause, Refund, RefundState, Restock};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, ProviderSaid, Saga, Status};
+pub use status::PaymentStatus;
 
 use std::fmt;
 

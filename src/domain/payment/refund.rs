@@ -129,6 +129,8 @@ pub struct Refund {
     pub payment: PaymentId,
     pub order: OrderId,
     pub cause: Cause,
+    /// The request that asked for it, so that it hears the same again.
+    pub key: Option<[u8; 16]>,
     pub amount: Money,
     pub restock: Restock,
     pub state: RefundState,

@@ -171,6 +171,12 @@ impl Saga {
         }
     }
 
+    /// The first thing to do when a person has decided that what was taken goes back.
+    pub fn give_back(&mut self) -> Do {
+        let reason = Some("given_back".to_owned());
+        self.undo(Move { reason, give_back: true, ..Move::to(PaymentState::Orphaned) })
+    }
+
     /// What to do after what was heard.
     pub fn heard(&mut self, heard: Heard, now: Millis) -> Do {
         match (self.phase, heard) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{people, reference, text_header};
+use super::{money, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -40,14 +40,18 @@ pub fn of(door: &str) -> Door {
             refuses: &[
                 Code::NotFound, Code::SoldOut, Code::SaleNotOpen, Code::SaleClosed, Code::SalePaused,
                 Code::CustomerLimitExceeded, Code::PriceChanged, Code::OrderStateConflict, Code::IdempotencyInProgress,
-                Code::IdempotencyKeyReused, Code::HoldExpired, Code::RateLimited, Code::Overloaded,
+                Code::IdempotencyKeyReused, Code::HoldExpired, Code::PaymentDeclined, Code::RateLimited, Code::Overloaded,
                 Code::OwnerUnavailable, Code::OutcomeUnknown,
             ],
             ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
-                Idempotency-Key the same request may be sent again: it hears of the same order. `payment` and `address` \
-                come with a later version; until then only null is accepted.")
+                Idempotency-Key the same request may be sent again: it hears of the same order. With `payment` it also pays, \
+                and hears how that ended: `payment_declined` carries the order as it is then. `address` comes with a later \
+                version; until then only null is accepted.")
         }
-        .gives(201, "The order; its units are held.", "OrderShown", order_example())
+        .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", order_example())
+        .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
+            Value::Null)
+        .with_header(202, "Idempotent-Replayed", "`true` when the key had made this order before.")
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),
         "order::preview" => Door {
             body: body("PreviewRequest", json!({ "items": [item()] })),
@@ -72,7 +76,8 @@ pub fn of(door: &str) -> Door {
                 Code::OrderStateConflict, Code::HoldExpired, Code::IdempotencyKeyReused, Code::IdempotencyInProgress,
                 Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
             ],
-            ..told("orders", "Cancel an order", "While it is held. Its units are available again at once.")
+            ..told("orders", "Cancel an order", "While it is held, or paid and not shipped; not while a payment runs. Its units are \
+                available again at once, and what was paid goes back.")
         }
         .gives(200, "The cancelled order.", "OrderShown", Value::Null)
         .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
@@ -163,7 +168,7 @@ pub fn of(door: &str) -> Door {
             .gives(503, "They cannot, and why.", "Health", Value::Null),
         "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
         "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
-        _ => people::of(door),
+        _ => money::of(door).unwrap_or_else(|| people::of(door)),
     }
 }
 
@@ -225,7 +230,7 @@ impl Door {
         self.response(200, "Events until the client leaves or the server stops.", Some(content))
     }
 
-    fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
+    pub(super) fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
         for (known, response) in &mut self.gives {
             if *known == status {
                 response["headers"][name] = text_header(about);
@@ -295,11 +300,11 @@ pub(super) fn query(name: &str, schema: Value, about: &str) -> Value {
     json!({ "name": name, "in": "query", "required": false, "description": about, "schema": schema })
 }
 
-fn header(name: &str, required: bool, about: &str) -> Value {
+pub(super) fn header(name: &str, required: bool, about: &str) -> Value {
     json!({ "name": name, "in": "header", "required": required, "description": about, "schema": { "type": "string" } })
 }
 
-fn idempotency_key(required: bool) -> Value {
+pub(super) fn idempotency_key(required: bool) -> Value {
     json!({
         "name": "Idempotency-Key", "in": "header", "required": required,
         "description": "Your name for what shall happen once. The same key and body may be sent again.",

@@ -4,7 +4,9 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod doors;
+mod money;
 mod people;
+mod webhooks;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +16,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::health::Health;
 use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
+use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
 use super::product::{
     Movement, ProductPatch, ProductRequest, ProductShown, RestockRequest, StockChanged, StockShown,
@@ -23,6 +26,7 @@ use super::user::{
     Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
     ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
+use super::webhook_endpoint::{DeliveryShown, EndpointKeyed, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
 use doors::{Body, Door};
 
@@ -45,7 +49,7 @@ pub fn document() -> Value {
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "tags": [
-            { "name": "orders", "description": "Held for a while, all lines or none." },
+            { "name": "orders", "description": "Held for a while, all lines or none; then paid." },
             { "name": "products", "description": "What there is, and how much of it." },
             { "name": "people", "description": "Who buys: sign up, prove it, change it, leave." },
             { "name": "sessions", "description": "Log in, stay logged in, log out." },
@@ -53,6 +57,7 @@ pub fn document() -> Value {
             { "name": "operations", "description": "For the machinery around the shop." },
         ],
         "paths": paths,
+        "webhooks": webhooks::told_to_endpoints(),
         "components": {
             "securitySchemes": { "access_token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
             "schemas": schemas(),
@@ -196,6 +201,11 @@ fn schemas() -> Map<String, Value> {
     add::<PreviewRequest>(&mut named);
     add::<Preview>(&mut named);
     add::<OrderShown>(&mut named);
+    add::<PayRequest>(&mut named);
+    add::<PaymentShown>(&mut named);
+    add::<RefundRequest>(&mut named);
+    add::<RefundShown>(&mut named);
+    add::<CompensationShown>(&mut named);
     add::<ProductRequest>(&mut named);
     add::<ProductPatch>(&mut named);
     add::<RestockRequest>(&mut named);
@@ -220,6 +230,11 @@ fn schemas() -> Map<String, Value> {
     add::<RefreshRequest>(&mut named);
     add::<TokensShown>(&mut named);
     add::<SessionShown>(&mut named);
+    add::<EndpointRequest>(&mut named);
+    add::<EndpointPatch>(&mut named);
+    add::<EndpointShown>(&mut named);
+    add::<EndpointKeyed>(&mut named);
+    add::<DeliveryShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
@@ -230,6 +245,10 @@ fn schemas() -> Map<String, Value> {
         ("LedgerPage", "Movement"),
         ("SessionPage", "SessionShown"),
         ("AccountPage", "AccountShown"),
+        ("RefundPage", "RefundShown"),
+        ("CompensationPage", "CompensationShown"),
+        ("EndpointPage", "EndpointShown"),
+        ("DeliveryPage", "DeliveryShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",
@@ -240,6 +259,10 @@ fn schemas() -> Map<String, Value> {
             },
         }));
     }
+    schemas.insert(
+        "PaymentEvent".into(),
+        json!({ "type": "object", "description": "In the provider's own shape." }),
+    );
     schemas.insert("Problem".into(), problem());
     schemas
 }
@@ -267,6 +290,11 @@ fn problem() -> Value {
             "requested": number(),
             "limit": number(),
             "has": number(),
+            "captured": number(),
+            "refunded": number(),
+            "refund_id": { "type": "string" },
+            "reason": { "type": "string", "description": "A word of the payment provider's, or ours." },
+            "order": reference("OrderShown"),
             "opens_at": { "type": "string", "format": "date-time" },
             "closed_at": { "type": "string", "format": "date-time" },
             "logged_in_at": { "type": "string", "format": "date-time" },

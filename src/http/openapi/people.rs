@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::doors::{Door, body, cursor, limit, query, told};
+use super::webhooks;
 use crate::domain::account::AccountState;
 use crate::http::problem::Code;
 
@@ -138,7 +139,7 @@ pub fn of(door: &str) -> Door {
             .gives_nothing(204, "They are out."),
         "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension.") }
             .gives_nothing(204, "They may log in."),
-        _ => Door::default(),
+        _ => webhooks::of(door),
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::amount::{LINE_QUANTITY_MAX, Money, Quantity};
 use crate::domain::id::ProductId;
 use crate::http::body::Named;
 use crate::http::idempotency::Fingerprint;
+use crate::http::payment::PayRequest;
 use crate::http::problem::{Code, Fact, Problem};
 use crate::http::shapes::{MoneySchema, null};
 
@@ -29,14 +30,13 @@ pub struct OrderRequest {
     #[serde(default)]
     #[schema(value_type = Option<MoneySchema>)]
     pub expected_total: Option<Money>,
-    /// Accounts, and with them addresses, come with a later version: only null is accepted.
+    /// Orders are delivered to the address of the account; another one comes with a later version: only null is accepted.
     #[serde(default)]
     #[schema(schema_with = null)]
     pub address: Option<Later>,
-    /// Payment comes with a later version: only null is accepted.
+    /// Pays at once. Without it the order is held, to be paid before the hold lapses.
     #[serde(default)]
-    #[schema(schema_with = null)]
-    pub payment: Option<Later>,
+    pub payment: Option<PayRequest>,
 }
 
 /// An order to be looked at without placing it.
@@ -119,7 +119,7 @@ pub fn expected_total(asked: Option<Money>) -> Result<Option<Money>, Problem> {
     }
 }
 
-/// What is asked for, whatever the order of its lines and of its fields.
+/// What is asked for, whatever the order of its lines and of its fields. What it is paid with is added to it.
 pub fn fingerprint(items: &[Item], expected_total: Option<Money>) -> Fingerprint {
     let mut asked = Fingerprint::of("POST /v1/orders");
     let put = |asked: Fingerprint, item: &Item| {

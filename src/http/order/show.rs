@@ -9,16 +9,18 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::actors::catalogue::{Catalogue, Text};
+use crate::actors::payment::PaymentSight;
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::Sequence;
 use crate::http::idempotency::REPLAYED;
-use crate::http::shapes::{MoneySchema, null};
+use crate::http::payment::PaymentShown;
+use crate::http::shapes::MoneySchema;
 use crate::http::time::Stamp;
 
-/// An order of one line takes about 560 bytes.
-const ORDER_BYTES: usize = 640;
+/// An order of one line takes about 560 bytes, its payment 200 more.
+const ORDER_BYTES: usize = 768;
 
 /// An order.
 #[derive(Debug, Serialize, ToSchema)]
@@ -33,9 +35,9 @@ pub struct OrderShown {
     /// When the hold lapses, or would have lapsed.
     #[schema(value_type = String, format = DateTime)]
     hold_expires_at: Stamp,
-    /// Always null: payment comes with a later version.
-    #[schema(schema_with = null)]
-    payment: Option<()>,
+    /// The latest attempt to pay it; null while there is none.
+    #[schema(value_type = Option<PaymentShown>)]
+    payment: Option<PaymentShown>,
     #[schema(value_type = String, format = DateTime)]
     created_at: Stamp,
     #[schema(value_type = String, format = DateTime)]
@@ -113,7 +115,7 @@ fn name<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error
 }
 
 /// `order` with the names its products have now. An order that stands is shown even while they cannot be read.
-pub async fn shown(catalogue: &Catalogue, order: Order) -> OrderShown {
+pub async fn shown(catalogue: &Catalogue, order: Order, payment: Option<PaymentSight>) -> OrderShown {
     let mut lines = Vec::with_capacity(order.lines.len());
     for line in order.lines {
         let text = catalogue.text(line.product).await.ok().flatten();
@@ -125,7 +127,7 @@ pub async fn shown(catalogue: &Catalogue, order: Order) -> OrderShown {
         lines,
         total: order.total,
         hold_expires_at: Stamp(order.hold_expires_at),
-        payment: None,
+        payment: payment.map(PaymentShown::from),
         created_at: Stamp(order.created_at),
         updated_at: Stamp(order.updated_at),
     }

@@ -29,6 +29,7 @@ use super::session::SessionShown;
 use super::time::Stamp;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
+use crate::actors::payment::Payments;
 use crate::actors::user::{Kept, SignUp, Unable, Users};
 use crate::domain::id::UserId;
 use crate::domain::user::{Locale, NewPassword};
@@ -171,6 +172,7 @@ pub async fn export(
     abuse: web::Data<Abuse>,
     users: web::Data<Users>,
     orders: web::Data<Orders>,
+    payments: web::Data<Payments>,
     catalogue: web::Data<Catalogue>,
 ) -> Result<web::Json<Export>, Problem> {
     abuse.export(caller.user)?;
@@ -181,7 +183,7 @@ pub async fn export(
         verified_at: user.verified_at.map(Stamp),
         profile: ProfileShown::of(&user, personal),
         sessions: sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect(),
-        orders: all_orders(caller.user, &orders, &catalogue).await?,
+        orders: all_orders(caller.user, &orders, &payments, &catalogue).await?,
         trail: trail.into_iter().map(DeedShown::from).collect(),
     }))
 }
@@ -189,6 +191,7 @@ pub async fn export(
 async fn all_orders(
     buyer: UserId,
     orders: &Orders,
+    payments: &Payments,
     catalogue: &Catalogue,
 ) -> Result<Vec<OrderShown>, Problem> {
     let (mut all, mut before) = (Vec::new(), None);
@@ -196,9 +199,7 @@ async fn all_orders(
         let page = orders.list(buyer, None, before, EXPORT_PAGE).await?;
         before = page.last().map(|order| order.id);
         let is_last = page.len() < EXPORT_PAGE as usize;
-        for order in page {
-            all.push(order::shown(catalogue, order).await);
-        }
+        all.extend(order::seen_all(payments, catalogue, page).await?);
         if is_last {
             return Ok(all);
         }

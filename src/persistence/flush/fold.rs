@@ -105,6 +105,15 @@ pub struct StockChange {
     pub after: Stock,
 }
 
+/// The last time in a run that a product's last unit went, or one came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    pub sequence: Sequence,
+    pub at: Millis,
+    /// Right after it.
+    pub available: u64,
+}
+
 /// What is to be written, in the order in which it may be written.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -116,6 +125,7 @@ pub struct Changes {
     /// In the order in which they happened.
     pub returned: Vec<Moved<Returning>>,
     pub stock: Vec<StockChange>,
+    pub turns: BTreeMap<ProductId, Turn>,
 }
 
 /// Folds a run of the journal, in its order, upon what stands before it.
@@ -176,6 +186,7 @@ impl Fold {
             .ok_or(FoldError::NotCreated { product: at.product, at: sequence })?;
         stock.sequence = sequence;
         let counts = &mut stock.counts;
+        let had = counts.available();
         let wrong = FoldError::NotConserved { product: at.product, at: sequence };
         let counted = match event {
             Event::Restocked(restocked) => {
@@ -190,6 +201,10 @@ impl Fold {
                 .and_then(|()| if *to_stock { Some(()) } else { take(&mut counts.on_hand, quantity.get()) }),
             _ => Some(()),
         };
+        let available = counts.available();
+        if (had == 0) != (available == 0) {
+            self.changes.turns.insert(at.product, Turn { sequence, at: at.at, available });
+        }
         match event {
             Event::Configured(settings) => stock.settings = settings.clone(),
             Event::Paused => stock.paused = true,

@@ -5,13 +5,14 @@
 //! same slice finds the checkpoint moved, and his transaction leaves nothing.
 
 mod fold;
+mod news;
 
 #[cfg(test)]
 mod bench;
 #[cfg(test)]
 mod tests;
 
-pub use fold::{Changes, Ending, FoldError, Ground, Moved, Returning, Run, StockChange, fold};
+pub use fold::{Changes, Ending, FoldError, Ground, Moved, Returning, Run, StockChange, Turn, fold};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use super::journal::{Journal, JournalReader};
 use super::{StoreError, Tables, buyer, order, sqlite, stock};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Event, Sequence};
+use news::Before;
 
 /// Events of one slice, at most, up to the end of the entry that goes over it.
 pub const SLICE_EVENTS_MAX: u64 = 5_000;
@@ -56,6 +58,8 @@ pub struct Plan {
     pub events: u64,
     pub bytes: u64,
     pub changes: Changes,
+    /// What other systems are to be told of it; `None` where nobody listens.
+    pub news: Option<Before>,
 }
 
 /// What a slice did.
@@ -166,7 +170,12 @@ impl Flusher {
         let runs = found.into_iter().map(|(_, entry)| Run::of(entry)).collect::<Result<Vec<Run>, _>>()?;
         let events = runs.iter().map(|run| run.events.len() as u64).sum();
         let ground = self.ground(&runs).await?;
-        Ok(Some(Plan { from: self.pos, to, events, bytes, changes: fold(&runs, ground)? }))
+        let kinds = self.tables.interest().kinds();
+        let news = match kinds.is_empty() {
+            true => None,
+            false => Some(Before::look(&self.tables, kinds, &runs, &ground).await?),
+        };
+        Ok(Some(Plan { from: self.pos, to, events, bytes, changes: fold(&runs, ground)?, news }))
     }
 
     /// What the fold must know of the rows. Only the flush moves them, and there is one.
@@ -197,12 +206,15 @@ impl Flusher {
         self.pos = plan.to;
         self.gauge.gone.events.fetch_add(plan.events, Ordering::Relaxed);
         self.gauge.gone.bytes.fetch_add(plan.bytes, Ordering::Relaxed);
+        if plan.news.is_some() {
+            self.tables.interest().ring();
+        }
         Ok(())
     }
 }
 
 async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), FlushError> {
-    let Plan { from, to, changes, .. } = plan;
+    let Plan { from, to, changes, news, .. } = plan;
     // First the checkpoint: who comes second stops here.
     let moved = sqlx::query(MOVE_CHECKPOINT).bind(to).bind(from).execute(&mut *connection).await?;
     if moved.rows_affected() != 1 {
@@ -230,5 +242,8 @@ async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<()
             Some(before) => return Err(FlushError::StockMoved { product: after.product, expected: *before }),
         }
     }
-    Ok(())
+    match news {
+        Some(news) => news.write(connection, *to, changes).await,
+        None => Ok(()),
+    }
 }

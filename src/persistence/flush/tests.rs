@@ -1,8 +1,10 @@
 //! Exactly once, whatever the slices, and found again by everyone who reads.
 
 use super::*;
+use crate::domain::id::EventId;
 use crate::domain::order::{LineStatus, Order, OrderStatus};
 use crate::domain::stock::{Attempt, Back, CameBack, Cause, Command, Counts, Entry, Millis, Place};
+use crate::domain::webhook::EventKind;
 use crate::persistence::audit::audit;
 use crate::persistence::product::{Product, ProductError, ProductFilter};
 use crate::persistence::testing::*;
@@ -234,7 +236,8 @@ async fn a_slice_that_comes_twice_is_refused_the_second_time() {
     let again = second.write(&plan).await;
     assert!(matches!(again, Err(FlushError::CheckpointMoved { expected: 0 })), "{again:?}");
     let rest = first.plan(10_000).await.unwrap().unwrap();
-    let mut moved = Plan { from: rest.from, to: rest.to, events: 0, bytes: 0, changes: Changes::default() };
+    let (events, bytes, changes) = (0, 0, Changes::default());
+    let mut moved = Plan { from: rest.from, to: rest.to, events, bytes, changes, news: None };
     moved.changes.stock = rest.changes.stock.clone();
     moved.changes.stock[0].before = Some(Sequence(1));
     let stale = first.write(&moved).await;
@@ -378,4 +381,103 @@ async fn products_are_written_by_version_and_listed_with_their_stock() {
     assert_eq!(reader.count().await.unwrap(), 1);
     assert_eq!(reader.find_many(&[chair.id, table.id]).await.unwrap().len(), 2);
     tables.close().await.unwrap();
+}
+
+/// `kind` and what is said of everything that a day in the shop told, in slices of so many events.
+async fn told_in_slices_of(events_max: u64, kinds: &[EventKind]) -> Vec<(String, EventId)> {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    append_all(&journal, a_day_in_the_shop().2);
+    tables.webhooks().listen_for_tests(kinds.iter().copied().collect());
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    while let Some(plan) = flusher.plan(events_max).await.unwrap() {
+        flusher.write(&plan).await.unwrap();
+    }
+    let taken = tables.webhooks().events(1_000).await.unwrap();
+    journal.close().await;
+    tables.close().await.unwrap();
+    taken
+        .into_iter()
+        .flat_map(|taken| taken.events)
+        .map(|told| (told.kind.as_str().to_owned(), told.id))
+        .collect()
+}
+
+#[tokio::test]
+async fn each_move_of_an_order_is_told_once_whatever_the_slices() {
+    let moves: Vec<EventKind> =
+        EventKind::ALL.iter().copied().filter(|kind| kind.as_str().starts_with("order.")).collect();
+    let mut all = told_in_slices_of(1, &moves).await;
+    all.sort();
+    for slices in [7, 10_000] {
+        let mut same = told_in_slices_of(slices, &moves).await;
+        same.sort();
+        assert_eq!(same, all, "in slices of {slices}");
+    }
+    let count = |kind: &str| all.iter().filter(|(told, _)| told == kind).count();
+    assert_eq!(
+        ["order.placed", "order.paid", "order.cancelled", "order.expired", "order.payment_failed"].map(count),
+        [7, 2, 1, 3, 0]
+    );
+    let paid = told_in_slices_of(7, &[EventKind::OrderPaid]).await;
+    assert_eq!(paid.len(), 2, "and nothing else is");
+}
+
+#[tokio::test]
+async fn where_nobody_listens_nothing_is_written() {
+    assert_eq!(told_in_slices_of(7, &[]).await, []);
+}
+
+#[tokio::test]
+async fn stock_is_told_once_a_slice_and_its_turns_when_they_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = Tables::open(dir.path()).await.unwrap();
+    tables.webhooks().listen_for_tests(EventKind::ALL.iter().copied().collect());
+    let mut owner = Owner::stocked(1, 2);
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    let (first, second, product) = (order(1, owner.product), order(2, owner.product), owner.product);
+    let release = |order| Command::Release { order, cause: Cause::Cancelled, by: 1 };
+    let mut slices: Vec<Vec<String>> = Vec::new();
+    for slice in 0..5 {
+        let now = T0.plus(slice);
+        match slice {
+            0 => &mut owner,
+            1 => owner.hold(first, buyer(1), 1, now).hold(second, buyer(2), 1, now),
+            2 => owner.does(&release(first), now).hold(order(3, product), buyer(3), 1, now),
+            3 => owner.does(&release(second), now),
+            _ => owner.does(&Command::Pause, now),
+        };
+        append(&journal, owner.seal(now));
+        flusher.run_slice().await.unwrap();
+        let taken = tables.webhooks().events(99).await.unwrap();
+        slices.push(
+            taken.iter().flat_map(|taken| &taken.events).map(|told| said(told.kind, &told.data)).collect(),
+        );
+        if let Some(taken) = taken {
+            tables.webhooks().fan_out(&taken, &[]).await.unwrap();
+        }
+    }
+    assert_eq!(
+        slices,
+        [
+            vec!["stock.changed 1 2"],
+            vec!["order.placed", "order.placed", "stock.changed 3 0", "stock.sold_out 3 0"],
+            vec!["order.placed", "order.cancelled"],
+            vec!["order.cancelled", "stock.changed 6 1", "stock.back 6 1"],
+            vec![],
+        ]
+    );
+    journal.close().await;
+    tables.close().await.unwrap();
+}
+
+/// The kind, and of stock its sequence and what is available.
+fn said(kind: EventKind, data: &str) -> String {
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
+    match data.get("available") {
+        Some(available) => format!("{} {} {available}", kind.as_str(), data["sequence"]),
+        None => kind.as_str().to_owned(),
+    }
 }

@@ -284,6 +284,7 @@ fn late_refund(payment: &Payment, amount: i64, now: Millis) -> Refund {
         payment: payment.id,
         order: payment.order,
         cause: Cause::Late,
+        key: None,
         amount: Money { amount, ..payment.amount },
         restock: Restock::Leave,
         state: RefundState::Wanted,

@@ -78,6 +78,7 @@ fn refund(number: u128, cause: Cause, amount: i64) -> Refund {
         payment: payment.id,
         order: payment.order,
         cause,
+        key: if let Cause::Clerk(key) = cause { Some(key) } else { None },
         amount: won(amount),
         restock: Restock::ToStock,
         state: RefundState::Wanted,

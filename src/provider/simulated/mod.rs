@@ -102,6 +102,15 @@ impl Simulated {
         self.0.unreachable.store(unreachable, Ordering::Relaxed);
     }
 
+    /// The bank changes its mind about a payment that it had declined: money that nobody expects any more.
+    pub fn capture_after_all(&self, payment: PaymentId) {
+        let mut book = self.book();
+        if let Some(entry) = book.charge(payment).filter(|entry| matches!(entry.state, State::Declined(_))) {
+            // A book that cannot be written has changed nothing.
+            let _ = book.put_charge(payment, Entry { state: State::Captured, ..entry });
+        }
+    }
+
     /// Every payment it has done something about.
     pub fn charges(&self) -> Vec<KnownCharge> {
         let book = self.book();

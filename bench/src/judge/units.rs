@@ -1,0 +1,251 @@
+//! Units: what the shop says it has, holds and has sold, against what buyers were told is theirs.
+
+use std::collections::HashSet;
+
+use super::book::Book;
+use super::{Evidence, Stock, Verdict};
+use crate::answer::OrderId;
+use crate::drive::grouped;
+
+impl Evidence<'_> {
+    pub fn oversell(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
+        let mut complaints = Vec::new();
+        let mut promised = vec![0u64; self.products.len()];
+        self.history.acknowledged.iter().for_each(|order| promised[order.product as usize] += self.quantity);
+        let open = self.history.unresolved.len() as u64 * self.quantity;
+        for (place, product) in self.products.iter().enumerate() {
+            let (stock, on_hand) = (stocks[place], self.on_hand[place]);
+            let book = books.and_then(|books| books[place].as_ref());
+            if stock.available < 0 || stock.available + stock.held + stock.sold != on_hand as i64 {
+                complaints.push(format!("{product}: {stock:?} does not add up to {on_hand} units"));
+            }
+            complaints.extend(book.and_then(Book::first_imbalance).map(|what| format!("{product}: {what}")));
+            // What is only held may lapse and find another buyer; what is paid stays sold.
+            if !self.requests.pays() && book.is_some_and(Book::units_came_back) {
+                continue;
+            }
+            let taken = (stock.held + stock.sold) as u64;
+            if promised[place] > on_hand {
+                complaints
+                    .push(format!("{product}: {} units were promised out of {on_hand}", promised[place]));
+            } else if taken < promised[place] && book.is_some() {
+                complaints
+                    .push(format!("{product}: {} units were promised, {taken} are taken", promised[place]));
+            } else if taken > promised[place] + open {
+                complaints
+                    .push(format!("{product}: {taken} units are taken, buyers know of {}", promised[place]));
+            }
+        }
+        let units = self.history.acknowledged.len() as u64 * self.quantity;
+        let stock: u64 = self.on_hand.iter().sum();
+        Verdict::of(
+            "oversell",
+            complaints,
+            format!("{units} units promised, {stock} in stock; every ledger adds up"),
+        )
+    }
+
+    pub fn undersell(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
+        let sold_out = self.history.refused.iter().filter(|refused| refused.sold_out);
+        let Some(books) = books else {
+            return match sold_out.count() {
+                0 => Verdict::pass("undersell", "nobody was told sold out"),
+                _ => Verdict::skip(
+                    "undersell",
+                    "the ledger cannot be read: no admin token, or too long to replay",
+                ),
+            };
+        };
+        let mut complaints = Vec::new();
+        let mut judged = 0;
+        for refused in sold_out {
+            let Some(book) = &books[refused.product as usize] else { continue };
+            let product = &self.products[refused.product as usize];
+            judged += 1;
+            match book.available_at(refused.sequence) {
+                Some(available) if available >= self.quantity as i64 => complaints.push(format!(
+                    "{product}: sold out at sequence {}, where {available} were available",
+                    refused.sequence
+                )),
+                Some(_) => {}
+                None => complaints.push(format!(
+                    "{product}: sold out at sequence {}, which the ledger does not have",
+                    refused.sequence
+                )),
+            }
+        }
+        // Whoever was declined comes back for what he gave back; after a hold that lapsed nobody may.
+        let leaves = if self.requests.pays() { Book::holds_lapsed } else { Book::units_came_back };
+        let lapses = books.iter().flatten().any(leaves);
+        let unsold: i64 = stocks.iter().map(|stock| stock.available).sum();
+        if self.demand_covers_stock && !lapses && self.products.len() == 1 && unsold >= self.quantity as i64 {
+            complaints.push(format!("{unsold} units are unsold, although enough buyers came"));
+        }
+        Verdict::of(
+            "undersell",
+            complaints,
+            format!("refusals at {judged} sequences replayed, {unsold} units unsold at the end"),
+        )
+    }
+
+    /// After a crowd that pays nothing is held any more, and what is sold is what somebody heard he has paid.
+    pub fn sold_and_paid(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
+        let mut complaints = Vec::new();
+        let open = self.history.unresolved.len() as u64 * self.quantity;
+        let mut paid: Vec<HashSet<OrderId>> = vec![HashSet::new(); self.products.len()];
+        for order in &self.history.acknowledged {
+            paid[order.product as usize].insert(order.order);
+        }
+        let mut sold = 0;
+        for (place, product) in self.products.iter().enumerate() {
+            let (stock, paid) = (stocks[place], &paid[place]);
+            let units = paid.len() as u64 * self.quantity;
+            sold += stock.sold as u64;
+            if stock.held as u64 > open {
+                complaints.push(format!("{product}: {} units are held, and nobody is paying", stock.held));
+            }
+            if !(units..=units + open).contains(&(stock.sold as u64)) {
+                complaints.push(format!("{product}: {} units are sold, {units} are paid", stock.sold));
+            }
+            let Some(book) = books.and_then(|books| books[place].as_ref()) else { continue };
+            let confirmed = book.sold_orders();
+            let unpaid = confirmed.difference(paid);
+            if unpaid.clone().count() > self.history.unresolved.len() {
+                complaints.extend(unpaid.map(|order| format!("{order:?} is sold, and no buyer has paid it")));
+            }
+            let unsold = paid.difference(&confirmed);
+            complaints
+                .extend(unsold.map(|order| format!("{order:?} is paid, and the ledger has not sold it")));
+        }
+        let stock: u64 = self.on_hand.iter().sum();
+        let fine = format!("{} of {} units, each of them sold and paid", grouped(sold), grouped(stock));
+        Verdict::of("sold and paid", complaints, fine)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::answer::OrderState;
+    use crate::engine::{History, Ordered};
+    use crate::judge::Ruling::{self, Fail, Pass};
+    use crate::wire::{Key, OrderRequests};
+
+    /// A crowd at one product with two units. Orders are named by their letters.
+    struct Scene {
+        history: History,
+        requests: OrderRequests,
+        products: Vec<String>,
+    }
+
+    impl Scene {
+        fn new(paid: &str, card: Option<&str>) -> Self {
+            let products = vec!["prod_x".to_owned()];
+            let mut history = History::new(1, 0);
+            history.acknowledged.extend(paid.chars().map(|letter| Ordered {
+                key: Key { attempt: 0, round: 0 },
+                product: 0,
+                sequence: 2,
+                asked_ns: 1,
+                answered_ns: 2,
+                order: OrderId::read(&format!("order_{letter}")).unwrap(),
+                state: OrderState::Paid,
+                total: 100,
+                was_uncertain: false,
+            }));
+            let requests = OrderRequests::new("h:1", &["token".to_owned()], &products, 1, card, 1);
+            Self { history, requests, products }
+        }
+
+        fn evidence(&self) -> Evidence<'_> {
+            Evidence {
+                target: ([127, 0, 0, 1], 1).into(),
+                history: &self.history,
+                requests: &self.requests,
+                tokens: &[],
+                admin: None,
+                products: &self.products,
+                on_hand: &[2],
+                quantity: 1,
+                demand_covers_stock: true,
+                read_back: 0,
+                provider_book: None,
+            }
+        }
+
+        fn sold_and_paid(&self, stock: (i64, i64, i64), sold: &str) -> Ruling {
+            let ledger = ledger(sold);
+            self.evidence().sold_and_paid(&[counts(stock)], Some(&[Some(ledger)])).ruling
+        }
+    }
+
+    fn counts((available, held, sold): (i64, i64, i64)) -> Stock {
+        Stock { available, held, sold, sequence: 9 }
+    }
+
+    /// Two units, each held and sold in turn.
+    fn ledger(sold: &str) -> Book {
+        let mut rows = vec![
+            json!({ "sequence": 1, "kind": "created", "quantity": 2, "on_hand": 2, "available": 2, "held": 0, "sold": 0 }),
+        ];
+        for (before, letter) in sold.chars().enumerate() {
+            let row = |sequence: usize, kind: &str, held: usize, sold: usize| {
+                json!({ "sequence": sequence, "kind": kind, "order_id": format!("order_{letter}"), "quantity": 1,
+                    "on_hand": 2, "available": 2 - held - sold, "held": held, "sold": sold })
+            };
+            rows.extend([
+                row(2 * before + 2, "held", 1, before),
+                row(2 * before + 3, "confirmed", 0, before + 1),
+            ]);
+        }
+        Book::told(rows.into())
+    }
+
+    #[test]
+    fn every_unit_is_sold_to_whoever_paid_it() {
+        let scene = Scene::new("ab", Some("tok_ok"));
+        assert_eq!(scene.sold_and_paid((0, 0, 2), "ab"), Pass);
+        assert_eq!(scene.sold_and_paid((0, 1, 1), "a"), Fail, "b is paid and only held");
+        assert_eq!(scene.sold_and_paid((0, 0, 2), "ac"), Fail, "c never paid, b is not sold");
+        assert_eq!(Scene::new("a", Some("tok_ok")).sold_and_paid((0, 0, 2), "ab"), Fail, "b never paid");
+        assert_eq!(
+            Scene::new("a", Some("tok_ok")).sold_and_paid((0, 1, 1), "a"),
+            Fail,
+            "one is held for ever"
+        );
+    }
+
+    #[test]
+    fn whoever_left_without_knowing_may_have_bought() {
+        let mut scene = Scene::new("a", Some("tok_ok"));
+        scene.history.unresolved.push(7);
+        assert_eq!(scene.sold_and_paid((0, 0, 2), "ab"), Pass);
+        assert_eq!(scene.sold_and_paid((0, 1, 1), "a"), Pass);
+    }
+
+    #[test]
+    fn a_unit_that_came_back_excuses_nobody_who_was_paid() {
+        let row = |sequence: u32, kind: &str, available: u32, held: u32| {
+            json!({ "sequence": sequence, "kind": kind, "order_id": "order_d", "quantity": 1,
+                "on_hand": 2, "available": available, "held": held, "sold": 0 })
+        };
+        let came_back = |kind| {
+            vec![Some(Book::told(json!([row(1, "created", 2, 0), row(2, "held", 1, 1), row(3, kind, 2, 0)])))]
+        };
+        let oversell = |card| {
+            let scene = Scene::new("abc", card);
+            scene.evidence().oversell(&[counts((0, 0, 2))], Some(&came_back("released"))).ruling
+        };
+        assert_eq!(oversell(None), Pass, "held by one after the other");
+        assert_eq!(oversell(Some("tok_ok")), Fail, "three paid for two units");
+        let undersell = |card, kind| {
+            let scene = Scene::new("a", card);
+            scene.evidence().undersell(&[counts((1, 0, 1))], Some(&came_back(kind))).ruling
+        };
+        assert_eq!(undersell(Some("tok_ok"), "released"), Fail, "whoever was declined comes back");
+        assert_eq!(undersell(Some("tok_ok"), "expired"), Pass);
+        assert_eq!(undersell(None, "released"), Pass);
+    }
+}

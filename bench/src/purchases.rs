@@ -1,0 +1,98 @@
+//! Whole purchases: hold, pin, charge and confirm, all of it durable, in one call, with a provider that answers at once. Every
+//! round drives as many as are answered, and then half as many a second, to see how long one takes while there is room.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::drive::grouped;
+use crate::report::Report;
+use crate::rounds::{ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_bound, print_verdicts};
+use crate::workload::Thresholds;
+
+/// Purchases a second, at least, and how many would be good.
+const PER_S_MIN: f64 = 5_000.0;
+const PER_S_GOAL: f64 = 10_000.0;
+/// At half of what was reached.
+const P99_MS_MAX: f64 = 50.0;
+/// Purchases are not to be quick because they are refused.
+const UNAVAILABLE_SHARE_MAX: f64 = 0.001;
+
+const CARD: &str = "tok_ok";
+
+#[derive(Args)]
+pub struct Purchases {
+    #[command(flatten)]
+    rounds: Rounds,
+}
+
+struct Round {
+    closed: Report,
+    open: Report,
+}
+
+impl Purchases {
+    pub async fn perform(self) -> Result<bool> {
+        let mut rounds = Vec::new();
+        for _ in self.rounds.numbers() {
+            let closed = self.leg(None).await?;
+            // A shop that sells nothing still gets a rate to fail at.
+            let half = (closed.summary.acknowledged_per_s / 2.0).max(1.0);
+            rounds.push(Round { closed, open: self.leg(Some(half)).await? });
+        }
+        print_table(&rounds);
+        let verdicts_hold = print_verdicts(rounds.iter().flat_map(Round::legs));
+        Ok(print_bounds(&rounds) && verdicts_hold)
+    }
+
+    async fn leg(&self, rate: Option<f64>) -> Result<Report> {
+        let seconds = self.rounds.seconds;
+        let most = rate.is_some().then_some(UNAVAILABLE_SHARE_MAX);
+        let leg = Leg {
+            rate,
+            seconds,
+            stock: ENDLESS_STOCK,
+            warm_up: (seconds / 5.0).min(2.0),
+            card: Some(CARD),
+            thresholds: Thresholds { max_unavailable_share: most, ..Thresholds::default() },
+            ..Leg::default()
+        };
+        self.rounds.shop(leg).await
+    }
+}
+
+impl Round {
+    fn legs(&self) -> [(&'static str, &Report); 2] {
+        [("closed", &self.closed), ("half", &self.open)]
+    }
+}
+
+fn print_table(rounds: &[Round]) {
+    println!(
+        "\n{:<7} {:>12} {:>12} {:>12} {:>8} {:>8} {:>9} {:>10}",
+        "loop", "purchases/s", "CPU µs each", "with flush", "p50 ms", "p99 ms", "p99.9 ms", "client µs"
+    );
+    for (name, report) in rounds.iter().flat_map(Round::legs) {
+        let (summary, latency) = (&report.summary, &report.latency.acknowledged);
+        println!(
+            "{name:<7} {:>12} {:>12} {:>12} {:>8.2} {:>8.2} {:>9.2} {:>10.1}",
+            grouped(summary.acknowledged_per_s as u64),
+            one_decimal(summary.server_cpu_us_per_answer),
+            one_decimal(summary.server_cpu_us_per_answer_settled),
+            ms(latency.p50_us),
+            ms(latency.p99_us),
+            ms(latency.p999_us),
+            summary.client_cpu_us_per_answer
+        );
+    }
+}
+
+fn print_bounds(rounds: &[Round]) -> bool {
+    let per_s = median(rounds.iter().map(|round| round.closed.summary.acknowledged_per_s).collect());
+    let p99_ms = median(rounds.iter().map(|round| ms(round.open.latency.acknowledged.p99_us)).collect());
+    println!();
+    let enough = print_bound("purchases a second", per_s, PER_S_MIN, true);
+    if let Some(per_s) = per_s {
+        println!("      {:.2} of the goal of {}", per_s / PER_S_GOAL, grouped(PER_S_GOAL as u64));
+    }
+    print_bound("at half of that, p99 ms", p99_ms, P99_MS_MAX, false) && enough
+}

@@ -1,0 +1,147 @@
+//! What the commands that measure in rounds have in common. Every round drives each of its legs once: a ratio is taken within
+//! its round, since a machine's mood lasts longer than a round, and what counts is the median of the rounds. Each leg has a
+//! fresh store, and its judges.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::command::Binary;
+use crate::judge::Ruling;
+use crate::report::Report;
+use crate::run::{Run, Scene};
+use crate::workload::{Card, Overrides, Thresholds, Workload};
+
+/// More than any leg sells.
+pub const ENDLESS_STOCK: u64 = 50_000_000;
+const USERS: usize = 10_000;
+/// Orders are read back in samples: the figures are what these commands are about.
+const READ_BACK: usize = 2_000;
+
+#[derive(Args)]
+pub struct Rounds {
+    #[command(flatten)]
+    binary: Binary,
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+    /// Seconds of each leg
+    #[arg(long, default_value_t = 10.0)]
+    pub seconds: f64,
+    #[arg(long, default_value_t = 256)]
+    connections: usize,
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+}
+
+/// One load: an even stream of orders for one product.
+#[derive(Default)]
+pub struct Leg {
+    /// Arrivals a second; without it every connection asks again as soon as it has heard.
+    pub rate: Option<f64>,
+    pub seconds: f64,
+    pub stock: u64,
+    pub warm_up: f64,
+    /// Each order is paid at once, with this.
+    pub card: Option<&'static str>,
+    /// So many people log in meanwhile.
+    pub log_ins: usize,
+    pub thresholds: Thresholds,
+}
+
+impl Rounds {
+    /// Announces each round as it begins.
+    pub fn numbers(&self) -> impl Iterator<Item = usize> + use<> {
+        let rounds = self.rounds;
+        (1..=rounds).inspect(move |round| eprintln!("round {round} of {rounds}"))
+    }
+
+    pub async fn reference(&self, leg: Leg) -> Result<Report> {
+        self.run(Scene::Reference, leg).await
+    }
+
+    pub async fn shop(&self, leg: Leg) -> Result<Report> {
+        self.run(Scene::Own { binary: self.binary.find()? }, leg).await
+    }
+
+    async fn run(&self, scene: Scene, leg: Leg) -> Result<Report> {
+        let over = Overrides {
+            rate: leg.rate,
+            closed: leg.rate.is_none(),
+            connections: Some(self.connections),
+            duration: Some(leg.seconds),
+            users: Some(USERS),
+            products: Some(1),
+            stock: Some(leg.stock),
+            warm_up: Some(leg.warm_up),
+            ..Overrides::default()
+        };
+        let mut workload = Workload::load("steady")?.with(&over)?;
+        workload.payment = leg.card.map(|token| Card { token: token.to_owned() });
+        workload.thresholds = leg.thresholds;
+        Run {
+            workload,
+            scene,
+            threads: self.threads,
+            seed: rand::random(),
+            kills: 0,
+            log_ins: leg.log_ins,
+            pace_seconds: None,
+            read_back: READ_BACK,
+            keep_store: false,
+        }
+        .perform()
+        .await
+    }
+}
+
+/// What the judges of the legs did not pass, and what makes their figures worth less.
+pub fn print_verdicts<'a>(legs: impl IntoIterator<Item = (&'static str, &'a Report)>) -> bool {
+    let mut all_hold = true;
+    for (name, report) in legs {
+        report.warnings.iter().for_each(|warning| println!("WARNING  {name}: {warning}"));
+        for verdict in report.verdicts.iter().filter(|verdict| verdict.ruling == Ruling::Fail) {
+            println!("FAIL  {name}: {}: {}", verdict.name, verdict.detail);
+            all_hold = false;
+        }
+    }
+    all_hold
+}
+
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// One line for a bound; whether the value keeps to it.
+pub fn print_bound(name: &str, value: Option<f64>, bound: f64, at_least: bool) -> bool {
+    let met = value.is_some_and(|value| if at_least { value >= bound } else { value <= bound });
+    let (word, side) = (if met { "PASS" } else { "FAIL" }, if at_least { "at least" } else { "at most" });
+    let value = value.map_or("not measured".to_owned(), |value| format!("{value:.2}"));
+    println!("{word}  {name:<32} {value}, {side} {bound}");
+    met
+}
+
+pub fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
+}
+
+/// A figure that may be missing.
+pub fn one_decimal(value: Option<f64>) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.1}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_what_stands_in_the_middle() {
+        assert_eq!((median(vec![]), median(vec![3.0, 1.0, 2.0])), (None, Some(2.0)));
+    }
+
+    #[test]
+    fn a_bound_is_kept_from_one_side_and_only_by_what_was_measured() {
+        assert!(print_bound("x", Some(5.0), 5.0, true) && print_bound("x", Some(5.0), 5.0, false));
+        assert!(!print_bound("x", Some(4.9), 5.0, true) && !print_bound("x", Some(5.1), 5.0, false));
+        assert!(!print_bound("x", None, 5.0, false));
+    }
+}

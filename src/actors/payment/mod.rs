@@ -1,0 +1,458 @@
+//! Payments: begun by buyers, walked to their end, taken up again after a crash, given back.
+//!
+//! It owns the rows of payments and refunds, and the pace at which what is due is taken up. What a payment does, and in which
+//! order, is `domain::payment`'s; stock is its owners', money the provider's. Always true: a row is on the disk before anything
+//! is pinned or charged for it; only whoever holds the claim moves it; what has begun is walked to its end by this process or
+//! the next, whether or not anybody waits; and a walk that panics takes nobody along.
+
+mod book;
+mod cancel;
+mod desk;
+mod recover;
+mod refund;
+mod standing;
+mod walk;
+mod webhook;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::rt;
+use hashbrown::DefaultHashBuilder;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
+pub use cancel::Cancelled;
+pub use recover::Recovery;
+pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
+pub use standing::{Compensation, CompensationId, Kind, Standing};
+pub use walk::Walk;
+pub use webhook::{Heard, SIGNATURE_HEADER, Unheard};
+
+use crate::actors::flusher::FlushHandle;
+use crate::actors::order::Orders;
+use crate::actors::stock::{Directory, NotDone};
+use crate::clock::Clock;
+use crate::domain::id::{OrderId, PaymentId};
+use crate::domain::order::Order;
+use crate::domain::payment::{Begin, Limits, Method, Payment, PaymentState, PaymentStatus, begin};
+use crate::domain::stock::{Attempt, Cause, KeyUse, Refusal, Refused, Sequence};
+use crate::persistence::money::{MoneyBook, Write, Written};
+use crate::persistence::trail::Trail;
+use crate::provider::Provider;
+use crate::telemetry::Metrics;
+use desk::{Desk, Occupied, Seat};
+
+/// How long a claim on a row lasts. Longer than any call of the provider.
+pub const LEASE_MS: i64 = 30_000;
+/// Payments that are walked at a time, at most: their buyers wait, and so do their units.
+pub const WALKS_MAX: usize = 8_192;
+/// Calls of the provider on their way, at most.
+pub const CALLS_MAX: usize = 1_024;
+/// How long a buyer waits for the end of his payment. Then he hears that it is on its way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a payment waits for its order's row.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// When to come back after too many payments were walked.
+const RETRY_MS: u64 = 1_000;
+/// How long an end waits for the payments that are walked.
+const FINISH_WITHIN: Duration = Duration::from_secs(2);
+/// The first pause of what is tried again; it doubles each time …
+const BACK_OFF_MS: i64 = 200;
+/// … up to this.
+const BACK_OFF_MAX_MS: i64 = 60_000;
+/// A charge that nobody has heard of is sent again for so long; the provider remembers its id for much longer.
+const CHARGE_AGAIN_MS: i64 = 300_000;
+
+/// Whom payments ask.
+pub struct PaymentHouse {
+    pub directory: Directory,
+    pub orders: Orders,
+    pub flush: FlushHandle,
+    pub rows: MoneyBook,
+    pub trail: Trail,
+    pub provider: Provider,
+    pub limits: Limits,
+    pub clock: Clock,
+    pub metrics: Metrics,
+}
+
+/// Begins payments, gives money back, and knows how both stand. Cheap to clone.
+#[derive(Clone)]
+pub struct Payments(Arc<Inner>);
+
+struct Inner {
+    house: PaymentHouse,
+    book: Book,
+    /// Who pays at this moment, by order.
+    desk: Arc<Desk<OrderId, Paying>>,
+    /// Payments that are walked in this process, and whether the provider has hinted at them meanwhile.
+    walking: Mutex<HashMap<PaymentId, bool, DefaultHashBuilder>>,
+    /// Hinted at while they were walked: to be looked at once more.
+    hinted: Mutex<Vec<PaymentId>>,
+    walks: Arc<Semaphore>,
+    calls: Semaphore,
+    /// Orders that are cancelled at this moment, by a hash of their id: two cancellations of one order come one after the other.
+    cancels: Vec<tokio::sync::Mutex<()>>,
+    due: Notify,
+}
+
+/// What the shop has decided about payments.
+pub fn limits(attempts_max: u8, give_up: Duration) -> Limits {
+    let give_up_ms = i64::try_from(give_up.as_millis()).unwrap_or(i64::MAX);
+    Limits { attempts_max, charge_again_ms: CHARGE_AGAIN_MS.min(give_up_ms), give_up_ms }
+}
+
+/// Who pays what with what.
+pub struct Pay {
+    pub order: Order,
+    pub method: Method,
+    pub by: By,
+}
+
+/// Which request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The one that has placed the order a moment ago: nobody has tried to pay it yet.
+    Placing,
+    /// The one that had placed it, sent again: it hears of the latest attempt, and begins the first if there is none.
+    PlacingAgain,
+    /// One of its own, with its key.
+    Itself(Option<KeyUse>),
+}
+
+/// A payment as it stands, and whether this very request had begun it before.
+#[derive(Debug, Clone)]
+pub struct Paying {
+    pub payment: Payment,
+    pub replayed: bool,
+}
+
+/// What a buyer hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Paid,
+    /// Nobody was charged, or what was charged goes back.
+    Declined,
+    /// The order had ended before it could be paid.
+    Gone(Refusal),
+    /// It is not over.
+    Open,
+}
+
+/// A payment as people hear of it.
+#[derive(Debug, Clone)]
+pub struct PaymentSight {
+    pub payment: Payment,
+    pub status: PaymentStatus,
+}
+
+/// A place among those who are walked, given back when it is dropped.
+pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit);
+
+/// What beginning has come to.
+pub enum Begun {
+    /// To be walked.
+    Walk(Box<Walk>),
+    /// This very request had begun it.
+    Before(Box<Payment>),
+}
+
+/// It is walked here, for as long as this lives.
+struct Here {
+    payments: Payments,
+    payment: PaymentId,
+}
+
+impl Here {
+    fn walking(payments: &Payments, payment: PaymentId) -> Here {
+        payments.walking().entry(payment).or_insert(false);
+        Here { payments: payments.clone(), payment }
+    }
+}
+
+impl Drop for Here {
+    fn drop(&mut self) {
+        let hinted = self.payments.walking().remove(&self.payment).unwrap_or(false);
+        if hinted {
+            self.payments.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(self.payment);
+            self.payments.wake();
+        }
+    }
+}
+
+impl Paying {
+    /// What it means for whoever waits. `sold`: the order's products are sold, whatever the row says by now.
+    pub fn outcome(&self, sold: bool) -> Outcome {
+        let Payment { state, reason, .. } = &self.payment;
+        match (state, reason.as_deref()) {
+            (PaymentState::Paid, _) => Outcome::Paid,
+            (PaymentState::Captured, _) if sold => Outcome::Paid,
+            (PaymentState::Cancelled, Some("hold_expired")) => Outcome::Gone(Refusal::HoldExpired),
+            (PaymentState::Cancelled, Some("order_ended")) => {
+                Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
+            }
+            (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
+                Outcome::Declined
+            }
+            (
+                PaymentState::Started | PaymentState::Unknown | PaymentState::Captured | PaymentState::Review,
+                _,
+            ) => Outcome::Open,
+        }
+    }
+}
+
+impl PaymentSight {
+    fn of(payment: Payment, sold: bool, given_back: i64) -> PaymentSight {
+        let status = PaymentStatus::of(&payment, sold, given_back);
+        PaymentSight { payment, status }
+    }
+
+    /// One that was never given back.
+    pub fn fresh(payment: Payment, sold: bool) -> PaymentSight {
+        PaymentSight::of(payment, sold, 0)
+    }
+}
+
+/// Anything from half of a bound to all of it, that doubles with each try: what failed together does not come back together.
+fn back_off_ms(tries: u32, chance: u128) -> i64 {
+    let bound = BACK_OFF_MS.saturating_mul(1 << tries.min(20)).min(BACK_OFF_MAX_MS);
+    let half = bound / 2;
+    half + i64::try_from(chance % (half.unsigned_abs() as u128 + 1)).unwrap_or(half)
+}
+
+fn unread(error: impl std::fmt::Display) -> NotDone {
+    tracing::error!(%error, "the rows of money cannot be read");
+    NotDone::Unavailable
+}
+
+fn refused(order: &Order, why: Refusal) -> NotDone {
+    NotDone::Refused { product: order.home, refused: Refused { at: Sequence(0), why } }
+}
+
+impl Payments {
+    /// Must be called on a thread that lives as long as the app: the book is written there.
+    pub fn new(house: PaymentHouse) -> Payments {
+        let book = Book::open(house.rows.clone(), house.clock.clone(), house.metrics.clone());
+        Payments(Arc::new(Inner {
+            book,
+            desk: Arc::default(),
+            walking: Mutex::default(),
+            hinted: Mutex::default(),
+            walks: Arc::new(Semaphore::new(WALKS_MAX)),
+            calls: Semaphore::new(CALLS_MAX),
+            cancels: (0..cancel::STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
+            due: Notify::new(),
+            house,
+        }))
+    }
+
+    /// A place for one who is about to pay, taken before anything is held for him.
+    pub fn place(&self) -> Result<Place, NotDone> {
+        let busy = NotDone::Busy { retry_after_ms: RETRY_MS };
+        self.0.walks.clone().try_acquire_owned().map(Place).map_err(|_| busy)
+    }
+
+    /// Waits until nobody is walked.
+    pub async fn at_rest(&self) {
+        // All places are free, or nobody gets one any more.
+        let _ = self.0.walks.acquire_many(WALKS_MAX as u32).await;
+    }
+
+    /// Nobody begins any more; whoever is walked ends, but not for ever.
+    pub async fn finish(&self) {
+        if tokio::time::timeout(FINISH_WITHIN, self.at_rest()).await.is_err() {
+            tracing::warn!(
+                "the payment provider takes its time; what it has not answered is asked for at the next start"
+            );
+        }
+        self.0.walks.close();
+    }
+
+    /// Somebody should look whether something is due.
+    pub fn wake(&self) {
+        self.0.due.notify_one();
+    }
+
+    /// Who moves the money.
+    pub fn provider(&self) -> &Provider {
+        &self.0.house.provider
+    }
+
+    /// The rows, for whoever reads them.
+    pub fn rows(&self) -> &MoneyBook {
+        &self.0.house.rows
+    }
+
+    fn walking(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, bool, DefaultHashBuilder>> {
+        self.0.walking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
+    pub async fn pay(&self, place: Place, pay: Pay) -> Result<Paying, NotDone> {
+        let (key, joins) = match pay.by {
+            By::Placing | By::PlacingAgain => (None, true),
+            By::Itself(key) => (key, false),
+        };
+        let order = pay.order.id;
+        match self.0.desk.sit(order, key, joins) {
+            Ok(seat) => {
+                let (payments, mut progress) = (self.clone(), seat.watch());
+                rt::spawn(async move {
+                    payments.run(pay, seat).await;
+                    drop(place);
+                });
+                progress.heard(ANSWER_WITHIN).await
+            }
+            Err(Occupied::Same(mut progress)) => {
+                let paying = progress.heard(ANSWER_WITHIN).await?;
+                Ok(Paying { replayed: true, ..paying })
+            }
+            Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
+            Err(Occupied::Other) => self.while_another_runs(&pay.order, key).await,
+        }
+    }
+
+    /// Whoever has tried before hears of that; everybody else is too late.
+    async fn while_another_runs(&self, order: &Order, key: Option<KeyUse>) -> Result<Paying, NotDone> {
+        let house = &self.0.house;
+        let running = || refused(order, Refusal::PaymentRunning);
+        if key.is_none() {
+            return Err(running());
+        }
+        let known = house.rows.payments().of_order(order.id).await.map_err(unread)?;
+        match begin(order, &known, key, house.limits.attempts_max, house.clock.now()) {
+            Ok(Begin::Replay(payment)) => Ok(Paying { payment: *payment, replayed: true }),
+            Err(why @ Refusal::KeyReused { .. }) => Err(refused(order, why)),
+            Ok(Begin::New(_)) | Err(_) => Err(running()),
+        }
+    }
+
+    /// Begins, or finds what was begun, and walks.
+    async fn run(&self, pay: Pay, seat: Seat<OrderId, Paying>) {
+        let mut walk = match self.begin(&pay).await {
+            Ok(Begun::Walk(walk)) => walk,
+            Ok(Begun::Before(payment)) => {
+                return seat.tell(Ok(Paying { payment: *payment, replayed: true }));
+            }
+            Err(why) => return seat.tell(Err(why)),
+        };
+        seat.show(Paying { payment: walk.payment().clone(), replayed: false });
+        let mut seat = Some(seat);
+        while walk.step().await {
+            if let Some(payment) = walk.sold()
+                && let Some(seat) = seat.take()
+            {
+                seat.tell(Ok(Paying { payment, replayed: false }));
+            }
+        }
+        if let Some(seat) = seat {
+            seat.tell(self.how_it_stands(&walk).await.map(|payment| Paying { payment, replayed: false }));
+        }
+    }
+
+    async fn how_it_stands(&self, walk: &Walk) -> Result<Payment, NotDone> {
+        if !walk.is_lost() {
+            return Ok(walk.payment().clone());
+        }
+        let row = self.0.house.rows.payments().find(walk.payment().id).await.map_err(unread)?;
+        row.ok_or(NotDone::Unknown)
+    }
+
+    /// Puts the payment down, or finds the one that this request had begun. Nothing is pinned or charged here.
+    pub async fn begin(&self, pay: &Pay) -> Result<Begun, NotDone> {
+        let house = &self.0.house;
+        let order = &pay.order;
+        // Whoever reads the payment's row finds its order's beside it.
+        if !house.flush.caught_up(FLUSH_WITHIN).await {
+            return Err(NotDone::Busy { retry_after_ms: RETRY_MS });
+        }
+        let key = match pay.by {
+            By::Placing => None,
+            By::PlacingAgain => {
+                match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
+                    Some(latest) => return Ok(Begun::Before(Box::new(latest))),
+                    None => None,
+                }
+            }
+            By::Itself(key) => key,
+        };
+        let known = match pay.by {
+            By::Itself(_) => house.rows.payments().of_order(order.id).await.map_err(unread)?,
+            By::Placing | By::PlacingAgain => Vec::new(),
+        };
+        let now = house.clock.now();
+        let attempt = match begin(order, &known, key, house.limits.attempts_max, now) {
+            Ok(Begin::New(attempt)) => attempt,
+            Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
+            Err(why) => return Err(refused(order, why)),
+        };
+        match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
+            Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, true)))),
+            // Somebody was faster. He has the same reasons to be heard as we.
+            Written::Taken(_) => Err(refused(order, Refusal::PaymentRunning)),
+            _ => Err(NotDone::Internal),
+        }
+    }
+
+    fn started(&self, pay: &Pay, attempt: Attempt, key: Option<KeyUse>) -> Payment {
+        let now = self.0.house.clock.now();
+        Payment {
+            id: PaymentId::of(pay.order.id, attempt),
+            order: pay.order.id,
+            attempt,
+            buyer: pay.order.buyer,
+            amount: pay.order.total,
+            method: Some(pay.method.clone()),
+            state: PaymentState::Started,
+            reason: None,
+            provider_ref: None,
+            captured: 0,
+            refunded: 0,
+            key,
+            tries: 0,
+            due_at: Some(now.plus(LEASE_MS)),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// How the latest payment of each of these orders stands, in their order.
+    pub async fn sights(&self, orders: &[Order]) -> Result<Vec<Option<PaymentSight>>, NotDone> {
+        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        let newest = self.0.house.rows.payments().newest_of(&ids).await.map_err(unread)?;
+        let mut of_order: HashMap<OrderId, Payment> =
+            newest.into_iter().map(|payment| (payment.order, payment)).collect();
+        let mut sights = Vec::with_capacity(orders.len());
+        for order in orders {
+            let sight = match of_order.remove(&order.id) {
+                Some(payment) => Some(self.sight(payment, order).await?),
+                None => None,
+            };
+            sights.push(sight);
+        }
+        Ok(sights)
+    }
+
+    /// How the latest payment of an order stands.
+    pub async fn sight_of(&self, order: &Order) -> Result<Option<PaymentSight>, NotDone> {
+        let mut sights = self.sights(std::slice::from_ref(order)).await?;
+        Ok(sights.pop().flatten())
+    }
+
+    async fn sight(&self, payment: Payment, order: &Order) -> Result<PaymentSight, NotDone> {
+        let mut given_back = 0;
+        if payment.refunded > 0 {
+            let refunds = self.0.house.rows.refunds().of_payment(payment.id).await.map_err(unread)?;
+            given_back = refunds
+                .iter()
+                .filter(|refund| refund.due_at.is_none())
+                .map(|refund| refund.amount.amount)
+                .sum();
+        }
+        Ok(PaymentSight::of(payment, order.is_sold(), given_back))
+    }
+}

@@ -1,0 +1,255 @@
+//! What is due: payments nobody walks any more, refunds that are not through, whatever a webhook has hinted at.
+//!
+//! Always true: after a start everything that had not ended is taken up, for whoever held it is dead; what cannot be read or
+//! reached is tried again, after pauses that grow; and who walks here is walked alone, so that a panic is one payment's own.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use actix_web::rt;
+use futures_util::future::join_all;
+use tokio::task::JoinHandle;
+
+use super::standing::CompensationId;
+use super::walk::Walk;
+use super::{LEASE_MS, Payments, back_off_ms, refused, unread};
+use crate::actors::stock::NotDone;
+use crate::domain::id::{PaymentId, UserId};
+use crate::domain::payment::{Move, Payment, PaymentState};
+use crate::domain::stock::{Cause, Millis, Refusal};
+use crate::domain::trail::{Deed, Record};
+
+/// Rows taken up at a time.
+const BATCH_MAX: u32 = 128;
+/// The longest without a look: the numbers for operators are no older.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// The shortest, also where something seems to be due all the time.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How old the numbers for operators may be while much is due.
+const OBSERVE_EVERY_MS: i64 = 1_000;
+/// A crowd of webhooks is one reason to look.
+const GATHER: Duration = Duration::from_millis(5);
+/// Pause when the rows cannot be read.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+/// A webhook that comes once more after this is not recognised; its signature has long become too old.
+const REMEMBERED_MS: i64 = 30 * 24 * 3_600_000;
+const SWEEP_EVERY_MS: i64 = 3_600_000;
+
+/// The loop that takes up what is due. Ends with its app.
+pub struct Recovery(JoinHandle<()>);
+
+impl Recovery {
+    pub fn start(payments: Payments) -> Recovery {
+        Recovery(rt::spawn(payments.recover()))
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why a payment in this state does not wait for a person.
+fn no_decision(state: PaymentState) -> Refusal {
+    match state {
+        PaymentState::Captured | PaymentState::Paid => Refusal::AlreadySold,
+        PaymentState::Started | PaymentState::Unknown | PaymentState::Review => Refusal::PaymentRunning,
+        PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned => {
+            Refusal::AlreadyReleased { cause: Cause::PaymentFailed }
+        }
+    }
+}
+
+impl Payments {
+    /// At the start: all that has not ended is due.
+    pub async fn take_over(&self) -> Result<(), NotDone> {
+        let house = &self.0.house;
+        let released = house.rows.release_all_leases(house.clock.now()).await.map_err(unread)?;
+        if released > 0 {
+            tracing::info!(released, "payments and refunds that had not ended are taken up again");
+        }
+        Ok(())
+    }
+
+    async fn recover(self) {
+        let mut sweep_at = Millis(0);
+        let mut observe_at = Millis(0);
+        loop {
+            let now = self.0.house.clock.now();
+            if now >= sweep_at {
+                sweep_at = now.plus(SWEEP_EVERY_MS);
+                self.sweep(now).await;
+            }
+            let looked = self.look().await;
+            if now >= observe_at {
+                observe_at = now.plus(OBSERVE_EVERY_MS);
+                self.observe().await;
+            }
+            let pause = match looked {
+                // Perhaps there is more.
+                Ok(taken) if taken >= BATCH_MAX as usize => continue,
+                Ok(_) => self.until_next().await,
+                Err(why) => {
+                    tracing::warn!(%why, "what is due could not be taken up; trying again");
+                    FAILED_PAUSE
+                }
+            };
+            // Whichever comes first: somebody says so, or it is time. A crowd of those is looked at once.
+            let _ = tokio::time::timeout(pause, self.0.due.notified()).await;
+            rt::time::sleep(GATHER).await;
+        }
+    }
+
+    async fn sweep(&self, now: Millis) {
+        if let Err(error) = self.0.house.rows.sweep_heard(now.plus(-REMEMBERED_MS)).await {
+            tracing::warn!(%error, "webhooks that were heard long ago could not be forgotten");
+        }
+    }
+
+    async fn until_next(&self) -> Duration {
+        let rows = &self.0.house.rows;
+        match (rows.payments().next_due().await, rows.refunds().next_due().await) {
+            (Ok(payment), Ok(refund)) => {
+                let next = payment.into_iter().chain(refund).min();
+                next.map_or(LOOK_EVERY, |at| self.0.house.clock.until(at).clamp(LOOK_AGAIN, LOOK_EVERY))
+            }
+            _ => FAILED_PAUSE,
+        }
+    }
+
+    /// Takes up what is due; how much that was.
+    pub async fn look(&self) -> Result<usize, NotDone> {
+        let house = &self.0.house;
+        self.look_at_hinted().await;
+        let now = house.clock.now();
+        let payments = house.rows.payments().due(now, BATCH_MAX).await.map_err(unread)?;
+        let refunds = house.rows.refunds().due(now, BATCH_MAX).await.map_err(unread)?;
+        // Together, so that their claims are one group.
+        let payments = join_all(payments.iter().map(|payment| self.take_up(payment))).await;
+        let refunds = join_all(refunds.iter().map(|refund| self.take_up_refund(refund))).await;
+        payments.into_iter().chain(refunds).try_fold(0, |sum, taken| Ok(sum + usize::from(taken?)))
+    }
+
+    /// Takes up a payment; `false`: somebody else has, or nobody more can be walked at the moment.
+    async fn take_up(&self, payment: &Payment) -> Result<bool, NotDone> {
+        let Ok(place) = self.place() else { return Ok(false) };
+        let until = self.0.house.clock.now().plus(LEASE_MS);
+        let Some(claimed) = self.0.book.claim(payment, until).await? else { return Ok(false) };
+        let payments = self.clone();
+        rt::spawn(async move {
+            if let Some(mut walk) = payments.walk_of(claimed).await {
+                walk.to_its_end().await;
+            }
+            drop(place);
+        });
+        Ok(true)
+    }
+
+    /// Takes up a payment wherever it stands; `None`: it has ended, somebody else has it, or it has to wait.
+    pub async fn resume(&self, id: PaymentId) -> Result<Option<Walk>, NotDone> {
+        let house = &self.0.house;
+        let now = house.clock.now();
+        let row = house.rows.payments().find(id).await.map_err(unread)?;
+        let Some(row) = row.filter(|row| row.due_at.is_some_and(|due_at| due_at <= now)) else {
+            return Ok(None);
+        };
+        let Some(claimed) = self.0.book.claim(&row, now.plus(LEASE_MS)).await? else { return Ok(None) };
+        Ok(self.walk_of(claimed).await)
+    }
+
+    async fn walk_of(&self, payment: Payment) -> Option<Walk> {
+        match self.0.house.orders.look(payment.order).await {
+            Ok(Some(order)) => return Some(Walk::new(self, payment, &order, false)),
+            Ok(None) => {
+                tracing::error!(payment = %payment.id, order = %payment.order, "{} has no order", payment.id);
+            }
+            Err(why) => {
+                tracing::warn!(payment = %payment.id, %why, "the order of {} cannot be read now", payment.id);
+            }
+        }
+        self.put_off(&payment).await;
+        None
+    }
+
+    async fn put_off(&self, payment: &Payment) {
+        let clock = &self.0.house.clock;
+        let due_at = clock.now().plus(back_off_ms(payment.tries, clock.chance()));
+        // If this cannot be written the claim runs out, and it is taken up then.
+        let _ = self.0.book.rest(payment, Some(due_at)).await;
+        self.wake();
+    }
+
+    /// The provider has said something while they were walked: whoever walked them may not have heard it.
+    async fn look_at_hinted(&self) {
+        let hinted = std::mem::take(&mut *self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in hinted {
+            self.due_now(id).await;
+        }
+    }
+
+    async fn due_now(&self, id: PaymentId) {
+        let house = &self.0.house;
+        let Ok(Some(row)) = house.rows.payments().find(id).await else { return };
+        let may_move = row.state.has_failed()
+            || matches!(row.state, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured);
+        if may_move {
+            let _ = self.0.book.rest(&row, Some(house.clock.now())).await;
+        }
+    }
+
+    /// Tries something that waits at once. `false`: it does not wait.
+    pub async fn retry(&self, by: UserId, id: CompensationId) -> Result<bool, NotDone> {
+        let house = &self.0.house;
+        let Some(waiting) = self.compensation(id).await? else { return Ok(false) };
+        let deed = Record::new(Deed::CompensationRetried, house.clock.now()).by(by).on(waiting.order);
+        let deed = match id {
+            CompensationId::Payment(id) => deed.id("payment", id),
+            CompensationId::Refund(id) => deed.id("refund", id),
+        };
+        house.trail.append(&deed).await.map_err(unread)?;
+        match id {
+            CompensationId::Payment(id) => self.due_now(id).await,
+            CompensationId::Refund(id) => self.refund_due_now(id).await,
+        }
+        self.wake();
+        Ok(true)
+    }
+
+    /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment.
+    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<Payment>, NotDone> {
+        let Some(payment) = self.in_review(by, id, Deed::ReviewAccepted).await? else { return Ok(None) };
+        let now = self.0.house.clock.now();
+        let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await?;
+        self.wake();
+        accepted.map(Some).ok_or(NotDone::Unavailable)
+    }
+
+    /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back.
+    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<Payment>, NotDone> {
+        let Some(payment) = self.in_review(by, id, Deed::ReviewGivenBack).await? else { return Ok(None) };
+        let order = self.0.house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
+        let payments = self.clone();
+        let walking = rt::spawn(async move {
+            let mut walk = Walk::giving_back(&payments, payment, &order);
+            walk.to_its_end().await;
+            walk.payment().clone()
+        });
+        let payment = walking.await.map_err(|_| NotDone::Unknown)?;
+        self.wake();
+        if payment.state == PaymentState::Orphaned { Ok(Some(payment)) } else { Err(NotDone::Unavailable) }
+    }
+
+    /// A payment that waits for a decision; the decision is written down before it is made.
+    async fn in_review(&self, by: UserId, id: PaymentId, deed: Deed) -> Result<Option<Payment>, NotDone> {
+        let house = &self.0.house;
+        let Some(payment) = house.rows.payments().find(id).await.map_err(unread)? else { return Ok(None) };
+        if payment.state != PaymentState::Review {
+            let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
+            return Err(refused(&order, no_decision(payment.state)));
+        }
+        let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
+        house.trail.append(&deed).await.map_err(unread)?;
+        Ok(Some(payment))
+    }
+}

@@ -1,0 +1,364 @@
+//! Money that goes back: asked for by a clerk, by a cancellation, or by nobody because it came too late.
+//!
+//! Always true: the row is on the disk before a unit or a won moves; it names everything that happens under it, so that it
+//! happens once; and it is tried until it is done.
+
+use actix_web::rt;
+use tokio::sync::oneshot;
+
+use super::walk::said;
+use super::{LEASE_MS, Payments, Unkept, back_off_ms, unread};
+use crate::actors::stock::NotDone;
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, RefundId, UserId};
+use crate::domain::order::Order;
+use crate::domain::payment::{
+    Cause, Give, GiveHeard, Giving, Line, Payment, PaymentState, Refund, RefundSaid, RefundState, Restock,
+};
+use crate::domain::stock::Millis;
+use crate::domain::trail::{Deed, Record};
+use crate::persistence::money::{Write, Written};
+use crate::provider::{CALL_WITHIN, ProviderError, RefundAsk, RefundSeen, RefundStatus};
+use crate::telemetry;
+
+/// The word of a provider that is asked too often, or too early, to be told apart from a failure.
+const PENDING: &str = "pending";
+
+/// What a clerk wants to give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GiveBack {
+    /// `None`: the line's price, or all that is left.
+    pub amount: Option<Money>,
+    pub line: Option<u8>,
+    pub restock: Restock,
+    pub key: [u8; 16],
+}
+
+/// The refund that stands, and whether this very request had asked for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GaveBack {
+    pub refund: Refund,
+    pub replayed: bool,
+}
+
+/// Why nothing goes back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotGiven {
+    #[error("no such order")]
+    NoOrder,
+    #[error("the order has no such line")]
+    NoLine,
+    #[error("nothing was taken for this order")]
+    NotPaid,
+    #[error("the amount is in another currency")]
+    OtherCurrency,
+    #[error("{asked} asked for, {refunded} of {captured} are given back already")]
+    TooMuch { captured: i64, refunded: i64, asked: i64 },
+    #[error("the line was given back already")]
+    Before { refund: RefundId },
+    #[error("the key belongs to another request")]
+    KeyReused,
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
+}
+
+impl From<Unkept> for NotGiven {
+    fn from(why: Unkept) -> NotGiven {
+        NotGiven::NotDone(why.into())
+    }
+}
+
+/// What is to go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    pub cause: Cause,
+    pub amount: Money,
+    pub restock: Restock,
+    /// Of the request that asks for it.
+    pub key: Option<[u8; 16]>,
+}
+
+/// What wanting it has come to.
+pub enum Wanted {
+    /// To be walked.
+    New(Box<GiveWalk>),
+    /// It stands there already.
+    Before(Box<Refund>),
+    /// Together with what was given back before it would be more than was taken.
+    TooMuch { captured: i64, refunded: i64 },
+}
+
+/// A refund on its way. Like a payment's walk it may be dropped between any two steps.
+pub struct GiveWalk {
+    payments: Payments,
+    giving: Giving,
+    next: Give,
+    provider_ref: String,
+    claimed_until: Millis,
+}
+
+impl GiveWalk {
+    fn new(
+        payments: &Payments,
+        refund: Refund,
+        payment: &Payment,
+        order: Option<&Order>,
+        fresh: bool,
+    ) -> GiveWalk {
+        let lines = order.map(|order| lines_of(order, refund.cause)).unwrap_or_default();
+        let claimed_until = refund.due_at.unwrap_or(refund.updated_at);
+        let provider_ref = payment.provider_ref.clone().unwrap_or_default();
+        let mut giving = Giving::new(refund, lines, fresh);
+        let next = giving.start();
+        GiveWalk { payments: payments.clone(), giving, next, provider_ref, claimed_until }
+    }
+
+    /// The refund as its row is, as far as this walk knows.
+    pub fn refund(&self) -> &Refund {
+        self.giving.refund()
+    }
+
+    fn units_are_back(&self) -> bool {
+        self.refund().state != RefundState::Wanted
+    }
+
+    /// Walks until there is nothing more to do, or nothing more can be done now.
+    pub async fn to_its_end(&mut self) {
+        while self.step().await {}
+    }
+
+    /// Does one thing. `false`: the walk is over.
+    pub async fn step(&mut self) -> bool {
+        let house = &self.payments.0.house;
+        let heard = match std::mem::replace(&mut self.next, Give::End) {
+            Give::Ask(product, command) => {
+                GiveHeard::Owner(said(house.directory.ask(product, command).await))
+            }
+            asked @ (Give::Find | Give::Refund) => match self.call(&asked).await {
+                Some(said) => GiveHeard::Provider(said),
+                None => return false,
+            },
+            Give::Write(step) => {
+                let due_at = house.clock.now().plus(LEASE_MS);
+                match self.payments.0.book.step_refund(self.giving.refund(), step, Some(due_at)).await {
+                    Ok(Some(refund)) => {
+                        if refund.state == RefundState::Done {
+                            telemetry::refund_tried("done");
+                        }
+                        self.claimed_until = due_at;
+                        GiveHeard::Written(Box::new(refund))
+                    }
+                    // Somebody else has it, or nobody knows: it is taken up again when the claim runs out.
+                    Ok(None) | Err(_) => return false,
+                }
+            }
+            Give::Rest => {
+                self.rest().await;
+                return false;
+            }
+            Give::End => return false,
+        };
+        self.next = self.giving.heard(heard);
+        true
+    }
+
+    async fn rest(&self) {
+        let (house, refund) = (&self.payments.0.house, self.giving.refund());
+        telemetry::refund_tried("retried");
+        let reason = self.giving.reason().map(str::to_owned);
+        if reason.as_deref() != Some(PENDING) {
+            tracing::warn!(refund = %refund.id, order = %refund.order, tries = refund.tries, reason, "{} is tried again later", refund.id);
+        }
+        let due_at = house.clock.now().plus(back_off_ms(refund.tries, house.clock.chance()));
+        let _ = self.payments.0.book.rest_refund(refund, due_at, reason).await;
+        self.payments.wake();
+    }
+
+    async fn call(&self, asked: &Give) -> Option<RefundSaid> {
+        let house = &self.payments.0.house;
+        let _place = self.payments.0.calls.acquire().await.ok()?;
+        // A process that was stopped meanwhile has lost its claim and does not know it.
+        if house.clock.now().plus(CALL_WITHIN.as_millis() as i64) > self.claimed_until {
+            return None;
+        }
+        let refund = self.giving.refund();
+        let ask = RefundAsk {
+            refund: refund.id,
+            payment: refund.payment,
+            order: refund.order,
+            provider_ref: &self.provider_ref,
+            amount: refund.amount,
+            started_at: refund.created_at,
+        };
+        let answer = match asked {
+            Give::Find => house.provider.find_refund(&ask).await,
+            _ => house.provider.refund(&ask).await.map(Some),
+        };
+        Some(match answer {
+            Ok(None) => RefundSaid::Absent,
+            Ok(Some(RefundSeen { provider_ref, status, .. })) => match status {
+                RefundStatus::Done => RefundSaid::Done { provider_ref },
+                RefundStatus::Pending => RefundSaid::Pending { provider_ref },
+                RefundStatus::Failed { code } => RefundSaid::Failed(code),
+            },
+            Err(ProviderError::Refused { code }) => RefundSaid::Failed(code),
+            Err(ProviderError::Unknown | ProviderError::NotNow) => RefundSaid::NotNow,
+        })
+    }
+}
+
+/// The lines whose units a refund is about.
+fn lines_of(order: &Order, cause: Cause) -> Vec<Line> {
+    let concerns = |number: u8| match cause {
+        Cause::OrderCancelled | Cause::Clerk(_) => true,
+        Cause::Line(line) => line == number,
+        Cause::Late => false,
+    };
+    let lines = order.lines.iter().filter(|line| concerns(line.line));
+    lines.map(|line| Line { product: line.product, quantity: line.quantity }).collect()
+}
+
+impl Payments {
+    /// Gives back what a clerk wants to give back. Never more than was taken; the same line once, whoever asks.
+    pub async fn give_back(&self, by: UserId, order: OrderId, ask: GiveBack) -> Result<GaveBack, NotGiven> {
+        let house = &self.0.house;
+        let order = house.orders.look(order).await?.ok_or(NotGiven::NoOrder)?;
+        let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
+        let (cause, amount) = asked_for(&order, &payment, &ask)?;
+        let id = RefundId::of(payment.id, cause);
+        if let Some(known) = house.rows.refunds().find(id).await.map_err(unread)? {
+            return known_as(known, &ask);
+        }
+        let left = payment.captured.saturating_sub(payment.refunded);
+        let too_much =
+            |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
+        let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
+        if amount.amount > left || amount.amount <= 0 {
+            return Err(too_much(amount.amount));
+        }
+        let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
+        let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
+        house.trail.append(&deed).await.map_err(unread)?;
+        let want = Want { cause, amount, restock: ask.restock, key: Some(ask.key) };
+        match self.begin_refund(&payment, &order, want).await? {
+            Wanted::New(walk) => {
+                let refund = walk.refund().clone();
+                self.walk_refund(*walk, None);
+                Ok(GaveBack { refund, replayed: false })
+            }
+            Wanted::Before(refund) => known_as(*refund, &ask),
+            Wanted::TooMuch { captured, refunded } => {
+                Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
+            }
+        }
+    }
+
+    /// Puts a refund down, and what its payment has given back with it. Nothing moves here.
+    pub async fn begin_refund(
+        &self,
+        payment: &Payment,
+        order: &Order,
+        want: Want,
+    ) -> Result<Wanted, NotDone> {
+        let now = self.0.house.clock.now();
+        let refund = Refund {
+            id: RefundId::of(payment.id, want.cause),
+            payment: payment.id,
+            order: payment.order,
+            cause: want.cause,
+            key: want.key,
+            amount: want.amount,
+            restock: want.restock,
+            state: RefundState::Wanted,
+            reason: None,
+            provider_ref: None,
+            tries: 0,
+            due_at: Some(now.plus(LEASE_MS)),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        };
+        match self.0.book.write(Write::Refund(Box::new(refund.clone()))).await? {
+            Written::RefundRow(row) if *row == refund => {
+                Ok(Wanted::New(Box::new(GiveWalk::new(self, refund, payment, Some(order), true))))
+            }
+            Written::RefundRow(row) => Ok(Wanted::Before(row)),
+            Written::TooMuch { captured, refunded } => Ok(Wanted::TooMuch { captured, refunded }),
+            _ => Err(NotDone::Internal),
+        }
+    }
+
+    /// What goes back of an order, oldest first.
+    pub async fn refunds_of(&self, order: OrderId) -> Result<Vec<Refund>, NotDone> {
+        self.0.house.rows.refunds().of_order(order).await.map_err(unread)
+    }
+
+    /// The attempt for which money was taken and kept.
+    pub async fn paid(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
+        let attempts = self.0.house.rows.payments().of_order(order).await.map_err(unread)?;
+        let kept = |payment: &Payment| matches!(payment.state, PaymentState::Paid | PaymentState::Captured);
+        Ok(attempts.into_iter().find(kept))
+    }
+
+    /// Walks a refund behind everybody's back. `back` hears when its units are where they shall be.
+    pub(super) fn walk_refund(&self, mut walk: GiveWalk, mut back: Option<oneshot::Sender<()>>) {
+        let walks = self.0.walks.clone();
+        rt::spawn(async move {
+            // After the last place is gone it is taken up at the next start.
+            let Ok(_place) = walks.acquire_owned().await else { return };
+            while walk.step().await {
+                if walk.units_are_back()
+                    && let Some(back) = back.take()
+                {
+                    // Who does not wait any more finds it in the order.
+                    let _ = back.send(());
+                }
+            }
+        });
+    }
+
+    /// Takes up a refund that is due. `false`: somebody else has.
+    pub(super) async fn take_up_refund(&self, refund: &Refund) -> Result<bool, NotDone> {
+        let house = &self.0.house;
+        let until = house.clock.now().plus(LEASE_MS);
+        let Some(refund) = self.0.book.claim_refund(refund, until).await? else { return Ok(false) };
+        let payment = house.rows.payments().find(refund.payment).await.map_err(unread)?;
+        let payment = payment.ok_or(NotDone::Internal)?;
+        let order = match refund.restock.back() {
+            Some(_) => house.orders.look(refund.order).await?,
+            None => None,
+        };
+        self.walk_refund(GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
+        Ok(true)
+    }
+
+    /// Somebody has news of it.
+    pub(super) async fn refund_due_now(&self, refund: RefundId) {
+        let house = &self.0.house;
+        if let Ok(Some(row)) = house.rows.refunds().find(refund).await
+            && row.due_at.is_some()
+        {
+            let _ = self.0.book.rest_refund(&row, house.clock.now(), None).await;
+        }
+    }
+}
+
+/// Under which cause it goes back, and how much if that is told.
+fn asked_for(order: &Order, payment: &Payment, ask: &GiveBack) -> Result<(Cause, Option<Money>), NotGiven> {
+    if ask.amount.is_some_and(|amount| amount.currency != payment.amount.currency) {
+        return Err(NotGiven::OtherCurrency);
+    }
+    let Some(number) = ask.line else { return Ok((Cause::Clerk(ask.key), ask.amount)) };
+    let line = order.lines.iter().find(|line| line.line == number).ok_or(NotGiven::NoLine)?;
+    let price = line.unit_price.times(line.quantity);
+    Ok((Cause::Line(number), ask.amount.or(price)))
+}
+
+/// The refund that stands there already, for whoever asks for it again.
+fn known_as(refund: Refund, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
+    if refund.key != Some(ask.key) {
+        return Err(NotGiven::Before { refund: refund.id });
+    }
+    let same = refund.restock == ask.restock && ask.amount.is_none_or(|amount| amount == refund.amount);
+    if same { Ok(GaveBack { refund, replayed: true }) } else { Err(NotGiven::KeyReused) }
+}

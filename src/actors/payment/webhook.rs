@@ -1,0 +1,75 @@
+//! News from the provider: a hint that something has happened, and no more.
+//!
+//! Always true: a webhook changes nothing but when somebody asks the provider; each is noted once, whoever sends it how often and
+//! in whatever order.
+
+use super::{Payments, Unkept};
+use crate::actors::stock::NotDone;
+use crate::domain::id::PaymentId;
+use crate::persistence::money::{Write, Written};
+use crate::provider::BadSignature;
+use crate::telemetry;
+
+pub use crate::provider::SIGNATURE_HEADER;
+
+/// What a webhook was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    News,
+    /// It came before.
+    Known,
+    /// About nothing of ours.
+    Foreign,
+}
+
+/// Why it was not listened to.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    #[error(transparent)]
+    Forged(#[from] BadSignature),
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
+}
+
+impl Payments {
+    /// Listens to a webhook: `signature` is its [`SIGNATURE_HEADER`], `body` what came, untouched.
+    pub async fn hear(&self, signature: Option<&str>, body: &[u8]) -> Result<Heard, Unheard> {
+        let house = &self.0.house;
+        let hint = match house.provider.hear(signature, body, house.clock.now()) {
+            Ok(hint) => hint,
+            Err(why) => {
+                telemetry::webhook_heard(why.as_str());
+                return Err(why.into());
+            }
+        };
+        if hint.payment.is_none() && hint.refund.is_none() {
+            telemetry::webhook_heard("foreign");
+            return Ok(Heard::Foreign);
+        }
+        // Whoever walks it at this moment is not disturbed, and looks once more when he is through.
+        let note =
+            |payment: &PaymentId| self.walking().get_mut(payment).map(|hinted| *hinted = true).is_none();
+        let write = Write::Hint { event: hint.event, payment: hint.payment.filter(note) };
+        let heard = match self.0.book.write(write).await {
+            Ok(Written::Known) => Heard::Known,
+            Ok(_) => Heard::News,
+            Err(Unkept::Wrong(_)) => Heard::Foreign,
+            Err(why) => return Err(NotDone::from(why).into()),
+        };
+        if heard == Heard::News
+            && let Some(refund) = hint.refund
+        {
+            self.refund_due_now(refund).await;
+        }
+        let word = match heard {
+            Heard::News => "news",
+            Heard::Known => "known",
+            Heard::Foreign => "foreign",
+        };
+        telemetry::webhook_heard(word);
+        if heard == Heard::News {
+            self.wake();
+        }
+        Ok(heard)
+    }
+}

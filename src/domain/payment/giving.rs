@@ -1,0 +1,196 @@
+//! The walk of one refund: the units go where they shall, then the money goes back.
+//!
+//! A pure state machine like the payment's. It has no way to fail: what cannot be done now is done later, and every step may be
+//! told twice, because a return names itself and the provider knows the refund by its id.
+
+use super::{Line, OwnerSaid, Refund, RefundState};
+use crate::domain::id::{OrderId, ProductId, RefundId};
+use crate::domain::stock::{CameBack, Command};
+
+/// How often an owner that is busy or away is asked again before the refund rests.
+const ASKS_MAX: u32 = 3;
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Give {
+    /// Ask the product's owner.
+    Ask(ProductId, Command),
+    /// Ask the provider what it knows of this refund.
+    Find,
+    /// Have the provider give the money back. Told twice it is given back once.
+    Refund,
+    Write(RefundStep),
+    /// Nothing can be done now: later again.
+    Rest,
+    End,
+}
+
+/// What becomes of the refund's row in one compare-and-set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefundStep {
+    pub to: RefundState,
+    pub provider_ref: Option<String>,
+}
+
+/// What the provider said about a refund.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RefundSaid {
+    Done {
+        provider_ref: String,
+    },
+    /// It has taken it on, and the bank is still to do its part.
+    Pending {
+        provider_ref: String,
+    },
+    /// It will not be done like this, with the provider's word for why.
+    Failed(String),
+    /// It has never heard of it.
+    Absent,
+    /// Nobody knows, or not now.
+    NotNow,
+}
+
+/// What came of what was to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GiveHeard {
+    Owner(OwnerSaid),
+    Provider(RefundSaid),
+    Written(Box<Refund>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// As many lines, counted from the last, are where they shall be: the home comes at the end, and with it the order ends.
+    Returning(usize),
+    Finding,
+    Refunding,
+    Writing,
+    Over,
+}
+
+/// One walk of one refund.
+#[derive(Debug, Clone)]
+pub struct Giving {
+    refund: Refund,
+    /// The lines whose units come back, in order of product id; none where they are left where they are.
+    lines: Vec<Line>,
+    phase: Phase,
+    asks: u32,
+    /// Nobody else can have asked the provider for it.
+    fresh: bool,
+    /// What stood in the way last.
+    reason: Option<String>,
+}
+
+impl Refund {
+    /// Which return of units this is, for the products' owners.
+    pub fn by(&self) -> u64 {
+        by(self.id)
+    }
+}
+
+/// The lower half of an id is chance; zero would mean nobody.
+fn by(id: RefundId) -> u64 {
+    let [.., low] = id.as_bytes().as_chunks::<8>().0 else { return 1 };
+    u64::from_be_bytes(*low).max(1)
+}
+
+impl Giving {
+    /// `fresh`: the row was written a moment ago by whoever begins. `lines` are those that the refund is about.
+    pub fn new(refund: Refund, mut lines: Vec<Line>, fresh: bool) -> Giving {
+        lines.sort_by_key(|line| line.product);
+        Giving { refund, lines, phase: Phase::Over, asks: 0, fresh, reason: None }
+    }
+
+    pub fn refund(&self) -> &Refund {
+        &self.refund
+    }
+
+    /// Why it rests.
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    pub fn start(&mut self) -> Give {
+        match self.refund.state {
+            RefundState::Wanted if self.refund.restock.back().is_some() => self.give_units(0),
+            RefundState::Wanted | RefundState::Restocked => self.give_money(),
+            RefundState::Done => self.end(),
+        }
+    }
+
+    pub fn heard(&mut self, heard: GiveHeard) -> Give {
+        match (self.phase, heard) {
+            (Phase::Returning(done), GiveHeard::Owner(OwnerSaid::NotNow)) => {
+                self.asks += 1;
+                if self.asks < ASKS_MAX { self.ask(done) } else { self.rest("owner_unavailable") }
+            }
+            // Refused: these units have come back before, by another refund.
+            (Phase::Returning(done), GiveHeard::Owner(_)) => self.give_units(done + 1),
+            (Phase::Finding, GiveHeard::Provider(RefundSaid::Absent)) => self.ask_refund(),
+            (Phase::Finding | Phase::Refunding, GiveHeard::Provider(said)) => self.provider_heard(said),
+            (Phase::Writing, GiveHeard::Written(refund)) => {
+                self.refund = *refund;
+                match self.refund.state {
+                    RefundState::Done => self.end(),
+                    RefundState::Wanted | RefundState::Restocked => self.give_money(),
+                }
+            }
+            // Something else than what was asked about: whoever takes it up again asks anew.
+            (_, _) => self.rest("interrupted"),
+        }
+    }
+
+    fn end(&mut self) -> Give {
+        self.phase = Phase::Over;
+        Give::End
+    }
+
+    fn rest(&mut self, why: &str) -> Give {
+        self.phase = Phase::Over;
+        self.reason = Some(why.to_owned());
+        Give::Rest
+    }
+
+    fn write(&mut self, to: RefundState, provider_ref: Option<String>) -> Give {
+        self.phase = Phase::Writing;
+        Give::Write(RefundStep { to, provider_ref })
+    }
+
+    fn give_units(&mut self, done: usize) -> Give {
+        self.asks = 0;
+        if done < self.lines.len() { self.ask(done) } else { self.write(RefundState::Restocked, None) }
+    }
+
+    fn ask(&mut self, done: usize) -> Give {
+        let (Some(line), Some(back)) = (self.lines.iter().rev().nth(done), self.refund.restock.back()) else {
+            return self.rest("interrupted");
+        };
+        let (order, quantity, by): (OrderId, _, _) = (self.refund.order, line.quantity, self.refund.by());
+        self.phase = Phase::Returning(done);
+        Give::Ask(line.product, Command::Return { order, quantity, back, why: CameBack::Cancelled, by })
+    }
+
+    fn give_money(&mut self) -> Give {
+        if self.fresh {
+            return self.ask_refund();
+        }
+        self.phase = Phase::Finding;
+        Give::Find
+    }
+
+    fn ask_refund(&mut self) -> Give {
+        self.fresh = false;
+        self.phase = Phase::Refunding;
+        Give::Refund
+    }
+
+    fn provider_heard(&mut self, said: RefundSaid) -> Give {
+        match said {
+            RefundSaid::Done { provider_ref } => self.write(RefundState::Done, Some(provider_ref)),
+            RefundSaid::Pending { .. } => self.rest("pending"),
+            RefundSaid::Failed(why) => self.rest(&why),
+            RefundSaid::Absent | RefundSaid::NotNow => self.rest("provider_unavailable"),
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! A payment as people hear of it: one word, made of its state and of what has gone back.
+
+use serde::Serialize;
+
+use super::{Payment, PaymentState};
+
+/// The contract's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentStatus {
+    Processing,
+    /// The provider was asked and has not answered: it is asked again until it has.
+    Unknown,
+    Paid,
+    Declined,
+    Cancelled,
+    /// Somebody looks into it.
+    Review,
+    /// Money is on its way back.
+    Refunding,
+    PartiallyRefunded,
+    Refunded,
+}
+
+impl PaymentStatus {
+    /// `sold`: the order is paid as far as its products are concerned, though the payment's row may not say so yet.
+    /// `given_back`: minor units that have arrived where they came from.
+    pub fn of(payment: &Payment, sold: bool, given_back: i64) -> PaymentStatus {
+        match payment.state {
+            PaymentState::Started => PaymentStatus::Processing,
+            PaymentState::Unknown => PaymentStatus::Unknown,
+            PaymentState::Captured if !sold => PaymentStatus::Processing,
+            PaymentState::Declined => PaymentStatus::Declined,
+            PaymentState::Cancelled => PaymentStatus::Cancelled,
+            PaymentState::Review => PaymentStatus::Review,
+            PaymentState::Captured | PaymentState::Paid | PaymentState::Orphaned => {
+                match (payment.refunded, given_back) {
+                    (0, _) if payment.state != PaymentState::Orphaned => PaymentStatus::Paid,
+                    (wanted, done) if done < wanted => PaymentStatus::Refunding,
+                    (wanted, _) if wanted < payment.captured => PaymentStatus::PartiallyRefunded,
+                    _ => PaymentStatus::Refunded,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What is particular to the doors to money: payments, refunds, and what waits to be undone.
+
+use serde_json::{Value, json};
+
+use super::doors::{Door, body, cursor, header, idempotency_key, limit, query, told};
+use crate::actors::payment::{SIGNATURE_HEADER, Standing};
+use crate::http::problem::Code;
+
+const COMPENSATION: &str = "^(pay|ref)_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+
+const DECIDE: &[Code] =
+    &[Code::OrderStateConflict, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
+
+/// The description of the door with this name.
+#[rustfmt::skip]
+pub fn of(door: &str) -> Option<Door> {
+    Some(match door {
+        "payment::pay" => Door {
+            body: body("PayRequest", json!({ "method": { "type": "card", "token": "tok_ok" } })),
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::PaymentDeclined, Code::OrderStateConflict, Code::HoldExpired, Code::IdempotencyKeyReused,
+                Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "Pay an order", "While it is held. The hold cannot lapse, and the order cannot be cancelled, while \
+                the payment runs. With an Idempotency-Key the same request may be sent again: it hears how its payment stands now. \
+                `payment_declined` carries the order as it is then.")
+        }
+        .gives(200, "It is paid.", "OrderShown", Value::Null)
+        .gives(202, "The payment is on its way, or the provider has not answered: `payment.status` says which. It is asked until it \
+            has, and the units stay held meanwhile.", "OrderShown", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when this key had begun it before.")
+        .with_header(202, "Idempotent-Replayed", "`true` when this key had begun it before."),
+        "payment::webhook" => Door {
+            parameters: vec![header(SIGNATURE_HEADER, true, "The provider's signature over the time and the body.")],
+            body: body("PaymentEvent", json!({ "id": "evt_1", "type": "payment_intent.succeeded", "data": { "object": {} } })),
+            refuses: &[
+                Code::InvalidSignature, Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "News from the payment provider", "Signed by it, and only a hint: how a payment stands is asked of the \
+                provider. Duplicates and any order of arrival are harmless.")
+        }
+        .gives_nothing(200, "Heard, now or before."),
+        "payment::give_back" => Door {
+            body: body("RefundRequest", json!({ "line": 1, "restock": "to_stock", "reason": "arrived broken" })),
+            parameters: vec![idempotency_key(true)],
+            refuses: &[
+                Code::OrderStateConflict, Code::IdempotencyKeyReused, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("administration", "Give money back", "A line, an amount, or all that is left; never more than was taken. What \
+                becomes of the units is decided separately. A key is needed: giving back twice is not giving back once.")
+        }
+        .gives(201, "The refund. It is tried until the provider has done it.", "RefundShown", Value::Null)
+        .with_header(201, "Idempotent-Replayed", "`true` when this key had asked for it before."),
+        "payment::refunds" => Door {
+            refuses: &[Code::OwnerUnavailable],
+            ..told("administration", "What goes back of an order", "Oldest first, all on one page.")
+        }
+        .gives(200, "The refunds.", "RefundPage", Value::Null),
+        "payment::compensations" => Door {
+            parameters: vec![
+                query("state", json!({ "type": "string", "enum": standings() }), "Only those that stand like this."),
+                limit(), cursor(COMPENSATION),
+            ],
+            refuses: &[Code::OwnerUnavailable],
+            ..told("administration", "What still waits to be undone", "Payments in doubt, refunds under way, and what a person has to \
+                decide. Oldest first.")
+        }
+        .gives(200, "A page.", "CompensationPage", Value::Null),
+        "payment::retry" => Door {
+            refuses: &[Code::OwnerUnavailable, Code::OutcomeUnknown],
+            ..told("administration", "Try it again", "At once, instead of at its time.")
+        }
+        .gives_nothing(202, "Somebody looks at it now."),
+        "payment::accept" => Door {
+            refuses: DECIDE,
+            ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
+                for. The order is sold.")
+        }
+        .gives(200, "The payment.", "Payment", Value::Null),
+        "payment::return_money" => Door {
+            refuses: DECIDE,
+            ..told("administration", "Give back what was taken", "For a payment in review: the units are on sale again, and the money \
+                goes back.")
+        }
+        .gives(200, "The payment.", "Payment", Value::Null),
+        _ => return None,
+    })
+}
+
+fn standings() -> Vec<&'static str> {
+    Standing::ALL.iter().map(|standing| standing.as_str()).collect()
+}

@@ -1,0 +1,139 @@
+//! The administrator's doors: give money back, look at what waits, try it again, decide what nobody else can.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpResponse, web};
+
+use super::ask::RefundRequest;
+use super::show::{CompensationShown, PaymentShown, RefundShown};
+use crate::actors::payment::{CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Standing};
+use crate::domain::id::{OrderId, PaymentId};
+use crate::domain::payment::Payment;
+use crate::http::auth::Admin;
+use crate::http::body::{Body, NoBody};
+use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
+use crate::http::order::NO_ORDER;
+use crate::http::problem::{Code, Fact, Problem};
+use crate::http::query::{Id, Page, Query};
+
+const NOTHING_WAITS: &str = "Nothing with this id waits.";
+const REASON_CHARS_MAX: usize = 200;
+
+impl From<NotGiven> for Problem {
+    fn from(why: NotGiven) -> Problem {
+        let conflict = |detail: &'static str| Problem::new(Code::OrderStateConflict, detail);
+        match why {
+            NotGiven::NoOrder => Problem::not_found(NO_ORDER),
+            NotGiven::NoLine => Problem::field("/line", "the order has no such line"),
+            NotGiven::NotPaid => conflict("No money was taken for this order."),
+            NotGiven::OtherCurrency => {
+                Problem::field("/amount/currency", "money goes back in the currency in which it came")
+            }
+            NotGiven::TooMuch { captured, refunded, asked } => {
+                conflict("More than is left of what was taken.")
+                    .with("captured", Fact::Signed(captured))
+                    .with("refunded", Fact::Signed(refunded))
+                    .with("requested", Fact::Signed(asked))
+            }
+            NotGiven::Before { refund } => {
+                conflict("This was given back already.").with("refund_id", Fact::Word(refund.to_string()))
+            }
+            NotGiven::KeyReused => Problem::new(
+                Code::IdempotencyKeyReused,
+                "This Idempotency-Key came before, with another body.",
+            ),
+            NotGiven::NotDone(why) => why.into(),
+        }
+    }
+}
+
+/// `POST /v1/admin/orders/{id}/refunds`: needs a key, because giving back twice is not giving back once.
+pub async fn give_back(
+    Admin(admin): Admin,
+    key: IdempotencyKey,
+    Id(order): Id<OrderId>,
+    payments: web::Data<Payments>,
+    Body(asked): Body<RefundRequest>,
+) -> Result<HttpResponse, Problem> {
+    let RefundRequest { amount, line, restock, reason } = asked;
+    if reason.trim().is_empty() || reason.chars().count() > REASON_CHARS_MAX {
+        return Err(Problem::field("/reason", "1 to 200 characters"));
+    }
+    if amount.is_some_and(|amount| amount.amount <= 0) {
+        return Err(Problem::field("/amount/amount", "more than nothing"));
+    }
+    if amount.is_some() && line.is_none() && restock.back().is_some() {
+        return Err(Problem::field("/restock", "say which line the units belong to, or leave them"));
+    }
+    let door = Fingerprint::of("POST /v1/admin/orders/{id}/refunds").bytes(order.as_bytes());
+    let key = key.of_caller(admin, door).ok_or_else(|| {
+        Problem::field("Idempotency-Key", "needed here: giving back twice is not giving back once")
+    })?;
+    let gave = payments.give_back(admin, order, GiveBack { amount, line, restock, key: key.key }).await?;
+    let mut answer = HttpResponse::build(StatusCode::CREATED);
+    if gave.replayed {
+        answer.insert_header(REPLAYED);
+    }
+    Ok(answer.json(RefundShown::from(gave.refund)))
+}
+
+/// `GET /v1/admin/orders/{id}/refunds`: oldest first, all on one page.
+pub async fn refunds(
+    _: Admin,
+    Id(order): Id<OrderId>,
+    payments: web::Data<Payments>,
+) -> Result<web::Json<Page<RefundShown>>, Problem> {
+    let refunds = payments.refunds_of(order).await?;
+    let data = refunds.into_iter().map(RefundShown::from).collect();
+    Ok(web::Json(Page { data, next_cursor: None }))
+}
+
+/// `GET /v1/admin/compensations?state=`: oldest first.
+pub async fn compensations(
+    _: Admin,
+    query: Query,
+    payments: web::Data<Payments>,
+) -> Result<web::Json<Page<CompensationShown>>, Problem> {
+    let only = query.parsed("state", Standing::from_word, "pending, stuck or review")?;
+    let (limit, after) = (query.limit()?, query.cursor::<CompensationId>()?);
+    let rows = payments.compensations(only, after, limit as usize + 1).await?;
+    let page = Page::of(rows, limit, |one| one.id.to_string());
+    Ok(web::Json(page.map(CompensationShown::from)))
+}
+
+/// `POST /v1/admin/compensations/{id}/retry`: at once instead of at its time.
+pub async fn retry(
+    Admin(admin): Admin,
+    Id(id): Id<CompensationId>,
+    payments: web::Data<Payments>,
+    _: NoBody,
+) -> Result<HttpResponse, Problem> {
+    match payments.retry(admin, id).await? {
+        true => Ok(HttpResponse::Accepted().finish()),
+        false => Err(Problem::not_found(NOTHING_WAITS)),
+    }
+}
+
+/// `POST /v1/admin/compensations/{id}/accept`: what was taken is kept, and the order is sold.
+pub async fn accept(
+    Admin(admin): Admin,
+    Id(payment): Id<PaymentId>,
+    payments: web::Data<Payments>,
+    _: NoBody,
+) -> Result<web::Json<PaymentShown>, Problem> {
+    shown(payments.accept(admin, payment).await?)
+}
+
+/// `POST /v1/admin/compensations/{id}/give-back`: what was taken goes back, and the units are on sale again.
+pub async fn return_money(
+    Admin(admin): Admin,
+    Id(payment): Id<PaymentId>,
+    payments: web::Data<Payments>,
+    _: NoBody,
+) -> Result<web::Json<PaymentShown>, Problem> {
+    shown(payments.decline(admin, payment).await?)
+}
+
+fn shown(payment: Option<Payment>) -> Result<web::Json<PaymentShown>, Problem> {
+    let payment = payment.ok_or_else(|| Problem::not_found(NOTHING_WAITS))?;
+    Ok(web::Json(PaymentShown::from(PaymentSight::fresh(payment, false))))
+}

@@ -1,0 +1,171 @@
+//! Money as people see it: a buyer his payment, a clerk what goes back and what still waits.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::actors::payment::{Compensation, Kind, PaymentSight, Standing};
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, PaymentId, RefundId};
+use crate::domain::payment::{PaymentStatus, Refund};
+use crate::http::shapes::MoneySchema;
+use crate::http::time::Stamp;
+
+/// The latest attempt to pay an order.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Payment)]
+pub struct PaymentShown {
+    #[schema(value_type = String, example = "pay_01jbeq9h0wfx3tq4r2n6d8v5ka")]
+    id: PaymentId,
+    #[schema(value_type = PaymentStatusSchema)]
+    status: PaymentStatus,
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    /// What was given back, or is on its way.
+    #[schema(value_type = MoneySchema)]
+    refunded: Money,
+    /// 1 for the first.
+    attempt: u8,
+    /// Why it is not paid, in a word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// `unknown`: the provider has not answered and is asked again until it has; the units stay held meanwhile.
+#[derive(ToSchema)]
+#[schema(as = PaymentStatus, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum PaymentStatusSchema {
+    Processing,
+    Unknown,
+    Paid,
+    Declined,
+    Cancelled,
+    Review,
+    Refunding,
+    PartiallyRefunded,
+    Refunded,
+}
+
+impl From<PaymentSight> for PaymentShown {
+    fn from(PaymentSight { payment, status }: PaymentSight) -> PaymentShown {
+        let Money { currency, .. } = payment.amount;
+        PaymentShown {
+            id: payment.id,
+            status,
+            amount: payment.amount,
+            refunded: Money { amount: payment.refunded, currency },
+            attempt: payment.attempt.get(),
+            reason: payment.reason,
+        }
+    }
+}
+
+/// Money on its way back, or back.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RefundShown {
+    #[schema(value_type = String, example = "ref_01jbeq9h0wfx3tq4r2n6d8v5ka")]
+    id: RefundId,
+    #[schema(value_type = String)]
+    payment_id: PaymentId,
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    /// `order_cancelled`, `late`, `line` or `clerk`.
+    #[schema(value_type = String)]
+    cause: &'static str,
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    /// `leave`, `to_stock` or `write_off`.
+    #[schema(value_type = String)]
+    restock: &'static str,
+    /// `wanted`, `restocked` (the units are where they shall be) or `done`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    /// What stood in the way last.
+    reason: Option<String>,
+    tries: u32,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_try_at: Option<Stamp>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Stamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Stamp,
+}
+
+impl From<Refund> for RefundShown {
+    fn from(refund: Refund) -> RefundShown {
+        RefundShown {
+            id: refund.id,
+            payment_id: refund.payment,
+            order_id: refund.order,
+            cause: refund.cause.as_str(),
+            amount: refund.amount,
+            restock: refund.restock.as_str(),
+            state: refund.state.as_str(),
+            reason: refund.reason,
+            tries: refund.tries,
+            next_try_at: refund.due_at.map(Stamp),
+            created_at: Stamp(refund.created_at),
+            updated_at: Stamp(refund.updated_at),
+        }
+    }
+}
+
+/// Something that still waits to be undone, or decided.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CompensationShown {
+    /// Of the payment, or of the refund.
+    id: String,
+    #[schema(value_type = CompensationKindSchema)]
+    kind: Kind,
+    #[schema(value_type = CompensationStateSchema)]
+    state: Standing,
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    #[schema(value_type = String)]
+    payment_id: PaymentId,
+    /// In a word.
+    why: String,
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    tries: u32,
+    #[schema(value_type = String, format = DateTime)]
+    since: Stamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    next_try_at: Option<Stamp>,
+}
+
+/// A payment whose end is not known, or money on its way back.
+#[derive(ToSchema)]
+#[schema(as = CompensationKind, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum CompensationKindSchema {
+    Payment,
+    Refund,
+}
+
+/// `pending`: it is being tried; `stuck`: for long; `review`: somebody has to decide.
+#[derive(ToSchema)]
+#[schema(as = CompensationState, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum CompensationStateSchema {
+    Pending,
+    Stuck,
+    Review,
+}
+
+impl From<Compensation> for CompensationShown {
+    fn from(of: Compensation) -> CompensationShown {
+        CompensationShown {
+            id: of.id.to_string(),
+            kind: of.id.kind(),
+            state: of.standing,
+            order_id: of.order,
+            payment_id: of.payment,
+            why: of.why,
+            amount: of.amount,
+            tries: of.tries,
+            since: Stamp(of.since),
+            next_try_at: of.next_try_at.map(Stamp),
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Every step of a payment and of its undoing, and of a refund, interrupted; then the books are closed.
+//!
+//! A walk is a value that is advanced step by step. Here it is advanced so far and no further: the process dies, or sleeps so long
+//! that somebody else takes the payment up, and wakes when all is over. Meanwhile the provider loses what it is told, before or
+//! after it has done it. Whatever happens, in the end nothing waits, and money is where the units are.
+
+mod support;
+
+use serde_json::{Value, json};
+use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Pay, Walk, Want, Wanted};
+use stockade::config::PaymentProvider;
+use stockade::domain::amount::Money;
+use stockade::domain::id::{OrderId, PaymentId};
+use stockade::domain::payment::{Cause, Method, Restock};
+use support::{Shop, id, lines};
+
+/// What becomes of whoever walks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Dies,
+    Sleeps,
+}
+use Fault::{Dies, Sleeps};
+
+/// One way to pay: the token, how many lines, and whether the order is cancelled before the first of them is pinned.
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    token: &'static str,
+    lines: usize,
+    cancelled: bool,
+}
+
+const fn case(token: &'static str, lines: usize) -> Case {
+    Case { token, lines, cancelled: false }
+}
+
+const CASES: &[Case] = &[
+    case("tok_ok", 1),
+    case("tok_ok", 2),
+    case("tok_declined", 1),
+    case("tok_declined", 2),
+    case("tok_timeout_then_ok", 2),
+    case("tok_timeout_then_declined", 2),
+    case("tok_pending_then_ok", 1),
+    case("tok_pending_then_declined", 2),
+    case("nonsense", 1),
+    Case { token: "tok_ok", lines: 2, cancelled: true },
+];
+
+/// More than any walk has.
+const STEPS_MAX: usize = 16;
+const STOCK: u64 = 10_000;
+
+struct Shelf {
+    shop: Shop,
+    products: Vec<String>,
+}
+
+impl Shelf {
+    async fn open(faults: &str, attempts: u8) -> Shelf {
+        let shop = Shop::open_with(|config| choose(config, faults, attempts)).await;
+        let products = vec![shop.stocked(STOCK).await, shop.stocked(STOCK).await];
+        Shelf { shop, products }
+    }
+
+    fn stock(&self) -> Vec<(&str, u64)> {
+        self.products.iter().map(|product| (product.as_str(), STOCK)).collect()
+    }
+
+    fn body(&self, count: usize) -> Value {
+        let wanted: Vec<_> = self.products.iter().take(count).map(|product| (product.as_str(), 2)).collect();
+        lines(&wanted)
+    }
+
+    /// A payment that is written down, and not walked.
+    async fn begun(&self, who: u64, case: Case) -> Walk {
+        let held = self.shop.by(who, "POST", "/v1/orders").json(&self.body(case.lines)).send().await.ok(201);
+        let order: OrderId = id(&held).parse().unwrap();
+        let order = self.shop.app().orders().find(support::user(who), order).await.unwrap().unwrap();
+        let pay = Pay { order, method: Method::card(case.token).unwrap(), by: By::Itself(None) };
+        let Begun::Walk(walk) = self.shop.app().payments().begin(&pay).await.unwrap() else {
+            panic!("begun before")
+        };
+        if case.cancelled {
+            let path = format!("/v1/orders/{}/cancel", pay.order.id);
+            self.shop.by(who, "POST", &path).send().await.ok(200);
+        }
+        *walk
+    }
+
+    /// Ends as it must: nothing waits, and the books agree. A hold that was left for another attempt lapses.
+    async fn close(self) {
+        self.shop.settle().await;
+        self.shop.clock.advance(3_600_000);
+        for product in &self.products {
+            self.shop.until_nothing_is_held(product).await;
+        }
+        self.shop.assert_settled(&self.stock()).await;
+        self.shop.close().await;
+    }
+}
+
+fn choose(config: &mut stockade::config::Config, faults: &str, attempts: u8) {
+    config.payment.provider = PaymentProvider::Simulated(faults.parse().unwrap());
+    config.payment.attempts = attempts;
+}
+
+/// So many steps; `false`: it was over before.
+async fn advance(walk: &mut Walk, steps: usize) -> bool {
+    for _ in 0..steps {
+        if !walk.step().await {
+            return false;
+        }
+    }
+    true
+}
+
+/// Every case, interrupted after every number of steps; then taken up, and interrupted again after a few more.
+async fn interrupted(fault: Fault, faults: &str, attempts: u8) {
+    let mut shelf = Shelf::open(faults, attempts).await;
+    let (mut sleeping, mut again): (Vec<Walk>, Vec<(PaymentId, usize)>) = (Vec::new(), Vec::new());
+    let mut who = 0;
+    for case in CASES {
+        for steps in 0..STEPS_MAX {
+            who += 1;
+            let mut walk = shelf.begun(who, *case).await;
+            let goes_on = advance(&mut walk, steps).await;
+            again.push((walk.payment().id, steps % 5));
+            if fault == Sleeps {
+                sleeping.push(walk);
+            }
+            if !goes_on {
+                assert!(steps > 3, "{case:?} is over after {steps} steps");
+                break;
+            }
+        }
+    }
+    shelf = die(shelf, fault, faults, attempts).await;
+    for (payment, steps) in again {
+        if let Some(mut walk) = shelf.shop.app().payments().resume(payment).await.unwrap() {
+            advance(&mut walk, steps).await;
+            if fault == Sleeps {
+                sleeping.push(walk);
+            }
+        }
+    }
+    shelf = die(shelf, fault, faults, attempts).await;
+    if fault == Sleeps {
+        shelf.shop.settle().await;
+        for walk in &mut sleeping {
+            walk.to_its_end().await;
+        }
+        drop(sleeping);
+    }
+    shelf.close().await;
+}
+
+/// Whoever walked is gone, or his claims have run out.
+async fn die(shelf: Shelf, fault: Fault, faults: &str, attempts: u8) -> Shelf {
+    match fault {
+        Dies => {
+            let shop = shelf.shop.reopen_with(|config| choose(config, faults, attempts)).await;
+            Shelf { shop, ..shelf }
+        }
+        Sleeps => {
+            shelf.shop.clock.advance(LEASE_MS + 1);
+            shelf
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_process_that_dies_anywhere_leaves_nothing_half_done() {
+    interrupted(Dies, "", 1).await;
+}
+
+#[actix_web::test]
+async fn a_worker_that_wakes_after_its_claim_does_no_harm() {
+    interrupted(Sleeps, "", 1).await;
+}
+
+#[actix_web::test]
+async fn a_provider_that_loses_what_it_is_told_and_a_process_that_dies() {
+    interrupted(Dies, "lost_before=35,lost_after=35,seed=3", 1).await;
+}
+
+#[actix_web::test]
+async fn a_provider_that_loses_what_it_is_told_and_a_worker_that_wakes() {
+    interrupted(Sleeps, "lost_before=35,lost_after=35,seed=4", 1).await;
+}
+
+#[actix_web::test]
+async fn a_decline_with_attempts_left_interrupted_leaves_a_hold_that_lapses() {
+    for fault in [Dies, Sleeps] {
+        interrupted(fault, "", 3).await;
+    }
+}
+
+/// A refund that is written down, and not walked.
+async fn wanted(shelf: &Shelf, who: u64, token: &str, line: Option<u8>) -> GiveWalk {
+    let mut body = shelf.body(2);
+    body["payment"] = support::card(token);
+    let order = shelf.shop.by(who, "POST", "/v1/orders").json(&body).send().await.ok(201);
+    let payments = shelf.shop.app().payments();
+    let order: OrderId = id(&order).parse().unwrap();
+    let order = shelf.shop.app().orders().find(support::user(who), order).await.unwrap().unwrap();
+    let payment = payments.paid(order.id).await.unwrap().unwrap();
+    let (cause, amount) = match line {
+        None => (Cause::OrderCancelled, payment.captured),
+        Some(line) => (Cause::Line(line), payment.captured / 2),
+    };
+    let amount = Money { amount, ..payment.amount };
+    let want = Want { cause, amount, restock: Restock::ToStock, key: None };
+    match payments.begin_refund(&payment, &order, want).await.unwrap() {
+        Wanted::New(walk) => *walk,
+        Wanted::Before(_) | Wanted::TooMuch { .. } => panic!("refunded before"),
+    }
+}
+
+#[actix_web::test]
+async fn a_refund_interrupted_anywhere_is_given_back_once() {
+    for (fault, faults) in [
+        (Dies, ""),
+        (Sleeps, ""),
+        (Dies, "lost_before=40,lost_after=40,seed=5"),
+        (Sleeps, "lost_before=40,lost_after=40"),
+    ] {
+        let mut shelf = Shelf::open("", 1).await;
+        let mut sleeping = Vec::new();
+        let mut who = 0;
+        for token in ["tok_ok", "tok_refund_fails_twice"] {
+            for line in [None, Some(2)] {
+                for steps in 0..STEPS_MAX {
+                    who += 1;
+                    let mut walk = wanted(&shelf, who, token, line).await;
+                    let mut goes_on = true;
+                    for _ in 0..steps {
+                        goes_on = walk.step().await;
+                    }
+                    if fault == Sleeps {
+                        sleeping.push(walk);
+                    }
+                    if !goes_on {
+                        break;
+                    }
+                }
+            }
+        }
+        shelf = die(shelf, fault, faults, 1).await;
+        shelf.shop.settle().await;
+        for walk in &mut sleeping {
+            walk.to_its_end().await;
+        }
+        drop(sleeping);
+        let refunds = shelf.shop.app().payments().provider().simulated().unwrap().refunds();
+        assert_eq!(refunds.len() as u64, who, "{fault:?} {faults}");
+        shelf.close().await;
+    }
+}
+
+#[actix_web::test]
+async fn a_buyer_who_comes_again_after_a_crash_hears_how_his_payment_stands() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    // The order stands, and the process died before its payment was written down: the same request begins it.
+    let held = id(&shop.order(2, &jar, 1).send().await.ok(201)).parse().unwrap();
+    let shop = shop.reopen().await;
+    let order = shop.app().orders().find(support::user(2), held).await.unwrap().unwrap();
+    let payments = shop.app().payments();
+    let pay = |order| Pay { order, method: Method::card("tok_ok").unwrap(), by: By::PlacingAgain };
+    let first = payments.pay(payments.place().unwrap(), pay(order.clone())).await.unwrap();
+    let second = payments.pay(payments.place().unwrap(), pay(order)).await.unwrap();
+    assert_eq!((first.payment.id, first.replayed, second.replayed), (second.payment.id, false, true));
+
+    // It died after: whoever comes again hears how it stands by then.
+    let body = support::paid_with(&jar, 1, "tok_ok");
+    let provider = shop.app().payments().provider().simulated().unwrap().clone();
+    provider.set_unreachable(true);
+    let unknown = shop.by(1, "POST", "/v1/orders").key("k").json(&body).send().await.ok(202);
+    assert_eq!(unknown["payment"]["status"], "unknown");
+    let shop = shop.reopen().await;
+    // Reached again: taken up at the start, without anybody asking for it.
+    shop.settle().await;
+    let again = shop.by(1, "POST", "/v1/orders").key("k").json(&body).send().await;
+    assert!(again.replayed());
+    let again = again.ok(201);
+    assert_eq!((&again["id"], &again["payment"]["status"]), (&unknown["id"], &json!("paid")));
+    shop.assert_settled(&[(&jar, 5)]).await;
+    shop.close().await;
+}

@@ -1,0 +1,303 @@
+//! Money that goes back: cancelled orders, clerks, what came for nothing; and the list of what still waits.
+
+mod support;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use stockade::persistence::trail::Trail;
+use support::{Reply, Shop, id, lines};
+
+fn refund(shop: &Shop, order: &str, body: Value) -> support::Ask {
+    shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).json(&body)
+}
+
+async fn refunds_of(shop: &Shop, order: &str) -> Vec<Value> {
+    let page = shop.admin("GET", &format!("/v1/admin/orders/{order}/refunds")).send().await.ok(200);
+    page["data"].as_array().unwrap().clone()
+}
+
+/// The order as it is, with its payment's word and what went back of it.
+async fn money_of(shop: &Shop, who: u64, order: &str) -> (String, String, i64) {
+    let order = shop.order_of(who, order).await;
+    let word = |value: &Value| value.as_str().unwrap().to_owned();
+    let payment = &order["payment"];
+    (word(&order["status"]), word(&payment["status"]), payment["refunded"]["amount"].as_i64().unwrap())
+}
+
+#[actix_web::test]
+async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(5).await, shop.stocked(5).await);
+    let mut body = lines(&[(&jar, 2), (&cup, 1)]);
+    body["payment"] = support::card("tok_ok");
+    let order = id(&shop.by(1, "POST", "/v1/orders").json(&body).send().await.ok(201));
+    assert_eq!((shop.counters(&jar).await[2], shop.counters(&cup).await[2]), (2, 1));
+
+    let path = format!("/v1/orders/{order}/cancel");
+    shop.by(2, "POST", &path).send().await.problem(404, "not_found");
+    let cancelled = shop.by(1, "POST", &path).key("c").send().await;
+    assert!(!cancelled.replayed());
+    let cancelled = cancelled.ok(200);
+    assert_eq!(
+        (&cancelled["status"], &cancelled["lines"][1]["status"]),
+        (&json!("cancelled"), &json!("cancelled"))
+    );
+    let word = cancelled["payment"]["status"].as_str().unwrap();
+    assert!(["refunding", "refunded"].contains(&word), "{word}");
+    assert_eq!(cancelled["payment"]["refunded"]["amount"], 3_000);
+    assert_eq!(
+        (shop.counters(&jar).await[..3].to_vec(), shop.counters(&cup).await[..3].to_vec()),
+        (vec![5, 0, 0], vec![5, 0, 0])
+    );
+
+    let again = shop.by(1, "POST", &path).key("c").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(200)["status"], "cancelled");
+    shop.by(1, "POST", &path).send().await.problem(409, "order_state_conflict");
+    shop.by(1, "POST", &path).key("other").send().await.problem(409, "order_state_conflict");
+    shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &order).await, ("cancelled".into(), "refunded".into(), 3_000));
+    let made = refunds_of(&shop, &order).await;
+    assert_eq!(
+        (made.len(), &made[0]["cause"], &made[0]["state"]),
+        (1, &json!("order_cancelled"), &json!("done"))
+    );
+    shop.assert_settled(&[(&jar, 5), (&cup, 5)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn two_who_cancel_one_order_give_it_back_once() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 2, "tok_ok").send().await.ok(201));
+    let path = format!("/v1/orders/{order}/cancel");
+    let replies =
+        join_all((0..20).map(|n| shop.by(1, "POST", &path).key(&format!("c{}", n % 2)).send())).await;
+    let told: Vec<_> = replies.iter().map(|reply| (reply.status.as_u16(), reply.replayed())).collect();
+    assert_eq!(told.iter().filter(|told| **told == (200, false)).count(), 1, "{told:?}");
+    assert!(told.iter().all(|told| [(200, false), (200, true), (409, false)].contains(told)), "{told:?}");
+    shop.settle().await;
+    assert_eq!(refunds_of(&shop, &order).await.len(), 1);
+    shop.assert_settled(&[(&jar, 5)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_hundred_refunds_of_one_line_are_one() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(5).await, shop.stocked(5).await);
+    let mut body = lines(&[(&jar, 2), (&cup, 1)]);
+    body["payment"] = support::card("tok_ok");
+    let order = id(&shop.by(1, "POST", "/v1/orders").json(&body).send().await.ok(201));
+    let ask = json!({ "line": 1, "restock": "to_stock", "reason": "broken" });
+    let keys = (0..100).map(|n| if n % 2 == 0 { "same".to_owned() } else { format!("clerk-{n}") });
+    let replies: Vec<Reply> =
+        join_all(keys.map(|key| refund(&shop, &order, ask.clone()).key(&key).send())).await;
+    let new = replies.iter().filter(|reply| reply.status == 201 && !reply.replayed()).count();
+    assert_eq!(new, 1);
+    for reply in &replies {
+        match reply.status.as_u16() {
+            201 => assert_eq!(reply.json()["amount"]["amount"].as_i64().unwrap() % 1_000, 0),
+            _ => assert!(reply.problem(409, "order_state_conflict")["refund_id"].is_string()),
+        }
+    }
+    shop.settle().await;
+    let made = refunds_of(&shop, &order).await;
+    assert_eq!((made.len(), &made[0]["cause"]), (1, &json!("line")));
+    let (_, word, back) = money_of(&shop, 1, &order).await;
+    assert_eq!(word, "partially_refunded");
+    assert_eq!(shop.charges()[0].refunded, back);
+    shop.assert_settled(&[(&jar, 5), (&cup, 5)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn never_more_goes_back_than_was_taken() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 3, "tok_ok").send().await.ok(201));
+    let amount = |amount: i64| json!({ "amount": { "amount": amount, "currency": "KRW" }, "restock": "leave", "reason": "late" });
+    let ask = |key: &str, body: Value| refund(&shop, &order, body).key(key).send();
+    assert_eq!(refund(&shop, &order, amount(1)).send().await.invalid(), "Idempotency-Key");
+    let first = ask("a", amount(1_000)).await.ok(201);
+    assert_eq!(
+        (&first["cause"], &first["amount"]["amount"], &first["restock"]),
+        (&json!("clerk"), &json!(1_000), &json!("leave"))
+    );
+    let again = ask("a", amount(1_000)).await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["id"], first["id"]);
+    ask("a", amount(999)).await.problem(422, "idempotency_key_reused");
+    let much = ask("b", amount(2_001)).await.problem(409, "order_state_conflict");
+    assert_eq!(
+        (&much["captured"], &much["refunded"], &much["requested"]),
+        (&json!(3_000), &json!(1_000), &json!(2_001))
+    );
+
+    // Fifty clerks at once, each with half of what is left.
+    let clerks =
+        join_all((0..50).map(|n| refund(&shop, &order, amount(1_000)).key(&format!("c{n}")).send())).await;
+    assert_eq!(clerks.iter().filter(|reply| reply.status == 201).count(), 2);
+    assert!(clerks.iter().all(|reply| [201, 409].contains(&reply.status.as_u16())));
+    shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &order).await, ("paid".into(), "refunded".into(), 3_000));
+    assert_eq!(shop.charges()[0].refunded, 3_000);
+    // The units stay where they are: that was another decision.
+    assert_eq!(shop.counters(&jar).await[..3], [2, 0, 3]);
+    ask("d", json!({ "restock": "leave", "reason": "all" })).await.problem(409, "order_state_conflict");
+
+    for (body, pointer) in [
+        (amount(0), "/amount/amount"),
+        (
+            json!({ "amount": { "amount": 1, "currency": "EUR" }, "restock": "leave", "reason": "x" }),
+            "/amount/currency",
+        ),
+        (json!({ "line": 9, "restock": "leave", "reason": "x" }), "/line"),
+        (json!({ "restock": "burn", "reason": "x" }), "/restock"),
+        (json!({ "restock": "leave", "reason": " " }), "/reason"),
+        (
+            json!({ "amount": { "amount": 1, "currency": "KRW" }, "restock": "to_stock", "reason": "x" }),
+            "/restock",
+        ),
+    ] {
+        assert_eq!(ask("e", body.clone()).await.invalid(), pointer, "{body}");
+    }
+    let held = id(&shop.order(1, &jar, 1).send().await.ok(201));
+    refund(&shop, &held, amount(1)).key("f").send().await.problem(409, "order_state_conflict");
+    refund(&shop, "order_01h455vb4pex5vsknk084sn02q", amount(1))
+        .key("f")
+        .send()
+        .await
+        .problem(404, "not_found");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_refund_that_fails_is_tried_until_it_is_done_and_listed_meanwhile() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 1, "tok_refund_fails_twice").send().await.ok(201));
+    let path = format!("/v1/orders/{order}/cancel");
+    assert_eq!(shop.by(1, "POST", &path).send().await.ok(200)["payment"]["status"], "refunding");
+    shop.app().payments().at_rest().await;
+    let listed = shop.admin("GET", "/v1/admin/compensations").send().await.ok(200);
+    let waiting = &listed["data"][0];
+    assert_eq!(
+        (&waiting["kind"], &waiting["state"], &waiting["order_id"]),
+        (&json!("refund"), &json!("pending"), &json!(order))
+    );
+    assert_eq!(
+        (&waiting["amount"]["amount"], &waiting["why"]),
+        (&json!(1_000), &json!("provider_unavailable"))
+    );
+    let id_of = waiting["id"].as_str().unwrap();
+    let retry = shop.admin("POST", &format!("/v1/admin/compensations/{id_of}/retry")).send().await;
+    assert_eq!(retry.status, 202);
+    shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &order).await.1, "refunded");
+    let listed = shop.admin("GET", "/v1/admin/compensations").send().await.ok(200);
+    assert_eq!(listed, json!({ "data": [], "next_cursor": null }));
+    shop.admin("POST", &format!("/v1/admin/compensations/{id_of}/retry"))
+        .send()
+        .await
+        .problem(404, "not_found");
+    shop.assert_settled(&[(&jar, 5)]).await;
+
+    // One that never succeeds is never given up, and after a while somebody should look.
+    let order = shop.buy(1, &jar, 1, "tok_refund_fails_always").send().await.ok(201);
+    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", id(&order))).send().await.ok(200);
+    for _ in 0..12 {
+        shop.clock.advance(61_000);
+        shop.take_up().await;
+    }
+    let stuck = shop.admin("GET", "/v1/admin/compensations?state=stuck").send().await.ok(200);
+    assert!(stuck["data"][0]["tries"].as_u64().unwrap() >= 8, "{stuck}");
+    assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0], "the units are back all the same");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn another_amount_waits_for_a_person() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let (mut orders, mut payments) = (Vec::new(), Vec::new());
+    for token in ["tok_wrong_amount", "tok_wrong_amount", "tok_wrong_currency"] {
+        let order = shop.buy(1, &jar, 1, token).send().await.ok(202);
+        assert_eq!(
+            (&order["status"], &order["payment"]["status"]),
+            (&json!("pending_payment"), &json!("review"))
+        );
+        assert_eq!(order["payment"]["reason"], "amount_mismatch");
+        payments.push(order["payment"]["id"].as_str().unwrap().to_owned());
+        orders.push(id(&order));
+    }
+    assert_eq!(shop.counters(&jar).await[..3], [2, 3, 0]);
+    let review = shop.admin("GET", "/v1/admin/compensations?state=review").send().await.ok(200);
+    let listed: Vec<_> = review["data"].as_array().unwrap().iter().map(id).collect();
+    assert_eq!(listed.len(), 3);
+    assert!(payments.iter().all(|payment| listed.contains(payment)));
+    assert_eq!(review["data"][0]["amount"]["amount"], 1_001);
+    shop.clock.advance(3_600_000);
+    shop.take_up().await;
+    assert_eq!(shop.counters(&jar).await[1], 3, "nobody decides by waiting");
+    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", orders[0]))
+        .send()
+        .await
+        .problem(409, "order_state_conflict");
+
+    let decide = |payment: &str, what: &str| {
+        shop.admin("POST", &format!("/v1/admin/compensations/{payment}/{what}")).send()
+    };
+    let accepted = decide(&payments[0], "accept").await.ok(200);
+    assert_eq!(accepted["status"], "processing");
+    let returned = decide(&payments[1], "give-back").await.ok(200);
+    assert_eq!(returned["status"], "refunding");
+    decide(&payments[0], "give-back").await.problem(409, "order_state_conflict");
+    decide(&payments[1], "accept").await.problem(409, "order_state_conflict");
+    decide("pay_01h455vb4pex5vsknk084sn02q", "accept").await.problem(404, "not_found");
+    shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &orders[0]).await, ("paid".into(), "paid".into(), 0));
+    assert_eq!(money_of(&shop, 1, &orders[1]).await, ("payment_failed".into(), "refunded".into(), 1_001));
+    assert_eq!(shop.counters(&jar).await[..3], [3, 1, 1]);
+    let metrics = shop.get("/metrics").send().await.text;
+    assert!(metrics.contains("stockade_payments_total{outcome=\"review\"}"), "{metrics}");
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn what_somebody_decides_about_money_stands_in_the_trail() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
+    let review = shop.buy(1, &jar, 1, "tok_wrong_amount").send().await.ok(202);
+    let payment = review["payment"]["id"].as_str().unwrap().to_owned();
+    let made = refund(&shop, &order, json!({ "restock": "write_off", "reason": "broken" }))
+        .key("k")
+        .send()
+        .await
+        .ok(201);
+    let retry = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/retry")).send().await;
+    assert_eq!(retry.status, 202);
+    let accept = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/accept")).send().await;
+    assert_eq!(accept.status, 200);
+    shop.settle().await;
+    assert_eq!(shop.counters(&jar).await[..3], [3, 0, 1], "one is written off, one is sold");
+    let folder = shop.stop().await;
+    let trail: Trail = stockade::persistence::Tables::read_only(folder.path()).trail();
+    let newest = trail.before(i64::MAX, 10).await.unwrap();
+    let told: Vec<_> = newest
+        .iter()
+        .rev()
+        .map(|entry| format!("{} {} {}", entry.kind, entry.subject, entry.detail))
+        .collect();
+    let refund_id = made["id"].as_str().unwrap();
+    let wanted = [
+        format!("refund_asked {order} refund={refund_id} amount_minor=1000 restock=write_off"),
+        format!("compensation_retried {} payment={payment}", id(&review)),
+        format!("review_accepted {} payment={payment}", id(&review)),
+    ];
+    for line in wanted {
+        assert!(told.contains(&line), "{line} is not in {told:#?}");
+    }
+}

@@ -20,6 +20,10 @@ const SHOWN: &[(&str, &str)] = &[
     ("AccountShown", "created_at id role state updated_at verified_at"),
     ("Address",      "city country line1 line2 postal_code recipient region"),
     ("DeedShown",    "at by deed detail"),
+    ("DeliveryPage", "data next_cursor"),
+    ("DeliveryShown", "created_at endpoint_id event_id id last_error last_status next_try_at state tries type updated_at"),
+    ("EndpointPage", "data next_cursor"),
+    ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
     ("Export",       "locale new_email orders profile sessions trail verified_at"),
     ("Health",       "reasons status"),
     ("LedgerPage",   "data next_cursor"),
@@ -136,6 +140,7 @@ struct Scene {
     pair: Pair,
     product: String,
     order: String,
+    endpoint: String,
 }
 
 async fn scene(shop: Shop) -> (Shop, Scene) {
@@ -146,12 +151,19 @@ async fn scene(shop: Shop) -> (Shop, Scene) {
     let order = shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
     let restock = shop.admin("POST", &format!("/v1/admin/products/{product}/restock")).key("r");
     restock.json(&json!({ "delta": 3, "reason": "found" })).send().await.ok(200);
-    (shop, Scene { pair, product, order: id(&order) })
+    // Nobody is called: orders are not returned here.
+    let endpoint = json!({ "url": "https://1.1.1.1/", "events": ["order.returned"] });
+    let endpoint = shop.admin("POST", "/v1/admin/webhook-endpoints").json(&endpoint).send().await.ok(201);
+    (shop, Scene { pair, product, order: id(&order), endpoint: id(&endpoint) })
 }
 
 impl Scene {
     fn ask(&self, shop: &Shop, method: &str, route: &str) -> support::Ask {
-        let id = if route.starts_with("/v1/orders") { &self.order } else { &self.product };
+        let id = match route {
+            _ if route.starts_with("/v1/orders") => &self.order,
+            _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
+            _ => &self.product,
+        };
         let path = route.replace("{id}", id).replace("{file:.*}", "index.html");
         let admin = shop.token(0, Role::Admin);
         let token = if route.starts_with("/v1/admin") { &admin } else { &self.pair.access };
@@ -168,7 +180,8 @@ macro_rules! tables {
 /// Every row of every table that people can see, as it stands on the disk.
 async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let files = tables! {
-        "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders;
+        "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
+            webhook_events webhook_deliveries;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
     };
     let mut all = BTreeMap::new();

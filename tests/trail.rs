@@ -1,5 +1,7 @@
 //! Who did what: every change by hand is in the trail before it is made, and the audit sees whatever is done to the trail.
 
+#[path = "webhooks/receiver.rs"]
+mod receiver;
 mod support;
 
 use std::collections::BTreeSet;
@@ -7,6 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use receiver::{Answer, Receiver, until};
 use serde_json::json;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -98,7 +101,8 @@ async fn every_deed_finds_its_way_into_the_trail() {
     admin.stdin.as_ref().unwrap().write_all(b"four foxes fly far\n").unwrap();
     assert!(admin.wait_with_output().unwrap().status.success());
 
-    let shop = Shop::open_in(folder).await;
+    let shop = Shop::open_in_with(folder, |config| config.webhooks.allow_loopback = true).await;
+    tell_an_endpoint_and_change_it(&shop).await;
     let product = shop.product(1, json!({})).await;
     let path = format!("/v1/admin/products/{}", id(&product));
     let renamed = shop.admin("PATCH", &path).header("If-Match", "*").json(&json!({ "name": "Another jar" }));
@@ -146,6 +150,25 @@ async fn every_deed_finds_its_way_into_the_trail() {
     }
     let report = audit(folder.path()).await.unwrap();
     assert_eq!(report.differences, Vec::<String>::new());
+}
+
+/// All that is written down about webhooks: among it that an endpoint is gone.
+async fn tell_an_endpoint_and_change_it(shop: &Shop) {
+    const ENDPOINTS: &str = "/v1/admin/webhook-endpoints";
+    let receiver = Receiver::open(&[Answer::Status(410)]).await;
+    let body = json!({ "url": receiver.url, "events": ["stock.changed"] });
+    let path = format!("{ENDPOINTS}/{}", id(&shop.admin("POST", ENDPOINTS).json(&body).send().await.ok(201)));
+    shop.stocked(1).await;
+    let dead = async || {
+        let dead = shop.admin("GET", &format!("{path}/deliveries?state=dead")).send().await.ok(200);
+        let list = shop.admin("GET", ENDPOINTS).send().await.ok(200);
+        dead["data"].get(0).filter(|_| list["data"][0]["state"] == "disabled").map(id)
+    };
+    let replay = format!("{ENDPOINTS}/deliveries/{}/replay", until(dead).await);
+    shop.admin("POST", &replay).send().await.ok(202);
+    shop.admin("POST", &format!("{path}/rotate")).send().await.ok(200);
+    shop.admin("PATCH", &path).json(&json!({ "description": "the shed" })).send().await.ok(200);
+    assert_eq!(shop.admin("DELETE", &path).send().await.status, 204);
 }
 
 #[actix_web::test]

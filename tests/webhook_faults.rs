@@ -170,7 +170,7 @@ async fn secrets_outlive_the_master_key_they_were_sealed_under() {
 async fn tell(folder: &Path) {
     let options = SqliteConnectOptions::new().filename(folder.join("shop.db"));
     let mut shop = SqliteConnection::connect_with(&options).await.unwrap();
-    let event = "insert into webhook_events values (1, 1, x'01890a5dac96774bbcceb302099a8057', 'stock.changed', 1, '{}')";
+    let event = "insert into webhook_events values (1, 1, zeroblob(16), 'stock.changed', 1, '{}')";
     sqlx::query(event).execute(&mut shop).await.unwrap();
     shop.close().await.unwrap();
 }

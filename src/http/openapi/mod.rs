@@ -26,7 +26,7 @@ use super::user::{
     Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
     ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
-use super::webhook_endpoint::{DeliveryShown, EndpointKeyed, EndpointPatch, EndpointRequest, EndpointShown};
+use super::webhook_endpoint::{DeliveryShown, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
 use doors::{Body, Door};
 
@@ -233,7 +233,6 @@ fn schemas() -> Map<String, Value> {
     add::<EndpointRequest>(&mut named);
     add::<EndpointPatch>(&mut named);
     add::<EndpointShown>(&mut named);
-    add::<EndpointKeyed>(&mut named);
     add::<DeliveryShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()

@@ -33,7 +33,7 @@ pub fn of(door: &str) -> Door {
                 Webhooks with the secret in the answer, which is not shown again (but to the same Idempotency-Key). Only addresses that \
                 everybody can reach are called.")
         }
-        .gives(201, "The endpoint and its secret.", "EndpointKeyed", Value::Null)
+        .gives(201, "The endpoint and its secret.", "EndpointShown", Value::Null)
         .with_header(201, "Idempotent-Replayed", "`true` when the key had registered it before."),
         "webhook_endpoint::change" => Door {
             body: body("EndpointPatch", json!({ "enabled": true })),
@@ -53,7 +53,7 @@ pub fn of(door: &str) -> Door {
             ..told("administration", "Another secret for an endpoint", "For 24 hours the secrets before it sign as well: each \
                 webhook carries a signature of each.")
         }
-        .gives(200, "The endpoint and its new secret.", "EndpointKeyed", Value::Null)
+        .gives(200, "The endpoint and its new secret.", "EndpointShown", Value::Null)
         .with_header(200, "Idempotent-Replayed", "`true` when the key had made this secret before."),
         "webhook_endpoint::deliveries" => Door {
             parameters: vec![

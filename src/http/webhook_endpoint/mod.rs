@@ -8,7 +8,7 @@ use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 
 pub use ask::{EndpointPatch, EndpointRequest};
-pub use show::{DeliveryShown, EndpointKeyed, EndpointShown};
+pub use show::{DeliveryShown, EndpointShown};
 
 use crate::actors::webhooks::{Keyed, Webhooks};
 use crate::domain::id::{DeliveryId, EndpointId};
@@ -117,5 +117,5 @@ fn with_secret(mut answer: actix_web::HttpResponseBuilder, keyed: &Keyed) -> Htt
     if keyed.replayed {
         answer.insert_header(REPLAYED);
     }
-    answer.json(EndpointKeyed::from(keyed))
+    answer.json(EndpointShown::keyed(keyed))
 }

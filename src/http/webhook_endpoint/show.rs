@@ -33,6 +33,14 @@ pub struct EndpointShown {
     created_at: Stamp,
     #[schema(value_type = String, format = DateTime)]
     updated_at: Stamp,
+    /// What its webhooks are signed with, after Standard Webhooks: only in the answer to whoever had it made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")]
+    secret: Option<String>,
+    /// Until then the secret before it signs as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    former_secret_until: Option<Stamp>,
 }
 
 impl From<&Endpoint> for EndpointShown {
@@ -51,29 +59,19 @@ impl From<&Endpoint> for EndpointShown {
             failing_since: endpoint.failing_since.map(Stamp),
             created_at: Stamp(endpoint.created_at),
             updated_at: Stamp(endpoint.updated_at),
+            secret: None,
+            former_secret_until: None,
         }
     }
 }
 
-/// A receiver with its newest secret, which is shown this once.
-#[derive(Serialize, ToSchema)]
-pub struct EndpointKeyed {
-    #[serde(flatten)]
-    endpoint: EndpointShown,
-    /// What its webhooks are signed with, after Standard Webhooks.
-    #[schema(example = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")]
-    secret: String,
-    /// Until then the secret before it signs as well.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    former_secret_until: Option<Stamp>,
-}
-
-impl From<&Keyed> for EndpointKeyed {
-    fn from(keyed: &Keyed) -> EndpointKeyed {
-        EndpointKeyed {
-            endpoint: EndpointShown::from(&keyed.endpoint),
-            secret: keyed.secret.expose_secret().to_owned(),
+impl EndpointShown {
+    /// With the secret that was just made.
+    pub fn keyed(keyed: &Keyed) -> EndpointShown {
+        EndpointShown {
+            secret: Some(keyed.secret.expose_secret().to_owned()),
             former_secret_until: keyed.former_until.map(Stamp),
+            ..EndpointShown::from(&keyed.endpoint)
         }
     }
 }

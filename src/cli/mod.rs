@@ -227,25 +227,36 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
 fn audit(config: &Config) -> Result<ExitCode> {
     telemetry::start_log(config.profile);
     let report = app::blocking(seed::audit(config))?;
+    let money = &report.money;
     println!(
-        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots, trail {}: {}.",
+        "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), \
+         {} under way, {} snapshots, trail {}: {}.",
         report.products,
         report.events,
         report.entries,
         report.orders,
         report.lines,
+        money.payments,
+        money.taken,
+        money.refunds,
+        money.given_back,
+        money.under_way,
         report.snapshots,
         report.trail,
-        match report.differences.len() {
-            0 => "everything adds up".to_owned(),
-            1 => "1 difference".to_owned(),
-            many => format!("{many} differences"),
-        }
+        verdict(report.all_differences().count(), "everything adds up"),
     );
-    for difference in &report.differences {
+    for difference in report.all_differences() {
         println!("{difference}");
     }
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verdict(differences: usize, none: &str) -> String {
+    match differences {
+        0 => none.to_owned(),
+        1 => "1 difference".to_owned(),
+        many => format!("{many} differences"),
+    }
 }
 
 fn show(layers: &Layers) -> Result<ExitCode> {

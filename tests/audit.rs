@@ -7,7 +7,12 @@ use std::path::Path;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use stockade::actors::payment::{Reconciled, reconcile};
+use stockade::clock::Clock;
+use stockade::config::Config;
+use stockade::persistence::Tables;
 use stockade::persistence::audit::{Report, audit};
+use stockade::provider::Books;
 use support::{Shop, id, lines, paid_with};
 use tempfile::TempDir;
 
@@ -68,6 +73,14 @@ async fn a_day_of_money() -> TempDir {
     shop.stop().await
 }
 
+/// What a comparison with the simulated provider's book says.
+async fn reconciled(folder: &Path) -> Reconciled {
+    let config = Config::development(folder);
+    let books = Books::open(&config.payment, folder, &Clock::start()).unwrap();
+    let tables = Tables::read_only(folder);
+    reconcile(&tables, &books).await.unwrap()
+}
+
 async fn spoil(folder: &Path, file: &str, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(folder.join(file));
     let mut connection = options.pragma("ignore_check_constraints", "1").connect().await.unwrap();
@@ -84,6 +97,9 @@ async fn a_shop_in_which_everything_has_happened_adds_up() {
     let folder = a_day_of_money().await;
     let report = audited(folder.path()).await;
     assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
+    let with = reconciled(folder.path()).await;
+    assert_eq!(with.differences, [""; 0]);
+    assert_eq!((with.charges, with.refunds, with.under_way), (13, 8, 0));
     let money = report.money;
     assert_eq!((money.payments, money.refunds, money.under_way), (13, 8, 0));
     assert_eq!(money.taken.to_string(), "26002 KRW");
@@ -227,6 +243,8 @@ async fn what_is_under_way_is_no_difference() {
     let report = audited(folder.path()).await;
     assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
     assert_eq!((report.money.payments, report.money.under_way), (4, 3));
+    let with = reconciled(folder.path()).await;
+    assert_eq!((with.differences, with.charges, with.refunds), (Vec::new(), 3, 0));
 
     // Units that are pinned for ever.
     spoil(
@@ -238,4 +256,82 @@ async fn what_is_under_way_is_no_difference() {
     let [pinned, vanished] = &audited(folder.path()).await.money.differences[..] else { panic!() };
     assert!(pinned.ends_with("is pinned by attempt 1, of which no payment is open"), "{pinned}");
     assert!(vanished.ends_with("is open, and nobody will take it up"), "{vanished}");
+}
+
+const BOOK: &str = "simulated-provider.book";
+
+/// The first line of the book that has all these words.
+fn line_of<'b>(book: &'b str, words: &[&str]) -> &'b str {
+    book.lines().find(|line| words.iter().all(|word| line.contains(word))).unwrap()
+}
+
+/// Both ways: what they have and we do not, and what we have and they do not.
+#[actix_web::test]
+async fn the_provider_s_books_are_held_against_ours() {
+    let folder = a_day_of_money().await;
+    let book = std::fs::read_to_string(folder.path().join(BOOK)).unwrap();
+    let charge = line_of(&book, &["charge ", " 2000 KRW 2000 KRW captured"]);
+    let id = charge.split(' ').nth(1).unwrap();
+    let refund = line_of(&book, &["refund ", " 2500 KRW ", "done"]);
+    let returned = refund.split(' ').nth(1).unwrap();
+    let stranger = charge.replace(id, "pay_01h455vb4pex5vsknk084sn02q");
+    let another = refund.replace(returned, "ref_01h455vb4pex5vsknk084sn02q");
+    for (spoilt, told) in [
+        (
+            format!("{book}{stranger}\n"),
+            "pay_01h455vb4pex5vsknk084sn02q: the provider knows it and has taken 2000 KRW, we do not"
+                .to_owned(),
+        ),
+        (
+            book.replace(charge, &stranger),
+            format!("{id}: 2000 are taken here, the provider knows of nothing"),
+        ),
+        (
+            book.replace(charge, &charge.replace("2000 KRW captured", "2001 KRW captured")),
+            format!("{id}: the provider has taken 2001, here it is paid with 2000"),
+        ),
+        (
+            book.replace(charge, &charge.replace("captured", "cancelled")),
+            format!("{id}: the provider has taken 0, here it is paid with 2000"),
+        ),
+        (
+            book.replace(charge, &charge.replace("2000 KRW captured", "2000 USD captured")),
+            format!("{id}: is in USD at the provider, in KRW here"),
+        ),
+        (
+            format!("{book}{another}\n"),
+            "ref_01h455vb4pex5vsknk084sn02q: the provider gives back 2500 KRW, we do not know it".to_owned(),
+        ),
+        (
+            format!("{book}{another}\n"),
+            "the provider has given back 5000, here 2500 of 2500 are done".to_owned(),
+        ),
+        (
+            book.replace(refund, &refund.replace("2500", "2499")),
+            format!("{returned}: the provider gives back 2499 of pay_"),
+        ),
+        (
+            book.replace(refund, &refund.replace("done", "not_yet")),
+            format!("{returned}: is done here, the provider knows of nothing"),
+        ),
+    ] {
+        let copy = copied(folder.path());
+        std::fs::write(copy.path().join(BOOK), spoilt).unwrap();
+        let all = reconciled(copy.path()).await.differences;
+        assert!(all.iter().any(|line| line.contains(&told)), "{told:?} is not in {all:#?}");
+    }
+    // A late yes of the bank that nobody has heard of is seen here first.
+    let declined = line_of(&book, &["charge ", "card_declined"]);
+    let copy = copied(folder.path());
+    std::fs::write(
+        copy.path().join(BOOK),
+        book.replace(declined, &declined.replace("card_declined", "captured")),
+    )
+    .unwrap();
+    let all = reconciled(copy.path()).await.differences;
+    assert!(all[0].contains("the provider has taken 1000, here it is declined with 0"), "{all:?}");
+    // No book at all, and it stays so.
+    std::fs::remove_file(copy.path().join(BOOK)).unwrap();
+    assert_eq!(reconciled(copy.path()).await.differences.len(), 10 + 8);
+    assert!(!copy.path().join(BOOK).exists());
 }

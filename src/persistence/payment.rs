@@ -49,6 +49,7 @@ const UNLISTED: &str = "select p.id from payments p left join open_payments o on
 const LISTED_IN_VAIN: &str = "select o.payment_id from open_payments o left join payments p on p.id = o.payment_id \
     where p.id is null or p.state in ('paid', 'orphaned')";
 const NEXT: &str = "select min(due_at_ms) from open_payments";
+const FIRST: &str = "select min(created_at_ms) from payments";
 const COUNT: &str = "select p.state, count(*), min(p.created_at_ms), min(p.updated_at_ms), \
     sum(case when p.updated_at_ms <= ? then 1 else 0 end) \
     from open_payments o cross join payments p on p.id = o.payment_id group by p.state";
@@ -181,6 +182,12 @@ impl PaymentReader {
     /// Every payment, those of an order together.
     pub(super) fn by_order(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
         sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+    }
+
+    /// When the first of all began.
+    pub async fn first_at(&self) -> Result<Option<Millis>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(FIRST).fetch_one(&self.pool).await?;
+        Ok(at.map(Millis))
     }
 
     /// Those that somebody has to look at, and that nobody would find.

@@ -8,6 +8,7 @@
 mod book;
 mod cancel;
 mod desk;
+mod reconcile;
 mod recover;
 mod refund;
 mod standing;
@@ -24,6 +25,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::Cancelled;
+pub use reconcile::{NotReconciled, Reconciled, reconcile};
 pub use recover::Recovery;
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use standing::{Compensation, CompensationId, Kind, Standing};

@@ -227,7 +227,16 @@ impl Move {
     }
 }
 
+/// Why a payment is held for a person. It keeps the reason when the person has accepted what was taken.
+pub const AMOUNT_MISMATCH: &str = "amount_mismatch";
+
 impl Payment {
+    /// Whether what was taken may be another amount than was asked for: a person has looked at it and kept it.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.state, PaymentState::Captured | PaymentState::Paid)
+            && self.reason.as_deref() == Some(AMOUNT_MISMATCH)
+    }
+
     /// What it becomes by `step`, if that is legal. The version is the caller's to raise.
     pub fn moved(&self, step: &Move, now: Millis) -> Result<Payment, IllegalMove> {
         let state = if step.to == self.state { self.state } else { self.state.moved_to(step.to)? };

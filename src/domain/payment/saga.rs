@@ -7,7 +7,7 @@
 //! Before the charge everything can be undone. After it a line that cannot be sold is a bug somewhere, and even then nobody pays
 //! for it: the money goes back.
 
-use super::{Attempt, Move, Payment, PaymentState};
+use super::{AMOUNT_MISMATCH, Attempt, Move, Payment, PaymentState};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Back, CameBack, Cause, Command, Millis, Refusal};
@@ -316,7 +316,7 @@ impl Saga {
         match status {
             Status::Captured if matches!(state, PaymentState::Started | PaymentState::Unknown) => {
                 if amount != self.payment.amount || captured != self.payment.amount.amount {
-                    let reason = Some("amount_mismatch".to_owned());
+                    let reason = Some(AMOUNT_MISMATCH.to_owned());
                     let to = PaymentState::Review;
                     return self.write(Move { to, reason, captured: Some(captured), ..seen });
                 }

@@ -9,9 +9,6 @@ use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::order::{Line, LineStatus, Order};
 use crate::domain::payment::{Cause, Payment, PaymentState, Refund, RefundState};
 
-/// Why the provider's figure may be another than ours: a person has looked at it and kept it.
-const ACCEPTED: &str = "amount_mismatch";
-
 /// What is known of one order.
 pub(super) struct Case<'c> {
     pub id: OrderId,
@@ -61,7 +58,7 @@ impl Case<'_> {
         let fits = match state {
             PaymentState::Started | PaymentState::Unknown => *captured == 0,
             PaymentState::Declined | PaymentState::Cancelled => *captured == 0,
-            PaymentState::Captured | PaymentState::Paid => *captured == whole || is_accepted(payment),
+            PaymentState::Captured | PaymentState::Paid => *captured == whole || payment.is_accepted(),
             PaymentState::Orphaned => captured == refunded,
             PaymentState::Review => true,
         };
@@ -192,10 +189,6 @@ impl Case<'_> {
     fn refunds_of(&self, payment: PaymentId) -> impl Iterator<Item = &Refund> {
         self.refunds.iter().filter(move |refund| refund.payment == payment)
     }
-}
-
-fn is_accepted(payment: &Payment) -> bool {
-    payment.reason.as_deref() == Some(ACCEPTED)
 }
 
 fn is_with_the_buyer(line: &Line) -> bool {

@@ -1,5 +1,5 @@
-//! Those who act on behalf of somebody and do not give up: the payment of an order, its cancellation and return, and
-//! administrators.
+//! Those who act on behalf of somebody and do not give up: an order that is sold by hand, its cancellation and return, and
+//! administrators. (Payments with money in them are at the desk, next door.)
 //!
 //! A saga's memory survives everything, as rows of a database would. It repeats a question until the answer is
 //! certain, and never charges before every line is pinned; after the charge it only goes forward.
@@ -102,6 +102,10 @@ impl World {
             0..25 if at_the_last_moment < 10_000 => at_the_last_moment * MS,
             _ => self.chance.between(1, 4_000) * MS,
         };
+        // A few are sold by hand, with the till beside it.
+        if self.chance.percent(88) {
+            return self.pays(who, order, lines, eager, after);
+        }
         let comes_back = !eager && self.chance.percent(20);
         let stage = Stage::Pinning;
         let order = Some(order);

@@ -107,7 +107,7 @@ impl Payments {
     ) -> Result<Option<Cancelled>, NotDone> {
         let house = &self.0.house;
         house.flush.caught_up(FLUSH_WITHIN).await;
-        let order = house.orders.find(buyer, order).await?;
+        let order = house.orders.find(buyer, order).await.map_err(NotDone::after_all)?;
         Ok(order.map(|order| Cancelled { order, replayed }))
     }
 }

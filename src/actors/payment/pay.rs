@@ -108,7 +108,8 @@ impl Payments {
             }
         }
         if let Some(seat) = seat {
-            seat.tell(self.how_it_stands(&walk).await.map(|payment| Paying { payment, replayed: false }));
+            let payment = self.how_it_stands(&walk).await.map_err(NotDone::after_all);
+            seat.tell(payment.map(|payment| Paying { payment, replayed: false }));
         }
     }
 

@@ -70,12 +70,12 @@ impl Told<'_> {
             let shown = order::shown(self.catalogue, order, Some(sight)).await;
             return Ok(shown.answer(self.yes, false));
         }
-        let order = match self.orders.find(order.buyer, order.id).await? {
+        let order = match self.orders.find(order.buyer, order.id).await.map_err(NotDone::after_all)? {
             Some(now) => now,
             None => return Err(Problem::not_found(NO_ORDER)),
         };
         let (outcome, home) = (paying.outcome(order.is_sold()), order.home);
-        let sight = self.payments.sight_of(&order).await?;
+        let sight = self.payments.sight_of(&order).await.map_err(NotDone::after_all)?;
         let shown = order::shown(self.catalogue, order, sight).await;
         match outcome {
             Outcome::Paid => Ok(shown.answer(self.yes, paying.replayed)),

@@ -84,7 +84,7 @@ impl Payments {
             return Err(refused(&order, Refusal::AlreadySold));
         }
         let amount = Money { amount: left, ..payment.amount };
-        let key = key.map(|used| used.key);
+        let (key, place) = (key.map(|used| used.key), self.place()?);
         let want = Want { cause: Cause::OrderCancelled, amount, restock: Restock::ToStock, key };
         let walk = match self.begin_refund(&payment, &order, want).await? {
             Wanted::New(walk) => walk,
@@ -92,7 +92,7 @@ impl Payments {
             Wanted::Before(_) | Wanted::TooMuch { .. } => return Err(NotDone::Unavailable),
         };
         let (back, units) = oneshot::channel();
-        self.walk_refund(*walk, Some(back));
+        self.walk_refund(place, *walk, Some(back));
         // What is not back by then comes back later: it is written down.
         let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
         self.seen_cancelled(buyer, id, false).await

@@ -7,7 +7,7 @@ use actix_web::rt;
 use tokio::sync::oneshot;
 
 use super::walk::said;
-use super::{LEASE_MS, Payments, Unkept, back_off_ms, unread};
+use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, RefundId, UserId};
@@ -236,6 +236,7 @@ impl Payments {
         if amount.amount > left || amount.amount <= 0 {
             return Err(too_much(amount.amount));
         }
+        let place = self.place()?;
         let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
         let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
         house.trail.append(&deed).await.map_err(unread)?;
@@ -243,7 +244,7 @@ impl Payments {
         match self.begin_refund(&payment, &order, want).await? {
             Wanted::New(walk) => {
                 let refund = walk.refund().clone();
-                self.walk_refund(*walk, None);
+                self.walk_refund(place, *walk, None);
                 Ok(GaveBack { refund, replayed: false })
             }
             Wanted::Before(refund) => known_as(*refund, &ask),
@@ -301,11 +302,13 @@ impl Payments {
     }
 
     /// Walks a refund behind everybody's back. `back` hears when its units are where they shall be.
-    pub(super) fn walk_refund(&self, mut walk: GiveWalk, mut back: Option<oneshot::Sender<()>>) {
-        let walks = self.0.walks.clone();
+    pub(super) fn walk_refund(
+        &self,
+        place: Place,
+        mut walk: GiveWalk,
+        mut back: Option<oneshot::Sender<()>>,
+    ) {
         rt::spawn(async move {
-            // After the last place is gone it is taken up at the next start.
-            let Ok(_place) = walks.acquire_owned().await else { return };
             while walk.step().await {
                 if walk.units_are_back()
                     && let Some(back) = back.take()
@@ -314,21 +317,24 @@ impl Payments {
                     let _ = back.send(());
                 }
             }
+            drop(place);
         });
     }
 
     /// Takes up a refund that is due. `false`: somebody else has.
     pub(super) async fn take_up_refund(&self, refund: &Refund) -> Result<bool, NotDone> {
         let house = &self.0.house;
+        let Ok(place) = self.place() else { return Ok(false) };
         let until = house.clock.now().plus(LEASE_MS);
         let Some(refund) = self.0.book.claim_refund(refund, until).await? else { return Ok(false) };
         let payment = house.rows.payments().find(refund.payment).await.map_err(unread)?;
         let payment = payment.ok_or(NotDone::Internal)?;
+        // Without the order nobody knows which units to give back: then later again.
         let order = match refund.restock.back() {
-            Some(_) => house.orders.look(refund.order).await?,
+            Some(_) => Some(house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?),
             None => None,
         };
-        self.walk_refund(GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
+        self.walk_refund(place, GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
         Ok(true)
     }
 

@@ -11,7 +11,7 @@ use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Pay, Walk, Want, 
 use stockade::config::PaymentProvider;
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, PaymentId};
-use stockade::domain::payment::{Cause, Method, Restock};
+use stockade::domain::payment::{Cause, Method, PaymentState, Restock};
 use support::{Shop, id, lines};
 
 /// What becomes of whoever walks.
@@ -256,6 +256,27 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
         assert_eq!(refunds.len() as u64, who, "{fault:?} {faults}");
         shelf.close().await;
     }
+}
+
+#[actix_web::test]
+async fn what_is_taken_and_not_sold_yet_is_not_given_back() {
+    let shelf = Shelf::open("", 1).await;
+    let mut walk = shelf.begun(1, case("tok_ok", 2)).await;
+    while walk.payment().state != PaymentState::Captured {
+        assert!(walk.step().await);
+    }
+    // One of two lines is sold.
+    assert!(walk.step().await);
+    let order = walk.payment().order;
+    let give_back = |key: &str| {
+        let ask = shelf.shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key(key);
+        ask.json(&json!({ "restock": "to_stock", "reason": "early" })).send()
+    };
+    give_back("a").await.problem(409, "order_state_conflict");
+    walk.to_its_end().await;
+    drop(walk);
+    give_back("b").await.ok(201);
+    shelf.close().await;
 }
 
 #[actix_web::test]

@@ -7,7 +7,7 @@ use actix_web::rt;
 use tokio::sync::oneshot;
 
 use super::walk::said;
-use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, unread};
+use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, RefundId, UserId};
@@ -15,7 +15,7 @@ use crate::domain::order::Order;
 use crate::domain::payment::{
     Cause, Give, GiveHeard, Giving, Line, Payment, PaymentState, Refund, RefundSaid, RefundState, Restock,
 };
-use crate::domain::stock::Millis;
+use crate::domain::stock::{Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::{Write, Written};
 use crate::provider::{CALL_WITHIN, ProviderError, RefundAsk, RefundSeen, RefundStatus};
@@ -224,6 +224,10 @@ impl Payments {
         let house = &self.0.house;
         let order = house.orders.look(order).await?.ok_or(NotGiven::NoOrder)?;
         let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
+        // The money has come and the units are not sold yet: what went back now would be sold all the same.
+        if payment.state == PaymentState::Captured && !order.is_sold() {
+            return Err(refused(&order, Refusal::PaymentRunning).into());
+        }
         let (cause, amount) = asked_for(&order, &payment, &ask)?;
         let id = RefundId::of(payment.id, cause);
         if let Some(known) = house.rows.refunds().find(id).await.map_err(unread)? {

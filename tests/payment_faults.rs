@@ -11,7 +11,7 @@ use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Pay, Walk, Want, 
 use stockade::config::PaymentProvider;
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, PaymentId};
-use stockade::domain::payment::{Cause, Method, PaymentState, Restock};
+use stockade::domain::payment::{Cause, Method, PaymentState, RefundState, Restock};
 use support::{Shop, id, lines};
 
 /// What becomes of whoever walks.
@@ -256,6 +256,49 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
         assert_eq!(refunds.len() as u64, who, "{fault:?} {faults}");
         shelf.close().await;
     }
+}
+
+/// Each call takes six seconds, and there is always time for the next one.
+#[actix_web::test]
+async fn a_provider_that_takes_its_time_is_asked_what_follows() {
+    const SLOW_MS: i64 = 6_000;
+    let shelf = Shelf::open("", 1).await;
+    let (shop, payments) = (&shelf.shop, shelf.shop.app().payments());
+    // Never charged: found nowhere, and charged then, or called off when that is too late.
+    for (who, waited_ms, state) in
+        [(1, LEASE_MS + 1, PaymentState::Paid), (2, 3_600_000, PaymentState::Cancelled)]
+    {
+        // The shop itself may be quicker to take it up: then with another.
+        let mut walk = loop {
+            let id = shelf.begun(who, case("tok_ok", 2)).await.payment().id;
+            shop.clock.advance(waited_ms);
+            if let Some(walk) = payments.resume(id).await.unwrap() {
+                break walk;
+            }
+        };
+        assert!(walk.step().await);
+        shop.clock.advance(SLOW_MS);
+        walk.to_its_end().await;
+        assert_eq!(walk.payment().state, state);
+    }
+    // The units come back, and then the money.
+    let mut walk = wanted(&shelf, 3, "tok_ok", None).await;
+    while walk.refund().state == RefundState::Wanted {
+        assert!(walk.step().await);
+    }
+    shop.clock.advance(SLOW_MS);
+    walk.to_its_end().await;
+    assert_eq!(walk.refund().state, RefundState::Done);
+    // A claim that has run out is nobody's to renew.
+    let mut walk = wanted(&shelf, 4, "tok_ok", None).await;
+    while walk.refund().state == RefundState::Wanted {
+        assert!(walk.step().await);
+    }
+    shop.clock.advance(LEASE_MS);
+    walk.to_its_end().await;
+    assert_eq!(walk.refund().state, RefundState::Restocked);
+    drop(walk);
+    shelf.close().await;
 }
 
 #[actix_web::test]

@@ -45,7 +45,7 @@ use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use desk::Desk;
 
-/// How long a claim on a row lasts. Longer than any call of the provider.
+/// How long a claim on a row lasts. Longer than any call of the provider; before each call it is renewed if it is too short.
 pub const LEASE_MS: i64 = 30_000;
 /// Payments that are walked at a time, at most: their buyers wait, and so do their units.
 pub const WALKS_MAX: usize = 8_192;

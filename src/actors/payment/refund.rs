@@ -6,7 +6,7 @@
 use actix_web::rt;
 use tokio::sync::oneshot;
 
-use super::walk::said;
+use super::walk::{needs_time, said};
 use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
@@ -18,7 +18,7 @@ use crate::domain::payment::{
 use crate::domain::stock::{Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::{Write, Written};
-use crate::provider::{CALL_WITHIN, ProviderError, RefundAsk, RefundSeen, RefundStatus};
+use crate::provider::{ProviderError, RefundAsk, RefundSeen, RefundStatus};
 use crate::telemetry;
 
 /// The word of a provider that is asked too often, or too early, to be told apart from a failure.
@@ -174,12 +174,17 @@ impl GiveWalk {
         self.payments.wake();
     }
 
-    async fn call(&self, asked: &Give) -> Option<RefundSaid> {
-        let house = &self.payments.0.house;
-        let _place = self.payments.0.calls.acquire().await.ok()?;
-        // A process that was stopped meanwhile has lost its claim and does not know it.
-        if house.clock.now().plus(CALL_WITHIN.as_millis() as i64) > self.claimed_until {
-            return None;
+    /// `None`: the claim is over. Whoever takes it up next asks.
+    async fn call(&mut self, asked: &Give) -> Option<RefundSaid> {
+        let payments = self.payments.clone();
+        let _place = payments.0.calls.acquire().await.ok()?;
+        let house = &payments.0.house;
+        let now = house.clock.now();
+        if needs_time(now, self.claimed_until)? {
+            let until = now.plus(LEASE_MS);
+            let row = payments.0.book.rest_refund(self.giving.refund(), until, None).await.ok()??;
+            self.claimed_until = until;
+            self.giving.renewed(row);
         }
         let refund = self.giving.refund();
         let ask = RefundAsk {

@@ -106,6 +106,11 @@ impl Giving {
         &self.refund
     }
 
+    /// The claim on the row was renewed: it says the same under another version.
+    pub fn renewed(&mut self, row: Refund) {
+        self.refund = row;
+    }
+
     /// Why it rests.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()

@@ -302,6 +302,47 @@ async fn a_provider_that_takes_its_time_is_asked_what_follows() {
 }
 
 #[actix_web::test]
+async fn of_two_decisions_about_one_payment_the_first_to_be_written_stands() {
+    let shelf = Shelf::open("", 1).await;
+    let (shop, payments) = (&shelf.shop, shelf.shop.app().payments());
+    let product = &shelf.products[0];
+    let review = async |who| {
+        let order: OrderId =
+            id(&shop.buy(who, product, 1, "tok_wrong_amount").send().await.ok(202)).parse().unwrap();
+        let row = payments.rows().payments().of_order(order).await.unwrap().remove(0);
+        (row, shop.app().orders().find(support::user(who), order).await.unwrap().unwrap())
+    };
+    let decide = |payment: PaymentId, what: &str| {
+        shop.admin("POST", &format!("/v1/admin/compensations/{payment}/{what}")).send()
+    };
+    // Whoever gives back has seen the row, and another keeps it before he goes on.
+    let (kept, order) = review(1).await;
+    decide(kept.id, "accept").await.ok(200);
+    assert!(payments.begin_giving_back(&kept, &order).await.is_err());
+    // The other way round; nothing has moved yet, and the decision stands all the same.
+    let (given, order) = review(2).await;
+    let mut walk = payments.begin_giving_back(&given, &order).await.unwrap();
+    decide(given.id, "accept").await.problem(409, "order_state_conflict");
+    decide(given.id, "give-back").await.problem(409, "order_state_conflict");
+    walk.to_its_end().await;
+    // Whoever has begun to give back is gone: it goes on without him.
+    let (left, order) = review(3).await;
+    let mut gone = payments.begin_giving_back(&left, &order).await.unwrap();
+    assert!(gone.step().await);
+    drop((gone, walk));
+    shop.clock.advance(LEASE_MS + 1);
+    shop.settle().await;
+    for (payment, state) in
+        [(&kept, PaymentState::Paid), (&given, PaymentState::Orphaned), (&left, PaymentState::Orphaned)]
+    {
+        let row = payments.rows().payments().find(payment.id).await.unwrap().unwrap();
+        assert_eq!((row.state, row.due_at), (state, None));
+    }
+    assert_eq!(shop.counters(product).await[..3], [STOCK - 1, 0, 1]);
+    shelf.shop.close().await;
+}
+
+#[actix_web::test]
 async fn what_is_taken_and_not_sold_yet_is_not_given_back() {
     let shelf = Shelf::open("", 1).await;
     let mut walk = shelf.begun(1, case("tok_ok", 2)).await;

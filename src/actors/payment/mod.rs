@@ -25,7 +25,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::Cancelled;
 pub use pay::{Begun, By, Pay};
-pub use recover::Recovery;
+pub use recover::{Recovery, Retried};
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use standing::{Compensation, CompensationId, Kind, Standing};
 pub use walk::Walk;

@@ -128,7 +128,14 @@ async fn never_more_goes_back_than_was_taken() {
     let again = ask("a", amount(1_000)).await;
     assert!(again.replayed());
     assert_eq!(again.ok(201)["id"], first["id"]);
-    ask("a", amount(999)).await.problem(422, "idempotency_key_reused");
+    for other in [
+        amount(999),
+        json!({ "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "amount": { "amount": 1_000, "currency": "KRW" }, "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "restock": "to_stock", "reason": "late" }),
+    ] {
+        ask("a", other).await.problem(422, "idempotency_key_reused");
+    }
     let much = ask("b", amount(2_001)).await.problem(409, "order_state_conflict");
     assert_eq!(
         (&much["captured"], &much["refunded"], &much["requested"]),

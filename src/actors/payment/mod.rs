@@ -90,7 +90,7 @@ struct Inner {
     hinted: Mutex<Vec<PaymentId>>,
     walks: Arc<Semaphore>,
     calls: Semaphore,
-    /// Orders that are cancelled at this moment, by a hash of their id: two cancellations of one order come one after the other.
+    /// Orders that are given back at this moment, by a hash of their id: of one order one after the other.
     cancels: Vec<tokio::sync::Mutex<()>>,
     due: Notify,
 }

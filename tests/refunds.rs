@@ -128,7 +128,14 @@ async fn never_more_goes_back_than_was_taken() {
     let again = ask("a", amount(1_000)).await;
     assert!(again.replayed());
     assert_eq!(again.ok(201)["id"], first["id"]);
-    ask("a", amount(999)).await.problem(422, "idempotency_key_reused");
+    for other in [
+        amount(999),
+        json!({ "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "amount": { "amount": 1_000, "currency": "KRW" }, "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "restock": "to_stock", "reason": "late" }),
+    ] {
+        ask("a", other).await.problem(422, "idempotency_key_reused");
+    }
     let much = ask("b", amount(2_001)).await.problem(409, "order_state_conflict");
     assert_eq!(
         (&much["captured"], &much["refunded"], &much["requested"]),
@@ -253,6 +260,11 @@ async fn another_amount_waits_for_a_person() {
     assert_eq!(accepted["status"], "processing");
     let returned = decide(&payments[1], "give-back").await.ok(200);
     assert_eq!(returned["status"], "refunding");
+    // Trying is no decision, and who decides the same again hears the same.
+    let undecided = decide(&payments[2], "retry").await.problem(409, "order_state_conflict");
+    assert!(undecided["detail"].as_str().unwrap().contains("decision"));
+    assert_eq!(decide(&payments[0], "accept").await.ok(200)["id"], accepted["id"]);
+    assert_eq!(decide(&payments[1], "give-back").await.ok(200)["id"], returned["id"]);
     decide(&payments[0], "give-back").await.problem(409, "order_state_conflict");
     decide(&payments[1], "accept").await.problem(409, "order_state_conflict");
     decide("pay_01h455vb4pex5vsknk084sn02q", "accept").await.problem(404, "not_found");
@@ -277,8 +289,6 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
         .send()
         .await
         .ok(201);
-    let retry = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/retry")).send().await;
-    assert_eq!(retry.status, 202);
     let accept = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/accept")).send().await;
     assert_eq!(accept.status, 200);
     shop.settle().await;
@@ -294,7 +304,6 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
     let refund_id = made["id"].as_str().unwrap();
     let wanted = [
         format!("refund_asked {order} refund={refund_id} amount_minor=1000 restock=write_off"),
-        format!("compensation_retried {} payment={payment}", id(&review)),
         format!("review_accepted {} payment={payment}", id(&review)),
     ];
     for line in wanted {

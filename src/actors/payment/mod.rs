@@ -25,7 +25,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::Cancelled;
 pub use pay::{Begun, By, Pay};
-pub use recover::Recovery;
+pub use recover::{Recovery, Retried};
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use standing::{Compensation, CompensationId, Kind, Standing};
 pub use walk::Walk;
@@ -45,7 +45,7 @@ use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use desk::Desk;
 
-/// How long a claim on a row lasts. Longer than any call of the provider.
+/// How long a claim on a row lasts. Longer than any call of the provider; before each call it is renewed if it is too short.
 pub const LEASE_MS: i64 = 30_000;
 /// Payments that are walked at a time, at most: their buyers wait, and so do their units.
 pub const WALKS_MAX: usize = 8_192;
@@ -90,7 +90,7 @@ struct Inner {
     hinted: Mutex<Vec<PaymentId>>,
     walks: Arc<Semaphore>,
     calls: Semaphore,
-    /// Orders that are cancelled at this moment, by a hash of their id: two cancellations of one order come one after the other.
+    /// Orders that are given back at this moment, by a hash of their id: of one order one after the other.
     cancels: Vec<tokio::sync::Mutex<()>>,
     due: Notify,
 }

@@ -5,7 +5,7 @@
 
 use super::{Line, OwnerSaid, Refund, RefundState};
 use crate::domain::id::{OrderId, ProductId, RefundId};
-use crate::domain::stock::{CameBack, Command};
+use crate::domain::stock::{CameBack, Command, Refusal};
 
 /// How often an owner that is busy or away is asked again before the refund rests.
 const ASKS_MAX: u32 = 3;
@@ -106,6 +106,11 @@ impl Giving {
         &self.refund
     }
 
+    /// The claim on the row was renewed: it says the same under another version.
+    pub fn renewed(&mut self, row: Refund) {
+        self.refund = row;
+    }
+
     /// Why it rests.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
@@ -125,8 +130,15 @@ impl Giving {
                 self.asks += 1;
                 if self.asks < ASKS_MAX { self.ask(done) } else { self.rest("owner_unavailable") }
             }
-            // Refused: these units have come back before, by another refund.
-            (Phase::Returning(done), GiveHeard::Owner(_)) => self.give_units(done + 1),
+            // They have come back before, by another refund; what has all come back may be forgotten by now.
+            (
+                Phase::Returning(done),
+                GiveHeard::Owner(
+                    OwnerSaid::Done | OwnerSaid::Refused(Refusal::MoreThanSold { .. } | Refusal::NoSuchOrder),
+                ),
+            ) => self.give_units(done + 1),
+            // Not sold: if it is sold one day, these units must still come back, and no money goes before them.
+            (Phase::Returning(_), GiveHeard::Owner(OwnerSaid::Refused(_))) => self.rest("not_sold"),
             (Phase::Finding, GiveHeard::Provider(RefundSaid::Absent)) => self.ask_refund(),
             (Phase::Finding | Phase::Refunding, GiveHeard::Provider(said)) => self.provider_heard(said),
             (Phase::Writing, GiveHeard::Written(refund)) => {
@@ -201,7 +213,7 @@ mod tests {
     use crate::domain::amount::{Currency, Money, Quantity};
     use crate::domain::id::PaymentId;
     use crate::domain::payment::{Cause, Restock};
-    use crate::domain::stock::{Millis, Refusal};
+    use crate::domain::stock::Millis;
 
     fn refund(restock: Restock, state: RefundState) -> Refund {
         let payment = PaymentId::from_bytes([7; 16]);
@@ -264,6 +276,8 @@ mod tests {
                 ("before", _) => {
                     GiveHeard::Owner(OwnerSaid::Refused(Refusal::MoreThanSold { returned: 2, sold: 0 }))
                 }
+                ("forgotten", _) => GiveHeard::Owner(OwnerSaid::Refused(Refusal::NoSuchOrder)),
+                ("pinned", _) => GiveHeard::Owner(OwnerSaid::Refused(Refusal::PaymentRunning)),
                 ("later", Give::Ask(..)) => GiveHeard::Owner(OwnerSaid::NotNow),
                 ("later", _) => GiveHeard::Provider(RefundSaid::NotNow),
                 ("absent", _) => GiveHeard::Provider(RefundSaid::Absent),
@@ -300,6 +314,13 @@ mod tests {
             "find, refund, write done, end"
         );
         assert_eq!(story(giving(Restock::ToStock, RefundState::Done, false), &[]), "end");
+    }
+
+    #[test]
+    fn no_money_goes_before_the_units_of_what_is_not_sold() {
+        let back = || giving(Restock::ToStock, RefundState::Wanted, true);
+        assert_eq!(story(back(), &["done", "pinned"]), "return b, return a, rest");
+        assert_eq!(story(back(), &["done", "forgotten"]), "return b, return a, write restocked");
     }
 
     #[test]

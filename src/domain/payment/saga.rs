@@ -161,6 +161,11 @@ impl Saga {
         &self.payment
     }
 
+    /// The claim on the row was renewed: it says the same under another version.
+    pub fn renewed(&mut self, row: Payment) {
+        self.payment = row;
+    }
+
     /// The first thing to do.
     pub fn start(&mut self) -> Do {
         match self.payment.state {

@@ -95,7 +95,7 @@ pub enum ProviderSaid {
     Unknown,
     /// It has certainly not done it, and may do it later.
     NotNow,
-    /// It does not take such a request, ever: nothing was charged.
+    /// It does not take such a request, ever: by this call nothing was charged.
     Refused(String),
 }
 
@@ -291,7 +291,8 @@ impl Saga {
                 self.pin(0)
             }
             ProviderSaid::Absent => self.call(Call::Cancel),
-            ProviderSaid::Refused(code) if open && call == Call::Charge => {
+            // Of this call alone it is certain that nothing came of it: an earlier one may have taken the money.
+            ProviderSaid::Refused(code) if open && call == Call::Charge && self.fresh => {
                 self.undo(Move { reason: Some(code), ..Move::to(PaymentState::Cancelled) })
             }
             ProviderSaid::NotNow | ProviderSaid::Unknown | ProviderSaid::Refused(_) => {

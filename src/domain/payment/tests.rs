@@ -359,6 +359,20 @@ fn a_request_that_the_provider_does_not_take_charges_nothing() {
 }
 
 #[test]
+fn a_refusal_says_nothing_about_a_charge_that_was_sent_before() {
+    let again = "find -> absent\n pin a -> done\n pin b -> done\n charge -> no such request\n";
+    story(found(PaymentState::Started), 500, &format!("{again} write unknown -> ok\n rest"));
+    story(found(PaymentState::Unknown), 500, &format!("{again} rest"));
+    // It ends when the provider has made sure that nothing can come of it any more.
+    story(found(PaymentState::Unknown), 10_000, "find -> no such request\n cancel -> no such request\n rest");
+    story(
+        found(PaymentState::Unknown),
+        10_000,
+        "find -> no such request\n cancel -> captured\n write captured",
+    );
+}
+
+#[test]
 fn the_table_of_legal_moves() {
     let mut rows = String::new();
     for from in PaymentState::ALL {

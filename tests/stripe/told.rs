@@ -140,8 +140,8 @@ async fn an_answer_lost_after_the_effect() {
     assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
     // It is only reserved: nothing was taken, and it may be charged.
     assert_eq!(far.provider.find(&buy.ask()).await, Ok(None));
-    // The same for the capture, whose answer is lost as well.
-    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    // The same for the capture, whose answer is lost as well; but not the name.
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Pending)));
     let named = Charge { provider_ref: Some(INTENT), ..buy.ask() };
     assert_eq!(far.provider.find(&named).await, Ok(Some(captured())));
     assert_eq!(far.lines(), [CREATE, LIST, READ, CREATE, READ, CAPTURE, READ]);
@@ -154,6 +154,9 @@ async fn a_replay_is_not_taken_for_the_state_of_things() {
     let far = FarEnd::that_says([Say::Replay(200, reserved.clone()), ok(buy.succeeded())]).await;
     assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
     assert_eq!(far.lines(), [CREATE, READ]);
+    // How it stands is not to be heard, but what it is called is.
+    let far = FarEnd::that_says([Say::Replay(200, buy.intent("requires_capture")), Say::Nothing]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Pending)));
 }
 
 #[tokio::test]
@@ -193,10 +196,11 @@ async fn what_is_reserved_is_no_longer_certainly_not_begun() {
     let reserved = || ok(buy.intent("requires_capture"));
     let odd = || Say::Json(400, error("invalid_request_error", json!("payment_intent_unexpected_state")));
     for (after, expected) in [
-        (vec![busy()], Err(ProviderError::Unknown)),
+        (vec![busy()], Ok(nothing_taken(Status::Pending))),
+        (vec![odd(), busy()], Ok(nothing_taken(Status::Pending))),
         (vec![odd(), ok(buy.intent("canceled"))], Ok(nothing_taken(Status::Cancelled))),
         (vec![odd(), ok(buy.succeeded())], Ok(captured())),
-        (vec![odd(), reserved()], Err(ProviderError::Unknown)),
+        (vec![odd(), reserved()], Ok(nothing_taken(Status::Pending))),
     ] {
         let far = FarEnd::that_says([vec![reserved()], after].concat()).await;
         assert_eq!(far.provider.charge(&buy.ask()).await, expected);

@@ -280,7 +280,8 @@ impl Saga {
         let open = self.payment.state.is_open();
         match said {
             ProviderSaid::Seen { status, provider_ref, amount, captured } => {
-                let seen = Move { provider_ref: Some(provider_ref), ..Move::to(self.payment.state) };
+                let provider_ref = Some(provider_ref).filter(|name| !name.is_empty());
+                let seen = Move { provider_ref, ..Move::to(self.payment.state) };
                 self.seen(call, status, amount, captured, seen, age)
             }
             // What has ended and was never heard of is over.
@@ -296,17 +297,23 @@ impl Saga {
                 self.undo(Move { reason: Some(code), ..Move::to(PaymentState::Cancelled) })
             }
             ProviderSaid::NotNow | ProviderSaid::Unknown | ProviderSaid::Refused(_) => {
-                self.in_doubt(call, age)
+                self.in_doubt(call, age, None)
             }
         }
     }
 
-    /// Nobody knows, for now. The row says so once.
-    fn in_doubt(&mut self, call: Call, age: i64) -> Do {
+    /// Nobody knows, for now. The row says so once, and once more when the provider has told its name for it: by that it is
+    /// found without looking through all that it has.
+    fn in_doubt(&mut self, call: Call, age: i64, name: Option<String>) -> Do {
+        let name = name.filter(|name| self.payment.provider_ref.as_ref() != Some(name));
         match self.payment.state {
-            PaymentState::Started => self.write(Move::to(PaymentState::Unknown)),
             PaymentState::Unknown if call != Call::Cancel && age >= self.limits.give_up_ms => {
+                self.payment.provider_ref = name.or_else(|| self.payment.provider_ref.take());
                 self.call(Call::Cancel)
+            }
+            PaymentState::Unknown if name.is_none() => self.rest(),
+            PaymentState::Started | PaymentState::Unknown => {
+                self.write(Move { provider_ref: name, ..Move::to(PaymentState::Unknown) })
             }
             _ => self.rest(),
         }
@@ -334,7 +341,7 @@ impl Saga {
             Status::Cancelled if state.is_open() => {
                 self.undo(Move { to: PaymentState::Cancelled, ..given_up() })
             }
-            Status::Pending if state.is_open() => self.in_doubt(call, age),
+            Status::Pending if state.is_open() => self.in_doubt(call, age, seen.provider_ref),
             // Nothing new.
             _ => self.end(),
         }

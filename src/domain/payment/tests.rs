@@ -95,6 +95,9 @@ fn told(todo: &Do) -> String {
             if let Some(reason) = &step.reason {
                 let _ = write!(line, " ({reason})");
             }
+            if let (PaymentState::Unknown, Some(name)) = (step.to, &step.provider_ref) {
+                let _ = write!(line, " as {name}");
+            }
             if step.give_back {
                 line += " and give back";
             }
@@ -217,14 +220,28 @@ fn a_line_that_does_not_know_of_its_birth_is_told() {
 
 #[test]
 fn what_nobody_knows_is_written_down_and_asked_about_later() {
-    for said in ["nobody knows", "pending", "not now"] {
+    for (said, known) in [("nobody knows", ""), ("pending", " as p1"), ("not now", "")] {
         story(
             fresh(),
             1,
-            &format!("pin a -> done\n pin b -> done\n charge -> {said}\n write unknown -> ok\n rest"),
+            &format!("pin a -> done\n pin b -> done\n charge -> {said}\n write unknown{known} -> ok\n rest"),
         );
     }
     story(found(PaymentState::Unknown), 500, "find -> nobody knows\n rest");
+}
+
+#[test]
+fn the_provider_s_name_for_it_is_kept_as_soon_as_it_is_told() {
+    story(found(PaymentState::Unknown), 500, "find -> pending\n write unknown as p1 -> ok\n rest");
+    let named = Payment { provider_ref: Some("p1".to_owned()), ..payment(PaymentState::Unknown) };
+    let named = Saga::new(named, lines(), Millis(600_000), LIMITS, false);
+    story(named.clone(), 500, "find -> pending\n rest");
+    story(named, 10_000, "find -> pending\n cancel -> pending\n rest");
+    // Whoever calls it off calls it by its name.
+    let mut given_up = found(PaymentState::Unknown);
+    given_up.start();
+    assert_eq!(given_up.heard(hear("pending"), Millis(10_000)), Do::Call(Call::Cancel));
+    assert_eq!(given_up.payment().provider_ref.as_deref(), Some("p1"));
 }
 
 #[test]

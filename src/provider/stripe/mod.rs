@@ -177,10 +177,11 @@ impl Stripe {
         match answer {
             Answer::Yes { object, replayed: false } => self.go_on(ask, object).await,
             // What it was then is not what it is now.
-            Answer::Yes { object, replayed: true } => {
-                let now = self.still_there(&object.id).await?;
-                self.go_on(ask, now).await
-            }
+            Answer::Yes { object, replayed: true } => match self.retrieve(&object.id).await {
+                Ok(Some(now)) => self.go_on(ask, now).await,
+                // It has a name, and that is all that is certain.
+                Ok(None) | Err(_) => understood(object.seen_as(Status::Pending)),
+            },
             Answer::No { status: DECLINED, why } => {
                 let status = Status::Declined { code: why.code("card_declined") };
                 let intent = match why.payment_intent {
@@ -246,15 +247,13 @@ impl Stripe {
         match answer {
             Ok(Answer::Yes { object, .. }) => understood(object.seen()),
             // Somebody else was faster, or it lapsed: it says itself how it stands. If it is as before, nobody knows why.
-            Ok(Answer::No { .. }) => {
-                let now = self.still_there(&intent.id).await?;
-                match now.status() {
-                    IntentStatus::RequiresCapture => Err(ProviderError::Unknown),
-                    _ => understood(now.seen()),
-                }
-            }
-            // The money is reserved: this is no longer a payment that has certainly not begun.
-            Err(_) => Err(ProviderError::Unknown),
+            Ok(Answer::No { .. }) => match self.retrieve(&intent.id).await {
+                Ok(Some(now)) => understood(now.seen()),
+                Ok(None) | Err(_) => understood(intent.seen()),
+            },
+            // The money is reserved: this is no longer a payment that has certainly not begun, and its name is not lost
+            // with the answer.
+            Err(_) => understood(intent.seen()),
         }
     }
 

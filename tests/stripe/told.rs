@@ -310,9 +310,21 @@ async fn it_is_found_on_the_second_page_and_by_nobody_else_s_name() {
     assert_eq!(far.provider.find(&ask).await, Ok(Some(captured())));
     let heard = far.heard();
     let since = buy.ask().started_at.0 / 1_000 - 300;
-    assert_eq!(heard[0].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100"));
-    assert_eq!(heard[1].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100&starting_after=pi_3"));
+    // Until the last moment at which it may have been charged: what was sold since is not looked through.
+    let until = buy.ask().started_at.0 / 1_000 + 360 + 300 + 1;
+    let window = format!("created%5Bgte%5D={since}&created%5Blte%5D={until}&limit=100");
+    assert_eq!(heard[0].line, format!("{LIST}?{window}"));
+    assert_eq!(heard[1].line, format!("{LIST}?{window}&starting_after=pi_3"));
     assert_eq!(heard[2].line, format!("{READ}?expand%5B%5D=latest_charge"));
+}
+
+#[tokio::test]
+async fn more_than_can_be_looked_through_is_not_called_absent() {
+    let (buy, other) = (shop(), shop());
+    let page = || list(&[other.shape("intent", json!({ "id": "pi_1" }))], true);
+    let far = FarEnd::that_says((0..40).map(|_| page())).await;
+    assert_eq!(far.provider.find(&buy.ask()).await, Err(ProviderError::Unknown));
+    assert_eq!(far.lines().len(), 40, "as many as fit into one call");
 }
 
 #[tokio::test]

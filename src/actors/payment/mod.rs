@@ -41,7 +41,7 @@ use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus};
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 use crate::persistence::money::MoneyBook;
 use crate::persistence::trail::Trail;
-use crate::provider::Provider;
+use crate::provider::{CHARGED_WITHIN_MS, Provider};
 use crate::telemetry::Metrics;
 use desk::Desk;
 
@@ -61,6 +61,8 @@ const BACK_OFF_MS: i64 = 200;
 const BACK_OFF_MAX_MS: i64 = 60_000;
 /// A charge that nobody has heard of is sent again for so long; the provider remembers its id for much longer.
 const CHARGE_AGAIN_MS: i64 = 300_000;
+/// The provider looks for a charge no further than this: whoever sends it again does so while his claim lasts.
+const _: () = assert!(CHARGE_AGAIN_MS + LEASE_MS <= CHARGED_WITHIN_MS);
 
 /// Whom payments ask.
 pub struct PaymentHouse {

@@ -11,7 +11,7 @@ mod shapes;
 mod wire;
 
 use super::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY};
-use super::{Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
+use super::{CHARGED_WITHIN_MS, Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
 use crate::clock::Clock;
 use crate::config::StripeAccount;
 use crate::domain::id::PaymentId;
@@ -22,11 +22,11 @@ use wire::{Answer, DECLINED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
 const KEY_LIVES_MS: i64 = 23 * 3_600_000;
 /// What a key was used for is known by then: nothing that began so long ago is still being worked on.
 const SETTLED_MS: i64 = 3_600_000;
-/// How far their clock may be behind ours.
+/// How far their clock may be from ours.
 const CLOCKS_APART_MS: i64 = 300_000;
 const PAGE: &str = "100";
-/// Ten thousand intents, or a thousand refunds of one intent.
-const INTENT_PAGES_MAX: usize = 100;
+/// Four thousand intents of one window, as many as are read within one call; or a thousand refunds of one intent.
+const INTENT_PAGES_MAX: usize = 40;
 const REFUND_PAGES_MAX: usize = 10;
 
 /// The account at Stripe. Cheap to clone.
@@ -150,11 +150,15 @@ impl Stripe {
         self.wire.get(&path, &[("expand[]", "latest_charge")], OBJECT_BYTES_MAX).await?.found()
     }
 
+    /// Among all that were made while it may have been charged: whatever the shop has sold since does not stand before it.
     async fn look_through(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
-        let since = ask.started_at.0.saturating_sub(CLOCKS_APART_MS).div_euclid(1_000).to_string();
+        let seconds = |ms: i64| ask.started_at.0.saturating_add(ms).div_euclid(1_000);
+        let since = seconds(-CLOCKS_APART_MS).to_string();
+        let until = (seconds(CHARGED_WITHIN_MS + CLOCKS_APART_MS) + 1).to_string();
         let mut after = None::<String>;
         for _ in 0..INTENT_PAGES_MAX {
-            let mut query = vec![("created[gte]", since.as_str()), ("limit", PAGE)];
+            let mut query =
+                vec![("created[gte]", since.as_str()), ("created[lte]", until.as_str()), ("limit", PAGE)];
             query.extend(after.as_deref().map(|after| ("starting_after", after)));
             let page: List<Intent> =
                 self.wire.get("/v1/payment_intents", &query, LIST_BYTES_MAX).await?.object()?;

@@ -258,6 +258,9 @@ impl Provider {
         };
         let took = Duration::from_nanos(self.clock.nanos().saturating_sub(began));
         telemetry::provider_called(operation, outcome, took);
+        if let Err(ProviderError::Refused { code }) = &answer {
+            tracing::error!(operation, %code, "the payment provider refuses what we ask; is it configured rightly?");
+        }
         answer
     }
 }

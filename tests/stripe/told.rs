@@ -92,6 +92,15 @@ async fn a_bank_that_says_no_says_why() {
 }
 
 #[tokio::test]
+async fn a_word_of_the_buyer_s_that_stripe_does_not_know_is_a_decline() {
+    let mut said = error("invalid_request_error", json!("resource_missing"));
+    said["error"]["param"] = json!("payment_method");
+    let far = FarEnd::that_says([Say::Json(400, said)]).await;
+    let seen = far.provider.charge(&shop().ask()).await;
+    assert_eq!(seen.map(|seen| seen.status), Ok(declined("invalid_token")));
+}
+
+#[tokio::test]
 async fn what_is_not_decided_is_pending_and_what_nobody_can_follow_is_declined() {
     let buy = shop();
     let far = FarEnd::that_says([ok(buy.intent("processing"))]).await;
@@ -172,7 +181,9 @@ async fn what_is_certain_is_told_from_what_is_not() {
             Say::Json(400, error("invalid_request_error", json!("amount_too_small"))),
             refused("amount_too_small"),
         ),
-        (Say::Json(401, error("invalid_request_error", Value::Null)), refused("invalid_request_error")),
+        // A key that was changed, or may not do this: whoever pays meanwhile waits until it is put right.
+        (Say::Json(401, error("invalid_request_error", Value::Null)), ProviderError::NotNow),
+        (Say::Json(403, error("invalid_request_error", Value::Null)), ProviderError::NotNow),
         (Say::Raw(404, b"nothing here".to_vec()), refused("status_404")),
         (Say::Raw(302, Vec::new()), refused("status_302")),
         (Say::Raw(200, b"{\"id\":".to_vec()), ProviderError::Unknown),

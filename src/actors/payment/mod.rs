@@ -37,7 +37,7 @@ use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus};
+use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus};
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 use crate::persistence::money::MoneyBook;
 use crate::persistence::trail::Trail;
@@ -116,6 +116,8 @@ pub enum Outcome {
     Paid,
     /// Nobody was charged, or what was charged goes back.
     Declined,
+    /// The provider would not look at it, for a mistake of ours: certainly nobody was charged.
+    Refused,
     /// The order had ended before it could be paid.
     Gone(Refusal),
     /// It is not over.
@@ -166,6 +168,7 @@ impl Paying {
             (PaymentState::Cancelled, Some("order_ended")) => {
                 Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
             }
+            (PaymentState::Cancelled, Some(PROVIDER_REFUSED)) => Outcome::Refused,
             (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
                 Outcome::Declined
             }

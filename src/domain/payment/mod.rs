@@ -15,7 +15,7 @@ mod tests;
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
 pub use refund::{Cause, Refund, RefundState, Restock};
-pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, ProviderSaid, Saga, Status};
+pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 
 use std::fmt;

@@ -15,6 +15,9 @@ use crate::domain::stock::{Back, CameBack, Cause, Command, Millis, Refusal};
 /// How often an owner that is busy or away is asked again before the payment rests.
 const ASKS_MAX: u32 = 3;
 
+/// Why a payment was cancelled that the provider would not even look at: the mistake is ours, not the card's.
+pub const PROVIDER_REFUSED: &str = "provider_refused";
+
 /// One line of the order, as the payment needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
@@ -293,8 +296,9 @@ impl Saga {
             }
             ProviderSaid::Absent => self.call(Call::Cancel),
             // Of this call alone it is certain that nothing came of it: an earlier one may have taken the money.
-            ProviderSaid::Refused(code) if open && call == Call::Charge && self.fresh => {
-                self.undo(Move { reason: Some(code), ..Move::to(PaymentState::Cancelled) })
+            ProviderSaid::Refused(_) if open && call == Call::Charge && self.fresh => {
+                let reason = Some(PROVIDER_REFUSED.to_owned());
+                self.undo(Move { reason, ..Move::to(PaymentState::Cancelled) })
             }
             ProviderSaid::NotNow | ProviderSaid::Unknown | ProviderSaid::Refused(_) => {
                 self.in_doubt(call, age, None)

@@ -370,7 +370,7 @@ fn a_request_that_the_provider_does_not_take_charges_nothing() {
          charge    -> no such request
          release b -> done
          release a -> done
-         write cancelled (bad_request) -> ok
+         write cancelled (provider_refused) -> ok
          end",
     );
 }

@@ -201,6 +201,9 @@ impl Stripe {
                 };
                 Ok(intent.and_then(|intent| intent.seen_as(status)).unwrap_or(nameless))
             }
+            Answer::No { why, .. } if why.is_unknown_method() => {
+                Ok(Seen { status: Status::Declined { code: "invalid_token".to_owned() }, ..never(ask) })
+            }
             // The key was used up by a cancel; or by a payment that is not the one we are told of now.
             Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
                 Some(intent) => understood(intent.seen()),

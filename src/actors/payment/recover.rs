@@ -248,6 +248,11 @@ impl Payments {
             let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
             return Err(refused(&order, no_decision(payment.state)));
         }
+        // Money of another currency pays for nothing here: it can only go back.
+        if deed == Deed::ReviewAccepted && payment.captured_in != payment.amount.currency {
+            let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
+            return Err(refused(&order, Refusal::PaymentRunning));
+        }
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
         house.trail.append(&deed).await.map_err(unread)?;
         Ok(Some(payment))

@@ -325,19 +325,24 @@ impl Saga {
 
     fn seen(&mut self, call: Call, status: Status, amount: Money, captured: i64, seen: Move, age: i64) -> Do {
         let state = self.payment.state;
+        let taken = Money { amount: captured, ..amount };
         match status {
             Status::Captured if matches!(state, PaymentState::Started | PaymentState::Unknown) => {
-                if amount != self.payment.amount || captured != self.payment.amount.amount {
-                    let reason = Some("amount_mismatch".to_owned());
-                    let to = PaymentState::Review;
-                    return self.write(Move { to, reason, captured: Some(captured), ..seen });
-                }
-                self.write(Move { to: PaymentState::Captured, captured: Some(captured), ..seen })
+                let mismatch = if amount.currency != self.payment.amount.currency {
+                    Some("currency_mismatch")
+                } else if amount != self.payment.amount || taken != amount {
+                    Some("amount_mismatch")
+                } else {
+                    None
+                };
+                let to = if mismatch.is_some() { PaymentState::Review } else { PaymentState::Captured };
+                let reason = mismatch.map(str::to_owned);
+                self.write(Move { to, reason, captured: Some(taken), ..seen })
             }
             // The order has ended without it.
             Status::Captured if state.has_failed() => {
                 let to = PaymentState::Orphaned;
-                self.write(Move { to, captured: Some(captured), give_back: true, ..seen })
+                self.write(Move { to, captured: Some(taken), give_back: true, ..seen })
             }
             Status::Declined(code) if state.is_open() => {
                 self.undo(Move { to: PaymentState::Declined, reason: Some(code), ..seen })

@@ -23,6 +23,7 @@ fn payment(state: PaymentState) -> Payment {
         reason: None,
         provider_ref: None,
         captured: 0,
+        captured_in: PRICE.currency,
         refunded: 0,
         key: None,
         tries: 0,
@@ -63,6 +64,12 @@ fn hear(word: &str) -> Heard {
         "placing" => refused(Refusal::StillPlacing),
         "captured" => seen(Status::Captured, 700),
         "captured 699" => seen(Status::Captured, 699),
+        "captured dollars" => Heard::Provider(ProviderSaid::Seen {
+            status: Status::Captured,
+            provider_ref: "p1".to_owned(),
+            amount: Money { amount: 700, currency: "USD".parse().unwrap() },
+            captured: 700,
+        }),
         "declined" => seen(Status::Declined("no_funds".to_owned()), 700),
         "cancelled" => seen(Status::Cancelled, 700),
         "pending" => seen(Status::Pending, 700),
@@ -323,6 +330,27 @@ fn another_amount_is_held_for_a_person_pins_and_all() {
          write review (amount_mismatch) -> ok
          end",
     );
+    story(
+        fresh(),
+        1,
+        "pin a                            -> done
+         pin b                            -> done
+         charge                           -> captured dollars
+         write review (currency_mismatch) -> ok
+         end",
+    );
+}
+
+#[test]
+fn what_was_taken_is_kept_in_its_own_currency() {
+    for state in [PaymentState::Unknown, PaymentState::Cancelled] {
+        let mut saga = found(state);
+        saga.start();
+        let Do::Write(step) = saga.heard(hear("captured dollars"), Millis(1)) else { panic!("{saga:?}") };
+        let moved = saga.payment().moved(&step, Millis(1)).unwrap();
+        assert_eq!(moved.taken(), Money { amount: 700, currency: "USD".parse().unwrap() });
+        assert_eq!(moved.amount, PRICE);
+    }
 }
 
 #[test]

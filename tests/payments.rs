@@ -93,6 +93,23 @@ async fn a_decline_says_so_and_the_unit_is_on_sale_at_once() {
 }
 
 #[actix_web::test]
+async fn a_mistake_of_ours_is_not_told_as_a_bank_s_no() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(1).await;
+    let refused = shop.buy(1, &jar, 1, "tok_refused").key("k").send().await;
+    let problem = refused.problem(503, "owner_unavailable");
+    assert_eq!(standing(&problem["order"]), ["payment_failed", "released", "cancelled"]);
+    assert_eq!(problem["reason"], "provider_refused");
+    assert!(shop.charges().is_empty());
+    let again = shop.buy(1, &jar, 1, "tok_refused").key("k").send().await;
+    assert!(again.replayed());
+    again.problem(503, "owner_unavailable");
+    shop.settle().await;
+    shop.assert_settled(&[(&jar, 1)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn what_the_provider_does_not_say_is_asked_until_it_does() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;

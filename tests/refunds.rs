@@ -235,7 +235,8 @@ async fn another_amount_waits_for_a_person() {
             (&order["status"], &order["payment"]["status"]),
             (&json!("pending_payment"), &json!("review"))
         );
-        assert_eq!(order["payment"]["reason"], "amount_mismatch");
+        let what = if token == "tok_wrong_currency" { "currency" } else { "amount" };
+        assert_eq!(order["payment"]["reason"], format!("{what}_mismatch"));
         payments.push(order["payment"]["id"].as_str().unwrap().to_owned());
         orders.push(id(&order));
     }
@@ -244,7 +245,8 @@ async fn another_amount_waits_for_a_person() {
     let listed: Vec<_> = review["data"].as_array().unwrap().iter().map(id).collect();
     assert_eq!(listed.len(), 3);
     assert!(payments.iter().all(|payment| listed.contains(payment)));
-    assert_eq!(review["data"][0]["amount"]["amount"], 1_001);
+    assert_eq!(review["data"][0]["amount"], json!({ "amount": 1_001, "currency": "KRW" }));
+    assert_eq!(review["data"][2]["amount"], json!({ "amount": 1_000, "currency": "XTS" }), "as it was taken");
     shop.clock.advance(3_600_000);
     shop.take_up().await;
     assert_eq!(shop.counters(&jar).await[1], 3, "nobody decides by waiting");
@@ -268,10 +270,15 @@ async fn another_amount_waits_for_a_person() {
     decide(&payments[0], "give-back").await.problem(409, "order_state_conflict");
     decide(&payments[1], "accept").await.problem(409, "order_state_conflict");
     decide("pay_01h455vb4pex5vsknk084sn02q", "accept").await.problem(404, "not_found");
+    // Another currency cannot be kept, only given back, and as what it was.
+    decide(&payments[2], "accept").await.problem(409, "order_state_conflict");
+    let returned = decide(&payments[2], "give-back").await.ok(200);
+    assert_eq!(returned["refunded"], json!({ "amount": 1_000, "currency": "XTS" }));
     shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &orders[2]).await, ("payment_failed".into(), "refunded".into(), 1_000));
     assert_eq!(money_of(&shop, 1, &orders[0]).await, ("paid".into(), "paid".into(), 0));
     assert_eq!(money_of(&shop, 1, &orders[1]).await, ("payment_failed".into(), "refunded".into(), 1_001));
-    assert_eq!(shop.counters(&jar).await[..3], [3, 1, 1]);
+    assert_eq!(shop.counters(&jar).await[..3], [4, 0, 1]);
     let metrics = shop.get("/metrics").send().await.text;
     assert!(metrics.contains("stockade_payments_total{outcome=\"review\"}"), "{metrics}");
     shop.close().await;

@@ -37,11 +37,11 @@ use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus};
+use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus};
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 use crate::persistence::money::MoneyBook;
 use crate::persistence::trail::Trail;
-use crate::provider::Provider;
+use crate::provider::{CHARGED_WITHIN_MS, Provider};
 use crate::telemetry::Metrics;
 use desk::Desk;
 
@@ -61,6 +61,8 @@ const BACK_OFF_MS: i64 = 200;
 const BACK_OFF_MAX_MS: i64 = 60_000;
 /// A charge that nobody has heard of is sent again for so long; the provider remembers its id for much longer.
 const CHARGE_AGAIN_MS: i64 = 300_000;
+/// The provider looks for a charge no further than this: whoever sends it again does so while his claim lasts.
+const _: () = assert!(CHARGE_AGAIN_MS + LEASE_MS <= CHARGED_WITHIN_MS);
 
 /// Whom payments ask.
 pub struct PaymentHouse {
@@ -114,6 +116,8 @@ pub enum Outcome {
     Paid,
     /// Nobody was charged, or what was charged goes back.
     Declined,
+    /// The provider would not look at it, for a mistake of ours: certainly nobody was charged.
+    Refused,
     /// The order had ended before it could be paid.
     Gone(Refusal),
     /// It is not over.
@@ -164,6 +168,7 @@ impl Paying {
             (PaymentState::Cancelled, Some("order_ended")) => {
                 Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
             }
+            (PaymentState::Cancelled, Some(PROVIDER_REFUSED)) => Outcome::Refused,
             (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
                 Outcome::Declined
             }

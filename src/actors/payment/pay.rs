@@ -170,6 +170,7 @@ impl Payments {
             reason: None,
             provider_ref: None,
             captured: 0,
+            captured_in: pay.order.total.currency,
             refunded: 0,
             key,
             tries: 0,

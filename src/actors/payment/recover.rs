@@ -313,6 +313,10 @@ impl Payments {
         if payment.state != PaymentState::Review || payment.due_at.is_some() {
             return Err(refused(&order, no_decision(payment.state)));
         }
+        // Money of another currency pays for nothing here: it can only go back.
+        if matches!(verdict, Verdict::Keep) && payment.captured_in != payment.amount.currency {
+            return Err(refused(&order, Refusal::PaymentRunning));
+        }
         let deed = match verdict {
             Verdict::Keep => Deed::ReviewAccepted,
             Verdict::GiveBack => Deed::ReviewGivenBack,

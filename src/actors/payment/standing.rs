@@ -121,7 +121,7 @@ fn of_payment(payment: Payment, stuck_before: Millis) -> Compensation {
         _ => Standing::Pending,
     };
     let amount = match payment.state {
-        PaymentState::Review => Money { amount: payment.captured, ..payment.amount },
+        PaymentState::Review => payment.taken(),
         _ => payment.amount,
     };
     Compensation {

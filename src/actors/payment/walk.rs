@@ -276,7 +276,7 @@ impl Payments {
         let reason = payment.reason.as_deref().unwrap_or_default();
         match payment.state {
             PaymentState::Review => {
-                tracing::error!(payment = %id, %order, captured = payment.captured, asked = payment.amount.amount,
+                tracing::error!(payment = %id, %order, captured = ?payment.taken(), asked = ?payment.amount,
                     "{id}: the provider took another amount than was asked for; it is held for review");
             }
             PaymentState::Orphaned => {

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use crate::actors::passwords::Passwords;
+use crate::actors::payment::{self, Reconciled};
 use crate::actors::user;
 use crate::app::{self, Store};
 use crate::clock::Clock;
@@ -21,9 +22,10 @@ use crate::domain::user::{Email, NewPassword};
 use crate::persistence::Tables;
 use crate::persistence::audit::{self, Report};
 use crate::persistence::flush::Flusher;
-use crate::persistence::journal::{Append, AppendTo, Appended, INBOX_MAX};
+use crate::persistence::journal::{self, Append, AppendTo, Appended, INBOX_MAX};
 use crate::persistence::product::Product;
 use crate::persistence::user::UserError;
+use crate::provider::Books;
 use crate::telemetry::Metrics;
 use crate::vault::Vault;
 
@@ -115,6 +117,17 @@ pub async fn audit(config: &Config) -> Result<Report> {
         dir.display()
     );
     Ok(audit::audit(dir).await?)
+}
+
+/// Holds the payments and refunds of a stopped shop against its provider's books. The provider's name comes with it.
+pub async fn reconcile(config: &Config, clock: &Clock) -> Result<(&'static str, Reconciled)> {
+    let dir = &config.store.data_dir;
+    let _lock = journal::lock(dir)?;
+    let books = Books::open(&config.payment, dir, clock)?;
+    let tables = Tables::read_only(dir);
+    let reconciled = payment::reconcile(&tables, &books).await;
+    tables.close().await?;
+    Ok((books.name(), reconciled.context("the provider's books could not be compared")?))
 }
 
 /// Makes the products of a plan; says which was the first.

@@ -84,7 +84,7 @@ fn the_help_names_every_command_and_shows_how() {
         assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
     }
     assert!(!help.out.contains("--jwt-secret"), "a secret on a command line is no secret");
-    for command in ["seed", "token"] {
+    for command in ["seed", "token", "audit"] {
         assert!(shop.run(&format!("{command} --help")).out.contains("Examples:"), "{command}");
     }
     assert_eq!(shop.run("sell --everything").code, 2);
@@ -223,6 +223,19 @@ fn a_store_is_filled_once_and_adds_up() {
     let audited = shop.run("audit");
     assert_eq!(audited.code, 0, "{audited:?}");
     assert!(audited.out.contains("trail 0 0000000000000000: everything adds up"), "{}", audited.out);
+    assert!(audited.out.contains("0 payments (0 taken), 0 refunds (0 given back)"), "{}", audited.out);
+    let with = shop.run("audit --provider");
+    assert_eq!(with.code, 0, "{with:?}");
+    let told = "The provider (simulated) has 0 payments and 0 refunds of ours, 0 under way: its books agree with ours.";
+    assert!(with.out.ends_with(&format!("{told}\n")), "{}", with.out);
+    // What it has taken and we know nothing of is a difference.
+    let book = "stockade simulated provider 1\ncharge pay_01h455vb4pex5vsknk084sn02q order_01h455vb4pex5vsknk084sn02q \
+        5 KRW 5 KRW captured 0\n";
+    std::fs::write(shop.path().join("data/simulated-provider.book"), book).unwrap();
+    let with = shop.run("audit --provider");
+    assert_eq!(with.code, 1, "{with:?}");
+    assert!(with.out.contains("has taken 5 KRW, we do not"), "{}", with.out);
+    assert_eq!(shop.run("audit").code, 0, "it was not asked for");
 }
 
 #[test]

@@ -7,6 +7,8 @@
 //! localstripe ignores `Idempotency-Key`: told twice, it makes two payments. So nothing here may rest on a key, and what does
 //! (an answer that was lost, a charge that arrives after its cancel) is proved by the shapes.
 
+#[path = "stripe/books.rs"]
+mod books;
 #[path = "stripe/far_end.rs"]
 mod far_end;
 #[path = "stripe/told.rs"]

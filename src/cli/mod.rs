@@ -54,6 +54,15 @@ Examples:
 
 Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in development the same data directory.";
 
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  stockade audit
+          Journal against tables, money against orders
+  stockade audit --provider
+          And our payments and refunds against the provider's books, whoever STOCKADE_PAYMENT_PROVIDER says it is
+
+Nothing is repaired. What has not ended is counted as under way; a server that starts goes on with it.";
+
 const ADMIN_EXAMPLES: &str = "\
 Examples:
   stockade admin create --email boss@example.com
@@ -108,7 +117,11 @@ enum Command {
         flags: CommonFlags,
     },
     /// Replay the journal of a stopped shop against its tables; print every difference, exit 1 if there is one
+    #[command(after_help = AUDIT_EXAMPLES)]
     Audit {
+        /// Compare payments and refunds with the payment provider's books too, both ways
+        #[arg(long)]
+        provider: bool,
         #[command(flatten)]
         flags: CommonFlags,
     },
@@ -159,7 +172,7 @@ impl Cli {
             Some(Command::Seed { what, flags }) => fill(&before.and(flags.0).config()?, &what),
             Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
             Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
-            Some(Command::Audit { flags }) => audit(&before.and(flags.0).config()?),
+            Some(Command::Audit { provider, flags }) => audit(&before.and(flags.0).config()?, provider),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
     }
@@ -224,28 +237,54 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn audit(config: &Config) -> Result<ExitCode> {
+fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
     telemetry::start_log(config.profile);
     let report = app::blocking(seed::audit(config))?;
+    let money = &report.money;
     println!(
-        "{} products, {} events in {} entries, {} orders with {} lines, {} snapshots, trail {}: {}.",
+        "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), \
+         {} under way, {} snapshots, trail {}: {}.",
         report.products,
         report.events,
         report.entries,
         report.orders,
         report.lines,
+        money.payments,
+        money.taken,
+        money.refunds,
+        money.given_back,
+        money.under_way,
         report.snapshots,
         report.trail,
-        match report.differences.len() {
-            0 => "everything adds up".to_owned(),
-            1 => "1 difference".to_owned(),
-            many => format!("{many} differences"),
-        }
+        verdict(report.all_differences().count(), "everything adds up"),
     );
-    for difference in &report.differences {
+    for difference in report.all_differences() {
         println!("{difference}");
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut is_clean = report.is_clean();
+    if provider {
+        let (name, with) = app::blocking(seed::reconcile(config, &Clock::start()))?;
+        println!(
+            "The provider ({name}) has {} payments and {} refunds of ours, {} under way: {}.",
+            with.charges,
+            with.refunds,
+            with.under_way,
+            verdict(with.differences.len(), "its books agree with ours"),
+        );
+        for difference in &with.differences {
+            println!("{difference}");
+        }
+        is_clean &= with.differences.is_empty();
+    }
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verdict(differences: usize, none: &str) -> String {
+    match differences {
+        0 => none.to_owned(),
+        1 => "1 difference".to_owned(),
+        many => format!("{many} differences"),
+    }
 }
 
 fn show(layers: &Layers) -> Result<ExitCode> {

@@ -45,6 +45,12 @@ const FIND: &str =
 /// Joined in the order in which it is written: `cross join` tells SQLite so, and MySQL does not mind.
 const PAGE: &str = page!("", "");
 const PAGE_BY_STATUS: &str = page!("cross join orders x on x.id = b.order_id ", "and x.status = ? ");
+/// A page of all orders in order of their ids.
+const BEHIND: &str = concat!(
+    both!(),
+    "(select id from orders where id > ? order by id limit ?) page \
+     cross join orders o on o.id = page.id cross join order_lines l on l.order_id = o.id order by o.id, l.line"
+);
 /// Thousands of keys a row: a row costs two threads a wake-up each, and a start reads millions.
 const KEYS: &str = "select max(id), group_concat(hex(buyer_id) || hex(key_hash) || hex(home_id), '') from \
     (select id, buyer_id, key_hash, home_id from orders where id > ? and key_hash is not null order by id limit 4096) k";
@@ -180,6 +186,11 @@ impl OrderReader {
             None => page,
         };
         gather(page.bind(limit).fetch(&self.pool)).await
+    }
+
+    /// Up to `most` orders behind `after`, in order of their ids.
+    pub(super) async fn behind(&self, after: OrderId, most: u32) -> Result<Vec<Order>, StoreError> {
+        gather(sqlx::query(BEHIND).bind(&after.as_bytes()[..]).bind(most).fetch(&self.pool)).await
     }
 
     /// The keys of all orders, in order of their ids.

@@ -36,11 +36,20 @@ const DUE: &str = payments!(
     "open_payments o cross join payments p on p.id = o.payment_id where o.due_at_ms <= ? order by o.due_at_ms limit ?"
 );
 const ALL: &str = payments!("payments p left join open_payments o on o.payment_id = p.id order by p.id");
+/// Along the index of attempts: nothing is sorted.
+const BY_ORDER: &str =
+    payments!("payments p left join open_payments o on o.payment_id = p.id order by p.order_id, p.attempt");
 const WAITING: &str = payments!(
     "open_payments o cross join payments p on p.id = o.payment_id \
      where o.payment_id > ? and (p.created_at_ms <= ? or p.state = 'review') order by o.payment_id limit ?"
 );
+const UNLISTED: &str = "select p.id from payments p left join open_payments o on o.payment_id = p.id \
+    where p.state in ('started', 'unknown', 'captured', 'review') \
+    and (o.payment_id is null or (p.state <> 'review' and o.due_at_ms is null))";
+const LISTED_IN_VAIN: &str = "select o.payment_id from open_payments o left join payments p on p.id = o.payment_id \
+    where p.id is null or p.state in ('paid', 'orphaned')";
 const NEXT: &str = "select min(due_at_ms) from open_payments";
+const FIRST: &str = "select min(created_at_ms) from payments";
 const COUNT: &str = "select p.state, count(*), min(p.created_at_ms), min(p.updated_at_ms), \
     sum(case when p.updated_at_ms <= ? then 1 else 0 end) \
     from open_payments o cross join payments p on p.id = o.payment_id group by p.state";
@@ -100,19 +109,27 @@ impl PaymentReader {
     /// The newest attempt of each of these orders that has one, in order of order.
     pub async fn newest_of(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
         let mut newest: Vec<Payment> = Vec::new();
+        // Attempts of one order come in order of their number.
+        for payment in self.of_orders(orders).await? {
+            newest.pop_if(|before| before.order == payment.order);
+            newest.push(payment);
+        }
+        Ok(newest)
+    }
+
+    /// All attempts to pay these orders, in order of order and attempt.
+    pub async fn of_orders(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
         let mut orders = orders.to_vec();
         orders.sort_unstable();
         orders.dedup();
-        for (sql, piece) in OF_ORDERS.filled(&orders) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
-            for row in query.fetch_all(&self.pool).await? {
-                let payment = payment(&row)?;
-                // Attempts of one order come in order of their number.
-                newest.pop_if(|before| before.order == payment.order);
-                newest.push(payment);
-            }
-        }
-        Ok(newest)
+        let mut connection = self.pool.acquire().await?;
+        of_orders(&mut connection, &orders).await
+    }
+
+    /// Those of `ids` that there are.
+    pub async fn find_many(&self, ids: &[PaymentId]) -> Result<Vec<Payment>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        find_many(&mut connection, ids).await
     }
 
     /// Up to `most` that are due at `now`, the longest due first.
@@ -157,6 +174,35 @@ impl PaymentReader {
     /// Every payment, in order of id.
     pub fn all(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
         sqlx::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+    }
+}
+
+/// For the audit.
+impl PaymentReader {
+    /// Every payment, those of an order together.
+    pub(super) fn by_order(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
+        sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+    }
+
+    /// When the first of all began.
+    pub async fn first_at(&self) -> Result<Option<Millis>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(FIRST).fetch_one(&self.pool).await?;
+        Ok(at.map(Millis))
+    }
+
+    /// Those that somebody has to look at, and that nobody would find.
+    pub(super) async fn unlisted(&self) -> Result<Vec<PaymentId>, StoreError> {
+        self.ids(UNLISTED).await
+    }
+
+    /// What is listed though there is nothing left to do about it, or no such payment.
+    pub(super) async fn listed_in_vain(&self) -> Result<Vec<PaymentId>, StoreError> {
+        self.ids(LISTED_IN_VAIN).await
+    }
+
+    async fn ids(&self, sql: &'static str) -> Result<Vec<PaymentId>, StoreError> {
+        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(PaymentId::from_bytes(sixteen(row, 0)?))).collect()
     }
 }
 
@@ -219,7 +265,7 @@ pub(super) async fn find_many(
     Ok(found)
 }
 
-/// All attempts to pay some orders.
+/// All attempts to pay some orders; a piece of them comes in order of order and attempt.
 pub(super) async fn of_orders(
     connection: &mut SqliteConnection,
     orders: &[OrderId],

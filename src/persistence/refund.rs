@@ -35,11 +35,16 @@ const OF_PAYMENT: &str = refunds!(
 const DUE: &str = refunds!("refunds r where r.due_at_ms <= ? order by r.due_at_ms limit ?");
 const WAITING: &str = refunds!("refunds r where r.due_at_ms is not null and r.id > ? order by r.id limit ?");
 const ALL: &str = refunds!("refunds r order by r.id");
+/// Along the index of orders: nothing is sorted.
+const BY_ORDER: &str = refunds!("refunds r order by r.order_id, r.id");
 const NEXT: &str = "select min(due_at_ms) from refunds where due_at_ms is not null";
 const COUNT: &str = "select count(*), min(created_at_ms) from refunds where due_at_ms is not null";
 
 static FIND_MANY: LazyLock<Listed> =
     LazyLock::new(|| Listed::new(refunds!("refunds r where r.id in ("), "?", ")"));
+static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new(refunds!("refunds r where r.order_id in ("), "?", ") order by r.order_id, r.id")
+});
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into refunds (id, payment_id, order_id, cause, line, key_hash, amount_minor, currency, restock, \
         state, reason, provider_ref, tries, due_at_ms, version, created_at_ms, updated_at_ms) values ";
@@ -72,6 +77,27 @@ impl RefundReader {
         rows.iter().map(refund).collect()
     }
 
+    /// Those of these orders, in order of order.
+    pub async fn of_orders(&self, orders: &[OrderId]) -> Result<Vec<Refund>, StoreError> {
+        let mut orders = orders.to_vec();
+        orders.sort_unstable();
+        orders.dedup();
+        let mut found = Vec::new();
+        for (sql, piece) in OF_ORDERS.filled(&orders) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            for row in query.fetch_all(&self.pool).await? {
+                found.push(refund(&row)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Those of `ids` that there are.
+    pub async fn find_many(&self, ids: &[RefundId]) -> Result<Vec<Refund>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        find_many(&mut connection, ids).await
+    }
+
     /// Up to `most` that are due at `now`, the longest due first.
     pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<Refund>, StoreError> {
         let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
@@ -100,6 +126,11 @@ impl RefundReader {
     /// Every refund, in order of id.
     pub fn all(&self) -> impl Stream<Item = Result<Refund, StoreError>> + '_ {
         sqlx::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
+    }
+
+    /// Every refund, those of an order together.
+    pub(super) fn by_order(&self) -> impl Stream<Item = Result<Refund, StoreError>> + '_ {
+        sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
     }
 }
 

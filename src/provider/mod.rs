@@ -4,6 +4,7 @@
 //! happens once; *not now* and *refused* mean that this call has certainly done nothing, everything else that is not an answer is
 //! *unknown*; and neither a token nor a secret is ever logged.
 
+mod books;
 mod simulated;
 mod stripe;
 mod webhook;
@@ -21,6 +22,7 @@ use crate::domain::payment::Method;
 use crate::domain::stock::Millis;
 use crate::telemetry;
 
+pub use books::{Books, Charged, Leaf};
 pub use simulated::{KnownCharge, KnownRefund, KnownState, Simulated};
 pub use stripe::Stripe;
 pub use webhook::{BadSignature, Hint, SIGNATURE_HEADER, Signatures, TOLERANCE_S};

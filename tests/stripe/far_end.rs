@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use stockade::clock::Clock;
-use stockade::config::{Config, PaymentProvider, StripeAccount};
+use stockade::config::{Config, Payment, PaymentProvider, StripeAccount};
 use stockade::domain::amount::{Currency, Money};
 use stockade::domain::id::{OrderId, PaymentId, RefundId};
 use stockade::domain::payment::Method;
 use stockade::domain::stock::Millis;
-use stockade::provider::{Charge, Provider, RefundAsk};
+use stockade::provider::{Books, Charge, Provider, RefundAsk};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -55,6 +55,7 @@ impl Heard {
 
 pub struct FarEnd {
     pub provider: Provider,
+    pub books: Books,
     script: Arc<Mutex<VecDeque<Say>>>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
@@ -62,7 +63,8 @@ pub struct FarEnd {
 impl FarEnd {
     pub async fn that_says(script: impl IntoIterator<Item = Say>) -> FarEnd {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let provider = stripe_at(&format!("http://{}", listener.local_addr().unwrap()));
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (provider, books) = (stripe_at(&url), books_at(&url));
         let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (says, hears) = (script.clone(), heard.clone());
@@ -74,7 +76,7 @@ impl FarEnd {
                 answer(request.1, say.unwrap_or(Say::Raw(418, b"nobody told me what to say".to_vec()))).await;
             }
         });
-        FarEnd { provider, script, heard }
+        FarEnd { provider, books, script, heard }
     }
 
     /// All it heard; it must have said all it had to say.
@@ -130,14 +132,21 @@ async fn answer(mut stream: TcpStream, say: Say) {
     let _ = stream.shutdown().await;
 }
 
+fn account_at(url: &str) -> Payment {
+    let account = StripeAccount { secret_key: "sk_test_hush".into(), url: url.to_owned() };
+    let config = Config::development(&std::env::temp_dir());
+    Payment { provider: PaymentProvider::Stripe(account), ..config.payment }
+}
+
 /// The adapter under test, pointed at this address.
 pub fn stripe_at(url: &str) -> Provider {
-    let account = StripeAccount { secret_key: "sk_test_hush".into(), url: url.to_owned() };
-    let folder = std::env::temp_dir();
-    let config = Config::development(&folder);
-    let payment = stockade::config::Payment { provider: PaymentProvider::Stripe(account), ..config.payment };
     let shop = ([127, 0, 0, 1], 0).into();
-    Provider::open(&payment, &folder, &SecretString::from(SECRET), shop, &Clock::start()).unwrap()
+    let secret = SecretString::from(SECRET);
+    Provider::open(&account_at(url), &std::env::temp_dir(), &secret, shop, &Clock::start()).unwrap()
+}
+
+fn books_at(url: &str) -> Books {
+    Books::open(&account_at(url), &std::env::temp_dir(), &Clock::start()).unwrap()
 }
 
 pub fn won(amount: i64) -> Money {

@@ -229,10 +229,19 @@ impl Move {
     }
 }
 
+/// Why a payment is held for a person. It keeps the reason when the person has accepted what was taken.
+pub const AMOUNT_MISMATCH: &str = "amount_mismatch";
+
 impl Payment {
     /// What the provider has taken.
     pub fn taken(&self) -> Money {
         Money { amount: self.captured, currency: self.captured_in }
+    }
+
+    /// Whether what was taken may be another amount than was asked for: a person has looked at it and kept it.
+    pub fn is_accepted(&self) -> bool {
+        matches!(self.state, PaymentState::Captured | PaymentState::Paid)
+            && self.reason.as_deref() == Some(AMOUNT_MISMATCH)
     }
 
     /// What it becomes by `step`, if that is legal. The version is the caller's to raise.

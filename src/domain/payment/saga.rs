@@ -7,7 +7,7 @@
 //! Before the charge everything can be undone. After it a line that cannot be sold is a bug somewhere, and even then nobody pays
 //! for it: the money goes back.
 
-use super::{Attempt, Move, Payment, PaymentState};
+use super::{AMOUNT_MISMATCH, Attempt, Move, Payment, PaymentState};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Back, CameBack, Cause, Command, Millis, Refusal};
@@ -336,7 +336,7 @@ impl Saga {
                 let mismatch = if amount.currency != self.payment.amount.currency {
                     Some("currency_mismatch")
                 } else if amount != self.payment.amount || taken != amount {
-                    Some("amount_mismatch")
+                    Some(AMOUNT_MISMATCH)
                 } else {
                     None
                 };

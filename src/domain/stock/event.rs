@@ -161,6 +161,30 @@ pub enum Event {
     Forgotten(Forgotten),
 }
 
+impl Event {
+    /// Whose it is, if it is about an order.
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Event::Held(e) => Some(e.order),
+            Event::Placed(e) => Some(e.order),
+            Event::Kept(e) => Some(e.order),
+            Event::Pinned(e) => Some(e.order),
+            Event::Unpinned(e) => Some(e.order),
+            Event::Confirmed(e) => Some(e.order),
+            Event::Released(e) => Some(e.order),
+            Event::Expired(e) => Some(e.order),
+            Event::Returned(e) => Some(e.order),
+            Event::Created(_)
+            | Event::Configured(_)
+            | Event::Restocked(_)
+            | Event::Paused
+            | Event::Resumed
+            | Event::Archived
+            | Event::Forgotten(_) => None,
+        }
+    }
+}
+
 /// The blob is damaged, or was written by a newer version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableEvent {

@@ -143,6 +143,12 @@ impl Ledger {
         self.buyers.get(&buyer).copied().unwrap_or(0)
     }
 
+    /// The orders whose hold is pinned, and by which attempt, in no order that means anything.
+    pub fn pinned(&self) -> impl Iterator<Item = (OrderId, Attempt)> {
+        let pinned = self.orders.iter().filter(|record| record.state == HoldState::Pinned);
+        pinned.filter_map(|record| Some((record.order, Attempt::new(record.attempt)?)))
+    }
+
     /// Everyone who has a live hold or a sold unit.
     pub fn buyers(&self) -> impl Iterator<Item = UserId> {
         self.buyers.keys().copied()

@@ -96,21 +96,23 @@ impl From<Moved> for Movement {
 
 /// Whose event it is, and how many units it speaks of.
 fn subject(event: &Event) -> (Option<OrderId>, Option<i64>) {
-    let of = |order: OrderId, units: u32| (Some(order), Some(i64::from(units)));
-    match event {
-        Event::Created(created) => (None, i64::try_from(created.stock).ok()),
-        Event::Restocked(restocked) => (None, Some(restocked.delta)),
-        Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => {
-            (None, None)
-        }
-        Event::Held(held) => of(held.order, held.quantity.get()),
-        Event::Placed(placed) => (Some(placed.order), None),
-        Event::Kept(kept) => (Some(kept.order), None),
-        Event::Pinned(pinned) => (Some(pinned.order), None),
-        Event::Unpinned(unpinned) => (Some(unpinned.order), None),
-        Event::Confirmed(confirmed) => of(confirmed.order, confirmed.quantity.get()),
-        Event::Released(released) => of(released.order, released.quantity.get()),
-        Event::Expired(expired) => of(expired.order, expired.quantity.get()),
-        Event::Returned(returned) => of(returned.order, returned.quantity.get()),
-    }
+    let units = match event {
+        Event::Created(created) => i64::try_from(created.stock).ok(),
+        Event::Restocked(restocked) => Some(restocked.delta),
+        Event::Held(held) => Some(i64::from(held.quantity.get())),
+        Event::Confirmed(confirmed) => Some(i64::from(confirmed.quantity.get())),
+        Event::Released(released) => Some(i64::from(released.quantity.get())),
+        Event::Expired(expired) => Some(i64::from(expired.quantity.get())),
+        Event::Returned(returned) => Some(i64::from(returned.quantity.get())),
+        Event::Configured(_)
+        | Event::Placed(_)
+        | Event::Kept(_)
+        | Event::Pinned(_)
+        | Event::Unpinned(_)
+        | Event::Paused
+        | Event::Resumed
+        | Event::Archived
+        | Event::Forgotten(_) => None,
+    };
+    (event.order(), units)
 }

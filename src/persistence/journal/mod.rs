@@ -24,6 +24,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use lock::Lock;
 pub use memory::MemoryJournal;
 pub use reader::{JournalReader, Stored};
 pub use stats::{Head, JournalStats};
@@ -41,7 +42,7 @@ use crate::domain::stock::{Entry, Epoch, Sequence};
 use archive::Archive;
 use heads::Heads;
 use inbox::Inbox;
-use lock::{Lock, UncleanMark};
+use lock::UncleanMark;
 use log::Log;
 use snapshot::Saving;
 use tail::Tail;
@@ -337,6 +338,6 @@ impl AppendTo for Journal {
 }
 
 /// Keeps every server off `dir` for as long as the answer lives.
-pub(super) fn lock(dir: &std::path::Path) -> Result<Lock, OpenError> {
+pub fn lock(dir: &std::path::Path) -> Result<Lock, OpenError> {
     Lock::take(dir)
 }

@@ -106,7 +106,8 @@ pub struct Return {
 }
 
 pub struct Book {
-    file: File,
+    /// `None`: it is only looked at.
+    file: Option<File>,
     /// Where the next line begins.
     len: u64,
     line: String,
@@ -122,24 +123,42 @@ impl Book {
         }
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let mut book = Book {
-            file,
-            len: 0,
-            line: String::with_capacity(LINE_BYTES_MAX),
-            charges: HashMap::new(),
-            refunds: HashMap::new(),
-        };
-        book.read()?;
-        book.file.set_len(book.len)?;
-        book.file.seek(SeekFrom::Start(book.len))?;
+        let mut book = Book::read(&file)?;
+        file.set_len(book.len)?;
+        (&file).seek(SeekFrom::Start(book.len))?;
+        book.file = Some(file);
         if book.len == 0 {
             book.write(format_args!("{HEAD}"))?;
         }
         Ok(book)
     }
 
-    fn read(&mut self) -> io::Result<()> {
-        let mut reader = BufReader::with_capacity(1 << 16, self.file.try_clone()?);
+    /// Reads what there is, and leaves it as it is. A book that nobody has begun is empty.
+    pub fn look(path: &Path) -> io::Result<Book> {
+        match File::open(path) {
+            Ok(file) => Book::read(&file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Book::empty()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn empty() -> Book {
+        Book {
+            file: None,
+            len: 0,
+            line: String::with_capacity(LINE_BYTES_MAX),
+            charges: HashMap::new(),
+            refunds: HashMap::new(),
+        }
+    }
+
+    fn read(file: &File) -> io::Result<Book> {
+        let mut book = Book::empty();
+        book.hear_all(BufReader::with_capacity(1 << 16, file))?;
+        Ok(book)
+    }
+
+    fn hear_all(&mut self, mut reader: impl BufRead) -> io::Result<()> {
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         for number in 1.. {
             line.clear();
@@ -245,18 +264,19 @@ impl Book {
     }
 
     fn write(&mut self, line: fmt::Arguments) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::ReadOnlyFilesystem.into()) };
         self.line.clear();
         // Writing into a string has no way to fail.
         let _ = writeln!(self.line, "{line}");
-        match self.file.write_all(self.line.as_bytes()) {
+        match file.write_all(self.line.as_bytes()) {
             Ok(()) => {
                 self.len += self.line.len() as u64;
                 Ok(())
             }
             Err(error) => {
                 // Half a line in the middle would make the whole unreadable.
-                self.file.set_len(self.len)?;
-                self.file.seek(SeekFrom::Start(self.len))?;
+                file.set_len(self.len)?;
+                file.seek(SeekFrom::Start(self.len))?;
                 Err(error)
             }
         }
@@ -326,6 +346,8 @@ mod tests {
         let both = fs::read_to_string(&path).unwrap();
         for cut in whole.len()..both.len() {
             fs::write(&path, &both[..cut]).unwrap();
+            assert_eq!(Book::look(&path).unwrap().charges.len(), 1);
+            assert_eq!(fs::read_to_string(&path).unwrap(), both[..cut], "who only looks changes nothing");
             let mut book = Book::open(&path).unwrap();
             assert_eq!((book.charges.len(), fs::read_to_string(&path).unwrap()), (1, whole.clone()));
             book.put_charge(payment(2), entry(State::Captured)).unwrap();
@@ -346,6 +368,15 @@ mod tests {
             let told = Book::open(&path).map(|_| ()).unwrap_err().to_string();
             assert!(told.contains("line"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_book_that_nobody_has_begun_is_looked_at_and_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut book = Book::look(&path).unwrap();
+        assert!(book.charges.is_empty() && book.put_charge(payment(1), entry(State::Captured)).is_err());
+        assert!(!path.exists());
     }
 
     #[test]

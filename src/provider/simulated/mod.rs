@@ -89,10 +89,7 @@ impl Simulated {
         clock: &Clock,
     ) -> Result<Simulated, NoProvider> {
         let path = data_dir.join(book::FILE);
-        let book = Book::open(&path).map_err(|error| NoProvider::Book {
-            file: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
+        let book = Book::open(&path).map_err(|error| unreadable(&path, &error))?;
         let post = faults.webhooks.then(|| Post::to(shop, faults, signatures, clock)).transpose()?;
         let unreachable = AtomicBool::new(false);
         Ok(Simulated(Arc::new(Inner { book: Mutex::new(book), faults: faults.clone(), post, unreachable })))
@@ -114,27 +111,12 @@ impl Simulated {
 
     /// Every payment it has done something about.
     pub fn charges(&self) -> Vec<KnownCharge> {
-        let book = self.book();
-        let known = book.charges().filter_map(|(payment, entry)| {
-            let state = match entry.state {
-                State::Lost => return None,
-                State::PendingThen(_) => KnownState::Pending,
-                State::Captured => KnownState::Captured,
-                State::Declined(_) => KnownState::Declined,
-                State::Cancelled => KnownState::Cancelled,
-            };
-            let Entry { order, taken: amount, refunded, .. } = *entry;
-            Some(KnownCharge { payment, order, amount, state, captured: entry.captured(), refunded })
-        });
-        known.collect()
+        charges_in(&self.book())
     }
 
     /// Every refund it has made.
     pub fn refunds(&self) -> Vec<KnownRefund> {
-        let book = self.book();
-        let made = book.refunds().filter(|(_, refund)| refund.done);
-        made.map(|(refund, made)| KnownRefund { refund, payment: made.payment, amount: made.amount })
-            .collect()
+        refunds_in(&self.book())
     }
 
     pub async fn charge(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
@@ -331,6 +313,37 @@ fn not_written(error: io::Error) -> ProviderError {
 
 fn refused(code: &str) -> ProviderError {
     ProviderError::Refused { code: code.to_owned() }
+}
+
+/// What stands in the book of this directory, for whoever only looks.
+pub fn look(data_dir: &Path) -> Result<(Vec<KnownCharge>, Vec<KnownRefund>), NoProvider> {
+    let path = data_dir.join(book::FILE);
+    let book = Book::look(&path).map_err(|error| unreadable(&path, &error))?;
+    Ok((charges_in(&book), refunds_in(&book)))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> NoProvider {
+    NoProvider::Book { file: path.display().to_string(), reason: error.to_string() }
+}
+
+fn charges_in(book: &Book) -> Vec<KnownCharge> {
+    let known = book.charges().filter_map(|(payment, entry)| {
+        let state = match entry.state {
+            State::Lost => return None,
+            State::PendingThen(_) => KnownState::Pending,
+            State::Captured => KnownState::Captured,
+            State::Declined(_) => KnownState::Declined,
+            State::Cancelled => KnownState::Cancelled,
+        };
+        let Entry { order, taken: amount, refunded, .. } = *entry;
+        Some(KnownCharge { payment, order, amount, state, captured: entry.captured(), refunded })
+    });
+    known.collect()
+}
+
+fn refunds_in(book: &Book) -> Vec<KnownRefund> {
+    let made = book.refunds().filter(|(_, refund)| refund.done);
+    made.map(|(refund, made)| KnownRefund { refund, payment: made.payment, amount: made.amount }).collect()
 }
 
 /// `sim_` and the letters of our own id.

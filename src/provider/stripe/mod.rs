@@ -7,6 +7,7 @@
 //!
 //! <https://docs.stripe.com/api/idempotent_requests>, <https://docs.stripe.com/payments/paymentintents/lifecycle>
 
+mod books;
 mod shapes;
 mod wire;
 

@@ -119,8 +119,13 @@ impl Intent {
         self.status
     }
 
+    /// `None`: it is not ours.
+    pub fn payment(&self) -> Option<PaymentId> {
+        self.metadata.as_ref().and_then(Metadata::payment)
+    }
+
     pub fn is_of(&self, payment: PaymentId) -> bool {
-        self.metadata.as_ref().and_then(Metadata::payment) == Some(payment)
+        self.payment() == Some(payment)
     }
 
     pub fn seen(&self) -> Option<Seen> {
@@ -157,6 +162,12 @@ impl Intent {
 }
 
 impl RefundObject {
+    /// Which refund of which payment; `None`: it is not ours.
+    pub fn names(&self) -> Option<(RefundId, PaymentId)> {
+        let metadata = self.metadata.as_ref()?;
+        Some((metadata.refund()?, metadata.payment()?))
+    }
+
     pub fn is_of(&self, refund: RefundId) -> bool {
         self.metadata.as_ref().and_then(Metadata::refund) == Some(refund)
     }

@@ -2,9 +2,13 @@
 //!
 //! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
 //! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. So is the trail of who did
-//! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one.
+//! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one. Payments and
+//! refunds are held against the orders and the pins, order by order; that is `money`'s.
 
-use std::collections::BTreeMap;
+mod case;
+mod money;
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
@@ -15,7 +19,9 @@ use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Entry, Event, Ledger};
+use crate::domain::stock::{Attempt, Entry, Event, Ledger, decode_events};
+
+pub use money::{Money, Sums};
 
 /// Orders compared at a time.
 const ORDERS_AT_ONCE: usize = 256;
@@ -31,12 +37,19 @@ pub struct Report {
     pub snapshots: u64,
     /// The last entry of the trail.
     pub trail: Head,
+    /// Where the tables, the snapshots or the trail are not what they should be.
     pub differences: Vec<String>,
+    /// Payments and refunds, with differences of their own.
+    pub money: Money,
 }
 
 impl Report {
     pub fn is_clean(&self) -> bool {
-        self.differences.is_empty()
+        self.all_differences().next().is_none()
+    }
+
+    pub fn all_differences(&self) -> impl Iterator<Item = &String> {
+        self.differences.iter().chain(&self.money.differences)
     }
 
     fn differs(&mut self, what: String) {
@@ -51,7 +64,14 @@ pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
         return Ok(Report::default());
     }
     let (journal, tables) = (JournalReader::of_stopped(dir).await?, Tables::read_only(dir));
-    let report = Audit { journal: &journal, tables: &tables, report: Report::default() }.whole().await;
+    let audit = Audit {
+        journal: &journal,
+        tables: &tables,
+        report: Report::default(),
+        ahead: HashSet::new(),
+        pins: BTreeSet::new(),
+    };
+    let report = audit.whole().await;
     journal.close().await;
     tables.close().await?;
     Ok(report?)
@@ -61,6 +81,10 @@ struct Audit<'s> {
     journal: &'s JournalReader,
     tables: &'s Tables,
     report: Report,
+    /// Orders of which the journal tells more than the tables do: no more than a flush may lag behind.
+    ahead: HashSet<OrderId>,
+    /// Holds that are pinned, with the attempt that did it: no more than there are live holds.
+    pins: BTreeSet<(OrderId, Attempt)>,
 }
 
 impl Audit<'_> {
@@ -81,6 +105,7 @@ impl Audit<'_> {
         let (head, breaks) = self.tables.trail().verify().await?;
         self.report.trail = head;
         self.report.differences.extend(breaks);
+        self.report.money = money::audit(self.tables, &self.ahead, self.pins).await?;
         Ok(self.report)
     }
 
@@ -119,7 +144,12 @@ impl Audit<'_> {
             }
         }
         self.snapshot(product, &ledger).await?;
+        self.pins.extend(ledger.pinned());
         drop(ledger);
+        for (_, entry) in entries.iter().filter(|(pos, _)| *pos > flushed) {
+            let events = decode_events(&entry.events).unwrap_or_default();
+            self.ahead.extend(events.iter().filter_map(Event::order));
+        }
         let entries = entries.into_iter().take_while(|(pos, _)| *pos <= flushed).map(|(_, entry)| entry);
         let runs = match entries.map(Run::of).collect::<Result<Vec<Run>, _>>() {
             Ok(runs) => runs,

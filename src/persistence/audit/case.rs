@@ -1,0 +1,215 @@
+//! One order and the money for it: what must be true of the two together.
+//!
+//! Pure: rows go in, complaints come out. What must always be true is looked at always; what is true when nothing is on its way,
+//! only then. A payment that has not ended, a refund that is not done, and an order of which the tables do not know the last
+//! yet, are on their way.
+
+use crate::domain::amount::Money;
+use crate::domain::id::{OrderId, PaymentId, RefundId};
+use crate::domain::order::{Line, LineStatus, Order};
+use crate::domain::payment::{Cause, Payment, PaymentState, Refund, RefundState};
+
+/// What is known of one order.
+pub(super) struct Case<'c> {
+    pub id: OrderId,
+    pub order: Option<&'c Order>,
+    /// In order of their attempt.
+    pub payments: &'c [Payment],
+    pub refunds: &'c [Refund],
+    /// The journal tells more of the order than the tables do.
+    pub ahead: bool,
+}
+
+impl Case<'_> {
+    /// Whether something is on its way.
+    pub fn is_under_way(&self) -> bool {
+        let payments = self.payments.iter().any(|payment| {
+            payment.due_at.is_some() || payment.state.is_open() || payment.state == PaymentState::Review
+        });
+        payments || self.ahead || self.refunds.iter().any(|refund| refund.state != RefundState::Done)
+    }
+
+    /// Complaints, a line each.
+    pub fn complaints(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        for payment in self.payments {
+            self.payment(payment, &mut told);
+        }
+        for refund in self.refunds {
+            self.refund(refund, &mut told);
+        }
+        let kept = self.payments.iter().filter(|payment| payment.captured > payment.refunded).count();
+        if kept > 1 {
+            told.push(format!("{}: {kept} attempts have kept money", self.id));
+        }
+        if !self.is_under_way() {
+            self.at_rest(&mut told);
+        }
+        told
+    }
+
+    fn payment(&self, payment: &Payment, told: &mut Vec<String>) {
+        let Payment { id, state, captured, refunded, .. } = payment;
+        let mut complain = |what: String| told.push(format!("{id}: {what}"));
+        if *id != PaymentId::of(payment.order, payment.attempt) {
+            complain(format!("is not named after {}, attempt {}", payment.order, payment.attempt.get()));
+        }
+        let whole = payment.amount.amount;
+        let fits = match state {
+            PaymentState::Started | PaymentState::Unknown => *captured == 0,
+            PaymentState::Declined | PaymentState::Cancelled => *captured == 0,
+            PaymentState::Captured | PaymentState::Paid => *captured == whole || payment.is_accepted(),
+            PaymentState::Orphaned => captured == refunded,
+            PaymentState::Review => true,
+        };
+        if !fits {
+            let state = state.as_str();
+            complain(format!("is {state}, {captured} of {whole} are taken and {refunded} given back"));
+        }
+        if !(0..=*captured).contains(refunded) {
+            complain(format!("{refunded} are given back of {captured}"));
+        }
+        let refunds: i128 = self.refunds_of(*id).map(|refund| i128::from(refund.amount.amount)).sum();
+        if refunds != i128::from(*refunded) {
+            complain(format!("its refunds come to {refunds}, not to {refunded}"));
+        }
+        let open = state.is_open() || *state == PaymentState::Review;
+        if payment.method.is_some() && !open {
+            complain(format!("is {}, and what it was paid with is still kept", state.as_str()));
+        }
+        match self.order {
+            Some(order) if order.buyer != payment.buyer || order.total != payment.amount => {
+                complain(format!(
+                    "{} {} by {} for an order of {} {} by {}",
+                    whole,
+                    payment.amount.currency,
+                    payment.buyer,
+                    order.total.amount,
+                    order.total.currency,
+                    order.buyer
+                ));
+            }
+            // The tables may be behind, by a power cut too.
+            None if !self.ahead => complain(format!("{} is missing from the tables", self.id)),
+            _ => {}
+        }
+    }
+
+    fn refund(&self, refund: &Refund, told: &mut Vec<String>) {
+        let Refund { id, state, .. } = refund;
+        let mut complain = |what: String| told.push(format!("{id}: {what}"));
+        if *id != RefundId::of(refund.payment, refund.cause) {
+            complain(format!("is not named after {} and {}", refund.payment, refund.cause.as_str()));
+        }
+        if (*state == RefundState::Done) != refund.due_at.is_none() {
+            let found = if refund.due_at.is_some() { "waits" } else { "nobody will take it up" };
+            complain(format!("is {}, and {found}", state.as_str()));
+        }
+        match self.payments.iter().find(|payment| payment.id == refund.payment) {
+            None => complain(format!("{} is no payment of {}", refund.payment, self.id)),
+            Some(payment) if payment.amount.currency != refund.amount.currency => complain(format!(
+                "is in {}, its payment in {}",
+                refund.amount.currency, payment.amount.currency
+            )),
+            Some(payment) if refund.cause == Cause::Late && payment.state != PaymentState::Orphaned => {
+                complain(format!(
+                    "is for money that came too late, its payment is {}",
+                    payment.state.as_str()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+
+    // --- when nothing is on its way ------------------------------------------------------------------------------------
+
+    fn at_rest(&self, told: &mut Vec<String>) {
+        let Some(order) = self.order else { return };
+        match self.payments.iter().find(|payment| payment.state == PaymentState::Paid) {
+            Some(payment) => self.sold(order, payment, told),
+            None => self.not_sold(order, told),
+        }
+    }
+
+    /// Whoever has paid has got it, but for what came back.
+    fn sold(&self, order: &Order, payment: &Payment, told: &mut Vec<String>) {
+        let id = order.id;
+        let unsold = |line: &&Line| !is_with_the_buyer(line) && !is_back(line);
+        for line in order.lines.iter().filter(unsold) {
+            told.push(format!("{id}: is paid, and line {} is {}", line.line, line.status.as_str()));
+        }
+        for line in &order.lines {
+            let wanted = self.refunds_of(payment.id).any(|refund| brings_back(refund, line));
+            if wanted != is_back(line) {
+                let found = if wanted { "should be back" } else { "came back without a refund" };
+                told.push(format!("{id}: line {} is {}, and {found}", line.line, line.status.as_str()));
+            }
+        }
+        let (kept, expected) =
+            (i128::from(payment.captured) - i128::from(payment.refunded), self.keeps(order, payment));
+        if kept != expected {
+            told.push(format!("{id}: {kept} are kept for what is worth {expected}"));
+        }
+    }
+
+    /// What is with the buyer, corrected by what persons decided: an amount that was accepted, and refunds of more or less
+    /// than what came back with them.
+    fn keeps(&self, order: &Order, payment: &Payment) -> i128 {
+        let whole = |refund: &Refund| is_of_all(refund) && refund.restock.back().is_some();
+        if self.refunds_of(payment.id).any(whole) {
+            return 0;
+        }
+        let worth = |lines: &mut dyn Iterator<Item = &Line>| lines.map(price).sum::<i128>();
+        let with_the_buyer = worth(&mut order.lines.iter().filter(|line| is_with_the_buyer(line)));
+        let accepted = i128::from(payment.captured) - i128::from(payment.amount.amount);
+        let decided: i128 = self
+            .refunds_of(payment.id)
+            .map(|refund| {
+                let back = worth(&mut order.lines.iter().filter(|line| brings_back(refund, line)));
+                back - i128::from(refund.amount.amount)
+            })
+            .sum();
+        with_the_buyer + accepted + decided
+    }
+
+    /// Nobody has got what nobody has paid. What was sold for money that went back is back too.
+    fn not_sold(&self, order: &Order, told: &mut Vec<String>) {
+        let orphaned = self.payments.iter().any(|payment| payment.state == PaymentState::Orphaned);
+        let got = |line: &&Line| is_with_the_buyer(line) || is_back(line) && !orphaned;
+        if let Some(line) = order.lines.iter().find(got) {
+            told.push(format!(
+                "{}: line {} is {}, and nobody has paid",
+                order.id,
+                line.line,
+                line.status.as_str()
+            ));
+        }
+    }
+
+    fn refunds_of(&self, payment: PaymentId) -> impl Iterator<Item = &Refund> {
+        self.refunds.iter().filter(move |refund| refund.payment == payment)
+    }
+}
+
+fn is_with_the_buyer(line: &Line) -> bool {
+    matches!(line.status, LineStatus::Ordered | LineStatus::ReturnRequested)
+}
+
+fn is_back(line: &Line) -> bool {
+    matches!(line.status, LineStatus::Cancelled | LineStatus::Returned)
+}
+
+/// Whether it is about all that was left.
+fn is_of_all(refund: &Refund) -> bool {
+    matches!(refund.cause, Cause::OrderCancelled | Cause::Clerk(_))
+}
+
+/// Whether the units of this line came back with it.
+fn brings_back(refund: &Refund, line: &Line) -> bool {
+    refund.restock.back().is_some() && (is_of_all(refund) || refund.cause == Cause::Line(line.line))
+}
+
+fn price(line: &Line) -> i128 {
+    let Money { amount, .. } = line.unit_price;
+    i128::from(amount) * i128::from(line.quantity.get())
+}

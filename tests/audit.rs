@@ -57,8 +57,12 @@ async fn a_day_of_money() -> TempDir {
     refund(&buy().await, "d", json!({ "restock": "leave", "amount": won(100), "reason": "sorry" })).await;
     refund(&buy().await, "e", json!({ "restock": "to_stock", "reason": "wrong" })).await;
     // Another amount than was asked for: kept, and given back.
-    for what in ["accept", "give-back"] {
-        let order = shop.buy(6, &jar, 1, "tok_wrong_amount").send().await.ok(202);
+    for (what, token) in [
+        ("accept", "tok_wrong_amount"),
+        ("give-back", "tok_wrong_amount"),
+        ("give-back", "tok_wrong_currency"),
+    ] {
+        let order = shop.buy(6, &jar, 1, token).send().await.ok(202);
         let payment = order["payment"]["id"].as_str().unwrap();
         let door = format!("/v1/admin/compensations/{payment}/{what}");
         shop.admin("POST", &door).send().await.ok(200);
@@ -99,11 +103,11 @@ async fn a_shop_in_which_everything_has_happened_adds_up() {
     assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
     let with = reconciled(folder.path()).await;
     assert_eq!(with.differences, [""; 0]);
-    assert_eq!((with.charges, with.refunds, with.under_way), (13, 8, 0));
+    assert_eq!((with.charges, with.refunds, with.under_way), (14, 9, 0));
     let money = report.money;
-    assert_eq!((money.payments, money.refunds, money.under_way), (13, 8, 0));
-    assert_eq!(money.taken.to_string(), "26002 KRW");
-    assert_eq!(money.given_back.to_string(), "13601 KRW");
+    assert_eq!((money.payments, money.refunds, money.under_way), (14, 9, 0));
+    assert_eq!(money.taken.to_string(), "26002 KRW + 1000 XTS");
+    assert_eq!(money.given_back.to_string(), "13601 KRW + 1000 XTS");
 }
 
 /// What is changed by hand in which file, and what the audit says of it.
@@ -127,12 +131,12 @@ const SPOILT: &[(&str, &str, &str)] = &[
     (
         "money.db",
         "update payments set state = 'declined' where captured_minor = 2000",
-        "is declined, 2000 of 2000 are taken and 0 given back",
+        "is declined, 2000 KRW of 2000 KRW are taken and 0 given back",
     ),
     (
         "money.db",
         "update payments set captured_minor = 1999 where captured_minor = 2000",
-        "is paid, 1999 of 2000 are taken",
+        "is paid, 1999 KRW of 2000 KRW are taken",
     ),
     (
         "money.db",
@@ -332,6 +336,6 @@ async fn the_provider_s_books_are_held_against_ours() {
     assert!(all[0].contains("the provider has taken 1000, here it is declined with 0"), "{all:?}");
     // No book at all, and it stays so.
     std::fs::remove_file(copy.path().join(BOOK)).unwrap();
-    assert_eq!(reconciled(copy.path()).await.differences.len(), 10 + 8);
+    assert_eq!(reconciled(copy.path()).await.differences.len(), 11 + 9);
     assert!(!copy.path().join(BOOK).exists());
 }

@@ -11,7 +11,7 @@ use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Pay, Walk, Want, 
 use stockade::config::PaymentProvider;
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, PaymentId};
-use stockade::domain::payment::{Cause, Method, Restock};
+use stockade::domain::payment::{Cause, Method, PaymentState, RefundState, Restock};
 use support::{Shop, id, lines};
 
 /// What becomes of whoever walks.
@@ -256,6 +256,111 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
         assert_eq!(refunds.len() as u64, who, "{fault:?} {faults}");
         shelf.close().await;
     }
+}
+
+/// Each call takes six seconds, and there is always time for the next one.
+#[actix_web::test]
+async fn a_provider_that_takes_its_time_is_asked_what_follows() {
+    const SLOW_MS: i64 = 6_000;
+    let shelf = Shelf::open("", 1).await;
+    let (shop, payments) = (&shelf.shop, shelf.shop.app().payments());
+    // Never charged: found nowhere, and charged then, or called off when that is too late.
+    for (who, waited_ms, state) in
+        [(1, LEASE_MS + 1, PaymentState::Paid), (2, 3_600_000, PaymentState::Cancelled)]
+    {
+        // The shop itself may be quicker to take it up: then with another.
+        let mut walk = loop {
+            let id = shelf.begun(who, case("tok_ok", 2)).await.payment().id;
+            shop.clock.advance(waited_ms);
+            if let Some(walk) = payments.resume(id).await.unwrap() {
+                break walk;
+            }
+        };
+        assert!(walk.step().await);
+        shop.clock.advance(SLOW_MS);
+        walk.to_its_end().await;
+        assert_eq!(walk.payment().state, state);
+    }
+    // The units come back, and then the money.
+    let mut walk = wanted(&shelf, 3, "tok_ok", None).await;
+    while walk.refund().state == RefundState::Wanted {
+        assert!(walk.step().await);
+    }
+    shop.clock.advance(SLOW_MS);
+    walk.to_its_end().await;
+    assert_eq!(walk.refund().state, RefundState::Done);
+    // A claim that has run out is nobody's to renew.
+    let mut walk = wanted(&shelf, 4, "tok_ok", None).await;
+    while walk.refund().state == RefundState::Wanted {
+        assert!(walk.step().await);
+    }
+    shop.clock.advance(LEASE_MS);
+    walk.to_its_end().await;
+    assert_eq!(walk.refund().state, RefundState::Restocked);
+    drop(walk);
+    shelf.close().await;
+}
+
+#[actix_web::test]
+async fn of_two_decisions_about_one_payment_the_first_to_be_written_stands() {
+    let shelf = Shelf::open("", 1).await;
+    let (shop, payments) = (&shelf.shop, shelf.shop.app().payments());
+    let product = &shelf.products[0];
+    let review = async |who| {
+        let order: OrderId =
+            id(&shop.buy(who, product, 1, "tok_wrong_amount").send().await.ok(202)).parse().unwrap();
+        let row = payments.rows().payments().of_order(order).await.unwrap().remove(0);
+        (row, shop.app().orders().find(support::user(who), order).await.unwrap().unwrap())
+    };
+    let decide = |payment: PaymentId, what: &str| {
+        shop.admin("POST", &format!("/v1/admin/compensations/{payment}/{what}")).send()
+    };
+    // Whoever gives back has seen the row, and another keeps it before he goes on.
+    let (kept, order) = review(1).await;
+    decide(kept.id, "accept").await.ok(200);
+    assert!(payments.begin_giving_back(&kept, &order).await.is_err());
+    // The other way round; nothing has moved yet, and the decision stands all the same.
+    let (given, order) = review(2).await;
+    let mut walk = payments.begin_giving_back(&given, &order).await.unwrap();
+    decide(given.id, "accept").await.problem(409, "order_state_conflict");
+    decide(given.id, "give-back").await.problem(409, "order_state_conflict");
+    walk.to_its_end().await;
+    // Whoever has begun to give back is gone: it goes on without him.
+    let (left, order) = review(3).await;
+    let mut gone = payments.begin_giving_back(&left, &order).await.unwrap();
+    assert!(gone.step().await);
+    drop((gone, walk));
+    shop.clock.advance(LEASE_MS + 1);
+    shop.settle().await;
+    for (payment, state) in
+        [(&kept, PaymentState::Paid), (&given, PaymentState::Orphaned), (&left, PaymentState::Orphaned)]
+    {
+        let row = payments.rows().payments().find(payment.id).await.unwrap().unwrap();
+        assert_eq!((row.state, row.due_at), (state, None));
+    }
+    assert_eq!(shop.counters(product).await[..3], [STOCK - 1, 0, 1]);
+    shelf.shop.close().await;
+}
+
+#[actix_web::test]
+async fn what_is_taken_and_not_sold_yet_is_not_given_back() {
+    let shelf = Shelf::open("", 1).await;
+    let mut walk = shelf.begun(1, case("tok_ok", 2)).await;
+    while walk.payment().state != PaymentState::Captured {
+        assert!(walk.step().await);
+    }
+    // One of two lines is sold.
+    assert!(walk.step().await);
+    let order = walk.payment().order;
+    let give_back = |key: &str| {
+        let ask = shelf.shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key(key);
+        ask.json(&json!({ "restock": "to_stock", "reason": "early" })).send()
+    };
+    give_back("a").await.problem(409, "order_state_conflict");
+    walk.to_its_end().await;
+    drop(walk);
+    give_back("b").await.ok(201);
+    shelf.close().await;
 }
 
 #[actix_web::test]

@@ -117,9 +117,14 @@ async fn follows(shop: &Shop, person: &Person, letter: usize) {
     can_log_in(shop, person).await;
 }
 
-/// The account with its letter, the letter's claim, and its mark, which comes a moment after the letter.
-async fn all_is_committed(shop: &Shop) {
-    while ends_of_commits(&std::fs::read(shop.folder().join(WAL)).unwrap()).len() < 3 {
+fn commits(shop: &Shop) -> usize {
+    ends_of_commits(&std::fs::read(shop.folder().join(WAL)).unwrap()).len()
+}
+
+/// Behind what the start had committed: the account with its letter, the letter's claim, and its mark, which comes a moment
+/// after the letter.
+async fn all_is_committed(shop: &Shop, before: usize) {
+    while commits(shop) < before + 3 {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -127,10 +132,11 @@ async fn all_is_committed(shop: &Shop) {
 #[actix_web::test]
 async fn a_sign_up_that_was_cut_off_can_be_finished() {
     let (shop, mina) = (Shop::open().await, Person::number(1));
+    let before = commits(&shop);
     let film = Film::of(&shop, async || {
         assert_eq!(shop.sign_up(&mina).await.status, 202);
         shop.letter(&mina.email, 1).await;
-        all_is_committed(&shop).await;
+        all_is_committed(&shop, before).await;
     })
     .await;
     shop.close().await;
@@ -185,9 +191,10 @@ async fn a_sign_up_that_was_cut_off_can_be_finished() {
 #[actix_web::test]
 async fn a_verification_that_was_cut_off_can_be_repeated_or_has_happened() {
     let (shop, mina) = (Shop::open().await, Person::number(1));
+    let before = commits(&shop);
     assert_eq!(shop.sign_up(&mina).await.status, 202);
     let token = shop.letter(&mina.email, 1).await.token();
-    all_is_committed(&shop).await;
+    all_is_committed(&shop, before).await;
     let film = Film::of(&shop, async || assert_eq!(shop.verify(&token).await.status, 204)).await;
     shop.close().await;
     assert_eq!(film.len(), 1);
@@ -209,8 +216,9 @@ async fn a_verification_that_was_cut_off_can_be_repeated_or_has_happened() {
 #[actix_web::test]
 async fn a_refresh_that_was_cut_off_gives_the_same_successor() {
     let shop = Shop::open().await;
+    let before = commits(&shop);
     let mina = shop.newcomer(1).await;
-    all_is_committed(&shop).await;
+    all_is_committed(&shop, before).await;
     // Whoever opens the store again is that much behind: the grace does not run out on a slow machine.
     shop.clock.advance(20 * SECOND);
     let first = shop.log_in(&mina).await;

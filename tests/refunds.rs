@@ -128,7 +128,14 @@ async fn never_more_goes_back_than_was_taken() {
     let again = ask("a", amount(1_000)).await;
     assert!(again.replayed());
     assert_eq!(again.ok(201)["id"], first["id"]);
-    ask("a", amount(999)).await.problem(422, "idempotency_key_reused");
+    for other in [
+        amount(999),
+        json!({ "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "amount": { "amount": 1_000, "currency": "KRW" }, "line": 1, "restock": "leave", "reason": "late" }),
+        json!({ "restock": "to_stock", "reason": "late" }),
+    ] {
+        ask("a", other).await.problem(422, "idempotency_key_reused");
+    }
     let much = ask("b", amount(2_001)).await.problem(409, "order_state_conflict");
     assert_eq!(
         (&much["captured"], &much["refunded"], &much["requested"]),
@@ -228,7 +235,8 @@ async fn another_amount_waits_for_a_person() {
             (&order["status"], &order["payment"]["status"]),
             (&json!("pending_payment"), &json!("review"))
         );
-        assert_eq!(order["payment"]["reason"], "amount_mismatch");
+        let what = if token == "tok_wrong_currency" { "currency" } else { "amount" };
+        assert_eq!(order["payment"]["reason"], format!("{what}_mismatch"));
         payments.push(order["payment"]["id"].as_str().unwrap().to_owned());
         orders.push(id(&order));
     }
@@ -237,7 +245,8 @@ async fn another_amount_waits_for_a_person() {
     let listed: Vec<_> = review["data"].as_array().unwrap().iter().map(id).collect();
     assert_eq!(listed.len(), 3);
     assert!(payments.iter().all(|payment| listed.contains(payment)));
-    assert_eq!(review["data"][0]["amount"]["amount"], 1_001);
+    assert_eq!(review["data"][0]["amount"], json!({ "amount": 1_001, "currency": "KRW" }));
+    assert_eq!(review["data"][2]["amount"], json!({ "amount": 1_000, "currency": "XTS" }), "as it was taken");
     shop.clock.advance(3_600_000);
     shop.take_up().await;
     assert_eq!(shop.counters(&jar).await[1], 3, "nobody decides by waiting");
@@ -253,13 +262,23 @@ async fn another_amount_waits_for_a_person() {
     assert_eq!(accepted["status"], "processing");
     let returned = decide(&payments[1], "give-back").await.ok(200);
     assert_eq!(returned["status"], "refunding");
+    // Trying is no decision, and who decides the same again hears the same.
+    let undecided = decide(&payments[2], "retry").await.problem(409, "order_state_conflict");
+    assert!(undecided["detail"].as_str().unwrap().contains("decision"));
+    assert_eq!(decide(&payments[0], "accept").await.ok(200)["id"], accepted["id"]);
+    assert_eq!(decide(&payments[1], "give-back").await.ok(200)["id"], returned["id"]);
     decide(&payments[0], "give-back").await.problem(409, "order_state_conflict");
     decide(&payments[1], "accept").await.problem(409, "order_state_conflict");
     decide("pay_01h455vb4pex5vsknk084sn02q", "accept").await.problem(404, "not_found");
+    // Another currency cannot be kept, only given back, and as what it was.
+    decide(&payments[2], "accept").await.problem(409, "order_state_conflict");
+    let returned = decide(&payments[2], "give-back").await.ok(200);
+    assert_eq!(returned["refunded"], json!({ "amount": 1_000, "currency": "XTS" }));
     shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &orders[2]).await, ("payment_failed".into(), "refunded".into(), 1_000));
     assert_eq!(money_of(&shop, 1, &orders[0]).await, ("paid".into(), "paid".into(), 0));
     assert_eq!(money_of(&shop, 1, &orders[1]).await, ("payment_failed".into(), "refunded".into(), 1_001));
-    assert_eq!(shop.counters(&jar).await[..3], [3, 1, 1]);
+    assert_eq!(shop.counters(&jar).await[..3], [4, 0, 1]);
     let metrics = shop.get("/metrics").send().await.text;
     assert!(metrics.contains("stockade_payments_total{outcome=\"review\"}"), "{metrics}");
     shop.close().await;
@@ -277,8 +296,6 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
         .send()
         .await
         .ok(201);
-    let retry = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/retry")).send().await;
-    assert_eq!(retry.status, 202);
     let accept = shop.admin("POST", &format!("/v1/admin/compensations/{payment}/accept")).send().await;
     assert_eq!(accept.status, 200);
     shop.settle().await;
@@ -294,7 +311,6 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
     let refund_id = made["id"].as_str().unwrap();
     let wanted = [
         format!("refund_asked {order} refund={refund_id} amount_minor=1000 restock=write_off"),
-        format!("compensation_retried {} payment={payment}", id(&review)),
         format!("review_accepted {} payment={payment}", id(&review)),
     ];
     for line in wanted {

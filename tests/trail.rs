@@ -94,11 +94,14 @@ async fn decide_about_money(shop: &Shop) {
     for decision in ["accept", "give-back"] {
         let order = shop.buy(1, &jar, 1, "tok_wrong_amount").send().await.ok(202);
         let payment = order["payment"]["id"].as_str().unwrap();
-        for what in ["retry", decision] {
-            let path = format!("/v1/admin/compensations/{payment}/{what}");
-            assert!(shop.admin("POST", &path).send().await.status.is_success(), "{what}");
-        }
+        let path = format!("/v1/admin/compensations/{payment}/{decision}");
+        assert!(shop.admin("POST", &path).send().await.status.is_success(), "{decision}");
     }
+    let order = id(&shop.buy(1, &jar, 1, "tok_refund_fails_always").send().await.ok(201));
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    let listed = shop.admin("GET", &format!("/v1/admin/orders/{order}/refunds")).send().await.ok(200);
+    let path = format!("/v1/admin/compensations/{}/retry", id(&listed["data"][0]));
+    assert_eq!(shop.admin("POST", &path).send().await.status, 202);
 }
 
 /// ASVS 16.2.1, 16.3.1, 16.3.3: of everything that the trail has a word for, something is written down when it is done,

@@ -1,5 +1,6 @@
 //! Whole purchases: hold, pin, charge and confirm, all of it durable, in one call, with a provider that answers at once. Every
-//! round drives as many as are answered, and then half as many a second, to see how long one takes while there is room.
+//! round drives as many as are answered, and then a steady stream, to see how long one takes while there is room: half as many
+//! as there must be, on which the bound is, and half as many as were reached, to know.
 
 use anyhow::Result;
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::workload::Thresholds;
 /// Purchases a second, at least, and how many would be good.
 const PER_S_MIN: f64 = 5_000.0;
 const PER_S_GOAL: f64 = 10_000.0;
-/// At half of what was reached.
+/// At half of what there must be.
 const P99_MS_MAX: f64 = 50.0;
 /// Purchases are not to be quick because they are refused.
 const UNAVAILABLE_SHARE_MAX: f64 = 0.001;
@@ -27,7 +28,10 @@ pub struct Purchases {
 
 struct Round {
     closed: Report,
-    open: Report,
+    /// At half of what there must be.
+    steady: Report,
+    /// At half of what was reached.
+    half: Report,
 }
 
 impl Purchases {
@@ -37,7 +41,8 @@ impl Purchases {
             let closed = self.leg(None).await?;
             // A shop that sells nothing still gets a rate to fail at.
             let half = (closed.summary.acknowledged_per_s / 2.0).max(1.0);
-            rounds.push(Round { closed, open: self.leg(Some(half)).await? });
+            let steady = self.leg(Some(PER_S_MIN / 2.0)).await?;
+            rounds.push(Round { closed, steady, half: self.leg(Some(half)).await? });
         }
         print_table(&rounds);
         let verdicts_hold = print_verdicts(rounds.iter().flat_map(Round::legs));
@@ -61,8 +66,8 @@ impl Purchases {
 }
 
 impl Round {
-    fn legs(&self) -> [(&'static str, &Report); 2] {
-        [("closed", &self.closed), ("half", &self.open)]
+    fn legs(&self) -> [(&'static str, &Report); 3] {
+        [("closed", &self.closed), ("steady", &self.steady), ("half", &self.half)]
     }
 }
 
@@ -88,11 +93,17 @@ fn print_table(rounds: &[Round]) {
 
 fn print_bounds(rounds: &[Round]) -> bool {
     let per_s = median(rounds.iter().map(|round| round.closed.summary.acknowledged_per_s).collect());
-    let p99_ms = median(rounds.iter().map(|round| ms(round.open.latency.acknowledged.p99_us)).collect());
+    let p99_ms = |of: fn(&Round) -> &Report| {
+        median(rounds.iter().map(|round| ms(of(round).latency.acknowledged.p99_us)).collect())
+    };
     println!();
     let enough = print_bound("purchases a second", per_s, PER_S_MIN, true);
     if let Some(per_s) = per_s {
         println!("      {:.2} of the goal of {}", per_s / PER_S_GOAL, grouped(PER_S_GOAL as u64));
     }
-    print_bound("at half of that, p99 ms", p99_ms, P99_MS_MAX, false) && enough
+    if let Some(p99_ms) = p99_ms(|round| &round.half) {
+        println!("      p99 {p99_ms:.1} ms at half of that");
+    }
+    let bounded = "at half of the least rate, p99 ms";
+    print_bound(bounded, p99_ms(|round| &round.steady), P99_MS_MAX, false) && enough
 }

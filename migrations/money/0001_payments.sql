@@ -10,6 +10,7 @@ create table payments (
     reason varchar(255),
     provider_ref varchar(255),
     captured_minor bigint not null,
+    captured_currency varchar(3) not null,
     refunded_minor bigint not null,
     key_hash blob,
     body_hash bigint,

@@ -75,7 +75,7 @@ pub struct App {
     _vitals: Vitals,
     _following: Following,
     _chores: Chores,
-    _recovery: Recovery,
+    recovery: Recovery,
     users: Users,
     orders: Orders,
 }
@@ -204,7 +204,7 @@ impl App {
             }
         };
         // What is due needs its owners, and they are awake now.
-        let _recovery = match payments.take_over().await {
+        let recovery = match payments.take_over().await {
             Ok(()) => Recovery::start(payments.clone()),
             Err(error) => {
                 serving.stop().await;
@@ -232,7 +232,7 @@ impl App {
             _vitals,
             _following,
             _chores,
-            _recovery,
+            recovery,
             users,
             orders,
         })
@@ -304,6 +304,7 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         // What is walked ends while its owners are still there; the rest is taken up at the next start.
+        drop(self.recovery);
         self.payments.finish().await;
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
@@ -323,6 +324,8 @@ impl App {
         );
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
+        drop(self.recovery);
+        self.payments.abandon();
         self.directory.drain().await;
         self.serving.stop().await;
         tokio::join!(self.outbox.stop(), self.webhooks.stop());

@@ -11,7 +11,7 @@ use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
 use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
-use super::stock::money;
+use super::stock::{currency, money};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::payment::{Method, Payment, PaymentState};
 use crate::domain::stock::{Attempt, KeyUse, Millis};
@@ -21,7 +21,7 @@ macro_rules! payments {
         concat!(
             "select p.id, p.order_id, p.attempt, p.buyer_id, p.amount_minor, p.currency, p.token, p.state, p.reason, \
              p.provider_ref, p.captured_minor, p.refunded_minor, p.key_hash, p.body_hash, p.tries, p.version, \
-             p.created_at_ms, p.updated_at_ms, o.due_at_ms from ",
+             p.created_at_ms, p.updated_at_ms, p.captured_currency, o.due_at_ms from ",
             $rest
         )
     };
@@ -64,9 +64,9 @@ static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
 });
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, \
-        provider_ref, captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms) \
-        values ";
-    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+        provider_ref, captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms, \
+        captured_currency) values ";
+    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static DELETE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from payments where id in (", "?", ")"));
@@ -222,7 +222,7 @@ fn payment(row: &SqliteRow) -> Result<Payment, StoreError> {
         }
         None => None,
     };
-    let due_at: Option<i64> = row.try_get(18)?;
+    let due_at: Option<i64> = row.try_get(19)?;
     Ok(Payment {
         id: PaymentId::from_bytes(sixteen(row, 0)?),
         order: OrderId::from_bytes(sixteen(row, 1)?),
@@ -234,6 +234,7 @@ fn payment(row: &SqliteRow) -> Result<Payment, StoreError> {
         reason: row.try_get(8)?,
         provider_ref: row.try_get(9)?,
         captured: row.try_get(10)?,
+        captured_in: currency(row, 18)?,
         refunded: row.try_get(11)?,
         key,
         tries: unsigned(row, 14)?,
@@ -312,6 +313,7 @@ pub(super) async fn replace(
                 .bind(signed(payment.version))
                 .bind(payment.created_at.0)
                 .bind(payment.updated_at.0)
+                .bind(payment.captured_in.as_str())
         });
         query.execute(&mut *connection).await?;
     }

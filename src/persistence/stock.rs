@@ -11,7 +11,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, Sqlite
 
 use super::StoreError;
 use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
-use crate::domain::amount::Money;
+use crate::domain::amount::{Currency, Money};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Counts, Millis, Sequence, Settings};
 
@@ -143,7 +143,10 @@ pub(super) fn stock(row: &SqliteRow, at: usize) -> Result<Stock, StoreError> {
 
 /// An amount and the currency in the column behind it.
 pub(super) fn money(row: &SqliteRow, at: usize) -> Result<Money, StoreError> {
-    let currency: &str = row.try_get(at + 1)?;
-    let currency = currency.parse().map_err(|_| Damaged { what: "currency" })?;
-    Ok(Money { amount: row.try_get(at)?, currency })
+    Ok(Money { amount: row.try_get(at)?, currency: currency(row, at + 1)? })
+}
+
+pub(super) fn currency(row: &SqliteRow, at: usize) -> Result<Currency, StoreError> {
+    let word: &str = row.try_get(at)?;
+    Ok(word.parse().map_err(|_| Damaged { what: "currency" })?)
 }

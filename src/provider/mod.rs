@@ -33,6 +33,9 @@ pub const WEBHOOK_PATH: &str = "/v1/payments/webhook";
 /// No call of a provider takes longer than this; then its outcome is unknown. Shorter than any claim on a payment's row.
 pub const CALL_WITHIN: Duration = Duration::from_secs(25);
 
+/// As long as this after its beginning a charge may still be sent, and no longer: what came of it was made by then.
+pub const CHARGED_WITHIN_MS: i64 = 360_000;
+
 /// One payment, as its provider is asked about it.
 #[derive(Debug, Clone, Copy)]
 pub struct Charge<'a> {
@@ -257,6 +260,9 @@ impl Provider {
         };
         let took = Duration::from_nanos(self.clock.nanos().saturating_sub(began));
         telemetry::provider_called(operation, outcome, took);
+        if let Err(ProviderError::Refused { code }) = &answer {
+            tracing::error!(operation, %code, "the payment provider refuses what we ask; is it configured rightly?");
+        }
         answer
     }
 }

@@ -423,7 +423,7 @@ fn moved(sale: &mut Sale, command: &Command, now: Millis) -> Result<Option<Event
             let quantity = Quantity::of_line(sale.asked).unwrap();
             Event::Released(Released { order, line, quantity, cause: *cause, by: *by })
         }
-        Command::Return { .. } if sale.state != Sold => return Err(Refusal::NoSuchOrder),
+        Command::Return { .. } if sale.state != Sold => return Err(refusal),
         Command::Return { by, .. } if *by != 0 && sale.returns.contains(by) => return Ok(None),
         Command::Return { quantity, back, why, by, .. } => {
             let left = sale.sold - sale.came_back;

@@ -60,7 +60,8 @@ async fn a_book_that_cannot_be_read_is_no_empty_one() {
     let said = [
         (Say::Json(500, json!({})), ProviderError::Unknown),
         (Say::Json(429, json!({})), ProviderError::NotNow),
-        (Say::Json(401, json!({})), ProviderError::Refused { code: "status_401".to_owned() }),
+        (Say::Json(401, json!({})), ProviderError::NotNow),
+        (Say::Json(400, json!({})), ProviderError::Refused { code: "status_400".to_owned() }),
         (Say::Json(200, json!({ "data": "none" })), ProviderError::Unknown),
         (Say::Raw(200, vec![b' '; 5 << 20]), ProviderError::Unknown),
     ];

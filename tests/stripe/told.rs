@@ -92,6 +92,15 @@ async fn a_bank_that_says_no_says_why() {
 }
 
 #[tokio::test]
+async fn a_word_of_the_buyer_s_that_stripe_does_not_know_is_a_decline() {
+    let mut said = error("invalid_request_error", json!("resource_missing"));
+    said["error"]["param"] = json!("payment_method");
+    let far = FarEnd::that_says([Say::Json(400, said)]).await;
+    let seen = far.provider.charge(&shop().ask()).await;
+    assert_eq!(seen.map(|seen| seen.status), Ok(declined("invalid_token")));
+}
+
+#[tokio::test]
 async fn what_is_not_decided_is_pending_and_what_nobody_can_follow_is_declined() {
     let buy = shop();
     let far = FarEnd::that_says([ok(buy.intent("processing"))]).await;
@@ -140,8 +149,8 @@ async fn an_answer_lost_after_the_effect() {
     assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
     // It is only reserved: nothing was taken, and it may be charged.
     assert_eq!(far.provider.find(&buy.ask()).await, Ok(None));
-    // The same for the capture, whose answer is lost as well.
-    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    // The same for the capture, whose answer is lost as well; but not the name.
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Pending)));
     let named = Charge { provider_ref: Some(INTENT), ..buy.ask() };
     assert_eq!(far.provider.find(&named).await, Ok(Some(captured())));
     assert_eq!(far.lines(), [CREATE, LIST, READ, CREATE, READ, CAPTURE, READ]);
@@ -154,6 +163,9 @@ async fn a_replay_is_not_taken_for_the_state_of_things() {
     let far = FarEnd::that_says([Say::Replay(200, reserved.clone()), ok(buy.succeeded())]).await;
     assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
     assert_eq!(far.lines(), [CREATE, READ]);
+    // How it stands is not to be heard, but what it is called is.
+    let far = FarEnd::that_says([Say::Replay(200, buy.intent("requires_capture")), Say::Nothing]).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(nothing_taken(Status::Pending)));
 }
 
 #[tokio::test]
@@ -169,7 +181,9 @@ async fn what_is_certain_is_told_from_what_is_not() {
             Say::Json(400, error("invalid_request_error", json!("amount_too_small"))),
             refused("amount_too_small"),
         ),
-        (Say::Json(401, error("invalid_request_error", Value::Null)), refused("invalid_request_error")),
+        // A key that was changed, or may not do this: whoever pays meanwhile waits until it is put right.
+        (Say::Json(401, error("invalid_request_error", Value::Null)), ProviderError::NotNow),
+        (Say::Json(403, error("invalid_request_error", Value::Null)), ProviderError::NotNow),
         (Say::Raw(404, b"nothing here".to_vec()), refused("status_404")),
         (Say::Raw(302, Vec::new()), refused("status_302")),
         (Say::Raw(200, b"{\"id\":".to_vec()), ProviderError::Unknown),
@@ -193,10 +207,11 @@ async fn what_is_reserved_is_no_longer_certainly_not_begun() {
     let reserved = || ok(buy.intent("requires_capture"));
     let odd = || Say::Json(400, error("invalid_request_error", json!("payment_intent_unexpected_state")));
     for (after, expected) in [
-        (vec![busy()], Err(ProviderError::Unknown)),
+        (vec![busy()], Ok(nothing_taken(Status::Pending))),
+        (vec![odd(), busy()], Ok(nothing_taken(Status::Pending))),
         (vec![odd(), ok(buy.intent("canceled"))], Ok(nothing_taken(Status::Cancelled))),
         (vec![odd(), ok(buy.succeeded())], Ok(captured())),
-        (vec![odd(), reserved()], Err(ProviderError::Unknown)),
+        (vec![odd(), reserved()], Ok(nothing_taken(Status::Pending))),
     ] {
         let far = FarEnd::that_says([vec![reserved()], after].concat()).await;
         assert_eq!(far.provider.charge(&buy.ask()).await, expected);
@@ -306,9 +321,21 @@ async fn it_is_found_on_the_second_page_and_by_nobody_else_s_name() {
     assert_eq!(far.provider.find(&ask).await, Ok(Some(captured())));
     let heard = far.heard();
     let since = buy.ask().started_at.0 / 1_000 - 300;
-    assert_eq!(heard[0].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100"));
-    assert_eq!(heard[1].line, format!("{LIST}?created%5Bgte%5D={since}&limit=100&starting_after=pi_3"));
+    // Until the last moment at which it may have been charged: what was sold since is not looked through.
+    let until = buy.ask().started_at.0 / 1_000 + 360 + 300 + 1;
+    let window = format!("created%5Bgte%5D={since}&created%5Blte%5D={until}&limit=100");
+    assert_eq!(heard[0].line, format!("{LIST}?{window}"));
+    assert_eq!(heard[1].line, format!("{LIST}?{window}&starting_after=pi_3"));
     assert_eq!(heard[2].line, format!("{READ}?expand%5B%5D=latest_charge"));
+}
+
+#[tokio::test]
+async fn more_than_can_be_looked_through_is_not_called_absent() {
+    let (buy, other) = (shop(), shop());
+    let page = || list(&[other.shape("intent", json!({ "id": "pi_1" }))], true);
+    let far = FarEnd::that_says((0..40).map(|_| page())).await;
+    assert_eq!(far.provider.find(&buy.ask()).await, Err(ProviderError::Unknown));
+    assert_eq!(far.lines().len(), 40, "as many as fit into one call");
 }
 
 #[tokio::test]

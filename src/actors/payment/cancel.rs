@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use actix_web::rt;
-use tokio::sync::oneshot;
+use tokio::sync::{MutexGuard, oneshot};
 
 use super::{Payments, Want, Wanted, refused, unread};
 use crate::actors::stock::NotDone;
@@ -17,7 +17,7 @@ use crate::domain::order::{LineStatus, Order, OrderStatus};
 use crate::domain::payment::{Cause, PaymentState, Restock};
 use crate::domain::stock::{self, KeyUse, Refusal, Refused};
 
-/// Orders that may be cancelled at the same time without waiting for each other.
+/// Orders that may be given back at the same time without waiting for each other.
 pub(super) const STRIPES: usize = 64;
 /// How long whoever cancels waits for the units. They come back in any case.
 const UNITS_WITHIN: Duration = Duration::from_secs(5);
@@ -50,6 +50,15 @@ impl Payments {
         cancelling.await.unwrap_or(Err(NotDone::Unknown))
     }
 
+    /// Whoever gives an order back waits for whoever does so already.
+    pub(super) async fn alone(&self, order: OrderId) -> Result<MutexGuard<'_, ()>, NotDone> {
+        let stripe = xxhash_rust::xxh3::xxh3_64(order.as_bytes()) as usize % STRIPES;
+        match self.0.cancels.get(stripe) {
+            Some(stripe) => Ok(stripe.lock().await),
+            None => Err(NotDone::Internal),
+        }
+    }
+
     async fn cancel_paid(
         &self,
         buyer: UserId,
@@ -57,11 +66,7 @@ impl Payments {
         key: Option<KeyUse>,
     ) -> Result<Option<Cancelled>, NotDone> {
         let house = &self.0.house;
-        let stripe = xxhash_rust::xxh3::xxh3_64(id.as_bytes()) as usize % STRIPES;
-        let _alone = match self.0.cancels.get(stripe) {
-            Some(stripe) => stripe.lock().await,
-            None => return Err(NotDone::Internal),
-        };
+        let _alone = self.alone(id).await?;
         let Some(order) = house.orders.find(buyer, id).await? else { return Ok(None) };
         let payment = self.paid(id).await?.ok_or_else(|| refused(&order, Refusal::AlreadySold))?;
         let known = RefundId::of(payment.id, Cause::OrderCancelled);
@@ -84,7 +89,7 @@ impl Payments {
             return Err(refused(&order, Refusal::AlreadySold));
         }
         let amount = Money { amount: left, ..payment.amount };
-        let key = key.map(|used| used.key);
+        let (key, place) = (key.map(|used| used.key), self.place()?);
         let want = Want { cause: Cause::OrderCancelled, amount, restock: Restock::ToStock, key };
         let walk = match self.begin_refund(&payment, &order, want).await? {
             Wanted::New(walk) => walk,
@@ -92,7 +97,7 @@ impl Payments {
             Wanted::Before(_) | Wanted::TooMuch { .. } => return Err(NotDone::Unavailable),
         };
         let (back, units) = oneshot::channel();
-        self.walk_refund(*walk, Some(back));
+        self.walk_refund(place, *walk, Some(back));
         // What is not back by then comes back later: it is written down.
         let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
         self.seen_cancelled(buyer, id, false).await
@@ -107,7 +112,7 @@ impl Payments {
     ) -> Result<Option<Cancelled>, NotDone> {
         let house = &self.0.house;
         house.flush.caught_up(FLUSH_WITHIN).await;
-        let order = house.orders.find(buyer, order).await?;
+        let order = house.orders.find(buyer, order).await.map_err(NotDone::after_all)?;
         Ok(order.map(|order| Cancelled { order, replayed }))
     }
 }

@@ -8,6 +8,7 @@
 mod book;
 mod cancel;
 mod desk;
+mod pay;
 mod reconcile;
 mod recover;
 mod refund;
@@ -19,14 +20,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix_web::rt;
 use hashbrown::DefaultHashBuilder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::Cancelled;
+pub use pay::{Begun, By, Pay};
 pub use reconcile::{NotReconciled, Reconciled, reconcile};
-pub use recover::Recovery;
+pub use recover::{Recovery, Retried};
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use standing::{Compensation, CompensationId, Kind, Standing};
 pub use walk::Walk;
@@ -38,24 +39,20 @@ use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Begin, Limits, Method, Payment, PaymentState, PaymentStatus, Refund, begin};
-use crate::domain::stock::{Attempt, Cause, KeyUse, Refusal, Refused, Sequence};
-use crate::persistence::money::{MoneyBook, Write, Written};
+use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus, Refund};
+use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
+use crate::persistence::money::MoneyBook;
 use crate::persistence::trail::Trail;
-use crate::provider::Provider;
+use crate::provider::{CHARGED_WITHIN_MS, Provider};
 use crate::telemetry::Metrics;
-use desk::{Desk, Occupied, Seat};
+use desk::Desk;
 
-/// How long a claim on a row lasts. Longer than any call of the provider.
+/// How long a claim on a row lasts. Longer than any call of the provider; before each call it is renewed if it is too short.
 pub const LEASE_MS: i64 = 30_000;
 /// Payments that are walked at a time, at most: their buyers wait, and so do their units.
 pub const WALKS_MAX: usize = 8_192;
 /// Calls of the provider on their way, at most.
 pub const CALLS_MAX: usize = 1_024;
-/// How long a buyer waits for the end of his payment. Then he hears that it is on its way.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a payment waits for its order's row.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// When to come back after too many payments were walked.
 const RETRY_MS: u64 = 1_000;
 /// How long an end waits for the payments that are walked.
@@ -66,6 +63,8 @@ const BACK_OFF_MS: i64 = 200;
 const BACK_OFF_MAX_MS: i64 = 60_000;
 /// A charge that nobody has heard of is sent again for so long; the provider remembers its id for much longer.
 const CHARGE_AGAIN_MS: i64 = 300_000;
+/// The provider looks for a charge no further than this: whoever sends it again does so while his claim lasts.
+const _: () = assert!(CHARGE_AGAIN_MS + LEASE_MS <= CHARGED_WITHIN_MS);
 
 /// Whom payments ask.
 pub struct PaymentHouse {
@@ -95,7 +94,7 @@ struct Inner {
     hinted: Mutex<Vec<PaymentId>>,
     walks: Arc<Semaphore>,
     calls: Semaphore,
-    /// Orders that are cancelled at this moment, by a hash of their id: two cancellations of one order come one after the other.
+    /// Orders that are given back at this moment, by a hash of their id: of one order one after the other.
     cancels: Vec<tokio::sync::Mutex<()>>,
     due: Notify,
 }
@@ -104,24 +103,6 @@ struct Inner {
 pub fn limits(attempts_max: u8, give_up: Duration) -> Limits {
     let give_up_ms = i64::try_from(give_up.as_millis()).unwrap_or(i64::MAX);
     Limits { attempts_max, charge_again_ms: CHARGE_AGAIN_MS.min(give_up_ms), give_up_ms }
-}
-
-/// Who pays what with what.
-pub struct Pay {
-    pub order: Order,
-    pub method: Method,
-    pub by: By,
-}
-
-/// Which request it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
-    /// The one that has placed the order a moment ago: nobody has tried to pay it yet.
-    Placing,
-    /// The one that had placed it, sent again: it hears of the latest attempt, and begins the first if there is none.
-    PlacingAgain,
-    /// One of its own, with its key.
-    Itself(Option<KeyUse>),
 }
 
 /// A payment as it stands, and whether this very request had begun it before.
@@ -137,6 +118,8 @@ pub enum Outcome {
     Paid,
     /// Nobody was charged, or what was charged goes back.
     Declined,
+    /// The provider would not look at it, for a mistake of ours: certainly nobody was charged.
+    Refused,
     /// The order had ended before it could be paid.
     Gone(Refusal),
     /// It is not over.
@@ -152,14 +135,6 @@ pub struct PaymentSight {
 
 /// A place among those who are walked, given back when it is dropped.
 pub struct Place(#[allow(dead_code)] OwnedSemaphorePermit);
-
-/// What beginning has come to.
-pub enum Begun {
-    /// To be walked.
-    Walk(Box<Walk>),
-    /// This very request had begun it.
-    Before(Box<Payment>),
-}
 
 /// It is walked here, for as long as this lives.
 struct Here {
@@ -195,6 +170,7 @@ impl Paying {
             (PaymentState::Cancelled, Some("order_ended")) => {
                 Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
             }
+            (PaymentState::Cancelled, Some(PROVIDER_REFUSED)) => Outcome::Refused,
             (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
                 Outcome::Declined
             }
@@ -270,7 +246,13 @@ impl Payments {
                 "the payment provider takes its time; what it has not answered is asked for at the next start"
             );
         }
+        self.abandon();
+    }
+
+    /// Nobody begins any more, and the provider is not called: the next start goes on from the rows.
+    pub fn abandon(&self) {
         self.0.walks.close();
+        self.0.calls.close();
     }
 
     /// Somebody should look whether something is due.
@@ -290,136 +272,6 @@ impl Payments {
 
     fn walking(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, bool, DefaultHashBuilder>> {
         self.0.walking.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
-    pub async fn pay(&self, place: Place, pay: Pay) -> Result<Paying, NotDone> {
-        let (key, joins) = match pay.by {
-            By::Placing | By::PlacingAgain => (None, true),
-            By::Itself(key) => (key, false),
-        };
-        let order = pay.order.id;
-        match self.0.desk.sit(order, key, joins) {
-            Ok(seat) => {
-                let (payments, mut progress) = (self.clone(), seat.watch());
-                rt::spawn(async move {
-                    payments.run(pay, seat).await;
-                    drop(place);
-                });
-                progress.heard(ANSWER_WITHIN).await
-            }
-            Err(Occupied::Same(mut progress)) => {
-                let paying = progress.heard(ANSWER_WITHIN).await?;
-                Ok(Paying { replayed: true, ..paying })
-            }
-            Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
-            Err(Occupied::Other) => self.while_another_runs(&pay.order, key).await,
-        }
-    }
-
-    /// Whoever has tried before hears of that; everybody else is too late.
-    async fn while_another_runs(&self, order: &Order, key: Option<KeyUse>) -> Result<Paying, NotDone> {
-        let house = &self.0.house;
-        let running = || refused(order, Refusal::PaymentRunning);
-        if key.is_none() {
-            return Err(running());
-        }
-        let known = house.rows.payments().of_order(order.id).await.map_err(unread)?;
-        match begin(order, &known, key, house.limits.attempts_max, house.clock.now()) {
-            Ok(Begin::Replay(payment)) => Ok(Paying { payment: *payment, replayed: true }),
-            Err(why @ Refusal::KeyReused { .. }) => Err(refused(order, why)),
-            Ok(Begin::New(_)) | Err(_) => Err(running()),
-        }
-    }
-
-    /// Begins, or finds what was begun, and walks.
-    async fn run(&self, pay: Pay, seat: Seat<OrderId, Paying>) {
-        let mut walk = match self.begin(&pay).await {
-            Ok(Begun::Walk(walk)) => walk,
-            Ok(Begun::Before(payment)) => {
-                return seat.tell(Ok(Paying { payment: *payment, replayed: true }));
-            }
-            Err(why) => return seat.tell(Err(why)),
-        };
-        seat.show(Paying { payment: walk.payment().clone(), replayed: false });
-        let mut seat = Some(seat);
-        while walk.step().await {
-            if let Some(payment) = walk.sold()
-                && let Some(seat) = seat.take()
-            {
-                seat.tell(Ok(Paying { payment, replayed: false }));
-            }
-        }
-        if let Some(seat) = seat {
-            seat.tell(self.how_it_stands(&walk).await.map(|payment| Paying { payment, replayed: false }));
-        }
-    }
-
-    async fn how_it_stands(&self, walk: &Walk) -> Result<Payment, NotDone> {
-        if !walk.is_lost() {
-            return Ok(walk.payment().clone());
-        }
-        let row = self.0.house.rows.payments().find(walk.payment().id).await.map_err(unread)?;
-        row.ok_or(NotDone::Unknown)
-    }
-
-    /// Puts the payment down, or finds the one that this request had begun. Nothing is pinned or charged here.
-    pub async fn begin(&self, pay: &Pay) -> Result<Begun, NotDone> {
-        let house = &self.0.house;
-        let order = &pay.order;
-        // Whoever reads the payment's row finds its order's beside it.
-        if !house.flush.caught_up(FLUSH_WITHIN).await {
-            return Err(NotDone::Busy { retry_after_ms: RETRY_MS });
-        }
-        let key = match pay.by {
-            By::Placing => None,
-            By::PlacingAgain => {
-                match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
-                    Some(latest) => return Ok(Begun::Before(Box::new(latest))),
-                    None => None,
-                }
-            }
-            By::Itself(key) => key,
-        };
-        let known = match pay.by {
-            By::Itself(_) => house.rows.payments().of_order(order.id).await.map_err(unread)?,
-            By::Placing | By::PlacingAgain => Vec::new(),
-        };
-        let now = house.clock.now();
-        let attempt = match begin(order, &known, key, house.limits.attempts_max, now) {
-            Ok(Begin::New(attempt)) => attempt,
-            Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
-            Err(why) => return Err(refused(order, why)),
-        };
-        match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
-            Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, true)))),
-            // Somebody was faster. He has the same reasons to be heard as we.
-            Written::Taken(_) => Err(refused(order, Refusal::PaymentRunning)),
-            _ => Err(NotDone::Internal),
-        }
-    }
-
-    fn started(&self, pay: &Pay, attempt: Attempt, key: Option<KeyUse>) -> Payment {
-        let now = self.0.house.clock.now();
-        Payment {
-            id: PaymentId::of(pay.order.id, attempt),
-            order: pay.order.id,
-            attempt,
-            buyer: pay.order.buyer,
-            amount: pay.order.total,
-            method: Some(pay.method.clone()),
-            state: PaymentState::Started,
-            reason: None,
-            provider_ref: None,
-            captured: 0,
-            refunded: 0,
-            key,
-            tries: 0,
-            due_at: Some(now.plus(LEASE_MS)),
-            version: 1,
-            created_at: now,
-            updated_at: now,
-        }
     }
 
     /// How the latest payment of each of these orders stands, in their order.
@@ -465,5 +317,21 @@ impl Payments {
                 .sum();
         }
         Ok(PaymentSight::of(payment, order.is_sold(), given_back))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_doubles_up_to_a_minute_and_is_never_the_same() {
+        let pauses = |tries| (back_off_ms(tries, 0), back_off_ms(tries, u128::from(u64::MAX)));
+        assert_eq!(back_off_ms(0, 100), 200);
+        for tries in 0..40 {
+            let (a, b) = pauses(tries);
+            let bound = (BACK_OFF_MS << tries.min(20)).min(BACK_OFF_MAX_MS);
+            assert!((bound / 2..=bound).contains(&a) && (bound / 2..=bound).contains(&b), "{tries} {a} {b}");
+        }
     }
 }

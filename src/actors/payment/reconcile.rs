@@ -124,11 +124,8 @@ impl Comparison<'_> {
                 charge.captured, row.captured
             ));
         }
-        // Another currency waits for a person, or a person has accepted it.
-        let looked_at =
-            row.state == PaymentState::Review || row.is_accepted() || row.captured == row.refunded;
-        if charge.captured > 0 && charge.amount.currency != row.amount.currency && !looked_at {
-            let (there, here) = (charge.amount.currency, row.amount.currency);
+        if charge.captured > 0 && charge.amount.currency != row.captured_in {
+            let (there, here) = (charge.amount.currency, row.captured_in);
             self.differs(format!("{id}: is in {there} at the provider, in {here} here"));
         }
         if !(given_back..=row.refunded).contains(&charge.refunded) {

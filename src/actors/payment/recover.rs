@@ -10,11 +10,12 @@ use actix_web::rt;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
-use super::standing::CompensationId;
+use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
-use super::{LEASE_MS, Payments, back_off_ms, refused, unread};
+use super::{LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{PaymentId, UserId};
+use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
@@ -59,6 +60,40 @@ fn no_decision(state: PaymentState) -> Refusal {
             Refusal::AlreadyReleased { cause: Cause::PaymentFailed }
         }
     }
+}
+
+/// What became of trying something at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    Now,
+    /// Trying does not help: a person has to decide.
+    Undecided,
+    NothingWaits,
+}
+
+/// What a person decides about a payment of another amount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    GiveBack,
+}
+
+impl Verdict {
+    /// Whether it was decided so before: who decides the same again hears what came of it.
+    fn stands_in(self, payment: &Payment) -> bool {
+        let reason = payment.reason.as_deref();
+        match (self, payment.state) {
+            (Verdict::Keep, PaymentState::Captured | PaymentState::Paid) => reason == Some("amount_mismatch"),
+            (Verdict::GiveBack, PaymentState::Orphaned) => reason == Some("given_back"),
+            _ => false,
+        }
+    }
+}
+
+enum Review {
+    Nothing,
+    Decided(PaymentSight),
+    Open(Payment, Order),
 }
 
 impl Payments {
@@ -160,6 +195,10 @@ impl Payments {
 
     async fn walk_of(&self, payment: Payment) -> Option<Walk> {
         match self.0.house.orders.look(payment.order).await {
+            // Somebody has decided so, and it is not through.
+            Ok(Some(order)) if payment.state == PaymentState::Review => {
+                return Some(Walk::giving_back(self, payment, &order));
+            }
             Ok(Some(order)) => return Some(Walk::new(self, payment, &order, false)),
             Ok(None) => {
                 tracing::error!(payment = %payment.id, order = %payment.order, "{} has no order", payment.id);
@@ -192,16 +231,20 @@ impl Payments {
         let house = &self.0.house;
         let Ok(Some(row)) = house.rows.payments().find(id).await else { return };
         let may_move = row.state.has_failed()
+            || row.state == PaymentState::Review && row.due_at.is_some()
             || matches!(row.state, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured);
         if may_move {
             let _ = self.0.book.rest(&row, Some(house.clock.now())).await;
         }
     }
 
-    /// Tries something that waits at once. `false`: it does not wait.
-    pub async fn retry(&self, by: UserId, id: CompensationId) -> Result<bool, NotDone> {
+    /// Tries something that waits at once.
+    pub async fn retry(&self, by: UserId, id: CompensationId) -> Result<Retried, NotDone> {
         let house = &self.0.house;
-        let Some(waiting) = self.compensation(id).await? else { return Ok(false) };
+        let Some(waiting) = self.compensation(id).await? else { return Ok(Retried::NothingWaits) };
+        if waiting.standing == Standing::Review {
+            return Ok(Retried::Undecided);
+        }
         let deed = Record::new(Deed::CompensationRetried, house.clock.now()).by(by).on(waiting.order);
         let deed = match id {
             CompensationId::Payment(id) => deed.id("payment", id),
@@ -213,43 +256,73 @@ impl Payments {
             CompensationId::Refund(id) => self.refund_due_now(id).await,
         }
         self.wake();
-        Ok(true)
+        Ok(Retried::Now)
     }
 
     /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment.
-    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<Payment>, NotDone> {
-        let Some(payment) = self.in_review(by, id, Deed::ReviewAccepted).await? else { return Ok(None) };
+    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<PaymentSight>, NotDone> {
+        let (payment, order) = match self.in_review(by, id, Verdict::Keep).await? {
+            Review::Nothing => return Ok(None),
+            Review::Decided(sight) => return Ok(Some(sight)),
+            Review::Open(payment, order) => (payment, order),
+        };
         let now = self.0.house.clock.now();
         let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await?;
         self.wake();
-        accepted.map(Some).ok_or(NotDone::Unavailable)
+        let accepted = accepted.ok_or_else(|| refused(&order, Refusal::PaymentRunning))?;
+        Ok(Some(PaymentSight::fresh(accepted, false)))
     }
 
-    /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back.
-    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<Payment>, NotDone> {
-        let Some(payment) = self.in_review(by, id, Deed::ReviewGivenBack).await? else { return Ok(None) };
-        let order = self.0.house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
-        let payments = self.clone();
+    /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back. Once it has
+    /// begun it is walked to its end, by whomever; the row says how far it has come when this returns.
+    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<PaymentSight>, NotDone> {
+        let (payment, order) = match self.in_review(by, id, Verdict::GiveBack).await? {
+            Review::Nothing => return Ok(None),
+            Review::Decided(sight) => return Ok(Some(sight)),
+            Review::Open(payment, order) => (payment, order),
+        };
+        let mut walk = self.begin_giving_back(&payment, &order).await?;
         let walking = rt::spawn(async move {
-            let mut walk = Walk::giving_back(&payments, payment, &order);
             walk.to_its_end().await;
             walk.payment().clone()
         });
         let payment = walking.await.map_err(|_| NotDone::Unknown)?;
         self.wake();
-        if payment.state == PaymentState::Orphaned { Ok(Some(payment)) } else { Err(NotDone::Unavailable) }
+        Ok(Some(PaymentSight::fresh(payment, false)))
+    }
+
+    /// Takes up a payment in review in order to give it back. Nothing moves here, and nobody keeps it any more: a row in review
+    /// that is due is one whose money goes back.
+    pub async fn begin_giving_back(&self, payment: &Payment, order: &Order) -> Result<Walk, NotDone> {
+        let until = self.0.house.clock.now().plus(LEASE_MS);
+        let claimed = self.0.book.claim(payment, until).await?;
+        let claimed = claimed.ok_or_else(|| refused(order, Refusal::PaymentRunning))?;
+        Ok(Walk::giving_back(self, claimed, order))
     }
 
     /// A payment that waits for a decision; the decision is written down before it is made.
-    async fn in_review(&self, by: UserId, id: PaymentId, deed: Deed) -> Result<Option<Payment>, NotDone> {
+    async fn in_review(&self, by: UserId, id: PaymentId, verdict: Verdict) -> Result<Review, NotDone> {
         let house = &self.0.house;
-        let Some(payment) = house.rows.payments().find(id).await.map_err(unread)? else { return Ok(None) };
-        if payment.state != PaymentState::Review {
-            let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
+        let Some(payment) = house.rows.payments().find(id).await.map_err(unread)? else {
+            return Ok(Review::Nothing);
+        };
+        let order = house.orders.look(payment.order).await?.ok_or(NotDone::Internal)?;
+        if verdict.stands_in(&payment) {
+            return Ok(Review::Decided(self.sight(payment, &order).await?));
+        }
+        if payment.state != PaymentState::Review || payment.due_at.is_some() {
             return Err(refused(&order, no_decision(payment.state)));
         }
+        // Money of another currency pays for nothing here: it can only go back.
+        if matches!(verdict, Verdict::Keep) && payment.captured_in != payment.amount.currency {
+            return Err(refused(&order, Refusal::PaymentRunning));
+        }
+        let deed = match verdict {
+            Verdict::Keep => Deed::ReviewAccepted,
+            Verdict::GiveBack => Deed::ReviewGivenBack,
+        };
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
         house.trail.append(&deed).await.map_err(unread)?;
-        Ok(Some(payment))
+        Ok(Review::Open(payment, order))
     }
 }

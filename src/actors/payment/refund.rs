@@ -6,8 +6,8 @@
 use actix_web::rt;
 use tokio::sync::oneshot;
 
-use super::walk::said;
-use super::{LEASE_MS, Payments, Unkept, back_off_ms, unread};
+use super::walk::{needs_time, said};
+use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, RefundId, UserId};
@@ -15,10 +15,10 @@ use crate::domain::order::Order;
 use crate::domain::payment::{
     Cause, Give, GiveHeard, Giving, Line, Payment, PaymentState, Refund, RefundSaid, RefundState, Restock,
 };
-use crate::domain::stock::Millis;
+use crate::domain::stock::{Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::{Write, Written};
-use crate::provider::{CALL_WITHIN, ProviderError, RefundAsk, RefundSeen, RefundStatus};
+use crate::provider::{ProviderError, RefundAsk, RefundSeen, RefundStatus};
 use crate::telemetry;
 
 /// The word of a provider that is asked too often, or too early, to be told apart from a failure.
@@ -174,12 +174,17 @@ impl GiveWalk {
         self.payments.wake();
     }
 
-    async fn call(&self, asked: &Give) -> Option<RefundSaid> {
-        let house = &self.payments.0.house;
-        let _place = self.payments.0.calls.acquire().await.ok()?;
-        // A process that was stopped meanwhile has lost its claim and does not know it.
-        if house.clock.now().plus(CALL_WITHIN.as_millis() as i64) > self.claimed_until {
-            return None;
+    /// `None`: the claim is over. Whoever takes it up next asks.
+    async fn call(&mut self, asked: &Give) -> Option<RefundSaid> {
+        let payments = self.payments.clone();
+        let _place = payments.0.calls.acquire().await.ok()?;
+        let house = &payments.0.house;
+        let now = house.clock.now();
+        if needs_time(now, self.claimed_until)? {
+            let until = now.plus(LEASE_MS);
+            let row = payments.0.book.rest_refund(self.giving.refund(), until, None).await.ok()??;
+            self.claimed_until = until;
+            self.giving.renewed(row);
         }
         let refund = self.giving.refund();
         let ask = RefundAsk {
@@ -223,11 +228,21 @@ impl Payments {
     pub async fn give_back(&self, by: UserId, order: OrderId, ask: GiveBack) -> Result<GaveBack, NotGiven> {
         let house = &self.0.house;
         let order = house.orders.look(order).await?.ok_or(NotGiven::NoOrder)?;
+        // One after the other: who asks for two things under one key hears so, whichever comes first.
+        let _alone = self.alone(order.id).await?;
+        let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
+        if let Some(known) = known.into_iter().find(|refund| refund.key == Some(ask.key)) {
+            return asked_again(known, &order, &ask);
+        }
         let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
-        let (cause, amount) = asked_for(&order, &payment, &ask)?;
+        // The money has come and the units are not sold yet: what went back now would be sold all the same.
+        if payment.state == PaymentState::Captured && !order.is_sold() {
+            return Err(refused(&order, Refusal::PaymentRunning).into());
+        }
+        let (cause, amount) = asked_for(&order, &ask)?;
         let id = RefundId::of(payment.id, cause);
-        if let Some(known) = house.rows.refunds().find(id).await.map_err(unread)? {
-            return known_as(known, &ask);
+        if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
+            return Err(NotGiven::Before { refund: id });
         }
         let left = payment.captured.saturating_sub(payment.refunded);
         let too_much =
@@ -236,6 +251,7 @@ impl Payments {
         if amount.amount > left || amount.amount <= 0 {
             return Err(too_much(amount.amount));
         }
+        let place = self.place()?;
         let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
         let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
         house.trail.append(&deed).await.map_err(unread)?;
@@ -243,10 +259,10 @@ impl Payments {
         match self.begin_refund(&payment, &order, want).await? {
             Wanted::New(walk) => {
                 let refund = walk.refund().clone();
-                self.walk_refund(*walk, None);
+                self.walk_refund(place, *walk, None);
                 Ok(GaveBack { refund, replayed: false })
             }
-            Wanted::Before(refund) => known_as(*refund, &ask),
+            Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
             Wanted::TooMuch { captured, refunded } => {
                 Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
             }
@@ -301,11 +317,13 @@ impl Payments {
     }
 
     /// Walks a refund behind everybody's back. `back` hears when its units are where they shall be.
-    pub(super) fn walk_refund(&self, mut walk: GiveWalk, mut back: Option<oneshot::Sender<()>>) {
-        let walks = self.0.walks.clone();
+    pub(super) fn walk_refund(
+        &self,
+        place: Place,
+        mut walk: GiveWalk,
+        mut back: Option<oneshot::Sender<()>>,
+    ) {
         rt::spawn(async move {
-            // After the last place is gone it is taken up at the next start.
-            let Ok(_place) = walks.acquire_owned().await else { return };
             while walk.step().await {
                 if walk.units_are_back()
                     && let Some(back) = back.take()
@@ -314,21 +332,24 @@ impl Payments {
                     let _ = back.send(());
                 }
             }
+            drop(place);
         });
     }
 
     /// Takes up a refund that is due. `false`: somebody else has.
     pub(super) async fn take_up_refund(&self, refund: &Refund) -> Result<bool, NotDone> {
         let house = &self.0.house;
+        let Ok(place) = self.place() else { return Ok(false) };
         let until = house.clock.now().plus(LEASE_MS);
         let Some(refund) = self.0.book.claim_refund(refund, until).await? else { return Ok(false) };
         let payment = house.rows.payments().find(refund.payment).await.map_err(unread)?;
         let payment = payment.ok_or(NotDone::Internal)?;
+        // Without the order nobody knows which units to give back: then later again.
         let order = match refund.restock.back() {
-            Some(_) => house.orders.look(refund.order).await?,
+            Some(_) => Some(house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?),
             None => None,
         };
-        self.walk_refund(GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
+        self.walk_refund(place, GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
         Ok(true)
     }
 
@@ -344,8 +365,8 @@ impl Payments {
 }
 
 /// Under which cause it goes back, and how much if that is told.
-fn asked_for(order: &Order, payment: &Payment, ask: &GiveBack) -> Result<(Cause, Option<Money>), NotGiven> {
-    if ask.amount.is_some_and(|amount| amount.currency != payment.amount.currency) {
+fn asked_for(order: &Order, ask: &GiveBack) -> Result<(Cause, Option<Money>), NotGiven> {
+    if ask.amount.is_some_and(|amount| amount.currency != order.total.currency) {
         return Err(NotGiven::OtherCurrency);
     }
     let Some(number) = ask.line else { return Ok((Cause::Clerk(ask.key), ask.amount)) };
@@ -354,11 +375,12 @@ fn asked_for(order: &Order, payment: &Payment, ask: &GiveBack) -> Result<(Cause,
     Ok((Cause::Line(number), ask.amount.or(price)))
 }
 
-/// The refund that stands there already, for whoever asks for it again.
-fn known_as(refund: Refund, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
-    if refund.key != Some(ask.key) {
-        return Err(NotGiven::Before { refund: refund.id });
-    }
-    let same = refund.restock == ask.restock && ask.amount.is_none_or(|amount| amount == refund.amount);
+/// The refund that stands under a key, for whoever asks under it again.
+fn asked_again(refund: Refund, order: &Order, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
+    let same = asked_for(order, ask).is_ok_and(|(cause, amount)| {
+        cause == refund.cause
+            && refund.restock == ask.restock
+            && amount.is_none_or(|amount| amount == refund.amount)
+    });
     if same { Ok(GaveBack { refund, replayed: true }) } else { Err(NotGiven::KeyReused) }
 }

@@ -115,12 +115,13 @@ impl FromStr for CompensationId {
 /// What a payment waits for, in a word.
 fn of_payment(payment: Payment, stuck_before: Millis) -> Compensation {
     let standing = match payment.state {
-        PaymentState::Review => Standing::Review,
+        // One that is due is decided: its money goes back.
+        PaymentState::Review if payment.due_at.is_none() => Standing::Review,
         _ if payment.created_at < stuck_before => Standing::Stuck,
         _ => Standing::Pending,
     };
     let amount = match payment.state {
-        PaymentState::Review => Money { amount: payment.captured, ..payment.amount },
+        PaymentState::Review => payment.taken(),
         _ => payment.amount,
     };
     Compensation {

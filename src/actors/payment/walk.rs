@@ -110,14 +110,34 @@ impl Walk {
         true
     }
 
-    /// `None`: the claim is over, or has no time for a call. Whoever takes it up next asks.
-    async fn call(&self, call: Call) -> Option<ProviderSaid> {
-        let house = &self.payments.0.house;
-        let _place = self.payments.0.calls.acquire().await.ok()?;
-        // A process that was stopped meanwhile has lost its claim and does not know it.
-        if house.clock.now().plus(CALL_WITHIN.as_millis() as i64) > self.claimed_until {
-            return None;
+    /// The claim has time for a whole call, or gets it. `None`: it is over, or somebody else has it. A process that was stopped
+    /// meanwhile has lost its claim and does not know it.
+    async fn keep_claim(&mut self) -> Option<()> {
+        let now = self.payments.0.house.clock.now();
+        if !needs_time(now, self.claimed_until)? {
+            return Some(());
         }
+        let until = now.plus(LEASE_MS);
+        match self.payments.0.book.rest(self.payment(), Some(until)).await {
+            Ok(Some(row)) => {
+                self.claimed_until = until;
+                self.saga.renewed(row);
+                Some(())
+            }
+            Ok(None) => {
+                self.lost = true;
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// `None`: the claim is over. Whoever takes it up next asks.
+    async fn call(&mut self, call: Call) -> Option<ProviderSaid> {
+        let payments = self.payments.clone();
+        let _place = payments.0.calls.acquire().await.ok()?;
+        self.keep_claim().await?;
+        let house = &payments.0.house;
         let payment = self.payment();
         let method = match (&payment.method, call) {
             (Some(method), _) => method,
@@ -206,6 +226,12 @@ impl Walk {
     }
 }
 
+/// Whether a claim must be renewed before the provider is called. `None`: it is over.
+pub(super) fn needs_time(now: Millis, claimed_until: Millis) -> Option<bool> {
+    let call_ms = i64::try_from(CALL_WITHIN.as_millis()).unwrap_or(i64::MAX);
+    (now < claimed_until).then(|| now.plus(call_ms) > claimed_until)
+}
+
 /// An owner's answer, as the rule hears it.
 pub(super) fn said(reply: Reply) -> OwnerSaid {
     match reply {
@@ -250,7 +276,7 @@ impl Payments {
         let reason = payment.reason.as_deref().unwrap_or_default();
         match payment.state {
             PaymentState::Review => {
-                tracing::error!(payment = %id, %order, captured = payment.captured, asked = payment.amount.amount,
+                tracing::error!(payment = %id, %order, captured = ?payment.taken(), asked = ?payment.amount,
                     "{id}: the provider took another amount than was asked for; it is held for review");
             }
             PaymentState::Orphaned => {

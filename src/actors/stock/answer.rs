@@ -61,6 +61,16 @@ pub enum NotDone {
     Internal,
 }
 
+impl NotDone {
+    /// Said after something was done: that nothing was would be untrue.
+    pub fn after_all(self) -> NotDone {
+        match self {
+            NotDone::Busy { .. } | NotDone::Unavailable => NotDone::Unknown,
+            other => other,
+        }
+    }
+}
+
 pub type Reply = Result<Answer, NotDone>;
 
 /// What the owner has published: never ahead of the journal.

@@ -96,6 +96,7 @@ mod tests {
             reason: None,
             provider_ref: None,
             captured: 0,
+            captured_in: order.total.currency,
             refunded: 0,
             key: used,
             tries: 0,

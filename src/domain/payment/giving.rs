@@ -5,7 +5,7 @@
 
 use super::{Line, OwnerSaid, Refund, RefundState};
 use crate::domain::id::{OrderId, ProductId, RefundId};
-use crate::domain::stock::{CameBack, Command};
+use crate::domain::stock::{CameBack, Command, Refusal};
 
 /// How often an owner that is busy or away is asked again before the refund rests.
 const ASKS_MAX: u32 = 3;
@@ -106,6 +106,11 @@ impl Giving {
         &self.refund
     }
 
+    /// The claim on the row was renewed: it says the same under another version.
+    pub fn renewed(&mut self, row: Refund) {
+        self.refund = row;
+    }
+
     /// Why it rests.
     pub fn reason(&self) -> Option<&str> {
         self.reason.as_deref()
@@ -125,8 +130,15 @@ impl Giving {
                 self.asks += 1;
                 if self.asks < ASKS_MAX { self.ask(done) } else { self.rest("owner_unavailable") }
             }
-            // Refused: these units have come back before, by another refund.
-            (Phase::Returning(done), GiveHeard::Owner(_)) => self.give_units(done + 1),
+            // They have come back before, by another refund; what has all come back may be forgotten by now.
+            (
+                Phase::Returning(done),
+                GiveHeard::Owner(
+                    OwnerSaid::Done | OwnerSaid::Refused(Refusal::MoreThanSold { .. } | Refusal::NoSuchOrder),
+                ),
+            ) => self.give_units(done + 1),
+            // Not sold: if it is sold one day, these units must still come back, and no money goes before them.
+            (Phase::Returning(_), GiveHeard::Owner(OwnerSaid::Refused(_))) => self.rest("not_sold"),
             (Phase::Finding, GiveHeard::Provider(RefundSaid::Absent)) => self.ask_refund(),
             (Phase::Finding | Phase::Refunding, GiveHeard::Provider(said)) => self.provider_heard(said),
             (Phase::Writing, GiveHeard::Written(refund)) => {
@@ -192,5 +204,130 @@ impl Giving {
             RefundSaid::Failed(why) => self.rest(&why),
             RefundSaid::Absent | RefundSaid::NotNow => self.rest("provider_unavailable"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::{Currency, Money, Quantity};
+    use crate::domain::id::PaymentId;
+    use crate::domain::payment::{Cause, Restock};
+    use crate::domain::stock::Millis;
+
+    fn refund(restock: Restock, state: RefundState) -> Refund {
+        let payment = PaymentId::from_bytes([7; 16]);
+        Refund {
+            id: RefundId::of(payment, Cause::OrderCancelled),
+            payment,
+            order: OrderId::from_bytes([8; 16]),
+            cause: Cause::OrderCancelled,
+            key: None,
+            amount: Money { amount: 700, currency: Currency::KRW },
+            restock,
+            state,
+            reason: None,
+            provider_ref: None,
+            tries: 0,
+            due_at: None,
+            version: 1,
+            created_at: Millis(0),
+            updated_at: Millis(0),
+        }
+    }
+
+    /// Two lines: `a` is the home.
+    fn giving(restock: Restock, state: RefundState, fresh: bool) -> Giving {
+        let line = |name: u8| Line {
+            product: ProductId::from_bytes([name; 16]),
+            quantity: Quantity::of_line(2).unwrap(),
+        };
+        Giving::new(refund(restock, state), vec![line(b'b'), line(b'a')], fresh)
+    }
+
+    fn told(todo: &Give) -> String {
+        match todo {
+            Give::Ask(product, Command::Return { .. }) => {
+                format!("return {}", char::from(product.as_bytes()[0]))
+            }
+            Give::Ask(_, other) => panic!("no refund asks for {other:?}"),
+            Give::Find => "find".to_owned(),
+            Give::Refund => "refund".to_owned(),
+            Give::Write(step) => format!("write {}", step.to.as_str()),
+            Give::Rest => "rest".to_owned(),
+            Give::End => "end".to_owned(),
+        }
+    }
+
+    /// Each word is what is heard of what was to be done; `ok` is heard of a written row.
+    #[track_caller]
+    fn story(mut giving: Giving, heard: &[&str]) -> String {
+        let mut todo = giving.start();
+        let mut story = vec![told(&todo)];
+        for word in heard {
+            let done = || RefundSaid::Done { provider_ref: "r1".to_owned() };
+            todo = giving.heard(match (*word, &todo) {
+                ("ok", Give::Write(step)) => {
+                    let state = giving.refund().state.moved_to(step.to).unwrap();
+                    GiveHeard::Written(Box::new(Refund { state, ..giving.refund().clone() }))
+                }
+                ("done", Give::Ask(..)) => GiveHeard::Owner(OwnerSaid::Done),
+                ("done", _) => GiveHeard::Provider(done()),
+                ("before", _) => {
+                    GiveHeard::Owner(OwnerSaid::Refused(Refusal::MoreThanSold { returned: 2, sold: 0 }))
+                }
+                ("forgotten", _) => GiveHeard::Owner(OwnerSaid::Refused(Refusal::NoSuchOrder)),
+                ("pinned", _) => GiveHeard::Owner(OwnerSaid::Refused(Refusal::PaymentRunning)),
+                ("later", Give::Ask(..)) => GiveHeard::Owner(OwnerSaid::NotNow),
+                ("later", _) => GiveHeard::Provider(RefundSaid::NotNow),
+                ("absent", _) => GiveHeard::Provider(RefundSaid::Absent),
+                (other, todo) => panic!("{other} of {todo:?}"),
+            });
+            story.push(told(&todo));
+        }
+        story.join(", ")
+    }
+
+    #[test]
+    fn the_units_come_first_and_the_home_last_and_then_the_money() {
+        assert_eq!(
+            story(giving(Restock::ToStock, RefundState::Wanted, true), &["done", "done", "ok", "done", "ok"]),
+            "return b, return a, write restocked, refund, write done, end"
+        );
+        assert_eq!(
+            story(giving(Restock::Leave, RefundState::Wanted, true), &["done", "ok"]),
+            "refund, write done, end"
+        );
+    }
+
+    #[test]
+    fn whoever_takes_it_up_again_asks_the_provider_first() {
+        assert_eq!(
+            story(
+                giving(Restock::ToStock, RefundState::Wanted, false),
+                &["done", "before", "ok", "done", "ok"]
+            ),
+            "return b, return a, write restocked, find, write done, end"
+        );
+        assert_eq!(
+            story(giving(Restock::ToStock, RefundState::Restocked, false), &["absent", "done", "ok"]),
+            "find, refund, write done, end"
+        );
+        assert_eq!(story(giving(Restock::ToStock, RefundState::Done, false), &[]), "end");
+    }
+
+    #[test]
+    fn no_money_goes_before_the_units_of_what_is_not_sold() {
+        let back = || giving(Restock::ToStock, RefundState::Wanted, true);
+        assert_eq!(story(back(), &["done", "pinned"]), "return b, return a, rest");
+        assert_eq!(story(back(), &["done", "forgotten"]), "return b, return a, write restocked");
+    }
+
+    #[test]
+    fn what_cannot_be_done_now_is_done_later() {
+        let back = || giving(Restock::ToStock, RefundState::Wanted, true);
+        assert_eq!(story(back(), &["later", "later", "done"]), "return b, return b, return b, return a");
+        assert_eq!(story(back(), &["later", "later", "later"]), "return b, return b, return b, rest");
+        assert_eq!(story(giving(Restock::Leave, RefundState::Wanted, true), &["later"]), "refund, rest");
     }
 }

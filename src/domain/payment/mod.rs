@@ -15,14 +15,14 @@ mod tests;
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
 pub use refund::{Cause, Refund, RefundState, Restock};
-pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, ProviderSaid, Saga, Status};
+pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 
 use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::amount::Money;
+use super::amount::{Currency, Money};
 use super::id::{OrderId, PaymentId, UserId};
 use super::stock::{Attempt, KeyUse, Millis};
 
@@ -196,6 +196,8 @@ pub struct Payment {
     pub provider_ref: Option<String>,
     /// Minor units that the provider has taken.
     pub captured: i64,
+    /// Of what: the currency that was asked for, unless the provider took another.
+    pub captured_in: Currency,
     /// Minor units that are given back, or will be. Never more than `captured`.
     pub refunded: i64,
     /// The request that began it.
@@ -215,8 +217,8 @@ pub struct Move {
     pub to: PaymentState,
     pub reason: Option<String>,
     pub provider_ref: Option<String>,
-    /// Minor units taken, if that is known now.
-    pub captured: Option<i64>,
+    /// What was taken, if that is known now.
+    pub captured: Option<Money>,
     /// All that was taken goes back: the refund is written in the same transaction.
     pub give_back: bool,
 }
@@ -231,6 +233,11 @@ impl Move {
 pub const AMOUNT_MISMATCH: &str = "amount_mismatch";
 
 impl Payment {
+    /// What the provider has taken.
+    pub fn taken(&self) -> Money {
+        Money { amount: self.captured, currency: self.captured_in }
+    }
+
     /// Whether what was taken may be another amount than was asked for: a person has looked at it and kept it.
     pub fn is_accepted(&self) -> bool {
         matches!(self.state, PaymentState::Captured | PaymentState::Paid)
@@ -246,7 +253,8 @@ impl Payment {
             method,
             reason: step.reason.clone().or_else(|| self.reason.clone()),
             provider_ref: step.provider_ref.clone().or_else(|| self.provider_ref.clone()),
-            captured: step.captured.unwrap_or(self.captured),
+            captured: step.captured.map_or(self.captured, |taken| taken.amount),
+            captured_in: step.captured.map_or(self.captured_in, |taken| taken.currency),
             updated_at: now,
             ..self.clone()
         })

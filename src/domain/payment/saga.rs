@@ -15,6 +15,9 @@ use crate::domain::stock::{Back, CameBack, Cause, Command, Millis, Refusal};
 /// How often an owner that is busy or away is asked again before the payment rests.
 const ASKS_MAX: u32 = 3;
 
+/// Why a payment was cancelled that the provider would not even look at: the mistake is ours, not the card's.
+pub const PROVIDER_REFUSED: &str = "provider_refused";
+
 /// One line of the order, as the payment needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Line {
@@ -95,7 +98,7 @@ pub enum ProviderSaid {
     Unknown,
     /// It has certainly not done it, and may do it later.
     NotNow,
-    /// It does not take such a request, ever: nothing was charged.
+    /// It does not take such a request, ever: by this call nothing was charged.
     Refused(String),
 }
 
@@ -159,6 +162,11 @@ impl Saga {
     /// The row as the walk knows it.
     pub fn payment(&self) -> &Payment {
         &self.payment
+    }
+
+    /// The claim on the row was renewed: it says the same under another version.
+    pub fn renewed(&mut self, row: Payment) {
+        self.payment = row;
     }
 
     /// The first thing to do.
@@ -280,7 +288,8 @@ impl Saga {
         let open = self.payment.state.is_open();
         match said {
             ProviderSaid::Seen { status, provider_ref, amount, captured } => {
-                let seen = Move { provider_ref: Some(provider_ref), ..Move::to(self.payment.state) };
+                let provider_ref = Some(provider_ref).filter(|name| !name.is_empty());
+                let seen = Move { provider_ref, ..Move::to(self.payment.state) };
                 self.seen(call, status, amount, captured, seen, age)
             }
             // What has ended and was never heard of is over.
@@ -291,21 +300,29 @@ impl Saga {
                 self.pin(0)
             }
             ProviderSaid::Absent => self.call(Call::Cancel),
-            ProviderSaid::Refused(code) if open && call == Call::Charge => {
-                self.undo(Move { reason: Some(code), ..Move::to(PaymentState::Cancelled) })
+            // Of this call alone it is certain that nothing came of it: an earlier one may have taken the money.
+            ProviderSaid::Refused(_) if open && call == Call::Charge && self.fresh => {
+                let reason = Some(PROVIDER_REFUSED.to_owned());
+                self.undo(Move { reason, ..Move::to(PaymentState::Cancelled) })
             }
             ProviderSaid::NotNow | ProviderSaid::Unknown | ProviderSaid::Refused(_) => {
-                self.in_doubt(call, age)
+                self.in_doubt(call, age, None)
             }
         }
     }
 
-    /// Nobody knows, for now. The row says so once.
-    fn in_doubt(&mut self, call: Call, age: i64) -> Do {
+    /// Nobody knows, for now. The row says so once, and once more when the provider has told its name for it: by that it is
+    /// found without looking through all that it has.
+    fn in_doubt(&mut self, call: Call, age: i64, name: Option<String>) -> Do {
+        let name = name.filter(|name| self.payment.provider_ref.as_ref() != Some(name));
         match self.payment.state {
-            PaymentState::Started => self.write(Move::to(PaymentState::Unknown)),
             PaymentState::Unknown if call != Call::Cancel && age >= self.limits.give_up_ms => {
+                self.payment.provider_ref = name.or_else(|| self.payment.provider_ref.take());
                 self.call(Call::Cancel)
+            }
+            PaymentState::Unknown if name.is_none() => self.rest(),
+            PaymentState::Started | PaymentState::Unknown => {
+                self.write(Move { provider_ref: name, ..Move::to(PaymentState::Unknown) })
             }
             _ => self.rest(),
         }
@@ -313,19 +330,24 @@ impl Saga {
 
     fn seen(&mut self, call: Call, status: Status, amount: Money, captured: i64, seen: Move, age: i64) -> Do {
         let state = self.payment.state;
+        let taken = Money { amount: captured, ..amount };
         match status {
             Status::Captured if matches!(state, PaymentState::Started | PaymentState::Unknown) => {
-                if amount != self.payment.amount || captured != self.payment.amount.amount {
-                    let reason = Some(AMOUNT_MISMATCH.to_owned());
-                    let to = PaymentState::Review;
-                    return self.write(Move { to, reason, captured: Some(captured), ..seen });
-                }
-                self.write(Move { to: PaymentState::Captured, captured: Some(captured), ..seen })
+                let mismatch = if amount.currency != self.payment.amount.currency {
+                    Some("currency_mismatch")
+                } else if amount != self.payment.amount || taken != amount {
+                    Some(AMOUNT_MISMATCH)
+                } else {
+                    None
+                };
+                let to = if mismatch.is_some() { PaymentState::Review } else { PaymentState::Captured };
+                let reason = mismatch.map(str::to_owned);
+                self.write(Move { to, reason, captured: Some(taken), ..seen })
             }
             // The order has ended without it.
             Status::Captured if state.has_failed() => {
                 let to = PaymentState::Orphaned;
-                self.write(Move { to, captured: Some(captured), give_back: true, ..seen })
+                self.write(Move { to, captured: Some(taken), give_back: true, ..seen })
             }
             Status::Declined(code) if state.is_open() => {
                 self.undo(Move { to: PaymentState::Declined, reason: Some(code), ..seen })
@@ -333,7 +355,7 @@ impl Saga {
             Status::Cancelled if state.is_open() => {
                 self.undo(Move { to: PaymentState::Cancelled, ..given_up() })
             }
-            Status::Pending if state.is_open() => self.in_doubt(call, age),
+            Status::Pending if state.is_open() => self.in_doubt(call, age, seen.provider_ref),
             // Nothing new.
             _ => self.end(),
         }

@@ -23,6 +23,7 @@ fn payment(state: PaymentState) -> Payment {
         reason: None,
         provider_ref: None,
         captured: 0,
+        captured_in: PRICE.currency,
         refunded: 0,
         key: None,
         tries: 0,
@@ -63,6 +64,12 @@ fn hear(word: &str) -> Heard {
         "placing" => refused(Refusal::StillPlacing),
         "captured" => seen(Status::Captured, 700),
         "captured 699" => seen(Status::Captured, 699),
+        "captured dollars" => Heard::Provider(ProviderSaid::Seen {
+            status: Status::Captured,
+            provider_ref: "p1".to_owned(),
+            amount: Money { amount: 700, currency: "USD".parse().unwrap() },
+            captured: 700,
+        }),
         "declined" => seen(Status::Declined("no_funds".to_owned()), 700),
         "cancelled" => seen(Status::Cancelled, 700),
         "pending" => seen(Status::Pending, 700),
@@ -94,6 +101,9 @@ fn told(todo: &Do) -> String {
             let mut line = format!("write {}", step.to.as_str());
             if let Some(reason) = &step.reason {
                 let _ = write!(line, " ({reason})");
+            }
+            if let (PaymentState::Unknown, Some(name)) = (step.to, &step.provider_ref) {
+                let _ = write!(line, " as {name}");
             }
             if step.give_back {
                 line += " and give back";
@@ -217,14 +227,28 @@ fn a_line_that_does_not_know_of_its_birth_is_told() {
 
 #[test]
 fn what_nobody_knows_is_written_down_and_asked_about_later() {
-    for said in ["nobody knows", "pending", "not now"] {
+    for (said, known) in [("nobody knows", ""), ("pending", " as p1"), ("not now", "")] {
         story(
             fresh(),
             1,
-            &format!("pin a -> done\n pin b -> done\n charge -> {said}\n write unknown -> ok\n rest"),
+            &format!("pin a -> done\n pin b -> done\n charge -> {said}\n write unknown{known} -> ok\n rest"),
         );
     }
     story(found(PaymentState::Unknown), 500, "find -> nobody knows\n rest");
+}
+
+#[test]
+fn the_provider_s_name_for_it_is_kept_as_soon_as_it_is_told() {
+    story(found(PaymentState::Unknown), 500, "find -> pending\n write unknown as p1 -> ok\n rest");
+    let named = Payment { provider_ref: Some("p1".to_owned()), ..payment(PaymentState::Unknown) };
+    let named = Saga::new(named, lines(), Millis(600_000), LIMITS, false);
+    story(named.clone(), 500, "find -> pending\n rest");
+    story(named, 10_000, "find -> pending\n cancel -> pending\n rest");
+    // Whoever calls it off calls it by its name.
+    let mut given_up = found(PaymentState::Unknown);
+    given_up.start();
+    assert_eq!(given_up.heard(hear("pending"), Millis(10_000)), Do::Call(Call::Cancel));
+    assert_eq!(given_up.payment().provider_ref.as_deref(), Some("p1"));
 }
 
 #[test]
@@ -306,6 +330,27 @@ fn another_amount_is_held_for_a_person_pins_and_all() {
          write review (amount_mismatch) -> ok
          end",
     );
+    story(
+        fresh(),
+        1,
+        "pin a                            -> done
+         pin b                            -> done
+         charge                           -> captured dollars
+         write review (currency_mismatch) -> ok
+         end",
+    );
+}
+
+#[test]
+fn what_was_taken_is_kept_in_its_own_currency() {
+    for state in [PaymentState::Unknown, PaymentState::Cancelled] {
+        let mut saga = found(state);
+        saga.start();
+        let Do::Write(step) = saga.heard(hear("captured dollars"), Millis(1)) else { panic!("{saga:?}") };
+        let moved = saga.payment().moved(&step, Millis(1)).unwrap();
+        assert_eq!(moved.taken(), Money { amount: 700, currency: "USD".parse().unwrap() });
+        assert_eq!(moved.amount, PRICE);
+    }
 }
 
 #[test]
@@ -353,8 +398,22 @@ fn a_request_that_the_provider_does_not_take_charges_nothing() {
          charge    -> no such request
          release b -> done
          release a -> done
-         write cancelled (bad_request) -> ok
+         write cancelled (provider_refused) -> ok
          end",
+    );
+}
+
+#[test]
+fn a_refusal_says_nothing_about_a_charge_that_was_sent_before() {
+    let again = "find -> absent\n pin a -> done\n pin b -> done\n charge -> no such request\n";
+    story(found(PaymentState::Started), 500, &format!("{again} write unknown -> ok\n rest"));
+    story(found(PaymentState::Unknown), 500, &format!("{again} rest"));
+    // It ends when the provider has made sure that nothing can come of it any more.
+    story(found(PaymentState::Unknown), 10_000, "find -> no such request\n cancel -> no such request\n rest");
+    story(
+        found(PaymentState::Unknown),
+        10_000,
+        "find -> no such request\n cancel -> captured\n write captured",
     );
 }
 

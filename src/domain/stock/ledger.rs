@@ -431,7 +431,7 @@ impl Ledger {
     ) -> Result<Decision, Refusal> {
         let record = self.known(order)?;
         if record.state != HoldState::Sold {
-            return Err(Refusal::NoSuchOrder);
+            return Err(ended(record.state));
         }
         if record.returns.as_deref().is_some_and(|returns| returns.by.contains(&by)) {
             return Ok(Decision::Done);

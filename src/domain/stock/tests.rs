@@ -296,7 +296,7 @@ fn an_order_of_several_lines_is_born_at_its_home() {
          pin a                    -> still placing                     available 2
          unpin a                  -> still placing                     available 2
          confirm a x1             -> still placing                     available 2
-         return a x1              -> no such order                     available 2
+         return a x1              -> still placing                     available 2
          place a until 600 at 4   -> placed #3                         available 2
          lines a                  -> 2
          state a                  -> held

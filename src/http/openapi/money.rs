@@ -68,20 +68,22 @@ pub fn of(door: &str) -> Option<Door> {
         }
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
-            refuses: &[Code::OwnerUnavailable, Code::OutcomeUnknown],
-            ..told("administration", "Try it again", "At once, instead of at its time.")
+            refuses: &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown],
+            ..told("administration", "Try it again", "At once, instead of at its time. What is in review is not tried, but decided: \
+                `order_state_conflict`.")
         }
         .gives_nothing(202, "Somebody looks at it now."),
         "payment::accept" => Door {
             refuses: DECIDE,
             ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
-                for. The order is sold.")
+                for. The order is sold. Deciding the same again is answered with the payment as it is by then.")
         }
         .gives(200, "The payment.", "Payment", Value::Null),
         "payment::return_money" => Door {
             refuses: DECIDE,
             ..told("administration", "Give back what was taken", "For a payment in review: the units are on sale again, and the money \
-                goes back.")
+                goes back; where a product cannot be reached just now, as soon as it can. Deciding the same again is answered with \
+                the payment as it is by then.")
         }
         .gives(200, "The payment.", "Payment", Value::Null),
         _ => return None,

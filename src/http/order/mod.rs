@@ -75,7 +75,7 @@ async fn place_and_pay(
     match paying {
         Ok(paying) => told.answer(order, Paying { replayed, ..paying }).await,
         // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        Err(NotDone::Busy { .. } | NotDone::Unavailable) if !replayed => Err(NotDone::Unknown.into()),
+        Err(why) if !replayed => Err(why.after_all().into()),
         Err(why) => Err(why.into()),
     }
 }
@@ -142,5 +142,6 @@ pub async fn cancel(
     let by = used.map_or(0, |used| xxh3_64(&used.key));
     let cancelled = payments.cancel(buyer, order, used, by).await?;
     let Cancelled { order, replayed } = cancelled.ok_or_else(|| Problem::not_found(NO_ORDER))?;
-    Ok(seen(&payments, &catalogue, order).await?.answer(StatusCode::OK, replayed))
+    let sight = payments.sight_of(&order).await.map_err(NotDone::after_all)?;
+    Ok(show::shown(&catalogue, order, sight).await.answer(StatusCode::OK, replayed))
 }

@@ -5,9 +5,8 @@ use actix_web::{HttpResponse, web};
 
 use super::ask::RefundRequest;
 use super::show::{CompensationShown, PaymentShown, RefundShown};
-use crate::actors::payment::{CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Standing};
+use crate::actors::payment::{CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Retried, Standing};
 use crate::domain::id::{OrderId, PaymentId};
-use crate::domain::payment::Payment;
 use crate::http::auth::Admin;
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
@@ -16,6 +15,7 @@ use crate::http::problem::{Code, Fact, Problem};
 use crate::http::query::{Id, Page, Query};
 
 const NOTHING_WAITS: &str = "Nothing with this id waits.";
+const UNDECIDED: &str = "It waits for a decision: accept it, or give it back.";
 const REASON_CHARS_MAX: usize = 200;
 
 impl From<NotGiven> for Problem {
@@ -108,8 +108,9 @@ pub async fn retry(
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     match payments.retry(admin, id).await? {
-        true => Ok(HttpResponse::Accepted().finish()),
-        false => Err(Problem::not_found(NOTHING_WAITS)),
+        Retried::Now => Ok(HttpResponse::Accepted().finish()),
+        Retried::Undecided => Err(Problem::new(Code::OrderStateConflict, UNDECIDED)),
+        Retried::NothingWaits => Err(Problem::not_found(NOTHING_WAITS)),
     }
 }
 
@@ -133,7 +134,7 @@ pub async fn return_money(
     shown(payments.decline(admin, payment).await?)
 }
 
-fn shown(payment: Option<Payment>) -> Result<web::Json<PaymentShown>, Problem> {
-    let payment = payment.ok_or_else(|| Problem::not_found(NOTHING_WAITS))?;
-    Ok(web::Json(PaymentShown::from(PaymentSight::fresh(payment, false))))
+fn shown(sight: Option<PaymentSight>) -> Result<web::Json<PaymentShown>, Problem> {
+    let sight = sight.ok_or_else(|| Problem::not_found(NOTHING_WAITS))?;
+    Ok(web::Json(PaymentShown::from(sight)))
 }

@@ -27,6 +27,9 @@ use crate::domain::id::OrderId;
 use crate::domain::order::Order;
 use crate::domain::stock::{Refused, Sequence};
 
+/// When to come back after the provider refused us: somebody has to look into it first.
+const REFUSED_RETRY_MS: u64 = 60_000;
+
 /// What the doors ask in order to tell how a payment ended.
 pub struct Told<'a> {
     pub orders: &'a Orders,
@@ -70,17 +73,29 @@ impl Told<'_> {
             let shown = order::shown(self.catalogue, order, Some(sight)).await;
             return Ok(shown.answer(self.yes, false));
         }
-        let order = match self.orders.find(order.buyer, order.id).await? {
+        let order = match self.orders.find(order.buyer, order.id).await.map_err(NotDone::after_all)? {
             Some(now) => now,
             None => return Err(Problem::not_found(NO_ORDER)),
         };
         let (outcome, home) = (paying.outcome(order.is_sold()), order.home);
-        let sight = self.payments.sight_of(&order).await?;
+        let sight = self.payments.sight_of(&order).await.map_err(NotDone::after_all)?;
         let shown = order::shown(self.catalogue, order, sight).await;
         match outcome {
             Outcome::Paid => Ok(shown.answer(self.yes, paying.replayed)),
             Outcome::Open => Ok(shown.answer(StatusCode::ACCEPTED, paying.replayed)),
-            Outcome::Declined => Err(declined(&shown, paying)),
+            Outcome::Declined => {
+                let problem = Problem::new(
+                    Code::PaymentDeclined,
+                    "Nothing was charged, or what was charged goes back.",
+                );
+                Err(unpaid(problem, &shown, paying))
+            }
+            Outcome::Refused => {
+                let detail =
+                    "Nothing was charged: the payment provider cannot be used now. Order again in a while.";
+                let problem = Problem::new(Code::OwnerUnavailable, detail).retry_after(REFUSED_RETRY_MS);
+                Err(unpaid(problem, &shown, paying))
+            }
             Outcome::Gone(why) => {
                 Err(NotDone::Refused { product: home, refused: Refused { at: Sequence(0), why } }.into())
             }
@@ -88,9 +103,7 @@ impl Told<'_> {
     }
 }
 
-fn declined(order: &order::OrderShown, paying: Paying) -> Problem {
-    let mut problem =
-        Problem::new(Code::PaymentDeclined, "Nothing was charged, or what was charged goes back.");
+fn unpaid(mut problem: Problem, order: &order::OrderShown, paying: Paying) -> Problem {
     if let Some(reason) = paying.payment.reason {
         problem = problem.with("reason", Fact::Word(reason));
     }

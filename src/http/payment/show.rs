@@ -48,12 +48,11 @@ pub enum PaymentStatusSchema {
 
 impl From<PaymentSight> for PaymentShown {
     fn from(PaymentSight { payment, status }: PaymentSight) -> PaymentShown {
-        let Money { currency, .. } = payment.amount;
         PaymentShown {
             id: payment.id,
             status,
             amount: payment.amount,
-            refunded: Money { amount: payment.refunded, currency },
+            refunded: Money { amount: payment.refunded, currency: payment.captured_in },
             attempt: payment.attempt.get(),
             reason: payment.reason,
         }
@@ -91,7 +90,7 @@ pub struct PaymentKept {
 
 impl From<Payment> for PaymentKept {
     fn from(payment: Payment) -> PaymentKept {
-        let of = |amount| Money { amount, ..payment.amount };
+        let of = |amount| Money { amount, currency: payment.captured_in };
         PaymentKept {
             id: payment.id,
             order_id: payment.order,

@@ -54,17 +54,25 @@ impl Case<'_> {
         if *id != PaymentId::of(payment.order, payment.attempt) {
             complain(format!("is not named after {}, attempt {}", payment.order, payment.attempt.get()));
         }
-        let whole = payment.amount.amount;
+        let (taken, whole) = (payment.taken(), payment.amount);
         let fits = match state {
             PaymentState::Started | PaymentState::Unknown => *captured == 0,
             PaymentState::Declined | PaymentState::Cancelled => *captured == 0,
-            PaymentState::Captured | PaymentState::Paid => *captured == whole || payment.is_accepted(),
+            // A person may have kept another amount, but never another currency.
+            PaymentState::Captured | PaymentState::Paid => {
+                taken == whole || payment.is_accepted() && taken.currency == whole.currency
+            }
             PaymentState::Orphaned => captured == refunded,
             PaymentState::Review => true,
         };
         if !fits {
-            let state = state.as_str();
-            complain(format!("is {state}, {captured} of {whole} are taken and {refunded} given back"));
+            complain(format!(
+                "is {}, {captured} {} of {} {} are taken and {refunded} given back",
+                state.as_str(),
+                taken.currency,
+                whole.amount,
+                whole.currency
+            ));
         }
         if !(0..=*captured).contains(refunded) {
             complain(format!("{refunded} are given back of {captured}"));
@@ -81,8 +89,8 @@ impl Case<'_> {
             Some(order) if order.buyer != payment.buyer || order.total != payment.amount => {
                 complain(format!(
                     "{} {} by {} for an order of {} {} by {}",
-                    whole,
-                    payment.amount.currency,
+                    whole.amount,
+                    whole.currency,
                     payment.buyer,
                     order.total.amount,
                     order.total.currency,
@@ -107,10 +115,9 @@ impl Case<'_> {
         }
         match self.payments.iter().find(|payment| payment.id == refund.payment) {
             None => complain(format!("{} is no payment of {}", refund.payment, self.id)),
-            Some(payment) if payment.amount.currency != refund.amount.currency => complain(format!(
-                "is in {}, its payment in {}",
-                refund.amount.currency, payment.amount.currency
-            )),
+            Some(payment) if payment.captured_in != refund.amount.currency => {
+                complain(format!("is in {}, its payment in {}", refund.amount.currency, payment.captured_in))
+            }
             Some(payment) if refund.cause == Cause::Late && payment.state != PaymentState::Orphaned => {
                 complain(format!(
                     "is for money that came too late, its payment is {}",

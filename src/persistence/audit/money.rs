@@ -144,7 +144,7 @@ where
         money.payments += payments.len() as u64;
         money.refunds += refunds.len() as u64;
         for payment in payments {
-            money.taken.add(payment.captured, payment.amount.currency);
+            money.taken.add(payment.captured, payment.captured_in);
             if payment.state.is_open() || payment.state == PaymentState::Review {
                 self.pins.remove(&(payment.order, payment.attempt));
             }

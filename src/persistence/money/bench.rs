@@ -38,6 +38,7 @@ fn payment(clock: &Clock) -> Payment {
         reason: None,
         provider_ref: None,
         captured: 0,
+        captured_in: Currency::KRW,
         refunded: 0,
         key: Some(KeyUse { key: chance.to_be_bytes(), body: 7 }),
         tries: 0,
@@ -99,8 +100,11 @@ fn groups_of_payments() {
                     payments.iter().map(step).collect::<Vec<_>>()
                 };
                 let provider_ref = Some("pi_3MtwBwLkdIwHu7ix28a3tqPa".to_owned());
-                let captured =
-                    Move { provider_ref, captured: Some(1_000), ..Move::to(PaymentState::Captured) };
+                let captured = Move {
+                    provider_ref,
+                    captured: Some(Money { amount: 1_000, currency: Currency::KRW }),
+                    ..Move::to(PaymentState::Captured)
+                };
                 captures.of(&book, &clock, &step(1, captured)).await;
                 ends.of(&book, &clock, &step(2, Move::to(PaymentState::Paid))).await;
                 tables.checkpoint_if_due().await;

@@ -225,7 +225,7 @@ impl Group {
         }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
-        if amount <= 0 || currency != payment.amount.currency {
+        if amount <= 0 || currency != payment.captured_in {
             return Err(NotWritten::Amount);
         }
         let (captured, refunded) = (payment.captured, payment.refunded);
@@ -285,7 +285,7 @@ fn late_refund(payment: &Payment, amount: i64, now: Millis) -> Refund {
         order: payment.order,
         cause: Cause::Late,
         key: None,
-        amount: Money { amount, ..payment.amount },
+        amount: Money { amount, currency: payment.captured_in },
         restock: Restock::Leave,
         state: RefundState::Wanted,
         reason: None,

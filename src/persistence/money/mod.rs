@@ -127,7 +127,7 @@ pub enum NotWritten {
     NoSuchPayment,
     #[error("no such refund")]
     NoSuchRefund,
-    #[error("a refund is in its payment's currency, and more than nothing")]
+    #[error("a refund is in the currency that was taken, and more than nothing")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,

@@ -40,6 +40,7 @@ fn payment(number: u128, of: u8) -> Payment {
         reason: None,
         provider_ref: None,
         captured: 0,
+        captured_in: Currency::KRW,
         refunded: 0,
         key: Some(KeyUse { key: *order.as_bytes(), body: u64::MAX - 7 }),
         tries: 0,
@@ -60,7 +61,7 @@ fn step(number: u128, of: u8, version: u64, step: Move) -> Write {
 
 fn captured() -> Move {
     let provider_ref = Some("pi_1".to_owned());
-    Move { provider_ref, captured: Some(1_000), ..Move::to(PaymentState::Captured) }
+    Move { provider_ref, captured: Some(won(1_000)), ..Move::to(PaymentState::Captured) }
 }
 
 fn declined() -> Move {

@@ -8,6 +8,7 @@
 //! | `tok_pending_then_ok`, `tok_pending_then_declined` | it is decided when somebody asks |
 //! | `tok_random_<percent>` | declined as often as that |
 //! | `tok_wrong_amount`, `tok_wrong_currency` | something else is taken than was asked for |
+//! | `tok_refused` | it does not take the request, as if it were not configured rightly |
 //! | `tok_refund_fails_twice`, `…_always`, `…_<n>` | taken; each refund fails so often first |
 //!
 //! Any other token is declined as invalid. Always true: what happens follows from the seed and the id alone, so the same
@@ -200,6 +201,9 @@ impl Simulated {
             return Err(ProviderError::Unknown);
         }
         let token = Token::of(ask.method.token());
+        if token == Token::Refused {
+            return Err(refused("not_configured"));
+        }
         let decided = token.decide(entry(State::Captured), self.chance("decline", id.as_bytes()));
         book.put_charge(id, decided).map_err(not_written)?;
         self.tell(id, &decided, None);

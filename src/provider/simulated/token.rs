@@ -13,6 +13,7 @@ pub enum Token {
     Random(u8),
     WrongAmount,
     WrongCurrency,
+    Refused,
     RefundFails(u8),
     Unknown,
 }
@@ -28,6 +29,7 @@ impl Token {
             "tok_pending_then_declined" => Token::PendingThen(false),
             "tok_wrong_amount" => Token::WrongAmount,
             "tok_wrong_currency" => Token::WrongCurrency,
+            "tok_refused" => Token::Refused,
             "tok_refund_fails_twice" => Token::RefundFails(2),
             "tok_refund_fails_always" => Token::RefundFails(u8::MAX),
             _ => Token::numbered(word).unwrap_or(Token::Unknown),
@@ -65,6 +67,8 @@ impl Token {
                 ..captured
             },
             Token::RefundFails(refund_fails) => Entry { refund_fails, ..captured },
+            // It has never been taken as far as this.
+            Token::Refused => state(State::Cancelled),
             Token::Unknown => state(State::Declined(No::InvalidToken)),
         }
     }

@@ -12,7 +12,7 @@ mod shapes;
 mod wire;
 
 use super::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY};
-use super::{Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
+use super::{CHARGED_WITHIN_MS, Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
 use crate::clock::Clock;
 use crate::config::StripeAccount;
 use crate::domain::id::PaymentId;
@@ -23,11 +23,11 @@ use wire::{Answer, DECLINED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
 const KEY_LIVES_MS: i64 = 23 * 3_600_000;
 /// What a key was used for is known by then: nothing that began so long ago is still being worked on.
 const SETTLED_MS: i64 = 3_600_000;
-/// How far their clock may be behind ours.
+/// How far their clock may be from ours.
 const CLOCKS_APART_MS: i64 = 300_000;
 const PAGE: &str = "100";
-/// Ten thousand intents, or a thousand refunds of one intent.
-const INTENT_PAGES_MAX: usize = 100;
+/// Four thousand intents of one window, as many as are read within one call; or a thousand refunds of one intent.
+const INTENT_PAGES_MAX: usize = 40;
 const REFUND_PAGES_MAX: usize = 10;
 
 /// The account at Stripe. Cheap to clone.
@@ -151,11 +151,15 @@ impl Stripe {
         self.wire.get(&path, &[("expand[]", "latest_charge")], OBJECT_BYTES_MAX).await?.found()
     }
 
+    /// Among all that were made while it may have been charged: whatever the shop has sold since does not stand before it.
     async fn look_through(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
-        let since = ask.started_at.0.saturating_sub(CLOCKS_APART_MS).div_euclid(1_000).to_string();
+        let seconds = |ms: i64| ask.started_at.0.saturating_add(ms).div_euclid(1_000);
+        let since = seconds(-CLOCKS_APART_MS).to_string();
+        let until = (seconds(CHARGED_WITHIN_MS + CLOCKS_APART_MS) + 1).to_string();
         let mut after = None::<String>;
         for _ in 0..INTENT_PAGES_MAX {
-            let mut query = vec![("created[gte]", since.as_str()), ("limit", PAGE)];
+            let mut query =
+                vec![("created[gte]", since.as_str()), ("created[lte]", until.as_str()), ("limit", PAGE)];
             query.extend(after.as_deref().map(|after| ("starting_after", after)));
             let page: List<Intent> =
                 self.wire.get("/v1/payment_intents", &query, LIST_BYTES_MAX).await?.object()?;
@@ -178,10 +182,11 @@ impl Stripe {
         match answer {
             Answer::Yes { object, replayed: false } => self.go_on(ask, object).await,
             // What it was then is not what it is now.
-            Answer::Yes { object, replayed: true } => {
-                let now = self.still_there(&object.id).await?;
-                self.go_on(ask, now).await
-            }
+            Answer::Yes { object, replayed: true } => match self.retrieve(&object.id).await {
+                Ok(Some(now)) => self.go_on(ask, now).await,
+                // It has a name, and that is all that is certain.
+                Ok(None) | Err(_) => understood(object.seen_as(Status::Pending)),
+            },
             Answer::No { status: DECLINED, why } => {
                 let status = Status::Declined { code: why.code("card_declined") };
                 let intent = match why.payment_intent {
@@ -196,6 +201,9 @@ impl Stripe {
                     refunded: 0,
                 };
                 Ok(intent.and_then(|intent| intent.seen_as(status)).unwrap_or(nameless))
+            }
+            Answer::No { why, .. } if why.is_unknown_method() => {
+                Ok(Seen { status: Status::Declined { code: "invalid_token".to_owned() }, ..never(ask) })
             }
             // The key was used up by a cancel; or by a payment that is not the one we are told of now.
             Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
@@ -247,15 +255,13 @@ impl Stripe {
         match answer {
             Ok(Answer::Yes { object, .. }) => understood(object.seen()),
             // Somebody else was faster, or it lapsed: it says itself how it stands. If it is as before, nobody knows why.
-            Ok(Answer::No { .. }) => {
-                let now = self.still_there(&intent.id).await?;
-                match now.status() {
-                    IntentStatus::RequiresCapture => Err(ProviderError::Unknown),
-                    _ => understood(now.seen()),
-                }
-            }
-            // The money is reserved: this is no longer a payment that has certainly not begun.
-            Err(_) => Err(ProviderError::Unknown),
+            Ok(Answer::No { .. }) => match self.retrieve(&intent.id).await {
+                Ok(Some(now)) => understood(now.seen()),
+                Ok(None) | Err(_) => understood(intent.seen()),
+            },
+            // The money is reserved: this is no longer a payment that has certainly not begun, and its name is not lost
+            // with the answer.
+            Err(_) => understood(intent.seen()),
         }
     }
 

@@ -62,6 +62,9 @@ pub struct Failure {
     decline_code: Option<String>,
     #[serde(default, rename = "type")]
     kind: Option<String>,
+    /// Which of our fields it is about.
+    #[serde(default)]
+    param: Option<String>,
     /// In an error: the intent as it is now.
     #[serde(default)]
     pub payment_intent: Option<Box<Intent>>,
@@ -98,6 +101,11 @@ impl Failure {
     pub fn code(&self, fallback: &str) -> String {
         let code = self.decline_code.as_deref().or(self.code.as_deref()).or(self.kind.as_deref());
         code_or(code, fallback)
+    }
+
+    /// Whether what the buyer pays with is nothing that they know. That is his word, and not our mistake.
+    pub fn is_unknown_method(&self) -> bool {
+        self.code.as_deref() == Some("resource_missing") && self.param.as_deref() == Some("payment_method")
     }
 
     /// Whether the key was used for another request before.

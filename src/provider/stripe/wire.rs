@@ -21,6 +21,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const IDLE_FOR: Duration = Duration::from_secs(30);
 /// The request was good, and the card is not.
 pub const DECLINED: u16 = 402;
+/// They do not know our key, or it may not do this.
+const UNAUTHORIZED: u16 = 401;
+const FORBIDDEN: u16 = 403;
 const NOT_FOUND: u16 = 404;
 /// Another request with this key is being worked on.
 const KEY_IN_USE: u16 = 409;
@@ -113,6 +116,11 @@ impl Wire {
             // This one was not looked at.
             KEY_IN_USE | TOO_MANY => {
                 tracing::info!(status, request = %number, "Stripe does not take a request now");
+                return Err(ProviderError::NotNow);
+            }
+            // Ours to mend, and mended soon: whoever pays meanwhile waits, and loses nothing by it.
+            UNAUTHORIZED | FORBIDDEN => {
+                tracing::error!(status, request = %number, "Stripe does not take our key; is it the right one?");
                 return Err(ProviderError::NotNow);
             }
             400..=499 => {}

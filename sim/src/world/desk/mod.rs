@@ -10,14 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stockade::domain::amount::{Money, Quantity};
 use stockade::domain::id::{OrderId, PaymentId, RefundId, UserId};
-use stockade::domain::payment::{Call, Cause, Do, Limits, Move, Payment, PaymentState, ProviderSaid, Saga};
-use stockade::domain::stock::{Attempt as Number, Back, Cause as Ended, Command, Event, Millis};
+use stockade::domain::payment::{Call, Do, Limits, Move, Payment, PaymentState, ProviderSaid, Saga};
+use stockade::domain::stock::{Attempt as Number, Back, Event, Millis};
 
 use super::bank::Bank;
 use super::{Happening, World};
 use crate::time::{MS, Micros, SECOND};
 
 const CLAIM: Micros = 3 * SECOND;
+/// The longest a call of the bank may take.
+const CALL_WITHIN: Micros = 1_500 * MS;
 const LOOK_EVERY: Micros = 200 * MS;
 const LIMITS: Limits = Limits { attempts_max: 2, charge_again_ms: 1_500, give_up_ms: 8_000 };
 
@@ -106,6 +108,7 @@ pub enum AtDesk {
     /// A person has looked at an amount that did not fit.
     Person {
         payment: PaymentId,
+        takes: bool,
     },
     /// A buyer of a paid order wants his money back.
     Return {
@@ -178,6 +181,7 @@ impl World {
             reason: None,
             provider_ref: None,
             captured: 0,
+            captured_in: amount.currency,
             refunded: 0,
             key: None,
             tries: 0,
@@ -247,44 +251,36 @@ impl World {
         if self.node.up { self.clock() } else { crate::time::shown(self.now) }
     }
 
-    /// A person looks at an amount that did not fit: takes it as it is, or gives it back.
-    fn person(&mut self, id: PaymentId) {
-        let up = self.node.up;
-        let (now, takes) = (self.clock_or_wall(), self.chance.percent(50));
+    /// One clerk or two look at an amount that did not fit, and each decides for himself.
+    pub(super) fn clerks_look(&mut self, id: PaymentId) {
+        for _ in 0..self.chance.between(1, 2) {
+            let (later, takes) = (self.chance.between(100, 900) * MS, self.chance.percent(50));
+            self.at_desk(later, AtDesk::Person { payment: id, takes });
+        }
+    }
+
+    /// A person takes it as it is, or claims it and gives it back.
+    fn person(&mut self, id: PaymentId, takes: bool) {
+        let (up, now) = (self.node.up, self.clock_or_wall());
         let Some(row) = self.desk.rows.get_mut(&id).filter(|row| row.payment.state == PaymentState::Review)
         else {
             return;
         };
         if !up {
-            return self.at_desk(SECOND, AtDesk::Person { payment: id });
+            return self.at_desk(SECOND, AtDesk::Person { payment: id, takes });
+        }
+        // Another clerk is giving it back at this moment.
+        if row.due.is_some() {
+            return self.tally.reach("two clerks decided about one payment");
         }
         self.tally.reach("an amount did not fit and a person decided");
-        let step = match takes {
-            true => Move::to(PaymentState::Captured),
-            false => Move { give_back: true, ..Move::to(PaymentState::Orphaned) },
-        };
-        let Ok(mut payment) = row.payment.moved(&step, now) else { return };
-        payment.version += 1;
+        row.payment.version += 1;
         if !takes {
-            payment.refunded += payment.captured;
+            return self.start_giving_back(id);
         }
-        let (captured, lines) = (payment.captured, row.lines.clone());
+        let Ok(payment) = row.payment.moved(&Move::to(PaymentState::Captured), now) else { return };
         row.payment = payment;
-        if takes {
-            return self.start_walk(id, false);
-        }
-        self.wants_refund(id, Cause::Late, captured, Vec::new(), Back::ToStock);
-        self.gives_up_pins(id, lines);
-    }
-
-    /// Pins of a payment that a person gave back end like those of a decline.
-    fn gives_up_pins(&mut self, id: PaymentId, lines: Vec<(usize, Quantity)>) {
-        let (order, attempt) = (self.desk.rows[&id].payment.order, self.desk.rows[&id].payment.attempt);
-        for (product, _) in lines {
-            let command =
-                Command::Release { order, cause: Ended::PaymentFailed, by: u64::from(attempt.get()) };
-            self.administer(self.now + MS, product, command);
-        }
+        self.start_walk(id, false);
     }
 
     // --- the rest -------------------------------------------------------------------------------------------------------
@@ -342,7 +338,7 @@ impl World {
             // Nobody is there to hear it: it is said again.
             AtDesk::TakeUp { .. } if !self.node.up => self.at_desk(SECOND, what),
             AtDesk::TakeUp { payment } => self.take_up(payment),
-            AtDesk::Person { payment } => self.person(payment),
+            AtDesk::Person { payment, takes } => self.person(payment, takes),
             AtDesk::Return { payment } => self.comes_back(payment),
             AtDesk::Refund { refund } => self.refund(refund),
             AtDesk::Look { process } => self.look_for_due(process),

@@ -7,11 +7,11 @@ use stockade::domain::payment::{
 };
 use stockade::domain::stock::{Back, Event, Refusal};
 
-use super::{AtDesk, CLAIM, LIMITS, LOOK_EVERY, Walk, order_of};
+use super::{AtDesk, CALL_WITHIN, CLAIM, LIMITS, LOOK_EVERY, Walk, order_of};
 use crate::broken::Broken;
 use crate::scenario::FAULTS_END;
 use crate::story::{Attempt, Heard, What};
-use crate::time::MS;
+use crate::time::{MS, Micros};
 use crate::world::{Sender, World};
 
 impl World {
@@ -19,16 +19,37 @@ impl World {
         let until = self.now + CLAIM;
         let Some(row) = self.desk.rows.get_mut(&id) else { return };
         row.due = Some(until);
-        let lines = row.lines.iter().map(|(product, quantity)| Line {
-            product: self.scenario.products[*product].id,
-            quantity: *quantity,
-        });
-        let mut saga = Saga::new(row.payment.clone(), lines.collect(), row.deadline, LIMITS, fresh);
+        let row = row.clone();
+        let lines = self.lines_of_row(&row.lines);
+        let mut saga = Saga::new(row.payment, lines, row.deadline, LIMITS, fresh);
         let mut todo = saga.start();
         if self.broken == Some(Broken::ChargeBeforePin) && fresh {
             todo = Do::Call(Call::Charge);
         }
-        let version = row.payment.version;
+        self.walk_begins(id, saga, todo, until);
+    }
+
+    /// What a person has decided: whoever holds the claim gives back what was taken.
+    pub(super) fn start_giving_back(&mut self, id: PaymentId) {
+        let until = self.now + CLAIM;
+        let Some(row) = self.desk.rows.get_mut(&id) else { return };
+        row.due = Some(until);
+        let row = row.clone();
+        let mut saga = Saga::new(row.payment, self.lines_of_row(&row.lines), row.deadline, LIMITS, false);
+        let todo = saga.give_back();
+        self.walk_begins(id, saga, todo, until);
+    }
+
+    fn lines_of_row(&self, lines: &[(usize, Quantity)]) -> Vec<Line> {
+        let line = |(product, quantity): &(usize, Quantity)| Line {
+            product: self.scenario.products[*product].id,
+            quantity: *quantity,
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn walk_begins(&mut self, id: PaymentId, saga: Saga, todo: Do, until: Micros) {
+        let version = saga.payment().version;
         self.desk.walk_numbers += 1;
         let walk = self.desk.walk_numbers;
         self.desk.walks.insert(walk, Walk { payment: id, saga, version, until, todo, waiting_for: None });
@@ -40,7 +61,7 @@ impl World {
             return;
         }
         let Some(row) = self.desk.rows.get_mut(&id) else { return };
-        if row.payment.version == 0 || row.payment.state == PaymentState::Review {
+        if row.payment.version == 0 {
             return;
         }
         row.payment.version += 1;
@@ -79,11 +100,8 @@ impl World {
                     walk.waiting_for = Some(sent);
                 }
             }
-            // By its own clock the claim has run out: somebody else is at it.
-            Do::Call(_) if self.now >= until => {
-                self.tally.reach("a worker that had slept too long left the provider alone");
-                self.desk.walks.remove(&number);
-            }
+            // By its own clock the claim has no time for a whole call: it is made longer, or somebody else is at it.
+            Do::Call(_) if self.now + CALL_WITHIN > until => self.claim_longer(number),
             Do::Call(call) => self.call(number, id, call),
             Do::Write(step) => {
                 let disk = self.chance.between(1, 12) * MS;
@@ -100,6 +118,21 @@ impl World {
             }
             Do::End => self.walk_ends(number, id),
         }
+    }
+
+    fn claim_longer(&mut self, number: u64) {
+        let until = self.now + CLAIM;
+        let Some(walk) = self.desk.walks.get_mut(&number) else { return };
+        let Some(row) =
+            self.desk.rows.get_mut(&walk.payment).filter(|row| row.payment.version == walk.version)
+        else {
+            self.tally.reach("a worker that had slept too long left the provider alone");
+            self.desk.walks.remove(&number);
+            return;
+        };
+        (row.due, walk.until) = (Some(until), until);
+        self.tally.reach("a claim was made longer");
+        self.at_desk(MS, AtDesk::Step { walk: number });
     }
 
     pub(super) fn call(&mut self, walk: u64, payment: PaymentId, call: Call) {
@@ -236,8 +269,7 @@ impl World {
         row.payment = payment.clone();
         if payment.state == PaymentState::Review {
             // Whoever looks through the list finds it there, whatever becomes of us.
-            let later = self.chance.between(100, 4_000) * MS;
-            self.at_desk(later, AtDesk::Person { payment: id });
+            self.clerks_look(id);
         }
         if step.give_back && payment.captured > 0 {
             self.tally.reach("money came for an order that had ended");
@@ -268,6 +300,8 @@ impl World {
                     self.pays_again(row, next, pause);
                 }
             }
+            // Whoever gave it back did not come to the end of it.
+            PaymentState::Review => self.clerks_look(id),
             PaymentState::Declined => self.tally.reach("the last decline gave the units back"),
             PaymentState::Paid if self.chance.percent(25) && !sure => {
                 let later = self.chance.between(10, 4_000) * MS;

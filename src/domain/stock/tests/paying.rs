@@ -28,7 +28,7 @@ fn a_pinned_hold_does_not_lapse_and_cannot_be_cancelled() {
          unpin a                  -> expired                           available 1
          confirm a x1             -> expired                           available 1
          release a                -> expired                           available 1
-         return a x1              -> no such order                     available 1",
+         return a x1              -> expired                           available 1",
     );
 }
 
@@ -167,7 +167,7 @@ fn what_was_sold_can_come_back() {
         "create 5                 -> created #1                        available 5
          return a x1              -> no such order                     available 5
          reserve a x3             -> held #2                           available 2
-         return a x1              -> no such order                     available 2
+         return a x1              -> not pinned                        available 2
          pin a                    -> pinned #3                         available 2
          confirm a x3             -> confirmed #4                      available 2
          return a x4              -> more than sold: 4 of 3,           available 2

@@ -24,7 +24,8 @@ impl Chance {
             3..6 => {
                 let to = PaymentState::ALL[self.below(8) as usize];
                 let captured = Some(1_000).filter(|_| to == PaymentState::Captured);
-                let step = Move { captured, give_back: self.below(2) == 0, ..Move::to(to) };
+                let step =
+                    Move { captured: captured.map(won), give_back: self.below(2) == 0, ..Move::to(to) };
                 Write::Move { payment: id, version, step, due_at }
             }
             6 => Write::Rest { payment: id, version, due_at },

@@ -1,0 +1,183 @@
+//! A buyer pays: his payment is written down, walked to its end, and he hears of it, or that it is on its way.
+//!
+//! Always true: of one order one payment is begun at a time; who asks the same again waits for the same end; and who hangs up changes
+//! nothing.
+
+use std::time::Duration;
+
+use actix_web::rt;
+
+use super::desk::{Occupied, Seat};
+use super::walk::Walk;
+use super::{LEASE_MS, Paying, Payments, Place, RETRY_MS, refused, unread};
+use crate::actors::stock::NotDone;
+use crate::domain::id::{OrderId, PaymentId};
+use crate::domain::order::Order;
+use crate::domain::payment::{Begin, Method, Payment, PaymentState, begin};
+use crate::domain::stock::{Attempt, KeyUse, Refusal};
+use crate::persistence::money::{Write, Written};
+
+/// How long a buyer waits for the end of his payment. Then he hears that it is on its way.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a payment waits for its order's row.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// Who pays what with what.
+pub struct Pay {
+    pub order: Order,
+    pub method: Method,
+    pub by: By,
+}
+
+/// Which request it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// The one that has placed the order a moment ago: nobody has tried to pay it yet.
+    Placing,
+    /// The one that had placed it, sent again: it hears of the latest attempt, and begins the first if there is none.
+    PlacingAgain,
+    /// One of its own, with its key.
+    Itself(Option<KeyUse>),
+}
+
+/// What beginning has come to.
+pub enum Begun {
+    /// To be walked.
+    Walk(Box<Walk>),
+    /// This very request had begun it.
+    Before(Box<Payment>),
+}
+
+impl Payments {
+    /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
+    pub async fn pay(&self, place: Place, pay: Pay) -> Result<Paying, NotDone> {
+        let (key, joins) = match pay.by {
+            By::Placing | By::PlacingAgain => (None, true),
+            By::Itself(key) => (key, false),
+        };
+        let order = pay.order.id;
+        match self.0.desk.sit(order, key, joins) {
+            Ok(seat) => {
+                let (payments, mut progress) = (self.clone(), seat.watch());
+                rt::spawn(async move {
+                    payments.run(pay, seat).await;
+                    drop(place);
+                });
+                progress.heard(ANSWER_WITHIN).await
+            }
+            Err(Occupied::Same(mut progress)) => {
+                let paying = progress.heard(ANSWER_WITHIN).await?;
+                Ok(Paying { replayed: true, ..paying })
+            }
+            Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
+            Err(Occupied::Other) => self.while_another_runs(&pay.order, key).await,
+        }
+    }
+
+    /// Whoever has tried before hears of that; everybody else is too late.
+    async fn while_another_runs(&self, order: &Order, key: Option<KeyUse>) -> Result<Paying, NotDone> {
+        let house = &self.0.house;
+        let running = || refused(order, Refusal::PaymentRunning);
+        if key.is_none() {
+            return Err(running());
+        }
+        let known = house.rows.payments().of_order(order.id).await.map_err(unread)?;
+        match begin(order, &known, key, house.limits.attempts_max, house.clock.now()) {
+            Ok(Begin::Replay(payment)) => Ok(Paying { payment: *payment, replayed: true }),
+            Err(why @ Refusal::KeyReused { .. }) => Err(refused(order, why)),
+            Ok(Begin::New(_)) | Err(_) => Err(running()),
+        }
+    }
+
+    /// Begins, or finds what was begun, and walks.
+    async fn run(&self, pay: Pay, seat: Seat<OrderId, Paying>) {
+        let mut walk = match self.begin(&pay).await {
+            Ok(Begun::Walk(walk)) => walk,
+            Ok(Begun::Before(payment)) => {
+                return seat.tell(Ok(Paying { payment: *payment, replayed: true }));
+            }
+            Err(why) => return seat.tell(Err(why)),
+        };
+        seat.show(Paying { payment: walk.payment().clone(), replayed: false });
+        let mut seat = Some(seat);
+        while walk.step().await {
+            if let Some(payment) = walk.sold()
+                && let Some(seat) = seat.take()
+            {
+                seat.tell(Ok(Paying { payment, replayed: false }));
+            }
+        }
+        if let Some(seat) = seat {
+            let payment = self.how_it_stands(&walk).await.map_err(NotDone::after_all);
+            seat.tell(payment.map(|payment| Paying { payment, replayed: false }));
+        }
+    }
+
+    async fn how_it_stands(&self, walk: &Walk) -> Result<Payment, NotDone> {
+        if !walk.is_lost() {
+            return Ok(walk.payment().clone());
+        }
+        let row = self.0.house.rows.payments().find(walk.payment().id).await.map_err(unread)?;
+        row.ok_or(NotDone::Unknown)
+    }
+
+    /// Puts the payment down, or finds the one that this request had begun. Nothing is pinned or charged here.
+    pub async fn begin(&self, pay: &Pay) -> Result<Begun, NotDone> {
+        let house = &self.0.house;
+        let order = &pay.order;
+        // Whoever reads the payment's row finds its order's beside it.
+        if !house.flush.caught_up(FLUSH_WITHIN).await {
+            return Err(NotDone::Busy { retry_after_ms: RETRY_MS });
+        }
+        let key = match pay.by {
+            By::Placing => None,
+            By::PlacingAgain => {
+                match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
+                    Some(latest) => return Ok(Begun::Before(Box::new(latest))),
+                    None => None,
+                }
+            }
+            By::Itself(key) => key,
+        };
+        let known = match pay.by {
+            By::Itself(_) => house.rows.payments().of_order(order.id).await.map_err(unread)?,
+            By::Placing | By::PlacingAgain => Vec::new(),
+        };
+        let now = house.clock.now();
+        let attempt = match begin(order, &known, key, house.limits.attempts_max, now) {
+            Ok(Begin::New(attempt)) => attempt,
+            Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
+            Err(why) => return Err(refused(order, why)),
+        };
+        match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
+            Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, true)))),
+            // Somebody was faster. He has the same reasons to be heard as we.
+            Written::Taken(_) => Err(refused(order, Refusal::PaymentRunning)),
+            _ => Err(NotDone::Internal),
+        }
+    }
+
+    fn started(&self, pay: &Pay, attempt: Attempt, key: Option<KeyUse>) -> Payment {
+        let now = self.0.house.clock.now();
+        Payment {
+            id: PaymentId::of(pay.order.id, attempt),
+            order: pay.order.id,
+            attempt,
+            buyer: pay.order.buyer,
+            amount: pay.order.total,
+            method: Some(pay.method.clone()),
+            state: PaymentState::Started,
+            reason: None,
+            provider_ref: None,
+            captured: 0,
+            captured_in: pay.order.total.currency,
+            refunded: 0,
+            key,
+            tries: 0,
+            due_at: Some(now.plus(LEASE_MS)),
+            version: 1,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+}

@@ -14,7 +14,7 @@ mod tests;
 
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
-pub use refund::{Cause, Refund, RefundState, Restock};
+pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 

@@ -144,10 +144,11 @@ impl Group {
                 payment.tries = payment.tries.saturating_add(1);
             }),
             Write::Refund(refund) => self.refund(refund, now),
-            Write::MoveRefund { refund, version, to, provider_ref, due_at } => {
+            Write::MoveRefund { refund, version, to, provider_ref, reason, due_at } => {
                 self.held_refund(*refund, *version, |refund| {
                     refund.state = refund.state.moved_to(*to)?;
                     refund.provider_ref = provider_ref.clone().or_else(|| refund.provider_ref.take());
+                    refund.reason = reason.clone().or_else(|| refund.reason.take());
                     refund.due_at = due_at.or(refund.due_at).filter(|_| refund.state != RefundState::Done);
                     refund.updated_at = now;
                     Ok(())
@@ -162,6 +163,9 @@ impl Group {
             }
             Write::ClaimRefund { refund, version, until } => self.held_refund(*refund, *version, |refund| {
                 refund.due_at = Some(*until).filter(|_| refund.state != RefundState::Done);
+                if refund.has_failed() {
+                    refund.reason = None;
+                }
                 refund.tries = refund.tries.saturating_add(1);
                 Ok(())
             }),

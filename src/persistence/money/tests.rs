@@ -352,7 +352,7 @@ async fn a_refund_goes_forward_until_it_is_done() {
     let (id, until) = (refund(1, Cause::Line(1), 10).id, T0.plus(70));
     let to = |version, to, provider_ref: Option<&str>| {
         let provider_ref = provider_ref.map(str::to_owned);
-        Write::MoveRefund { refund: id, version, to, provider_ref, due_at: None }
+        Write::MoveRefund { refund: id, version, to, provider_ref, reason: None, due_at: None }
     };
     let reason = Some("provider is away".to_owned());
     let answers = shop

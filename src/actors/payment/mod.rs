@@ -269,6 +269,12 @@ impl Payments {
         self.0.walking.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever walks it at this moment is not disturbed by a hint: it is looked at once more when he is through. `false`: nobody
+    /// walks it here.
+    fn note_walked(&self, payment: PaymentId) -> bool {
+        self.walking().get_mut(&payment).map(|hinted| *hinted = true).is_some()
+    }
+
     /// How the latest payment of each of these orders stands, in their order.
     pub async fn sights(&self, orders: &[Order]) -> Result<Vec<Option<PaymentSight>>, NotDone> {
         let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();

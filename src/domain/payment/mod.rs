@@ -172,9 +172,14 @@ impl PaymentState {
         matches!(self, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured)
     }
 
-    /// Whether another attempt may begin.
+    /// It has ended, and no money came.
     pub fn has_failed(self) -> bool {
         matches!(self, PaymentState::Declined | PaymentState::Cancelled)
+    }
+
+    /// Whether another attempt may begin: nothing was taken, or what came too late goes back.
+    pub fn makes_room(self) -> bool {
+        self.has_failed() || self == PaymentState::Orphaned
     }
 }
 

@@ -177,7 +177,7 @@ impl Group {
         let attempts = self.attempts.entry(payment.order).or_default();
         let known = attempts.iter().filter_map(|id| self.payments.get(id)).map(|image| &image.now);
         let same = known.clone().find(|known| known.attempt == payment.attempt);
-        let in_the_way = known.filter(|known| !known.state.has_failed() || known.attempt > payment.attempt);
+        let in_the_way = known.filter(|known| !known.state.makes_room() || known.attempt > payment.attempt);
         if let Some(taken) = same.or(in_the_way.max_by_key(|known| known.attempt)) {
             return Written::Taken(Box::new(taken.clone()));
         }

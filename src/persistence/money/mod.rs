@@ -46,7 +46,7 @@ static HEAR: LazyLock<Listed> =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Puts a payment down as it is, with the time at which somebody else takes it up. Answer: its row, or [`Written::Taken`]
-    /// when this attempt or a later one has a row, or when an earlier one has not failed.
+    /// when this attempt or a later one has a row, or when an earlier one makes no room for it.
     Begin(Box<Payment>),
     /// Moves the row. A new `due_at` takes the place of the old one while the payment is open; one that has ended is due no
     /// more. With `give_back` all that was taken and not given back becomes a refund, which is due at once.

@@ -67,6 +67,28 @@ async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
 }
 
 #[actix_web::test]
+async fn what_cost_nothing_is_cancelled_like_everything_else() {
+    let shop = Shop::open().await;
+    let gift = json!({ "price": { "amount": 0, "currency": "KRW" } });
+    let jar = id(&shop.product(5, gift).await);
+    let order = id(&shop.buy(1, &jar, 2, "tok_ok").send().await.ok(201));
+    shop.settle().await;
+    assert_eq!(shop.counters(&jar).await[..3], [3, 0, 2]);
+    let path = format!("/v1/orders/{order}/cancel");
+    let cancelled = shop.by(1, "POST", &path).key("c").send().await.ok(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
+    shop.settle().await;
+    let again = shop.by(1, "POST", &path).key("c").send().await;
+    assert!(again.replayed() && again.status == 200);
+    let made = refunds_of(&shop, &order).await;
+    assert_eq!((made.len(), &made[0]["state"], &made[0]["amount"]["amount"]), (1, &json!("done"), &json!(0)));
+    let given = shop.app().payments().provider().simulated().unwrap().refunds();
+    assert!(given.is_empty(), "the provider was not asked");
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn two_who_cancel_one_order_give_it_back_once() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;

@@ -187,6 +187,10 @@ impl Giving {
     }
 
     fn give_money(&mut self) -> Give {
+        // What cost nothing is through when its units are back; the provider never heard of it.
+        if self.refund.amount.amount == 0 {
+            return self.write(RefundState::Done, None);
+        }
         if self.fresh {
             return self.ask_refund();
         }
@@ -325,6 +329,16 @@ mod tests {
         let back = || giving(Restock::ToStock, RefundState::Wanted, true);
         assert_eq!(story(back(), &["done", "pinned"]), "return b, return a, rest");
         assert_eq!(story(back(), &["done", "forgotten"]), "return b, return a, write restocked");
+    }
+
+    #[test]
+    fn of_what_cost_nothing_only_the_units_come_back() {
+        let mut free = giving(Restock::ToStock, RefundState::Wanted, true);
+        free.refund.amount.amount = 0;
+        assert_eq!(
+            story(free, &["done", "done", "ok", "ok"]),
+            "return b, return a, write restocked, write done, end"
+        );
     }
 
     #[test]

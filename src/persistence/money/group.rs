@@ -229,7 +229,9 @@ impl Group {
         }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
-        if amount <= 0 || currency != payment.amount.currency {
+        // Of what cost nothing only the units come back.
+        let least = i64::from(payment.amount.amount > 0);
+        if amount < least || currency != payment.amount.currency {
             return Err(NotWritten::Amount);
         }
         let (captured, refunded) = (payment.captured, payment.refunded);

@@ -105,7 +105,7 @@ pub enum NotWritten {
     NoSuchPayment,
     #[error("no such refund")]
     NoSuchRefund,
-    #[error("a refund is in its payment's currency, and more than nothing")]
+    #[error("a refund is in its payment's currency, and more than nothing of what cost something")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,

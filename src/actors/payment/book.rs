@@ -101,9 +101,9 @@ impl Book {
         step: RefundStep,
         due_at: Option<Millis>,
     ) -> Result<Option<Refund>, Unkept> {
-        let RefundStep { to, provider_ref } = step;
+        let RefundStep { to, provider_ref, reason } = step;
         let (id, version) = (refund.id, refund.version);
-        let write = Write::MoveRefund { refund: id, version, to, provider_ref, due_at };
+        let write = Write::MoveRefund { refund: id, version, to, provider_ref, reason, due_at };
         Ok(refund_in(self.write(write).await?))
     }
 

@@ -138,7 +138,8 @@ fn of_payment(payment: Payment, stuck_before: Millis) -> Compensation {
 }
 
 fn of_refund(refund: Refund, stuck_before: Millis) -> Compensation {
-    let stuck = refund.created_at < stuck_before;
+    // What the provider will not do needs a person at once.
+    let stuck = refund.created_at < stuck_before || refund.has_failed();
     Compensation {
         id: CompensationId::Refund(refund.id),
         standing: if stuck { Standing::Stuck } else { Standing::Pending },

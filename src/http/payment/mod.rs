@@ -7,7 +7,7 @@ mod show;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-pub use admin::{accept, compensations, give_back, refunds, retry, return_money};
+pub use admin::{accept, compensations, give_back, refunds, retry, return_money, settle};
 pub use ask::{PayRequest, RefundRequest};
 pub use show::{CompensationShown, PaymentShown, RefundShown};
 

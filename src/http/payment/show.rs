@@ -79,7 +79,7 @@ pub struct RefundShown {
     /// `wanted`, `restocked` (the units are where they shall be) or `done`.
     #[schema(value_type = String)]
     state: &'static str,
-    /// What stood in the way last.
+    /// What stood in the way last; `failed_…`: the provider will not do it. `settled_by_hand`: it went back another way.
     reason: Option<String>,
     tries: u32,
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -46,28 +46,15 @@ static HEAR: LazyLock<Listed> =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Puts a payment down as it is, with the time at which somebody else takes it up. Answer: its row, or [`Written::Taken`]
-    /// when this attempt or a later one has a row, or when an earlier one has not failed.
+    /// when this attempt or a later one has a row, or when an earlier one makes no room for it.
     Begin(Box<Payment>),
     /// Moves the row. A new `due_at` takes the place of the old one while the payment is open; one that has ended is due no
     /// more. With `give_back` all that was taken and not given back becomes a refund, which is due at once.
-    Move {
-        payment: PaymentId,
-        version: u64,
-        step: Move,
-        due_at: Option<Millis>,
-    },
+    Move { payment: PaymentId, version: u64, step: Move, due_at: Option<Millis> },
     /// Lets go of it until `due_at`. `None`: nobody need take it up; for an open payment the time stays what it was.
-    Rest {
-        payment: PaymentId,
-        version: u64,
-        due_at: Option<Millis>,
-    },
+    Rest { payment: PaymentId, version: u64, due_at: Option<Millis> },
     /// Takes it up: until `until` nobody else does, and only who knows the new version moves it.
-    Claim {
-        payment: PaymentId,
-        version: u64,
-        until: Millis,
-    },
+    Claim { payment: PaymentId, version: u64, until: Millis },
     /// Puts a refund down as it is and adds it to what its payment has given back. Answer: its row, the one that stands there
     /// when the id is known, or [`Written::TooMuch`].
     Refund(Box<Refund>),
@@ -76,27 +63,18 @@ pub enum Write {
         version: u64,
         to: RefundState,
         provider_ref: Option<String>,
+        /// Why, where that is not what it was.
+        reason: Option<String>,
         /// A new time takes the place of the old one while it is not done.
         due_at: Option<Millis>,
     },
     /// Lets go of it until `due_at`, with the provider's word for why.
-    RestRefund {
-        refund: RefundId,
-        version: u64,
-        due_at: Millis,
-        reason: Option<String>,
-    },
-    ClaimRefund {
-        refund: RefundId,
-        version: u64,
-        until: Millis,
-    },
+    RestRefund { refund: RefundId, version: u64, due_at: Millis, reason: Option<String> },
+    /// Takes it up. That the provider would not do it counts no more: it is asked again.
+    ClaimRefund { refund: RefundId, version: u64, until: Millis },
     /// The provider has something to tell. Its event is noted once, and a payment that may still move by it, or has failed, is
     /// due now. The row's version stays: whoever walks the payment at this moment is not disturbed.
-    Hint {
-        event: String,
-        payment: Option<PaymentId>,
-    },
+    Hint { event: String, payment: Option<PaymentId> },
 }
 
 /// What came of it. Whatever is said here is on the disk.
@@ -127,7 +105,7 @@ pub enum NotWritten {
     NoSuchPayment,
     #[error("no such refund")]
     NoSuchRefund,
-    #[error("a refund is in the currency that was taken, and more than nothing")]
+    #[error("a refund is in the currency that was taken, and more than nothing of what cost something")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,

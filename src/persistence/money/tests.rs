@@ -337,6 +337,7 @@ async fn money_for_an_ended_order_goes_back_with_the_move_that_says_so() {
     assert_eq!(refunds.len(), 1);
     assert_eq!(refunds[0].id, RefundId::of(row.id, Cause::Late));
     assert_eq!((refunds[0].amount, refunds[0].restock), (won(1_000), Restock::Leave));
+    assert!(matches!(shop.one(begin(1, 2)).await, Written::Row(_)), "another attempt may begin");
 
     // What a clerk had given back before is not given back again.
     shop.write(&[begin(2, 1), step(2, 1, 1, captured()), give_back(2, Cause::Line(1), 400)]).await;
@@ -353,7 +354,7 @@ async fn a_refund_goes_forward_until_it_is_done() {
     let (id, until) = (refund(1, Cause::Line(1), 10).id, T0.plus(70));
     let to = |version, to, provider_ref: Option<&str>| {
         let provider_ref = provider_ref.map(str::to_owned);
-        Write::MoveRefund { refund: id, version, to, provider_ref, due_at: None }
+        Write::MoveRefund { refund: id, version, to, provider_ref, reason: None, due_at: None }
     };
     let reason = Some("provider is away".to_owned());
     let answers = shop

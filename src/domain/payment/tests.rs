@@ -167,6 +167,24 @@ fn all_lines_are_pinned_before_the_charge_and_the_home_is_sold_last() {
 }
 
 #[test]
+fn what_is_free_is_sold_without_the_provider() {
+    let free = Payment { amount: Money { amount: 0, ..PRICE }, ..payment(PaymentState::Started) };
+    for fresh in [true, false] {
+        story(
+            Saga::new(free.clone(), lines(), Millis(600_000), LIMITS, fresh),
+            1,
+            "pin a            -> done
+             pin b            -> done
+             write captured   -> ok
+             confirm b        -> done
+             confirm a        -> done
+             write paid       -> ok
+             end",
+        );
+    }
+}
+
+#[test]
 fn a_decline_gives_the_units_back_home_last() {
     story(
         fresh(),

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -107,8 +107,6 @@ pub struct Return {
 
 pub struct Book {
     file: File,
-    /// Where the next line begins.
-    len: u64,
     line: String,
     charges: HashMap<PaymentId, Entry>,
     refunds: HashMap<RefundId, Return>,
@@ -120,25 +118,24 @@ impl Book {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let mut book = Book {
             file,
-            len: 0,
             line: String::with_capacity(LINE_BYTES_MAX),
             charges: HashMap::new(),
             refunds: HashMap::new(),
         };
-        book.read()?;
-        book.file.set_len(book.len)?;
-        book.file.seek(SeekFrom::Start(book.len))?;
-        if book.len == 0 {
+        let whole = book.read()?;
+        book.file.set_len(whole)?;
+        if whole == 0 {
             book.write(format_args!("{HEAD}"))?;
         }
         Ok(book)
     }
 
-    fn read(&mut self) -> io::Result<()> {
+    /// How many bytes there are of whole lines.
+    fn read(&mut self) -> io::Result<u64> {
+        let mut whole = 0;
         let mut reader = BufReader::with_capacity(1 << 16, self.file.try_clone()?);
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         for number in 1.. {
@@ -148,14 +145,14 @@ impl Book {
                 if read == LINE_BYTES_MAX {
                     return Err(damaged(number));
                 }
-                return Ok(());
+                break;
             }
             let text = std::str::from_utf8(&line[..read - 1]).map_err(|_| damaged(number))?;
             let understood = if number == 1 { (text == HEAD).then_some(()) } else { self.hear(text) };
             understood.ok_or_else(|| damaged(number))?;
-            self.len += read as u64;
+            whole += read as u64;
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Takes over one line.
@@ -248,18 +245,15 @@ impl Book {
         self.line.clear();
         // Writing into a string has no way to fail.
         let _ = writeln!(self.line, "{line}");
-        match self.file.write_all(self.line.as_bytes()) {
-            Ok(()) => {
-                self.len += self.line.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // Half a line in the middle would make the whole unreadable.
-                self.file.set_len(self.len)?;
-                self.file.seek(SeekFrom::Start(self.len))?;
-                Err(error)
-            }
+        // Behind whatever stands there by now: a process that is on its way out writes over nobody.
+        let wrote = self.file.write(self.line.as_bytes())?;
+        if wrote < self.line.len() {
+            // Half a line in the middle would make the whole unreadable.
+            let len = self.file.metadata()?.len();
+            self.file.set_len(len.saturating_sub(wrote as u64))?;
+            return Err(io::ErrorKind::WriteZero.into());
         }
+        Ok(())
     }
 }
 
@@ -346,6 +340,18 @@ mod tests {
             let told = Book::open(&path).map(|_| ()).unwrap_err().to_string();
             assert!(told.contains("line"), "{told}");
         }
+    }
+
+    #[test]
+    fn an_opening_that_is_older_writes_over_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let mut older = Book::open(&path).unwrap();
+        let mut newer = Book::open(&path).unwrap();
+        newer.put_charge(payment(1), entry(State::Captured)).unwrap();
+        older.put_charge(payment(2), entry(State::Captured)).unwrap();
+        newer.put_charge(payment(3), entry(State::Captured)).unwrap();
+        assert_eq!(Book::open(&path).unwrap().charges.len(), 3);
     }
 
     #[test]

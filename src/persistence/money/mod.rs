@@ -234,6 +234,11 @@ impl MoneyBook {
         Ok((answers, group))
     }
 
+    /// Copies the WAL into its file when it has grown. For whoever writes the groups, between two of them.
+    pub async fn checkpoint_if_due(&self) {
+        self.file.checkpoint_if_due().await;
+    }
+
     /// At the start: the process that held the claims is dead, so everything that waits is due now.
     pub async fn release_all_leases(&self, now: Millis) -> Result<u64, StoreError> {
         self.known().clear();

@@ -480,3 +480,20 @@ async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can() {
     assert_eq!(shop.book.payments().find(payment(2, 1).id).await.unwrap(), None);
     assert_eq!(told(&shop.write(&writes[..2]).await), ["captured v2", "started v1"]);
 }
+
+#[tokio::test]
+async fn the_flush_does_not_wait_for_whoever_writes_money_and_its_wal_stays_short() {
+    let shop = Shop::open().await;
+    let held = shop.book.file.writer().await.unwrap();
+    let flush = shop.tables.checkpoint_if_due();
+    tokio::time::timeout(std::time::Duration::from_secs(5), flush).await.expect("it asks for money's writer");
+    drop(held);
+    let wal = shop.dir.path().join("money.db-wal");
+    for number in 1..=600_u128 {
+        shop.write(&[begin(number, 1)]).await;
+        if number % 8 == 0 {
+            shop.book.checkpoint_if_due().await;
+        }
+    }
+    assert!(std::fs::metadata(wal).unwrap().len() < 8 << 20);
+}

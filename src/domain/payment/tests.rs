@@ -436,6 +436,21 @@ fn a_refusal_says_nothing_about_a_charge_that_was_sent_before() {
 }
 
 #[test]
+fn a_buyer_hears_no_more_of_a_bank_s_reasons_than_he_can_use() {
+    let told = |reason: &str| {
+        let reason = Some(reason.to_owned());
+        Payment { reason, ..payment(PaymentState::Declined) }.told_reason()
+    };
+    for word in ["insufficient_funds", "expired_card", "hold_expired", "amount_mismatch"] {
+        assert_eq!(told(word), Some(word));
+    }
+    for word in ["stolen_card", "pickup_card", "fraudulent", "declined", "no_funds"] {
+        assert_eq!(told(word), Some("card_declined"), "{word}");
+    }
+    assert_eq!(payment(PaymentState::Paid).told_reason(), None);
+}
+
+#[test]
 fn the_table_of_legal_moves() {
     let mut rows = String::new();
     for from in PaymentState::ALL {

@@ -158,8 +158,7 @@ impl Payments {
         let house = &self.0.house;
         self.look_at_hinted().await;
         let now = house.clock.now();
-        let payments = house.rows.payments().due(now, BATCH_MAX).await.map_err(unread)?;
-        let refunds = house.rows.refunds().due(now, BATCH_MAX).await.map_err(unread)?;
+        let (payments, refunds) = house.rows.due(now, BATCH_MAX).await.map_err(unread)?;
         // Together, so that their claims are one group.
         let payments = join_all(payments.iter().map(|payment| self.take_up(payment))).await;
         let refunds = join_all(refunds.iter().map(|refund| self.take_up_refund(refund))).await;

@@ -168,13 +168,14 @@ impl Payments {
         loop {
             let page = self.0.house.rows.compensations(young, after, PAGE).await.map_err(unread)?;
             after = page.last().map(money::Compensation::place);
-            let full = page.len() == PAGE as usize;
+            // A page may be short, where a row of it is damaged.
+            let over = page.is_empty();
             let listed = page.into_iter().map(|one| match one {
                 money::Compensation::Payment(payment) => of_payment(*payment, stuck),
                 money::Compensation::Refund(refund) => of_refund(*refund, stuck),
             });
             found.extend(listed.filter(|one| only.is_none_or(|only| only == one.standing)));
-            if found.len() >= most || !full {
+            if found.len() >= most || over {
                 found.truncate(most);
                 return Ok(found);
             }

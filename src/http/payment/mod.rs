@@ -104,8 +104,8 @@ impl Told<'_> {
 }
 
 fn unpaid(mut problem: Problem, order: &order::OrderShown, paying: Paying) -> Problem {
-    if let Some(reason) = paying.payment.reason {
-        problem = problem.with("reason", Fact::Word(reason));
+    if let Some(reason) = paying.payment.told_reason() {
+        problem = problem.with("reason", Fact::Word(reason.to_owned()));
     }
     if let Ok(order) = serde_json::to_value(order) {
         problem = problem.with("order", Fact::Object(order));

@@ -30,11 +30,15 @@ use group::{Group, Wanted};
 
 /// How many payments that have not ended are remembered. Beyond it all are forgotten, and read again when they move.
 const REMEMBERED_MAX: usize = 65_536;
+/// What cannot be read is looked at again after this: somebody may have mended it.
+const DAMAGED_PAUSE_MS: i64 = 3_600_000;
 /// The longest name of a provider's event that is stored.
 pub const EVENT_ID_LEN_MAX: usize = 255;
 
 const DUE_NOW: &str = "update open_payments set due_at_ms = ? where due_at_ms > ?";
 const REFUNDS_DUE_NOW: &str = "update refunds set due_at_ms = ? where due_at_ms > ?";
+const PUT_OFF: &str = "update open_payments set due_at_ms = ? where payment_id = ?";
+const PUT_REFUND_OFF: &str = "update refunds set due_at_ms = ? where id = ?";
 const SWEEP: &str = "delete from webhooks_heard where heard_at_ms < ?";
 
 static HEARD: LazyLock<Listed> =
@@ -208,12 +212,31 @@ impl MoneyBook {
         Ok((answers, group))
     }
 
+    /// Copies the WAL into its file when it has grown. For whoever writes the groups, between two of them.
+    pub async fn checkpoint_if_due(&self) {
+        self.file.checkpoint_if_due().await;
+    }
+
     /// At the start: the process that held the claims is dead, so everything that waits is due now.
     pub async fn release_all_leases(&self, now: Millis) -> Result<u64, StoreError> {
         self.known().clear();
         let mut transaction = self.file.begin_synced().await?;
         let released = due_now(&mut transaction, now).await;
         transaction.end(released).await
+    }
+
+    /// Up to `most` payments and as many refunds that are due at `now`, the longest due first. One whose row is damaged is put off,
+    /// so that it does not stand before the others, and is complained about again when its time has come.
+    pub async fn due(&self, now: Millis, most: u32) -> Result<(Vec<Payment>, Vec<Refund>), StoreError> {
+        let (payments, damaged) = self.payments().due(now, most).await?;
+        let (refunds, damaged_refunds) = self.refunds().due(now, most).await?;
+        for (sql, ids) in [(PUT_OFF, damaged), (PUT_REFUND_OFF, damaged_refunds)] {
+            for id in ids {
+                let later = now.plus(DAMAGED_PAUSE_MS);
+                self.file.write_synced(sqlx::query(sql).bind(later.0).bind(id)).await?;
+            }
+        }
+        Ok((payments, refunds))
     }
 
     /// Forgets the events that were heard before `before`; how many.

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use stockade::persistence::Tables;
-use support::{Pair, Person, Reply, Shop, id, one_line};
+use support::{Pair, Person, Reply, Shop, card, id, one_line, paid_with};
 
 const MINUTE: i64 = 60_000;
 const EXPORT: &str = "/v1/users/me/export";
@@ -76,10 +76,40 @@ async fn it_is_given_five_times_an_hour() {
     shop.close().await;
 }
 
+/// Every attempt and every refund, with figures, and nothing of what was paid with.
+fn told_of_money(told: &Value, orders: [&String; 3]) {
+    let rows = |name: &str, fields: [&str; 4]| {
+        let rows = told[name].as_array().unwrap().iter();
+        let row = |row: &Value| {
+            let at = orders.iter().position(|order| row["order_id"] == **order).unwrap();
+            let words = fields.map(|field| row.pointer(field).unwrap().to_string());
+            format!("{at} {}", words.join(" "))
+        };
+        let mut rows: Vec<_> = rows.map(row).collect();
+        rows.sort_unstable();
+        rows
+    };
+    assert_eq!(
+        rows("payments", ["/attempt", "/state", "/captured/amount", "/refunded/amount"]),
+        [
+            r#"0 1 "declined" 0 0"#,
+            r#"0 2 "paid" 1000 0"#,
+            r#"1 1 "paid" 1000 300"#,
+            r#"2 1 "paid" 1000 1000"#
+        ]
+    );
+    assert_eq!(
+        rows("refunds", ["/cause", "/state", "/amount/amount", "/amount/currency"]),
+        [r#"1 "clerk" "done" 300 "KRW""#, r#"2 "order_cancelled" "done" 1000 "KRW""#]
+    );
+    let text = told.to_string();
+    assert!(!text.contains("tok_") && !text.contains("token"), "{text}");
+}
+
 /// Whatever the store keeps about somebody is in it, and nothing of anybody else.
 #[actix_web::test]
 async fn everything_that_is_kept_about_somebody_is_in_it() {
-    let shop = Shop::open().await;
+    let shop = Shop::open_with(|config| config.payment.attempts = 2).await;
     let product = shop.stocked(500).await;
     let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
     let other = shop.log_in(&jun).await;
@@ -87,6 +117,28 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     shop.try_log_in(&Person { password: "a wrong password".to_owned(), ..mina.clone() }).await;
     let first = shop.log_in(&mina).await;
     let mut orders = Vec::new();
+    // One that was declined and paid, one of which a part went back, one that is cancelled; and somebody else's.
+    let pay = async |pair: &Pair, token: &str| {
+        let body = paid_with(&product, 1, token);
+        shop.as_of(pair, "POST", "/v1/orders").json(&body).send().await
+    };
+    pay(&other, "tok_ok").await.ok(201);
+    let declined = id(&pay(&first, "tok_declined").await.problem(402, "payment_declined")["order"]);
+    let door = format!("/v1/orders/{declined}/payment");
+    shop.as_of(&first, "POST", &door).json(&card("tok_ok")).send().await.ok(200);
+    let partly = id(&pay(&first, "tok_ok").await.ok(201));
+    let part =
+        json!({ "restock": "leave", "amount": { "amount": 300, "currency": "KRW" }, "reason": "sorry" });
+    shop.admin("POST", &format!("/v1/admin/orders/{partly}/refunds"))
+        .key("r")
+        .json(&part)
+        .send()
+        .await
+        .ok(201);
+    let cancelled = id(&pay(&first, "tok_ok").await.ok(201));
+    shop.as_of(&first, "POST", &format!("/v1/orders/{cancelled}/cancel")).send().await.ok(200);
+    orders.extend([declined.clone(), partly.clone(), cancelled.clone()]);
+    shop.take_up().await;
     for _ in 0..101 {
         let placed = shop.as_of(&first, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await;
         orders.push(id(&placed.ok(201)));
@@ -108,6 +160,7 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     assert_eq!(told["profile"]["address"]["line1"], mina.street);
     let listed = |values: &Value| values.as_array().unwrap().iter().map(id).collect::<Vec<_>>();
     assert_eq!(listed(&told["orders"]), orders, "on more than one page of them");
+    told_of_money(&told, [&declined, &partly, &cancelled]);
     let sessions = shop.as_of(&here, "GET", "/v1/sessions").send().await.ok(200);
     assert_eq!(told["sessions"], sessions["data"]);
     assert_eq!(listed(&told["sessions"]).len(), 2);

@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use stockade::config::{Config, MasterKeys};
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
-use support::{Pair, Person, Shop, one_line};
+use support::{Pair, Person, Shop, id, one_line, paid_with};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that was logged while it was installed.
@@ -182,6 +182,55 @@ async fn orders_keep_their_amounts_and_know_nobody() {
     let total = "select cast(total_minor as blob) from orders";
     assert_eq!(one_in(folder.path(), "shop.db", total).await, Some(b"3000".to_vec()));
     assert_eq!(audit(folder.path()).await.unwrap().differences, Vec::<String>::new());
+}
+
+/// ASVS 14.2: a payment and a refund are ids, amounts, words and times, and stay when their buyer has gone.
+#[actix_web::test]
+async fn payments_keep_their_amounts_and_know_nobody() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(5).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let buy = async |token: &str| {
+        let body = paid_with(&product, 1, token);
+        shop.as_of(&pair, "POST", "/v1/orders").json(&body).send().await
+    };
+    buy("tok_ok").await.ok(201);
+    buy("tok_declined").await.problem(402, "payment_declined");
+    let cancelled = id(&buy("tok_ok").await.ok(201));
+    shop.as_of(&pair, "POST", &format!("/v1/orders/{cancelled}/cancel")).send().await.ok(200);
+    shop.settle().await;
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    let folder = shop.stop().await;
+
+    let columns = "select cast(group_concat(name, ' ') as blob) from pragma_table_info('payments')";
+    let columns = one_in(folder.path(), "money.db", columns).await.unwrap();
+    assert_eq!(
+        String::from_utf8(columns).unwrap(),
+        "id order_id attempt buyer_id amount_minor currency token state reason provider_ref captured_minor refunded_minor \
+         key_hash body_hash tries version created_at_ms updated_at_ms"
+    );
+    let columns = "select cast(group_concat(name, ' ') as blob) from pragma_table_info('refunds')";
+    let columns = one_in(folder.path(), "money.db", columns).await.unwrap();
+    assert_eq!(
+        String::from_utf8(columns).unwrap(),
+        "id payment_id order_id cause line key_hash amount_minor currency restock state reason provider_ref tries \
+         due_at_ms version created_at_ms updated_at_ms"
+    );
+    // What was paid with has gone long before the buyer.
+    let left = "select cast(group_concat(state || ' ' || captured_minor || ' ' || refunded_minor || ' ' || \
+        coalesce(token, '-') || ' ' || coalesce(reason, '-'), ', ' order by state, refunded_minor) as blob) from payments";
+    let left = one_in(folder.path(), "money.db", left).await.unwrap();
+    assert_eq!(
+        String::from_utf8(left).unwrap(),
+        "declined 0 0 - card_declined, paid 1000 0 - -, paid 1000 1000 - -"
+    );
+    let refund = "select cast(cause || ' ' || amount_minor || ' ' || state as blob) from refunds";
+    let refund = one_in(folder.path(), "money.db", refund).await;
+    assert_eq!(refund, Some(b"order_cancelled 1000 done".to_vec()));
+    let report = audit(folder.path()).await.unwrap();
+    assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
 }
 
 /// ASVS 13.3: the master key is replaced under living accounts.

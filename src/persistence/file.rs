@@ -35,6 +35,8 @@ pub struct Shape {
     pub yields: bool,
     /// Whether all its commits are synced. Otherwise those are which say so.
     pub synced: bool,
+    /// Whether what is deleted is overwritten at once.
+    pub erases: bool,
 }
 
 /// An open file. Cheap to clone.
@@ -98,23 +100,19 @@ impl DerefMut for Transaction<'_> {
     }
 }
 
-fn tuning(cache_kib: u32, synced: bool) -> Tuning {
-    let synchronous = if synced { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
-    Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous, pages_max: None }
-}
-
 impl Shape {
     pub fn at(self, dir: &Path) -> Shape {
         Shape { path: dir.join(self.path), ..self }
     }
 
+    fn tuning(&self, cache_kib: u32) -> Tuning {
+        let synchronous = if self.synced { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
+        Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous, erases: self.erases, pages_max: None }
+    }
+
     fn with(&self, writer: Option<SqliteConnection>) -> File {
         File(Arc::new(Opened {
-            readers: sqlite::readers(
-                &self.path,
-                &tuning(self.reader_cache_kib, self.synced),
-                self.readers_max,
-            ),
+            readers: sqlite::readers(&self.path, &self.tuning(self.reader_cache_kib), self.readers_max),
             writer: Mutex::new(writer),
             unended: AtomicBool::new(false),
             wal_pages_max: self.wal_pages_max,
@@ -126,7 +124,7 @@ impl Shape {
 impl File {
     /// Opens the file, which is made if there is none, and brings it up to date.
     pub async fn open(shape: &Shape, migrations: Migrator) -> Result<File, StoreError> {
-        let tuning = tuning(shape.writer_cache_kib, shape.synced);
+        let tuning = shape.tuning(shape.writer_cache_kib);
         let mut writer = match shape.yields {
             true => sqlite::nice_writer(&shape.path, tuning).await?,
             false => sqlite::writer(&shape.path, &tuning).await?,
@@ -219,6 +217,7 @@ mod tests {
             wal_pages_max: 1_000,
             yields: true,
             synced: false,
+            erases: false,
         };
         let file = File::open(&shape, migrations::tables()).await.unwrap();
         (dir, file)

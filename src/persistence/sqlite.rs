@@ -59,6 +59,8 @@ pub struct Tuning {
     pub page_bytes: u32,
     pub cache_kib: u32,
     pub synchronous: SqliteSynchronous,
+    /// Whether what is deleted is overwritten at once, instead of some day.
+    pub erases: bool,
     /// A cap on the file, in pages, for tests of a full disk.
     pub pages_max: Option<u32>,
 }
@@ -76,6 +78,7 @@ fn base(path: &Path, tuning: &Tuning) -> SqliteConnectOptions {
         // Nobody checkpoints by the way: the writer does it when it has the time.
         .pragma("wal_autocheckpoint", "0")
         .pragma("temp_store", "memory")
+        .pragma("secure_delete", if tuning.erases { "on" } else { "off" })
         .disable_statement_logging()
 }
 

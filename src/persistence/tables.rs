@@ -42,6 +42,7 @@ fn shop(dir: &Path) -> Shape {
         wal_pages_max: 8_000,
         yields: true,
         synced: false,
+        erases: false,
     };
     shape.at(dir)
 }
@@ -57,6 +58,7 @@ fn people(dir: &Path) -> Shape {
         wal_pages_max: 256,
         yields: true,
         synced: false,
+        erases: false,
     };
     shape.at(dir)
 }
@@ -72,6 +74,8 @@ fn money(dir: &Path) -> Shape {
         // A purchase waits for it.
         yields: false,
         synced: true,
+        // What was paid with is forgotten when the payment has ended.
+        erases: true,
     };
     shape.at(dir)
 }

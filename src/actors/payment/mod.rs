@@ -41,7 +41,7 @@ use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus};
+use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus, Refund};
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 use crate::persistence::money::MoneyBook;
 use crate::persistence::trail::Trail;
@@ -297,6 +297,15 @@ impl Payments {
             sights.push(sight);
         }
         Ok(sights)
+    }
+
+    /// All that is kept of the money for these orders.
+    pub async fn kept_of(&self, orders: &[Order]) -> Result<(Vec<Payment>, Vec<Refund>), NotDone> {
+        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        let rows = &self.0.house.rows;
+        let payments = rows.payments().of_orders(&ids).await.map_err(unread)?;
+        let refunds = rows.refunds().of_orders(&ids).await.map_err(unread)?;
+        Ok((payments, refunds))
     }
 
     /// How the latest payment of an order stands.

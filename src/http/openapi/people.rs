@@ -88,7 +88,7 @@ pub fn of(door: &str) -> Door {
         .gives(202, "The same for every address.", "Accepted", Value::Null),
         "user::export" => Door {
             refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::RateLimited],
-            ..told("people", "All of one's data", "Profile, sessions, orders, and what the trail says of the account. Only within \
+            ..told("people", "All of one's data", "Profile, sessions, orders, payments, refunds, and what the trail says of the account. Only within \
                 15 minutes of a log-in: a refresh does not count. At most five times an hour.")
         }
         .gives(200, "All of it.", "Export", Value::Null),

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::actors::payment::{Compensation, Kind, PaymentSight, Standing};
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
-use crate::domain::payment::{PaymentStatus, Refund};
+use crate::domain::payment::{Payment, PaymentStatus, Refund};
 use crate::http::shapes::MoneySchema;
 use crate::http::time::Stamp;
 
@@ -58,6 +58,54 @@ impl From<PaymentSight> for PaymentShown {
             refunded: Money { amount: payment.refunded, currency: payment.captured_in },
             attempt: payment.attempt.get(),
             reason,
+        }
+    }
+}
+
+/// One attempt to pay an order, as it is kept. What it was paid with is not: nobody is shown that again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct PaymentKept {
+    #[schema(value_type = String, example = "pay_01jbeq9h0wfx3tq4r2n6d8v5ka")]
+    id: PaymentId,
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    /// 1 for the first.
+    attempt: u8,
+    /// `started`, `unknown`, `captured`, `paid`, `declined`, `cancelled`, `review` or `orphaned` (it came too late and goes back).
+    #[schema(value_type = String)]
+    state: &'static str,
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    /// What was taken of it.
+    #[schema(value_type = MoneySchema)]
+    captured: Money,
+    /// What was given back, or is on its way.
+    #[schema(value_type = MoneySchema)]
+    refunded: Money,
+    reason: Option<String>,
+    /// What the payment provider calls it.
+    provider_ref: Option<String>,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Stamp,
+    #[schema(value_type = String, format = DateTime)]
+    updated_at: Stamp,
+}
+
+impl From<Payment> for PaymentKept {
+    fn from(payment: Payment) -> PaymentKept {
+        let of = |amount| Money { amount, ..payment.amount };
+        PaymentKept {
+            id: payment.id,
+            order_id: payment.order,
+            attempt: payment.attempt.get(),
+            state: payment.state.as_str(),
+            amount: payment.amount,
+            captured: of(payment.captured),
+            refunded: of(payment.refunded),
+            reason: payment.reason,
+            provider_ref: payment.provider_ref,
+            created_at: Stamp(payment.created_at),
+            updated_at: Stamp(payment.updated_at),
         }
     }
 }

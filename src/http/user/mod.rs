@@ -23,7 +23,8 @@ use super::abuse::{Abuse, Attempt, Tried};
 use super::auth::{Caller, Recent};
 use super::body::Body;
 use super::client::Neighbourhood;
-use super::order::{self, OrderShown};
+use super::order;
+use super::payment::{PaymentKept, RefundShown};
 use super::problem::Problem;
 use super::session::SessionShown;
 use super::time::Stamp;
@@ -177,31 +178,28 @@ pub async fn export(
 ) -> Result<web::Json<Export>, Problem> {
     abuse.export(caller.user)?;
     let Kept { user, personal, new_email, sessions, trail } = users.export(caller.user).await?;
-    Ok(web::Json(Export {
+    let mut told = Export {
         new_email,
         locale: personal.locale.as_str(),
         verified_at: user.verified_at.map(Stamp),
         profile: ProfileShown::of(&user, personal),
         sessions: sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect(),
-        orders: all_orders(caller.user, &orders, &payments, &catalogue).await?,
+        orders: Vec::new(),
+        payments: Vec::new(),
+        refunds: Vec::new(),
         trail: trail.into_iter().map(DeedShown::from).collect(),
-    }))
-}
-
-async fn all_orders(
-    buyer: UserId,
-    orders: &Orders,
-    payments: &Payments,
-    catalogue: &Catalogue,
-) -> Result<Vec<OrderShown>, Problem> {
-    let (mut all, mut before) = (Vec::new(), None);
+    };
+    let mut before = None;
     loop {
-        let page = orders.list(buyer, None, before, EXPORT_PAGE).await?;
+        let page = orders.list(caller.user, None, before, EXPORT_PAGE).await?;
         before = page.last().map(|order| order.id);
         let is_last = page.len() < EXPORT_PAGE as usize;
-        all.extend(order::seen_all(payments, catalogue, page).await?);
+        let (paid, given_back) = payments.kept_of(&page).await?;
+        told.payments.extend(paid.into_iter().map(PaymentKept::from));
+        told.refunds.extend(given_back.into_iter().map(RefundShown::from));
+        told.orders.extend(order::seen_all(&payments, &catalogue, page).await?);
         if is_last {
-            return Ok(all);
+            return Ok(web::Json(told));
         }
     }
 }

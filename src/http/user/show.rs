@@ -7,6 +7,7 @@ use crate::actors::user::Personal;
 use crate::domain::id::UserId;
 use crate::domain::user::{Address, Email, PersonName, Phone, Role};
 use crate::http::order::OrderShown;
+use crate::http::payment::{PaymentKept, RefundShown};
 use crate::http::session::SessionShown;
 use crate::http::shapes::AddressSchema;
 use crate::http::time::Stamp;
@@ -65,6 +66,9 @@ pub struct Export {
     pub sessions: Vec<SessionShown>,
     /// Newest first.
     pub orders: Vec<OrderShown>,
+    /// Every attempt to pay one of them. No card is known here, and its token no longer.
+    pub payments: Vec<PaymentKept>,
+    pub refunds: Vec<RefundShown>,
     /// Newest first: this export stands at its head.
     pub trail: Vec<DeedShown>,
 }

@@ -5,6 +5,8 @@
 //! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one. Payments and
 //! refunds are held against the orders and the pins, order by order; that is `money`'s.
 
+#[cfg(test)]
+mod bench;
 mod case;
 mod money;
 

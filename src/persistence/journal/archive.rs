@@ -394,6 +394,7 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
         page_bytes: PAGE_BYTES,
         cache_kib: 16 * 1024,
         synchronous: SqliteSynchronous::Full,
+        erases: false,
         pages_max: config.pages_max,
     };
     let mut connection = sqlite::writer(&config.dir.join("journal.db"), &tuning).await?;

@@ -61,6 +61,7 @@ pub fn tuning() -> Tuning {
         page_bytes: PAGE_BYTES,
         cache_kib: 4 * 1024,
         synchronous: SqliteSynchronous::Full,
+        erases: false,
         pages_max: None,
     }
 }

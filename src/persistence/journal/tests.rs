@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use sqlx::Connection;
-use sqlx::sqlite::SqliteSynchronous;
 
 use super::*;
 use crate::domain::stock::{Command, Ledger, Restock};
@@ -107,8 +106,7 @@ async fn archived(janitor: &mut sqlx::sqlite::SqliteConnection) -> i64 {
 
 /// A writer of a test's own, behind the lock's back.
 async fn intruder(dir: &tempfile::TempDir) -> sqlx::sqlite::SqliteConnection {
-    let tuning =
-        Tuning { page_bytes: 4096, cache_kib: 1024, synchronous: SqliteSynchronous::Full, pages_max: None };
+    let tuning = Tuning { cache_kib: 1024, ..reader::tuning() };
     writer(&dir.path().join("journal.db"), &tuning).await.unwrap()
 }
 

@@ -178,6 +178,7 @@ impl World {
             reason: None,
             provider_ref: None,
             captured: 0,
+            captured_in: amount.currency,
             refunded: 0,
             key: None,
             tries: 0,

@@ -48,6 +48,7 @@ async fn a_million_paid_orders() {
                     reason: None,
                     provider_ref: Some("pi_3RfK2aB9xQ7mW3".to_owned()),
                     captured: order.total.amount,
+                    captured_in: order.total.currency,
                     refunded: 0,
                     key: None,
                     tries: 0,

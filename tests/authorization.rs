@@ -65,6 +65,7 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("POST",   "/v1/admin/compensations/{id}/retry",      Admins),
     ("POST",   "/v1/admin/compensations/{id}/accept",     Admins),
     ("POST",   "/v1/admin/compensations/{id}/give-back",  Admins),
+    ("POST",   "/v1/admin/compensations/{id}/settle",     Admins),
     ("POST",   "/v1/admin/products",              Admins),
     ("PATCH",  "/v1/admin/products/{id}",         Admins),
     ("DELETE", "/v1/admin/products/{id}",         Admins),

@@ -372,10 +372,13 @@ async fn a_buyer_who_comes_again_after_a_crash_hears_how_his_payment_stands() {
     let shop = shop.reopen().await;
     let order = shop.app().orders().find(support::user(2), held).await.unwrap().unwrap();
     let payments = shop.app().payments();
-    let pay = |order| Pay { order, method: Method::card("tok_ok").unwrap(), by: By::PlacingAgain };
-    let first = payments.pay(payments.place().unwrap(), pay(order.clone())).await.unwrap();
-    let second = payments.pay(payments.place().unwrap(), pay(order)).await.unwrap();
+    let pay = |order, by| Pay { order, method: Method::card("tok_ok").unwrap(), by };
+    let first = payments.pay(payments.place().unwrap(), pay(order.clone(), By::PlacingAgain)).await.unwrap();
+    let second = payments.pay(payments.place().unwrap(), pay(order.clone(), By::PlacingAgain)).await.unwrap();
     assert_eq!((first.payment.id, first.replayed, second.replayed), (second.payment.id, false, true));
+    // Or the one that had placed it was only slow, and comes when the other has paid: it still sees the order as it placed it.
+    let slow = payments.pay(payments.place().unwrap(), pay(order, By::Placing)).await.unwrap();
+    assert_eq!((slow.payment.id, slow.replayed), (first.payment.id, true));
 
     // It died after: whoever comes again hears how it stands by then.
     let body = support::paid_with(&jar, 1, "tok_ok");

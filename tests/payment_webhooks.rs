@@ -3,6 +3,10 @@
 mod support;
 
 use serde_json::{Value, json};
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use stockade::actors::payment::{Begun, By, Pay};
+use stockade::domain::payment::Method;
 use support::{Shop, id, signed_event};
 
 const NEWS: &str = "payment_intent.succeeded";
@@ -111,6 +115,38 @@ async fn the_provider_itself_tells_twice_and_late_and_nothing_comes_of_it() {
     let shop = shop.reopen().await;
     shop.settle().await;
     shop.assert_settled(&[(&jar, 100)]).await;
+    shop.close().await;
+}
+
+/// Its event is noted, and the provider does not send it again.
+#[actix_web::test]
+async fn a_hint_that_cannot_be_written_now_is_not_forgotten() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let held = shop.order(1, &jar, 1).send().await.ok(201);
+    let order =
+        shop.app().orders().find(support::user(1), id(&held).parse().unwrap()).await.unwrap().unwrap();
+    let payments = shop.app().payments();
+    let pay = Pay { order, method: Method::card("tok_declined").unwrap(), by: By::Itself(None) };
+    let Begun::Walk(mut walk) = payments.begin(&pay).await.unwrap() else { panic!("begun before") };
+    walk.to_its_end().await;
+    // The bank changes its mind and says so while whoever has walked it is still there.
+    let payment = walk.payment().id;
+    payments.provider().simulated().unwrap().capture_after_all(payment);
+    let (body, signature) = signed_event("evt_1", NEWS, &payment.to_string(), &shop.clock);
+    assert_eq!(shop.hear(&body, &signature).await.status, 200);
+    // Somebody else has the file.
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    sqlx::query("begin immediate").execute(&mut other).await.unwrap();
+    drop(walk);
+    payments.look().await.unwrap();
+    sqlx::query("rollback").execute(&mut other).await.unwrap();
+    shop.settle().await;
+    shop.settle().await;
+    let now = shop.order_of(1, &id(&held)).await;
+    assert_eq!((&now["status"], &now["payment"]["status"]), (&json!("payment_failed"), &json!("refunded")));
+    shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
 }
 

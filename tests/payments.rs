@@ -41,6 +41,21 @@ async fn an_order_is_placed_and_paid_in_one_call() {
 }
 
 #[actix_web::test]
+async fn what_is_free_is_paid_without_the_provider() {
+    let shop = Shop::open().await;
+    shop.app().payments().provider().simulated().unwrap().set_unreachable(true);
+    let gift = id(&shop.product(2, json!({ "price": { "amount": 0, "currency": "KRW" } })).await);
+    let order = shop.buy(1, &gift, 1, "tok_declined").send().await.ok(201);
+    assert_eq!(standing(&order), ["paid", "ordered", "paid"]);
+    assert_eq!(order["payment"]["amount"]["amount"], 0);
+    shop.settle().await;
+    assert_eq!(standing(&shop.order_of(1, &id(&order)).await), ["paid", "ordered", "paid"]);
+    assert_eq!(shop.counters(&gift).await[..3], [1, 0, 1]);
+    assert!(shop.charges().is_empty(), "nobody was asked");
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_held_order_is_paid_later() {
     let shop = Shop::open().await;
     let (jar, cup) = (shop.stocked(5).await, shop.stocked(5).await);

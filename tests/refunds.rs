@@ -67,6 +67,28 @@ async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
 }
 
 #[actix_web::test]
+async fn what_cost_nothing_is_cancelled_like_everything_else() {
+    let shop = Shop::open().await;
+    let gift = json!({ "price": { "amount": 0, "currency": "KRW" } });
+    let jar = id(&shop.product(5, gift).await);
+    let order = id(&shop.buy(1, &jar, 2, "tok_ok").send().await.ok(201));
+    shop.settle().await;
+    assert_eq!(shop.counters(&jar).await[..3], [3, 0, 2]);
+    let path = format!("/v1/orders/{order}/cancel");
+    let cancelled = shop.by(1, "POST", &path).key("c").send().await.ok(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
+    shop.settle().await;
+    let again = shop.by(1, "POST", &path).key("c").send().await;
+    assert!(again.replayed() && again.status == 200);
+    let made = refunds_of(&shop, &order).await;
+    assert_eq!((made.len(), &made[0]["state"], &made[0]["amount"]["amount"]), (1, &json!("done"), &json!(0)));
+    let given = shop.app().payments().provider().simulated().unwrap().refunds();
+    assert!(given.is_empty(), "the provider was not asked");
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn two_who_cancel_one_order_give_it_back_once() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
@@ -316,4 +338,55 @@ async fn what_somebody_decides_about_money_stands_in_the_trail() {
     for line in wanted {
         assert!(told.contains(&line), "{line} is not in {told:#?}");
     }
+}
+
+#[actix_web::test]
+async fn a_refund_that_the_provider_will_not_do_is_settled_by_hand() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
+    // Somebody has given it back at the provider's own desk.
+    let paid = shop.refund_at_the_desk(&order).await;
+    let payments = shop.app().payments();
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    // Between two tries it is listed.
+    let failed = loop {
+        payments.at_rest().await;
+        let listed = shop.admin("GET", "/v1/admin/compensations?state=stuck").send().await.ok(200);
+        match listed["data"].get(0) {
+            Some(one) if one["why"] == "failed_charge_already_refunded" => break id(one),
+            _ => {}
+        }
+    };
+    let settle =
+        |refund: &str| shop.admin("POST", &format!("/v1/admin/compensations/{refund}/settle")).send();
+    let mut settled = settle(&failed).await;
+    // It is being tried in this very moment.
+    while settled.status == 409 {
+        payments.at_rest().await;
+        settled = settle(&failed).await;
+    }
+    let settled = settled.ok(200);
+    assert_eq!((&settled["state"], &settled["reason"]), (&json!("done"), &json!("settled_by_hand")));
+    assert_eq!(settle(&failed).await.ok(200)["state"], "done");
+    shop.settle().await;
+    assert_eq!(money_of(&shop, 1, &order).await, ("cancelled".into(), "refunded".into(), 1_000));
+
+    // What the provider may still do, has done, or never heard of is nobody's to settle.
+    let order = id(&shop.buy(1, &jar, 1, "tok_refund_fails_always").send().await.ok(201));
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    payments.at_rest().await;
+    settle(&id(&refunds_of(&shop, &order).await[0])).await.problem(409, "order_state_conflict");
+    let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    payments.at_rest().await;
+    settle(&id(&refunds_of(&shop, &order).await[0])).await.problem(404, "not_found");
+    settle(&paid.id.to_string()).await.problem(404, "not_found");
+
+    let folder = shop.stop().await;
+    let trail: Trail = stockade::persistence::Tables::read_only(folder.path()).trail();
+    let newest = trail.before(i64::MAX, 10).await.unwrap();
+    let of_it: Vec<_> = newest.iter().filter(|entry| entry.kind == "refund_settled").collect();
+    assert_eq!(of_it.len(), 1);
+    assert_eq!(of_it[0].detail, format!("refund={failed} amount_minor=1000"));
 }

@@ -85,6 +85,19 @@ async fn every_change_by_hand_names_who_made_it() {
     assert_eq!((report.trail.sequence, report.differences), (6, Vec::<String>::new()));
 }
 
+/// A refund that was given back at the provider's own desk already, so that the provider refuses it.
+async fn settle_by_hand(shop: &Shop, jar: &str) {
+    let order = id(&shop.buy(1, jar, 1, "tok_ok").send().await.ok(201));
+    shop.refund_at_the_desk(&order).await;
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    let listed = shop.admin("GET", &format!("/v1/admin/orders/{order}/refunds")).send().await.ok(200);
+    let path = format!("/v1/admin/compensations/{}/settle", id(&listed["data"][0]));
+    // While it is being tried nobody settles it.
+    while shop.admin("POST", &path).send().await.status == 409 {
+        shop.app().payments().at_rest().await;
+    }
+}
+
 /// A refund, and two payments of another amount: one is kept, one goes back.
 async fn decide_about_money(shop: &Shop) {
     let jar = shop.stocked(9).await;
@@ -102,6 +115,7 @@ async fn decide_about_money(shop: &Shop) {
     let listed = shop.admin("GET", &format!("/v1/admin/orders/{order}/refunds")).send().await.ok(200);
     let path = format!("/v1/admin/compensations/{}/retry", id(&listed["data"][0]));
     assert_eq!(shop.admin("POST", &path).send().await.status, 202);
+    settle_by_hand(shop, &jar).await;
 }
 
 /// ASVS 16.2.1, 16.3.1, 16.3.3: of everything that the trail has a word for, something is written down when it is done,

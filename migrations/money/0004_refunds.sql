@@ -17,6 +17,6 @@ create table refunds (
     created_at_ms bigint not null,
     updated_at_ms bigint not null,
     constraint refunds_key primary key (id),
-    constraint refunds_amount check (amount_minor > 0),
+    constraint refunds_amount check (amount_minor >= 0),
     constraint refunds_state check (state in ('wanted', 'restocked', 'done'))
 ) without rowid

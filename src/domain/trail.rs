@@ -56,6 +56,7 @@ deeds!(
     CompensationRetried "compensation_retried",
     ReviewAccepted "review_accepted",
     ReviewGivenBack "review_given_back",
+    RefundSettled "refund_settled",
     WebhookRegistered "webhook_registered",
     WebhookChanged "webhook_changed",
     WebhookRotated "webhook_rotated",

@@ -187,6 +187,7 @@ table! {
     "/v1/admin/compensations/{id}/retry"        POST Admin payment::retry;
     "/v1/admin/compensations/{id}/accept"       POST Admin payment::accept;
     "/v1/admin/compensations/{id}/give-back"    POST Admin payment::return_money;
+    "/v1/admin/compensations/{id}/settle"       POST Admin payment::settle;
     "/v1/admin/products"                POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;

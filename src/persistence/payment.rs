@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::sqlite::{Damaged, Listed, legible, signed, sixteen, unsigned};
 use super::stock::{currency, money};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::payment::{Method, Payment, PaymentState};
@@ -132,10 +132,14 @@ impl PaymentReader {
         find_many(&mut connection, ids).await
     }
 
-    /// Up to `most` that are due at `now`, the longest due first.
-    pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<Payment>, StoreError> {
+    /// Up to `most` that are due at `now`, the longest due first; and the ids of those whose rows are damaged.
+    pub(super) async fn due(
+        &self,
+        now: Millis,
+        most: u32,
+    ) -> Result<(Vec<Payment>, Vec<Vec<u8>>), StoreError> {
         let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
-        rows.iter().map(payment).collect()
+        Ok(legible(&rows, "a payment", payment))
     }
 
     /// When the next one is due.
@@ -168,7 +172,7 @@ impl PaymentReader {
         most: u32,
     ) -> Result<Vec<Payment>, StoreError> {
         let query = sqlx::query(WAITING).bind(&after[..]).bind(before.0).bind(most);
-        query.fetch_all(&self.pool).await?.iter().map(payment).collect()
+        Ok(legible(&query.fetch_all(&self.pool).await?, "a payment", payment).0)
     }
 
     /// Every payment, in order of id.

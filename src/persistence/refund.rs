@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::sqlite::{Damaged, Listed, legible, signed, sixteen, unsigned};
 use super::stock::money;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::payment::{Cause, Refund, RefundState, Restock};
@@ -98,10 +98,14 @@ impl RefundReader {
         find_many(&mut connection, ids).await
     }
 
-    /// Up to `most` that are due at `now`, the longest due first.
-    pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<Refund>, StoreError> {
+    /// Up to `most` that are due at `now`, the longest due first; and the ids of those whose rows are damaged.
+    pub(super) async fn due(
+        &self,
+        now: Millis,
+        most: u32,
+    ) -> Result<(Vec<Refund>, Vec<Vec<u8>>), StoreError> {
         let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
-        rows.iter().map(refund).collect()
+        Ok(legible(&rows, "a refund", refund))
     }
 
     /// When the next one is due.
@@ -120,7 +124,7 @@ impl RefundReader {
     /// Those that are not done: a page of them behind `after`, in order of id.
     pub async fn undone(&self, after: [u8; 16], most: u32) -> Result<Vec<Refund>, StoreError> {
         let rows = sqlx::query(WAITING).bind(&after[..]).bind(most).fetch_all(&self.pool).await?;
-        rows.iter().map(refund).collect()
+        Ok(legible(&rows, "a refund", refund).0)
     }
 
     /// Every refund, in order of id.

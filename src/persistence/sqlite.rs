@@ -278,6 +278,28 @@ impl Listed {
     }
 }
 
+/// Those of some rows that can be read, and the ids, in the first column, of those that cannot: one that is damaged holds up
+/// nobody else, and stays for whoever looks into it.
+pub fn legible<T>(
+    rows: &[SqliteRow],
+    what: &'static str,
+    read: impl Fn(&SqliteRow) -> Result<T, StoreError>,
+) -> (Vec<T>, Vec<Vec<u8>>) {
+    let (mut found, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+    for row in rows {
+        match read(row) {
+            Ok(one) => found.push(one),
+            Err(error) => {
+                let id: Vec<u8> = row.try_get(0).unwrap_or_default();
+                let hex: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+                tracing::error!(%error, id = %hex, "the row of {what} cannot be read");
+                damaged.push(id);
+            }
+        }
+    }
+    (found, damaged)
+}
+
 /// A column with the sixteen bytes of an id, a key or a hash.
 pub fn sixteen(row: &SqliteRow, column: usize) -> Result<[u8; 16], StoreError> {
     let bytes: &[u8] = row.try_get(column)?;

@@ -215,11 +215,11 @@ impl Tables {
         Ok(Writing(self.people.begin_synced().await?))
     }
 
-    /// Copies the WALs into their files when they have grown.
+    /// Copies the WALs into their files when they have grown; but not that of money, whose writer nobody may hold whose thread
+    /// yields to others: a purchase waits for it.
     pub(super) async fn checkpoint_if_due(&self) {
         self.shop.checkpoint_if_due().await;
         self.people.checkpoint_if_due().await;
-        self.money.checkpoint_if_due().await;
     }
 
     /// Empties the WALs and closes all connections.

@@ -95,7 +95,7 @@ pub enum RefundStatus {
     Done,
     /// Taken on, and not through yet.
     Pending,
-    /// It has come back to us: this refund will never happen.
+    /// It has come back to us, or is not the one that was asked for: this refund will never happen.
     Failed {
         code: String,
     },
@@ -107,6 +107,18 @@ pub struct RefundSeen {
     pub provider_ref: String,
     pub status: RefundStatus,
     pub amount: Money,
+}
+
+impl RefundSeen {
+    /// A refund of another amount is not the one that is owed: it stays on the list until somebody has looked into it.
+    fn checked(self, ask: &RefundAsk<'_>) -> RefundSeen {
+        if self.amount == ask.amount || matches!(self.status, RefundStatus::Failed { .. }) {
+            return self;
+        }
+        tracing::error!(refund = %ask.refund, payment = %ask.payment, asked = ?ask.amount, given_back = ?self.amount,
+            "{}: the payment provider gives back another amount than was asked for", ask.refund);
+        RefundSeen { status: RefundStatus::Failed { code: "amount_mismatch".to_owned() }, ..self }
+    }
 }
 
 /// Why there is no answer. Each is about this call alone: an earlier one may have had its effect.
@@ -203,23 +215,23 @@ impl Provider {
 
     /// Gives money back: once, however often it is told, and never more than was taken.
     pub async fn refund(&self, ask: &RefundAsk<'_>) -> Result<RefundSeen, ProviderError> {
-        self.call("refund", async {
+        let seen = self.call("refund", async {
             match &self.way {
                 Way::Simulated(way) => way.refund(ask).await,
                 Way::Stripe(way) => way.refund(ask).await,
             }
-        })
-        .await
+        });
+        Ok(seen.await?.checked(ask))
     }
 
     pub async fn find_refund(&self, ask: &RefundAsk<'_>) -> Result<Option<RefundSeen>, ProviderError> {
-        self.call("find_refund", async {
+        let seen = self.call("find_refund", async {
             match &self.way {
                 Way::Simulated(way) => way.find_refund(ask).await,
                 Way::Stripe(way) => way.find_refund(ask).await,
             }
-        })
-        .await
+        });
+        Ok(seen.await?.map(|seen| seen.checked(ask)))
     }
 
     /// Reads a webhook: `signature` is the header [`SIGNATURE_HEADER`], `body` what came, untouched. What it says is a hint and

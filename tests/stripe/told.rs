@@ -411,6 +411,20 @@ async fn a_refund_says_how_it_stands() {
 }
 
 #[tokio::test]
+async fn a_refund_of_another_amount_is_not_done() {
+    let buy = shop();
+    let failed = || RefundStatus::Failed { code: "amount_mismatch".to_owned() };
+    for other in [json!({ "amount": 2_899 }), json!({ "currency": "usd", "status": "pending" })] {
+        let refund = buy.shape("refund", other);
+        let far = FarEnd::that_says([ok(refund.clone()), list(&[refund], false)]).await;
+        let ask = buy.back(INTENT, 2_900);
+        assert_eq!(far.provider.refund(&ask).await.map(|seen| seen.status), Ok(failed()));
+        let found = far.provider.find_refund(&ask).await.unwrap();
+        assert_eq!(found.map(|seen| seen.status), Some(failed()));
+    }
+}
+
+#[tokio::test]
 async fn an_old_refund_is_looked_for_before_it_is_made_again() {
     let (buy, other) = (Purchase::ago(24 * HOUR), shop());
     let foreign = other.shape("refund", json!({ "id": "re_1" }));

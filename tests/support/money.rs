@@ -6,10 +6,10 @@ use futures_util::TryStreamExt;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use stockade::clock::Clock;
-use stockade::domain::id::OrderId;
-use stockade::domain::payment::{Payment, PaymentState, Refund};
+use stockade::domain::id::{OrderId, RefundId};
+use stockade::domain::payment::{Cause, Payment, PaymentState, Refund};
 use stockade::domain::user::Role;
-use stockade::provider::{KnownCharge, Signatures};
+use stockade::provider::{KnownCharge, RefundAsk, Signatures};
 
 use super::{Ask, Shop, one_line};
 
@@ -47,6 +47,22 @@ impl Shop {
 
     pub fn pay(&self, who: u64, order: &str, token: &str) -> Ask {
         self.by(who, "POST", &format!("/v1/orders/{order}/payment")).json(&card(token))
+    }
+
+    /// All that was paid for an order goes back at the provider's own desk, and the shop does not know.
+    pub async fn refund_at_the_desk(&self, order: &str) -> Payment {
+        let payments = self.app().payments();
+        let paid = payments.paid(order.parse().unwrap()).await.unwrap().unwrap();
+        let theirs = RefundAsk {
+            refund: RefundId::of(paid.id, Cause::Clerk([7; 16])),
+            payment: paid.id,
+            order: paid.order,
+            provider_ref: paid.provider_ref.as_deref().unwrap(),
+            amount: paid.amount,
+            started_at: paid.created_at,
+        };
+        payments.provider().refund(&theirs).await.unwrap();
+        paid
     }
 
     pub async fn order_of(&self, who: u64, order: &str) -> Value {

@@ -17,6 +17,9 @@ use crate::telemetry::Metrics;
 pub const WAITING_MAX: usize = 8_192;
 /// Writes of one group, at most.
 pub const GROUP_MAX: usize = 512;
+/// After so many groups it is looked whether the WAL is to be copied into its file: by the one who writes, so that nobody else
+/// ever holds the writer for it.
+const CHECKPOINT_EVERY: u64 = 8;
 /// When to come back after the book was full.
 const RETRY_MS: u64 = 500;
 
@@ -101,9 +104,9 @@ impl Book {
         step: RefundStep,
         due_at: Option<Millis>,
     ) -> Result<Option<Refund>, Unkept> {
-        let RefundStep { to, provider_ref } = step;
+        let RefundStep { to, provider_ref, reason } = step;
         let (id, version) = (refund.id, refund.version);
-        let write = Write::MoveRefund { refund: id, version, to, provider_ref, due_at };
+        let write = Write::MoveRefund { refund: id, version, to, provider_ref, reason, due_at };
         Ok(refund_in(self.write(write).await?))
     }
 
@@ -139,6 +142,7 @@ fn refund_in(written: Written) -> Option<Refund> {
 
 async fn write(rows: MoneyBook, clock: Clock, metrics: Metrics, mut questions: mpsc::Receiver<Question>) {
     let (mut taken, mut writes, mut heard) = (Vec::new(), Vec::new(), Vec::new());
+    let mut groups: u64 = 0;
     while questions.recv_many(&mut taken, GROUP_MAX).await > 0 {
         for Question { write, answer } in taken.drain(..) {
             writes.push(write);
@@ -162,5 +166,9 @@ async fn write(rows: MoneyBook, clock: Clock, metrics: Metrics, mut questions: m
         metrics.money_group_rows.record(writes.len() as f64);
         metrics.money_write_seconds.record(clock.nanos().saturating_sub(began) as f64 / 1e9);
         writes.clear();
+        groups += 1;
+        if groups.is_multiple_of(CHECKPOINT_EVERY) {
+            rows.checkpoint_if_due().await;
+        }
     }
 }

@@ -85,7 +85,8 @@ impl Payments {
             return Err(refused(&order, Refusal::AlreadySold));
         }
         let left = payment.captured.saturating_sub(payment.refunded);
-        if left <= 0 || payment.state == PaymentState::Orphaned {
+        let is_free = payment.amount.amount == 0;
+        if left <= 0 && !is_free || payment.state == PaymentState::Orphaned {
             return Err(refused(&order, Refusal::AlreadySold));
         }
         let amount = Money { amount: left, ..payment.amount };

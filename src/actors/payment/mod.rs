@@ -12,6 +12,7 @@ mod pay;
 mod reconcile;
 mod recover;
 mod refund;
+mod settle;
 mod standing;
 mod walk;
 mod webhook;
@@ -29,6 +30,7 @@ pub use pay::{Begun, By, Pay};
 pub use reconcile::{NotReconciled, Reconciled, reconcile};
 pub use recover::{Recovery, Retried};
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
+pub use settle::Settled;
 pub use standing::{Compensation, CompensationId, Kind, Standing};
 pub use walk::Walk;
 pub use webhook::{Heard, SIGNATURE_HEADER, Unheard};
@@ -272,6 +274,12 @@ impl Payments {
 
     fn walking(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, bool, DefaultHashBuilder>> {
         self.0.walking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever walks it at this moment is not disturbed by a hint: it is looked at once more when he is through. `false`: nobody
+    /// walks it here.
+    fn note_walked(&self, payment: PaymentId) -> bool {
+        self.walking().get_mut(&payment).map(|hinted| *hinted = true).is_some()
     }
 
     /// How the latest payment of each of these orders stands, in their order.

@@ -151,6 +151,8 @@ impl Payments {
         };
         match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
             Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, true)))),
+            // The request that has placed the order, sent again, was faster: both hear the same.
+            Written::Taken(row) if matches!(pay.by, By::Placing | By::PlacingAgain) => Ok(Begun::Before(row)),
             // Somebody was faster. He has the same reasons to be heard as we.
             Written::Taken(_) => Err(refused(order, Refusal::PaymentRunning)),
             _ => Err(NotDone::Internal),

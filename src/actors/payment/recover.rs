@@ -158,8 +158,7 @@ impl Payments {
         let house = &self.0.house;
         self.look_at_hinted().await;
         let now = house.clock.now();
-        let payments = house.rows.payments().due(now, BATCH_MAX).await.map_err(unread)?;
-        let refunds = house.rows.refunds().due(now, BATCH_MAX).await.map_err(unread)?;
+        let (payments, refunds) = house.rows.due(now, BATCH_MAX).await.map_err(unread)?;
         // Together, so that their claims are one group.
         let payments = join_all(payments.iter().map(|payment| self.take_up(payment))).await;
         let refunds = join_all(refunds.iter().map(|refund| self.take_up_refund(refund))).await;
@@ -223,19 +222,25 @@ impl Payments {
     async fn look_at_hinted(&self) {
         let hinted = std::mem::take(&mut *self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner));
         for id in hinted {
-            self.due_now(id).await;
+            // The event is noted and does not come again: what cannot be said now is said at the next look.
+            if !self.note_walked(id) && !self.due_now(id).await {
+                self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+            }
         }
     }
 
-    async fn due_now(&self, id: PaymentId) {
+    /// `false`: it could not be written, or somebody else has moved it at this moment.
+    async fn due_now(&self, id: PaymentId) -> bool {
         let house = &self.0.house;
-        let Ok(Some(row)) = house.rows.payments().find(id).await else { return };
+        let row = match house.rows.payments().find(id).await {
+            Ok(Some(row)) => row,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
         let may_move = row.state.has_failed()
             || row.state == PaymentState::Review && row.due_at.is_some()
             || matches!(row.state, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured);
-        if may_move {
-            let _ = self.0.book.rest(&row, Some(house.clock.now())).await;
-        }
+        !may_move || matches!(self.0.book.rest(&row, Some(house.clock.now())).await, Ok(Some(_)))
     }
 
     /// Tries something that waits at once.
@@ -252,7 +257,7 @@ impl Payments {
         };
         house.trail.append(&deed).await.map_err(unread)?;
         match id {
-            CompensationId::Payment(id) => self.due_now(id).await,
+            CompensationId::Payment(id) => drop(self.due_now(id).await),
             CompensationId::Refund(id) => self.refund_due_now(id).await,
         }
         self.wake();

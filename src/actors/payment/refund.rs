@@ -206,6 +206,7 @@ impl GiveWalk {
                 RefundStatus::Pending => RefundSaid::Pending { provider_ref },
                 RefundStatus::Failed { code } => RefundSaid::Failed(code),
             },
+            Err(ProviderError::Refused { code }) if matches!(asked, Give::Find) => RefundSaid::Refused(code),
             Err(ProviderError::Refused { code }) => RefundSaid::Failed(code),
             Err(ProviderError::Unknown | ProviderError::NotNow) => RefundSaid::NotNow,
         })

@@ -138,7 +138,8 @@ fn of_payment(payment: Payment, stuck_before: Millis) -> Compensation {
 }
 
 fn of_refund(refund: Refund, stuck_before: Millis) -> Compensation {
-    let stuck = refund.created_at < stuck_before;
+    // What the provider will not do needs a person at once.
+    let stuck = refund.created_at < stuck_before || refund.has_failed();
     Compensation {
         id: CompensationId::Refund(refund.id),
         standing: if stuck { Standing::Stuck } else { Standing::Pending },
@@ -167,13 +168,14 @@ impl Payments {
         loop {
             let page = self.0.house.rows.compensations(young, after, PAGE).await.map_err(unread)?;
             after = page.last().map(money::Compensation::place);
-            let full = page.len() == PAGE as usize;
+            // A page may be short, where a row of it is damaged.
+            let over = page.is_empty();
             let listed = page.into_iter().map(|one| match one {
                 money::Compensation::Payment(payment) => of_payment(*payment, stuck),
                 money::Compensation::Refund(refund) => of_refund(*refund, stuck),
             });
             found.extend(listed.filter(|one| only.is_none_or(|only| only == one.standing)));
-            if found.len() >= most || !full {
+            if found.len() >= most || over {
                 found.truncate(most);
                 return Ok(found);
             }

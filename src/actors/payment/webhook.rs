@@ -5,7 +5,6 @@
 
 use super::{Payments, Unkept};
 use crate::actors::stock::NotDone;
-use crate::domain::id::PaymentId;
 use crate::persistence::money::{Write, Written};
 use crate::provider::BadSignature;
 use crate::telemetry;
@@ -46,10 +45,8 @@ impl Payments {
             telemetry::webhook_heard("foreign");
             return Ok(Heard::Foreign);
         }
-        // Whoever walks it at this moment is not disturbed, and looks once more when he is through.
-        let note =
-            |payment: &PaymentId| self.walking().get_mut(payment).map(|hinted| *hinted = true).is_none();
-        let write = Write::Hint { event: hint.event, payment: hint.payment.filter(note) };
+        let payment = hint.payment.filter(|payment| !self.note_walked(*payment));
+        let write = Write::Hint { event: hint.event, payment };
         let heard = match self.0.book.write(write).await {
             Ok(Written::Known) => Heard::Known,
             Ok(_) => Heard::News,

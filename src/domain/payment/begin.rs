@@ -34,10 +34,9 @@ pub fn begin(
             Err(Refusal::KeyReused { order: Some(order.id) })
         };
     }
-    match attempts.iter().map(|one| one.state).find(|state| !state.has_failed()) {
+    match attempts.iter().map(|one| one.state).find(|state| !state.makes_room()) {
         Some(PaymentState::Paid | PaymentState::Captured) => return Err(Refusal::AlreadySold),
-        // What came too late goes back, and the order has ended.
-        Some(PaymentState::Orphaned) | None => {}
+        None => {}
         Some(_) => return Err(Refusal::PaymentRunning),
     }
     match order.status {
@@ -141,6 +140,8 @@ mod tests {
             (held, &[(1, Declined), (2, Declined), (3, Declined)], None, 3, "the hold was released"),
             (held, &[(1, Declined)], None, 1, "the hold was released"),
             (held, &[(1, Declined), (2, Paid)], None, 3, "the order is sold already"),
+            (held, &[(1, Orphaned)], None, 3, "attempt 2"),
+            (held, &[(1, Orphaned), (2, Captured)], None, 3, "the order is sold already"),
             (O::Paid, &[(1, Paid)], None, 3, "the order is sold already"),
             (O::Cancelled, &[(1, Paid)], Some(key(1, 9)), 3, "replay 1"),
             (O::Cancelled, &[], None, 3, "the hold was released"),

@@ -3,7 +3,7 @@
 //! A pure state machine like the payment's. It has no way to fail: what cannot be done now is done later, and every step may be
 //! told twice, because a return names itself and the provider knows the refund by its id.
 
-use super::{Line, OwnerSaid, Refund, RefundState};
+use super::{FAILED, Line, OwnerSaid, Refund, RefundState};
 use crate::domain::id::{OrderId, ProductId, RefundId};
 use crate::domain::stock::{CameBack, Command, Refusal};
 
@@ -30,6 +30,7 @@ pub enum Give {
 pub struct RefundStep {
     pub to: RefundState,
     pub provider_ref: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// What the provider said about a refund.
@@ -44,6 +45,8 @@ pub enum RefundSaid {
     },
     /// It will not be done like this, with the provider's word for why.
     Failed(String),
+    /// It does not take the question: nothing is known by that.
+    Refused(String),
     /// It has never heard of it.
     Absent,
     /// Nobody knows, or not now.
@@ -166,7 +169,7 @@ impl Giving {
 
     fn write(&mut self, to: RefundState, provider_ref: Option<String>) -> Give {
         self.phase = Phase::Writing;
-        Give::Write(RefundStep { to, provider_ref })
+        Give::Write(RefundStep { to, provider_ref, reason: None })
     }
 
     fn give_units(&mut self, done: usize) -> Give {
@@ -184,6 +187,10 @@ impl Giving {
     }
 
     fn give_money(&mut self) -> Give {
+        // What cost nothing is through when its units are back; the provider never heard of it.
+        if self.refund.amount.amount == 0 {
+            return self.write(RefundState::Done, None);
+        }
         if self.fresh {
             return self.ask_refund();
         }
@@ -201,7 +208,8 @@ impl Giving {
         match said {
             RefundSaid::Done { provider_ref } => self.write(RefundState::Done, Some(provider_ref)),
             RefundSaid::Pending { .. } => self.rest("pending"),
-            RefundSaid::Failed(why) => self.rest(&why),
+            RefundSaid::Failed(why) => self.rest(&format!("{FAILED}{why}")),
+            RefundSaid::Refused(why) => self.rest(&why),
             RefundSaid::Absent | RefundSaid::NotNow => self.rest("provider_unavailable"),
         }
     }
@@ -321,6 +329,16 @@ mod tests {
         let back = || giving(Restock::ToStock, RefundState::Wanted, true);
         assert_eq!(story(back(), &["done", "pinned"]), "return b, return a, rest");
         assert_eq!(story(back(), &["done", "forgotten"]), "return b, return a, write restocked");
+    }
+
+    #[test]
+    fn of_what_cost_nothing_only_the_units_come_back() {
+        let mut free = giving(Restock::ToStock, RefundState::Wanted, true);
+        free.refund.amount.amount = 0;
+        assert_eq!(
+            story(free, &["done", "done", "ok", "ok"]),
+            "return b, return a, write restocked, write done, end"
+        );
     }
 
     #[test]

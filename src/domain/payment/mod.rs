@@ -14,7 +14,7 @@ mod tests;
 
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
-pub use refund::{Cause, Refund, RefundState, Restock};
+pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 
@@ -172,9 +172,14 @@ impl PaymentState {
         matches!(self, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured)
     }
 
-    /// Whether another attempt may begin.
+    /// It has ended, and no money came.
     pub fn has_failed(self) -> bool {
         matches!(self, PaymentState::Declined | PaymentState::Cancelled)
+    }
+
+    /// Whether another attempt may begin: nothing was taken, or what came too late goes back.
+    pub fn makes_room(self) -> bool {
+        self.has_failed() || self == PaymentState::Orphaned
     }
 }
 

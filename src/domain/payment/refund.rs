@@ -122,6 +122,11 @@ impl RefundState {
     }
 }
 
+/// Stands before the provider's word for why it will not give the money back.
+pub const FAILED: &str = "failed_";
+/// Why a refund is done that the provider has not done.
+pub const SETTLED: &str = "settled_by_hand";
+
 /// A refund as its row keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refund {
@@ -142,4 +147,16 @@ pub struct Refund {
     pub version: u64,
     pub created_at: Millis,
     pub updated_at: Millis,
+}
+
+impl Refund {
+    /// Whether the provider's last word is that it will not do it: a person may give the money back another way.
+    pub fn has_failed(&self) -> bool {
+        let word = self.reason.as_deref().unwrap_or_default();
+        self.state != RefundState::Done && word.starts_with(FAILED)
+    }
+
+    pub fn is_settled_by_hand(&self) -> bool {
+        self.state == RefundState::Done && self.reason.as_deref() == Some(SETTLED)
+    }
 }

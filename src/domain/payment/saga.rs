@@ -172,7 +172,7 @@ impl Saga {
     /// The first thing to do.
     pub fn start(&mut self) -> Do {
         match self.payment.state {
-            PaymentState::Started if self.fresh => self.pin(0),
+            PaymentState::Started if self.fresh || self.is_free() => self.pin(0),
             PaymentState::Captured => self.confirm(0),
             // Ended ones are looked at when the provider says that it has changed its mind.
             _ => self.call(Call::Find),
@@ -243,7 +243,19 @@ impl Saga {
     /// Pins the line at this place, or goes on when all are pinned.
     fn pin(&mut self, at: usize) -> Do {
         self.asks = 0;
-        if at < self.lines.len() { self.ask_pin(at) } else { self.call(Call::Charge) }
+        if at < self.lines.len() {
+            return self.ask_pin(at);
+        }
+        // No provider takes nothing: what is free is paid as soon as it is pinned.
+        if self.is_free() {
+            let captured = Some(self.payment.amount);
+            return self.write(Move { captured, ..Move::to(PaymentState::Captured) });
+        }
+        self.call(Call::Charge)
+    }
+
+    fn is_free(&self) -> bool {
+        self.payment.amount.amount == 0
     }
 
     fn ask_pin(&mut self, at: usize) -> Do {

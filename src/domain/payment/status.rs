@@ -2,7 +2,35 @@
 
 use serde::Serialize;
 
-use super::{Payment, PaymentState};
+use super::{PROVIDER_REFUSED, Payment, PaymentState};
+
+/// Why a payment was not made, as its buyer may hear it. Which of a bank's many reasons it was, a stolen card among them, is not for
+/// everybody who holds the card.
+const TOLD: [&str; 15] = [
+    "card_declined",
+    "insufficient_funds",
+    "expired_card",
+    "incorrect_cvc",
+    "incorrect_number",
+    "processing_error",
+    "invalid_token",
+    "requires_action",
+    PROVIDER_REFUSED,
+    "hold_expired",
+    "order_ended",
+    "given_up",
+    "given_back",
+    "amount_mismatch",
+    "currency_mismatch",
+];
+
+impl Payment {
+    /// Why it is not paid, as its buyer hears it; the row keeps the provider's own word.
+    pub fn told_reason(&self) -> Option<&'static str> {
+        let reason = self.reason.as_deref()?;
+        Some(TOLD.into_iter().find(|told| *told == reason).unwrap_or("card_declined"))
+    }
+}
 
 /// The contract's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]

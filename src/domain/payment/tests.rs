@@ -167,6 +167,24 @@ fn all_lines_are_pinned_before_the_charge_and_the_home_is_sold_last() {
 }
 
 #[test]
+fn what_is_free_is_sold_without_the_provider() {
+    let free = Payment { amount: Money { amount: 0, ..PRICE }, ..payment(PaymentState::Started) };
+    for fresh in [true, false] {
+        story(
+            Saga::new(free.clone(), lines(), Millis(600_000), LIMITS, fresh),
+            1,
+            "pin a            -> done
+             pin b            -> done
+             write captured   -> ok
+             confirm b        -> done
+             confirm a        -> done
+             write paid       -> ok
+             end",
+        );
+    }
+}
+
+#[test]
 fn a_decline_gives_the_units_back_home_last() {
     story(
         fresh(),
@@ -415,6 +433,21 @@ fn a_refusal_says_nothing_about_a_charge_that_was_sent_before() {
         10_000,
         "find -> no such request\n cancel -> captured\n write captured",
     );
+}
+
+#[test]
+fn a_buyer_hears_no_more_of_a_bank_s_reasons_than_he_can_use() {
+    let told = |reason: &str| {
+        let reason = Some(reason.to_owned());
+        Payment { reason, ..payment(PaymentState::Declined) }.told_reason()
+    };
+    for word in ["insufficient_funds", "expired_card", "hold_expired", "amount_mismatch"] {
+        assert_eq!(told(word), Some(word));
+    }
+    for word in ["stolen_card", "pickup_card", "fraudulent", "declined", "no_funds"] {
+        assert_eq!(told(word), Some("card_declined"), "{word}");
+    }
+    assert_eq!(payment(PaymentState::Paid).told_reason(), None);
 }
 
 #[test]

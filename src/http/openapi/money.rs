@@ -86,6 +86,13 @@ pub fn of(door: &str) -> Option<Door> {
                 the payment as it is by then.")
         }
         .gives(200, "The payment.", "Payment", Value::Null),
+        "payment::settle" => Door {
+            refuses: DECIDE,
+            ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \
+                the provider will not do it, and the money went back another way. Its reason is `settled_by_hand` from then on, and \
+                the provider is not asked any more.")
+        }
+        .gives(200, "The refund.", "RefundShown", Value::Null),
         _ => return None,
     })
 }

@@ -5,7 +5,9 @@ use actix_web::{HttpResponse, web};
 
 use super::ask::RefundRequest;
 use super::show::{CompensationShown, PaymentShown, RefundShown};
-use crate::actors::payment::{CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Retried, Standing};
+use crate::actors::payment::{
+    CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Retried, Settled, Standing,
+};
 use crate::domain::id::{OrderId, PaymentId};
 use crate::http::auth::Admin;
 use crate::http::body::{Body, NoBody};
@@ -16,6 +18,8 @@ use crate::http::query::{Id, Page, Query};
 
 const NOTHING_WAITS: &str = "Nothing with this id waits.";
 const UNDECIDED: &str = "It waits for a decision: accept it, or give it back.";
+const STILL_TRIED: &str =
+    "The provider may still do it: only what it has failed for good is settled by hand.";
 const REASON_CHARS_MAX: usize = 200;
 
 impl From<NotGiven> for Problem {
@@ -132,6 +136,24 @@ pub async fn return_money(
     _: NoBody,
 ) -> Result<web::Json<PaymentShown>, Problem> {
     shown(payments.decline(admin, payment).await?)
+}
+
+/// `POST /v1/admin/compensations/{id}/settle`: the provider will not give it back, and somebody has done so another way.
+pub async fn settle(
+    Admin(admin): Admin,
+    Id(id): Id<CompensationId>,
+    payments: web::Data<Payments>,
+    _: NoBody,
+) -> Result<web::Json<RefundShown>, Problem> {
+    let settled = match id {
+        CompensationId::Refund(refund) => payments.settle(admin, refund).await?,
+        CompensationId::Payment(_) => Settled::NothingWaits,
+    };
+    match settled {
+        Settled::Done(refund) => Ok(web::Json(RefundShown::from(*refund))),
+        Settled::StillTried => Err(Problem::new(Code::OrderStateConflict, STILL_TRIED)),
+        Settled::NothingWaits => Err(Problem::not_found(NOTHING_WAITS)),
+    }
 }
 
 fn shown(sight: Option<PaymentSight>) -> Result<web::Json<PaymentShown>, Problem> {

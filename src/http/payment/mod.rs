@@ -7,7 +7,7 @@ mod show;
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 
-pub use admin::{accept, compensations, give_back, refunds, retry, return_money};
+pub use admin::{accept, compensations, give_back, refunds, retry, return_money, settle};
 pub use ask::{PayRequest, RefundRequest};
 pub use show::{CompensationShown, PaymentKept, PaymentShown, RefundShown};
 
@@ -104,8 +104,8 @@ impl Told<'_> {
 }
 
 fn unpaid(mut problem: Problem, order: &order::OrderShown, paying: Paying) -> Problem {
-    if let Some(reason) = paying.payment.reason {
-        problem = problem.with("reason", Fact::Word(reason));
+    if let Some(reason) = paying.payment.told_reason() {
+        problem = problem.with("reason", Fact::Word(reason.to_owned()));
     }
     if let Ok(order) = serde_json::to_value(order) {
         problem = problem.with("order", Fact::Object(order));

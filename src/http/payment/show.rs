@@ -25,9 +25,11 @@ pub struct PaymentShown {
     refunded: Money,
     /// 1 for the first.
     attempt: u8,
-    /// Why it is not paid, in a word.
+    /// Why it is not paid, in a word: of a bank's reasons only those that its buyer can do something about, `card_declined` for
+    /// the others.
     #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
+    #[schema(value_type = Option<String>)]
+    reason: Option<&'static str>,
 }
 
 /// `unknown`: the provider has not answered and is asked again until it has; the units stay held meanwhile.
@@ -48,13 +50,14 @@ pub enum PaymentStatusSchema {
 
 impl From<PaymentSight> for PaymentShown {
     fn from(PaymentSight { payment, status }: PaymentSight) -> PaymentShown {
+        let reason = payment.told_reason();
         PaymentShown {
             id: payment.id,
             status,
             amount: payment.amount,
             refunded: Money { amount: payment.refunded, currency: payment.captured_in },
             attempt: payment.attempt.get(),
-            reason: payment.reason,
+            reason,
         }
     }
 }
@@ -127,7 +130,7 @@ pub struct RefundShown {
     /// `wanted`, `restocked` (the units are where they shall be) or `done`.
     #[schema(value_type = String)]
     state: &'static str,
-    /// What stood in the way last.
+    /// What stood in the way last; `failed_…`: the provider will not do it. `settled_by_hand`: it went back another way.
     reason: Option<String>,
     tries: u32,
     #[schema(value_type = Option<String>, format = DateTime)]

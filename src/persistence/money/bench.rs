@@ -107,7 +107,7 @@ fn groups_of_payments() {
                 };
                 captures.of(&book, &clock, &step(1, captured)).await;
                 ends.of(&book, &clock, &step(2, Move::to(PaymentState::Paid))).await;
-                tables.checkpoint_if_due().await;
+                book.checkpoint_if_due().await;
             }
             println!("groups of {size:>3}: begin {}", begins.told());
             println!("             captured {}", captures.told());

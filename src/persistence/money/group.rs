@@ -144,10 +144,11 @@ impl Group {
                 payment.tries = payment.tries.saturating_add(1);
             }),
             Write::Refund(refund) => self.refund(refund, now),
-            Write::MoveRefund { refund, version, to, provider_ref, due_at } => {
+            Write::MoveRefund { refund, version, to, provider_ref, reason, due_at } => {
                 self.held_refund(*refund, *version, |refund| {
                     refund.state = refund.state.moved_to(*to)?;
                     refund.provider_ref = provider_ref.clone().or_else(|| refund.provider_ref.take());
+                    refund.reason = reason.clone().or_else(|| refund.reason.take());
                     refund.due_at = due_at.or(refund.due_at).filter(|_| refund.state != RefundState::Done);
                     refund.updated_at = now;
                     Ok(())
@@ -162,6 +163,9 @@ impl Group {
             }
             Write::ClaimRefund { refund, version, until } => self.held_refund(*refund, *version, |refund| {
                 refund.due_at = Some(*until).filter(|_| refund.state != RefundState::Done);
+                if refund.has_failed() {
+                    refund.reason = None;
+                }
                 refund.tries = refund.tries.saturating_add(1);
                 Ok(())
             }),
@@ -173,7 +177,7 @@ impl Group {
         let attempts = self.attempts.entry(payment.order).or_default();
         let known = attempts.iter().filter_map(|id| self.payments.get(id)).map(|image| &image.now);
         let same = known.clone().find(|known| known.attempt == payment.attempt);
-        let in_the_way = known.filter(|known| !known.state.has_failed() || known.attempt > payment.attempt);
+        let in_the_way = known.filter(|known| !known.state.makes_room() || known.attempt > payment.attempt);
         if let Some(taken) = same.or(in_the_way.max_by_key(|known| known.attempt)) {
             return Written::Taken(Box::new(taken.clone()));
         }
@@ -225,7 +229,9 @@ impl Group {
         }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
-        if amount <= 0 || currency != payment.captured_in {
+        // Of what cost nothing only the units come back.
+        let least = i64::from(payment.amount.amount > 0);
+        if amount < least || currency != payment.captured_in {
             return Err(NotWritten::Amount);
         }
         let (captured, refunded) = (payment.captured, payment.refunded);

@@ -30,11 +30,15 @@ use group::{Group, Wanted};
 
 /// How many payments that have not ended are remembered. Beyond it all are forgotten, and read again when they move.
 const REMEMBERED_MAX: usize = 65_536;
+/// What cannot be read is looked at again after this: somebody may have mended it.
+const DAMAGED_PAUSE_MS: i64 = 3_600_000;
 /// The longest name of a provider's event that is stored.
 pub const EVENT_ID_LEN_MAX: usize = 255;
 
 const DUE_NOW: &str = "update open_payments set due_at_ms = ? where due_at_ms > ?";
 const REFUNDS_DUE_NOW: &str = "update refunds set due_at_ms = ? where due_at_ms > ?";
+const PUT_OFF: &str = "update open_payments set due_at_ms = ? where payment_id = ?";
+const PUT_REFUND_OFF: &str = "update refunds set due_at_ms = ? where id = ?";
 const SWEEP: &str = "delete from webhooks_heard where heard_at_ms < ?";
 
 static HEARD: LazyLock<Listed> =
@@ -46,28 +50,15 @@ static HEAR: LazyLock<Listed> =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Write {
     /// Puts a payment down as it is, with the time at which somebody else takes it up. Answer: its row, or [`Written::Taken`]
-    /// when this attempt or a later one has a row, or when an earlier one has not failed.
+    /// when this attempt or a later one has a row, or when an earlier one makes no room for it.
     Begin(Box<Payment>),
     /// Moves the row. A new `due_at` takes the place of the old one while the payment is open; one that has ended is due no
     /// more. With `give_back` all that was taken and not given back becomes a refund, which is due at once.
-    Move {
-        payment: PaymentId,
-        version: u64,
-        step: Move,
-        due_at: Option<Millis>,
-    },
+    Move { payment: PaymentId, version: u64, step: Move, due_at: Option<Millis> },
     /// Lets go of it until `due_at`. `None`: nobody need take it up; for an open payment the time stays what it was.
-    Rest {
-        payment: PaymentId,
-        version: u64,
-        due_at: Option<Millis>,
-    },
+    Rest { payment: PaymentId, version: u64, due_at: Option<Millis> },
     /// Takes it up: until `until` nobody else does, and only who knows the new version moves it.
-    Claim {
-        payment: PaymentId,
-        version: u64,
-        until: Millis,
-    },
+    Claim { payment: PaymentId, version: u64, until: Millis },
     /// Puts a refund down as it is and adds it to what its payment has given back. Answer: its row, the one that stands there
     /// when the id is known, or [`Written::TooMuch`].
     Refund(Box<Refund>),
@@ -76,27 +67,18 @@ pub enum Write {
         version: u64,
         to: RefundState,
         provider_ref: Option<String>,
+        /// Why, where that is not what it was.
+        reason: Option<String>,
         /// A new time takes the place of the old one while it is not done.
         due_at: Option<Millis>,
     },
     /// Lets go of it until `due_at`, with the provider's word for why.
-    RestRefund {
-        refund: RefundId,
-        version: u64,
-        due_at: Millis,
-        reason: Option<String>,
-    },
-    ClaimRefund {
-        refund: RefundId,
-        version: u64,
-        until: Millis,
-    },
+    RestRefund { refund: RefundId, version: u64, due_at: Millis, reason: Option<String> },
+    /// Takes it up. That the provider would not do it counts no more: it is asked again.
+    ClaimRefund { refund: RefundId, version: u64, until: Millis },
     /// The provider has something to tell. Its event is noted once, and a payment that may still move by it, or has failed, is
     /// due now. The row's version stays: whoever walks the payment at this moment is not disturbed.
-    Hint {
-        event: String,
-        payment: Option<PaymentId>,
-    },
+    Hint { event: String, payment: Option<PaymentId> },
 }
 
 /// What came of it. Whatever is said here is on the disk.
@@ -127,7 +109,7 @@ pub enum NotWritten {
     NoSuchPayment,
     #[error("no such refund")]
     NoSuchRefund,
-    #[error("a refund is in the currency that was taken, and more than nothing")]
+    #[error("a refund is in the currency that was taken, and more than nothing of what cost something")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,
@@ -230,12 +212,31 @@ impl MoneyBook {
         Ok((answers, group))
     }
 
+    /// Copies the WAL into its file when it has grown. For whoever writes the groups, between two of them.
+    pub async fn checkpoint_if_due(&self) {
+        self.file.checkpoint_if_due().await;
+    }
+
     /// At the start: the process that held the claims is dead, so everything that waits is due now.
     pub async fn release_all_leases(&self, now: Millis) -> Result<u64, StoreError> {
         self.known().clear();
         let mut transaction = self.file.begin_synced().await?;
         let released = due_now(&mut transaction, now).await;
         transaction.end(released).await
+    }
+
+    /// Up to `most` payments and as many refunds that are due at `now`, the longest due first. One whose row is damaged is put off,
+    /// so that it does not stand before the others, and is complained about again when its time has come.
+    pub async fn due(&self, now: Millis, most: u32) -> Result<(Vec<Payment>, Vec<Refund>), StoreError> {
+        let (payments, damaged) = self.payments().due(now, most).await?;
+        let (refunds, damaged_refunds) = self.refunds().due(now, most).await?;
+        for (sql, ids) in [(PUT_OFF, damaged), (PUT_REFUND_OFF, damaged_refunds)] {
+            for id in ids {
+                let later = now.plus(DAMAGED_PAUSE_MS);
+                self.file.write_synced(sqlx::query(sql).bind(later.0).bind(id)).await?;
+            }
+        }
+        Ok((payments, refunds))
     }
 
     /// Forgets the events that were heard before `before`; how many.

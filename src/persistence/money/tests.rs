@@ -1,5 +1,6 @@
 //! Payments and refunds: who comes first, who comes late, and that many at once are as one after the other.
 
+mod damage;
 mod together;
 
 use futures_util::TryStreamExt;
@@ -133,6 +134,11 @@ impl Shop {
         self.write(&[write]).await.remove(0).unwrap()
     }
 
+    /// What is due so long after the beginning.
+    async fn due(&self, after: i64, most: u32) -> (Vec<Payment>, Vec<Refund>) {
+        self.book.due(T0.plus(after), most).await.unwrap()
+    }
+
     async fn find(&self, number: u128, of: u8) -> Payment {
         self.book.payments().find(payment(number, of).id).await.unwrap().unwrap()
     }
@@ -259,9 +265,8 @@ async fn a_row_moves_for_him_who_knows_its_version_and_only_as_the_table_says() 
 async fn a_claim_takes_it_from_whoever_had_it() {
     let shop = Shop::open().await;
     shop.write(&[begin(1, 1), begin(2, 1)]).await;
-    let payments = shop.book.payments();
-    assert_eq!(payments.due(T0.plus(LEASE - 1), 9).await.unwrap(), []);
-    let due = payments.due(T0.plus(LEASE), 1).await.unwrap();
+    assert_eq!(shop.due(LEASE - 1, 9).await.0, []);
+    let due = shop.due(LEASE, 1).await.0;
     assert_eq!(due.len(), 1);
     let until = T0.plus(2 * LEASE);
     let claim = |version| Write::Claim { payment: payment(1, 1).id, version, until };
@@ -269,7 +274,7 @@ async fn a_claim_takes_it_from_whoever_had_it() {
     assert_eq!(told(&answers), ["started v2", "Ok(Lost)", "Ok(Lost)"]);
     let row = shop.find(1, 1).await;
     assert_eq!((row.tries, row.due_at, row.updated_at), (1, Some(until), T0));
-    assert_eq!(payments.due(T0.plus(LEASE), 9).await.unwrap(), [payment(2, 1)]);
+    assert_eq!(shop.due(LEASE, 9).await.0, [payment(2, 1)]);
 
     let rest = |version, due_at| Write::Rest { payment: payment(1, 1).id, version, due_at };
     let answers = shop.write(&[rest(2, Some(T0.plus(1))), rest(3, None)]).await;
@@ -279,10 +284,10 @@ async fn a_claim_takes_it_from_whoever_had_it() {
     let shop = shop.killed().await;
     shop.write(&[step(2, 1, 1, captured()), give_back(2, Cause::Line(1), 10)]).await;
     assert_eq!(shop.book.release_all_leases(T0.plus(9)).await.unwrap(), 2);
-    let due = shop.book.payments().due(T0.plus(9), 9).await.unwrap();
+    let due = shop.due(9, 9).await.0;
     let found: Vec<_> = due.iter().map(|p| (p.id, p.due_at)).collect();
     assert_eq!(found, [(payment(1, 1).id, Some(T0.plus(1))), (payment(2, 1).id, Some(T0.plus(9)))]);
-    assert_eq!(shop.book.refunds().due(T0.plus(9), 9).await.unwrap().len(), 1);
+    assert_eq!(shop.due(9, 9).await.1.len(), 1);
     assert_eq!(shop.book.refunds().next_due().await.unwrap(), Some(T0.plus(9)));
     // What was remembered of them is the row as it is now.
     assert!(matches!(shop.one(rest(4, None)).await, Written::Row(row) if row.due_at == Some(T0.plus(1))));
@@ -333,10 +338,11 @@ async fn money_for_an_ended_order_goes_back_with_the_move_that_says_so() {
     assert_eq!(told(&answers), ["orphaned v3", "orphaned v4"]);
     let row = shop.find(1, 1).await;
     assert_eq!((row.captured, row.refunded, row.due_at), (1_000, 1_000, None));
-    let refunds = shop.book.refunds().due(T0.plus(5), 9).await.unwrap();
+    let refunds = shop.due(5, 9).await.1;
     assert_eq!(refunds.len(), 1);
     assert_eq!(refunds[0].id, RefundId::of(row.id, Cause::Late));
     assert_eq!((refunds[0].amount, refunds[0].restock), (won(1_000), Restock::Leave));
+    assert!(matches!(shop.one(begin(1, 2)).await, Written::Row(_)), "another attempt may begin");
 
     // What a clerk had given back before is not given back again.
     shop.write(&[begin(2, 1), step(2, 1, 1, captured()), give_back(2, Cause::Line(1), 400)]).await;
@@ -353,7 +359,7 @@ async fn a_refund_goes_forward_until_it_is_done() {
     let (id, until) = (refund(1, Cause::Line(1), 10).id, T0.plus(70));
     let to = |version, to, provider_ref: Option<&str>| {
         let provider_ref = provider_ref.map(str::to_owned);
-        Write::MoveRefund { refund: id, version, to, provider_ref, due_at: None }
+        Write::MoveRefund { refund: id, version, to, provider_ref, reason: None, due_at: None }
     };
     let reason = Some("provider is away".to_owned());
     let answers = shop
@@ -402,7 +408,7 @@ async fn a_hint_counts_once_and_wakes_only_what_may_move() {
         .await;
     let (heard, known) = (Ok(Written::Heard), Ok(Written::Known));
     assert_eq!(answers, [&heard, &known, &heard, &heard, &heard, &heard].map(Clone::clone));
-    let due = shop.book.payments().due(T0.plus(5), 9).await.unwrap();
+    let due = shop.due(5, 9).await.0;
     assert_eq!(due.iter().map(|p| p.id).collect::<Vec<_>>(), [payment(1, 1).id, payment(3, 1).id]);
     assert_eq!(due[0].version, 1, "whoever walks it is not disturbed");
     let shop = shop.killed().await;
@@ -410,7 +416,7 @@ async fn a_hint_counts_once_and_wakes_only_what_may_move() {
     // Whoever looked and found nothing new lets go of an ended one for good.
     let ended = shop.find(3, 1).await;
     shop.one(Write::Rest { payment: ended.id, version: ended.version, due_at: None }).await;
-    assert_eq!(shop.book.payments().due(T0.plus(5), 9).await.unwrap().len(), 1);
+    assert_eq!(shop.due(5, 9).await.0.len(), 1);
     let nameless = [hint("", 1), hint(&"x".repeat(256), 1)];
     assert_eq!(shop.write(&nameless).await, [NotWritten::EventId; 2].map(Err));
     assert_eq!(shop.book.sweep_heard(T0.plus(5)).await.unwrap(), 0);
@@ -474,4 +480,21 @@ async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can() {
     assert_eq!(shop.find(1, 1).await, payment(1, 1));
     assert_eq!(shop.book.payments().find(payment(2, 1).id).await.unwrap(), None);
     assert_eq!(told(&shop.write(&writes[..2]).await), ["captured v2", "started v1"]);
+}
+
+#[tokio::test]
+async fn the_flush_does_not_wait_for_whoever_writes_money_and_its_wal_stays_short() {
+    let shop = Shop::open().await;
+    let held = shop.book.file.writer().await.unwrap();
+    let flush = shop.tables.checkpoint_if_due();
+    tokio::time::timeout(std::time::Duration::from_secs(5), flush).await.expect("it asks for money's writer");
+    drop(held);
+    let wal = shop.dir.path().join("money.db-wal");
+    for number in 1..=600_u128 {
+        shop.write(&[begin(number, 1)]).await;
+        if number % 8 == 0 {
+            shop.book.checkpoint_if_due().await;
+        }
+    }
+    assert!(std::fs::metadata(wal).unwrap().len() < 8 << 20);
 }

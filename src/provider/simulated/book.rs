@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write as _};
+use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -108,8 +108,6 @@ pub struct Return {
 pub struct Book {
     /// `None`: it is only looked at.
     file: Option<File>,
-    /// Where the next line begins.
-    len: u64,
     line: String,
     charges: HashMap<PaymentId, Entry>,
     refunds: HashMap<RefundId, Return>,
@@ -121,13 +119,11 @@ impl Book {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
-        let mut book = Book::read(&file)?;
-        file.set_len(book.len)?;
-        (&file).seek(SeekFrom::Start(book.len))?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        let (mut book, whole) = Book::read(&file)?;
+        file.set_len(whole)?;
         book.file = Some(file);
-        if book.len == 0 {
+        if whole == 0 {
             book.write(format_args!("{HEAD}"))?;
         }
         Ok(book)
@@ -136,7 +132,7 @@ impl Book {
     /// Reads what there is, and leaves it as it is. A book that nobody has begun is empty.
     pub fn look(path: &Path) -> io::Result<Book> {
         match File::open(path) {
-            Ok(file) => Book::read(&file),
+            Ok(file) => Ok(Book::read(&file)?.0),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Book::empty()),
             Err(error) => Err(error),
         }
@@ -145,20 +141,21 @@ impl Book {
     fn empty() -> Book {
         Book {
             file: None,
-            len: 0,
             line: String::with_capacity(LINE_BYTES_MAX),
             charges: HashMap::new(),
             refunds: HashMap::new(),
         }
     }
 
-    fn read(file: &File) -> io::Result<Book> {
+    /// The book, and how many bytes there are of whole lines.
+    fn read(file: &File) -> io::Result<(Book, u64)> {
         let mut book = Book::empty();
-        book.hear_all(BufReader::with_capacity(1 << 16, file))?;
-        Ok(book)
+        let whole = book.hear_all(BufReader::with_capacity(1 << 16, file))?;
+        Ok((book, whole))
     }
 
-    fn hear_all(&mut self, mut reader: impl BufRead) -> io::Result<()> {
+    fn hear_all(&mut self, mut reader: impl BufRead) -> io::Result<u64> {
+        let mut whole = 0;
         let mut line = Vec::with_capacity(LINE_BYTES_MAX);
         for number in 1.. {
             line.clear();
@@ -167,14 +164,14 @@ impl Book {
                 if read == LINE_BYTES_MAX {
                     return Err(damaged(number));
                 }
-                return Ok(());
+                break;
             }
             let text = std::str::from_utf8(&line[..read - 1]).map_err(|_| damaged(number))?;
             let understood = if number == 1 { (text == HEAD).then_some(()) } else { self.hear(text) };
             understood.ok_or_else(|| damaged(number))?;
-            self.len += read as u64;
+            whole += read as u64;
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Takes over one line.
@@ -268,18 +265,15 @@ impl Book {
         self.line.clear();
         // Writing into a string has no way to fail.
         let _ = writeln!(self.line, "{line}");
-        match file.write_all(self.line.as_bytes()) {
-            Ok(()) => {
-                self.len += self.line.len() as u64;
-                Ok(())
-            }
-            Err(error) => {
-                // Half a line in the middle would make the whole unreadable.
-                file.set_len(self.len)?;
-                file.seek(SeekFrom::Start(self.len))?;
-                Err(error)
-            }
+        // Behind whatever stands there by now: a process that is on its way out writes over nobody.
+        let wrote = file.write(self.line.as_bytes())?;
+        if wrote < self.line.len() {
+            // Half a line in the middle would make the whole unreadable.
+            let len = file.metadata()?.len();
+            file.set_len(len.saturating_sub(wrote as u64))?;
+            return Err(io::ErrorKind::WriteZero.into());
         }
+        Ok(())
     }
 }
 
@@ -371,12 +365,15 @@ mod tests {
     }
 
     #[test]
-    fn a_book_that_nobody_has_begun_is_looked_at_and_not_begun() {
+    fn an_opening_that_is_older_writes_over_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        let mut book = Book::look(&path).unwrap();
-        assert!(book.charges.is_empty() && book.put_charge(payment(1), entry(State::Captured)).is_err());
-        assert!(!path.exists());
+        let mut older = Book::open(&path).unwrap();
+        let mut newer = Book::open(&path).unwrap();
+        newer.put_charge(payment(1), entry(State::Captured)).unwrap();
+        older.put_charge(payment(2), entry(State::Captured)).unwrap();
+        newer.put_charge(payment(3), entry(State::Captured)).unwrap();
+        assert_eq!(Book::open(&path).unwrap().charges.len(), 3);
     }
 
     #[test]

@@ -34,7 +34,14 @@ impl Chance {
             9 => {
                 let to = RefundState::ALL[self.below(3) as usize];
                 let provider_ref = None;
-                Write::MoveRefund { refund: refund.id, version: refund_version, to, provider_ref, due_at }
+                Write::MoveRefund {
+                    refund: refund.id,
+                    version: refund_version,
+                    to,
+                    provider_ref,
+                    reason: None,
+                    due_at,
+                }
             }
             10 => Write::ClaimRefund { refund: refund.id, version: refund_version, until: T0.plus(60) },
             _ => hint(&format!("evt_{}", self.below(40)), number),

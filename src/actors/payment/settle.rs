@@ -1,0 +1,41 @@
+//! A refund that the provider will not do: a person gives the money back another way, and says so.
+//!
+//! Always true: while the provider is asked, or may still do it, nobody says so.
+
+use super::{Payments, unread};
+use crate::actors::stock::NotDone;
+use crate::domain::id::{RefundId, UserId};
+use crate::domain::payment::{Refund, RefundState, RefundStep, SETTLED};
+use crate::domain::trail::{Deed, Record};
+
+/// What became of saying so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is done, now or before.
+    Done(Box<Refund>),
+    /// The provider has not said that it will not do it.
+    StillTried,
+    NothingWaits,
+}
+
+impl Payments {
+    /// Notes that the money of a refund went back by hand. The decision is written down before it is made.
+    pub async fn settle(&self, by: UserId, id: RefundId) -> Result<Settled, NotDone> {
+        let house = &self.0.house;
+        let refund = match house.rows.refunds().find(id).await.map_err(unread)? {
+            Some(refund) if refund.is_settled_by_hand() => return Ok(Settled::Done(Box::new(refund))),
+            Some(refund) if refund.due_at.is_some() => refund,
+            _ => return Ok(Settled::NothingWaits),
+        };
+        if !refund.has_failed() {
+            return Ok(Settled::StillTried);
+        }
+        let deed = Record::new(Deed::RefundSettled, house.clock.now()).by(by).on(refund.order);
+        let deed = deed.id("refund", id).number("amount_minor", refund.amount.amount);
+        house.trail.append(&deed).await.map_err(unread)?;
+        let step = RefundStep { to: RefundState::Done, provider_ref: None, reason: Some(SETTLED.to_owned()) };
+        // Somebody has taken it up in this moment, and asks the provider once more.
+        let settled = self.0.book.step_refund(&refund, step, None).await?;
+        Ok(settled.map_or(Settled::StillTried, |refund| Settled::Done(Box::new(refund))))
+    }
+}

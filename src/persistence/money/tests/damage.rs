@@ -1,0 +1,37 @@
+//! Rows that somebody or something has damaged.
+
+use super::*;
+
+impl Shop {
+    async fn damage(&self, sql: &'static str, id: &[u8]) {
+        assert_eq!(self.book.file.write_synced(sqlx::query(sql).bind(id)).await.unwrap(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_holds_up_nobody_else() {
+    let shop = Shop::open().await;
+    shop.write(&[begin(1, 1), begin(2, 1), begin(3, 1)]).await;
+    shop.write(&[step(2, 1, 1, captured()), step(3, 1, 1, captured())]).await;
+    shop.write(&[give_back(2, Cause::Line(1), 10), give_back(3, Cause::Line(1), 10)]).await;
+    let shop = shop.killed().await;
+    let other = refund(3, Cause::Line(1), 10);
+    shop.damage("update payments set currency = 'coins' where id = ?", payment(1, 1).id.as_bytes()).await;
+    let damaged = refund(2, Cause::Line(1), 10).id;
+    shop.damage("update refunds set cause = 'whim' where id = ?", damaged.as_bytes()).await;
+
+    let (payments, refunds) = shop.due(LEASE, 9).await;
+    assert_eq!(payments.iter().map(|row| row.id).collect::<Vec<_>>(), [payment(2, 1).id, payment(3, 1).id]);
+    assert_eq!(refunds.iter().map(|row| row.id).collect::<Vec<_>>(), [other.id]);
+    let listed = shop.book.compensations(T0, None, 9).await.unwrap();
+    assert_eq!(listed.len(), 3, "{listed:#?}");
+
+    // They do not stand before the others for ever, but they come back.
+    let due = |rows: (Vec<Payment>, Vec<Refund>)| (rows.0.len(), rows.1.len());
+    assert_eq!(due(shop.due(LEASE, 1).await), (1, 1));
+    let hour = LEASE + 3_600_000;
+    shop.damage("update payments set currency = 'KRW' where id = ?", payment(1, 1).id.as_bytes()).await;
+    shop.damage("update refunds set cause = 'line' where id = ?", damaged.as_bytes()).await;
+    assert_eq!(due(shop.due(hour - 1, 9).await), (2, 1));
+    assert_eq!(due(shop.due(hour, 9).await), (3, 2));
+}

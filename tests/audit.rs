@@ -56,6 +56,11 @@ async fn a_day_of_money() -> TempDir {
     refund(&buy().await, "c", fee).await;
     refund(&buy().await, "d", json!({ "restock": "leave", "amount": won(100), "reason": "sorry" })).await;
     refund(&buy().await, "e", json!({ "restock": "to_stock", "reason": "wrong" })).await;
+    // What costs nothing is paid and cancelled all the same.
+    let gift = id(&shop.product(9, json!({ "price": won(0) })).await);
+    shop.buy(8, &gift, 1, "tok_ok").send().await.ok(201);
+    let free = id(&shop.buy(8, &gift, 2, "tok_ok").send().await.ok(201));
+    shop.by(8, "POST", &format!("/v1/orders/{free}/cancel")).send().await.ok(200);
     // Another amount than was asked for: kept, and given back.
     for (what, token) in [
         ("accept", "tok_wrong_amount"),
@@ -105,7 +110,7 @@ async fn a_shop_in_which_everything_has_happened_adds_up() {
     assert_eq!(with.differences, [""; 0]);
     assert_eq!((with.charges, with.refunds, with.under_way), (14, 9, 0));
     let money = report.money;
-    assert_eq!((money.payments, money.refunds, money.under_way), (14, 9, 0));
+    assert_eq!((money.payments, money.refunds, money.under_way), (16, 10, 0));
     assert_eq!(money.taken.to_string(), "26002 KRW + 1000 XTS");
     assert_eq!(money.given_back.to_string(), "13601 KRW + 1000 XTS");
 }

@@ -11,6 +11,9 @@
 mod books;
 #[path = "stripe/far_end.rs"]
 mod far_end;
+#[path = "stripe/journey.rs"]
+mod journey;
+mod support;
 #[path = "stripe/told.rs"]
 mod told;
 

@@ -132,7 +132,8 @@ async fn answer(mut stream: TcpStream, say: Say) {
     let _ = stream.shutdown().await;
 }
 
-fn account_at(url: &str) -> Payment {
+/// The settings of a shop whose money moves here.
+pub fn account_at(url: &str) -> Payment {
     let account = StripeAccount { secret_key: "sk_test_hush".into(), url: url.to_owned() };
     let config = Config::development(&std::env::temp_dir());
     Payment { provider: PaymentProvider::Stripe(account), ..config.payment }

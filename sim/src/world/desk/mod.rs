@@ -286,14 +286,15 @@ impl World {
     // --- the rest -------------------------------------------------------------------------------------------------------
 
     fn second_thought(&mut self, id: PaymentId) {
-        let declined_for_good = self.desk.rows.get(&id).is_some_and(|row| row.payment.state.has_failed());
-        let order_has_other = self.other_attempt(id);
-        // A bank that changes its mind after another attempt was paid would charge twice: it is given back all the same.
         let moved = self.desk.bank.thinks_again(id, &mut self.chance);
-        if moved && !declined_for_good && !order_has_other {
-            let row = &self.desk.rows[&id];
-            let (order, lines) = (row.payment.order, row.lines.clone());
-            self.late_or_pinned(id, order, &lines);
+        // Pins belong to the attempt that is open; what moves for another has come too late, and goes back.
+        if moved
+            && let Some(row) = self.desk.rows.get(&id).filter(|row| row.payment.state.is_open())
+            && row.lines.iter().all(|(product, _)| {
+                matches!(self.last_word(*product, row.payment.order), Some(Event::Pinned(_)))
+            })
+        {
+            self.tally.reach("a bank decided while every pin stood");
         }
         // It says so now and then, more than once.
         for _ in 0..self.chance.below(3) {
@@ -307,20 +308,10 @@ impl World {
         }
     }
 
-    fn other_attempt(&self, id: PaymentId) -> bool {
-        let Some(row) = self.desk.rows.get(&id) else { return false };
-        self.desk.rows.iter().any(|(other, it)| *other != id && it.payment.order == row.payment.order)
-    }
-
-    /// What was pending is decided while every pin stands, or the order is on its way out already.
-    fn late_or_pinned(&mut self, _id: PaymentId, order: OrderId, lines: &[(usize, Quantity)]) {
-        let pinned = lines.iter().all(|(product, _)| {
-            let events = &self.journal.chapters[*product].events;
-            matches!(events.iter().rev().find(|event| order_of(event) == Some(order)), Some(Event::Pinned(_)))
-        });
-        if pinned {
-            self.tally.reach("a bank decided while every pin stood");
-        }
+    /// What a product's history says last of an order.
+    fn last_word(&self, product: usize, order: OrderId) -> Option<&Event> {
+        let events = &self.journal.chapters[product].events;
+        events.iter().rev().find(|event| event.order() == Some(order))
     }
 
     pub(super) fn desk_happens(&mut self, what: AtDesk) {
@@ -385,20 +376,5 @@ impl World {
             }
         }
         Ok(())
-    }
-}
-
-fn order_of(event: &Event) -> Option<OrderId> {
-    match event {
-        Event::Held(e) => Some(e.order),
-        Event::Placed(e) => Some(e.order),
-        Event::Kept(e) => Some(e.order),
-        Event::Pinned(e) => Some(e.order),
-        Event::Unpinned(e) => Some(e.order),
-        Event::Confirmed(e) => Some(e.order),
-        Event::Released(e) => Some(e.order),
-        Event::Expired(e) => Some(e.order),
-        Event::Returned(e) => Some(e.order),
-        _ => None,
     }
 }

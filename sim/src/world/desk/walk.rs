@@ -7,7 +7,7 @@ use stockade::domain::payment::{
 };
 use stockade::domain::stock::{Back, Event, Refusal};
 
-use super::{AtDesk, CALL_WITHIN, CLAIM, LIMITS, LOOK_EVERY, Walk, order_of};
+use super::{AtDesk, CALL_WITHIN, CLAIM, LIMITS, LOOK_EVERY, Walk};
 use crate::broken::Broken;
 use crate::scenario::FAULTS_END;
 use crate::story::{Attempt, Heard, What};
@@ -189,8 +189,7 @@ impl World {
     /// At the moment money moves every line of the order is pinned, or sold: nobody can take the units away.
     pub(super) fn money_moves(&mut self, id: PaymentId, order: OrderId, lines: &[(usize, Quantity)]) {
         for (product, _) in lines {
-            let events = &self.journal.chapters[*product].events;
-            let last = events.iter().rev().find(|event| order_of(event) == Some(order));
+            let last = self.last_word(*product, order);
             if !matches!(last, Some(Event::Pinned(_))) {
                 let last = last.map_or("nothing", Event::word);
                 return self.violated(

@@ -4,9 +4,11 @@
 //! there when both are. Always true: a cached text is the row's, for a change replaces it before it is answered; and who asks for
 //! a change stands in the trail before it is made. What it came to, the product's own history tells.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use hashbrown::HashMap;
 use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
@@ -152,6 +154,24 @@ impl Edition {
     }
 }
 
+/// Texts that a thread keeps for itself.
+const NEAR_MAX: usize = 64;
+
+/// Texts of one catalogue as a thread knows them. It counts its own readers of them: one counter for all threads would
+/// go back and forth between them with every order.
+#[derive(Default)]
+struct Near {
+    /// The catalogue, and how many changes it had seen.
+    as_of: (u64, u64),
+    texts: HashMap<ProductId, Arc<Text>>,
+}
+
+thread_local! {
+    static NEAR: RefCell<Near> = RefCell::default();
+}
+
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
 /// Finds and changes products. Cheap to clone.
 #[derive(Clone)]
 pub struct Catalogue(Arc<Inner>);
@@ -163,6 +183,8 @@ struct Inner {
     trail: Trail,
     clock: Clock,
     texts: Cache<ProductId, Arc<Text>>,
+    /// Tells the catalogues of one process apart.
+    number: u64,
     /// Counts changes: a row that was read while one happened is not cached.
     changes: AtomicU64,
 }
@@ -176,16 +198,33 @@ impl Catalogue {
         clock: Clock,
     ) -> Catalogue {
         let (texts, changes) = (Cache::new(TEXTS_MAX), AtomicU64::new(0));
-        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, changes }))
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, number, changes }))
     }
 
     /// The product's row: from memory if it was asked for before.
     pub async fn text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
-        match self.0.texts.get(&product) {
+        match self.near(product) {
             Some(text) => Ok(Some(text)),
             // Rare, and large: every answer would carry the room for it.
             None => Box::pin(self.read_text(product)).await,
         }
+    }
+
+    /// The text as this thread knows it, or from the memory of all.
+    fn near(&self, product: ProductId) -> Option<Arc<Text>> {
+        let as_of = (self.0.number, self.0.changes.load(Ordering::Acquire));
+        NEAR.with_borrow_mut(|near| {
+            if near.as_of != as_of || near.texts.len() > NEAR_MAX {
+                *near = Near { as_of, texts: HashMap::new() };
+            }
+            if let Some(text) = near.texts.get(&product) {
+                return Some(text.clone());
+            }
+            let text = Arc::new(Text::clone(&*self.0.texts.get(&product)?));
+            near.texts.insert(product, text.clone());
+            Some(text)
+        })
     }
 
     async fn read_text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
@@ -194,7 +233,7 @@ impl Catalogue {
         let text = Arc::new(listing.product);
         self.0.texts.insert(product, text.clone());
         if self.0.changes.load(Ordering::Acquire) != before {
-            self.0.texts.invalidate(&product);
+            self.forget(product);
         }
         Ok(Some(text))
     }
@@ -455,10 +494,13 @@ impl Catalogue {
     fn remember(&self, text: Arc<Text>) {
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.texts.insert(text.id, text);
+        // Once more: a thread may have taken the old one in between.
+        self.0.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     fn forget(&self, product: ProductId) {
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.texts.invalidate(&product);
+        self.0.changes.fetch_add(1, Ordering::AcqRel);
     }
 }

@@ -109,7 +109,7 @@ impl Orders {
         let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
         let in_progress = || refused(home, Refusal::KeyInProgress);
         let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
-        let known = match directory.send(other, question, None).await? {
+        let known = match directory.send(other, question).await? {
             Answer::OrderOfKey(Some(known)) => Some(known),
             Answer::OrderOfKey(None) if keys.is_kept(print) => {
                 self.0.reader.by_key(ask.buyer, key.key).await.map_err(|_| NotDone::Unavailable)?

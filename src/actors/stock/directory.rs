@@ -3,7 +3,8 @@
 //! It owns the registry of loaded owners and starts them on first use, on the thread of whoever asks first: that
 //! thread is awake. Always true: a product has at most one owner in this process.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::{Actor, Arbiter, ArbiterHandle};
@@ -43,7 +44,23 @@ pub struct House {
     pub lagging: AtomicBool,
 }
 
+/// Tells the directories of one process apart.
+static NUMBERS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// The owner that this thread asked last. In a rush nearly everybody asks for the same one, and the registry's lock and
+    /// the owner's counter would go back and forth between the threads with every order.
+    static NEAR: Cell<Option<Near>> = const { Cell::new(None) };
+}
+
+/// An owner, and the directory that knows it by this number.
+struct Near {
+    directory: u64,
+    owner: Arc<Shared>,
+}
+
 struct Inner {
+    number: u64,
     house: Arc<House>,
     owners: DashMap<ProductId, Arc<Shared>, DefaultHashBuilder>,
     /// Loaded products by shard: where an order that is not flushed yet can be found.
@@ -60,6 +77,7 @@ pub struct Directory(Arc<Inner>);
 impl Directory {
     pub fn new(house: Arc<House>) -> Directory {
         Directory(Arc::new(Inner {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             house,
             owners: DashMap::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -84,55 +102,72 @@ impl Directory {
 
     /// Asks the product's owner and waits for its answer, which is durable when it is heard.
     pub async fn ask(&self, product: ProductId, command: Command) -> Reply {
-        self.send(product, Ask::Command(command), None).await
+        self.send(product, Ask::Command(command)).await
     }
 
-    /// Holds units, in order of arrival. `claim` is kept if the answer is yes.
+    /// Holds units, in order of arrival. `claim` is kept if the answer is yes, or may have been: it stays with whoever asks, so
+    /// that the thread that took it gives it back, and what it touches is still near.
     pub async fn reserve(&self, product: ProductId, ask: Reserve, claim: Option<Claim>) -> Reply {
         if self.0.house.lagging.load(Ordering::Relaxed) {
             return Err(NotDone::Busy { retry_after_ms: LAG_RETRY_MS });
         }
-        self.send(product, Ask::Command(Command::Reserve(ask)), claim).await
+        let question = Ask::Command(Command::Reserve(ask));
+        let Some(mut claim) = claim else { return self.send(product, question).await };
+        // Whoever hangs up meanwhile leaves it used: nobody knows for what.
+        claim.in_doubt();
+        let reply = self.send(product, question).await;
+        claim.settle(matches!(&reply, Ok(Answer::Reserved(_)) | Err(NotDone::Unknown)));
+        reply
     }
 
     /// Refuses a reservation of one line if the product's published view alone proves that its owner would. It holds
     /// only for a key that was never used, which the caller looks up *after* this: a winner's key is noted before his
     /// units leave the view.
     pub fn refuse_from_view(&self, product: ProductId, ask: &Reserve) -> Result<(), NotDone> {
-        let Some(owner) = self.0.owners.get(&product) else { return Ok(()) };
-        owner.refusal(ask, self.0.house.clock.now()).map_or(Ok(()), Err)
+        let near = self.near(product);
+        let Some(owner) = near.or_else(|| self.0.owners.get(&product).map(|owner| owner.clone())) else {
+            return Ok(());
+        };
+        let refusal = owner.refusal(ask, self.0.house.clock.now());
+        self.keep_near(owner);
+        refusal.map_or(Ok(()), Err)
     }
 
     /// What the product's owner knows of an order.
     pub async fn order(&self, product: ProductId, order: OrderId) -> Reply {
-        self.send(product, Ask::Order(order), None).await
+        self.send(product, Ask::Order(order)).await
     }
 
-    pub(in crate::actors) async fn send(&self, product: ProductId, ask: Ask, claim: Option<Claim>) -> Reply {
-        let owner = self.owner(product)?;
-        self.send_to(owner, ask, claim).await
+    pub(in crate::actors) async fn send(&self, product: ProductId, ask: Ask) -> Reply {
+        let answer = self.hand_in(product, ask)?;
+        // An owner that fails drops the question after it may have written it.
+        answer.await.unwrap_or(Err(NotDone::Unknown))
     }
 
-    async fn send_to(&self, mut owner: Arc<Shared>, ask: Ask, claim: Option<Claim>) -> Reply {
+    /// Puts the question into its owner's mailbox.
+    fn hand_in(&self, product: ProductId, ask: Ask) -> Result<oneshot::Receiver<Reply>, NotDone> {
+        let mut owner = self.near(product).map_or_else(|| self.owner(product), Ok)?;
         let clock = &self.0.house.clock;
         let buyer = match &ask {
             Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),
             _ => None,
         };
         let (reply, answer) = oneshot::channel();
-        let token = Token { reply, claim, buyer, asked_ns: clock.nanos() };
+        let token = Token { reply, buyer, asked_ns: clock.nanos() };
         let mut post = Post::new(ask, token);
         for _ in 0..OWNER_TRIES {
             match owner.inbox.push(post, self.0.house.wait_ms_max, clock) {
-                // An owner that fails drops the question after it may have written it.
-                Ok(()) => return answer.await.unwrap_or(Err(NotDone::Unknown)),
+                Ok(()) => {
+                    self.keep_near(owner);
+                    return Ok(answer);
+                }
                 Err(NoRoom::Full { wait_ms }) => {
                     return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) });
                 }
                 Err(NoRoom::Closed(back)) => {
                     post = *back;
                     self.forget(&owner);
-                    owner = self.owner(owner.product)?;
+                    owner = self.owner(product)?;
                 }
             }
         }
@@ -147,7 +182,7 @@ impl Directory {
         }
         // Any question is answered only once the owner serves.
         let nobody = OrderId::from_bytes([0; 16]);
-        self.send(product, Ask::Order(nobody), None).await?;
+        self.send(product, Ask::Order(nobody)).await?;
         self.peek(product).ok_or(NotDone::Refused {
             product,
             refused: Refused { at: Sequence(0), why: Refusal::NoProduct },
@@ -188,6 +223,16 @@ impl Directory {
         self.0.shards[usize::from(shard) % self.0.shards.len()].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The owner that this thread asked last, if it is this product's and has not gone since.
+    fn near(&self, product: ProductId) -> Option<Arc<Shared>> {
+        let near = NEAR.take().filter(|near| near.directory == self.0.number)?;
+        (near.owner.product == product && !near.owner.inbox.is_closed()).then_some(near.owner)
+    }
+
+    fn keep_near(&self, owner: Arc<Shared>) {
+        NEAR.set(Some(Near { directory: self.0.number, owner }));
+    }
+
     /// The owner of a product, started if there is none.
     fn owner(&self, product: ProductId) -> Result<Arc<Shared>, NotDone> {
         if let Some(owner) = self.0.owners.get(&product) {
@@ -226,11 +271,13 @@ impl Directory {
 
     /// The owner has gone, or is going: the next question starts a new one.
     pub(super) fn forget(&self, owner: &Arc<Shared>) {
+        // First of all: whoever has it near must not take its view for the newest once there is another owner.
+        let left = owner.inbox.close();
         let gone = self.0.owners.remove_if(&owner.product, |_, known| Arc::ptr_eq(known, owner));
         if gone.is_some() {
             self.shard(owner.product.shard()).retain(|product| *product != owner.product);
         }
-        owner.inbox.close().into_iter().for_each(Post::give_up);
+        left.into_iter().for_each(Post::give_up);
     }
 
     /// Asks the home of a placing hold whether its order was born, and tells the owner.

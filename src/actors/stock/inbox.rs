@@ -15,7 +15,6 @@ use tokio::sync::oneshot;
 
 use super::answer::{NotDone, Reply};
 use super::protocol::{Ask, GROUP_EVENTS_MAX, Outcome};
-use super::used_keys::Claim;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::{Command, Millis};
@@ -34,7 +33,6 @@ pub const PATIENCE_MS: i64 = 2_000;
 #[derive(Debug)]
 pub struct Token {
     pub reply: oneshot::Sender<Reply>,
-    pub claim: Option<Claim>,
     /// Who will have bought if the answer is yes.
     pub buyer: Option<UserId>,
     /// When it was asked, for the waiting time; on the clock of [`crate::clock::Clock::nanos`].
@@ -53,18 +51,12 @@ pub struct Post {
 
 impl Post {
     /// A question that has not arrived yet.
-    pub fn new(ask: Ask, mut token: Token) -> Post {
-        if let Some(claim) = &mut token.claim {
-            claim.in_doubt();
-        }
+    pub fn new(ask: Ask, token: Token) -> Post {
         Post { ask, token, arrived: Millis(0), until: Millis(0) }
     }
 
     /// It was certainly not decided, and never will be.
-    pub fn give_up(mut self) {
-        if let Some(claim) = &mut self.token.claim {
-            claim.settle(false);
-        }
+    pub fn give_up(self) {
         let _ = self.token.reply.send(Err(NotDone::Unavailable));
     }
 
@@ -101,6 +93,8 @@ pub struct Inbox {
     undecided: AtomicUsize,
     /// Smoothed time from handing a group to the journal to its word.
     group_ns: AtomicU64,
+    /// The owner has gone, or is going: what it has published may be overtaken.
+    gone: AtomicBool,
 }
 
 impl Inbox {
@@ -108,9 +102,11 @@ impl Inbox {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whoever finds it signalled leaves the waking to him who has signalled: in a rush that is nearly everybody.
     fn wake(&self) {
-        self.signalled.store(true, Ordering::Release);
-        self.waker.wake();
+        if !self.signalled.swap(true, Ordering::AcqRel) {
+            self.waker.wake();
+        }
     }
 
     /// Puts a question in, or says why not: too many wait, or a reservation would wait longer than `wait_ms_max`.
@@ -198,10 +194,16 @@ impl Inbox {
         self.group_ns.store(smoothed, Ordering::Relaxed);
     }
 
+    /// Whether nothing goes in any more.
+    pub fn is_closed(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
     /// Closes the mailbox if it is empty.
     pub fn close_if_empty(&self) -> bool {
         let mut queues = self.lock();
         queues.closed = queues.urgent.is_empty() && queues.reserves.is_empty();
+        self.gone.store(queues.closed, Ordering::Release);
         queues.closed
     }
 
@@ -209,6 +211,7 @@ impl Inbox {
     pub fn close(&self) -> Vec<Post> {
         let mut queues = self.lock();
         queues.closed = true;
+        self.gone.store(true, Ordering::Release);
         let queues = &mut *queues;
         queues.urgent.drain(..).chain(queues.reserves.drain(..)).collect()
     }

@@ -429,13 +429,9 @@ fn record(tally: Tally, metrics: &Metrics) {
 
 impl Token {
     /// The answer leaves. What every door must know from now on is noted first.
-    fn reply(mut self, reply: Reply, shared: &Shared) {
+    fn reply(self, reply: Reply, shared: &Shared) {
         let reserved = matches!(&reply, Ok(Answer::Reserved(_)));
-        if let Some(claim) = &mut self.claim {
-            claim.settle(reserved || matches!(&reply, Err(NotDone::Unknown)));
-        }
         // Before the answer: whoever has heard it may come back at once.
-        drop(self.claim);
         if reserved && let Some(buyer) = self.buyer {
             shared.bought(buyer);
         }

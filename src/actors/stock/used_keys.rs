@@ -4,7 +4,7 @@
 //! request to the ledger of its product, which knows keys exactly. Claims keep two requests with one key that name
 //! different products apart while neither has been decided.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hashbrown::HashMap;
 use xxhash_rust::xxh3::xxh3_64;
@@ -37,82 +37,86 @@ struct Use {
     kept: bool,
 }
 
-type Shard = HashMap<u64, Use>;
+/// A few keys. Each is counted apart from the others: one counter for all of them would go back and forth between the
+/// threads with every order.
+#[derive(Debug, Clone, Default)]
+struct Shard(Arc<Mutex<HashMap<u64, Use>>>);
+
+impl Shard {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Use>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a claim; `kept` keeps the key for its product.
+    fn unclaim(&self, print: Fingerprint, kept: bool) {
+        let mut uses = self.lock();
+        let Some(used) = uses.get_mut(&print.0) else { return };
+        used.claims = used.claims.saturating_sub(1);
+        used.kept |= kept;
+        if used.claims == 0 && !used.kept {
+            uses.remove(&print.0);
+        }
+    }
+}
 
 /// Every key that an order of this shop was made with.
 #[derive(Debug, Clone)]
 pub struct UsedKeys {
-    shards: Arc<[Mutex<Shard>]>,
+    shards: Arc<[Shard]>,
 }
 
 impl Default for UsedKeys {
     fn default() -> Self {
-        UsedKeys { shards: (0..SHARDS).map(|_| Mutex::default()).collect() }
+        UsedKeys { shards: (0..SHARDS).map(|_| Shard::default()).collect() }
     }
 }
 
 impl UsedKeys {
-    fn shard(&self, print: Fingerprint) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[(print.0 >> 48) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shard(&self, print: Fingerprint) -> &Shard {
+        &self.shards[(print.0 >> 48) as usize % SHARDS]
     }
 
     /// The product a key was used for, or is being used for right now.
     pub fn product_of(&self, print: Fingerprint) -> Option<ProductId> {
-        self.shard(print).get(&print.0).map(|used| used.product)
+        self.shard(print).lock().get(&print.0).map(|used| used.product)
     }
 
     /// Whether an order was made with this key, as far as 64 bits can tell.
     pub fn is_kept(&self, print: Fingerprint) -> bool {
-        self.shard(print).get(&print.0).is_some_and(|used| used.kept)
+        self.shard(print).lock().get(&print.0).is_some_and(|used| used.kept)
     }
 
     /// Notes a key that an order was made with.
     pub fn keep(&self, print: Fingerprint, product: ProductId) {
-        let mut shard = self.shard(print);
-        let used = shard.entry(print.0).or_insert(Use { product, claims: 0, kept: true });
+        let mut uses = self.shard(print).lock();
+        let used = uses.entry(print.0).or_insert(Use { product, claims: 0, kept: true });
         (used.product, used.kept) = (product, true);
     }
 
     /// Forgets a key that neither the ledger of `product` nor the tables know: its order was never born.
     pub fn drop_stale(&self, print: Fingerprint, product: ProductId) {
-        let mut shard = self.shard(print);
-        if shard.get(&print.0).is_some_and(|used| used.kept && used.product == product && used.claims == 0) {
-            shard.remove(&print.0);
+        let mut uses = self.shard(print).lock();
+        if uses.get(&print.0).is_some_and(|used| used.kept && used.product == product && used.claims == 0) {
+            uses.remove(&print.0);
         }
     }
 
     /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
     pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
-        let mut shard = self.shard(print);
-        let used = shard.entry(print.0).or_insert(Use { product, claims: 0, kept: false });
+        let shard = self.shard(print);
+        let mut uses = shard.lock();
+        let used = uses.entry(print.0).or_insert(Use { product, claims: 0, kept: false });
         if used.product != product {
             return Err(used.product);
         }
         used.claims += 1;
-        drop(shard);
-        Ok(Claim { keys: self.clone(), print, used: false })
-    }
-
-    /// Ends a claim; `kept` keeps the key for its product.
-    fn unclaim(&self, print: Fingerprint, kept: bool) {
-        let mut shard = self.shard(print);
-        let Some(used) = shard.get_mut(&print.0) else { return };
-        used.claims = used.claims.saturating_sub(1);
-        used.kept |= kept;
-        if used.claims == 0 && !used.kept {
-            shard.remove(&print.0);
-        }
+        drop(uses);
+        Ok(Claim { shard: shard.clone(), print, used: false })
     }
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|s| {
-                s.lock().unwrap_or_else(PoisonError::into_inner).values().filter(|used| used.kept).count()
-            })
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().values().filter(|used| used.kept).count()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -123,7 +127,7 @@ impl UsedKeys {
 /// A key on its way: given back when dropped, unless an order was made with it, or may have been.
 #[derive(Debug)]
 pub struct Claim {
-    keys: UsedKeys,
+    shard: Shard,
     print: Fingerprint,
     used: bool,
 }
@@ -143,7 +147,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.keys.unclaim(self.print, self.used);
+        self.shard.unclaim(self.print, self.used);
     }
 }
 

@@ -22,6 +22,7 @@ use actix_web::rt;
 use anyhow::Result;
 
 use crate::actors::catalogue::Catalogue;
+use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
@@ -35,6 +36,7 @@ use crate::actors::user::{Chores, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
+use crate::domain::delivery::RETURN_WINDOW;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
@@ -64,6 +66,7 @@ pub struct App {
     flush: FlushHandle,
     outbox: Outbox,
     payments: Payments,
+    deliveries: Deliveries,
     webhooks: Webhooks,
     readiness: Readiness,
     streams: Streams,
@@ -151,6 +154,7 @@ impl App {
             clock: clock.clone(),
             metrics: Metrics::global().clone(),
         });
+        let deliveries = Deliveries::new(payments.clone(), RETURN_WINDOW);
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault,
@@ -172,6 +176,7 @@ impl App {
             directory: directory.clone(),
             orders: orders.clone(),
             payments: payments.clone(),
+            deliveries: deliveries.clone(),
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
@@ -222,6 +227,7 @@ impl App {
             flush,
             outbox,
             payments,
+            deliveries,
             webhooks,
             readiness,
             streams,
@@ -271,6 +277,11 @@ impl App {
     /// The payments' owner.
     pub fn payments(&self) -> &Payments {
         &self.payments
+    }
+
+    /// Who moves what is paid on its way.
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 
     /// What a developer wants to read first.

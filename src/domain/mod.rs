@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod delivery;
 pub mod id;
 pub mod order;
 pub mod payment;

@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod calendar;
 pub mod id;
 pub mod order;
 pub mod payment;

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use super::stock::Millis;
 
@@ -128,7 +128,16 @@ impl Calendar {
 
     /// The moment at which the zone's clocks show this: after the gap if they never do, the first if they do twice.
     fn moment(&self, time: DateTime) -> Millis {
-        self.zone.to_timestamp(time).map_or(Millis(i64::MAX), |time| Millis(time.as_millisecond()))
+        let shown = self.zone.to_ambiguous_timestamp(time);
+        let moment = match shown.offset() {
+            // The change itself is what comes first after it would have been, had the clocks been changed already.
+            AmbiguousOffset::Gap { .. } => shown.earlier().ok().and_then(|before| {
+                let change = self.zone.following(before).next()?;
+                Some(change.timestamp())
+            }),
+            AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => shown.earlier().ok(),
+        };
+        moment.map_or(Millis(i64::MAX), |moment| Millis(moment.as_millisecond()))
     }
 
     /// What the clocks show at a moment.

@@ -7,6 +7,7 @@ pub mod account;
 pub mod amount;
 pub mod calendar;
 pub mod id;
+pub mod job;
 pub mod order;
 pub mod payment;
 pub mod stock;

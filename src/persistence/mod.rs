@@ -9,6 +9,7 @@ pub mod audit;
 mod buyer;
 mod file;
 pub mod flush;
+pub mod job;
 pub mod journal;
 mod migrations;
 pub mod money;

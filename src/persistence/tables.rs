@@ -14,6 +14,7 @@ use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
 use super::file::{File, Shape, Transaction};
+use super::job::JobRows;
 use super::money::MoneyBook;
 use super::order::OrderReader;
 use super::outbox::Outbox;
@@ -179,6 +180,11 @@ impl Tables {
     /// Who is told what happens, and what is on its way there.
     pub fn webhooks(&self) -> WebhookRows {
         WebhookRows { file: self.shop.clone(), interest: self.interest.clone() }
+    }
+
+    /// How far the jobs have come.
+    pub fn jobs(&self) -> JobRows {
+        JobRows { file: self.shop.clone() }
     }
 
     /// What anybody is told of at all.

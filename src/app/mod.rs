@@ -30,6 +30,7 @@ use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
+use crate::actors::scheduler::{JobHouse, Planned, Scheduler};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{Chores, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
@@ -65,6 +66,7 @@ pub struct App {
     outbox: Outbox,
     payments: Payments,
     webhooks: Webhooks,
+    scheduler: Scheduler,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -162,6 +164,7 @@ impl App {
             clock: clock.clone(),
         });
         let _chores = Chores::start(users.clone());
+        let scheduler = start_scheduler(store, &clock, jobs(config)?)?;
         let doors = Doors {
             revocations,
             users: users.clone(),
@@ -184,6 +187,7 @@ impl App {
             streams: Streams::default(),
             order_rate: order_rate(config),
             webhooks: webhooks.clone(),
+            scheduler: scheduler.clone(),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
@@ -212,6 +216,7 @@ impl App {
                 return Err(error.into());
             }
         };
+        scheduler.open();
         readiness.clear(NotReady::Starting);
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
@@ -223,6 +228,7 @@ impl App {
             outbox,
             payments,
             webhooks,
+            scheduler,
             readiness,
             streams,
             serving,
@@ -273,6 +279,11 @@ impl App {
         &self.payments
     }
 
+    /// Who has jobs done.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
     /// What a developer wants to read first.
     pub fn greeting(&self) -> Result<String> {
         demo::greeting(self.addr(), &self.tokens, &self.clock, self.featured)
@@ -304,6 +315,7 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         // What is walked ends while its owners are still there; the rest is taken up at the next start.
+        self.scheduler.stop().await;
         drop(self.recovery);
         self.payments.finish().await;
         // Owners live on the servers' threads: they rest before those end.
@@ -324,6 +336,7 @@ impl App {
         );
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
+        self.scheduler.abandon().await;
         drop(self.recovery);
         self.payments.abandon();
         self.directory.drain().await;
@@ -359,6 +372,16 @@ fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -
         clock: clock.clone(),
     };
     Ok(Webhooks::start(house, Metrics::global())?)
+}
+
+/// What is done again and again, and when.
+fn jobs(_config: &Config) -> Result<Vec<Planned>> {
+    Ok(Vec::new())
+}
+
+fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<Scheduler> {
+    let house = JobHouse { rows: store.tables.jobs(), trail: store.tables.trail(), clock: clock.clone() };
+    Ok(Scheduler::start(house, jobs)?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -15,6 +15,8 @@ use super::stock::Millis;
 pub const EACH_DAY: &str = "0 0 * * *";
 /// Of what was missed the latest so many are made up for, each by itself; what is older is told and left out.
 pub const CATCH_UP_MAX: usize = 31;
+/// How long a run has its job to itself unless it says that it goes on.
+pub const LEASE_MS: i64 = 10_000;
 /// Of what went wrong in one run so much is told.
 pub const PROBLEMS_MAX: usize = 20;
 pub const PROBLEM_CHARS_MAX: usize = 200;

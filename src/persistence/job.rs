@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 use super::StoreError;
 use super::file::File;
 use super::sqlite::{Damaged, signed, unsigned};
-use crate::domain::job::Tally;
+use crate::domain::job::{LEASE_MS, Tally};
 use crate::domain::stock::Millis;
 
 macro_rules! jobs {
@@ -96,9 +96,9 @@ pub struct JobRow {
 }
 
 impl JobRow {
-    /// Is somebody at it?
+    /// Is somebody at it? A lease that ends later than any that is given is one of a clock that has gone back since.
     pub fn is_held(&self, now: Millis) -> bool {
-        self.lease.is_some_and(|lease| lease.until > now)
+        self.lease.is_some_and(|lease| lease.until > now && lease.until <= now.plus(LEASE_MS))
     }
 }
 
@@ -260,6 +260,7 @@ mod tests {
         let held = rows.known(NAME, Millis(50)).await.unwrap();
         assert_eq!(held.lease, Some(lease(200)));
         assert!(held.is_held(Millis(199)) && !held.is_held(Millis(200)));
+        assert!(!held.is_held(Millis(199 - LEASE_MS)));
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod doors;
+mod jobs;
 mod money;
 mod people;
 mod webhooks;
@@ -15,6 +16,7 @@ use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
 use super::health::Health;
+use super::job::{JobShown, RunShown};
 use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
@@ -234,6 +236,8 @@ fn schemas() -> Map<String, Value> {
     add::<EndpointPatch>(&mut named);
     add::<EndpointShown>(&mut named);
     add::<DeliveryShown>(&mut named);
+    add::<JobShown>(&mut named);
+    add::<RunShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
@@ -248,6 +252,7 @@ fn schemas() -> Map<String, Value> {
         ("CompensationPage", "CompensationShown"),
         ("EndpointPage", "EndpointShown"),
         ("DeliveryPage", "DeliveryShown"),
+        ("JobPage", "JobShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",

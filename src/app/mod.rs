@@ -30,9 +30,9 @@ use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
-use crate::actors::scheduler::{JobHouse, Planned, Scheduler};
+use crate::actors::scheduler::{JobHouse, Planned, Schedule, Scheduler};
 use crate::actors::stock::{Directory, House, UsedKeys};
-use crate::actors::user::{Chores, UserHouse, Users};
+use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
@@ -76,7 +76,7 @@ pub struct App {
     featured: Option<ProductId>,
     _vitals: Vitals,
     _following: Following,
-    _chores: Chores,
+    _rekeying: Rekeying,
     recovery: Recovery,
     users: Users,
     orders: Orders,
@@ -163,8 +163,8 @@ impl App {
             orders: orders.clone(),
             clock: clock.clone(),
         });
-        let _chores = Chores::start(users.clone());
-        let scheduler = start_scheduler(store, &clock, jobs(config)?)?;
+        let _rekeying = Rekeying::start(users.clone());
+        let scheduler = start_scheduler(store, &clock, jobs(config, &users)?)?;
         let doors = Doors {
             revocations,
             users: users.clone(),
@@ -237,7 +237,7 @@ impl App {
             featured,
             _vitals,
             _following,
-            _chores,
+            _rekeying,
             recovery,
             users,
             orders,
@@ -375,8 +375,11 @@ fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -
 }
 
 /// What is done again and again, and when.
-fn jobs(_config: &Config) -> Result<Vec<Planned>> {
-    Ok(Vec::new())
+fn jobs(config: &Config, users: &Users) -> Result<Vec<Planned>> {
+    let at = |words, job| -> Result<Planned> {
+        Ok(Planned { job, schedule: Schedule::cron(words, config.days.calendar.clone())? })
+    };
+    Ok(vec![at(CLEARING_AT, Arc::new(Clearing(users.clone())))?])
 }
 
 fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<Scheduler> {

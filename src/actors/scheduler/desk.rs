@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
 use super::{Due, FINISH_WITHIN, JobHouse, Mode, NotRun, Outcome, Planned, Ran, Tally, Unable, next, unread};
-use crate::domain::job::{CATCH_UP_MAX, LEASE_MS};
+use crate::domain::job::{CATCH_UP_MAX, LEASE_MS, Missed};
 use crate::domain::stock::Millis;
 use crate::persistence::StoreError;
 use crate::persistence::job::{Holder, JobRow, Lease};
@@ -69,6 +69,8 @@ pub(super) struct Desk {
     turn: Arc<Semaphore>,
     mode: watch::Receiver<Mode>,
     again: Option<Again>,
+    /// What is told of a long absence, until all that is made up for has been.
+    left_out: Option<String>,
     lookers: Vec<oneshot::Sender<()>>,
 }
 
@@ -80,7 +82,7 @@ impl Desk {
         turn: Arc<Semaphore>,
         mode: watch::Receiver<Mode>,
     ) -> Desk {
-        Desk { house, planned, asks, turn, mode, again: None, lookers: Vec::new() }
+        Desk { house, planned, asks, turn, mode, again: None, left_out: None, lookers: Vec::new() }
     }
 
     fn name(&self) -> &'static str {
@@ -132,6 +134,9 @@ impl Desk {
         // Rows that could not be moved are tried again, until the next occurrence does so anyway.
         let left_behind = || self.again.filter(|again| again.scheduled == row.finished);
         let due = missed.due.first().copied().or_else(|| left_behind().map(|again| again.scheduled));
+        if missed.due.is_empty() {
+            self.left_out = None;
+        }
         let Some(scheduled) = due else { return Ok(self.rest_until(due_next)) };
         if let Some(again) = self.again.filter(|again| again.scheduled == scheduled && again.at > now) {
             return Ok(self.rest_until(Some(again.at)));
@@ -140,8 +145,21 @@ impl Desk {
             return Ok(self.rest_until(Some(lease.until)));
         }
         let Ok(_turn) = self.turn.clone().try_acquire_owned() else { return Ok(Step::Hear) };
-        self.run(&row, Due { scheduled, now, dry: false }, missed.skips, false).await?;
+        self.remember(&missed);
+        self.run(&row, Due { scheduled, now, dry: false }, false).await?;
         Ok(Step::Again)
+    }
+
+    /// What is not made up for stands in the tallies of what is.
+    fn remember(&mut self, missed: &Missed) {
+        if let (true, Some(from)) = (missed.skips, missed.due.first()) {
+            let from = shown(*from);
+            let words = format!(
+                "what was due before {from} was left out: more than {CATCH_UP_MAX} times were missed"
+            );
+            warn!(job = self.name(), "{}: {words}", self.name());
+            self.left_out = Some(words);
+        }
     }
 
     fn rest_until(&self, at: Option<Millis>) -> Step {
@@ -169,7 +187,8 @@ impl Desk {
         let missed = self.planned.schedule.missed(row.finished, now);
         let due = missed.due.first().copied().or_else(|| self.planned.schedule.latest(now));
         let scheduled = due.ok_or(Unable::NothingDue)?;
-        match self.run(&row, Due { scheduled, now, dry }, missed.skips, true).await {
+        self.remember(&missed);
+        match self.run(&row, Due { scheduled, now, dry }, true).await {
             Ok(Some(Left::Ended(ran))) => Ok(ran),
             Ok(Some(Left::Lost | Left::Stopped)) => Err(Unable::Unknown),
             Ok(None) => Err(Unable::Running),
@@ -181,13 +200,7 @@ impl Desk {
     }
 
     /// One run from the claim to the last word. `None`: somebody else was faster.
-    async fn run(
-        &mut self,
-        row: &JobRow,
-        due: Due,
-        skips: bool,
-        by_hand: bool,
-    ) -> Result<Option<Left>, StoreError> {
+    async fn run(&mut self, row: &JobRow, due: Due, by_hand: bool) -> Result<Option<Left>, StoreError> {
         let JobHouse { rows, clock, .. } = self.house.clone();
         let holder: Holder = clock.chance().to_be_bytes();
         let lease = Lease { until: due.now.plus(LEASE_MS), scheduled: due.scheduled, began: due.now };
@@ -197,7 +210,7 @@ impl Desk {
         let began = clock.nanos();
         let left = match self.attend(holder, due, lease.until).await {
             Attended::Ended(ended) => {
-                let ran = self.judged(ended, due, skips, by_hand);
+                let ran = self.judged(ended, due, by_hand);
                 let took = Duration::from_nanos(clock.nanos().saturating_sub(began));
                 let (moved, failed) = (ran.tally.moved, ran.tally.failed);
                 if due.dry {
@@ -225,7 +238,7 @@ impl Desk {
     }
 
     /// What is written down of a run, and when the same is to be run again.
-    fn judged(&mut self, ended: Result<Tally, NotRun>, due: Due, skips: bool, by_hand: bool) -> Ran {
+    fn judged(&mut self, ended: Result<Tally, NotRun>, due: Due, by_hand: bool) -> Ran {
         let (outcome, mut tally) = match ended {
             Ok(tally) => (Outcome::Done, tally.bounded()),
             Err(NotRun(why)) => {
@@ -234,13 +247,8 @@ impl Desk {
                 (Outcome::Failed, tally)
             }
         };
-        if skips && outcome == Outcome::Done {
-            let from = shown(due.scheduled);
-            let words = format!(
-                "what was due before {from} was left out: more than {CATCH_UP_MAX} times were missed"
-            );
-            warn!(job = self.name(), "{}: {words}", self.name());
-            tally.problems.insert(0, words);
+        if let Some(words) = &self.left_out {
+            tally.problems.insert(0, words.clone());
             tally = tally.bounded();
         }
         let ended = self.house.clock.now();

@@ -2,6 +2,8 @@
 
 #[path = "jobs/moving.rs"]
 mod moving;
+#[path = "jobs/nights.rs"]
+mod nights;
 mod support;
 
 use std::time::Duration;
@@ -14,7 +16,7 @@ use stockade::domain::calendar::{Calendar, DAY_MS};
 use stockade::domain::job::{CATCH_UP_MAX, LEASE_MS};
 use stockade::domain::stock::Millis;
 use stockade::persistence::Tables;
-use support::{Process, Shop, user, wait_for};
+use support::{Shop, user, wait_for};
 
 const ROWS: u32 = 7;
 const JOBS: &str = "/v1/admin/jobs";
@@ -378,40 +380,4 @@ async fn an_administrator_sees_the_jobs_and_runs_them() {
         assert!(metrics.contains(line), "{line}");
     }
     shop.close().await;
-}
-
-/// Real days of a second, in a real process that is killed: it is there again for the days that it missed.
-#[actix_web::test]
-async fn a_compressed_day_passes_in_a_real_server() {
-    let folder = tempfile::tempdir().unwrap();
-    let settings = [("STOCKADE_CALENDAR_DAY", "1s"), ("STOCKADE_CALENDAR_ZONE", "Asia/Seoul")];
-    let mut process = Process::start(folder.path(), &settings).await;
-    let two = runs_of(&process, 2).await;
-    process.kill();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let process = Process::start(folder.path(), &settings).await;
-    let later = runs_of(&process, 2).await;
-    for pair in two.windows(2).chain(later.windows(2)) {
-        assert_eq!((pair[1] - pair[0]) % 1_000, 0, "{two:?} {later:?}");
-    }
-    process.stop().await;
-}
-
-/// The scheduled times of so many runs that follow each other, in milliseconds.
-async fn runs_of(process: &Process, many: usize) -> Vec<i64> {
-    let token = moving::admin_token();
-    let mut seen: Vec<i64> = Vec::new();
-    while seen.len() < many {
-        let list = process.ask("GET", JOBS).bearer(&token).send().await.ok(200);
-        let job =
-            list["data"].as_array().unwrap().iter().find(|job| job["name"] == "clearing").unwrap().clone();
-        if let Some(word) = job["last_run"]["scheduled_at"].as_str() {
-            let scheduled = at(word).0;
-            if seen.last() != Some(&scheduled) {
-                seen.push(scheduled);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    seen
 }

@@ -22,6 +22,7 @@ use actix_web::rt;
 use anyhow::Result;
 
 use crate::actors::catalogue::Catalogue;
+use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::order::Orders;
@@ -30,12 +31,13 @@ use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
-use crate::actors::scheduler::{JobHouse, Planned, Schedule, Scheduler};
+use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
+use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
@@ -65,6 +67,7 @@ pub struct App {
     flush: FlushHandle,
     outbox: Outbox,
     payments: Payments,
+    deliveries: Deliveries,
     webhooks: Webhooks,
     scheduler: Scheduler,
     readiness: Readiness,
@@ -153,6 +156,8 @@ impl App {
             clock: clock.clone(),
             metrics: Metrics::global().clone(),
         });
+        let deliveries =
+            Deliveries::new(payments.clone(), ReturnWindow { ms: config.days.return_window_ms() });
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault,
@@ -164,7 +169,7 @@ impl App {
             clock: clock.clone(),
         });
         let _rekeying = Rekeying::start(users.clone());
-        let scheduler = start_scheduler(store, &clock, jobs(config, &users)?)?;
+        let scheduler = start_scheduler(store, &clock, jobs(config, &users, &deliveries)?)?;
         let doors = Doors {
             revocations,
             users: users.clone(),
@@ -175,6 +180,7 @@ impl App {
             directory: directory.clone(),
             orders: orders.clone(),
             payments: payments.clone(),
+            deliveries: deliveries.clone(),
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
@@ -227,6 +233,7 @@ impl App {
             flush,
             outbox,
             payments,
+            deliveries,
             webhooks,
             scheduler,
             readiness,
@@ -282,6 +289,11 @@ impl App {
     /// Who has jobs done.
     pub fn scheduler(&self) -> &Scheduler {
         &self.scheduler
+    }
+
+    /// Who moves what is paid on its way.
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 
     /// What a developer wants to read first.
@@ -375,11 +387,11 @@ fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -
 }
 
 /// What is done again and again, and when.
-fn jobs(config: &Config, users: &Users) -> Result<Vec<Planned>> {
+fn jobs(config: &Config, users: &Users, deliveries: &Deliveries) -> Result<Vec<Planned>> {
     let at = |words, job| -> Result<Planned> {
         Ok(Planned { job, schedule: Schedule::cron(words, config.days.calendar.clone())? })
     };
-    Ok(vec![at(CLEARING_AT, Arc::new(Clearing(users.clone())))?])
+    Ok(vec![at(EACH_DAY, Arc::new(deliveries.clone()))?, at(CLEARING_AT, Arc::new(Clearing(users.clone())))?])
 }
 
 fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<Scheduler> {

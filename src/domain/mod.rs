@@ -6,6 +6,7 @@
 pub mod account;
 pub mod amount;
 pub mod calendar;
+pub mod delivery;
 pub mod id;
 pub mod job;
 pub mod order;

@@ -13,6 +13,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
+use super::delivery::DeliveryReader;
 use super::file::{File, Shape, Transaction};
 use super::job::JobRows;
 use super::money::MoneyBook;
@@ -175,6 +176,10 @@ impl Tables {
 
     pub fn refunds(&self) -> RefundReader {
         self.book.refunds()
+    }
+
+    pub fn deliveries(&self) -> DeliveryReader {
+        self.book.deliveries()
     }
 
     /// Who is told what happens, and what is on its way there.

@@ -13,13 +13,9 @@ use stockade::actors::scheduler::{
 use stockade::clock::Clock;
 use stockade::domain::calendar::{Calendar, DAY_MS};
 use stockade::domain::stock::Millis;
-use stockade::domain::user::Role;
 use stockade::persistence::Tables;
-use stockade::tokens::Tokens;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
-
-use super::support::{SECRET, user};
 
 pub const NAME: &str = "moving";
 
@@ -219,11 +215,4 @@ impl House {
 pub async fn next_day(house: &House, scheduler: &Scheduler) {
     house.clock.advance(DAY_MS);
     scheduler.look().await;
-}
-
-/// For a shop that is a process of its own.
-pub fn admin_token() -> String {
-    let clock = Clock::start();
-    let tokens = Tokens::new(SECRET.as_bytes(), &[]).unwrap();
-    tokens.sign(user(0), Role::Admin, 900, clock.now(), clock.chance()).unwrap()
 }

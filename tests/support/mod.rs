@@ -1,12 +1,15 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod delivery;
 mod money;
 mod people;
 mod process;
 
 use std::path::Path;
 
+#[allow(unused_imports)]
+pub use delivery::DAY_MS;
 #[allow(unused_imports)]
 pub use money::{card, paid_with, signed_event};
 #[allow(unused_imports)]
@@ -86,6 +89,8 @@ impl Shop {
         config.payment.webhook_secret = Some(SecretString::from(money::WEBHOOK_SECRET));
         choose(&mut config);
         let app = App::build(&config).await.unwrap();
+        // Days go by when a test says so.
+        app.scheduler().pause();
         let base = format!("http://{}", app.addr());
         let client = client();
         let clock = app.clock().clone();

@@ -163,7 +163,7 @@ impl Shop {
             let mut worth = 0;
             for line in order["lines"].as_array().unwrap() {
                 assert_ne!(line["status"], "held", "{order}");
-                if line["status"] == "ordered" {
+                if line["status"] == "ordered" || line["status"] == "return_requested" {
                     let quantity = line["quantity"].as_u64().unwrap();
                     worth += line["unit_price"]["amount"].as_i64().unwrap() * quantity as i64;
                     let known = products.iter().find(|(id, _)| line["product_id"] == **id).unwrap();
@@ -171,6 +171,9 @@ impl Shop {
                 }
             }
             assert_eq!(order["status"] == "paid", worth > 0, "{order}");
+            if worth > 0 {
+                assert_eq!(order["total"]["amount"], worth, "{order}");
+            }
             assert_eq!(kept.get(&payment.order).copied().unwrap_or_default(), worth, "{order}");
         }
         for (product, stock) in products {

@@ -91,10 +91,18 @@ impl Desk {
 
     /// Until the shop closes.
     pub(super) async fn keep(mut self) {
-        if self.mode.wait_for(|mode| *mode >= Mode::Open).await.is_err() {
-            return;
-        }
-        while *self.mode.borrow() == Mode::Open {
+        loop {
+            let mode = *self.mode.borrow();
+            if mode >= Mode::Finishing {
+                return;
+            }
+            if mode == Mode::Closed && self.lookers.is_empty() {
+                tokio::select! {
+                    changed = self.mode.changed() => if changed.is_err() { return },
+                    Some(ask) = self.asks.recv() => self.hear(ask).await,
+                }
+                continue;
+            }
             let pause = match self.step().await {
                 Ok(Step::Again) => continue,
                 Ok(Step::Hear) => LOOK_EVERY,

@@ -119,7 +119,7 @@ pub struct JobHouse {
 /// What the desks are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Mode {
-    /// Nothing: what a job needs is not there yet.
+    /// Nothing by themselves; what is asked for is done.
     Closed,
     Open,
     /// Come to an end.
@@ -175,6 +175,11 @@ impl Scheduler {
         self.alive.0.send_replace(Mode::Open);
     }
 
+    /// Nothing is run any more but what is asked for, until it is opened again: for whoever lets days go by himself.
+    pub fn pause(&self) {
+        self.alive.0.send_replace(Mode::Closed);
+    }
+
     /// Ends after the runs it is at, if they do not take too long; what is not done is done at the next start.
     pub async fn stop(&self) {
         self.alive.0.send_replace(Mode::Finishing);
@@ -228,7 +233,7 @@ impl Scheduler {
         }
     }
 
-    /// Comes back when nothing is due any more that could be done now: for whoever has moved the clock.
+    /// Does what is due, and comes back when there is nothing more that could be done now: for whoever has moved the clock.
     pub async fn look(&self) {
         for slot in self.slots.iter() {
             let (answer, looked) = oneshot::channel();

@@ -121,6 +121,12 @@ pub const METRICS: &[Metric] = &[
     Metric { labels: &["outcome"], ..row("stockade_payment_webhooks_total", Kind::Counter, "webhooks", "Webhooks of the payment provider: `news`, `known`, `foreign`, or why they were not believed.") },
     Metric { labels: &["operation", "outcome"], ..row("stockade_provider_calls_total", Kind::Counter, "calls", "Calls of the payment provider: charge, find, cancel, refund, find_refund; each ok, unknown, not_now or refused.") },
     Metric { labels: &["operation"], ..row("stockade_provider_call_seconds", Kind::Seconds, "seconds", "From asking the payment provider to its answer, or to giving up on one.") },
+    Metric { labels: &["job", "outcome"], ..row("stockade_job_runs_total", Kind::Counter, "runs", "Runs of a scheduled job: `done`, `failed` (run again later), or `lost` (somebody else has it).") },
+    Metric { labels: &["job"], ..row("stockade_job_last_ok", Kind::Gauge, "", "1 if the job's last run came to its end and left no row behind, otherwise 0.") },
+    Metric { labels: &["job"], ..row("stockade_job_next_seconds", Kind::Gauge, "seconds", "When the job is due next, since 1970. In the past: it is behind.") },
+    Metric { labels: &["job"], ..row("stockade_job_seconds", Kind::Seconds, "seconds", "One run of a job.") },
+    Metric { labels: &["job"], ..row("stockade_job_rows_moved_total", Kind::Counter, "rows", "Rows that a job has moved.") },
+    Metric { labels: &["job"], ..row("stockade_job_rows_failed_total", Kind::Counter, "rows", "Rows that a job could not move, each time it tried.") },
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
@@ -383,6 +389,42 @@ pub fn webhook_heard(outcome: &'static str) {
     counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(1);
 }
 
+/// What is counted of a job is served from the first scrape on.
+pub fn job_known(job: &'static str) {
+    recorder();
+    for outcome in ["done", "failed", "lost"] {
+        counter!("stockade_job_runs_total", "job" => job, "outcome" => outcome).increment(0);
+    }
+    counter!("stockade_job_rows_moved_total", "job" => job).increment(0);
+    counter!("stockade_job_rows_failed_total", "job" => job).increment(0);
+}
+
+/// Counts one run of a job: `done` or `failed`, with what it moved and what it could not.
+pub fn job_ran(job: &'static str, outcome: &'static str, took: Duration, moved: u64, failed: u64) {
+    recorder();
+    counter!("stockade_job_runs_total", "job" => job, "outcome" => outcome).increment(1);
+    counter!("stockade_job_rows_moved_total", "job" => job).increment(moved);
+    counter!("stockade_job_rows_failed_total", "job" => job).increment(failed);
+    histogram!("stockade_job_seconds", "job" => job).record(took.as_secs_f64());
+    gauge!("stockade_job_last_ok", "job" => job).set(if outcome == "done" && failed == 0 {
+        1.0
+    } else {
+        0.0
+    });
+}
+
+/// Counts one run that was stopped because somebody else has the job.
+pub fn job_lost(job: &'static str) {
+    recorder();
+    counter!("stockade_job_runs_total", "job" => job, "outcome" => "lost").increment(1);
+}
+
+/// Says when a job is due next, in milliseconds since 1970.
+pub fn job_due(job: &'static str, at_ms: i64) {
+    recorder();
+    gauge!("stockade_job_next_seconds", "job" => job).set(at_ms as f64 / 1e3);
+}
+
 /// What is counted by outcome is served from the first scrape on, also where nothing has happened yet.
 fn register_outcomes() {
     for outcome in ["new", "taken"] {
@@ -547,6 +589,8 @@ mod tests {
         Answers::of("/v1/orders").count("POST", 201, Duration::from_millis(3));
         refused("sold_out");
         mail_handled("sent");
+        job_ran("sweeping", "done", Duration::from_millis(3), 1, 0);
+        job_due("sweeping", 1_000);
         provider_called("charge", "ok", Duration::from_millis(3));
         for histogram in [
             &Metrics::global().owner_queue_wait_seconds,

@@ -82,6 +82,8 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("POST",   "/v1/admin/webhook-endpoints/{id}/rotate", Admins),
     ("GET",    "/v1/admin/webhook-endpoints/{id}/deliveries", Admins),
     ("POST",   "/v1/admin/webhook-endpoints/deliveries/{id}/replay", Admins),
+    ("GET",    "/v1/admin/jobs",                  Admins),
+    ("POST",   "/v1/admin/jobs/{name}/run",       Admins),
     ("GET",    "/livez",                          Anybody),
     ("GET",    "/readyz",                         Anybody),
     ("GET",    "/metrics",                        Anybody),
@@ -109,6 +111,7 @@ fn prefix(path: &str) -> &'static str {
 
 fn filled(path: &str) -> String {
     path.replace("{id}", &format!("{}_{SUFFIX}", prefix(path)))
+        .replace("{name}", "deliveries")
         .replace("{line}", "1")
         .replace("{file:.*}", "index.html")
 }

@@ -137,6 +137,7 @@ async fn every_deed_finds_its_way_into_the_trail() {
     let shop = Shop::open_in_with(folder, |config| config.webhooks.allow_loopback = true).await;
     tell_an_endpoint_and_change_it(&shop).await;
     decide_about_money(&shop).await;
+    shop.admin("POST", "/v1/admin/jobs/clearing/run").send().await.ok(200);
     let product = shop.product(1, json!({})).await;
     let path = format!("/v1/admin/products/{}", id(&product));
     let renamed = shop.admin("PATCH", &path).header("If-Match", "*").json(&json!({ "name": "Another jar" }));

@@ -5,9 +5,11 @@
 //! follows from it in the same transaction. Always true: a run that is dropped half-way, or meets another one for the same
 //! occurrence, moves nothing twice; a row that is damaged or stuck is reported, and all the others move.
 
-use futures_util::future::join_all;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
 
 use crate::actors::payment::{Payments, Unkept};
+use crate::actors::scheduler::{Job, NotRun};
 use crate::actors::stock::NotDone;
 use crate::domain::delivery::{Delivery, DeliveryState, NotReturnable, ReturnWindow};
 use crate::domain::id::{OrderId, UserId};
@@ -16,44 +18,13 @@ use crate::domain::stock::{KeyUse, Millis};
 use crate::persistence::delivery::{DuePage, Illegible, Place};
 use crate::persistence::money::{Deliver, NotWritten, RequestReturn, Write, Written};
 
+pub use crate::actors::scheduler::{Due, Tally};
+
 /// The job's name.
 pub const DELIVERIES: &str = "deliveries";
 /// Lines that are looked at, and moved, at a time: half of what the book writes in one group, so that whoever pays meanwhile
 /// finds room in it.
 const PAGE: u32 = 256;
-/// Problems that are told one by one; of the rest only how many there were.
-const PROBLEMS_MAX: usize = 32;
-
-/// One scheduled occurrence, or a run by hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Due {
-    pub scheduled: Millis,
-    pub now: Millis,
-    /// Only looks.
-    pub dry: bool,
-}
-
-/// What a run came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Lines that were due.
-    pub seen: u64,
-    pub moved: u64,
-    pub failed: u64,
-    /// The first of what went wrong, a line each.
-    pub problems: Vec<String>,
-}
-
-impl Tally {
-    fn fails(&mut self, what: String) {
-        tracing::error!(job = DELIVERIES, "{what}");
-        self.failed += 1;
-        if self.problems.len() < PROBLEMS_MAX {
-            self.problems.push(what);
-        }
-    }
-}
-
 /// A line that its buyer sends back.
 #[derive(Debug, Clone)]
 pub struct SendBack {
@@ -105,6 +76,21 @@ pub struct Deliveries {
     window: ReturnWindow,
 }
 
+impl Job for Deliveries {
+    fn name(&self) -> &'static str {
+        DELIVERIES
+    }
+
+    fn run(&self, due: Due) -> BoxFuture<'_, Result<Tally, NotRun>> {
+        self.advance(due).map(|ended| ended.map_err(|why| NotRun(why.to_string()))).boxed()
+    }
+}
+
+fn fails(tally: &mut Tally, what: String) {
+    tracing::error!(job = DELIVERIES, "{what}");
+    tally.fail(what);
+}
+
 impl Deliveries {
     pub fn new(payments: Payments, window: ReturnWindow) -> Deliveries {
         Deliveries { payments, window }
@@ -133,12 +119,13 @@ impl Deliveries {
         for Illegible { order, line, why } in damaged {
             tally.seen += 1;
             let order = order.map_or("a line of no order".to_owned(), |order| order.to_string());
-            tally.fails(format!("{order} line {line}: {why}"));
+            fails(tally, format!("{order} line {line}: {why}"));
         }
         let due_rows: Vec<Delivery> =
             rows.into_iter().filter(|row| row.next(due.scheduled).is_some()).collect();
         tally.seen += due_rows.len() as u64;
         if due.dry {
+            tally.moved += due_rows.len() as u64;
             return;
         }
         let movable = self.movable(due_rows, tally).await;
@@ -152,7 +139,7 @@ impl Deliveries {
                     comes_back |= moved && row.state == DeliveryState::ReturnRequested;
                 }
                 Err(Unkept::Unknown) => unsure.push(row),
-                Err(why) => tally.fails(told(&row, &why)),
+                Err(why) => fails(tally, told(&row, &why)),
             }
         }
         // Whichever of them the group has failed for: the others shall not wait for it.
@@ -162,7 +149,7 @@ impl Deliveries {
                     tally.moved += u64::from(moved);
                     comes_back |= moved && row.state == DeliveryState::ReturnRequested;
                 }
-                Err(why) => tally.fails(told(&row, &why)),
+                Err(why) => fails(tally, told(&row, &why)),
             }
         }
         if comes_back {
@@ -181,9 +168,9 @@ impl Deliveries {
             match self.payments.rows().payments().find(row.payment).await {
                 Ok(Some(_)) => movable.push(row),
                 Ok(None) => {
-                    tally.fails(format!("{} line {}: {} is missing", row.order, row.line, row.payment))
+                    fails(tally, format!("{} line {}: {} is missing", row.order, row.line, row.payment))
                 }
-                Err(error) => tally.fails(told(&row, &error)),
+                Err(error) => fails(tally, told(&row, &error)),
             }
         }
         movable

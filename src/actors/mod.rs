@@ -13,6 +13,7 @@
 //! | `passwords::Passwords`, a few threads | the hashing of passwords | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |
 //! | `outbox::Outbox` | the pace of mails | whoever has added one |
 //! | `webhooks::Webhooks` | endpoints of other systems, and the pace at which they are told | the administrators' doors; the flush rings |
+//! | `scheduler::Scheduler` | the jobs' rows, and the times at which each is run | the administrators' doors, bounded by `scheduler::ASKS_MAX` a job |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to payments, orders, catalogue and users, from payments to orders, from all of those to owners, and from
@@ -29,6 +30,7 @@ pub mod passwords;
 pub mod payment;
 pub mod revive;
 pub mod revocations;
+pub mod scheduler;
 pub mod stock;
 pub mod user;
 pub mod webhooks;

@@ -31,12 +31,13 @@ use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
+use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
 use crate::actors::stock::{Directory, House, UsedKeys};
-use crate::actors::user::{Chores, UserHouse, Users};
+use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
-use crate::domain::delivery::RETURN_WINDOW;
+use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
@@ -68,6 +69,7 @@ pub struct App {
     payments: Payments,
     deliveries: Deliveries,
     webhooks: Webhooks,
+    scheduler: Scheduler,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -77,7 +79,7 @@ pub struct App {
     featured: Option<ProductId>,
     _vitals: Vitals,
     _following: Following,
-    _chores: Chores,
+    _rekeying: Rekeying,
     recovery: Recovery,
     users: Users,
     orders: Orders,
@@ -154,7 +156,8 @@ impl App {
             clock: clock.clone(),
             metrics: Metrics::global().clone(),
         });
-        let deliveries = Deliveries::new(payments.clone(), RETURN_WINDOW);
+        let deliveries =
+            Deliveries::new(payments.clone(), ReturnWindow { ms: config.days.return_window_ms() });
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault,
@@ -165,7 +168,8 @@ impl App {
             orders: orders.clone(),
             clock: clock.clone(),
         });
-        let _chores = Chores::start(users.clone());
+        let _rekeying = Rekeying::start(users.clone());
+        let scheduler = start_scheduler(store, &clock, jobs(config, &users, &deliveries)?)?;
         let doors = Doors {
             revocations,
             users: users.clone(),
@@ -189,6 +193,7 @@ impl App {
             streams: Streams::default(),
             order_rate: order_rate(config),
             webhooks: webhooks.clone(),
+            scheduler: scheduler.clone(),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
@@ -217,6 +222,7 @@ impl App {
                 return Err(error.into());
             }
         };
+        scheduler.open();
         readiness.clear(NotReady::Starting);
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
@@ -229,6 +235,7 @@ impl App {
             payments,
             deliveries,
             webhooks,
+            scheduler,
             readiness,
             streams,
             serving,
@@ -237,7 +244,7 @@ impl App {
             featured,
             _vitals,
             _following,
-            _chores,
+            _rekeying,
             recovery,
             users,
             orders,
@@ -279,6 +286,11 @@ impl App {
         &self.payments
     }
 
+    /// Who has jobs done.
+    pub fn scheduler(&self) -> &Scheduler {
+        &self.scheduler
+    }
+
     /// Who moves what is paid on its way.
     pub fn deliveries(&self) -> &Deliveries {
         &self.deliveries
@@ -315,6 +327,7 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         // What is walked ends while its owners are still there; the rest is taken up at the next start.
+        self.scheduler.stop().await;
         drop(self.recovery);
         self.payments.finish().await;
         // Owners live on the servers' threads: they rest before those end.
@@ -335,6 +348,7 @@ impl App {
         );
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
+        self.scheduler.abandon().await;
         drop(self.recovery);
         self.payments.abandon();
         self.directory.drain().await;
@@ -370,6 +384,19 @@ fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -
         clock: clock.clone(),
     };
     Ok(Webhooks::start(house, Metrics::global())?)
+}
+
+/// What is done again and again, and when.
+fn jobs(config: &Config, users: &Users, deliveries: &Deliveries) -> Result<Vec<Planned>> {
+    let at = |words, job| -> Result<Planned> {
+        Ok(Planned { job, schedule: Schedule::cron(words, config.days.calendar.clone())? })
+    };
+    Ok(vec![at(EACH_DAY, Arc::new(deliveries.clone()))?, at(CLEARING_AT, Arc::new(Clearing(users.clone())))?])
+}
+
+fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<Scheduler> {
+    let house = JobHouse { rows: store.tables.jobs(), trail: store.tables.trail(), clock: clock.clone() };
+    Ok(Scheduler::start(house, jobs)?)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

@@ -5,6 +5,7 @@
 //! command line, `stockade config` and the README's table are made from it or compared with it. An unknown key is an
 //! error. A [`Config`] that exists is one the engine can start with.
 
+mod days;
 mod layers;
 mod mail;
 mod master_key;
@@ -22,6 +23,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::domain::user::PASSWORD_CHARS_MIN;
 use mail::sender;
 
+pub use days::Days;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
@@ -111,6 +113,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
     setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
     setting("webhook_allow_loopback", "BOOL", "false", "For trying webhooks out: endpoints may be on this machine, and there without TLS; refused in production"),
+    setting("calendar_day", "LENGTH", "24h", "How long a business day is: `24h` are the civil days of calendar_zone; `10s` or `5m` for demonstrations, refused in production"),
+    setting("calendar_zone", "ZONE", "UTC", "Whose midnight begins a day: a name such as `Asia/Seoul`"),
+    setting("return_window_days", "DAYS", "2", "How many days after its delivery a line may be sent back; they shrink with calendar_day"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];
 
@@ -132,6 +137,7 @@ pub struct Config {
     pub mail: Mail,
     pub payment: Payment,
     pub webhooks: Webhooks,
+    pub days: Days,
     pub limits: Limits,
 }
 
@@ -229,6 +235,7 @@ impl Config {
             },
             payment: Payment::development(),
             webhooks: Webhooks { allow_loopback: false },
+            days: Days::development(),
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
@@ -278,6 +285,7 @@ impl Config {
             },
             payment: Payment::read(layers)?,
             webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },
+            days: Days::read(layers)?,
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
@@ -309,7 +317,8 @@ impl Config {
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
-        match wrongs.into_iter().chain(self.payment.wrongs(layers)).find(|(wrong, _)| *wrong) {
+        let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs());
+        match wrongs.into_iter().chain(others).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
         }
@@ -413,6 +422,7 @@ mod tests {
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
         assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));
         assert_eq!(format!("{:?}", read.webhooks), format!("{:?}", made.webhooks));
+        assert_eq!(format!("{:?}", read.days), format!("{:?}", made.days));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }

@@ -236,9 +236,6 @@ pub struct ReturnWindow {
     pub ms: i64,
 }
 
-/// Two days of twenty-four hours.
-pub const RETURN_WINDOW: ReturnWindow = ReturnWindow { ms: 48 * 3_600_000 };
-
 /// Why a line may not be sent back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotReturnable {

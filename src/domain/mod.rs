@@ -5,8 +5,10 @@
 
 pub mod account;
 pub mod amount;
+pub mod calendar;
 pub mod delivery;
 pub mod id;
+pub mod job;
 pub mod order;
 pub mod payment;
 pub mod stock;

@@ -57,6 +57,7 @@ deeds!(
     ReviewAccepted "review_accepted",
     ReviewGivenBack "review_given_back",
     RefundSettled "refund_settled",
+    JobRun "job_run",
     WebhookRegistered "webhook_registered",
     WebhookChanged "webhook_changed",
     WebhookRotated "webhook_rotated",

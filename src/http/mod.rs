@@ -11,6 +11,7 @@ mod delivery;
 mod docs;
 pub mod health;
 mod idempotency;
+mod job;
 mod openapi;
 mod order;
 mod page;
@@ -44,6 +45,7 @@ use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
 use crate::actors::revocations::Revocations;
+use crate::actors::scheduler::Scheduler;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
 use crate::actors::webhooks::Webhooks;
@@ -210,6 +212,9 @@ table! {
     "/v1/admin/webhook-endpoints/deliveries/{id}/replay"
                                         POST Admin webhook_endpoint::replay;
 
+    "/v1/admin/jobs"                    GET Admin job::list;
+    "/v1/admin/jobs/{name}/run"         POST Admin job::run;
+
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
     "/metrics"                          GET Operator health::metrics;
@@ -237,6 +242,7 @@ pub struct Doors {
     pub abuse: Abuse,
     pub proxies: Proxies,
     pub webhooks: Webhooks,
+    pub scheduler: Scheduler,
 }
 
 /// Opens the doors of one side in one worker.
@@ -258,6 +264,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         abuse,
         proxies,
         webhooks,
+        scheduler,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -279,7 +286,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(users))
         .app_data(web::Data::new(abuse))
         .app_data(web::Data::new(proxies))
-        .app_data(web::Data::new(webhooks));
+        .app_data(web::Data::new(webhooks))
+        .app_data(web::Data::new(scheduler));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

@@ -36,6 +36,7 @@ const TABLES: &[File] = files!("tables":
     13 "0013_webhook_deliveries",
     14 "0014_webhook_deliveries_due",
     15 "0015_webhook_deliveries_by_state",
+    16 "0016_jobs",
 );
 
 const PEOPLE: &[File] = files!("people":

@@ -10,6 +10,7 @@ mod buyer;
 pub mod delivery;
 mod file;
 pub mod flush;
+pub mod job;
 pub mod journal;
 mod migrations;
 pub mod money;

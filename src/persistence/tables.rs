@@ -15,6 +15,7 @@ use tokio::sync::MappedMutexGuard;
 
 use super::delivery::DeliveryReader;
 use super::file::{File, Shape, Transaction};
+use super::job::JobRows;
 use super::money::MoneyBook;
 use super::order::OrderReader;
 use super::outbox::Outbox;
@@ -184,6 +185,11 @@ impl Tables {
     /// Who is told what happens, and what is on its way there.
     pub fn webhooks(&self) -> WebhookRows {
         WebhookRows { file: self.shop.clone(), interest: self.interest.clone() }
+    }
+
+    /// How far the jobs have come.
+    pub fn jobs(&self) -> JobRows {
+        JobRows { file: self.shop.clone() }
     }
 
     /// What anybody is told of at all.

@@ -1,63 +1,95 @@
-//! What is cleared away: accounts that nobody proved, links and sessions that have lapsed.
-
-use std::time::Duration;
+//! What is done without anybody asking: at a start everybody is brought under the current master key, and at night what has lapsed
+//! is cleared away: accounts that nobody proved, links and sessions.
 
 use actix_web::rt;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
+use crate::actors::scheduler::{Due, Job, NotRun, Tally};
 use crate::domain::stock::Millis;
 use crate::persistence::user::UserError;
 
-/// How often somebody looks.
-const EVERY: Duration = Duration::from_secs(600);
-/// An account that nobody proved is gone after this. Its first link is good for half of it; who asks for another then
-/// still can.
+/// When that is, on the calendar's clocks: few people are there then.
+pub const CLEARING_AT: &str = "30 3 * * *";
+/// An account that nobody proved may be cleared away after this. Its first link is good for half of it; who asks for another
+/// then still can.
 const UNPROVED_MS: i64 = 48 * 3_600 * 1_000;
 /// A link that has expired is recognised for so long, and answered with a new letter.
 const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
 
-/// The loop that clears away. Ends with its app.
-pub struct Chores(JoinHandle<()>);
+/// Brings everybody under the current master key, so that the former ones can go. Ends with its app.
+pub struct Rekeying(JoinHandle<()>);
 
-impl Chores {
-    pub fn start(users: Users) -> Chores {
-        Chores(rt::spawn(async move {
+impl Rekeying {
+    pub fn start(users: Users) -> Rekeying {
+        Rekeying(rt::spawn(async move {
             if let Err(error) = users.rekey_all().await {
                 tracing::warn!(%error, "not everybody is under the current master key; the next start tries again");
-            }
-            loop {
-                rt::time::sleep(EVERY).await;
-                if let Err(error) = users.clear_away().await {
-                    tracing::warn!(%error, "what has lapsed could not be cleared away; trying again later");
-                }
             }
         }))
     }
 }
 
-impl Drop for Chores {
+impl Drop for Rekeying {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
+/// The job that clears away.
+pub struct Clearing(pub Users);
+
+impl Job for Clearing {
+    fn name(&self) -> &'static str {
+        "clearing"
+    }
+
+    fn run(&self, due: Due) -> BoxFuture<'_, Result<Tally, NotRun>> {
+        async move {
+            let cleared = match due.dry {
+                true => self.0.lapsed(due.now).await,
+                false => self.0.clear_away(due.now).await,
+            };
+            let cleared = cleared.map_err(|why| NotRun(why.to_string()))?;
+            Ok(Tally { seen: cleared, moved: cleared, ..Tally::default() })
+        }
+        .boxed()
+    }
+}
+
 impl Users {
-    /// Clears away what has lapsed by now.
-    pub async fn clear_away(&self) -> Result<(), Unable> {
-        let now = self.0.clock.now();
-        while self.clear_accounts(now).await? || self.clear_sessions(now).await? {}
+    /// Clears away the accounts and sessions that have lapsed by then, with links and revocations; how many accounts and sessions.
+    pub async fn clear_away(&self, now: Millis) -> Result<u64, Unable> {
+        let mut cleared = 0;
+        loop {
+            let (accounts, sessions) = (self.clear_accounts(now).await?, self.clear_sessions(now).await?);
+            cleared += u64::from(accounts + sessions);
+            if accounts < CHORES_MAX && sessions < CHORES_MAX {
+                break;
+            }
+        }
         let mut writing = self.0.tables.begin().await?;
         writing.forget_tokens(now.plus(-EXPIRED_LINK_MS)).await?;
         writing.forget_revocations(now).await?;
-        commit(writing).await
+        commit(writing).await?;
+        Ok(cleared)
     }
 
-    async fn clear_accounts(&self, now: Millis) -> Result<bool, Unable> {
+    /// How many accounts and sessions that would be; no further than one page of each.
+    async fn lapsed(&self, now: Millis) -> Result<u64, Unable> {
+        let accounts = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await?;
+        let (idle, old) = (now.plus(-REFRESH_IDLE_MS), now.plus(-SESSION_LIFE_MS));
+        let sessions = self.0.tables.sessions().lapsed(idle, old, CHORES_MAX).await?;
+        Ok((accounts.len() + sessions.len()) as u64)
+    }
+
+    async fn clear_accounts(&self, now: Millis) -> Result<u32, Unable> {
         let lapsed = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await?;
         if lapsed.is_empty() {
-            return Ok(false);
+            return Ok(0);
         }
         let mut writing = self.0.tables.begin().await?;
         for user in &lapsed {
@@ -68,20 +100,20 @@ impl Users {
             }
         }
         commit(writing).await?;
-        Ok(lapsed.len() == CHORES_MAX as usize)
+        Ok(lapsed.len() as u32)
     }
 
-    async fn clear_sessions(&self, now: Millis) -> Result<bool, Unable> {
+    async fn clear_sessions(&self, now: Millis) -> Result<u32, Unable> {
         let (idle, old) = (now.plus(-REFRESH_IDLE_MS), now.plus(-SESSION_LIFE_MS));
         let lapsed = self.0.tables.sessions().lapsed(idle, old, CHORES_MAX).await?;
         if lapsed.is_empty() {
-            return Ok(false);
+            return Ok(0);
         }
         let mut writing = self.0.tables.begin().await?;
         for session in &lapsed {
             writing.end_session(session.id).await?;
         }
         commit(writing).await?;
-        Ok(lapsed.len() == CHORES_MAX as usize)
+        Ok(lapsed.len() as u32)
     }
 }

@@ -24,7 +24,7 @@ use actix_web::rt;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
-pub use chores::Chores;
+pub use chores::{CLEARING_AT, Clearing, Rekeying};
 pub use export::Kept;
 pub use founding::make_admin;
 pub use personal::{Change, Personal};

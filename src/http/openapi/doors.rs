@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{money, people, reference, text_header};
+use super::{jobs, money, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -191,7 +191,7 @@ pub fn of(door: &str) -> Door {
             .gives(503, "They cannot, and why.", "Health", Value::Null),
         "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
         "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
-        _ => money::of(door).unwrap_or_else(|| people::of(door)),
+        _ => money::of(door).or_else(|| jobs::of(door)).unwrap_or_else(|| people::of(door)),
     }
 }
 

@@ -4,6 +4,7 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod doors;
+mod jobs;
 mod money;
 mod people;
 mod webhooks;
@@ -16,6 +17,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::delivery::ReturnRequest;
 use super::health::Health;
+use super::job::{JobShown, RunShown};
 use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
@@ -242,6 +244,8 @@ fn schemas() -> Map<String, Value> {
     add::<EndpointPatch>(&mut named);
     add::<EndpointShown>(&mut named);
     add::<DeliveryShown>(&mut named);
+    add::<JobShown>(&mut named);
+    add::<RunShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
@@ -256,6 +260,7 @@ fn schemas() -> Map<String, Value> {
         ("CompensationPage", "CompensationShown"),
         ("EndpointPage", "EndpointShown"),
         ("DeliveryPage", "DeliveryShown"),
+        ("JobPage", "JobShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",

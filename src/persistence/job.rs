@@ -1,0 +1,294 @@
+//! The `jobs` rows: how far each job has come, who is at it, and what came of its last run.
+//!
+//! A run begins with a claim: by compare-and-set on the row's version, for so long, under a name of its own. Nobody else has that name,
+//! so what a run says after another one has claimed the row changes nothing. Rows are not synced one by one, for the sake of the
+//! journal's disk: after a power cut nobody runs, and at worst an occurrence is run again that had finished, which changes nothing
+//! twice.
+
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::StoreError;
+use super::file::File;
+use super::sqlite::{Damaged, signed, unsigned};
+use crate::domain::job::{LEASE_MS, Tally};
+use crate::domain::stock::Millis;
+
+macro_rules! jobs {
+    ($rest:literal) => {
+        concat!(
+            "select name, finished_at_ms, holder, lease_until_at_ms, running_scheduled_at_ms, running_began_at_ms, \
+             last_scheduled_at_ms, last_began_at_ms, last_ended_at_ms, last_outcome, last_by_hand, last_seen, \
+             last_moved, last_failed, last_problems, version from jobs ",
+            $rest
+        )
+    };
+}
+
+const FIND: &str = jobs!("where name = ?");
+const INSERT: &str = "insert into jobs (name, finished_at_ms, version) values (?, ?, 1)";
+const CLAIM: &str = "update jobs set holder = ?, lease_until_at_ms = ?, running_scheduled_at_ms = ?, running_began_at_ms = ?, \
+    version = version + 1 where name = ? and version = ?";
+const RENEW: &str =
+    "update jobs set lease_until_at_ms = ?, version = version + 1 where name = ? and holder = ?";
+const END: &str = "update jobs set holder = null, lease_until_at_ms = null, running_scheduled_at_ms = null, \
+    running_began_at_ms = null, finished_at_ms = case when finished_at_ms > ? then finished_at_ms else ? end, \
+    last_scheduled_at_ms = ?, last_began_at_ms = ?, last_ended_at_ms = ?, last_outcome = ?, last_by_hand = ?, last_seen = ?, \
+    last_moved = ?, last_failed = ?, last_problems = ?, version = version + 1 where name = ? and holder = ?";
+const LET_GO: &str = "update jobs set holder = null, lease_until_at_ms = null, running_scheduled_at_ms = null, \
+    running_began_at_ms = null, version = version + 1 where name = ? and holder = ?";
+
+/// Under which name a run holds its row.
+pub type Holder = [u8; 16];
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// To its end, whatever became of single rows.
+    Done,
+    /// Not to its end: it is run again.
+    Failed,
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Done => "done",
+            Outcome::Failed => "failed",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Outcome> {
+        [Outcome::Done, Outcome::Failed].into_iter().find(|outcome| outcome.as_str() == word)
+    }
+}
+
+/// A run that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Of which occurrence it was the run.
+    pub scheduled: Millis,
+    pub began: Millis,
+    pub ended: Millis,
+    pub outcome: Outcome,
+    pub by_hand: bool,
+    pub tally: Tally,
+}
+
+/// A run that has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// Nobody else may run before this.
+    pub until: Millis,
+    pub scheduled: Millis,
+    pub began: Millis,
+}
+
+/// A job as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobRow {
+    pub name: String,
+    /// The last occurrence that was run to its end; at first, when the job became known.
+    pub finished: Millis,
+    pub lease: Option<Lease>,
+    pub last: Option<Ran>,
+    version: i64,
+}
+
+impl JobRow {
+    /// Is somebody at it? A lease that ends later than any that is given is one of a clock that has gone back since.
+    pub fn is_held(&self, now: Millis) -> bool {
+        self.lease.is_some_and(|lease| lease.until > now && lease.until <= now.plus(LEASE_MS))
+    }
+}
+
+/// How far the jobs have come. Cheap to clone.
+#[derive(Clone)]
+pub struct JobRows {
+    pub(super) file: File,
+}
+
+impl JobRows {
+    pub async fn find(&self, name: &str) -> Result<Option<JobRow>, StoreError> {
+        let row = sqlx::query(FIND).bind(name).fetch_optional(&self.file.readers()).await?;
+        row.as_ref().map(job).transpose()
+    }
+
+    /// The row of this job, which is made if there is none: what came before `now` is no concern of it.
+    pub async fn known(&self, name: &str, now: Millis) -> Result<JobRow, StoreError> {
+        if let Some(row) = self.find(name).await? {
+            return Ok(row);
+        }
+        let made = {
+            let mut writer = self.file.writer().await?;
+            sqlx::query(INSERT).bind(name).bind(now.0).execute(&mut *writer).await
+        };
+        match (self.find(name).await?, made) {
+            (Some(row), _) => Ok(row),
+            (None, Err(error)) => Err(error.into()),
+            (None, Ok(_)) => Err(Damaged { what: "job" }.into()),
+        }
+    }
+
+    /// Takes the row as it was read, for a run. `false`: somebody else was faster.
+    pub async fn claim(&self, row: &JobRow, holder: Holder, lease: Lease) -> Result<bool, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let claim = sqlx::query(CLAIM)
+            .bind(holder.to_vec())
+            .bind(lease.until.0)
+            .bind(lease.scheduled.0)
+            .bind(lease.began.0)
+            .bind(&row.name)
+            .bind(row.version);
+        Ok(claim.execute(&mut *writer).await?.rows_affected() == 1)
+    }
+
+    /// Holds it longer. `false`: it is somebody else's by now.
+    pub async fn renew(&self, name: &str, holder: Holder, until: Millis) -> Result<bool, StoreError> {
+        let mut writer = self.file.writer().await?;
+        let renewal = sqlx::query(RENEW).bind(until.0).bind(name).bind(holder.to_vec());
+        Ok(renewal.execute(&mut *writer).await?.rows_affected() == 1)
+    }
+
+    /// Writes down how the run ended and lets go. `false`: it had lost its row.
+    pub async fn end(&self, name: &str, holder: Holder, ran: &Ran) -> Result<bool, StoreError> {
+        let finished = match ran.outcome {
+            Outcome::Done => ran.scheduled,
+            Outcome::Failed => Millis(i64::MIN),
+        };
+        let problems = serde_json::to_string(&ran.tally.problems).map_err(|_| Damaged { what: "problem" })?;
+        let mut writer = self.file.writer().await?;
+        let end = sqlx::query(END)
+            .bind(finished.0)
+            .bind(finished.0)
+            .bind(ran.scheduled.0)
+            .bind(ran.began.0)
+            .bind(ran.ended.0)
+            .bind(ran.outcome.as_str())
+            .bind(i64::from(ran.by_hand))
+            .bind(signed(ran.tally.seen))
+            .bind(signed(ran.tally.moved))
+            .bind(signed(ran.tally.failed))
+            .bind(problems)
+            .bind(name)
+            .bind(holder.to_vec());
+        Ok(end.execute(&mut *writer).await?.rows_affected() == 1)
+    }
+
+    /// Lets go, as if nothing had been.
+    pub async fn let_go(&self, name: &str, holder: Holder) -> Result<(), StoreError> {
+        let mut writer = self.file.writer().await?;
+        sqlx::query(LET_GO).bind(name).bind(holder.to_vec()).execute(&mut *writer).await?;
+        Ok(())
+    }
+}
+
+fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
+    let time = |column: usize| -> Result<Option<Millis>, StoreError> {
+        Ok(row.try_get::<Option<i64>, _>(column)?.map(Millis))
+    };
+    let lease = match (time(3)?, time(4)?, time(5)?) {
+        (Some(until), Some(scheduled), Some(began)) => Some(Lease { until, scheduled, began }),
+        _ => None,
+    };
+    let last = match (time(6)?, time(7)?, time(8)?) {
+        (Some(scheduled), Some(began), Some(ended)) => Some(Ran { scheduled, began, ended, ..last(row)? }),
+        _ => None,
+    };
+    Ok(JobRow {
+        name: row.try_get(0)?,
+        finished: Millis(row.try_get(1)?),
+        lease,
+        last,
+        version: row.try_get(15)?,
+    })
+}
+
+fn last(row: &SqliteRow) -> Result<Ran, StoreError> {
+    let problems: &str = row.try_get(14)?;
+    Ok(Ran {
+        scheduled: Millis::default(),
+        began: Millis::default(),
+        ended: Millis::default(),
+        outcome: Outcome::from_word(row.try_get(9)?).ok_or(Damaged { what: "outcome of a job" })?,
+        by_hand: row.try_get::<i64, _>(10)? != 0,
+        tally: Tally {
+            seen: unsigned(row, 11)?,
+            moved: unsigned(row, 12)?,
+            failed: unsigned(row, 13)?,
+            problems: serde_json::from_str(problems).map_err(|_| Damaged { what: "problems of a job" })?,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+
+    const NAME: &str = "sweeping";
+
+    async fn rows() -> (tempfile::TempDir, JobRows) {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = Tables::open(dir.path()).await.unwrap().jobs();
+        (dir, rows)
+    }
+
+    fn lease(until: i64) -> Lease {
+        Lease { until: Millis(until), scheduled: Millis(100), began: Millis(105) }
+    }
+
+    fn ran(outcome: Outcome) -> Ran {
+        let tally = Tally { seen: 3, moved: 2, failed: 1, problems: vec!["the third: \"no\"".to_owned()] };
+        let (scheduled, began, ended) = (Millis(100), Millis(105), Millis(107));
+        Ran { scheduled, began, ended, outcome, by_hand: true, tally }
+    }
+
+    #[tokio::test]
+    async fn a_job_is_known_from_when_it_was_first_asked_for() {
+        let (_dir, rows) = rows().await;
+        assert_eq!(rows.known(NAME, Millis(50)).await.unwrap().finished, Millis(50));
+        assert_eq!(rows.known(NAME, Millis(99)).await.unwrap().finished, Millis(50));
+    }
+
+    #[tokio::test]
+    async fn of_two_who_claim_one_has_it() {
+        let (_dir, rows) = rows().await;
+        let row = rows.known(NAME, Millis(50)).await.unwrap();
+        assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
+        assert!(!rows.claim(&row, [2; 16], lease(200)).await.unwrap());
+        let held = rows.known(NAME, Millis(50)).await.unwrap();
+        assert_eq!(held.lease, Some(lease(200)));
+        assert!(held.is_held(Millis(199)) && !held.is_held(Millis(200)));
+        assert!(!held.is_held(Millis(199 - LEASE_MS)));
+    }
+
+    #[tokio::test]
+    async fn an_end_is_written_down_and_a_failure_finishes_nothing() {
+        let (_dir, rows) = rows().await;
+        for (outcome, finished) in [(Outcome::Failed, 50), (Outcome::Done, 100)] {
+            let row = rows.known(NAME, Millis(50)).await.unwrap();
+            assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
+            assert!(rows.end(NAME, [1; 16], &ran(outcome)).await.unwrap());
+            let row = rows.known(NAME, Millis(50)).await.unwrap();
+            assert_eq!((row.finished, row.lease, row.last), (Millis(finished), None, Some(ran(outcome))));
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_lost_the_row_changes_nothing() {
+        let (_dir, rows) = rows().await;
+        let row = rows.known(NAME, Millis(50)).await.unwrap();
+        assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
+        assert!(rows.renew(NAME, [1; 16], Millis(300)).await.unwrap());
+        let lapsed = rows.known(NAME, Millis(50)).await.unwrap();
+        assert!(rows.claim(&lapsed, [2; 16], lease(500)).await.unwrap());
+        assert!(!rows.renew(NAME, [1; 16], Millis(900)).await.unwrap());
+        assert!(!rows.end(NAME, [1; 16], &ran(Outcome::Done)).await.unwrap());
+        rows.let_go(NAME, [1; 16]).await.unwrap();
+        let row = rows.known(NAME, Millis(50)).await.unwrap();
+        assert_eq!((row.finished, row.lease, row.last), (Millis(50), Some(lease(500)), None));
+        rows.let_go(NAME, [2; 16]).await.unwrap();
+        assert_eq!(rows.known(NAME, Millis(50)).await.unwrap().lease, None);
+    }
+}

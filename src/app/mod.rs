@@ -38,7 +38,7 @@ use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
+use crate::http::{Abuse, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
@@ -179,6 +179,7 @@ impl App {
                 tables.trail(),
                 clock.clone(),
             ),
+            pages: Pages::default(),
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
             streams: Streams::default(),

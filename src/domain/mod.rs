@@ -8,6 +8,7 @@ pub mod amount;
 pub mod id;
 pub mod order;
 pub mod payment;
+pub mod product;
 pub mod stock;
 pub mod trail;
 pub mod user;

@@ -89,7 +89,7 @@ pub fn of(door: &str) -> Door {
                 though more follows: only a `next_cursor` that is null ends the list.")
         }
         .gives(200, "A page.", "ProductPage", Value::Null)
-        .with_header(200, "ETag", "Weak; made of the page itself.")
+        .with_header(200, "ETag", "Weak; changes with text, settings and stock of any product on the page.")
         .gives_nothing(304, "It is as it was."),
         "product::find" => Door {
             parameters: vec![header("If-None-Match", false, "ETags that are known already.")],

@@ -105,7 +105,7 @@ pub async fn list(
     let search = Search { archived: Some(false), ..search(&query)? };
     let shelf = catalogue.search(search).await?;
     let now = clock.now();
-    Ok(page::list(&request, &shown(shelf, |found| ProductShown::of(&found.text, &found.view, now))))
+    Ok(page::list(&request, shelf, now))
 }
 
 /// `GET /v1/admin/products?q=&sku=&ids=&tag=&available=&archived=`: the same, archived ones among them.
@@ -167,7 +167,8 @@ fn search(query: &Query) -> Result<Search, Problem> {
     })
 }
 
-fn shown<T>(shelf: Shelf, show: impl FnMut(&Found) -> T) -> Page<T> {
+/// A page as it is shown.
+pub fn shown<T>(shelf: Shelf, show: impl FnMut(&Found) -> T) -> Page<T> {
     let next_cursor = shelf.next.map(|place| Cursor(place).to_string());
     Page { data: shelf.found.iter().map(show).collect(), next_cursor }
 }

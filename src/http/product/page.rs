@@ -14,8 +14,9 @@ use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::list::shown;
 use super::show::{self, ProductShown, state_word};
-use crate::actors::catalogue::Text;
+use crate::actors::catalogue::{Found, Shelf, Text};
 use crate::actors::stock::View;
 use crate::domain::id::ProductId;
 use crate::domain::stock::Millis;
@@ -77,20 +78,25 @@ impl Pages {
 
 impl Page {
     pub fn answer(&self, request: &HttpRequest) -> HttpResponse {
-        conditional(request, self.etag.clone(), self.body.clone())
+        conditional(request, self.etag.clone(), || self.body.clone())
     }
 }
 
-/// A list. Its tag is made of its bytes: what comes again is not sent again.
-pub fn list(request: &HttpRequest, page: &impl Serialize) -> HttpResponse {
-    let body = bytes(page);
-    let tag = format!("W/\"{:016x}\"", xxh3_64(&body));
+/// A list. Its tag is made of those of its products, so that what comes again is neither written nor sent.
+pub fn list(request: &HttpRequest, shelf: Shelf, now: Millis) -> HttpResponse {
+    let mut tags = String::new();
+    for Found { text, view } in &shelf.found {
+        tags.push_str(&format!("{} {} ", text.id, show::tag(text, view, now)));
+    }
+    let page = shown(shelf, |found| ProductShown::of(&found.text, &found.view, now));
+    tags.extend(page.next_cursor.as_deref());
+    let tag = format!("W/\"{:016x}\"", xxh3_64(tags.as_bytes()));
     let etag = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("W/\"\""));
-    conditional(request, etag, body)
+    conditional(request, etag, || bytes(&page))
 }
 
 /// The body, or nothing for whoever has it already.
-fn conditional(request: &HttpRequest, etag: HeaderValue, body: Bytes) -> HttpResponse {
+fn conditional(request: &HttpRequest, etag: HeaderValue, body: impl FnOnce() -> Bytes) -> HttpResponse {
     let known = show::is_known(request, &etag);
     let mut answer: HttpResponse<BoxBody> =
         HttpResponse::new(if known { StatusCode::NOT_MODIFIED } else { StatusCode::OK });
@@ -101,7 +107,7 @@ fn conditional(request: &HttpRequest, etag: HeaderValue, body: Bytes) -> HttpRes
         return answer;
     }
     headers.insert(header::CONTENT_TYPE, JSON);
-    answer.set_body(BoxBody::new(body))
+    answer.set_body(BoxBody::new(body()))
 }
 
 fn bytes(shown: &impl Serialize) -> Bytes {

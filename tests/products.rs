@@ -4,6 +4,8 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use support::{Reply, Shop, id, lines};
 
 fn new_product(sku: &str) -> Value {
@@ -415,6 +417,30 @@ async fn a_list_that_has_not_changed_is_not_sent_again() {
     assert_eq!((unchanged.status.as_u16(), unchanged.text.as_str()), (304, ""));
     shop.order(1, &jar, 1).send().await.ok(201);
     assert_eq!(again().await.status, 200);
+    shop.close().await;
+}
+
+/// With the table gone, whoever reads it fails, and what is hot does not notice.
+#[actix_web::test]
+async fn what_is_hot_is_answered_from_memory() {
+    let shop = Shop::open().await;
+    let jar = id(&shop.product(5, json!({ "name": "Zzz jar" })).await);
+    let (page, list) = (format!("/v1/products/{jar}"), "/v1/products?q=zzz");
+    let before = (shop.get(&page).send().await.ok(200), shop.get(list).send().await.ok(200));
+    let file = shop.folder().join("shop.db");
+    let mut tables = SqliteConnectOptions::new().filename(file).connect().await.unwrap();
+    sqlx::query("alter table products rename to products_elsewhere").execute(&mut tables).await.unwrap();
+    shop.get("/v1/products?q=other").send().await.problem(503, "owner_unavailable");
+    for _ in 0..50 {
+        assert_eq!(shop.get(&page).send().await.ok(200), before.0);
+        assert_eq!(shop.get(list).send().await.ok(200), before.1);
+    }
+    // Its stock is live all the same.
+    shop.order(1, &jar, 1).send().await.ok(201);
+    assert_eq!(shop.get(&page).send().await.ok(200)["stock"]["available"], 4);
+    assert_eq!(shop.get(list).send().await.ok(200)["data"][0]["stock"]["available"], 4);
+    sqlx::query("alter table products_elsewhere rename to products").execute(&mut tables).await.unwrap();
+    tables.close().await.unwrap();
     shop.close().await;
 }
 

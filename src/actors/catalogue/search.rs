@@ -17,8 +17,13 @@ use crate::persistence::product::{Along, Listing, Place, Sign, name_key};
 
 /// Pages that are remembered. One is at most a hundred ids and the words that were asked for.
 const PAGES_MAX: u64 = 2_000;
+/// A view from the tables is remembered so long: much shorter than an owner must be idle before it rests, so that one who is not
+/// loaded now has not been loaded meanwhile.
+const COLD_KEPT_NS: u64 = 1_000_000_000;
+/// Views from the tables that are remembered.
+const COLD_MAX: u64 = 20_000;
 /// Products looked at for one page.
-const LOOKED_AT_MAX: u32 = 4_096;
+const LOOKED_AT_MAX: u32 = 1_024;
 /// Products looked at in one step when most of them may be passed by.
 const STEP: u32 = 256;
 
@@ -72,12 +77,22 @@ struct Stand {
     as_of: u64,
 }
 
-/// The pages that were asked for of late.
-pub(super) struct Pages(Cache<Asked, Arc<Stand>>);
+/// A view from the tables, and when it was read.
+#[derive(Debug, Clone)]
+struct Cold {
+    view: Arc<View>,
+    read_ns: u64,
+}
+
+/// The pages that were asked for of late, and the stock of those on them whose owners rest.
+pub(super) struct Pages {
+    stands: Cache<Asked, Arc<Stand>>,
+    cold: Cache<ProductId, Cold>,
+}
 
 impl Default for Pages {
     fn default() -> Pages {
-        Pages(Cache::new(PAGES_MAX))
+        Pages { stands: Cache::new(PAGES_MAX), cold: Cache::new(COLD_MAX) }
     }
 }
 
@@ -131,11 +146,11 @@ impl Catalogue {
             return Ok(Arc::new(self.walk(&asked, true).await?));
         }
         let changes = || self.0.changes.load(Ordering::Acquire);
-        if let Some(stand) = self.0.pages.0.get(&asked).filter(|stand| stand.as_of == changes()) {
+        if let Some(stand) = self.0.pages.stands.get(&asked).filter(|stand| stand.as_of == changes()) {
             return Ok(stand);
         }
         let stand = Arc::new(self.walk(&asked, false).await?);
-        self.0.pages.0.insert(asked, stand.clone());
+        self.0.pages.stands.insert(asked, stand.clone());
         Ok(stand)
     }
 
@@ -205,25 +220,32 @@ impl Catalogue {
         let missing: Vec<ProductId> =
             ids.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect();
         if !missing.is_empty() {
-            let before = self.0.changes.load(Ordering::Acquire);
+            let (before, read_ns) = (self.0.changes.load(Ordering::Acquire), self.0.clock.nanos());
             let mut read = self.0.reader.find_many(&missing).await.map_err(unread)?;
             read.sort_unstable_by_key(|listing| listing.product.id);
             for (id, place) in ids.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
                 let Ok(at) = read.binary_search_by_key(id, |listing| listing.product.id) else { continue };
-                *place = self.found_in(&read[at], before).await?;
+                *place = self.found_in(&read[at], before, read_ns).await?;
             }
         }
         Ok(found.into_iter().flatten().collect())
     }
 
     fn in_memory(&self, product: ProductId) -> Option<Found> {
-        let view = self.0.directory.peek(product)?;
+        let view = self.0.directory.peek(product).or_else(|| self.cold(product))?;
         Some(Found { text: self.0.texts.get(&product)?, view })
     }
 
-    async fn found_in(&self, listing: &Listing, before: u64) -> Result<Option<Found>, NotDone> {
+    /// What was read of a product whose owner rests, a moment ago.
+    fn cold(&self, product: ProductId) -> Option<Arc<View>> {
+        let Cold { view, read_ns } = self.0.pages.cold.get(&product)?;
+        let age_ns = self.0.clock.nanos().saturating_sub(read_ns);
+        (age_ns < COLD_KEPT_NS).then_some(view)
+    }
+
+    async fn found_in(&self, listing: &Listing, before: u64, read_ns: u64) -> Result<Option<Found>, NotDone> {
         let product = listing.product.id;
-        let Some(view) = self.view_of(listing).await? else { return Ok(None) };
+        let Some(view) = self.view_of(listing, read_ns).await? else { return Ok(None) };
         if let Some(text) = self.0.texts.get(&product) {
             return Ok(Some(Found { text, view }));
         }
@@ -235,20 +257,25 @@ impl Catalogue {
         Ok(Some(Found { text, view }))
     }
 
-    async fn view_of(&self, listing: &Listing) -> Result<Option<Arc<View>>, NotDone> {
+    async fn view_of(&self, listing: &Listing, read_ns: u64) -> Result<Option<Arc<View>>, NotDone> {
         let product = listing.product.id;
         if let Some(view) = self.0.directory.peek(product) {
             return Ok(Some(view));
         }
         match &listing.stock {
-            Some(stock) => Ok(Some(Arc::new(View {
-                sequence: stock.sequence,
-                counts: stock.counts,
-                settings: Arc::new(stock.settings.clone()),
-                paused: stock.paused,
-                archived: stock.archived,
-                as_of: stock.updated_at,
-            }))),
+            Some(stock) => {
+                let view = Arc::new(View {
+                    sequence: stock.sequence,
+                    counts: stock.counts,
+                    settings: Arc::new(stock.settings.clone()),
+                    paused: stock.paused,
+                    archived: stock.archived,
+                    as_of: stock.updated_at,
+                });
+                let cold = Cold { view: view.clone(), read_ns };
+                self.0.pages.cold.insert(product, cold);
+                Ok(Some(view))
+            }
             None => self.ledger_of(product).await,
         }
     }

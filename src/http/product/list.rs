@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::Serialize;
 
-use super::page;
+use super::page::{self, Pages};
 use super::show::ProductShown;
 use crate::actors::catalogue::{Catalogue, Found, Search, Shelf};
 use crate::clock::Clock;
@@ -101,11 +101,12 @@ pub async fn list(
     request: HttpRequest,
     clock: web::Data<Clock>,
     catalogue: web::Data<Catalogue>,
+    pages: web::Data<Pages>,
 ) -> Result<HttpResponse, Problem> {
     let search = Search { archived: Some(false), ..search(&query)? };
     let shelf = catalogue.search(search).await?;
     let now = clock.now();
-    Ok(page::list(&request, shelf, now))
+    Ok(page::list(&request, &pages, shelf, now))
 }
 
 /// `GET /v1/admin/products?q=&sku=&ids=&tag=&available=&archived=`: the same, archived ones among them.
@@ -167,10 +168,14 @@ fn search(query: &Query) -> Result<Search, Problem> {
     })
 }
 
-/// A page as it is shown.
-pub fn shown<T>(shelf: Shelf, show: impl FnMut(&Found) -> T) -> Page<T> {
-    let next_cursor = shelf.next.map(|place| Cursor(place).to_string());
-    Page { data: shelf.found.iter().map(show).collect(), next_cursor }
+fn shown<T>(shelf: Shelf, show: impl FnMut(&Found) -> T) -> Page<T> {
+    let data = shelf.found.iter().map(show).collect();
+    Page { data, next_cursor: cursor(shelf.next) }
+}
+
+/// A place as its word.
+pub fn cursor(next: Option<Place>) -> Option<String> {
+    next.map(|place| Cursor(place).to_string())
 }
 
 fn word(word: &str) -> Option<String> {

@@ -1,7 +1,7 @@
 //! Product pages as they leave, kept as bytes.
 //!
-//! Always true: a page that is sent shows the text and the view that are published now. It is kept for these very two, and for
-//! the state of the sale, which time alone may change.
+//! Always true: a page that is sent shows the text and the view that are published now. It is kept for this very text, for the
+//! view's sequence, to which counts and settings belong, and for the state of the sale, which time alone may change.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::list::shown;
+use super::list::cursor;
 use super::show::{self, ProductShown, state_word};
 use crate::actors::catalogue::{Found, Shelf, Text};
 use crate::actors::stock::View;
 use crate::domain::id::ProductId;
-use crate::domain::stock::Millis;
+use crate::domain::stock::{Millis, Sequence};
 
 /// What all pages together may take.
 const PAGES_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -34,7 +34,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// One answer, with what it is true of.
 pub struct Page {
     text: Arc<Text>,
-    view: Arc<View>,
+    sequence: Sequence,
     state: &'static str,
     etag: HeaderValue,
     body: Bytes,
@@ -60,7 +60,7 @@ impl Pages {
         let product = text.id;
         if let Some(page) = self.0.get(&product)
             && Arc::ptr_eq(&page.text, &text)
-            && Arc::ptr_eq(&page.view, &view)
+            && page.sequence == view.sequence
             && page.state == state
         {
             return page;
@@ -68,7 +68,7 @@ impl Pages {
         let settled = now.0 - view.as_of.0 >= SETTLED_MS;
         let etag = show::etag(&text, &view, now);
         let body = bytes(&ProductShown::of(&text, &view, now));
-        let page = Arc::new(Page { text, view, state, etag, body });
+        let page = Arc::new(Page { text, sequence: view.sequence, state, etag, body });
         if settled {
             self.0.insert(product, page.clone());
         }
@@ -82,17 +82,37 @@ impl Page {
     }
 }
 
-/// A list. Its tag is made of those of its products, so that what comes again is neither written nor sent.
-pub fn list(request: &HttpRequest, shelf: Shelf, now: Millis) -> HttpResponse {
-    let mut tags = String::new();
-    for Found { text, view } in &shelf.found {
-        tags.push_str(&format!("{} {} ", text.id, show::tag(text, view, now)));
+/// A list, put together from the pages of its products. Its tag is made of theirs, so that what comes again is not sent again.
+pub fn list(request: &HttpRequest, pages: &Pages, shelf: Shelf, now: Millis) -> HttpResponse {
+    let next = cursor(shelf.next);
+    let products: Vec<Arc<Page>> =
+        shelf.found.into_iter().map(|Found { text, view }| pages.page(text, view, now)).collect();
+    let mut tags = Vec::with_capacity(products.len() * 64);
+    for page in &products {
+        tags.extend_from_slice(page.text.id.as_bytes());
+        tags.extend_from_slice(page.etag.as_bytes());
     }
-    let page = shown(shelf, |found| ProductShown::of(&found.text, &found.view, now));
-    tags.extend(page.next_cursor.as_deref());
-    let tag = format!("W/\"{:016x}\"", xxh3_64(tags.as_bytes()));
+    tags.extend_from_slice(next.as_deref().unwrap_or_default().as_bytes());
+    let tag = format!("W/\"{:016x}\"", xxh3_64(&tags));
     let etag = HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("W/\"\""));
-    conditional(request, etag, || bytes(&page))
+    conditional(request, etag, || joined(&products, next.as_deref()))
+}
+
+/// As a page of a list is written.
+fn joined(products: &[Arc<Page>], next: Option<&str>) -> Bytes {
+    let len: usize = products.iter().map(|page| page.body.len() + 1).sum();
+    let mut body = Vec::with_capacity(len + 128);
+    body.extend_from_slice(b"{\"data\":[");
+    for (at, page) in products.iter().enumerate() {
+        if at > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&page.body);
+    }
+    body.extend_from_slice(b"],\"next_cursor\":");
+    body.extend_from_slice(&bytes(&next));
+    body.push(b'}');
+    Bytes::from(body)
 }
 
 /// The body, or nothing for whoever has it already.

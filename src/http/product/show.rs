@@ -157,7 +157,7 @@ fn tags(request: &HttpRequest, name: header::HeaderName) -> Option<Vec<String>> 
 
 /// Whether the client has this very answer already.
 pub fn is_known(request: &HttpRequest, etag: &HeaderValue) -> bool {
-    let tag = etag.to_str().unwrap_or_default().trim_matches('"');
+    let tag = etag.to_str().unwrap_or_default().trim_start_matches("W/").trim_matches('"');
     tags(request, header::IF_NONE_MATCH)
         .is_some_and(|tags| tags.iter().any(|known| known == "*" || known == tag))
 }

@@ -37,6 +37,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("LineStatus",   ""),
     ("Money",        "amount currency"),
     ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
+    ("OrderFound",   "buyer_id created_at hold_expires_at id lines payment status total updated_at"),
+    ("OrderFoundPage", "data next_cursor"),
     ("OrderPage",    "data next_cursor"),
     ("OrderShown",   "created_at hold_expires_at id lines payment status total updated_at"),
     ("OrderStatus",  ""),
@@ -51,6 +53,9 @@ const SHOWN: &[(&str, &str)] = &[
     ("Problem",      "available captured closed_at code delivered_at delivery_status detail errors has instance limit line \
                       logged_in_at max_age_seconds opens_at order order_id product_id reason refund_id refunded request_id \
                       requested returnable_until sequence shipped_at status title type"),
+    ("ProductFound", "archived created_at description held id image_url name on_hand price sale sku sold stock tags thumbnail_url \
+                      updated_at"),
+    ("ProductFoundPage", "data next_cursor"),
     ("ProductPage",  "data next_cursor"),
     ("ProductShown", "description id image_url name price sale sku stock tags thumbnail_url"),
     ("ProfileShown", "address created_at email id name phone role updated_at"),
@@ -65,6 +70,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("StockChanged", "available held on_hand product_id sequence sold"),
     ("StockInBrief", "as_of available sold_out"),
     ("StockShown",   "as_of available held sequence sold"),
+    ("Tag",          ""),
     ("TokensShown",  "access_token expires_in refresh_expires_in refresh_token token_type"),
 ];
 

@@ -59,6 +59,8 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("GET",    "/link.js",                        Anybody),
     ("GET",    "/link.css",                       Anybody),
     ("GET",    "/v1/admin/users",                 Admins),
+    ("GET",    "/v1/admin/orders",                Admins),
+    ("GET",    "/v1/admin/products",              Admins),
     ("POST",   "/v1/admin/users/{id}/suspend",    Admins),
     ("POST",   "/v1/admin/users/{id}/reinstate",  Admins),
     ("POST",   "/v1/admin/orders/{id}/refunds",   Admins),

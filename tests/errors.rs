@@ -116,7 +116,7 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
         ("PUT", "/v1/orders", "POST, GET"),
         ("GET", "/v1/orders/preview", "POST"),
         ("POST", "/v1/products", "GET"),
-        ("GET", "/v1/admin/products", "POST"),
+        ("PUT", "/v1/admin/products", "GET, POST"),
         ("TRACE", "/v1/products", "GET"),
         ("OPTIONS", "/v1/products", "GET"),
         ("BREW", "/livez", "GET"),

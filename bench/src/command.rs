@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::workload::{Overrides, Workload};
-use crate::{compare, crashes, logins, purchases, ratios, reference};
+use crate::{catalogue, compare, crashes, logins, purchases, ratios, reference};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -37,6 +37,8 @@ enum Other {
     Logins(logins::Logins),
     /// Whole purchases a second, order and payment in one call, and how long one takes at half that rate
     Purchases(purchases::Purchases),
+    /// A hot product page and a list against the HTTP ceiling, and a listing of very many products
+    Catalogue(catalogue::Catalogue),
     /// The reports of two runs side by side
     Compare { a: PathBuf, b: PathBuf },
     /// Serve the reference: JSON, token check, fixed answer
@@ -129,6 +131,7 @@ impl Command {
                 Some(Other::Ratios(ratios)) => ratios.perform().await,
                 Some(Other::Logins(logins)) => logins.perform().await,
                 Some(Other::Purchases(purchases)) => purchases.perform().await,
+                Some(Other::Catalogue(catalogue)) => catalogue.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
                 Some(Other::Reference { .. }) | None => self.workload.perform().await,
             }

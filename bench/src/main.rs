@@ -2,6 +2,7 @@
 //! whether what was sold is what was there.
 
 mod answer;
+mod catalogue;
 mod chance;
 mod client;
 mod clock;
@@ -11,6 +12,7 @@ mod crashes;
 mod crowd;
 mod drive;
 mod engine;
+mod hammer;
 mod judge;
 mod logins;
 mod process;

@@ -7,7 +7,7 @@
 //! | `payment::Payments` | the rows of payments and refunds, the claims on them | whoever pays, gives back, or brings news of money |
 //! | `payment::Book` | the order in which those rows are written | `payment`, bounded by `payment::WAITING_MAX` |
 //! | `delivery::Deliveries` | nothing; lines move in `payment::Book` | the scheduled run, whoever sends a line back |
-//! | `catalogue::Catalogue` | the cached texts of products | the product doors |
+//! | `catalogue::Catalogue` | the cached texts of products, and which of them stand on the pages of lists | the product doors |
 //! | `user::Users` | the accounts' rows; nothing between two questions | the doors of people |
 //! | `revocations::Revocations` | whose tokens are refused, a set in memory | every door that reads a token |
 //! | `passwords::Passwords`, a few threads | the hashing of passwords | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |

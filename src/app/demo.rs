@@ -12,7 +12,7 @@ use crate::domain::amount::{Currency, Money};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{HOLD_MS_DEFAULT, Millis, Settings};
 use crate::domain::user::Role;
-use crate::persistence::product::{Product, ProductFilter};
+use crate::persistence::product::{Along, Product};
 use crate::seed::{self, Goods};
 use crate::tokens::Tokens;
 
@@ -78,6 +78,9 @@ const SAMPLES: [Sample; 5] = [
     },
 ];
 
+/// Products among which the one to try is looked for.
+const NEWEST: u32 = 100;
+
 /// Puts the samples on the shelf if there is nothing at all; says which product is the one to try.
 pub async fn furnish(store: &Store, clock: &Clock) -> Result<Option<ProductId>> {
     if store.journal.head().pos == 0 && store.tables.products().count().await? == 0 {
@@ -86,9 +89,9 @@ pub async fn furnish(store: &Store, clock: &Clock) -> Result<Option<ProductId>> 
         seed::stock_up(store, goods).await?;
         seed::flush(store).await?;
     }
-    let available = ProductFilter { available: true, ..ProductFilter::default() };
-    let newest = store.tables.products().list(&available, None, 1).await?;
-    Ok(newest.first().map(|listing| listing.product.id))
+    let newest = store.tables.products().signs(&Along::Age, None, NEWEST).await?;
+    let left = newest.iter().find(|sign| !sign.archived && sign.available > Some(0));
+    Ok(left.map(|sign| sign.place.product))
 }
 
 impl Sample {

@@ -41,7 +41,7 @@ use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
+use crate::http::{Abuse, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
@@ -188,6 +188,7 @@ impl App {
                 tables.trail(),
                 clock.clone(),
             ),
+            pages: Pages::default(),
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
             streams: Streams::default(),

@@ -112,6 +112,12 @@ macro_rules! typed_id {
                 &self.0
             }
 
+            /// The lowest that an id made at this time can be.
+            pub fn first_at(at: Millis) -> Self {
+                let millis = (at.0.max(0) as u128) & 0xffff_ffff_ffff;
+                Self((millis << 80).to_be_bytes())
+            }
+
             /// When it was made, after the clock of whoever made it.
             pub fn made_at(&self) -> Millis {
                 Millis((u128::from_be_bytes(self.0) >> 80) as i64)

@@ -11,6 +11,7 @@ pub mod id;
 pub mod job;
 pub mod order;
 pub mod payment;
+pub mod product;
 pub mod stock;
 pub mod trail;
 pub mod user;

@@ -7,6 +7,7 @@ mod abuse;
 pub mod auth;
 mod body;
 mod client;
+mod csv;
 mod delivery;
 mod docs;
 pub mod health;
@@ -36,7 +37,7 @@ pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
 pub use client::Proxies;
 pub use openapi::document;
-pub use product::{STREAMS_MAX, Streams};
+pub use product::{Pages, STREAMS_MAX, Streams};
 pub use rate::OrderRate;
 
 use crate::actors::catalogue::Catalogue;
@@ -188,13 +189,14 @@ table! {
     "/v1/admin/users"                   GET Admin user::list;
     "/v1/admin/users/{id}/suspend"      POST Admin user::suspend;
     "/v1/admin/users/{id}/reinstate"    POST Admin user::reinstate;
+    "/v1/admin/orders"                  GET Admin order::look_up;
     "/v1/admin/orders/{id}/refunds"     POST Admin payment::give_back, GET Admin payment::refunds;
     "/v1/admin/compensations"           GET Admin payment::compensations;
     "/v1/admin/compensations/{id}/retry"        POST Admin payment::retry;
     "/v1/admin/compensations/{id}/accept"       POST Admin payment::accept;
     "/v1/admin/compensations/{id}/give-back"    POST Admin payment::return_money;
     "/v1/admin/compensations/{id}/settle"       POST Admin payment::settle;
-    "/v1/admin/products"                POST Admin product::create;
+    "/v1/admin/products"                GET Admin product::look_up,    POST Admin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST Admin product::restock;
     "/v1/admin/products/{id}/pause"     POST Admin product::pause;
@@ -234,6 +236,7 @@ pub struct Doors {
     pub payments: Payments,
     pub deliveries: Deliveries,
     pub catalogue: Catalogue,
+    pub pages: Pages,
     pub history: History,
     pub readiness: health::Readiness,
     pub streams: Streams,
@@ -256,6 +259,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         payments,
         deliveries,
         catalogue,
+        pages,
         history,
         readiness,
         streams,
@@ -279,6 +283,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(payments))
         .app_data(web::Data::new(deliveries))
         .app_data(web::Data::new(catalogue))
+        .app_data(web::Data::new(pages))
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))
         .app_data(web::Data::new(streams))

@@ -17,6 +17,15 @@ const LAST_MS: i64 = 253_402_300_799_999;
 pub struct Stamp(pub Millis);
 
 impl Stamp {
+    /// A time as a word, in any zone.
+    pub fn read(word: &str) -> Option<Stamp> {
+        let time: jiff::Timestamp = word.parse().ok()?;
+        match time.as_millisecond() {
+            ms @ 0..=LAST_MS => Some(Stamp(Millis(ms))),
+            _ => None,
+        }
+    }
+
     /// The 24 letters. Years outside 1970–9999 are shown as the nearest of these.
     pub fn letters(self) -> [u8; LEN] {
         let ms = self.0.0.clamp(0, LAST_MS);

@@ -37,6 +37,12 @@ const TABLES: &[File] = files!("tables":
     14 "0014_webhook_deliveries_due",
     15 "0015_webhook_deliveries_by_state",
     16 "0016_jobs",
+    22 "0022_products_is_new",
+    23 "0023_products_is_best",
+    24 "0024_products_tagged",
+    25 "0025_products_new",
+    26 "0026_products_best",
+    27 "0027_products_by_name_and_id",
 );
 
 const PEOPLE: &[File] = files!("people":

@@ -15,6 +15,7 @@ pub mod journal;
 mod migrations;
 pub mod money;
 pub mod order;
+pub mod order_lookup;
 pub mod outbox;
 pub mod payment;
 pub mod product;

@@ -1,11 +1,13 @@
 //! The `products` rows: what a product is called and looks like. What it costs and how many there are is `stock`.
 //!
 //! Rows are written by administrators, each write synced before its answer; a change names the version it is made
-//! upon. A product is listed from the moment its row stands; its stock row follows with the next flush.
+//! upon. A product is listed from the moment its row stands; its stock row follows with the next flush. Lists are walked:
+//! along an index, from a place on, so that each step costs the same wherever it is taken.
 
 use std::sync::LazyLock;
 
 use futures_util::TryStreamExt;
+use icu_normalizer::ComposingNormalizerBorrowed;
 use sqlx::Row;
 use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
@@ -14,6 +16,7 @@ use super::sqlite::{self, Listed, signed, sixteen, unsigned};
 use super::stock::{self, Stock};
 use super::{StoreError, Tables};
 use crate::domain::id::ProductId;
+use crate::domain::product::Tag;
 use crate::domain::stock::{KeyUse, Millis};
 
 /// A product as the catalogue describes it.
@@ -41,13 +44,34 @@ pub struct Listing {
     pub stock: Option<Stock>,
 }
 
-/// What a list is narrowed to. Archived products are never listed.
-#[derive(Debug, Clone, Default)]
-pub struct ProductFilter {
-    /// The beginning of the name, whatever its case.
-    pub prefix: Option<String>,
-    pub tag: Option<String>,
-    pub available: bool,
+/// The order in which a list goes through the products, and which it passes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Along {
+    /// All, newest first.
+    Age,
+    /// Those with this tag, newest first.
+    Tag(Tag),
+    /// Those whose [`name_key`] begins so, by name.
+    Name(String),
+}
+
+/// Where a walk stands: behind this product.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    pub product: ProductId,
+    /// What the product was found by when the walk came past, on a walk by name.
+    pub name_key: Option<String>,
+}
+
+/// As much of a product as it takes to pass it by or to stop.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign {
+    pub place: Place,
+    pub archived: bool,
+    pub is_new: bool,
+    pub is_best: bool,
+    /// Units that were left at the last flush; `None` before the first.
+    pub available: Option<i64>,
 }
 
 /// Why a product was not written.
@@ -98,14 +122,12 @@ macro_rules! listing {
         )
     };
 }
-macro_rules! page {
-    ($prefix:literal) => {
+macro_rules! signs {
+    ($rest:literal) => {
         concat!(
-            listing!(),
-            "where p.archived = 0 and p.id < ?",
-            $prefix,
-            " and (? = 0 or instr(p.tags, ?) > 0) and (? = 0 or s.on_hand - s.held - s.sold > 0) \
-             order by p.id desc limit ?"
+            "select p.id, p.name_key, p.archived, p.is_new, p.is_best, s.on_hand - s.held - s.sold \
+             from products p left join stock s on s.product_id = p.id ",
+            $rest
         )
     };
 }
@@ -113,16 +135,19 @@ macro_rules! page {
 const FIND: &str = concat!(listing!(), "where p.id = ?");
 const BY_SKU: &str = concat!("select ", columns!(""), " from products where sku = ?");
 const BY_KEY: &str = concat!("select ", columns!(""), ", made_of from products where made_by = ?");
-const PAGE: &str = page!("");
-const PAGE_BY_PREFIX: &str = page!(" and p.name_key >= ? and p.name_key < ?");
+const BY_AGE: &str = signs!("where p.id < ? order by p.id desc limit ?");
+const NEW: &str = signs!("where p.is_new = 1 and p.id < ? order by p.id desc limit ?");
+const BEST: &str = signs!("where p.is_best = 1 and p.id < ? order by p.id desc limit ?");
+const BY_NAME: &str =
+    signs!("where (p.name_key, p.id) > (?, ?) and p.name_key < ? order by p.name_key, p.id limit ?");
 const COUNT: &str = "select count(*) from products where archived = 0";
 static FIND_MANY: LazyLock<Listed> =
     LazyLock::new(|| Listed::new(concat!(listing!(), "where p.id in ("), "?", ")"));
 const INSERT: &str = "insert into products (id, sku, name, name_key, description, thumbnail_url, image_url, tags, \
-    archived, version, created_at_ms, updated_at_ms, made_by, made_of) \
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    is_new, is_best, archived, version, created_at_ms, updated_at_ms, made_by, made_of) \
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const UPDATE: &str = "update products set sku = ?, name = ?, name_key = ?, description = ?, thumbnail_url = ?, \
-    image_url = ?, tags = ?, archived = ?, updated_at_ms = ?, version = version + 1 where id = ? and version = ?";
+    image_url = ?, tags = ?, is_new = ?, is_best = ?, archived = ?, updated_at_ms = ?, version = version + 1 where id = ? and version = ?";
 const ARCHIVE: &str = "update products set archived = 1, updated_at_ms = ?, version = version + 1 \
     where id = ? and archived = 0";
 
@@ -153,30 +178,32 @@ impl ProductReader {
         Ok(found)
     }
 
-    /// Products made before `before`, newest first.
-    pub async fn list(
+    /// The next `most` products along the way, archived ones and those without a ledger among them.
+    pub async fn signs(
         &self,
-        filter: &ProductFilter,
-        before: Option<ProductId>,
-        limit: u32,
-    ) -> Result<Vec<Listing>, StoreError> {
-        let before = before.unwrap_or(ProductId::from_bytes([0xff; 16]));
-        let sql = if filter.prefix.is_some() { PAGE_BY_PREFIX } else { PAGE };
-        let mut page = sqlx::query(sql).bind(before.as_bytes().to_vec());
-        if let Some(prefix) = &filter.prefix {
-            let from = name_key(prefix);
-            // No name continues a prefix with the last character there is.
-            let to = format!("{from}{}", char::MAX);
-            page = page.bind(from).bind(to);
-        }
-        let tag = filter.tag.as_ref().map(|tag| format!(",{tag},"));
-        let page = page
-            .bind(i64::from(tag.is_some()))
-            .bind(tag.unwrap_or_default())
-            .bind(i64::from(filter.available))
-            .bind(limit);
-        let rows = page.fetch(&self.pool).map_err(StoreError::from);
-        rows.and_then(|row| std::future::ready(listing(&row))).try_collect().await
+        along: &Along,
+        behind: Option<&Place>,
+        most: u32,
+    ) -> Result<Vec<Sign>, StoreError> {
+        let before = behind.map_or([0xff; 16], |place| *place.product.as_bytes());
+        let query = match along {
+            Along::Age => sqlx::query(BY_AGE).bind(before.to_vec()),
+            Along::Tag(Tag::New) => sqlx::query(NEW).bind(before.to_vec()),
+            Along::Tag(Tag::Best) => sqlx::query(BEST).bind(before.to_vec()),
+            Along::Name(prefix) => {
+                // No name continues a prefix with the last character there is.
+                let end = format!("{prefix}{}", char::MAX);
+                let walked = behind.and_then(|place| Some((place.name_key.as_ref()?, place.product)));
+                let (name, id) = match walked.filter(|(name, _)| *name >= prefix) {
+                    Some((name, id)) => (name.clone(), id.as_bytes().to_vec()),
+                    None => (prefix.clone(), Vec::new()),
+                };
+                sqlx::query(BY_NAME).bind(name).bind(id).bind(end)
+            }
+        };
+        let by_name = matches!(along, Along::Name(_));
+        let rows = query.bind(most).fetch(&self.pool).map_err(StoreError::from);
+        rows.and_then(|row| std::future::ready(sign(&row, by_name))).try_collect().await
     }
 
     pub async fn by_sku(&self, sku: &str) -> Result<Option<Product>, StoreError> {
@@ -234,6 +261,8 @@ impl ProductWriter {
             .bind(&product.thumbnail_url)
             .bind(&product.image_url)
             .bind(tags_column(&product.tags))
+            .bind(has(product, Tag::New))
+            .bind(has(product, Tag::Best))
             .bind(i64::from(product.archived))
             .bind(product.updated_at.0)
             .bind(&product.id.as_bytes()[..])
@@ -266,6 +295,8 @@ fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_, Sqlite, Sqlite
         .bind(&product.thumbnail_url)
         .bind(&product.image_url)
         .bind(tags_column(&product.tags))
+        .bind(has(product, Tag::New))
+        .bind(has(product, Tag::Best))
         .bind(i64::from(product.archived))
         .bind(signed(product.version))
         .bind(product.created_at.0)
@@ -283,9 +314,23 @@ fn taken(error: StoreError) -> ProductError {
     }
 }
 
-/// What a name is found by. Collations differ between databases, so the case is folded here.
-fn name_key(name: &str) -> String {
-    name.to_lowercase()
+/// What a name is found by: one spelling for whatever differs in case or composition alone. Collations differ between
+/// databases, so it is made here. A beginning of a name has the beginning of its key, so no letter may look at its neighbours,
+/// as a sigma at the end of a word does.
+pub fn name_key(name: &str) -> String {
+    let mut key = String::with_capacity(name.len());
+    for letter in ComposingNormalizerBorrowed::new_nfkc().normalize_iter(name.chars()) {
+        match letter {
+            'ς' => key.push('σ'),
+            'ß' | 'ẞ' => key.push_str("ss"),
+            other => key.extend(other.to_lowercase()),
+        }
+    }
+    key
+}
+
+fn has(product: &Product, tag: Tag) -> i64 {
+    i64::from(product.tags.iter().any(|word| word == tag.as_str()))
 }
 
 /// Commas around each tag, so that a tag is found whole.
@@ -314,4 +359,56 @@ fn listing(row: &SqliteRow) -> Result<Listing, StoreError> {
     let flushed: Option<&[u8]> = row.try_get(STOCK_AT)?;
     let stock = flushed.map(|_| stock::stock(row, STOCK_AT)).transpose()?;
     Ok(Listing { product: product(row)?, stock })
+}
+
+fn sign(row: &SqliteRow, by_name: bool) -> Result<Sign, StoreError> {
+    let name_key = if by_name { Some(row.try_get(1)?) } else { None };
+    let flag = |column| row.try_get::<i64, _>(column).map(|flag| flag != 0);
+    Ok(Sign {
+        place: Place { product: ProductId::from_bytes(sixteen(row, 0)?), name_key },
+        archived: flag(2)?,
+        is_new: flag(3)?,
+        is_best: flag(4)?,
+        available: row.try_get(5)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+
+    #[test]
+    fn names_that_differ_in_case_or_composition_alone_have_one_key() {
+        for (one, other) in [
+            ("Éclair", "e\u{301}CLAIR"),
+            ("ΣΑΣ", "σας"),
+            ("STRASSE", "straße"),
+            ("달항아리", "\u{1103}\u{1161}\u{11af}항아리"),
+            ("Ｍｏｏｎ", "moon"),
+        ] {
+            assert_eq!(name_key(one), name_key(other));
+        }
+        // The word goes on, and its beginning is still found.
+        assert!(name_key("ΣΑΣΑ").starts_with(&name_key("ΣΑΣ")));
+    }
+
+    /// A step costs the same wherever it is taken if it goes along an index and nothing is sorted.
+    #[tokio::test]
+    async fn every_walk_goes_along_an_index() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writer = tables.writer().await.unwrap();
+        for sql in [BY_AGE, NEW, BEST, BY_NAME] {
+            let explain: &'static str = format!("explain query plan {sql}").leak();
+            let mut query = sqlx::query(explain);
+            for _ in 0..sql.matches('?').count() {
+                query = query.bind(1);
+            }
+            let rows = query.fetch_all(&mut *writer).await.unwrap();
+            let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
+            assert!(plan[0].starts_with("SEARCH p USING INDEX"), "{sql}: {plan:?}");
+            assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{sql}: {plan:?}");
+        }
+    }
 }

@@ -62,11 +62,22 @@ pub struct OneTimeToken {
     pub expires_at: Millis,
 }
 
+/// Accounts looked at in one call.
+const LOOKED_AT_MAX: u32 = 4_096;
+
 /// What a list of accounts is narrowed to.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UserFilter {
     pub state: Option<AccountState>,
+    pub role: Option<Role>,
     pub email: Option<Blind>,
+}
+
+/// Accounts that fit, newest first, and where the look-up goes on.
+pub struct UsersFound {
+    pub users: Vec<User>,
+    /// Everything from here on has been looked at; `None`: there is nothing more.
+    pub next: Option<UserId>,
 }
 
 /// Why a change of an account was not written.
@@ -104,8 +115,15 @@ const BY_PROVED_PHONE: &str = users!("join verified_phones v on v.user_id = u.id
 const BY_CLAIMED_EMAIL: &str = users!(
     "where u.email_blind = ? and u.state = 'unverified' order by u.created_at_ms desc, u.id desc limit 1"
 );
-const PAGE: &str = users!(
-    "where u.id < ? and (? = 0 or u.state = ?) and (? = 0 or u.email_blind = ?) order by u.id desc limit ?"
+const PAGE: &str = users!("where u.id < ? order by u.id desc limit ?");
+const LOOKED_UP_TO: &str = "select id from users where id < ? order by id desc limit 1 offset ?";
+const FITTING: &str = users!(
+    "where u.id < ? and u.id >= ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?"
+);
+/// Those with one address: a handful, however many there are in all.
+const FITTING_BY_EMAIL: &str = users!(
+    "where u.email_blind = ? and u.id < ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) \
+     order by u.id desc limit ?"
 );
 const LAPSED: &str =
     users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms limit ?");
@@ -164,23 +182,48 @@ impl UserReader {
     }
 
     /// Accounts made before `before`, newest first.
-    pub async fn list(
+    pub async fn list(&self, before: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
+        let before = before.unwrap_or(UserId::from_bytes([0xff; 16]));
+        let rows =
+            sqlx::query(PAGE).bind(before.as_bytes().to_vec()).bind(limit).fetch_all(&self.pool).await?;
+        rows.iter().map(user).collect()
+    }
+
+    /// The same of those that fit, of as many as one call looks at.
+    pub async fn look_up(
         &self,
         filter: &UserFilter,
         before: Option<UserId>,
-        limit: u32,
-    ) -> Result<Vec<User>, StoreError> {
-        let before = before.unwrap_or(UserId::from_bytes([0xff; 16]));
-        let rows = sqlx::query(PAGE)
-            .bind(before.as_bytes().to_vec())
+        limit: usize,
+    ) -> Result<UsersFound, StoreError> {
+        let before = before.map_or(vec![0xff; 16], |before| before.as_bytes().to_vec());
+        let (query, looked_up_to) = match filter.email {
+            Some(email) => (sqlx::query(FITTING_BY_EMAIL).bind(email.to_vec()).bind(before), None),
+            None => {
+                let query = sqlx::query(LOOKED_UP_TO).bind(before.clone()).bind(LOOKED_AT_MAX - 1);
+                let last: Option<Vec<u8>> =
+                    query.fetch_optional(&self.pool).await?.map(|row| row.try_get(0)).transpose()?;
+                (sqlx::query(FITTING).bind(before).bind(last.clone().unwrap_or_default()), last)
+            }
+        };
+        let most = limit + 1;
+        let rows = query
             .bind(i64::from(filter.state.is_some()))
             .bind(filter.state.map_or("", AccountState::as_str))
-            .bind(i64::from(filter.email.is_some()))
-            .bind(filter.email.map_or_else(Vec::new, |email| email.to_vec()))
-            .bind(limit)
+            .bind(i64::from(filter.role.is_some()))
+            .bind(filter.role.map_or("", Role::as_str))
+            .bind(i64::try_from(most).unwrap_or(i64::MAX))
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(user).collect()
+        let mut users: Vec<User> = rows.iter().map(user).collect::<Result<_, _>>()?;
+        let next = if users.len() == most {
+            users.truncate(limit);
+            users.last().map(|user| user.id)
+        } else {
+            let id = looked_up_to.map(<[u8; 16]>::try_from).transpose();
+            id.map_err(|_| Damaged { what: "id" })?.map(UserId::from_bytes)
+        };
+        Ok(UsersFound { users, next })
     }
 
     /// Accounts that nobody proved and that were made at `before` or earlier, oldest first.
@@ -447,10 +490,19 @@ mod tests {
         assert!(matches!(writing.remove_user(&user).await, Err(UserError::VersionConflict)));
         assert!(writing.user(user.id).await.unwrap() == Some(changed.clone()));
         writing.commit().await.unwrap();
-        let all = tables.users().list(&UserFilter::default(), None, 10).await.unwrap();
-        assert!(all == [changed]);
-        let unverified = UserFilter { state: Some(AccountState::Unverified), email: None };
-        assert!(tables.users().list(&unverified, None, 10).await.unwrap().is_empty());
+        let all = tables.users().list(None, 10).await.unwrap();
+        assert!(all == [changed.clone()]);
+        let found = async |filter: UserFilter| tables.users().look_up(&filter, None, 10).await.unwrap().users;
+        let shoppers =
+            UserFilter { role: Some(Role::Shopper), email: Some([1; 32]), ..UserFilter::default() };
+        assert!(found(shoppers).await == [changed]);
+        for nobody in [
+            UserFilter { state: Some(AccountState::Unverified), ..UserFilter::default() },
+            UserFilter { role: Some(Role::Admin), ..UserFilter::default() },
+            UserFilter { email: Some([2; 32]), ..UserFilter::default() },
+        ] {
+            assert!(found(nobody).await.is_empty());
+        }
         assert!(tables.users().lapsed(T0.plus(99), 10).await.unwrap().is_empty());
     }
 

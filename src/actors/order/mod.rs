@@ -3,12 +3,14 @@
 //! It owns nothing but the way: stock is decided by the products' owners, keys by the ledger of the order's home,
 //! and what is flushed is read from the tables. Always true: what was acknowledged is found at once by its id.
 
+mod lookup;
 mod placement;
 mod sight;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;

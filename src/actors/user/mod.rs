@@ -40,9 +40,9 @@ use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
-use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, WeakPassword};
+use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, Role, WeakPassword};
 use crate::persistence::revocation::{Revocation, Subject};
-use crate::persistence::user::{Blind, User, UserError, UserFilter};
+use crate::persistence::user::{Blind, User, UserError, UserFilter, UsersFound};
 use crate::persistence::{StoreError, Tables, Writing};
 use crate::telemetry;
 use crate::vault::{Sealed, Vault};
@@ -184,16 +184,17 @@ impl Users {
         self.0.passwords.worked()
     }
 
-    /// Accounts made before `before`, newest first; of one address, if one is named.
-    pub async fn list(
+    /// Accounts made before `before` that fit, newest first; of one address, if one is named.
+    pub async fn look_up(
         &self,
         state: Option<AccountState>,
+        role: Option<Role>,
         email: Option<&Email>,
         before: Option<UserId>,
-        limit: u32,
-    ) -> Result<Vec<User>, Unable> {
-        let filter = UserFilter { state, email: email.map(|email| self.blind_email(email)) };
-        Ok(self.0.tables.users().list(&filter, before, limit).await?)
+        limit: usize,
+    ) -> Result<UsersFound, Unable> {
+        let filter = UserFilter { state, role, email: email.map(|email| self.blind_email(email)) };
+        Ok(self.0.tables.users().look_up(&filter, before, limit).await?)
     }
 
     /// Changes what somebody has told about themselves.

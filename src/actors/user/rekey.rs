@@ -4,7 +4,7 @@
 
 use super::{EMAIL, Unable, Users, commit};
 use crate::persistence::Writing;
-use crate::persistence::user::{Purpose, User, UserFilter};
+use crate::persistence::user::{Purpose, User};
 
 /// Accounts that are looked through at a time.
 const PAGE: u32 = 100;
@@ -42,7 +42,7 @@ impl Users {
         }
         let (mut before, mut moved) = (None, 0);
         loop {
-            let page = self.0.tables.users().list(&UserFilter::default(), before, PAGE).await?;
+            let page = self.0.tables.users().list(before, PAGE).await?;
             before = page.last().map(|user| user.id);
             let is_last = page.len() < PAGE as usize;
             for user in page.into_iter().filter(|user| user.wrapped_key.is_some()) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{jobs, money, people, reference, text_header};
+use super::{jobs, lookup, money, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -23,11 +23,9 @@ pub struct Door {
     pub refuses: &'static [Code],
 }
 
-const ORDER: &str = "^order_[0-7][0-9a-hjkmnp-tv-z]{25}$";
-const PRODUCT: &str = "^prod_[0-7][0-9a-hjkmnp-tv-z]{25}$";
-const SEQUENCE: &str = "^[1-9][0-9]{0,17}$";
+pub(super) const ORDER: &str = "^order_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
-const BUSY: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable];
+pub(super) const BUSY: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable];
 const WRITE: &[Code] =
     &[Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::OrderStateConflict];
 
@@ -106,16 +104,16 @@ pub fn of(door: &str) -> Door {
         .with_header(200, "Idempotent-Replayed", "`true` when this key had sent it back before."),
         "product::list" => Door {
             parameters: vec![
-                query("q", json!({ "type": "string", "maxLength": 200 }), "The beginning of the name, whatever its case."),
-                query("ids", json!({ "type": "string" }), "These products only: at most 100 ids, separated by commas."),
-                query("tag", json!({ "type": "string", "maxLength": 200, "example": "new" }), "Only products with this tag."),
-                query("available", json!({ "type": "boolean" }), "Only products of which something is left."),
-                limit(), cursor(PRODUCT),
+                lookup::by_name(), lookup::by_ids(), lookup::by_tag(), lookup::only_available(),
+                limit(), cursor(lookup::PLACE), header("If-None-Match", false, "ETags that are known already."),
             ],
             refuses: BUSY,
-            ..told("products", "Products", "Newest first; archived ones are not listed.")
+            ..told("products", "Products", "Newest first, with `q` by name; archived ones are not listed. A page may be short \
+                though more follows: only a `next_cursor` that is null ends the list.")
         }
-        .gives(200, "A page.", "ProductPage", Value::Null),
+        .gives(200, "A page.", "ProductPage", Value::Null)
+        .with_header(200, "ETag", "Weak; changes with text, settings and stock of any product on the page.")
+        .gives_nothing(304, "It is as it was."),
         "product::find" => Door {
             parameters: vec![header("If-None-Match", false, "ETags that are known already.")],
             refuses: BUSY,
@@ -177,21 +175,16 @@ pub fn of(door: &str) -> Door {
         .with_header(200, "Idempotent-Replayed", "`true` when this key had done it before."),
         "product::pause" => sale_switch("Pause the sale", "Refuses new orders until it is resumed. Holds stand."),
         "product::resume" => sale_switch("Resume the sale", "Undoes a pause."),
-        "product::ledger" => Door {
-            parameters: vec![
-                query("from", json!({ "type": "integer", "minimum": 1 }), "The first sequence."), limit(), cursor(SEQUENCE),
-            ],
-            refuses: BUSY,
-            ..told("administration", "Every movement of the stock", "Oldest first, without gaps, with the counters after each.")
-        }
-        .gives(200, "A page.", "LedgerPage", Value::Null),
         "health::livez" => told("operations", "Does it live?", "").gives(200, "It does.", "Health", Value::Null),
         "health::readyz" => told("operations", "Can orders be acknowledged?", "")
             .gives(200, "They can.", "Health", Value::Null)
             .gives(503, "They cannot, and why.", "Health", Value::Null),
         "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
         "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
-        _ => money::of(door).or_else(|| jobs::of(door)).unwrap_or_else(|| people::of(door)),
+        _ => lookup::of(door)
+            .or_else(|| money::of(door))
+            .or_else(|| jobs::of(door))
+            .unwrap_or_else(|| people::of(door)),
     }
 }
 
@@ -315,7 +308,7 @@ fn order_example() -> Value {
     })
 }
 
-fn statuses() -> Vec<&'static str> {
+pub(super) fn statuses() -> Vec<&'static str> {
     crate::domain::order::OrderStatus::ALL.iter().map(|status| status.as_str()).collect()
 }
 

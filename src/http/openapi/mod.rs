@@ -5,6 +5,7 @@
 
 mod doors;
 mod jobs;
+mod lookup;
 mod money;
 mod people;
 mod webhooks;
@@ -250,9 +251,17 @@ fn schemas() -> Map<String, Value> {
         .into_iter()
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
         .collect();
+    for (name, shown, besides) in [
+        ("OrderFound", "OrderShown", json!({ "buyer_id": { "type": "string" } })),
+        ("ProductFound", "ProductShown", product_besides()),
+    ] {
+        schemas.insert(name.into(), with_besides(&schemas[shown], besides));
+    }
     for (page, row) in [
         ("OrderPage", "OrderShown"),
+        ("OrderFoundPage", "OrderFound"),
         ("ProductPage", "ProductShown"),
+        ("ProductFoundPage", "ProductFound"),
         ("LedgerPage", "Movement"),
         ("SessionPage", "SessionShown"),
         ("AccountPage", "AccountShown"),
@@ -277,6 +286,27 @@ fn schemas() -> Map<String, Value> {
     );
     schemas.insert("Problem".into(), problem());
     schemas
+}
+
+/// What administrators see of a product besides what everybody does.
+fn product_besides() -> Value {
+    let (units, time) =
+        (json!({ "type": "integer", "minimum": 0 }), json!({ "type": "string", "format": "date-time" }));
+    json!({
+        "archived": { "type": "boolean" }, "on_hand": units, "held": units, "sold": units, "created_at": time, "updated_at": time,
+    })
+}
+
+/// An object with more members, all of them always there.
+fn with_besides(schema: &Value, besides: Value) -> Value {
+    let mut schema = schema.clone();
+    for (name, member) in besides.as_object().into_iter().flatten() {
+        schema["properties"][name] = member.clone();
+        if let Some(required) = schema["required"].as_array_mut() {
+            required.push(json!(name));
+        }
+    }
+    schema
 }
 
 /// Problem details after RFC 9457. Codes carry more members than these: the numbers that explain them.

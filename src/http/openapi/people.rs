@@ -2,12 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::doors::{Door, body, cursor, limit, query, told};
+use super::doors::{Door, body, told};
 use super::webhooks;
-use crate::domain::account::AccountState;
 use crate::http::problem::Code;
-
-const USER: &str = "^user_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
 const STORE: &[Code] = &[Code::OwnerUnavailable];
 const HASH: &[Code] =
@@ -125,16 +122,6 @@ pub fn of(door: &str) -> Door {
         "page::reset" => told("people", "The page behind a reset link", "Opening it does nothing; its button does.").gives_html(),
         "page::script" => told("people", "What the pages do", "").gives_file("text/javascript"),
         "page::style" => told("people", "What the pages look like", "").gives_file("text/css"),
-        "user::list" => Door {
-            parameters: vec![
-                query("state", json!({ "type": "string", "enum": states() }), "Only accounts in this state."),
-                query("email", json!({ "type": "string", "format": "email" }), "Only accounts with this address."),
-                limit(), cursor(USER),
-            ],
-            refuses: STORE,
-            ..told("administration", "Accounts", "Newest first, without what identifies the person.")
-        }
-        .gives(200, "A page.", "AccountPage", Value::Null),
         "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins.") }
             .gives_nothing(204, "They are out."),
         "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension.") }
@@ -155,8 +142,4 @@ fn sign_up_example() -> Value {
         "phone": "010-1234-5678",
         "address": { "line1": "Teheran-ro 152", "city": "Seoul", "postal_code": "06236", "country": "KR" },
     })
-}
-
-fn states() -> Vec<&'static str> {
-    AccountState::ALL.iter().map(|state| state.as_str()).collect()
 }

@@ -1,5 +1,6 @@
 //! The doors to orders: look at what one would cost, place it, find it again, cancel it.
 
+mod admin;
 mod ask;
 mod preview;
 mod show;
@@ -8,6 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use xxhash_rust::xxh3::xxh3_64;
 
+pub use admin::look_up;
 pub use ask::{OrderRequest, PreviewRequest};
 pub use preview::{Preview, preview};
 pub use show::{OrderShown, shown};

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::actors::catalogue::{Change, NewProduct, Words};
 use crate::domain::amount::{Money, UNIT_PRICE_MAX};
+use crate::domain::product::Tag;
 use crate::domain::stock::{HOLD_MS_DEFAULT, HOLD_MS_MAX, ON_HAND_MAX, Settings};
 use crate::http::problem::Problem;
 use crate::http::shapes::MoneySchema;
@@ -13,8 +14,6 @@ use crate::http::time::Stamp;
 const SKU_LEN_MAX: usize = 64;
 const NAME_LEN_MAX: usize = 200;
 const DESCRIPTION_LEN_MAX: usize = 10_000;
-const TAGS_MAX: usize = 16;
-const TAG_LEN_MAX: usize = 32;
 const URL_LEN_MAX: usize = 2_048;
 const REASON_LEN_MAX: usize = 200;
 
@@ -34,10 +33,9 @@ pub struct ProductRequest {
     price: Money,
     #[schema(minimum = 0, maximum = 1_000_000_000_000_u64)]
     stock: u64,
-    /// Words of lower-case letters, digits, `-` and `_`.
     #[serde(default)]
-    #[schema(max_items = 16)]
-    tags: Vec<String>,
+    #[schema(value_type = Vec<TagSchema>, max_items = 2)]
+    tags: Vec<Tag>,
     #[serde(default)]
     #[schema(max_length = 2048)]
     thumbnail_url: Option<String>,
@@ -46,6 +44,15 @@ pub struct ProductRequest {
     image_url: Option<String>,
     #[serde(default)]
     sale: SaleRequest,
+}
+
+/// What a list is narrowed to.
+#[derive(ToSchema)]
+#[schema(as = Tag, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum TagSchema {
+    New,
+    Best,
 }
 
 /// When and to whom it is sold; what is left out keeps its value, null takes it away.
@@ -78,8 +85,8 @@ pub struct ProductPatch {
     description: Option<String>,
     #[schema(value_type = Option<MoneySchema>)]
     price: Option<Money>,
-    #[schema(max_items = 16)]
-    tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<TagSchema>>, max_items = 2)]
+    tags: Option<Vec<Tag>>,
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, max_length = 2048)]
     thumbnail_url: Option<Option<String>>,
@@ -136,18 +143,14 @@ fn price(money: Money) -> Result<(), Problem> {
     Ok(())
 }
 
-fn tags(tags: &[String]) -> Result<(), Problem> {
-    if tags.len() > TAGS_MAX {
-        return Err(Problem::field("/tags", format!("at most {TAGS_MAX} tags")));
-    }
+/// As words, each at most once.
+fn tags(tags: &[Tag]) -> Result<Vec<String>, Problem> {
     for (at, tag) in tags.iter().enumerate() {
-        let plain = tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
-        if !plain || !(1..=TAG_LEN_MAX).contains(&tag.len()) || tags[..at].contains(tag) {
-            let told = format!("1 to {TAG_LEN_MAX} of a-z, 0-9, - and _, each tag once");
-            return Err(Problem::field(format!("/tags/{at}"), told));
+        if tags[..at].contains(tag) {
+            return Err(Problem::field(format!("/tags/{at}"), "each tag once"));
         }
     }
-    Ok(())
+    Ok(tags.iter().map(|tag| tag.as_str().to_owned()).collect())
 }
 
 fn url(pointer: &str, url: Option<&String>) -> Result<(), Problem> {
@@ -197,7 +200,7 @@ impl ProductRequest {
         line("/name", &self.name, NAME_LEN_MAX)?;
         description(&self.description)?;
         price(self.price)?;
-        tags(&self.tags)?;
+        let tags = tags(&self.tags)?;
         url("/thumbnail_url", self.thumbnail_url.as_ref())?;
         url("/image_url", self.image_url.as_ref())?;
         if self.stock > ON_HAND_MAX {
@@ -217,7 +220,7 @@ impl ProductRequest {
             description: self.description,
             thumbnail_url: self.thumbnail_url,
             image_url: self.image_url,
-            tags: self.tags,
+            tags,
         };
         Ok(NewProduct { words, settings, stock: self.stock })
     }
@@ -232,12 +235,11 @@ impl ProductPatch {
             description: self.description.unwrap_or(words.description),
             thumbnail_url: self.thumbnail_url.unwrap_or(words.thumbnail_url),
             image_url: self.image_url.unwrap_or(words.image_url),
-            tags: self.tags.unwrap_or(words.tags),
+            tags: self.tags.as_deref().map_or(Ok(words.tags), tags)?,
         };
         line("/sku", &words.sku, SKU_LEN_MAX)?;
         line("/name", &words.name, NAME_LEN_MAX)?;
         description(&words.description)?;
-        tags(&words.tags)?;
         url("/thumbnail_url", words.thumbnail_url.as_ref())?;
         url("/image_url", words.image_url.as_ref())?;
         let settings = Settings { price: self.price.unwrap_or(settings.price), ..settings };

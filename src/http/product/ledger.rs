@@ -1,6 +1,6 @@
 //! Every movement of one product's stock, with its cause, as the journal has it.
 
-use actix_web::web;
+use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,6 +10,7 @@ use crate::actors::history::{History, Moved};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Cause, Event, Sequence};
 use crate::http::auth::Admin;
+use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
 use crate::http::query::{Id, Page, Query};
 use crate::http::time::Stamp;
@@ -44,23 +45,128 @@ pub struct Movement {
     reason: Option<String>,
 }
 
-/// `GET /v1/admin/products/{id}/ledger?from=`: oldest first.
+/// Events looked at for one page that is narrowed.
+const LOOKED_AT_MAX: usize = 10_000;
+/// Events looked at in one step, and of one part of a CSV.
+const STEP: usize = 1_000;
+
+const COLUMNS: &[Column] = &[
+    Column("sequence", "/sequence"),
+    Column("at", "/at"),
+    Column("kind", "/kind"),
+    Column("order_id", "/order_id"),
+    Column("quantity", "/quantity"),
+    Column("on_hand", "/on_hand"),
+    Column("available", "/available"),
+    Column("held", "/held"),
+    Column("sold", "/sold"),
+    Column("cause", "/cause"),
+    Column("reason", "/reason"),
+];
+
+/// The words of all kinds of movements.
+pub const KINDS: &[&str] = &[
+    "created",
+    "configured",
+    "restocked",
+    "paused",
+    "resumed",
+    "archived",
+    "held",
+    "placed",
+    "kept",
+    "pinned",
+    "unpinned",
+    "confirmed",
+    "released",
+    "expired",
+    "returned",
+    "forgotten",
+];
+
+/// What a page is narrowed to.
+#[derive(Clone, Copy)]
+struct Only {
+    kind: Option<&'static str>,
+    order: Option<OrderId>,
+}
+
+/// `GET /v1/admin/products/{id}/ledger?from=&kind=&order=`: oldest first.
 pub async fn ledger(
     _: Admin,
     Id(product): Id<ProductId>,
     query: Query,
+    form: Form,
     catalogue: web::Data<Catalogue>,
     history: web::Data<History>,
-) -> Result<web::Json<Page<Movement>>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let sequence = |word: &str| word.parse().ok().filter(|from| *from >= 1).map(Sequence);
     let from = query.parsed("from", sequence, "a sequence, 1 or later")?;
     let from = query.parsed("cursor", sequence, "the next_cursor of the page before")?.or(from);
-    let limit = query.limit()?;
+    let only = Only {
+        kind: query.parsed("kind", kind, "a kind of movement")?,
+        order: query.parsed("order", |word| word.parse().ok(), "an order's id")?,
+    };
+    let limit = query.limit()? as usize;
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
-    let mut moved = history.page(product, from.unwrap_or(Sequence(1)), limit as usize + 1).await?;
-    let next = moved.get(limit as usize).map(|next| next.sequence.0.to_string());
-    moved.truncate(limit as usize);
-    Ok(web::Json(Page { data: moved.into_iter().map(Movement::from).collect(), next_cursor: next }))
+    match form {
+        Form::Json => {
+            let (data, next) = page(&history, product, from, only, limit).await?;
+            let next_cursor = next.map(|next| next.0.to_string());
+            Ok(HttpResponse::Ok().json(Page { data, next_cursor }))
+        }
+        Form::Csv => {
+            csv::stream("ledger", COLUMNS, from, move |from| {
+                let history = history.clone();
+                async move {
+                    let (moved, next) = page(&history, product, from, only, STEP).await?;
+                    Ok(Part { rows: moved.iter().map(csv::row).collect(), next })
+                }
+            })
+            .await
+        }
+    }
+}
+
+fn kind(word: &str) -> Option<&'static str> {
+    KINDS.iter().copied().find(|kind| *kind == word)
+}
+
+/// At most `limit` movements, and the sequence at which the next page begins.
+async fn page(
+    history: &History,
+    product: ProductId,
+    from: Option<Sequence>,
+    only: Only,
+    limit: usize,
+) -> Result<(Vec<Movement>, Option<Sequence>), Problem> {
+    let mut from = from.unwrap_or(Sequence(1));
+    let narrow = only.kind.is_some() || only.order.is_some();
+    let (mut moved, mut looked_at) = (Vec::new(), 0);
+    loop {
+        let step = if narrow { STEP } else { limit };
+        let mut events = history.page(product, from, step + 1).await?;
+        let next = events.get(step).map(|next| next.sequence);
+        events.truncate(step);
+        looked_at += step;
+        for event in events.into_iter().filter(|event| only.counts(event)) {
+            if moved.len() == limit {
+                return Ok((moved, Some(event.sequence)));
+            }
+            moved.push(Movement::from(event));
+        }
+        match next {
+            Some(next) if narrow && looked_at < LOOKED_AT_MAX => from = next,
+            next => return Ok((moved, next)),
+        }
+    }
+}
+
+impl Only {
+    fn counts(&self, moved: &Moved) -> bool {
+        self.kind.is_none_or(|kind| kind == moved.event.word())
+            && self.order.is_none_or(|order| moved.event.order() == Some(order))
+    }
 }
 
 impl From<Moved> for Movement {

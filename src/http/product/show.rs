@@ -134,10 +134,15 @@ impl From<&View> for StockShown {
 /// The entity tag of a product: its edition (text and settings), a dash, and its stock and state. A change of the
 /// product is conditional on the edition alone, so that a sale in full swing does not keep anyone from changing it.
 pub fn etag(text: &Text, view: &Arc<View>, now: Millis) -> HeaderValue {
+    let tag = format!("\"{}\"", tag(text, view, now));
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+}
+
+/// The same without its quotes.
+pub fn tag(text: &Text, view: &Arc<View>, now: Millis) -> String {
     let state = state_word(view.sale_state(now));
     let stock = xxh3_64(format!("{} {state}", view.sequence.0).as_bytes());
-    let tag = format!("\"{:016x}-{stock:016x}\"", Edition::of(text, &view.settings).0);
-    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
+    format!("{:016x}-{stock:016x}", Edition::of(text, &view.settings).0)
 }
 
 /// The tags of a conditional header, weak or strong, without their quotes; `*` stands for itself.
@@ -152,7 +157,7 @@ fn tags(request: &HttpRequest, name: header::HeaderName) -> Option<Vec<String>> 
 
 /// Whether the client has this very answer already.
 pub fn is_known(request: &HttpRequest, etag: &HeaderValue) -> bool {
-    let tag = etag.to_str().unwrap_or_default().trim_matches('"');
+    let tag = etag.to_str().unwrap_or_default().trim_start_matches("W/").trim_matches('"');
     tags(request, header::IF_NONE_MATCH)
         .is_some_and(|tags| tags.iter().any(|known| known == "*" || known == tag))
 }

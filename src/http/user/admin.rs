@@ -6,25 +6,59 @@ use super::show::AccountShown;
 use crate::actors::user::Users;
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
-use crate::domain::user::Email;
+use crate::domain::user::{Email, Role};
 use crate::http::auth::Admin;
 use crate::http::body::NoBody;
+use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
 use crate::http::query::{Id, Page, Query};
+use crate::persistence::user::UsersFound;
 
-/// `GET /v1/admin/users?state=&email=`: newest first. What identifies a person is not shown; who knows an address finds
+/// Accounts of one part of a CSV.
+const PART: usize = 500;
+
+const COLUMNS: &[Column] = &[
+    Column("id", "/id"),
+    Column("state", "/state"),
+    Column("role", "/role"),
+    Column("verified_at", "/verified_at"),
+    Column("created_at", "/created_at"),
+    Column("updated_at", "/updated_at"),
+];
+
+/// `GET /v1/admin/users?state=&role=&email=`: newest first. What identifies a person is not shown; who knows an address finds
 /// its account by it.
 pub async fn list(
     _: Admin,
     query: Query,
+    form: Form,
     users: web::Data<Users>,
-) -> Result<web::Json<Page<AccountShown>>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let state = query.parsed("state", AccountState::from_word, "the state of an account")?;
+    let role = query.parsed("role", Role::from_word, "shopper or admin")?;
     let email = query.parsed("email", |word| word.parse::<Email>().ok(), "an e-mail address")?;
-    let (limit, before) = (query.limit()?, query.cursor::<UserId>()?);
-    let rows = users.list(state, email.as_ref(), before, limit + 1).await?;
-    let page = Page::of(rows, limit, |user| user.id.to_string());
-    Ok(web::Json(page.map(|user| AccountShown::from(&user))))
+    let (limit, before) = (query.limit()? as usize, query.cursor::<UserId>()?);
+    match form {
+        Form::Json => {
+            let found = users.look_up(state, role, email.as_ref(), before, limit).await?;
+            let next_cursor = found.next.map(|next| next.to_string());
+            Ok(HttpResponse::Ok().json(Page { data: accounts(&found), next_cursor }))
+        }
+        Form::Csv => {
+            csv::stream("users", COLUMNS, before, move |before| {
+                let (users, email) = (users.clone(), email.clone());
+                async move {
+                    let found = users.look_up(state, role, email.as_ref(), before, PART).await?;
+                    Ok(Part { rows: accounts(&found).iter().map(csv::row).collect(), next: found.next })
+                }
+            })
+            .await
+        }
+    }
+}
+
+fn accounts(found: &UsersFound) -> Vec<AccountShown> {
+    found.users.iter().map(AccountShown::from).collect()
 }
 
 /// `POST /v1/admin/users/{id}/suspend`.

@@ -3,10 +3,11 @@
 use super::*;
 use crate::domain::id::EventId;
 use crate::domain::order::{LineStatus, Order, OrderStatus};
+use crate::domain::product::Tag;
 use crate::domain::stock::{Attempt, Back, CameBack, Cause, Command, Counts, Entry, Millis, Place};
 use crate::domain::webhook::EventKind;
 use crate::persistence::audit::audit;
-use crate::persistence::product::{Product, ProductError, ProductFilter};
+use crate::persistence::product::{Along, Place as Spot, Product, ProductError, name_key};
 use crate::persistence::testing::*;
 
 /// Two products and every way an order can go. Returns the entries in order of writing.
@@ -354,20 +355,24 @@ async fn products_are_written_by_version_and_listed_with_their_stock() {
     let twin = Product { id: product(4), ..chair.clone() };
     assert!(matches!(writer.insert(&twin).await, Err(ProductError::SkuTaken)));
 
-    let list = async |filter: ProductFilter| {
-        let found = reader.list(&filter, None, 10).await.unwrap();
-        found.into_iter().map(|listing| listing.product.name).collect::<Vec<_>>()
+    let walk = async |along: Along, behind: Option<Spot>| {
+        let signs = reader.signs(&along, behind.as_ref(), 10).await.unwrap();
+        signs.into_iter().map(|sign| (sign.place.product, sign.available)).collect::<Vec<_>>()
     };
-    let by = |prefix: Option<&str>, tag: Option<&str>, available| ProductFilter {
-        prefix: prefix.map(str::to_owned),
-        tag: tag.map(str::to_owned),
-        available,
-    };
-    assert_eq!(list(by(None, None, false)).await, ["Éclair", "Chair, red"]);
-    assert_eq!(list(by(Some("cHA"), None, false)).await, ["Chair, red"]);
-    assert_eq!(list(by(Some("éc"), Some("new"), false)).await, ["Éclair"]);
-    assert_eq!(list(by(None, Some("es"), false)).await, [""; 0]);
-    assert_eq!(list(by(None, None, true)).await, ["Chair, red"]);
+    let by_name = |prefix: &str| Along::Name(name_key(prefix));
+    let (newer, older) = ((table.id, None), (chair.id, Some(94)));
+    assert_eq!(walk(Along::Age, None).await, [newer, older]);
+    assert_eq!(walk(Along::Tag(Tag::New), None).await, [newer, older]);
+    assert_eq!(walk(Along::Tag(Tag::Best), None).await, [older]);
+    assert_eq!(walk(by_name(""), None).await, [older, newer]);
+    assert_eq!(walk(by_name("cHA"), None).await, [older]);
+    assert_eq!(walk(by_name("e\u{301}C"), None).await, [newer]);
+    assert_eq!(walk(by_name("hair"), None).await, []);
+    let behind = |product, name: Option<&str>| Some(Spot { product, name_key: name.map(name_key) });
+    assert_eq!(walk(Along::Age, behind(table.id, None)).await, [older]);
+    assert_eq!(walk(by_name(""), behind(chair.id, Some("Chair, red"))).await, [newer]);
+    assert_eq!(walk(by_name("é"), behind(chair.id, Some("Chair, red"))).await, [newer]);
+    assert_eq!(walk(by_name(""), behind(table.id, Some("Éclair"))).await, []);
     let found = reader.find(chair.id).await.unwrap().unwrap();
     assert_eq!(found.product, chair);
     assert_eq!(found.stock.map(|stock| stock.counts), Some(Counts { on_hand: 100, held: 3, sold: 3 }));

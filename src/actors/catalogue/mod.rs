@@ -1,8 +1,11 @@
 //! The catalogue: what products are called and look like, and how they come and go.
 //!
-//! It owns the cached texts. A text is written to its row, a price and a stock to the product's ledger; a product is
-//! there when both are. Always true: a cached text is the row's, for a change replaces it before it is answered; and who asks for
-//! a change stands in the trail before it is made. What it came to, the product's own history tells.
+//! It owns the cached texts, and which of them stand on the pages of a list. A text is written to its row, a price and a stock to
+//! the product's ledger; a product is there when both are. Always true: a cached text is the row's, for a change replaces it before
+//! it is answered, and makes every page of a list old; and who asks for a change stands in the trail before it is made. What it
+//! came to, the product's own history tells.
+
+mod search;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -18,10 +21,11 @@ use crate::clock::Clock;
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Restock, Sequence, Settings};
 use crate::domain::trail::{Deed, Record};
-use crate::persistence::product::{
-    Listing, Product, ProductError, ProductFilter, ProductReader, ProductWriter,
-};
+use crate::persistence::product::{Product, ProductError, ProductReader, ProductWriter};
 use crate::persistence::trail::Trail;
+use search::Pages;
+
+pub use search::{Found, Search, Shelf};
 
 /// Texts that stay in memory.
 const TEXTS_MAX: u64 = 20_000;
@@ -62,23 +66,6 @@ pub struct Change {
 pub struct Made {
     pub text: Arc<Text>,
     pub replayed: bool,
-}
-
-/// One product of a list. The view of a product that nobody has bought of late is at most one flush old.
-#[derive(Debug, Clone)]
-pub struct Found {
-    pub text: Text,
-    pub view: Arc<View>,
-}
-
-/// What is searched for.
-#[derive(Debug, Clone, Default)]
-pub struct Search {
-    /// These and no others, in no order that means anything.
-    pub ids: Option<Vec<ProductId>>,
-    pub filter: ProductFilter,
-    pub before: Option<ProductId>,
-    pub limit: u32,
 }
 
 /// One state of a product's text and settings, as a number to compare.
@@ -183,9 +170,10 @@ struct Inner {
     trail: Trail,
     clock: Clock,
     texts: Cache<ProductId, Arc<Text>>,
+    pages: Pages,
     /// Tells the catalogues of one process apart.
     number: u64,
-    /// Counts changes: a row that was read while one happened is not cached.
+    /// Counts changes: what was read while one happened is not cached.
     changes: AtomicU64,
 }
 
@@ -197,9 +185,9 @@ impl Catalogue {
         trail: Trail,
         clock: Clock,
     ) -> Catalogue {
-        let (texts, changes) = (Cache::new(TEXTS_MAX), AtomicU64::new(0));
+        let (texts, pages, changes) = (Cache::new(TEXTS_MAX), Pages::default(), AtomicU64::new(0));
         let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, number, changes }))
+        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, pages, number, changes }))
     }
 
     /// The product's row: from memory if it was asked for before.
@@ -236,76 +224,6 @@ impl Catalogue {
             self.forget(product);
         }
         Ok(Some(text))
-    }
-
-    /// Products that fit, newest first: fewer than `limit` only if there are no more.
-    pub async fn search(&self, search: Search) -> Result<Vec<Found>, NotDone> {
-        let Search { ids, filter, mut before, limit } = search;
-        if let Some(ids) = ids {
-            return self.with_views(self.some_of(&ids, &filter, before, limit).await?).await;
-        }
-        let mut found = Vec::with_capacity(limit as usize);
-        loop {
-            let lacking = limit.saturating_sub(found.len() as u32);
-            let listings = self.0.reader.list(&filter, before, lacking).await.map_err(unread)?;
-            let is_last = listings.len() < lacking as usize;
-            before = listings.last().map(|listing| listing.product.id);
-            found.extend(self.with_views(listings).await?);
-            if is_last || found.len() >= limit as usize {
-                return Ok(found);
-            }
-        }
-    }
-
-    /// A row without a ledger is a product that is being made: it is not shown.
-    async fn with_views(&self, listings: Vec<Listing>) -> Result<Vec<Found>, NotDone> {
-        let mut found = Vec::with_capacity(listings.len());
-        for listing in listings {
-            if let Some(view) = self.view_of(&listing).await? {
-                found.push(Found { text: listing.product, view });
-            }
-        }
-        Ok(found)
-    }
-
-    async fn some_of(
-        &self,
-        ids: &[ProductId],
-        filter: &ProductFilter,
-        before: Option<ProductId>,
-        limit: u32,
-    ) -> Result<Vec<Listing>, NotDone> {
-        let mut listings = self.0.reader.find_many(ids).await.map_err(unread)?;
-        let prefix = filter.prefix.as_ref().map(|prefix| prefix.to_lowercase());
-        listings.retain(|Listing { product, stock }| {
-            !product.archived
-                && before.is_none_or(|before| product.id < before)
-                && prefix.as_ref().is_none_or(|prefix| product.name.to_lowercase().starts_with(prefix))
-                && filter.tag.as_ref().is_none_or(|tag| product.tags.contains(tag))
-                && (!filter.available || stock.as_ref().is_some_and(|stock| stock.counts.available() > 0))
-        });
-        listings.sort_by_key(|listing| std::cmp::Reverse(listing.product.id));
-        listings.dedup_by_key(|listing| listing.product.id);
-        listings.truncate(limit as usize);
-        Ok(listings)
-    }
-
-    async fn view_of(&self, listing: &Listing) -> Result<Option<Arc<View>>, NotDone> {
-        let product = listing.product.id;
-        if let Some(view) = self.0.directory.peek(product) {
-            return Ok(Some(view));
-        }
-        match &listing.stock {
-            Some(stock) => Ok(Some(Arc::new(View {
-                sequence: stock.sequence,
-                counts: stock.counts,
-                settings: Arc::new(stock.settings.clone()),
-                paused: stock.paused,
-                archived: stock.archived,
-                as_of: stock.updated_at,
-            }))),
-            None => self.ledger_of(product).await,
-        }
     }
 
     /// The owner's view, if the product has a ledger.

@@ -1,0 +1,1 @@
+create index products_new on products (is_new, id)

@@ -1,0 +1,1 @@
+create index products_best on products (is_best, id)

@@ -1,0 +1,1 @@
+create index products_by_name_and_id on products (name_key, id)

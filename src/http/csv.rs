@@ -1,0 +1,282 @@
+//! Lists as tables for spreadsheets (RFC 4180), sent piece by piece.
+//!
+//! Always true: a cell of text that a spreadsheet would take for a formula has an apostrophe before it (OWASP, *CSV Injection*),
+//! numbers stay numbers, and a table that could not be read to its end is broken off rather than closed, so that half of one is
+//! never taken for the whole. The next piece is read when the one before has gone.
+
+use std::collections::VecDeque;
+use std::future::{Future, Ready, ready};
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
+use futures_util::stream;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::problem::Problem;
+use super::query::Query;
+
+/// With the part that reaches so many rows a table ends: `cursor=` with the last of its ids goes on.
+pub const ROWS_MAX: usize = 100_000;
+/// Where the bound is told.
+pub const X_ROWS_MAX: HeaderName = HeaderName::from_static("x-rows-max");
+
+/// In which form a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    Json,
+    Csv,
+}
+
+/// A column: its name, and where in a row its cell stands, as a JSON Pointer (RFC 6901).
+#[derive(Debug, Clone, Copy)]
+pub struct Column(pub &'static str, pub &'static str);
+
+/// Some rows, and where it goes on.
+pub struct Part<C> {
+    pub rows: Vec<Value>,
+    pub next: Option<C>,
+}
+
+impl FromRequest for Form {
+    type Error = Problem;
+    type Future = Ready<Result<Form, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        ready(Query::from_request(request, payload).into_inner().and_then(|query| Form::of(&query, request)))
+    }
+}
+
+impl Form {
+    /// `format=` if it is said; otherwise the one of the two that `Accept` names first, or JSON.
+    fn of(query: &Query, request: &HttpRequest) -> Result<Form, Problem> {
+        let said = query.parsed("format", Form::from_word, "json or csv")?;
+        let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        Ok(said.or_else(|| accept.and_then(Form::accepted)).unwrap_or(Form::Json))
+    }
+
+    fn from_word(word: &str) -> Option<Form> {
+        match word {
+            "json" => Some(Form::Json),
+            "csv" => Some(Form::Csv),
+            _ => None,
+        }
+    }
+
+    fn accepted(accept: &str) -> Option<Form> {
+        accept.split(',').find_map(|range| {
+            let mut words = range.split(';').map(str::trim);
+            let kind = words.next()?;
+            let refused = words.any(|word| ["q=0", "q=0.0", "q=0.00", "q=0.000"].contains(&word));
+            match kind {
+                _ if refused => None,
+                "text/csv" => Some(Form::Csv),
+                "application/json" => Some(Form::Json),
+                _ => None,
+            }
+        })
+    }
+}
+
+/// What is shown as JSON, to be shown as a row.
+pub fn row(shown: &impl Serialize) -> Value {
+    serde_json::to_value(shown).unwrap_or_default()
+}
+
+/// A table, read in parts from `first` on. What goes wrong with the first part is a problem like any other.
+pub async fn stream<C, F, Later>(
+    name: &'static str,
+    columns: &'static [Column],
+    first: Option<C>,
+    read: F,
+) -> Result<HttpResponse, Problem>
+where
+    C: 'static,
+    F: Fn(Option<C>) -> Later + 'static,
+    Later: Future<Output = Result<Part<C>, Problem>>,
+{
+    let part = read(first).await?;
+    let mut head = String::new();
+    line(&mut head, columns.iter().map(|Column(name, _)| Cell::Plain((*name).to_owned())));
+    let mut reading =
+        Reading { read, columns, rows: 0, ready: VecDeque::from([Bytes::from(head)]), next: None };
+    reading.take(part);
+    let pieces = stream::try_unfold(reading, |mut reading| async move {
+        let piece = reading.piece().await?;
+        Ok::<_, actix_web::Error>(piece.map(|piece| (piece, reading)))
+    });
+    let file = format!("attachment; filename=\"{name}.csv\"");
+    let file = HeaderValue::from_str(&file).unwrap_or(HeaderValue::from_static("attachment"));
+    Ok(HttpResponse::Ok()
+        .insert_header((
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+        ))
+        .insert_header((header::CONTENT_DISPOSITION, file))
+        .insert_header((X_ROWS_MAX, HeaderValue::from(ROWS_MAX)))
+        .streaming(Box::pin(pieces)))
+}
+
+/// How far a table has been read.
+struct Reading<C, F> {
+    read: F,
+    columns: &'static [Column],
+    rows: usize,
+    ready: VecDeque<Bytes>,
+    next: Option<C>,
+}
+
+impl<C, F, Later> Reading<C, F>
+where
+    F: Fn(Option<C>) -> Later,
+    Later: Future<Output = Result<Part<C>, Problem>>,
+{
+    fn take(&mut self, part: Part<C>) {
+        self.rows += part.rows.len();
+        self.next = part.next.filter(|_| self.rows < ROWS_MAX);
+        if part.rows.is_empty() {
+            return;
+        }
+        let mut text = String::new();
+        for row in &part.rows {
+            line(&mut text, self.columns.iter().map(|Column(_, pointer)| Cell::of(row.pointer(pointer))));
+        }
+        self.ready.push_back(Bytes::from(text));
+    }
+
+    async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Ok(Some(piece));
+            }
+            let Some(next) = self.next.take() else { return Ok(None) };
+            let part = (self.read)(Some(next)).await?;
+            self.take(part);
+        }
+    }
+}
+
+/// What stands in one cell.
+enum Cell {
+    /// Our own words, times and numbers: nothing in them needs care.
+    Plain(String),
+    /// What somebody wrote.
+    Text(String),
+}
+
+impl Cell {
+    fn of(value: Option<&Value>) -> Cell {
+        match value {
+            None | Some(Value::Null) => Cell::Plain(String::new()),
+            Some(Value::Bool(yes)) => Cell::Plain(yes.to_string()),
+            Some(Value::Number(number)) => Cell::Plain(number.to_string()),
+            Some(Value::String(text)) => Cell::Text(text.clone()),
+            Some(Value::Array(words)) => {
+                let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                Cell::Text(words.join(" "))
+            }
+            Some(Value::Object(_)) => Cell::Text(value.map(Value::to_string).unwrap_or_default()),
+        }
+    }
+}
+
+fn line(out: &mut String, cells: impl Iterator<Item = Cell>) {
+    for (at, cell) in cells.enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        match cell {
+            Cell::Plain(word) => out.push_str(&word),
+            Cell::Text(text) => write_text(out, &text),
+        }
+    }
+    out.push_str("\r\n");
+}
+
+/// Some programs pass over spaces before they look, and take the wide forms of these signs for the signs.
+fn is_formula(text: &str) -> bool {
+    let starts = |text: &str, signs: &[char]| text.starts_with(signs);
+    starts(text, &['\t', '\r', '\n'])
+        || starts(text.trim_start(), &['=', '+', '-', '@', '＝', '＋', '－', '＠'])
+}
+
+fn write_text(out: &mut String, text: &str) {
+    let armed = is_formula(text);
+    if !armed && !text.contains(['"', ',', '\r', '\n']) {
+        out.push_str(text);
+        return;
+    }
+    out.push('"');
+    if armed {
+        out.push('\'');
+    }
+    for letter in text.chars() {
+        if letter == '"' {
+            out.push('"');
+        }
+        out.push(letter);
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+    use serde_json::json;
+
+    fn written(value: &Value) -> String {
+        let mut out = String::new();
+        line(&mut out, std::iter::once(Cell::of(Some(value))));
+        out.strip_suffix("\r\n").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_formula_is_disarmed_and_a_number_is_not() {
+        for (value, cell) in [
+            (json!("=1+1"), "\"'=1+1\""),
+            (json!("+82 10"), "\"'+82 10\""),
+            (json!("-2+3"), "\"'-2+3\""),
+            (json!("@SUM(A1)"), "\"'@SUM(A1)\""),
+            (json!("\tx"), "\"'\tx\""),
+            (json!("\rx"), "\"'\rx\""),
+            (json!("  =1"), "\"'  =1\""),
+            (json!("＝1"), "\"'＝1\""),
+            (json!("=\"a\""), "\"'=\"\"a\"\"\""),
+            (json!("say \"hi\", you"), "\"say \"\"hi\"\", you\""),
+            (json!("two\nlines"), "\"two\nlines\""),
+            (json!("달항아리"), "달항아리"),
+            (json!("a=b"), "a=b"),
+            (json!(-3), "-3"),
+            (json!(19_900), "19900"),
+            (json!(null), ""),
+            (json!(true), "true"),
+            (json!(["new", "best"]), "new best"),
+        ] {
+            assert_eq!(written(&value), cell);
+        }
+    }
+
+    #[test]
+    fn the_form_is_said_or_accepted() {
+        let form = |uri: &str, accept: &str| {
+            let request =
+                TestRequest::with_uri(uri).insert_header((header::ACCEPT, accept)).to_http_request();
+            Form::from_request(&request, &mut Payload::None).into_inner().ok()
+        };
+        assert_eq!(form("/?format=csv", "application/json"), Some(Form::Csv));
+        assert_eq!(form("/?format=json", "text/csv"), Some(Form::Json));
+        assert_eq!(form("/?format=xml", "*/*"), None);
+        for (accept, expected) in [
+            ("text/csv", Form::Csv),
+            ("text/csv; q=0.5, */*", Form::Csv),
+            ("application/json, text/csv", Form::Json),
+            ("text/csv;q=0", Form::Json),
+            ("*/*", Form::Json),
+        ] {
+            assert_eq!(form("/", accept), Some(expected), "{accept}");
+        }
+    }
+}

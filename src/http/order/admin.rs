@@ -1,0 +1,109 @@
+//! The administrator's look-up of orders.
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{OrderShown, seen_all};
+use crate::actors::catalogue::Catalogue;
+use crate::actors::order::{LookUp, LookedUp, Orders};
+use crate::actors::payment::Payments;
+use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::order::OrderStatus;
+use crate::http::auth::Admin;
+use crate::http::csv::{self, Column, Form, Part};
+use crate::http::problem::Problem;
+use crate::http::query::{Page, Query};
+use crate::http::time::Stamp;
+
+/// Orders of one part of a CSV.
+const PART: usize = 256;
+
+/// An order as administrators see it: as its buyer does, and whose it is.
+#[derive(Debug, Serialize)]
+struct OrderFound {
+    buyer_id: UserId,
+    #[serde(flatten)]
+    order: OrderShown,
+}
+
+/// One row a line.
+const COLUMNS: &[Column] = &[
+    Column("order_id", "/order/id"),
+    Column("buyer_id", "/order/buyer_id"),
+    Column("status", "/order/status"),
+    Column("created_at", "/order/created_at"),
+    Column("updated_at", "/order/updated_at"),
+    Column("hold_expires_at", "/order/hold_expires_at"),
+    Column("total_minor", "/order/total/amount"),
+    Column("currency", "/order/total/currency"),
+    Column("payment_status", "/order/payment/status"),
+    Column("line", "/line/line"),
+    Column("product_id", "/line/product_id"),
+    Column("sku", "/line/sku"),
+    Column("name", "/line/name"),
+    Column("quantity", "/line/quantity"),
+    Column("unit_price_minor", "/line/unit_price/amount"),
+    Column("line_status", "/line/status"),
+    Column("delivery_status", "/line/delivery_status"),
+    Column("delivered_at", "/line/delivered_at"),
+    Column("sequence", "/line/receipt/sequence"),
+];
+
+/// `GET /v1/admin/orders?buyer=&product=&status=&from=&to=`: newest first.
+pub async fn look_up(
+    _: Admin,
+    query: Query,
+    form: Form,
+    orders: web::Data<Orders>,
+    payments: web::Data<Payments>,
+    catalogue: web::Data<Catalogue>,
+) -> Result<HttpResponse, Problem> {
+    let time = "a time like 2026-10-30T09:15:00.000Z";
+    let ask = LookUp {
+        buyer: query.parsed("buyer", |word| word.parse::<UserId>().ok(), "a user's id")?,
+        product: query.parsed("product", |word| word.parse::<ProductId>().ok(), "a product's id")?,
+        status: query.parsed("status", OrderStatus::from_word, "an order status")?,
+        from: query.parsed("from", Stamp::read, time)?.map(|Stamp(at)| at),
+        to: query.parsed("to", Stamp::read, time)?.map(|Stamp(at)| at),
+        behind: query.cursor::<OrderId>()?,
+        limit: query.limit()? as usize,
+    };
+    match form {
+        Form::Json => {
+            let (data, next) = found(&orders, &payments, &catalogue, ask).await?;
+            let next_cursor = next.map(|next| next.to_string());
+            Ok(HttpResponse::Ok().json(Page { data, next_cursor }))
+        }
+        Form::Csv => {
+            csv::stream("orders", COLUMNS, ask.behind, move |behind| {
+                let (orders, payments, catalogue) = (orders.clone(), payments.clone(), catalogue.clone());
+                async move {
+                    let ask = LookUp { behind, limit: PART, ..ask };
+                    let (found, next) = found(&orders, &payments, &catalogue, ask).await?;
+                    Ok(Part { rows: found.iter().flat_map(|order| lines(csv::row(order))).collect(), next })
+                }
+            })
+            .await
+        }
+    }
+}
+
+async fn found(
+    orders: &Orders,
+    payments: &Payments,
+    catalogue: &Catalogue,
+    ask: LookUp,
+) -> Result<(Vec<OrderFound>, Option<OrderId>), Problem> {
+    let LookedUp { orders, next } = orders.look_up(ask).await?;
+    let buyers: Vec<UserId> = orders.iter().map(|order| order.buyer).collect();
+    let seen = seen_all(payments, catalogue, orders).await?;
+    let found = buyers.into_iter().zip(seen).map(|(buyer_id, order)| OrderFound { buyer_id, order });
+    Ok((found.collect(), next))
+}
+
+/// One row a line, each with its order.
+fn lines(order: Value) -> Vec<Value> {
+    let lines = order["lines"].as_array().cloned().unwrap_or_default();
+    lines.into_iter().map(|line| json!({ "order": order, "line": line })).collect()
+}

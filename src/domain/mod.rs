@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod cart;
 pub mod id;
 pub mod order;
 pub mod payment;
@@ -12,3 +13,4 @@ pub mod stock;
 pub mod trail;
 pub mod user;
 pub mod webhook;
+pub mod wish;

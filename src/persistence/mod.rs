@@ -7,12 +7,14 @@
 
 pub mod audit;
 mod buyer;
+pub mod cart;
 mod file;
 pub mod flush;
 pub mod journal;
 mod migrations;
 pub mod money;
 pub mod order;
+pub mod order_address;
 pub mod outbox;
 pub mod payment;
 pub mod product;
@@ -28,6 +30,7 @@ mod testing;
 pub mod trail;
 pub mod user;
 pub mod webhook;
+pub mod wish;
 
 pub use sqlite::{Damaged, StoreError};
 pub use tables::{Tables, Writing};

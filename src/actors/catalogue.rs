@@ -218,6 +218,22 @@ impl Catalogue {
         }
     }
 
+    /// These products, archived ones too, in no order that means anything: from memory where they are there.
+    pub async fn some(&self, ids: &[ProductId]) -> Result<Vec<Found>, NotDone> {
+        let (mut found, mut cold) = (Vec::with_capacity(ids.len()), Vec::new());
+        for id in ids {
+            match (self.0.texts.get(id), self.0.directory.peek(*id)) {
+                (Some(text), Some(view)) => found.push(Found { text: Text::clone(&text), view }),
+                _ => cold.push(*id),
+            }
+        }
+        if !cold.is_empty() {
+            let listings = self.0.reader.find_many(&cold).await.map_err(unread)?;
+            found.extend(self.with_views(listings).await?);
+        }
+        Ok(found)
+    }
+
     /// A row without a ledger is a product that is being made: it is not shown.
     async fn with_views(&self, listings: Vec<Listing>) -> Result<Vec<Found>, NotDone> {
         let mut found = Vec::with_capacity(listings.len());

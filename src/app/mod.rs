@@ -21,10 +21,11 @@ use std::time::Duration;
 use actix_web::rt;
 use anyhow::Result;
 
+use crate::actors::cart::{CartChores, CartHouse, Carts};
 use crate::actors::catalogue::Catalogue;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
-use crate::actors::order::Orders;
+use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
@@ -33,6 +34,7 @@ use crate::actors::revocations::{Following, Revocations};
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{Chores, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
+use crate::actors::wish::Wishes;
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
@@ -75,9 +77,11 @@ pub struct App {
     _vitals: Vitals,
     _following: Following,
     _chores: Chores,
+    _cart_chores: CartChores,
     recovery: Recovery,
     users: Users,
     orders: Orders,
+    carts: Carts,
 }
 
 /// Why an app ended.
@@ -139,7 +143,8 @@ impl App {
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
-        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone());
+        let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
+        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
             directory: directory.clone(),
             orders: orders.clone(),
@@ -162,7 +167,24 @@ impl App {
             clock: clock.clone(),
         });
         let _chores = Chores::start(users.clone());
+        let catalogue = Catalogue::new(
+            tables.products(),
+            tables.product_writer(),
+            directory.clone(),
+            tables.trail(),
+            clock.clone(),
+        );
+        let wishes = Wishes::new(tables.clone(), catalogue.clone(), clock.clone());
+        let carts = Carts::new(CartHouse {
+            tables: tables.clone(),
+            catalogue: catalogue.clone(),
+            orders: orders.clone(),
+            payments: payments.clone(),
+            clock: clock.clone(),
+        });
         let doors = Doors {
+            wishes,
+            carts: carts.clone(),
             revocations,
             users: users.clone(),
             abuse: Abuse::new(clock.clone()),
@@ -172,13 +194,7 @@ impl App {
             directory: directory.clone(),
             orders: orders.clone(),
             payments: payments.clone(),
-            catalogue: Catalogue::new(
-                tables.products(),
-                tables.product_writer(),
-                directory.clone(),
-                tables.trail(),
-                clock.clone(),
-            ),
+            catalogue,
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
             streams: Streams::default(),
@@ -212,6 +228,8 @@ impl App {
                 return Err(error.into());
             }
         };
+        // What it asks is known by now.
+        let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
@@ -232,9 +250,11 @@ impl App {
             _vitals,
             _following,
             _chores,
+            _cart_chores,
             recovery,
             users,
             orders,
+            carts,
         })
     }
 
@@ -266,6 +286,11 @@ impl App {
     /// The orders' owner.
     pub fn orders(&self) -> &Orders {
         &self.orders
+    }
+
+    /// The carts' owner.
+    pub fn carts(&self) -> &Carts {
+        &self.carts
     }
 
     /// The payments' owner.

@@ -6,6 +6,7 @@
 mod abuse;
 pub mod auth;
 mod body;
+mod cart;
 mod client;
 mod docs;
 pub mod health;
@@ -25,6 +26,7 @@ mod shapes;
 mod time;
 mod user;
 mod webhook_endpoint;
+mod wish;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
@@ -37,6 +39,7 @@ pub use openapi::document;
 pub use product::{STREAMS_MAX, Streams};
 pub use rate::OrderRate;
 
+use crate::actors::cart::Carts;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
@@ -45,6 +48,7 @@ use crate::actors::revocations::Revocations;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
 use crate::actors::webhooks::Webhooks;
+use crate::actors::wish::Wishes;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -158,6 +162,13 @@ table! {
     "/v1/products/{id}/stock"           GET Anyone product::stock;
     "/v1/products/{id}/stock/stream"    GET Anyone product::stream;
 
+    "/v1/wishes"                        GET Shopper wish::list;
+    "/v1/wishes/{id}"                   PUT Shopper wish::put,         DELETE Shopper wish::remove;
+    "/v1/cart"                          GET Shopper cart::find,        DELETE Shopper cart::clear;
+    "/v1/cart/items"                    POST Shopper cart::add;
+    "/v1/cart/items/{id}"               PUT Shopper cart::put,         DELETE Shopper cart::take_out;
+    "/v1/cart/checkout"                 POST Shopper cart::check_out;
+
     "/v1/users"                         POST Anyone user::sign_up;
     "/v1/users/verify"                  POST Anyone user::verify;
     "/v1/users/verify/resend"           POST Anyone user::resend;
@@ -232,6 +243,8 @@ pub struct Doors {
     pub abuse: Abuse,
     pub proxies: Proxies,
     pub webhooks: Webhooks,
+    pub wishes: Wishes,
+    pub carts: Carts,
 }
 
 /// Opens the doors of one side in one worker.
@@ -252,6 +265,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         abuse,
         proxies,
         webhooks,
+        wishes,
+        carts,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -272,7 +287,9 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(users))
         .app_data(web::Data::new(abuse))
         .app_data(web::Data::new(proxies))
-        .app_data(web::Data::new(webhooks));
+        .app_data(web::Data::new(webhooks))
+        .app_data(web::Data::new(wishes))
+        .app_data(web::Data::new(carts));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

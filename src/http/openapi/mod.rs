@@ -3,6 +3,7 @@
 //! The shapes describe themselves beside their types; the refusals come from the table of codes; what is particular
 //! to a door stands in `doors`. A test holds the result against the route table.
 
+mod cart;
 mod doors;
 mod money;
 mod people;
@@ -14,8 +15,9 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
+use super::cart::{CartShown, CheckoutRequest, QuantityRequest};
 use super::health::Health;
-use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
+use super::order::{ItemRequest, OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
 use super::product::{
@@ -51,6 +53,7 @@ pub fn document() -> Value {
         "tags": [
             { "name": "orders", "description": "Held for a while, all lines or none; then paid." },
             { "name": "products", "description": "What there is, and how much of it." },
+            { "name": "cart", "description": "What somebody wants, and means to order." },
             { "name": "people", "description": "Who buys: sign up, prove it, change it, leave." },
             { "name": "sessions", "description": "Log in, stay logged in, log out." },
             { "name": "administration", "description": "With the role `admin`." },
@@ -201,6 +204,10 @@ fn schemas() -> Map<String, Value> {
     add::<PreviewRequest>(&mut named);
     add::<Preview>(&mut named);
     add::<OrderShown>(&mut named);
+    add::<ItemRequest>(&mut named);
+    add::<CartShown>(&mut named);
+    add::<QuantityRequest>(&mut named);
+    add::<CheckoutRequest>(&mut named);
     add::<PayRequest>(&mut named);
     add::<PaymentShown>(&mut named);
     add::<RefundRequest>(&mut named);

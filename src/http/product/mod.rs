@@ -12,7 +12,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 pub use admin::{StockChanged, archive, change, create, pause, restock, resume};
 pub use ask::{ProductPatch, ProductRequest, RestockRequest};
 pub use ledger::{Movement, ledger};
-pub use show::{ProductShown, StockShown, state_word};
+pub use show::{ProductShown, SaleStateSchema, StockShown, state_word};
 pub use stream::{STREAMS_MAX, Streams, stream};
 
 use super::problem::Problem;

@@ -1,6 +1,8 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+pub mod film;
+pub mod kill;
 mod money;
 mod people;
 mod process;

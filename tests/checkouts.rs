@@ -251,7 +251,7 @@ async fn what_is_put_in_while_a_payment_runs_stays() {
     put(&shop, 1, &jar, 2).await;
     put(&shop, 1, &cup, 2).await;
     let body = paying("tok_ok");
-    let (paid, ()) = futures_util::join!(checkout(&shop, 1, &body).key("k").send(), async {
+    let (paid, ()) = tokio::join!(checkout(&shop, 1, &body).key("k").send(), async {
         until_held(&shop, &jar).await;
         put(&shop, 1, &jar, 5).await;
         shop.by(1, "DELETE", &format!("/v1/cart/items/{cup}")).send().await.ok(200);

@@ -242,7 +242,7 @@ impl Life<'_> {
         let order = order.key("an-order-of-a-life").send().await.ok(201);
         let order = format!("/v1/orders/{}", support::id(&order));
         self.process.as_of(&pair, "GET", &order).send().await.ok(200);
-        self.orders_elsewhere(&pair, product).await;
+        self.orders_elsewhere(&pair).await;
         let refreshed = self.process.try_refresh(&pair.refresh).await;
         let next = self.opened(&refreshed);
         let again = self.process.try_refresh(&next.refresh).await;
@@ -252,7 +252,8 @@ impl Life<'_> {
     }
 
     /// To an address that is not the account's: ordered, out of the cart, looked at, refused, and said badly.
-    async fn orders_elsewhere(&mut self, pair: &Pair, product: &str) {
+    async fn orders_elsewhere(&mut self, pair: &Pair) {
+        let product = self.sold_to_all().await;
         let (name, street) =
             (format!("{} junior", self.person.name), format!("{}, at the back", self.person.street));
         let city = format!("the city of {}", self.person.name);
@@ -283,15 +284,20 @@ impl Life<'_> {
             .ok(201);
     }
 
-    /// Everything that can be paid with, and what nobody should have sent.
-    async fn pays(&mut self) {
-        let pair = self.log_in().await;
+    /// A product that anybody may have as often as they like.
+    async fn sold_to_all(&self) -> String {
         let products = self.process.ask("GET", "/v1/products").send().await.ok(200);
         let mut products = products["data"].as_array().unwrap().iter();
         let sale = |product: &&Value| product["sale"].clone();
         let for_all =
             products.find(|it| sale(it)["state"] == "open" && sale(it)["per_customer_limit"].is_null());
-        let mut body = one_line(for_all.unwrap()["id"].as_str().unwrap(), 1);
+        support::id(for_all.unwrap())
+    }
+
+    /// Everything that can be paid with, and what nobody should have sent.
+    async fn pays(&mut self) {
+        let pair = self.log_in().await;
+        let mut body = one_line(&self.sold_to_all().await, 1);
         for (token, status) in [
             ("tok_random_0", 201),
             ("tok_refund_fails_1", 201),

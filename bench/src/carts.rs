@@ -27,6 +27,8 @@ const READERS: usize = 4;
 const CERTAIN_WITHIN: Duration = Duration::from_secs(120);
 /// A placing that was cut in the middle gives its units back within 5 s.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(12);
+/// How far the tables may be behind while a thousand order.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(5);
 /// Between two tries of one buyer.
 const PAUSE_MS: (u64, u64) = (20, 120);
 
@@ -199,6 +201,11 @@ fn lines_of(value: &Value) -> Lines {
     lines
 }
 
+async fn orders_of(client: &mut Client, buyer: &Buyer) -> Result<Vec<Value>> {
+    let page = client.get_json("/v1/orders?limit=100", Some(&buyer.token)).await?;
+    Ok(page["data"].as_array().context("no orders")?.clone())
+}
+
 impl Scene {
     async fn fill(&self) -> Result<()> {
         each(self.target, CONNECTIONS, &self.buyers, async |client, buyer| {
@@ -286,8 +293,12 @@ impl Scene {
     async fn look(&self, client: &mut Client, buyer: &Buyer) -> Result<()> {
         let token = Some(buyer.token.as_str());
         let cart = lines_of(&client.get_json("/v1/cart", token).await?);
-        let orders = client.get_json("/v1/orders?limit=100", token).await?;
-        let orders = orders["data"].as_array().context("no orders")?.clone();
+        let mut orders = orders_of(client, buyer).await?;
+        let deadline = Instant::now() + FLUSHED_WITHIN;
+        // A list shows what the tables know by then.
+        while cart.is_empty() && orders.is_empty() && Instant::now() < deadline {
+            orders = orders_of(client, buyer).await?;
+        }
         let mut complaints = Vec::new();
         complaints.extend(orders.iter().filter(|order| lines_of(order) != buyer.lines).map(|order| {
             format!("order {} has {} of {} lines", order["id"], lines_of(order).len(), buyer.lines.len())
@@ -369,11 +380,8 @@ impl Scene {
 
     /// The orders of each buyer.
     async fn orders(&self) -> Result<Vec<Vec<Value>>> {
-        each(self.target, CONNECTIONS, &self.buyers, async |client, buyer| {
-            let page = client.get_json("/v1/orders?limit=100", Some(&buyer.token)).await?;
-            Ok(page["data"].as_array().context("no orders")?.clone())
-        })
-        .await
+        each(self.target, CONNECTIONS, &self.buyers, async |client, buyer| orders_of(client, buyer).await)
+            .await
     }
 
     async fn books(&self, told: &[Option<Told>]) -> Result<Vec<Verdict>> {

@@ -40,7 +40,7 @@ use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, Doors, OrderRate, Proxies, Streams};
+use crate::http::{Abuse, CartRate, Doors, OrderRate, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
@@ -185,6 +185,7 @@ impl App {
         let doors = Doors {
             wishes,
             carts: carts.clone(),
+            cart_rate: CartRate::default(),
             revocations,
             users: users.clone(),
             abuse: Abuse::new(clock.clone()),

@@ -37,7 +37,7 @@ pub use body::BODY_BYTES_MAX;
 pub use client::Proxies;
 pub use openapi::document;
 pub use product::{STREAMS_MAX, Streams};
-pub use rate::OrderRate;
+pub use rate::{CartRate, OrderRate};
 
 use crate::actors::cart::Carts;
 use crate::actors::catalogue::Catalogue;
@@ -245,6 +245,7 @@ pub struct Doors {
     pub webhooks: Webhooks,
     pub wishes: Wishes,
     pub carts: Carts,
+    pub cart_rate: CartRate,
 }
 
 /// Opens the doors of one side in one worker.
@@ -267,6 +268,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         webhooks,
         wishes,
         carts,
+        cart_rate,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -289,7 +291,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(proxies))
         .app_data(web::Data::new(webhooks))
         .app_data(web::Data::new(wishes))
-        .app_data(web::Data::new(carts));
+        .app_data(web::Data::new(carts))
+        .app_data(web::Data::new(cart_rate));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

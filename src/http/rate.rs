@@ -33,11 +33,48 @@ struct Inner {
     /// How long an empty bucket takes to be full.
     window: Duration,
     asked: AtomicU64,
+    /// What the client hears of it.
+    name: &'static str,
+    about: &'static str,
+}
+
+/// Changes of carts and wish lists that one person may make in a second …
+const CHANGES_PER_SECOND: u32 = 50;
+/// … and at once. Each is a sync, and orders wait for the same disk.
+const CHANGES_AT_ONCE: u32 = 400;
+
+/// The limiter of the cart's and the wishes' doors. Cheap to clone.
+#[derive(Clone)]
+pub struct CartRate(OrderRate);
+
+impl CartRate {
+    /// Takes one change of `user`, or says when there will be one.
+    pub fn take(&self, user: UserId) -> Result<(), Problem> {
+        self.0.take(user)
+    }
+}
+
+impl Default for CartRate {
+    fn default() -> CartRate {
+        let about = "This cart changes too often.";
+        let [per_second, at_once] = [CHANGES_PER_SECOND, CHANGES_AT_ONCE]
+            .map(|number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN));
+        CartRate(OrderRate::named("carts", about, per_second, at_once))
+    }
 }
 
 impl OrderRate {
     /// So many attempts a second, and so many at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
+        OrderRate::named("orders", "This buyer tries too often.", per_second, burst)
+    }
+
+    fn named(
+        name: &'static str,
+        about: &'static str,
+        per_second: NonZeroU32,
+        burst: NonZeroU32,
+    ) -> OrderRate {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
         OrderRate(Arc::new(Inner {
@@ -46,6 +83,8 @@ impl OrderRate {
             burst,
             window: Duration::from_millis(u64::from(burst.get()) * 1000 / u64::from(per_second.get())),
             asked: AtomicU64::new(1),
+            name,
+            about,
         }))
     }
 
@@ -62,8 +101,8 @@ impl OrderRate {
 
     #[cold]
     fn too_many(&self, wait: Duration) -> Problem {
-        let policy = Policy { name: "orders", most: self.0.burst.get(), window: self.0.window };
-        too_many(policy, wait.as_millis() as u64, "This buyer tries too often.")
+        let policy = Policy { name: self.0.name, most: self.0.burst.get(), window: self.0.window };
+        too_many(policy, wait.as_millis() as u64, self.0.about)
     }
 }
 
@@ -102,5 +141,9 @@ mod tests {
         assert_eq!(tries, [true, true, true, false, false]);
         assert!(rate.take(b).is_ok());
         assert_eq!(rate.take(a).unwrap_err().code(), Code::RateLimited);
+        let carts = CartRate::default();
+        let tries = (0..1_000).filter(|_| carts.take(a).is_ok()).count() as u32;
+        assert!((CHANGES_AT_ONCE..1_000).contains(&tries), "{tries}");
+        assert!(carts.take(b).is_ok());
     }
 }

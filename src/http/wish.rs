@@ -8,6 +8,7 @@ use super::auth::Shopper;
 use super::problem::{Code, Problem};
 use super::product::ProductShown;
 use super::query::{Id, Page, Query};
+use super::rate::CartRate;
 use crate::actors::wish::{NotWished, WishCursor, Wishes};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
@@ -50,8 +51,10 @@ pub async fn list(
 pub async fn put(
     Shopper(user): Shopper,
     Id(product): Id<ProductId>,
+    rate: web::Data<CartRate>,
     wishes: web::Data<Wishes>,
 ) -> Result<HttpResponse, Problem> {
+    rate.take(user)?;
     wishes.put(user, product).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -60,8 +63,10 @@ pub async fn put(
 pub async fn remove(
     Shopper(user): Shopper,
     Id(product): Id<ProductId>,
+    rate: web::Data<CartRate>,
     wishes: web::Data<Wishes>,
 ) -> Result<HttpResponse, Problem> {
+    rate.take(user)?;
     wishes.remove(user, product).await?;
     Ok(HttpResponse::NoContent().finish())
 }

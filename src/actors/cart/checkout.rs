@@ -196,14 +196,14 @@ impl Carts {
         commit(writing).await
     }
 
-    /// Ends what was left behind, unless somebody of this person is at it. What cannot be ended now stays.
+    /// Ends what was left behind, unless a checkout of the same person is at it. What cannot be ended now stays.
     pub(super) async fn touch(&self, user: UserId) {
         match self.0.house.tables.carts().checkouts_of(user).await {
             Ok(left) if left.is_empty() => return,
             Ok(_) => {}
             Err(error) => return tracing::warn!(%error, "checkouts that were left behind could not be read"),
         }
-        let Some(ticket) = self.0.turns.if_idle(user) else { return };
+        let Some(ticket) = self.0.turns.tidy(user) else { return };
         let turn = ticket.turn().await;
         if let Err(error) = self.settle(user).await {
             tracing::warn!(%error, %user, "what a checkout of {user} has left behind stays for now");

@@ -17,7 +17,7 @@ use super::order::{self, ItemRequest};
 use super::payment::Told;
 use super::problem::Problem;
 use super::query::Id;
-use super::rate::OrderRate;
+use super::rate::{CartRate, OrderRate};
 use crate::actors::cart::{Carts, CheckedOut};
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
@@ -38,9 +38,11 @@ pub async fn find(
 /// `DELETE /v1/cart`: everything out.
 pub async fn clear(
     Shopper(user): Shopper,
+    rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
 ) -> Result<web::Json<CartShown>, Problem> {
+    rate.take(user)?;
     Ok(web::Json(CartShown::of(carts.clear(user).await?, clock.now())))
 }
 
@@ -48,10 +50,12 @@ pub async fn clear(
 pub async fn add(
     Shopper(user): Shopper,
     key: IdempotencyKey,
+    rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
     Body(asked): Body<ItemRequest>,
 ) -> Result<HttpResponse, Problem> {
+    rate.take(user)?;
     let (product, quantity) = (ask::product(&asked)?, asked.quantity);
     let key = key.used_for(ask::addition(product, quantity));
     let (cart, replayed) = carts.add(user, product, quantity, key).await?;
@@ -66,10 +70,12 @@ pub async fn add(
 pub async fn put(
     Shopper(user): Shopper,
     Id(product): Id<ProductId>,
+    rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
     Body(asked): Body<QuantityRequest>,
 ) -> Result<web::Json<CartShown>, Problem> {
+    rate.take(user)?;
     Ok(web::Json(CartShown::of(carts.put(user, product, asked.quantity).await?, clock.now())))
 }
 
@@ -77,9 +83,11 @@ pub async fn put(
 pub async fn take_out(
     Shopper(user): Shopper,
     Id(product): Id<ProductId>,
+    rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
 ) -> Result<web::Json<CartShown>, Problem> {
+    rate.take(user)?;
     Ok(web::Json(CartShown::of(carts.take_out(user, product).await?, clock.now())))
 }
 

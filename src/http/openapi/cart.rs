@@ -8,7 +8,8 @@ use crate::http::problem::Code;
 const WISH: &str = "^[0-9]{1,15}-prod_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
 const READ: &[Code] = &[Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
-const CHANGE: &[Code] = &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
+const CHANGE: &[Code] =
+    &[Code::NotFound, Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
 const PUT_IN: &[Code] = &[
     Code::NotFound,
     Code::SaleClosed,
@@ -32,7 +33,7 @@ pub fn of(door: &str) -> Option<Door> {
         }
         .gives(200, "A page.", "ProductPage", Value::Null),
         "wish::put" => Door {
-            refuses: &[Code::ValidationFailed, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown],
+            refuses: &[Code::ValidationFailed, Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown],
             ..told("cart", "Wish for a product", "Asked for twice it is done once. At most 200.")
         }
         .gives_nothing(204, "It is wished for."),

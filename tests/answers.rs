@@ -19,6 +19,11 @@ const SHOWN: &[(&str, &str)] = &[
     ("AccountPage",  "data next_cursor"),
     ("AccountShown", "created_at id role state updated_at verified_at"),
     ("Address",      "city country line1 line2 postal_code recipient region"),
+    ("CartKept",     "lines updated_at"),
+    ("CartLineKept", "added_at product_id quantity"),
+    ("CartLineShown", "added_at available name opens_at orderable product_id quantity sale_state short sku subtotal thumbnail_url \
+                      unit_price"),
+    ("CartShown",    "lines mixed_currencies orderable subtotal subtotals total updated_at version"),
     ("CompensationKind",  ""),
     ("CompensationPage",  "data next_cursor"),
     ("CompensationShown", "amount id kind next_try_at order_id payment_id since state tries why"),
@@ -30,13 +35,14 @@ const SHOWN: &[(&str, &str)] = &[
     ("DeliveryStatus", ""),
     ("EndpointPage", "data next_cursor"),
     ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
-    ("Export",       "deliveries locale new_email orders payments profile refunds sessions trail verified_at"),
+    ("Export",       "cart deliveries locale new_email order_addresses orders payments profile refunds sessions trail verified_at wishes"),
     ("Health",       "reasons status"),
     ("LedgerPage",   "data next_cursor"),
     ("LineShown",    "delivered_at delivery_status line name product_id quantity receipt sku status unit_price"),
     ("LineStatus",   ""),
     ("Money",        "amount currency"),
     ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
+    ("OrderAddressKept", "address order_id"),
     ("OrderFound",   "buyer_id created_at hold_expires_at id lines payment status total updated_at"),
     ("OrderFoundPage", "data next_cursor"),
     ("OrderPage",    "data next_cursor"),
@@ -72,6 +78,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("StockShown",   "as_of available held sequence sold"),
     ("Tag",          ""),
     ("TokensShown",  "access_token expires_in refresh_expires_in refresh_token token_type"),
+    ("WishKept",     "added_at product_id"),
 ];
 
 /// ASVS 15.3.1: the reference describes these fields and no others.
@@ -110,13 +117,19 @@ async fn answers_show_what_is_listed_and_nothing_else() {
         seen += 1;
     }
     assert!(seen >= 12, "{seen}");
-    let line = one_line(&scene.product, 1);
+    let mut line = one_line(&scene.product, 1);
+    line["address"] = support::Person::number(1).words()["address"].clone();
     for (method, route, body, status) in [
         ("POST", "/v1/orders", line.clone(), "201"),
         ("POST", "/v1/orders/preview", line, "200"),
         ("POST", "/v1/orders/{id}/payment", support::card("tok_ok"), "200"),
         ("POST", "/v1/orders/{id}/cancel", json!({}), "200"),
         ("GET", "/v1/admin/orders/{id}/refunds", json!({}), "200"),
+        ("POST", "/v1/cart/items", json!({ "product_id": scene.product, "quantity": 1 }), "200"),
+        ("PUT", "/v1/cart/items/{id}", json!({ "quantity": 2 }), "200"),
+        ("GET", "/v1/cart", json!({}), "200"),
+        ("POST", "/v1/cart/checkout", json!({}), "201"),
+        ("DELETE", "/v1/cart", json!({}), "200"),
         ("GET", "/v1/users/me/export", json!({}), "200"),
         ("PATCH", "/v1/users/me", json!({ "name": "Mina" }), "200"),
         ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
@@ -176,6 +189,9 @@ async fn scene(shop: Shop) -> (Shop, Scene) {
     let order = shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
     let restock = shop.admin("POST", &format!("/v1/admin/products/{product}/restock")).key("r");
     restock.json(&json!({ "delta": 3, "reason": "found" })).send().await.ok(200);
+    shop.as_of(&pair, "PUT", &format!("/v1/wishes/{product}")).send().await;
+    let item = json!({ "quantity": 2 });
+    shop.as_of(&pair, "PUT", &format!("/v1/cart/items/{product}")).json(&item).send().await.ok(200);
     // Nobody is called: orders are not returned here.
     let endpoint = json!({ "url": "https://1.1.1.1/", "events": ["order.returned"] });
     let endpoint = shop.admin("POST", "/v1/admin/webhook-endpoints").json(&endpoint).send().await.ok(201);
@@ -207,7 +223,8 @@ async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let files = tables! {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
             webhook_events webhook_deliveries;
-        "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
+        "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head
+            wishes carts cart_lines cart_additions checkouts order_addresses unproved_addresses;
         "money.db": payments open_payments refunds deliveries webhooks_heard;
     };
     let mut all = BTreeMap::new();

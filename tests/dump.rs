@@ -242,6 +242,7 @@ impl Life<'_> {
         let order = order.key("an-order-of-a-life").send().await.ok(201);
         let order = format!("/v1/orders/{}", support::id(&order));
         self.process.as_of(&pair, "GET", &order).send().await.ok(200);
+        self.orders_elsewhere(&pair).await;
         let refreshed = self.process.try_refresh(&pair.refresh).await;
         let next = self.opened(&refreshed);
         let again = self.process.try_refresh(&next.refresh).await;
@@ -250,15 +251,53 @@ impl Life<'_> {
         self.process.try_refresh(&pair.refresh).await.problem(401, "unauthenticated");
     }
 
-    /// Everything that can be paid with, and what nobody should have sent.
-    async fn pays(&mut self) {
-        let pair = self.log_in().await;
+    /// To an address that is not the account's: ordered, out of the cart, looked at, refused, and said badly.
+    async fn orders_elsewhere(&mut self, pair: &Pair) {
+        let product = self.sold_to_all().await;
+        let (name, street) =
+            (format!("{} junior", self.person.name), format!("{}, at the back", self.person.street));
+        let city = format!("the city of {}", self.person.name);
+        self.secrets.keep("recipient", &name);
+        self.secrets.keep("address line of an order", &street);
+        self.secrets.keep("city of an order", &city);
+        let address = json!({ "recipient": name, "line1": street, "city": city, "postal_code": "04524", "country": "KR" });
+        let item = json!({ "product_id": product, "quantity": 1 });
+        let mut body = json!({ "items": [item], "address": address });
+        for (path, status) in [("/v1/orders/preview", 200), ("/v1/orders", 201)] {
+            let told = self.process.as_of(pair, "POST", path).json(&body).send().await;
+            assert_eq!(told.status, status, "{}", told.text);
+        }
+        body["items"][0]["quantity"] = json!(1_000);
+        let refused = self.process.as_of(pair, "POST", "/v1/orders").json(&body).send().await;
+        assert_eq!(refused.status, 409, "{}", refused.text);
+        body["address"]["country"] = json!("nowhere");
+        let refused = self.process.as_of(pair, "POST", "/v1/orders").json(&body).send().await;
+        assert_eq!(refused.status, 422, "{}", refused.text);
+        self.process.as_of(pair, "POST", "/v1/cart/items").json(&item).send().await.ok(200);
+        let out = json!({ "address": address });
+        self.process
+            .as_of(pair, "POST", "/v1/cart/checkout")
+            .key("elsewhere")
+            .json(&out)
+            .send()
+            .await
+            .ok(201);
+    }
+
+    /// A product that anybody may have as often as they like.
+    async fn sold_to_all(&self) -> String {
         let products = self.process.ask("GET", "/v1/products").send().await.ok(200);
         let mut products = products["data"].as_array().unwrap().iter();
         let sale = |product: &&Value| product["sale"].clone();
         let for_all =
             products.find(|it| sale(it)["state"] == "open" && sale(it)["per_customer_limit"].is_null());
-        let mut body = one_line(for_all.unwrap()["id"].as_str().unwrap(), 1);
+        support::id(for_all.unwrap())
+    }
+
+    /// Everything that can be paid with, and what nobody should have sent.
+    async fn pays(&mut self) {
+        let pair = self.log_in().await;
+        let mut body = one_line(&self.sold_to_all().await, 1);
         for (token, status) in [
             ("tok_random_0", 201),
             ("tok_refund_fails_1", 201),

@@ -157,7 +157,26 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     let asked = shop.as_of(&here, "POST", "/v1/users/me/email").json(&moved).send().await;
     assert_eq!(asked.status, 202, "{}", asked.text);
 
+    let item = json!({ "product_id": product, "quantity": 2 });
+    for pair in [&here, &other] {
+        assert_eq!(shop.as_of(pair, "PUT", &format!("/v1/wishes/{product}")).send().await.status, 204);
+        shop.as_of(pair, "POST", "/v1/cart/items").json(&item).send().await.ok(200);
+    }
+    let mut elsewhere = one_line(&product, 1);
+    elsewhere["address"] = jun.words()["address"].clone();
+    let sent = shop.as_of(&here, "POST", "/v1/orders").json(&elsewhere).send().await.ok(201);
+    orders.insert(0, id(&sent));
+
     let told = export(&shop, &here.access).await.ok(200);
+    assert_eq!(told["wishes"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&told["cart"]["lines"][0]["product_id"], &told["cart"]["lines"][0]["quantity"]),
+        (&json!(product), &json!(2))
+    );
+    assert_eq!(
+        (&told["order_addresses"][0]["order_id"], &told["order_addresses"][0]["address"]["line1"]),
+        (&sent["id"], &json!(jun.street))
+    );
     let profile = shop.as_of(&here, "GET", "/v1/users/me").send().await.ok(200);
     assert_eq!(told["profile"], profile);
     assert_eq!((&told["profile"]["email"], &told["new_email"]), (&json!(mina.email), &moved["email"]));

@@ -158,8 +158,11 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
             }
             let is_admins = path.starts_with("/v1/admin");
             let suffix = "01h455vb4pex5vsknk084sn02q";
-            let real =
-                if path.contains("/admin/products") { product.clone() } else { format!("order_{suffix}") };
+            let real = if path.contains("/admin/products") || path.contains("/cart/") {
+                product.clone()
+            } else {
+                format!("order_{suffix}")
+            };
             let hook = if path.contains("/deliveries/") { "whd" } else { "whe" };
             let real = if path.contains("/webhook") { format!("{hook}_{suffix}") } else { real };
             let real = if path.contains("/admin/users") { format!("user_{suffix}") } else { real };

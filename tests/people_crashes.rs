@@ -7,97 +7,20 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use stockade::clock::Clock;
+use support::film::{Film, WAL, ends_of_commits};
+use support::kill::{killed_after, moments, timed};
 use support::{Pair, Person, Process, Shop};
 use tempfile::TempDir;
 
 const SECOND: i64 = 1_000;
 /// How long a letter that was being sent at a crash waits for its sender, and a bit.
 const LEASE: i64 = 181 * SECOND;
-/// Kills for each kind of request.
-const KILLS: u32 = 6;
 
 // --- cuts -----------------------------------------------------------------------------------------------------------------------
-
-/// A store after something was done, and how it grew meanwhile.
-struct Film {
-    after: TempDir,
-    /// Bytes of the WAL before it, and behind each commit since.
-    commits: Vec<u64>,
-}
-
-const WAL: &str = "people.db-wal";
-const WAL_HEAD: u64 = 32;
-const FRAME_HEAD: u64 = 24;
-
-impl Film {
-    /// Films what `done` does to a shop that is idle before and after.
-    async fn of(shop: &Shop, done: impl AsyncFnOnce()) -> Film {
-        let before = std::fs::metadata(shop.folder().join(WAL)).unwrap().len();
-        done().await;
-        let after = tempfile::tempdir().unwrap();
-        copy(shop.folder(), after.path());
-        let wal = std::fs::read(after.path().join(WAL)).unwrap();
-        let mut commits = vec![before];
-        commits.extend(ends_of_commits(&wal).into_iter().filter(|end| *end > before));
-        Film { after, commits }
-    }
-
-    /// What was done took so many commits.
-    fn len(&self) -> usize {
-        self.commits.len() - 1
-    }
-
-    /// The store as a crash behind so many commits leaves it: whole, and with the next commit half written.
-    fn cuts(&self, commits: usize) -> Vec<TempDir> {
-        let whole = self.commits[commits];
-        let torn = self.commits.get(commits + 1).map(|next| next - FRAME_HEAD - 1);
-        [Some(whole), torn].into_iter().flatten().map(|bytes| self.cut(bytes)).collect()
-    }
-
-    fn cut(&self, wal_bytes: u64) -> TempDir {
-        let image = tempfile::tempdir().unwrap();
-        copy(self.after.path(), image.path());
-        std::fs::File::options()
-            .write(true)
-            .open(image.path().join(WAL))
-            .unwrap()
-            .set_len(wal_bytes)
-            .unwrap();
-        image
-    }
-}
-
-/// Where commits end in a WAL (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>): a frame that names the
-/// size of the database is the last of its transaction.
-fn ends_of_commits(wal: &[u8]) -> Vec<u64> {
-    let number = |at: usize| u32::from_be_bytes(wal[at..at + 4].try_into().unwrap());
-    let salts = &wal[16..24];
-    let frame = FRAME_HEAD + u64::from(number(8));
-    let frames = (0..).map(|n| WAL_HEAD + n * frame).take_while(|at| at + frame <= wal.len() as u64);
-    frames
-        .filter(|at| &wal[*at as usize + 8..*at as usize + 16] == salts && number(*at as usize + 4) != 0)
-        .map(|at| at + frame)
-        .collect()
-}
-
-/// All that a crash leaves; the index of a WAL is made anew from it.
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let name = entry.file_name();
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(to.join(&name)).unwrap();
-            copy(&entry.path(), &to.join(&name));
-        } else if !name.to_string_lossy().ends_with("-shm") {
-            std::fs::copy(entry.path(), to.join(&name)).unwrap();
-        }
-    }
-}
 
 /// The letters never left.
 fn without_letters(image: TempDir) -> TempDir {
@@ -252,29 +175,6 @@ async fn a_refresh_that_was_cut_off_gives_the_same_successor() {
 }
 
 // --- kills ----------------------------------------------------------------------------------------------------------------------
-
-/// How long it takes, by trying.
-async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
-    let clock = Clock::start();
-    let began = clock.nanos();
-    let done = work.await;
-    (done, Duration::from_nanos(clock.nanos() - began))
-}
-
-/// Sends a request and kills the process after a while; what was heard of it.
-async fn killed_after(process: &mut Process, while_: Duration, ask: support::Ask) -> Option<support::Reply> {
-    // Over a connection that stands: a port that is free again may belong to another test's process by then.
-    assert_eq!(process.ask("GET", "/livez").send().await.status, 200);
-    let request = actix_web::rt::spawn(ask.try_send());
-    tokio::time::sleep(while_).await;
-    process.kill();
-    request.await.unwrap()
-}
-
-/// The moments at which it is killed, from at once to a little after the answer.
-fn moments(takes: Duration) -> impl Iterator<Item = (u32, Duration)> {
-    (0..KILLS).map(move |n| (n, takes * n * 5 / (4 * (KILLS - 1))))
-}
 
 /// Follows the first of one's letters whose link is good.
 async fn follows_any(process: &Process, person: &Person) {

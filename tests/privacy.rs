@@ -130,6 +130,15 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     let pair = shop.log_in(&mina).await;
     let before = one(shop.folder(), "select personal from users").await;
     assert!(before.is_some_and(|sealed| sealed.len() > 100));
+    let product = shop.stocked(5).await;
+    let mut order = one_line(&product, 1);
+    order["address"] = mina.words()["address"].clone();
+    shop.as_of(&pair, "POST", "/v1/orders").json(&order).send().await.ok(201);
+    shop.as_of(&pair, "POST", "/v1/cart/items").json(&order["items"][0]).send().await.ok(200);
+    let wish = format!("/v1/wishes/{product}");
+    assert_eq!(shop.as_of(&pair, "PUT", &wish).send().await.status, 204);
+    let sealed = one(shop.folder(), "select sealed from order_addresses").await;
+    assert!(sealed.is_some_and(|sealed| sealed.len() > 100));
     let erase = json!({ "password": mina.password });
     assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
     let left =
@@ -140,6 +149,10 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
         "select cast(count(*) as blob) from one_time_tokens",
         "select cast(count(*) as blob) from verified_emails",
         "select cast(count(*) as blob) from verified_phones",
+        "select cast(count(*) as blob) from wishes",
+        "select cast(count(*) as blob) from cart_lines",
+        "select cast(count(*) as blob) from order_addresses",
+        "select cast(count(*) as blob) from unproved_addresses",
     ] {
         assert_eq!(one(shop.folder(), table).await, Some(b"0".to_vec()), "{table}");
     }

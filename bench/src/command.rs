@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::workload::{Overrides, Workload};
-use crate::{catalogue, compare, crashes, logins, purchases, ratios, reference};
+use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -35,6 +35,8 @@ enum Other {
     Ratios(ratios::Ratios),
     /// Orders at a fixed rate, without and with people who log in meanwhile
     Logins(logins::Logins),
+    /// Check out many carts at once, of too few products, and judge who got what
+    Carts(carts::Carts),
     /// Whole purchases a second, order and payment in one call, and how long one takes at half that rate
     Purchases(purchases::Purchases),
     /// A hot product page and a list against the HTTP ceiling, and a listing of very many products
@@ -132,6 +134,7 @@ impl Command {
                 Some(Other::Logins(logins)) => logins.perform().await,
                 Some(Other::Purchases(purchases)) => purchases.perform().await,
                 Some(Other::Catalogue(catalogue)) => catalogue.perform().await,
+                Some(Other::Carts(carts)) => carts.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
                 Some(Other::Reference { .. }) | None => self.workload.perform().await,
             }

@@ -2,6 +2,7 @@
 //! whether what was sold is what was there.
 
 mod answer;
+mod carts;
 mod catalogue;
 mod chance;
 mod client;

@@ -3,10 +3,12 @@
 //! | who | owns | hears |
 //! |---|---|---|
 //! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX` |
-//! | `order::Orders` | nothing; it walks from owner to owner | the order doors |
+//! | `order::Orders` | where an order goes that has an address of its own; else it walks from owner to owner | the order doors, `cart` |
 //! | `payment::Payments` | the rows of payments and refunds, the claims on them | whoever pays, gives back, or brings news of money |
 //! | `payment::Book` | the order in which those rows are written | `payment`, bounded by `payment::WAITING_MAX` |
 //! | `delivery::Deliveries` | nothing; lines move in `payment::Book` | the scheduled run, whoever sends a line back |
+//! | `wish::Wishes` | the rows of wish lists | the wishes' doors, bounded by `wish::WAITING_MAX` |
+//! | `cart::Carts` | the rows of carts and of checkouts that have begun; whose turn it is to check out | the cart's doors, bounded by `cart::WAITING_MAX`, `cart::turn::OF_ONE_MAX` and `IN_ALL_MAX` |
 //! | `catalogue::Catalogue` | the cached texts of products, and which of them stand on the pages of lists | the product doors |
 //! | `user::Users` | the accounts' rows; nothing between two questions | the doors of people |
 //! | `revocations::Revocations` | whose tokens are refused, a set in memory | every door that reads a token |
@@ -16,10 +18,11 @@
 //! | `scheduler::Scheduler` | the jobs' rows, and the times at which each is run | the administrators' doors, bounded by `scheduler::ASKS_MAX` a job |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
-//! Messages go from doors to payments, orders, catalogue and users, from payments to orders, from all of those to owners, and from
+//! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from payments to orders, from all of those to owners, and from
 //! owners to the journal; never back. A payment is walked by whoever began it, or by `payment::Recovery` when that one has gone: at
 //! most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
 
+pub mod cart;
 pub mod catalogue;
 pub mod delivery;
 pub mod flusher;
@@ -34,3 +37,4 @@ pub mod scheduler;
 pub mod stock;
 pub mod user;
 pub mod webhooks;
+pub mod wish;

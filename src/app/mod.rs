@@ -21,11 +21,12 @@ use std::time::Duration;
 use actix_web::rt;
 use anyhow::Result;
 
+use crate::actors::cart::{CartChores, CartHouse, Carts};
 use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
-use crate::actors::order::Orders;
+use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
@@ -35,13 +36,14 @@ use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler}
 use crate::actors::stock::{Directory, House, UsedKeys};
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
+use crate::actors::wish::Wishes;
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, Doors, OrderRate, Pages, Proxies, Streams};
+use crate::http::{Abuse, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
@@ -80,9 +82,11 @@ pub struct App {
     _vitals: Vitals,
     _following: Following,
     _rekeying: Rekeying,
+    _cart_chores: CartChores,
     recovery: Recovery,
     users: Users,
     orders: Orders,
+    carts: Carts,
 }
 
 /// Why an app ended.
@@ -144,7 +148,8 @@ impl App {
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
-        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone());
+        let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
+        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
             directory: directory.clone(),
             orders: orders.clone(),
@@ -170,7 +175,25 @@ impl App {
         });
         let _rekeying = Rekeying::start(users.clone());
         let scheduler = start_scheduler(store, &clock, jobs(config, &users, &deliveries)?)?;
+        let catalogue = Catalogue::new(
+            tables.products(),
+            tables.product_writer(),
+            directory.clone(),
+            tables.trail(),
+            clock.clone(),
+        );
+        let wishes = Wishes::new(tables.clone(), catalogue.clone(), clock.clone());
+        let carts = Carts::new(CartHouse {
+            tables: tables.clone(),
+            catalogue: catalogue.clone(),
+            orders: orders.clone(),
+            payments: payments.clone(),
+            clock: clock.clone(),
+        });
         let doors = Doors {
+            wishes,
+            carts: carts.clone(),
+            cart_rate: CartRate::default(),
             revocations,
             users: users.clone(),
             abuse: Abuse::new(clock.clone()),
@@ -181,13 +204,7 @@ impl App {
             orders: orders.clone(),
             payments: payments.clone(),
             deliveries: deliveries.clone(),
-            catalogue: Catalogue::new(
-                tables.products(),
-                tables.product_writer(),
-                directory.clone(),
-                tables.trail(),
-                clock.clone(),
-            ),
+            catalogue,
             pages: Pages::default(),
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
@@ -224,6 +241,8 @@ impl App {
             }
         };
         scheduler.open();
+        // What it asks is known by now.
+        let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
         let _vitals = Vitals::watch(journal, &directory, &readiness);
@@ -246,9 +265,11 @@ impl App {
             _vitals,
             _following,
             _rekeying,
+            _cart_chores,
             recovery,
             users,
             orders,
+            carts,
         })
     }
 
@@ -280,6 +301,11 @@ impl App {
     /// The orders' owner.
     pub fn orders(&self) -> &Orders {
         &self.orders
+    }
+
+    /// The carts' owner.
+    pub fn carts(&self) -> &Carts {
+        &self.carts
     }
 
     /// The payments' owner.

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod amount;
 pub mod calendar;
+pub mod cart;
 pub mod delivery;
 pub mod id;
 pub mod job;
@@ -16,3 +17,4 @@ pub mod stock;
 pub mod trail;
 pub mod user;
 pub mod webhook;
+pub mod wish;

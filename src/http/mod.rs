@@ -6,6 +6,7 @@
 mod abuse;
 pub mod auth;
 mod body;
+mod cart;
 mod client;
 mod csv;
 mod delivery;
@@ -28,6 +29,7 @@ mod shapes;
 mod time;
 mod user;
 mod webhook_endpoint;
+mod wish;
 
 use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderValue};
@@ -38,8 +40,9 @@ pub use body::BODY_BYTES_MAX;
 pub use client::Proxies;
 pub use openapi::document;
 pub use product::{Pages, STREAMS_MAX, Streams};
-pub use rate::OrderRate;
+pub use rate::{CartRate, OrderRate};
 
+use crate::actors::cart::Carts;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::history::History;
@@ -50,6 +53,7 @@ use crate::actors::scheduler::Scheduler;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
 use crate::actors::webhooks::Webhooks;
+use crate::actors::wish::Wishes;
 use crate::clock::Clock;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
@@ -165,6 +169,13 @@ table! {
     "/v1/products/{id}/stock"           GET Anyone product::stock;
     "/v1/products/{id}/stock/stream"    GET Anyone product::stream;
 
+    "/v1/wishes"                        GET Shopper wish::list;
+    "/v1/wishes/{id}"                   PUT Shopper wish::put,         DELETE Shopper wish::remove;
+    "/v1/cart"                          GET Shopper cart::find,        DELETE Shopper cart::clear;
+    "/v1/cart/items"                    POST Shopper cart::add;
+    "/v1/cart/items/{id}"               PUT Shopper cart::put,         DELETE Shopper cart::take_out;
+    "/v1/cart/checkout"                 POST Shopper cart::check_out;
+
     "/v1/users"                         POST Anyone user::sign_up;
     "/v1/users/verify"                  POST Anyone user::verify;
     "/v1/users/verify/resend"           POST Anyone user::resend;
@@ -246,6 +257,9 @@ pub struct Doors {
     pub proxies: Proxies,
     pub webhooks: Webhooks,
     pub scheduler: Scheduler,
+    pub wishes: Wishes,
+    pub carts: Carts,
+    pub cart_rate: CartRate,
 }
 
 /// Opens the doors of one side in one worker.
@@ -269,6 +283,9 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         proxies,
         webhooks,
         scheduler,
+        wishes,
+        carts,
+        cart_rate,
     } = doors.clone();
     open_doors(side, &clock, config);
     let watch = Watch { route: "none", private: false, clock: clock.clone() };
@@ -292,7 +309,10 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(abuse))
         .app_data(web::Data::new(proxies))
         .app_data(web::Data::new(webhooks))
-        .app_data(web::Data::new(scheduler));
+        .app_data(web::Data::new(scheduler))
+        .app_data(web::Data::new(wishes))
+        .app_data(web::Data::new(carts))
+        .app_data(web::Data::new(cart_rate));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

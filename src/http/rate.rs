@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -16,11 +17,14 @@ use hashbrown::DefaultHashBuilder;
 use super::problem::{Code, Problem};
 use crate::domain::id::UserId;
 
-/// After so many questions of one thread the buckets of those who have gone are dropped.
-const SWEEP_EVERY: u64 = 1 << 18;
+/// Of so many questions of a thread one is counted: a number that all threads count up with each would go back and forth
+/// between them …
+const COUNTED_OF: u64 = 1 << 10;
+/// … and after so many of those the buckets of those who have gone are dropped.
+const SWEEP_EVERY: u64 = 1 << 8;
 
 thread_local! {
-    /// Questions that this thread has asked: a number that all threads count up would go back and forth between them.
+    /// Questions that this thread has asked.
     static ASKED: Cell<u64> = const { Cell::new(1) };
 }
 
@@ -37,11 +41,49 @@ struct Inner {
     burst: NonZeroU32,
     /// How long an empty bucket takes to be full.
     window: Duration,
+    counted: AtomicU64,
+    /// What the client hears of it.
+    name: &'static str,
+    about: &'static str,
+}
+
+/// Changes of carts and wish lists that one person may make in a second …
+const CHANGES_PER_SECOND: u32 = 50;
+/// … and at once. Each is a sync, and orders wait for the same disk.
+const CHANGES_AT_ONCE: u32 = 400;
+
+/// The limiter of the cart's and the wishes' doors. Cheap to clone.
+#[derive(Clone)]
+pub struct CartRate(OrderRate);
+
+impl CartRate {
+    /// Takes one change of `user`, or says when there will be one.
+    pub fn take(&self, user: UserId) -> Result<(), Problem> {
+        self.0.take(user)
+    }
+}
+
+impl Default for CartRate {
+    fn default() -> CartRate {
+        let about = "This cart changes too often.";
+        let [per_second, at_once] = [CHANGES_PER_SECOND, CHANGES_AT_ONCE]
+            .map(|number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN));
+        CartRate(OrderRate::named("carts", about, per_second, at_once))
+    }
 }
 
 impl OrderRate {
     /// So many attempts a second, and so many at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
+        OrderRate::named("orders", "This buyer tries too often.", per_second, burst)
+    }
+
+    fn named(
+        name: &'static str,
+        about: &'static str,
+        per_second: NonZeroU32,
+        burst: NonZeroU32,
+    ) -> OrderRate {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
         OrderRate(Arc::new(Inner {
@@ -49,6 +91,9 @@ impl OrderRate {
             clock,
             burst,
             window: Duration::from_millis(u64::from(burst.get()) * 1000 / u64::from(per_second.get())),
+            counted: AtomicU64::new(1),
+            name,
+            about,
         }))
     }
 
@@ -56,7 +101,9 @@ impl OrderRate {
     pub fn take(&self, buyer: UserId) -> Result<(), Problem> {
         let asked = ASKED.get();
         ASKED.set(asked.wrapping_add(1));
-        if asked.is_multiple_of(SWEEP_EVERY) {
+        if asked.is_multiple_of(COUNTED_OF)
+            && self.0.counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY)
+        {
             self.0.limiter.retain_recent();
         }
         self.0
@@ -67,8 +114,8 @@ impl OrderRate {
 
     #[cold]
     fn too_many(&self, wait: Duration) -> Problem {
-        let policy = Policy { name: "orders", most: self.0.burst.get(), window: self.0.window };
-        too_many(policy, wait.as_millis() as u64, "This buyer tries too often.")
+        let policy = Policy { name: self.0.name, most: self.0.burst.get(), window: self.0.window };
+        too_many(policy, wait.as_millis() as u64, self.0.about)
     }
 }
 
@@ -107,5 +154,9 @@ mod tests {
         assert_eq!(tries, [true, true, true, false, false]);
         assert!(rate.take(b).is_ok());
         assert_eq!(rate.take(a).unwrap_err().code(), Code::RateLimited);
+        let carts = CartRate::default();
+        let tries = (0..1_000).filter(|_| carts.take(a).is_ok()).count() as u32;
+        assert!((CHANGES_AT_ONCE..1_000).contains(&tries), "{tries}");
+        assert!(carts.take(b).is_ok());
     }
 }

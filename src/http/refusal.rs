@@ -3,6 +3,7 @@
 //! A new refusal does not compile until somebody has decided what the client hears.
 
 use super::problem::{Code, Fact, Problem};
+use crate::actors::order::NotAddressed;
 use crate::actors::stock::NotDone;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Cause, Refusal, Refused};
@@ -29,6 +30,15 @@ impl From<NotDone> for Problem {
             )
             .retry_after(RETRY_MS),
             NotDone::Quarantined | NotDone::Internal => internal(),
+        }
+    }
+}
+
+impl From<NotAddressed> for Problem {
+    fn from(why: NotAddressed) -> Problem {
+        match why {
+            NotAddressed::NoUser => Problem::not_found("There is no such account."),
+            NotAddressed::NotDone(why) => why.into(),
         }
     }
 }

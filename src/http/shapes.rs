@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{Object, Schema, Type};
 
 /// Integer minor units of one currency (for KRW the won itself).
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,9 +36,4 @@ pub struct AddressSchema {
     /// ISO 3166-1, two letters.
     #[schema(pattern = "^[A-Z]{2}$", example = "KR")]
     country: String,
-}
-
-/// A field whose time has not come: always null.
-pub fn null() -> Schema {
-    Schema::Object(Object::with_type(Type::Null))
 }

@@ -62,6 +62,14 @@ const PEOPLE: &[File] = files!("people":
     14 "0014_trail_head",
     15 "0015_trail_head_row",
     16 "0016_trail_by_subject",
+    17 "0017_wishes",
+    18 "0018_carts",
+    19 "0019_cart_lines",
+    20 "0020_cart_additions",
+    21 "0021_cart_additions_at",
+    22 "0022_checkouts",
+    23 "0023_order_addresses",
+    24 "0024_unproved_addresses",
 );
 
 const MONEY: &[File] = files!("money":

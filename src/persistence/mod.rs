@@ -7,6 +7,7 @@
 
 pub mod audit;
 mod buyer;
+pub mod cart;
 pub mod delivery;
 mod file;
 pub mod flush;
@@ -15,6 +16,7 @@ pub mod journal;
 mod migrations;
 pub mod money;
 pub mod order;
+pub mod order_address;
 pub mod order_lookup;
 pub mod outbox;
 pub mod payment;
@@ -31,6 +33,7 @@ mod testing;
 pub mod trail;
 pub mod user;
 pub mod webhook;
+pub mod wish;
 
 pub use sqlite::{Damaged, StoreError};
 pub use tables::{Tables, Writing};

@@ -13,11 +13,13 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
+use super::cart::CartReader;
 use super::delivery::DeliveryReader;
 use super::file::{File, Shape, Transaction};
 use super::job::JobRows;
 use super::money::MoneyBook;
 use super::order::OrderReader;
+use super::order_address::OrderAddressReader;
 use super::outbox::Outbox;
 use super::payment::PaymentReader;
 use super::product::{ProductReader, ProductWriter};
@@ -28,6 +30,7 @@ use super::stock::StockReader;
 use super::trail::Trail;
 use super::user::UserReader;
 use super::webhook::{Interest, WebhookRows};
+use super::wish::WishReader;
 use super::{StoreError, migrations};
 
 const READERS_MAX: u32 = 4;
@@ -153,6 +156,18 @@ impl Tables {
 
     pub fn revocations(&self) -> RevocationReader {
         RevocationReader { pool: self.people.readers() }
+    }
+
+    pub fn wishes(&self) -> WishReader {
+        WishReader { pool: self.people.readers() }
+    }
+
+    pub fn carts(&self) -> CartReader {
+        CartReader { pool: self.people.readers() }
+    }
+
+    pub fn order_addresses(&self) -> OrderAddressReader {
+        OrderAddressReader { pool: self.people.readers() }
     }
 
     /// Mails on their way.

@@ -2,6 +2,8 @@
 #![allow(dead_code)]
 
 mod delivery;
+pub mod film;
+pub mod kill;
 mod money;
 mod people;
 mod process;

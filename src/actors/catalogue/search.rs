@@ -243,6 +243,24 @@ impl Catalogue {
         (age_ns < COLD_KEPT_NS).then_some(view)
     }
 
+    /// These products, archived ones too, in no order that means anything: from memory where they are there.
+    pub async fn some(&self, ids: &[ProductId]) -> Result<Vec<Found>, NotDone> {
+        let (before, read_ns) = (self.0.changes.load(Ordering::Acquire), self.0.clock.nanos());
+        let (mut found, mut cold) = (Vec::with_capacity(ids.len()), Vec::new());
+        for id in ids {
+            match (self.near(*id), self.0.directory.peek(*id)) {
+                (Some(text), Some(view)) => found.push(Found { text, view }),
+                _ => cold.push(*id),
+            }
+        }
+        if !cold.is_empty() {
+            for listing in self.0.reader.find_many(&cold).await.map_err(unread)? {
+                found.extend(self.found_in(&listing, before, read_ns).await?);
+            }
+        }
+        Ok(found)
+    }
+
     async fn found_in(&self, listing: &Listing, before: u64, read_ns: u64) -> Result<Option<Found>, NotDone> {
         let product = listing.product.id;
         let Some(view) = self.view_of(listing, read_ns).await? else { return Ok(None) };
@@ -252,7 +270,7 @@ impl Catalogue {
         let text = Arc::new(listing.product.clone());
         self.0.texts.insert(product, text.clone());
         if self.0.changes.load(Ordering::Acquire) != before {
-            self.0.texts.invalidate(&product);
+            self.forget(product);
         }
         Ok(Some(Found { text, view }))
     }

@@ -3,13 +3,16 @@
 //! It owns nothing but the way: stock is decided by the products' owners, keys by the ledger of the order's home,
 //! and what is flushed is read from the tables. Always true: what was acknowledged is found at once by its id.
 
+mod address;
 mod lookup;
 mod placement;
 mod sight;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use address::{Addresses, NotAddressed};
 pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
@@ -49,6 +52,7 @@ struct Inner {
     directory: Directory,
     reader: OrderReader,
     flush: FlushHandle,
+    addresses: Addresses,
 }
 
 fn refused(product: ProductId, why: Refusal) -> NotDone {
@@ -56,18 +60,34 @@ fn refused(product: ProductId, why: Refusal) -> NotDone {
 }
 
 impl Orders {
-    pub fn new(directory: Directory, reader: OrderReader, flush: FlushHandle) -> Orders {
-        Orders(Arc::new(Inner { directory, reader, flush }))
+    pub fn new(
+        directory: Directory,
+        reader: OrderReader,
+        flush: FlushHandle,
+        addresses: Addresses,
+    ) -> Orders {
+        Orders(Arc::new(Inner { directory, reader, flush, addresses }))
     }
 
     /// Holds every line or none, in order of arrival at each product.
-    pub async fn place(&self, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
+    pub fn place(&self, ask: PlaceOrder) -> impl Future<Output = Result<PlacedOrder, NotDone>> + '_ {
+        let order = self.new_id(&ask.items);
+        self.place_as(order, ask)
+    }
+
+    /// An id for an order of these lines that is yet to be placed.
+    pub fn new_id(&self, items: &[Item]) -> OrderId {
+        let house = self.0.directory.house();
+        let (now, chance) = (house.clock.now(), house.clock.chance());
+        let home = items.iter().map(|item| item.product).min();
+        OrderId::for_home(now, chance, home.unwrap_or(ProductId::from_bytes([0; 16])))
+    }
+
+    /// The same under an id that was made for it before: something may have been written down under it.
+    pub async fn place_as(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
         let Some(home) = ask.items.iter().map(|item| item.product).min() else {
             return Err(NotDone::Internal);
         };
-        let house = self.0.directory.house();
-        let (now, chance) = (house.clock.now(), house.clock.chance());
-        let order = OrderId::for_home(now, chance, home);
         let claim = match self.key_of(&ask, home, order).await? {
             Key::New(claim) => claim,
             Key::Replay(order) => return Box::pin(self.replay(ask.buyer, order)).await,
@@ -76,6 +96,19 @@ impl Orders {
         match ask.items.as_slice() {
             [item] => self.place_one(*item, &ask, order, claim).await,
             _ => Box::pin(self.place_many(ask, order, claim)).await,
+        }
+    }
+
+    /// The order that a buyer's key has made, if this was its request. Nothing is claimed: whoever needs the key for himself
+    /// places an order.
+    pub async fn of_key(&self, buyer: UserId, key: KeyUse) -> Result<Option<OrderId>, NotDone> {
+        let keys = &self.0.directory.house().keys;
+        let print = Fingerprint::of(buyer, key.key);
+        let Some(product) = keys.product_of(print) else { return Ok(None) };
+        match self.known_at(buyer, key.key, print, product).await? {
+            Some((order, body)) if body == key.body => Ok(Some(order)),
+            Some((order, _)) => Err(refused(product, Refusal::KeyReused { order: Some(order) })),
+            None => Ok(None),
         }
     }
 
@@ -108,16 +141,9 @@ impl Orders {
         home: ProductId,
         other: ProductId,
     ) -> Result<Key, NotDone> {
-        let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
+        let keys = &self.0.directory.house().keys;
         let in_progress = || refused(home, Refusal::KeyInProgress);
-        let question = Ask::OrderOfKey { buyer: ask.buyer, key: key.key };
-        let known = match directory.send(other, question).await? {
-            Answer::OrderOfKey(Some(known)) => Some(known),
-            Answer::OrderOfKey(None) if keys.is_kept(print) => {
-                self.0.reader.by_key(ask.buyer, key.key).await.map_err(|_| NotDone::Unavailable)?
-            }
-            _ => return Err(in_progress()),
-        };
+        let known = self.known_at(ask.buyer, key.key, print, other).await?;
         match known {
             Some((order, body)) if body == key.body => Ok(Key::Replay(order)),
             Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
@@ -126,6 +152,24 @@ impl Orders {
                 let claim = keys.claim(print, home).map_err(|_| in_progress())?;
                 Ok(Key::New(Some(claim)))
             }
+        }
+    }
+
+    /// The order of a key and the hash of its request, as the ledger of this product knows them, or the tables.
+    async fn known_at(
+        &self,
+        buyer: UserId,
+        key: [u8; 16],
+        print: Fingerprint,
+        product: ProductId,
+    ) -> Result<Option<(OrderId, u64)>, NotDone> {
+        let (directory, keys) = (&self.0.directory, &self.0.directory.house().keys);
+        match directory.send(product, Ask::OrderOfKey { buyer, key }).await? {
+            Answer::OrderOfKey(Some(known)) => Ok(Some(known)),
+            Answer::OrderOfKey(None) if keys.is_kept(print) => {
+                self.0.reader.by_key(buyer, key).await.map_err(|_| NotDone::Unavailable)
+            }
+            _ => Err(refused(product, Refusal::KeyInProgress)),
         }
     }
 

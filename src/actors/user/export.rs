@@ -1,9 +1,11 @@
 //! All that is kept about one person, put together for that person.
 
 use super::{Personal, Unable, Users, recover};
+use crate::domain::cart::Cart;
 use crate::domain::id::UserId;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::Email;
+use crate::domain::wish::Wish;
 use crate::persistence::session::Session;
 use crate::persistence::trail::Entry;
 use crate::persistence::user::{Purpose, User};
@@ -20,6 +22,9 @@ pub struct Kept {
     /// Newest first, like the trail.
     pub sessions: Vec<Session>,
     pub trail: Vec<Entry>,
+    /// Newest first.
+    pub wishes: Vec<Wish>,
+    pub cart: Cart,
 }
 
 impl Users {
@@ -31,7 +36,9 @@ impl Users {
         let new_email = self.new_email_of(&user).await?;
         let sessions = self.sessions(user.id).await?;
         let trail = self.trail_of(user.id).await?;
-        Ok(Kept { user, personal, new_email, sessions, trail })
+        let wishes = self.0.tables.wishes().of_user(user.id).await?;
+        let cart = self.0.tables.carts().of_user(user.id).await?;
+        Ok(Kept { user, personal, new_email, sessions, trail, wishes, cart })
     }
 
     async fn new_email_of(&self, user: &User) -> Result<Option<Email>, Unable> {

@@ -63,6 +63,7 @@ impl Users {
         };
         writing.update_user(&blank).await?;
         writing.forget_letters(blank.id).await?;
+        writing.forget_shopper(blank.id).await?;
         writing.record(&Record::new(Deed::AccountDeleted, now).by(blank.id).on(blank.id)).await?;
         Ok(revocation)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{jobs, lookup, money, people, reference, text_header};
+use super::{cart, jobs, lookup, money, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -43,8 +43,8 @@ pub fn of(door: &str) -> Door {
             ],
             ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
                 Idempotency-Key the same request may be sent again: it hears of the same order. With `payment` it also pays, \
-                and hears how that ended: `payment_declined` carries the order as it is then. `address` comes with a later \
-                version; until then only null is accepted.")
+                and hears how that ended: `payment_declined` carries the order as it is then. With `address` it goes there \
+                instead of to the account's address; that needs an account.")
         }
         .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", order_example())
         .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
@@ -53,8 +53,9 @@ pub fn of(door: &str) -> Door {
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),
         "order::preview" => Door {
             body: body("PreviewRequest", json!({ "items": [item()] })),
-            refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable],
-            ..told("orders", "What an order would cost", "Prices, and what would be short, as of now. Nothing is held.")
+            refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown],
+            ..told("orders", "What an order would cost", "Prices, what would be short, and where it would go, as of now. \
+                Nothing is held.")
         }
         .gives(200, "What it would cost.", "Preview", Value::Null),
         "order::list" => Door {
@@ -184,6 +185,7 @@ pub fn of(door: &str) -> Door {
         _ => lookup::of(door)
             .or_else(|| money::of(door))
             .or_else(|| jobs::of(door))
+            .or_else(|| cart::of(door))
             .unwrap_or_else(|| people::of(door)),
     }
 }

@@ -3,6 +3,7 @@
 //! The shapes describe themselves beside their types; the refusals come from the table of codes; what is particular
 //! to a door stands in `doors`. A test holds the result against the route table.
 
+mod cart;
 mod doors;
 mod jobs;
 mod lookup;
@@ -16,10 +17,11 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
+use super::cart::{CartShown, CheckoutRequest, QuantityRequest};
 use super::delivery::ReturnRequest;
 use super::health::Health;
 use super::job::{JobShown, RunShown};
-use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
+use super::order::{ItemRequest, OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
 use super::product::{
@@ -55,6 +57,7 @@ pub fn document() -> Value {
         "tags": [
             { "name": "orders", "description": "Held for a while, all lines or none; then paid." },
             { "name": "products", "description": "What there is, and how much of it." },
+            { "name": "cart", "description": "What somebody wants, and means to order." },
             { "name": "people", "description": "Who buys: sign up, prove it, change it, leave." },
             { "name": "sessions", "description": "Log in, stay logged in, log out." },
             { "name": "administration", "description": "With the role `admin`." },
@@ -212,6 +215,10 @@ fn schemas() -> Map<String, Value> {
     add::<Preview>(&mut named);
     add::<OrderShown>(&mut named);
     add::<ReturnRequest>(&mut named);
+    add::<ItemRequest>(&mut named);
+    add::<CartShown>(&mut named);
+    add::<QuantityRequest>(&mut named);
+    add::<CheckoutRequest>(&mut named);
     add::<PayRequest>(&mut named);
     add::<PaymentShown>(&mut named);
     add::<RefundRequest>(&mut named);

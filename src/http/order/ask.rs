@@ -4,21 +4,20 @@
 
 use std::fmt;
 
-use serde::de::{Error as _, Unexpected, Visitor};
+use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use utoipa::ToSchema;
 
 use crate::actors::order::Item;
 use crate::domain::amount::{LINE_QUANTITY_MAX, Money, Quantity};
+use crate::domain::cart::LINES_MAX;
 use crate::domain::id::ProductId;
+use crate::domain::user::Address;
 use crate::http::body::Named;
 use crate::http::idempotency::Fingerprint;
 use crate::http::payment::PayRequest;
 use crate::http::problem::{Code, Fact, Problem};
-use crate::http::shapes::{MoneySchema, null};
-
-/// The most lines of one order.
-pub const LINES_MAX: usize = 50;
+use crate::http::shapes::{AddressSchema, MoneySchema};
 
 /// An order to be placed.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -30,10 +29,10 @@ pub struct OrderRequest {
     #[serde(default)]
     #[schema(value_type = Option<MoneySchema>)]
     pub expected_total: Option<Money>,
-    /// Orders are delivered to the address of the account; another one comes with a later version: only null is accepted.
+    /// Where this order goes, if not to the address of the account.
     #[serde(default)]
-    #[schema(schema_with = null)]
-    pub address: Option<Later>,
+    #[schema(value_type = Option<AddressSchema>)]
+    pub address: Option<Box<Address>>,
     /// Pays at once. Without it the order is held, to be paid before the hold lapses.
     #[serde(default)]
     pub payment: Option<PayRequest>,
@@ -45,6 +44,10 @@ pub struct OrderRequest {
 pub struct PreviewRequest {
     #[schema(min_items = 1, max_items = 50)]
     pub items: Vec<ItemRequest>,
+    /// Where it would go, if not to the address of the account.
+    #[serde(default)]
+    #[schema(value_type = Option<AddressSchema>)]
+    pub address: Option<Box<Address>>,
 }
 
 /// One line; each product stands in one line only.
@@ -58,17 +61,7 @@ pub struct ItemRequest {
     pub quantity: Quantity,
 }
 
-/// A field whose time has not come: nothing but null can be said in it.
-#[derive(Debug)]
-pub enum Later {}
-
-impl<'de> Deserialize<'de> for Later {
-    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Later, D::Error> {
-        Err(D::Error::custom("not accepted yet: leave it out"))
-    }
-}
-
-fn line_quantity<'de, D: Deserializer<'de>>(d: D) -> Result<Quantity, D::Error> {
+pub fn line_quantity<'de, D: Deserializer<'de>>(d: D) -> Result<Quantity, D::Error> {
     struct Units;
 
     impl Visitor<'_> for Units {

@@ -10,14 +10,14 @@ use actix_web::{HttpResponse, web};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub use admin::look_up;
-pub use ask::{OrderRequest, PreviewRequest};
+pub use ask::{ItemRequest, OrderRequest, PreviewRequest, expected_total, line_quantity};
 pub use preview::{Preview, preview};
 pub use show::{OrderShown, shown};
 
 use super::auth::Shopper;
 use super::body::{Body, NoBody};
 use super::idempotency::{Fingerprint, IdempotencyKey};
-use super::payment::Told;
+use super::payment::{PayRequest, Told};
 use super::problem::Problem;
 use super::query::{Id, Page, Query};
 use super::rate::OrderRate;
@@ -28,6 +28,7 @@ use crate::actors::stock::NotDone;
 use crate::domain::id::OrderId;
 use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::Method;
+use crate::domain::user::Address;
 
 pub(super) const NO_ORDER: &str = "There is no such order.";
 
@@ -42,14 +43,14 @@ pub async fn place(
     Body(asked): Body<OrderRequest>,
 ) -> Result<HttpResponse, Problem> {
     rate.take(buyer)?;
-    let OrderRequest { items, expected_total, address: None, payment } = asked;
+    let OrderRequest { items, expected_total, address, payment } = asked;
     let (items, expected_total) = (ask::items(&items)?, ask::expected_total(expected_total)?);
     let print = ask::fingerprint(&items, expected_total);
-    if let Some(payment) = payment {
-        let (print, method) = payment.method.into(print);
-        let ask = PlaceOrder { buyer, items, key: key.used_for(print), expected_total };
+    if payment.is_some() || address.is_some() {
         // Rare beside those that are only held, and larger: they do not carry the room for it.
-        return Box::pin(place_and_pay(&orders, &payments, &catalogue, ask, method)).await;
+        let besides = Besides { print, address, payment };
+        let ask = PlaceOrder { buyer, items, key: None, expected_total };
+        return Box::pin(besides.place(&orders, &payments, &catalogue, key, ask)).await;
     }
     let placed = orders.place(PlaceOrder { buyer, items, key: key.used_for(print), expected_total }).await?;
     let order = if placed.replayed {
@@ -60,17 +61,65 @@ pub async fn place(
     Ok(order.answer(StatusCode::CREATED, placed.replayed))
 }
 
+/// What an order may say besides its lines: where it goes, and with what it is paid.
+struct Besides {
+    print: Fingerprint,
+    address: Option<Box<Address>>,
+    payment: Option<PayRequest>,
+}
+
+impl Besides {
+    async fn place(
+        self,
+        orders: &Orders,
+        payments: &Payments,
+        catalogue: &Catalogue,
+        key: IdempotencyKey,
+        ask: PlaceOrder,
+    ) -> Result<HttpResponse, Problem> {
+        let Besides { mut print, address, payment } = self;
+        if let Some(address) = &address {
+            print = print.bytes(b"address").bytes(&orders.mark_of(address));
+        }
+        let Some(payment) = payment else {
+            let ask = PlaceOrder { key: key.used_for(print), ..ask };
+            let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
+            let order = match replayed {
+                true => seen(payments, catalogue, order).await?,
+                false => show::shown(catalogue, order, None).await,
+            };
+            return Ok(order.answer(StatusCode::CREATED, replayed));
+        };
+        let (print, method) = payment.method.into(print);
+        let ask = PlaceOrder { key: key.used_for(print), ..ask };
+        place_and_pay(orders, payments, catalogue, ask, address, method).await
+    }
+}
+
+/// An order with an address of its own is placed once that is written down.
+async fn placed(
+    orders: &Orders,
+    ask: PlaceOrder,
+    address: Option<Box<Address>>,
+) -> Result<PlacedOrder, Problem> {
+    match address {
+        None => Ok(orders.place(ask).await?),
+        Some(address) => Ok(orders.place_to(ask, &address).await?),
+    }
+}
+
 /// The key belongs to the order, so whoever comes again with it hears of the payment of that order, and begins it if nobody has.
 async fn place_and_pay(
     orders: &Orders,
     payments: &Payments,
     catalogue: &Catalogue,
     ask: PlaceOrder,
+    address: Option<Box<Address>>,
     method: Method,
 ) -> Result<HttpResponse, Problem> {
     // Before anything is held: who is turned away here has left nothing behind.
     let place = payments.place()?;
-    let PlacedOrder { order, replayed } = orders.place(ask).await?;
+    let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
     let by = if replayed { By::PlacingAgain } else { By::Placing };
     let paying = payments.pay(place, Pay { order: order.clone(), method, by }).await;
     let told = Told { orders, payments, catalogue, yes: StatusCode::CREATED };

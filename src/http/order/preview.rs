@@ -7,15 +7,17 @@ use utoipa::ToSchema;
 use super::ask::{self, PreviewRequest};
 use crate::actors::catalogue::Catalogue;
 use crate::actors::stock::Directory;
+use crate::actors::user::{Unable, Users};
 use crate::clock::Clock;
 use crate::domain::amount::{Money, Quantity};
-use crate::domain::id::ProductId;
+use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::SaleState;
+use crate::domain::user::Address;
 use crate::http::auth::Shopper;
 use crate::http::body::Body;
 use crate::http::problem::Problem;
 use crate::http::product::state_word;
-use crate::http::shapes::{MoneySchema, null};
+use crate::http::shapes::{AddressSchema, MoneySchema};
 
 /// What an order would cost.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,9 +25,9 @@ pub struct Preview {
     lines: Vec<PreviewLine>,
     #[schema(value_type = MoneySchema)]
     total: Money,
-    /// Where it would be delivered. Always null: accounts come with a later version.
-    #[schema(schema_with = null)]
-    address: Option<()>,
+    /// Where it would go: to the address that was named, or else the account's. Null where neither is known.
+    #[schema(value_type = Option<AddressSchema>)]
+    address: Option<Address>,
     /// Whether every line could be held at this moment.
     orderable: bool,
 }
@@ -53,10 +55,11 @@ pub struct PreviewLine {
 
 /// `POST /v1/orders/preview`.
 pub async fn preview(
-    _: Shopper,
+    Shopper(buyer): Shopper,
     clock: web::Data<Clock>,
     directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
+    users: web::Data<Users>,
     Body(asked): Body<PreviewRequest>,
 ) -> Result<web::Json<Preview>, Problem> {
     let items = ask::items(&asked.items)?;
@@ -95,5 +98,18 @@ pub async fn preview(
         });
     }
     let total = total.ok_or_else(|| Problem::field("/items", "at least one line"))?;
-    Ok(web::Json(Preview { lines, total, address: None, orderable }))
+    let address = match asked.address {
+        Some(named) => Some(*named),
+        None => address_of(&users, buyer).await?,
+    };
+    Ok(web::Json(Preview { lines, total, address, orderable }))
+}
+
+/// The account's address. Whoever has none may still look at what an order would cost.
+async fn address_of(users: &Users, buyer: UserId) -> Result<Option<Address>, Problem> {
+    match users.find(buyer).await {
+        Ok((_, personal)) => Ok(personal.address),
+        Err(Unable::NoUser) => Ok(None),
+        Err(why) => Err(why.into()),
+    }
 }

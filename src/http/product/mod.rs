@@ -15,7 +15,7 @@ pub use ask::{ProductPatch, ProductRequest, RestockRequest};
 pub use ledger::{KINDS, Movement, ledger};
 pub use list::{list, look_up};
 pub use page::Pages;
-pub use show::{ProductShown, StockShown, state_word};
+pub use show::{ProductShown, SaleStateSchema, StockShown, state_word};
 pub use stream::{STREAMS_MAX, Streams, stream};
 
 use super::problem::Problem;

@@ -17,11 +17,12 @@ pub use ask::{
     EmailRequest, EraseRequest, NewEmailRequest, PasswordRequest, ProfilePatch, ResetRequest, SignUpRequest,
     VerifyRequest,
 };
-pub use show::{Accepted, AccountShown, DeedShown, Export, ProfileShown};
+pub use show::{Accepted, AccountShown, DeedShown, Export, OrderAddressKept, ProfileShown, WishKept};
 
 use super::abuse::{Abuse, Attempt, Tried};
 use super::auth::{Caller, Recent};
 use super::body::Body;
+use super::cart::CartKept;
 use super::client::Neighbourhood;
 use super::delivery::DeliveryKept;
 use super::order;
@@ -178,7 +179,8 @@ pub async fn export(
     catalogue: web::Data<Catalogue>,
 ) -> Result<web::Json<Export>, Problem> {
     abuse.export(caller.user)?;
-    let Kept { user, personal, new_email, sessions, trail } = users.export(caller.user).await?;
+    let Kept { user, personal, new_email, sessions, trail, wishes, cart } = users.export(caller.user).await?;
+    let addresses = orders.addresses_of(user.id).await?;
     let mut told = Export {
         new_email,
         locale: personal.locale.as_str(),
@@ -190,6 +192,9 @@ pub async fn export(
         refunds: Vec::new(),
         deliveries: Vec::new(),
         trail: trail.into_iter().map(DeedShown::from).collect(),
+        wishes: wishes.into_iter().map(WishKept::from).collect(),
+        cart: CartKept::from(cart),
+        order_addresses: addresses.into_iter().map(OrderAddressKept::from).collect(),
     };
     let mut before = None;
     loop {

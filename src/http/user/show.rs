@@ -4,8 +4,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::actors::user::Personal;
-use crate::domain::id::UserId;
+use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::user::{Address, Email, PersonName, Phone, Role};
+use crate::domain::wish::Wish;
+use crate::http::cart::CartKept;
 use crate::http::delivery::DeliveryKept;
 use crate::http::order::OrderShown;
 use crate::http::payment::{PaymentKept, RefundShown};
@@ -74,6 +76,41 @@ pub struct Export {
     pub deliveries: Vec<DeliveryKept>,
     /// Newest first: this export stands at its head.
     pub trail: Vec<DeedShown>,
+    /// Newest first.
+    pub wishes: Vec<WishKept>,
+    pub cart: CartKept,
+    /// Of orders that go elsewhere than to the profile's address; newest order first.
+    pub order_addresses: Vec<OrderAddressKept>,
+}
+
+/// A wish as it is kept.
+#[derive(Serialize, ToSchema)]
+pub struct WishKept {
+    #[schema(value_type = String)]
+    product_id: ProductId,
+    #[schema(value_type = String, format = DateTime)]
+    added_at: Stamp,
+}
+
+impl From<Wish> for WishKept {
+    fn from(wish: Wish) -> WishKept {
+        WishKept { product_id: wish.product, added_at: Stamp(wish.added_at) }
+    }
+}
+
+/// Where an order goes.
+#[derive(Serialize, ToSchema)]
+pub struct OrderAddressKept {
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    #[schema(value_type = AddressSchema)]
+    address: Address,
+}
+
+impl From<(OrderId, Address)> for OrderAddressKept {
+    fn from((order_id, address): (OrderId, Address)) -> OrderAddressKept {
+        OrderAddressKept { order_id, address }
+    }
 }
 
 /// What was done to an account.

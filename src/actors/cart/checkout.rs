@@ -1,0 +1,275 @@
+//! A checkout: the chosen lines are written down, ordered, perhaps paid, and leave the cart once the order stands.
+//!
+//! The row comes first, so that whoever finds it after a crash asks the engine what the key has made: nothing, then the row goes;
+//! an order that stands, then what was ordered leaves the cart. Taking out and forgetting the row are one transaction, so it is done
+//! once, by whoever comes first.
+
+use actix_web::rt;
+
+use super::{Carts, NotCarted, RETRY_MS, commit};
+use crate::actors::order::{Item, PlaceOrder, PlacedOrder};
+use crate::actors::payment::{By, Outcome, Pay, Paying, Place};
+use crate::actors::stock::NotDone;
+use crate::domain::amount::Money;
+use crate::domain::cart::{Checkout, Taken};
+use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::order::{Order, OrderStatus};
+use crate::domain::payment::Method;
+use crate::domain::stock::{KeyUse, Refusal, Refused};
+use crate::domain::user::Address;
+
+/// What somebody wants to order out of the cart.
+pub struct CheckOut {
+    pub user: UserId,
+    /// The client's key; `body` is the hash of the request, whatever is in the cart.
+    pub key: Option<[u8; 16]>,
+    pub body: u64,
+    /// These lines; all of them where nothing is said.
+    pub products: Option<Vec<ProductId>>,
+    pub expected_total: Option<Money>,
+    /// Where it goes, if not to the account's address.
+    pub address: Option<Address>,
+    /// With what it is paid in the same call.
+    pub method: Option<Method>,
+}
+
+/// The order that was made of it, and how its payment stands.
+pub struct CheckedOut {
+    pub order: Order,
+    pub paying: Option<Paying>,
+    /// This very request had made it before.
+    pub replayed: bool,
+}
+
+/// What has become of a checkout.
+enum Ended {
+    Stands,
+    /// Nothing was ordered, or nothing of it is left.
+    Not,
+    /// Nobody knows yet.
+    Open(Option<OrderId>),
+}
+
+impl Carts {
+    /// Orders out of the cart, after whatever the same person orders at this moment. Runs on when the buyer hangs up.
+    pub async fn check_out(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
+        let busy = || NotDone::Busy { retry_after_ms: RETRY_MS };
+        let ticket = self.0.turns.queue(ask.user).map_err(|_| busy())?;
+        let carts = self.clone();
+        let running = rt::spawn(async move {
+            let turn = ticket.turn().await;
+            let done = carts.run(ask).await;
+            drop(turn);
+            done
+        });
+        running.await.unwrap_or_else(|_| Err(NotDone::Unknown.into()))
+    }
+
+    async fn run(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
+        let house = &self.0.house;
+        // Before anything is held: who is turned away here has left nothing behind.
+        let place = ask.method.as_ref().map(|_| house.payments.place()).transpose()?;
+        if let Some(key) = ask.key
+            && let Some(order) = house.orders.of_key(ask.user, KeyUse { key, body: ask.body }).await?
+        {
+            let order = house.orders.find(ask.user, order).await?.ok_or(NotDone::Unavailable)?;
+            return self.again(ask, order, place).await;
+        }
+        if let Some(order) = self.settle(ask.user).await? {
+            return Err(NotCarted::Undecided(order));
+        }
+        let key = ask.key.unwrap_or_else(|| house.clock.chance().to_be_bytes());
+        let checkout = self.write_down(&ask, key).await?;
+        let items = checkout.lines.iter().map(|line| Item { product: line.product, quantity: line.quantity });
+        let order = PlaceOrder {
+            buyer: ask.user,
+            items: items.collect(),
+            key: Some(KeyUse { key, body: ask.body }),
+            expected_total: ask.expected_total,
+        };
+        let placed = match &ask.address {
+            Some(address) => house.orders.place_to(order, address).await.map_err(NotCarted::from),
+            None => house.orders.place(order).await.map_err(NotCarted::from),
+        };
+        match placed {
+            Err(why) => {
+                if is_certain(&why) {
+                    self.end(ask.user, key, false).await;
+                }
+                Err(why)
+            }
+            Ok(PlacedOrder { order, replayed: true }) => self.again(ask, order, place).await,
+            Ok(PlacedOrder { order, replayed: false }) => self.go_on(ask, key, order, place).await,
+        }
+    }
+
+    /// The order is there for the first time.
+    async fn go_on(
+        &self,
+        ask: CheckOut,
+        key: [u8; 16],
+        order: Order,
+        place: Option<Place>,
+    ) -> Result<CheckedOut, NotCarted> {
+        let (Some(place), Some(method)) = (place, ask.method) else {
+            self.end(ask.user, key, true).await;
+            return Ok(CheckedOut { order, paying: None, replayed: false });
+        };
+        let pay = Pay { order: order.clone(), method, by: By::Placing };
+        // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
+        let paying = self.0.house.payments.pay(place, pay).await.map_err(NotDone::after_all)?;
+        self.end(ask.user, key, is_yes(&paying, &order)).await;
+        Ok(CheckedOut { order, paying: Some(paying), replayed: false })
+    }
+
+    /// The key had made this order before. It hears of its payment, and begins it if nobody has.
+    async fn again(
+        &self,
+        ask: CheckOut,
+        order: Order,
+        place: Option<Place>,
+    ) -> Result<CheckedOut, NotCarted> {
+        let paying = match (place, ask.method) {
+            (Some(place), Some(method)) => {
+                let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
+                Some(self.0.house.payments.pay(place, pay).await?)
+            }
+            _ => None,
+        };
+        if let Some(key) = ask.key {
+            let stands = paying.as_ref().is_none_or(|paying| is_yes(paying, &order));
+            self.end(ask.user, key, stands).await;
+        }
+        Ok(CheckedOut { order, paying, replayed: true })
+    }
+
+    /// Chooses the lines, and puts them down on the disk.
+    async fn write_down(&self, ask: &CheckOut, key: [u8; 16]) -> Result<Checkout, NotCarted> {
+        let mut writing = self.begin(ask.user).await?;
+        let cart = writing.cart_of(ask.user).await?;
+        let missing = |product: &&ProductId| cart.line(**product).is_none();
+        if let Some(product) = ask.products.iter().flatten().find(missing) {
+            return Err(NotCarted::NotThere(*product));
+        }
+        let chosen = |product: &ProductId| ask.products.as_ref().is_none_or(|all| all.contains(product));
+        let lines = cart.lines.iter().filter(|line| chosen(&line.product));
+        let lines: Vec<Taken> =
+            lines.map(|line| Taken { product: line.product, quantity: line.quantity }).collect();
+        if lines.is_empty() {
+            return Err(NotCarted::Empty);
+        }
+        let checkout = Checkout {
+            user: ask.user,
+            key,
+            body: ask.body,
+            pays: ask.method.is_some(),
+            keyed: ask.key.is_some(),
+            begun_at: self.0.house.clock.now(),
+            lines,
+        };
+        writing.begin_checkout(&checkout).await?;
+        // Nothing was ordered, so it is certain that nothing was done; a row that is there all the same goes at the next touch.
+        commit(writing).await.map_err(|_| NotDone::Unavailable)?;
+        Ok(checkout)
+    }
+
+    /// Ends a checkout: what was ordered leaves the cart if the order stands. What fails here is done at the next touch.
+    async fn end(&self, user: UserId, key: [u8; 16], stands: bool) {
+        if let Err(error) = self.try_end(user, key, stands).await {
+            tracing::warn!(%error, %user, "a checkout of {user} could not be ended; whoever comes next does it");
+        }
+    }
+
+    async fn try_end(&self, user: UserId, key: [u8; 16], stands: bool) -> Result<(), NotCarted> {
+        let mut writing = self.0.house.tables.begin().await?;
+        // Somebody else has ended it.
+        let Some(checkout) = writing.checkout(user, key).await? else { return Ok(()) };
+        if stands {
+            let before = writing.cart_of(user).await?;
+            let mut after = before.clone();
+            after.take_ordered(&checkout.lines);
+            if after.lines != before.lines {
+                self.save(&mut writing, user, &before, &mut after).await?;
+            }
+        }
+        writing.end_checkout(user, key).await?;
+        commit(writing).await
+    }
+
+    /// Ends what was left behind, unless a checkout of the same person is at it. What cannot be ended now stays.
+    pub(super) async fn touch(&self, user: UserId) {
+        match self.0.house.tables.carts().checkouts_of(user).await {
+            Ok(left) if left.is_empty() => return,
+            Ok(_) => {}
+            Err(error) => return tracing::warn!(%error, "checkouts that were left behind could not be read"),
+        }
+        let Some(ticket) = self.0.turns.tidy(user) else { return };
+        let turn = ticket.turn().await;
+        if let Err(error) = self.settle(user).await {
+            tracing::warn!(%error, %user, "what a checkout of {user} has left behind stays for now");
+        }
+        drop(turn);
+    }
+
+    /// Ends every checkout of somebody whose turn it is and that is decided. One that is not is told, with its order where there
+    /// is one.
+    async fn settle(&self, user: UserId) -> Result<Option<Option<OrderId>>, NotCarted> {
+        let mut open = None;
+        for checkout in self.0.house.tables.carts().checkouts_of(user).await? {
+            match self.ended(&checkout).await {
+                Ended::Stands => self.try_end(user, checkout.key, true).await?,
+                Ended::Not => self.try_end(user, checkout.key, false).await?,
+                Ended::Open(order) => open = Some(order),
+            }
+        }
+        Ok(open)
+    }
+
+    /// What the engine says of a checkout's key.
+    async fn ended(&self, checkout: &Checkout) -> Ended {
+        let house = &self.0.house;
+        let key = KeyUse { key: checkout.key, body: checkout.body };
+        let order = match house.orders.of_key(checkout.user, key).await {
+            Ok(Some(order)) => order,
+            // Another request was faster with the same key: this one ordered nothing.
+            Err(NotDone::Refused { refused: Refused { why: Refusal::KeyReused { .. }, .. }, .. })
+            | Ok(None) => {
+                return Ended::Not;
+            }
+            Err(_) => return Ended::Open(None),
+        };
+        // An order that is being placed cannot be found: its holds are kept, or lapse.
+        let Ok(Some(order)) = house.orders.find(checkout.user, order).await else { return Ended::Open(None) };
+        if !checkout.pays {
+            return Ended::Stands;
+        }
+        match order.status {
+            OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => Ended::Stands,
+            OrderStatus::PaymentFailed | OrderStatus::Expired => Ended::Not,
+            OrderStatus::Cancelled if order.is_sold() => Ended::Stands,
+            OrderStatus::Cancelled => Ended::Not,
+            OrderStatus::PendingPayment => match house.payments.sight_of(&order).await {
+                // Nobody can come again with a key that nobody knows: it is held, and its buyer finds it.
+                Ok(None) if !checkout.keyed => Ended::Stands,
+                _ => Ended::Open(Some(order.id)),
+            },
+        }
+    }
+}
+
+/// Whether certainly nothing was ordered. Otherwise the row stays: whoever comes next asks what the key has made.
+fn is_certain(why: &NotCarted) -> bool {
+    match why {
+        NotCarted::NotDone(NotDone::Unknown | NotDone::Quarantined | NotDone::Internal) => false,
+        NotCarted::NotDone(NotDone::Refused { .. } | NotDone::Busy { .. } | NotDone::Unavailable) => true,
+        _ => true,
+    }
+}
+
+/// Whether the buyer hears 201 or 202.
+fn is_yes(paying: &Paying, order: &Order) -> bool {
+    match paying.outcome(order.is_sold()) {
+        Outcome::Paid | Outcome::Open => true,
+        Outcome::Declined | Outcome::Refused | Outcome::Gone(_) => false,
+    }
+}

@@ -6,6 +6,7 @@
 pub mod account;
 pub mod amount;
 pub mod id;
+pub mod notice;
 pub mod order;
 pub mod payment;
 pub mod stock;

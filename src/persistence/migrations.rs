@@ -36,6 +36,7 @@ const TABLES: &[File] = files!("tables":
     13 "0013_webhook_deliveries",
     14 "0014_webhook_deliveries_due",
     15 "0015_webhook_deliveries_by_state",
+    19 "0019_notices",
 );
 
 const PEOPLE: &[File] = files!("people":
@@ -55,6 +56,9 @@ const PEOPLE: &[File] = files!("people":
     14 "0014_trail_head",
     15 "0015_trail_head_row",
     16 "0016_trail_by_subject",
+    25 "0025_letters_told",
+    26 "0026_hold_reminders",
+    27 "0027_hold_reminders_due",
 );
 
 const MONEY: &[File] = files!("money":
@@ -66,6 +70,7 @@ const MONEY: &[File] = files!("money":
     6 "0006_refunds_due",
     7 "0007_webhooks_heard",
     8 "0008_webhooks_heard_at",
+    14 "0014_notices",
 );
 
 fn migrator(files: &[File]) -> Migrator {

@@ -12,6 +12,7 @@ pub mod flush;
 pub mod journal;
 mod migrations;
 pub mod money;
+pub mod notice;
 pub mod order;
 pub mod outbox;
 pub mod payment;

@@ -15,6 +15,7 @@ use tokio::sync::MappedMutexGuard;
 
 use super::file::{File, Shape, Transaction};
 use super::money::MoneyBook;
+use super::notice::{Bell, NoticeRows};
 use super::order::OrderReader;
 use super::outbox::Outbox;
 use super::payment::PaymentReader;
@@ -88,6 +89,7 @@ pub struct Tables {
     money: File,
     book: MoneyBook,
     interest: Interest,
+    bell: Bell,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -122,7 +124,8 @@ impl Tables {
     }
 
     fn of(interest: Interest, shop: File, people: File, money: File) -> Tables {
-        Tables { shop, people, book: MoneyBook::new(money.clone()), money, interest }
+        let bell = Bell::default();
+        Tables { shop, people, book: MoneyBook::new(money.clone()), money, interest, bell }
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -174,6 +177,21 @@ impl Tables {
 
     pub fn refunds(&self) -> RefundReader {
         self.book.refunds()
+    }
+
+    /// What buyers are to be written about their orders.
+    pub fn notices(&self) -> NoticeRows {
+        NoticeRows {
+            shop: self.shop.clone(),
+            people: self.people.clone(),
+            money: self.money.clone(),
+            bell: self.bell.clone(),
+        }
+    }
+
+    /// Rung by whoever leaves a notice.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Who is told what happens, and what is on its way there.

@@ -100,6 +100,10 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["kind"], ..row("stockade_order_letters_total", Kind::Counter, "letters", "Letters about orders that were put into the outbox, by what they tell.") },
+    Metric { labels: &["why"], ..row("stockade_notices_dropped_total", Kind::Counter, "notices", "Notices of which no letter came: `no_account` (nobody to write to), `idle` (no longer so), `told` (it was before), `unreadable`, `no_room`.") },
+    row("stockade_notices_waiting", Kind::Gauge, "notices", "Notices about orders that nobody has looked at yet, as last counted."),
+    row("stockade_notices_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
     Metric { labels: &["outcome"], ..row("stockade_webhooks_total", Kind::Counter, "deliveries", "Tries to tell an endpoint something, by what became of them: delivered, retried, given_up.") },
     row("stockade_webhooks_waiting", Kind::Gauge, "deliveries", "Deliveries that wait to be taken by an enabled endpoint, those on their way included."),
     row("stockade_webhooks_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
@@ -157,6 +161,8 @@ pub struct Metrics {
     pub hash_wait_seconds: Histogram,
     pub hash_refusals: Counter,
     pub outbox_waiting: Gauge,
+    pub notices_waiting: Gauge,
+    pub notices_oldest_seconds: Gauge,
     pub webhooks_waiting: Gauge,
     pub webhooks_oldest_seconds: Gauge,
     pub webhooks_dead: Gauge,
@@ -210,6 +216,8 @@ impl Metrics {
             hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
             hash_refusals: counter!("stockade_password_refusals_total"),
             outbox_waiting: gauge!("stockade_outbox_waiting"),
+            notices_waiting: gauge!("stockade_notices_waiting"),
+            notices_oldest_seconds: gauge!("stockade_notices_oldest_seconds"),
             webhooks_waiting: gauge!("stockade_webhooks_waiting"),
             webhooks_oldest_seconds: gauge!("stockade_webhooks_oldest_seconds"),
             webhooks_dead: gauge!("stockade_webhooks_dead"),
@@ -400,6 +408,19 @@ fn register_outcomes() {
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
         counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
     }
+    for kind in [
+        "order_placed",
+        "order_paid",
+        "order_shipped",
+        "order_delivered",
+        "order_cancelled",
+        "order_returned",
+    ] {
+        counter!("stockade_order_letters_total", "kind" => kind).increment(0);
+    }
+    for why in ["no_account", "idle", "told", "unreadable", "no_room"] {
+        counter!("stockade_notices_dropped_total", "why" => why).increment(0);
+    }
     for outcome in ["delivered", "retried", "given_up"] {
         counter!("stockade_webhooks_total", "outcome" => outcome).increment(0);
     }
@@ -437,6 +458,20 @@ pub fn provider_called(operation: &'static str, outcome: &'static str, took: Dur
 pub fn mail_handled(outcome: &'static str) {
     recorder();
     counter!("stockade_mails_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts one letter about an order that stands in the outbox now.
+pub fn order_letter(kind: &'static str) {
+    recorder();
+    counter!("stockade_order_letters_total", "kind" => kind).increment(1);
+}
+
+/// Counts notices of which no letter comes.
+pub fn notice_dropped(why: &'static str, count: u64) {
+    if count > 0 {
+        recorder();
+        counter!("stockade_notices_dropped_total", "why" => why).increment(count);
+    }
 }
 
 /// Counts one try to tell an endpoint something.

@@ -28,8 +28,8 @@ const RECORD_BYTES: usize = 16 + 1 + 1 + 8;
 const WHOLE: u8 = u8::MAX;
 
 const INSERT_SLICE: &str = "insert into notices (pos, number, at_ms, packed) values (?, ?, ?, ?)";
-const OLDEST_SLICE: &str = "select pos, packed from notices order by pos limit 1";
-const FORGET_SLICE: &str = "delete from notices where pos = ?";
+const OLDEST_SLICES: &str = "select pos, packed from notices order by pos limit ?";
+const FORGET_SLICES: &str = "delete from notices where pos <= ?";
 const SLICES_WAITING: &str = "select coalesce(sum(number), 0), min(at_ms) from notices";
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("insert into notices (order_id, kind, line, at_ms) values ", "(?, ?, ?, ?)", "")
@@ -107,7 +107,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, notices: &[Notice]
     Ok(())
 }
 
-/// The oldest row of the flush.
+/// A row of the flush.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     pub pos: i64,
@@ -150,14 +150,15 @@ impl NoticeRows {
         }
     }
 
-    /// A slice is told. Not synced: told again it is the same letters.
-    pub async fn forget_slice(&self, pos: i64) -> Result<(), StoreError> {
+    /// The slices up to this one are told; new ones only come behind. Not synced: told again they are the same letters. The flush
+    /// waits meanwhile: not for a thread that yields to others.
+    pub async fn forget_slices(&self, up_to: i64) -> Result<(), StoreError> {
         let mut writer = self.shop.writer().await?;
-        sqlx::query(FORGET_SLICE).bind(pos).execute(&mut *writer).await?;
+        sqlx::query(FORGET_SLICES).bind(up_to).execute(&mut *writer).await?;
         Ok(())
     }
 
-    /// These are told. Purchases wait meanwhile: not for a thread that yields to others.
+    /// These are told. Purchases wait meanwhile, for the same kind of thread.
     pub async fn forget_sold(&self, rows: &[i64]) -> Result<(), StoreError> {
         for (sql, piece) in FORGET.filled(rows) {
             self.money.write_synced(piece.fold(sqlx::query(sql), |query, row| query.bind(*row))).await?;
@@ -186,13 +187,17 @@ impl Aside {
         UserReader { pool: self.people.clone() }
     }
 
-    pub async fn oldest_slice(&self) -> Result<Option<Slice>, StoreError> {
-        let Some(row) = sqlx::query(OLDEST_SLICE).fetch_optional(&self.shop).await? else { return Ok(None) };
-        let packed: &[u8] = row.try_get(1)?;
-        let (records, rest) = packed.as_chunks::<RECORD_BYTES>();
-        let notices: Vec<Notice> = records.iter().filter_map(unpacked).collect();
-        let damaged = (records.len() - notices.len()) as u64 + u64::from(!rest.is_empty());
-        Ok(Some(Slice { pos: row.try_get(0)?, notices, damaged }))
+    /// Up to `most` slices, the oldest first.
+    pub async fn oldest_slices(&self, most: u32) -> Result<Vec<Slice>, StoreError> {
+        let rows = sqlx::query(OLDEST_SLICES).bind(most).fetch_all(&self.shop).await?;
+        let slices = rows.iter().map(|row| {
+            let packed: &[u8] = row.try_get(1)?;
+            let (records, rest) = packed.as_chunks::<RECORD_BYTES>();
+            let notices: Vec<Notice> = records.iter().filter_map(unpacked).collect();
+            let damaged = (records.len() - notices.len()) as u64 + u64::from(!rest.is_empty());
+            Ok(Slice { pos: row.try_get(0)?, notices, damaged })
+        });
+        slices.collect()
     }
 
     /// Up to `most` of what was sold, the oldest first.
@@ -263,23 +268,23 @@ mod tests {
         let tables = Tables::open(dir.path()).await.unwrap();
         let (rows, notices) = (tables.notices(), some());
         let aside = rows.aside();
-        assert_eq!(aside.oldest_slice().await.unwrap(), None);
+        assert_eq!(aside.oldest_slices(9).await.unwrap(), []);
         assert_eq!(aside.waiting().await.unwrap(), Waiting::default());
         let mut packed = Packed::default();
         notices.iter().for_each(|notice| packed.push(notice));
         for pos in [7, 9] {
             insert_slice(&mut *tables.writer().await.unwrap(), pos, &packed).await.unwrap();
         }
-        let slice = Slice { pos: 7, notices: notices.clone(), damaged: 0 };
-        assert_eq!(aside.oldest_slice().await.unwrap(), Some(slice));
+        let slice = |pos| Slice { pos, notices: notices.clone(), damaged: 0 };
+        assert_eq!(aside.oldest_slices(1).await.unwrap(), [slice(7)]);
         let waiting = Waiting { slices: 6, sold: 0, oldest: Some(T0) };
         assert_eq!(aside.waiting().await.unwrap(), waiting);
-        rows.forget_slice(7).await.unwrap();
+        rows.forget_slices(7).await.unwrap();
         packed.bytes[16] = 200;
         packed.bytes.push(0);
-        insert_slice(&mut *tables.writer().await.unwrap(), 8, &packed).await.unwrap();
-        let damaged = Slice { pos: 8, notices: notices[1..].to_vec(), damaged: 2 };
-        assert_eq!(aside.oldest_slice().await.unwrap(), Some(damaged));
+        insert_slice(&mut *tables.writer().await.unwrap(), 10, &packed).await.unwrap();
+        let damaged = Slice { pos: 10, notices: notices[1..].to_vec(), damaged: 2 };
+        assert_eq!(aside.oldest_slices(9).await.unwrap(), [slice(9), damaged]);
         aside.close().await;
         tables.close().await.unwrap();
     }

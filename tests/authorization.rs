@@ -30,6 +30,8 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("GET",    "/v1/orders/{id}",                 Shoppers),
     ("POST",   "/v1/orders/{id}/payment",         Shoppers),
     ("POST",   "/v1/orders/{id}/cancel",          Shoppers),
+    ("POST",   "/v1/orders/{id}/lines/{line}/cancel", Shoppers),
+    ("POST",   "/v1/orders/{id}/lines/{line}/return", Shoppers),
     ("POST",   "/v1/payments/webhook",            Anybody),
     ("GET",    "/v1/products",                    Anybody),
     ("GET",    "/v1/products/{id}",               Anybody),
@@ -106,7 +108,9 @@ fn prefix(path: &str) -> &'static str {
 }
 
 fn filled(path: &str) -> String {
-    path.replace("{id}", &format!("{}_{SUFFIX}", prefix(path))).replace("{file:.*}", "index.html")
+    path.replace("{id}", &format!("{}_{SUFFIX}", prefix(path)))
+        .replace("{line}", "1")
+        .replace("{file:.*}", "index.html")
 }
 
 #[test]

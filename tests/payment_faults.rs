@@ -213,7 +213,7 @@ async fn wanted(shelf: &Shelf, who: u64, token: &str, line: Option<u8>) -> GiveW
     let want = Want { cause, amount, restock: Restock::ToStock, key: None };
     match payments.begin_refund(&payment, &order, want).await.unwrap() {
         Wanted::New(walk) => *walk,
-        Wanted::Before(_) | Wanted::TooMuch { .. } => panic!("refunded before"),
+        Wanted::Before(_) | Wanted::TooMuch { .. } | Wanted::Ended(_) => panic!("refunded before"),
     }
 }
 

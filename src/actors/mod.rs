@@ -6,6 +6,7 @@
 //! | `order::Orders` | nothing; it walks from owner to owner | the order doors |
 //! | `payment::Payments` | the rows of payments and refunds, the claims on them | whoever pays, gives back, or brings news of money |
 //! | `payment::Book` | the order in which those rows are written | `payment`, bounded by `payment::WAITING_MAX` |
+//! | `delivery::Deliveries` | nothing; lines move in `payment::Book` | the scheduled run, whoever sends a line back |
 //! | `catalogue::Catalogue` | the cached texts of products | the product doors |
 //! | `user::Users` | the accounts' rows; nothing between two questions | the doors of people |
 //! | `revocations::Revocations` | whose tokens are refused, a set in memory | every door that reads a token |
@@ -20,6 +21,7 @@
 //! most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
 
 pub mod catalogue;
+pub mod delivery;
 pub mod flusher;
 pub mod history;
 pub mod notices;

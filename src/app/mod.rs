@@ -22,6 +22,7 @@ use actix_web::rt;
 use anyhow::Result;
 
 use crate::actors::catalogue::Catalogue;
+use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
 use crate::actors::notices::{NoticeHouse, Notices};
@@ -36,6 +37,7 @@ use crate::actors::user::{Chores, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
+use crate::domain::delivery::RETURN_WINDOW;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
@@ -66,6 +68,7 @@ pub struct App {
     outbox: Outbox,
     notices: Notices,
     payments: Payments,
+    deliveries: Deliveries,
     webhooks: Webhooks,
     readiness: Readiness,
     streams: Streams,
@@ -154,6 +157,7 @@ impl App {
             clock: clock.clone(),
             metrics: Metrics::global().clone(),
         });
+        let deliveries = Deliveries::new(payments.clone(), RETURN_WINDOW);
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault,
@@ -175,6 +179,7 @@ impl App {
             directory: directory.clone(),
             orders: orders.clone(),
             payments: payments.clone(),
+            deliveries: deliveries.clone(),
             catalogue: Catalogue::new(
                 tables.products(),
                 tables.product_writer(),
@@ -226,6 +231,7 @@ impl App {
             outbox,
             notices,
             payments,
+            deliveries,
             webhooks,
             readiness,
             streams,
@@ -275,6 +281,11 @@ impl App {
     /// The payments' owner.
     pub fn payments(&self) -> &Payments {
         &self.payments
+    }
+
+    /// Who moves what is paid on its way.
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
     }
 
     /// What a developer wants to read first.

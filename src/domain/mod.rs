@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod amount;
+pub mod delivery;
 pub mod id;
 pub mod notice;
 pub mod order;

@@ -31,7 +31,11 @@ impl Order {
         match self.status {
             OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => true,
             OrderStatus::PendingPayment | OrderStatus::PaymentFailed | OrderStatus::Expired => false,
-            OrderStatus::Cancelled => self.lines.iter().any(|line| line.status != LineStatus::Released),
+            // A line that is still held lapses by itself: its home was let go of.
+            OrderStatus::Cancelled => {
+                let was_held = |line: &Line| matches!(line.status, LineStatus::Held | LineStatus::Released);
+                !self.lines.iter().all(was_held)
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ mod abuse;
 pub mod auth;
 mod body;
 mod client;
+mod delivery;
 mod docs;
 pub mod health;
 mod idempotency;
@@ -38,6 +39,7 @@ pub use product::{STREAMS_MAX, Streams};
 pub use rate::OrderRate;
 
 use crate::actors::catalogue::Catalogue;
+use crate::actors::delivery::Deliveries;
 use crate::actors::history::History;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
@@ -151,6 +153,8 @@ table! {
     "/v1/orders/{id}"                   GET Shopper order::find;
     "/v1/orders/{id}/payment"           POST Shopper payment::pay;
     "/v1/orders/{id}/cancel"            POST Shopper order::cancel;
+    "/v1/orders/{id}/lines/{line}/cancel"       POST Shopper delivery::cancel;
+    "/v1/orders/{id}/lines/{line}/return"       POST Shopper delivery::send_back;
     "/v1/payments/webhook"              POST Anyone payment::webhook;
 
     "/v1/products"                      GET Anyone product::list;
@@ -223,6 +227,7 @@ pub struct Doors {
     pub directory: Directory,
     pub orders: Orders,
     pub payments: Payments,
+    pub deliveries: Deliveries,
     pub catalogue: Catalogue,
     pub history: History,
     pub readiness: health::Readiness,
@@ -243,6 +248,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         directory,
         orders,
         payments,
+        deliveries,
         catalogue,
         history,
         readiness,
@@ -264,6 +270,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(directory))
         .app_data(web::Data::new(orders))
         .app_data(web::Data::new(payments))
+        .app_data(web::Data::new(deliveries))
         .app_data(web::Data::new(catalogue))
         .app_data(web::Data::new(history))
         .app_data(web::Data::new(readiness))

@@ -60,6 +60,8 @@ codes! {
     SalePaused            409 "sale_paused"             "The sale is paused";
     CustomerLimitExceeded 409 "customer_limit_exceeded" "More than one customer may have";
     OrderStateConflict    409 "order_state_conflict"    "The present state does not allow it";
+    NotCancellable        409 "not_cancellable"         "It has shipped";
+    NotReturnable         409 "not_returnable"          "It cannot be sent back now";
     PriceChanged          409 "price_changed"           "The price has changed";
     PhoneTaken            409 "phone_taken"             "The telephone number is taken";
     IdempotencyInProgress 409 "idempotency_in_progress" "The first request with this key is still running";

@@ -29,6 +29,24 @@ impl<T: FromStr> FromRequest for Id<T> {
     }
 }
 
+/// The line of an order that the path names.
+#[derive(Debug, Clone, Copy)]
+pub struct Line(pub u8);
+
+impl FromRequest for Line {
+    type Error = Problem;
+    type Future = Ready<Result<Line, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        // As we write it ourselves: no sign, no leading zero.
+        let written =
+            |word: &&str| word.bytes().all(|digit| digit.is_ascii_digit()) && !word.starts_with('0');
+        let word = request.match_info().get("line").filter(written);
+        let line = word.and_then(|word| word.parse().ok());
+        ready(line.map(Line).ok_or_else(|| Problem::not_found("No order has such a line.")))
+    }
+}
+
 /// The parameters behind the question mark.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);

@@ -70,6 +70,8 @@ const MONEY: &[File] = files!("money":
     6 "0006_refunds_due",
     7 "0007_webhooks_heard",
     8 "0008_webhooks_heard_at",
+    9 "0009_deliveries",
+    10 "0010_deliveries_by_state",
     14 "0014_notices",
 );
 

@@ -7,6 +7,7 @@
 
 pub mod audit;
 mod buyer;
+pub mod delivery;
 mod file;
 pub mod flush;
 pub mod journal;

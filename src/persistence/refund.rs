@@ -144,6 +144,8 @@ fn cause(row: &SqliteRow) -> Result<Cause, StoreError> {
         "order_cancelled" => Cause::OrderCancelled,
         "late" => Cause::Late,
         "line" => Cause::Line(unsigned(row, 4)?),
+        "line_cancelled" => Cause::LineCancelled(unsigned(row, 4)?),
+        "line_returned" => Cause::LineReturned(unsigned(row, 4)?),
         "clerk" => Cause::Clerk(key(row)?.ok_or(Damaged { what: "key of a refund" })?),
         _ => return Err(Damaged { what: "cause of a refund" }.into()),
     })
@@ -203,11 +205,8 @@ pub(super) async fn replace(
     }
     for (sql, piece) in INSERT.cut(changed) {
         let query = piece.iter().fold(sqlx::query(sql), |query, (_, refund)| {
-            let (line, key) = match &refund.cause {
-                Cause::Line(line) => (Some(i64::from(*line)), refund.key.as_ref()),
-                Cause::Clerk(key) => (None, Some(key)),
-                Cause::OrderCancelled | Cause::Late => (None, refund.key.as_ref()),
-            };
+            let line = refund.cause.line().map(i64::from);
+            let key = if let Cause::Clerk(key) = &refund.cause { Some(key) } else { refund.key.as_ref() };
             query
                 .bind(&refund.id.as_bytes()[..])
                 .bind(&refund.payment.as_bytes()[..])

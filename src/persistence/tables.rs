@@ -13,6 +13,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
+use super::delivery::DeliveryReader;
 use super::file::{File, Shape, Transaction};
 use super::money::MoneyBook;
 use super::notice::{Bell, NoticeRows};
@@ -177,6 +178,10 @@ impl Tables {
 
     pub fn refunds(&self) -> RefundReader {
         self.book.refunds()
+    }
+
+    pub fn deliveries(&self) -> DeliveryReader {
+        self.book.deliveries()
     }
 
     /// What buyers are to be written about their orders.

@@ -1,21 +1,23 @@
-//! An order is cancelled: a held one by letting go of it, a paid one by giving back what was paid and putting its units on sale
-//! again.
+//! An order is cancelled, whole or by line: a held one by letting go of it, a paid one by giving back what was paid and putting its
+//! units on sale again.
 //!
-//! Always true: while a payment runs nobody cancels; what a paid order gives back is written down before the first unit moves, and
-//! whoever waits hears of it when the last one has.
+//! Always true: while a payment runs nobody cancels; what has left the house is not cancelled; the line ends, and its money is
+//! written down as going back, in one transaction, so whoever cancels it again and whoever ships it at that moment is too late;
+//! and whoever waits hears of it when the last unit is back.
 
 use std::time::Duration;
 
 use actix_web::rt;
 use tokio::sync::{MutexGuard, oneshot};
 
-use super::{Payments, Want, Wanted, refused, unread};
+use super::{LEASE_MS, Payments, Unkept, refused, unread};
 use crate::actors::stock::NotDone;
-use crate::domain::amount::Money;
-use crate::domain::id::{OrderId, RefundId, UserId};
-use crate::domain::order::{LineStatus, Order, OrderStatus};
-use crate::domain::payment::{Cause, PaymentState, Restock};
+use crate::domain::delivery::{Delivery, DeliveryState, SoldLine};
+use crate::domain::id::{OrderId, UserId};
+use crate::domain::order::Order;
+use crate::domain::payment::{Cause, Refund};
 use crate::domain::stock::{self, KeyUse, Refusal, Refused};
+use crate::persistence::money::{Cancel, Write, Written};
 
 /// Orders that may be given back at the same time without waiting for each other.
 pub(super) const STRIPES: usize = 64;
@@ -31,23 +33,85 @@ pub struct Cancelled {
     pub replayed: bool,
 }
 
+/// Why nothing is cancelled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotCancelled {
+    #[error("no such order")]
+    NoOrder,
+    #[error("the order has no such line")]
+    NoLine,
+    #[error("only what is paid is cancelled by line")]
+    NotSold,
+    #[error("the line has left the house")]
+    Shipped(Box<Delivery>),
+    #[error("the line has ended before")]
+    Ended(Box<Delivery>),
+    #[error("the key belongs to another request")]
+    KeyReused,
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
+}
+
+impl From<Unkept> for NotCancelled {
+    fn from(why: Unkept) -> NotCancelled {
+        NotCancelled::NotDone(why.into())
+    }
+}
+
 impl Payments {
-    /// Cancels the buyer's order; `None` if there is none. `key` repeats the answer, `by` is the same as a number.
+    /// Cancels the buyer's order. `key` repeats the answer, `by` is the same as a number.
     pub async fn cancel(
         &self,
         buyer: UserId,
         order: OrderId,
         key: Option<KeyUse>,
         by: u64,
-    ) -> Result<Option<Cancelled>, NotDone> {
-        match self.0.house.orders.cancel(buyer, order, by).await {
-            Err(NotDone::Refused { refused: Refused { why: Refusal::AlreadySold, .. }, .. }) => {}
-            held => return Ok(held?.map(|(order, replayed)| Cancelled { order, replayed })),
+    ) -> Result<Cancelled, NotCancelled> {
+        let orders = &self.0.house.orders;
+        let mut found = orders.find(buyer, order).await?.ok_or(NotCancelled::NoOrder)?;
+        if !found.is_sold() {
+            match orders.cancel(buyer, order, by).await {
+                // It was sold in this very moment.
+                Err(NotDone::Refused { refused: Refused { why: Refusal::AlreadySold, .. }, .. }) => {
+                    found = orders.find(buyer, order).await?.ok_or(NotCancelled::NoOrder)?;
+                }
+                held => {
+                    let (order, replayed) = held?.ok_or(NotCancelled::NoOrder)?;
+                    return Ok(Cancelled { order, replayed });
+                }
+            }
         }
+        self.cancel_alone(found, None, key).await
+    }
+
+    /// Cancels one line of the buyer's order.
+    pub async fn cancel_line(
+        &self,
+        buyer: UserId,
+        order: OrderId,
+        line: u8,
+        key: Option<KeyUse>,
+    ) -> Result<Cancelled, NotCancelled> {
+        let order = self.0.house.orders.find(buyer, order).await?.ok_or(NotCancelled::NoOrder)?;
+        if !order.lines.iter().any(|of| of.line == line) {
+            return Err(NotCancelled::NoLine);
+        }
+        if !order.is_sold() {
+            return Err(NotCancelled::NotSold);
+        }
+        self.cancel_alone(order, Some(line), key).await
+    }
+
+    /// Half a cancellation is never left behind by a buyer who hangs up.
+    async fn cancel_alone(
+        &self,
+        order: Order,
+        line: Option<u8>,
+        key: Option<KeyUse>,
+    ) -> Result<Cancelled, NotCancelled> {
         let payments = self.clone();
-        // Half a cancellation is never left behind by a buyer who hangs up.
-        let cancelling = rt::spawn(async move { payments.cancel_paid(buyer, order, key).await });
-        cancelling.await.unwrap_or(Err(NotDone::Unknown))
+        let cancelling = rt::spawn(async move { payments.cancel_paid(order, line, key).await });
+        cancelling.await.unwrap_or(Err(NotDone::Unknown.into()))
     }
 
     /// Whoever gives an order back waits for whoever does so already.
@@ -61,59 +125,66 @@ impl Payments {
 
     async fn cancel_paid(
         &self,
-        buyer: UserId,
-        id: OrderId,
+        order: Order,
+        line: Option<u8>,
         key: Option<KeyUse>,
-    ) -> Result<Option<Cancelled>, NotDone> {
+    ) -> Result<Cancelled, NotCancelled> {
         let house = &self.0.house;
-        let _alone = self.alone(id).await?;
-        let Some(order) = house.orders.find(buyer, id).await? else { return Ok(None) };
-        let payment = self.paid(id).await?.ok_or_else(|| refused(&order, Refusal::AlreadySold))?;
-        let known = RefundId::of(payment.id, Cause::OrderCancelled);
-        if let Some(known) = house.rows.refunds().find(known).await.map_err(unread)? {
-            let same = known.key.is_some() && known.key == key.map(|used| used.key);
-            let cancelled = Refusal::AlreadyReleased { cause: stock::Cause::Cancelled };
-            return if same {
-                self.seen_cancelled(buyer, id, true).await
-            } else {
-                Err(refused(&order, cancelled))
-            };
+        let _alone = self.alone(order.id).await?;
+        let payment = self.paid(order.id).await?.ok_or_else(|| refused(&order, Refusal::AlreadySold))?;
+        let key = key.map(|used| used.key);
+        let cause = line.map_or(Cause::OrderCancelled, Cause::LineCancelled);
+        if key.is_some() {
+            let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
+            if known.iter().any(|refund| refund.key == key && refund.cause != cause) {
+                return Err(NotCancelled::KeyReused);
+            }
         }
-        if order.status != OrderStatus::Paid
-            || order.lines.iter().any(|line| line.status != LineStatus::Ordered)
-        {
-            return Err(refused(&order, Refusal::AlreadySold));
+        let place = self.place()?;
+        let due_at = house.clock.now().plus(LEASE_MS);
+        let cancel = Cancel { payment: payment.id, line, sold: SoldLine::of(&order), key, due_at };
+        match self.0.book.write(Write::Cancel(Box::new(cancel))).await? {
+            Written::RefundRow(refund) => {
+                let (back, units) = oneshot::channel();
+                // What cannot be walked now is taken up when its time comes: it is written down.
+                if let Ok(walk) = self.give_walk(*refund, &payment, &order).await {
+                    self.walk_refund(place, walk, Some(back));
+                    let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
+                }
+                self.seen_cancelled(order, false).await
+            }
+            Written::Before(known) => self.cancelled_before(order, *known, key).await,
+            Written::NotMoved(row) if row.state.has_ended() => Err(NotCancelled::Ended(row)),
+            Written::NotMoved(row) => Err(NotCancelled::Shipped(row)),
+            _ => Err(NotDone::Internal.into()),
         }
-        let left = payment.captured.saturating_sub(payment.refunded);
-        let is_free = payment.amount.amount == 0;
-        if left <= 0 && !is_free || payment.state == PaymentState::Orphaned {
-            return Err(refused(&order, Refusal::AlreadySold));
+    }
+
+    /// It was cancelled before: by this very request, or by another one.
+    async fn cancelled_before(
+        &self,
+        order: Order,
+        known: Refund,
+        key: Option<[u8; 16]>,
+    ) -> Result<Cancelled, NotCancelled> {
+        if key.is_some() && known.key == key {
+            return self.seen_cancelled(order, true).await;
         }
-        let amount = Money { amount: left, ..payment.amount };
-        let (key, place) = (key.map(|used| used.key), self.place()?);
-        let want = Want { cause: Cause::OrderCancelled, amount, restock: Restock::ToStock, key };
-        let walk = match self.begin_refund(&payment, &order, want).await? {
-            Wanted::New(walk) => walk,
-            // A clerk has given something back in this very moment.
-            Wanted::Before(_) | Wanted::TooMuch { .. } => return Err(NotDone::Unavailable),
-        };
-        let (back, units) = oneshot::channel();
-        self.walk_refund(place, *walk, Some(back));
-        // What is not back by then comes back later: it is written down.
-        let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
-        self.seen_cancelled(buyer, id, false).await
+        let line = known.cause.line();
+        let rows = self.0.house.rows.deliveries().of_order(order.id).await.map_err(unread)?;
+        let ended =
+            rows.into_iter().find(|row| Some(row.line) == line && row.state == DeliveryState::Cancelled);
+        Err(match ended {
+            Some(row) => NotCancelled::Ended(Box::new(row)),
+            None => refused(&order, Refusal::AlreadyReleased { cause: stock::Cause::Cancelled }).into(),
+        })
     }
 
     /// The order as it is by now.
-    async fn seen_cancelled(
-        &self,
-        buyer: UserId,
-        order: OrderId,
-        replayed: bool,
-    ) -> Result<Option<Cancelled>, NotDone> {
+    async fn seen_cancelled(&self, order: Order, replayed: bool) -> Result<Cancelled, NotCancelled> {
         let house = &self.0.house;
         house.flush.caught_up(FLUSH_WITHIN).await;
-        let order = house.orders.find(buyer, order).await.map_err(NotDone::after_all)?;
-        Ok(order.map(|order| Cancelled { order, replayed }))
+        let found = house.orders.find(order.buyer, order.id).await.map_err(NotDone::after_all)?;
+        Ok(Cancelled { order: found.unwrap_or(order), replayed })
     }
 }

@@ -25,7 +25,7 @@ use hashbrown::DefaultHashBuilder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
-pub use cancel::Cancelled;
+pub use cancel::{Cancelled, NotCancelled};
 pub use pay::{Begun, By, Pay};
 pub use reconcile::{NotReconciled, Reconciled, reconcile};
 pub use recover::{Recovery, Retried};
@@ -39,11 +39,12 @@ use crate::actors::flusher::FlushHandle;
 use crate::actors::order::Orders;
 use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
+use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus, Refund};
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
-use crate::persistence::money::MoneyBook;
+use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
 use crate::provider::{CHARGED_WITHIN_MS, Provider};
 use crate::telemetry::Metrics;
@@ -128,11 +129,14 @@ pub enum Outcome {
     Open,
 }
 
-/// A payment as people hear of it.
+/// A payment as people hear of it, with what became of the lines that it paid for.
 #[derive(Debug, Clone)]
 pub struct PaymentSight {
-    pub payment: Payment,
+    /// Boxed: every order that is placed without a payment carries the room for one.
+    pub payment: Box<Payment>,
     pub status: PaymentStatus,
+    /// In order of their line; none before the payment is through.
+    pub deliveries: Vec<Delivery>,
 }
 
 /// A place among those who are walked, given back when it is dropped.
@@ -187,7 +191,7 @@ impl Paying {
 impl PaymentSight {
     fn of(payment: Payment, sold: bool, given_back: i64) -> PaymentSight {
         let status = PaymentStatus::of(&payment, sold, given_back);
-        PaymentSight { payment, status }
+        PaymentSight { payment: Box::new(payment), status, deliveries: Vec::new() }
     }
 
     /// One that was never given back.
@@ -267,6 +271,16 @@ impl Payments {
         &self.0.house.provider
     }
 
+    /// Writes something that is no part of a payment's walk, and waits until it is on the disk.
+    pub(super) async fn write(&self, write: Write) -> Result<Written, Unkept> {
+        self.0.book.write(write).await
+    }
+
+    /// Whose orders are paid here.
+    pub(super) fn orders(&self) -> &Orders {
+        &self.0.house.orders
+    }
+
     /// The rows, for whoever reads them.
     pub fn rows(&self) -> &MoneyBook {
         &self.0.house.rows
@@ -296,7 +310,28 @@ impl Payments {
             };
             sights.push(sight);
         }
+        self.see_deliveries(&mut sights).await?;
         Ok(sights)
+    }
+
+    /// Looks at the lines of those that are paid.
+    async fn see_deliveries(&self, sights: &mut [Option<PaymentSight>]) -> Result<(), NotDone> {
+        let is_paid =
+            |sight: &&PaymentSight| sight.payment.captured > 0 || sight.payment.state == PaymentState::Paid;
+        let paid: Vec<OrderId> =
+            sights.iter().flatten().filter(is_paid).map(|sight| sight.payment.order).collect();
+        if paid.is_empty() {
+            return Ok(());
+        }
+        let rows = self.0.house.rows.deliveries().of_orders(&paid).await.map_err(unread)?;
+        let mut of_order: HashMap<OrderId, Vec<Delivery>> = HashMap::new();
+        for row in rows {
+            of_order.entry(row.order).or_default().push(row);
+        }
+        for sight in sights.iter_mut().flatten() {
+            sight.deliveries = of_order.remove(&sight.payment.order).unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// All that is kept of the money for these orders.

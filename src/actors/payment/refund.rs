@@ -10,12 +10,14 @@ use super::walk::{needs_time, said};
 use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
+use crate::domain::delivery::{Delivery, SoldLine};
 use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{
-    Cause, Give, GiveHeard, Giving, Line, Payment, PaymentState, Refund, RefundSaid, RefundState, Restock,
+    Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
+    Restock,
 };
-use crate::domain::stock::{Millis, Refusal};
+use crate::domain::stock::{CameBack, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::{Write, Written};
 use crate::provider::{ProviderError, RefundAsk, RefundSeen, RefundStatus};
@@ -86,6 +88,8 @@ pub enum Wanted {
     Before(Box<Refund>),
     /// Together with what was given back before it would be more than was taken.
     TooMuch { captured: i64, refunded: i64 },
+    /// The line that it is about has ended: its money went back with that.
+    Ended(Box<Delivery>),
 }
 
 /// A refund on its way. Like a payment's walk it may be dropped between any two steps.
@@ -102,10 +106,9 @@ impl GiveWalk {
         payments: &Payments,
         refund: Refund,
         payment: &Payment,
-        order: Option<&Order>,
+        lines: Vec<GivenLine>,
         fresh: bool,
     ) -> GiveWalk {
-        let lines = order.map(|order| lines_of(order, refund.cause)).unwrap_or_default();
         let claimed_until = refund.due_at.unwrap_or(refund.updated_at);
         let provider_ref = payment.provider_ref.clone().unwrap_or_default();
         let mut giving = Giving::new(refund, lines, fresh);
@@ -213,15 +216,26 @@ impl GiveWalk {
     }
 }
 
-/// The lines whose units a refund is about.
-fn lines_of(order: &Order, cause: Cause) -> Vec<Line> {
+/// The lines whose units a refund is about, and why they come back. What is all about an order leaves those alone that have come
+/// back by a refund of their own: `others` are all of the order.
+fn lines_of(order: &Order, cause: Cause, others: &[Refund], rows: &[Delivery]) -> Vec<GivenLine> {
+    let own = |number: u8| {
+        let mut others = others.iter().filter(|other| other.restock.back().is_some());
+        others.any(|other| other.cause.line() == Some(number))
+    };
     let concerns = |number: u8| match cause {
-        Cause::OrderCancelled | Cause::Clerk(_) => true,
-        Cause::Line(line) => line == number,
+        Cause::OrderCancelled | Cause::Clerk(_) => !own(number),
+        Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => line == number,
         Cause::Late => false,
     };
+    let why = |number: u8| {
+        let row = rows.iter().find(|row| row.line == number);
+        row.map_or(CameBack::Cancelled, |row| row.state.came_back())
+    };
     let lines = order.lines.iter().filter(|line| concerns(line.line));
-    lines.map(|line| Line { product: line.product, quantity: line.quantity }).collect()
+    lines
+        .map(|line| GivenLine { product: line.product, quantity: line.quantity, why: why(line.line) })
+        .collect()
 }
 
 impl Payments {
@@ -245,6 +259,12 @@ impl Payments {
         if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
             return Err(NotGiven::Before { refund: id });
         }
+        let buyers = cause.line().map(|line| [Cause::LineCancelled(line), Cause::LineReturned(line)]);
+        for before in buyers.into_iter().flatten().map(|cause| RefundId::of(payment.id, cause)) {
+            if house.rows.refunds().find(before).await.map_err(unread)?.is_some() {
+                return Err(NotGiven::Before { refund: before });
+            }
+        }
         let left = payment.captured.saturating_sub(payment.refunded);
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
@@ -264,6 +284,15 @@ impl Payments {
                 Ok(GaveBack { refund, replayed: false })
             }
             Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
+            Wanted::Ended(row) => {
+                let cancelled = Cause::OrderCancelled;
+                let of_line = if row.state.came_back() == CameBack::Cancelled {
+                    cancelled
+                } else {
+                    Cause::LineReturned(row.line)
+                };
+                Err(NotGiven::Before { refund: RefundId::of(payment.id, of_line) })
+            }
             Wanted::TooMuch { captured, refunded } => {
                 Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
             }
@@ -295,14 +324,37 @@ impl Payments {
             created_at: now,
             updated_at: now,
         };
-        match self.0.book.write(Write::Refund(Box::new(refund.clone()))).await? {
-            Written::RefundRow(row) if *row == refund => {
-                Ok(Wanted::New(Box::new(GiveWalk::new(self, refund, payment, Some(order), true))))
-            }
+        match self.0.book.write(Write::Refund(Box::new(refund.clone()), SoldLine::of(order))).await? {
+            Written::RefundRow(row) if *row == refund => Ok(Wanted::New(Box::new(
+                self.give_walk(refund, payment, order).await.map_err(NotDone::after_all)?,
+            ))),
             Written::RefundRow(row) => Ok(Wanted::Before(row)),
+            Written::NotMoved(row) => Ok(Wanted::Ended(row)),
             Written::TooMuch { captured, refunded } => Ok(Wanted::TooMuch { captured, refunded }),
             _ => Err(NotDone::Internal),
         }
+    }
+
+    /// The walk of a refund that was written a moment ago.
+    pub(super) async fn give_walk(
+        &self,
+        refund: Refund,
+        payment: &Payment,
+        order: &Order,
+    ) -> Result<GiveWalk, NotDone> {
+        let lines = self.given_lines(&refund, order).await?;
+        Ok(GiveWalk::new(self, refund, payment, lines, true))
+    }
+
+    /// The lines whose units come back with a refund.
+    async fn given_lines(&self, refund: &Refund, order: &Order) -> Result<Vec<GivenLine>, NotDone> {
+        if refund.restock.back().is_none() {
+            return Ok(Vec::new());
+        }
+        let rows = &self.0.house.rows;
+        let others = rows.refunds().of_order(order.id).await.map_err(unread)?;
+        let deliveries = rows.deliveries().of_order(order.id).await.map_err(unread)?;
+        Ok(lines_of(order, refund.cause, &others, &deliveries))
     }
 
     /// What goes back of an order, oldest first.
@@ -346,11 +398,14 @@ impl Payments {
         let payment = house.rows.payments().find(refund.payment).await.map_err(unread)?;
         let payment = payment.ok_or(NotDone::Internal)?;
         // Without the order nobody knows which units to give back: then later again.
-        let order = match refund.restock.back() {
-            Some(_) => Some(house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?),
-            None => None,
+        let lines = match refund.restock.back() {
+            Some(_) => {
+                let order = house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?;
+                self.given_lines(&refund, &order).await?
+            }
+            None => Vec::new(),
         };
-        self.walk_refund(place, GiveWalk::new(self, refund, &payment, order.as_ref(), false), None);
+        self.walk_refund(place, GiveWalk::new(self, refund, &payment, lines, false), None);
         Ok(true)
     }
 

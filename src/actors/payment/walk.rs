@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use super::{Here, LEASE_MS, Payments, back_off_ms};
 use crate::actors::stock::{Answer, NotDone, Reply};
+use crate::domain::delivery::SoldLine;
 use crate::domain::order::Order;
 use crate::domain::payment::{
     Call, Do, Heard, Line, Method, Move, OwnerSaid, Payment, PaymentState, ProviderSaid, Saga, Status,
@@ -24,6 +25,8 @@ pub struct Walk {
     payments: Payments,
     saga: Saga,
     next: Do,
+    /// What is delivered once it is paid.
+    sold: Vec<SoldLine>,
     /// Until then nobody else takes it up.
     claimed_until: Millis,
     /// The row says already when it is taken up again.
@@ -43,7 +46,8 @@ impl Walk {
         let mut saga = Saga::new(payment, lines.collect(), order.hold_expires_at, limits, fresh);
         let next = saga.start();
         let payments = payments.clone();
-        Walk { payments, saga, next, claimed_until, rests: false, lost: false, _here: here }
+        let sold = SoldLine::of(order);
+        Walk { payments, saga, next, sold, claimed_until, rests: false, lost: false, _here: here }
     }
 
     /// All that was taken goes back, and no line stays held: what a person has decided.
@@ -161,7 +165,10 @@ impl Walk {
     }
 
     /// `None`: somebody else has moved it, or it could not be written.
-    async fn write(&mut self, step: Move) -> Option<Payment> {
+    async fn write(&mut self, mut step: Move) -> Option<Payment> {
+        if step.to == PaymentState::Paid {
+            step.sold = self.sold.clone();
+        }
         let now = self.payments.0.house.clock.now();
         let (from, to) = (self.payment().state, step.to);
         let due_at = match to {

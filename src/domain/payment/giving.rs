@@ -3,12 +3,21 @@
 //! A pure state machine like the payment's. It has no way to fail: what cannot be done now is done later, and every step may be
 //! told twice, because a return names itself and the provider knows the refund by its id.
 
-use super::{FAILED, Line, OwnerSaid, Refund, RefundState};
+use super::{FAILED, OwnerSaid, Refund, RefundState};
+use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, RefundId};
 use crate::domain::stock::{CameBack, Command, Refusal};
 
 /// How often an owner that is busy or away is asked again before the refund rests.
 const ASKS_MAX: u32 = 3;
+
+/// A line whose units come back, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GivenLine {
+    pub product: ProductId,
+    pub quantity: Quantity,
+    pub why: CameBack,
+}
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +85,7 @@ enum Phase {
 pub struct Giving {
     refund: Refund,
     /// The lines whose units come back, in order of product id; none where they are left where they are.
-    lines: Vec<Line>,
+    lines: Vec<GivenLine>,
     phase: Phase,
     asks: u32,
     /// Nobody else can have asked the provider for it.
@@ -100,7 +109,7 @@ fn by(id: RefundId) -> u64 {
 
 impl Giving {
     /// `fresh`: the row was written a moment ago by whoever begins. `lines` are those that the refund is about.
-    pub fn new(refund: Refund, mut lines: Vec<Line>, fresh: bool) -> Giving {
+    pub fn new(refund: Refund, mut lines: Vec<GivenLine>, fresh: bool) -> Giving {
         lines.sort_by_key(|line| line.product);
         Giving { refund, lines, phase: Phase::Over, asks: 0, fresh, reason: None }
     }
@@ -183,7 +192,7 @@ impl Giving {
         };
         let (order, quantity, by): (OrderId, _, _) = (self.refund.order, line.quantity, self.refund.by());
         self.phase = Phase::Returning(done);
-        Give::Ask(line.product, Command::Return { order, quantity, back, why: CameBack::Cancelled, by })
+        Give::Ask(line.product, Command::Return { order, quantity, back, why: line.why, by })
     }
 
     fn give_money(&mut self) -> Give {
@@ -218,7 +227,7 @@ impl Giving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::amount::{Currency, Money, Quantity};
+    use crate::domain::amount::{Currency, Money};
     use crate::domain::id::PaymentId;
     use crate::domain::payment::{Cause, Restock};
     use crate::domain::stock::Millis;
@@ -246,9 +255,10 @@ mod tests {
 
     /// Two lines: `a` is the home.
     fn giving(restock: Restock, state: RefundState, fresh: bool) -> Giving {
-        let line = |name: u8| Line {
+        let line = |name: u8| GivenLine {
             product: ProductId::from_bytes([name; 16]),
             quantity: Quantity::of_line(2).unwrap(),
+            why: CameBack::Cancelled,
         };
         Giving::new(refund(restock, state), vec![line(b'b'), line(b'a')], fresh)
     }

@@ -13,7 +13,7 @@ mod status;
 mod tests;
 
 pub use begin::{Begin, begin};
-pub use giving::{Give, GiveHeard, Giving, RefundSaid, RefundStep};
+pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
 pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
@@ -23,6 +23,7 @@ use std::fmt;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::amount::{Currency, Money};
+use super::delivery::SoldLine;
 use super::id::{OrderId, PaymentId, UserId};
 use super::stock::{Attempt, KeyUse, Millis};
 
@@ -226,11 +227,13 @@ pub struct Move {
     pub captured: Option<Money>,
     /// All that was taken goes back: the refund is written in the same transaction.
     pub give_back: bool,
+    /// The lines that are sold by it: from the same transaction on they are to be delivered.
+    pub sold: Vec<SoldLine>,
 }
 
 impl Move {
     pub fn to(to: PaymentState) -> Move {
-        Move { to, reason: None, provider_ref: None, captured: None, give_back: false }
+        Move { to, reason: None, provider_ref: None, captured: None, give_back: false, sold: Vec::new() }
     }
 }
 

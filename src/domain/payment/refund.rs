@@ -17,8 +17,12 @@ pub enum Cause {
     OrderCancelled,
     /// It came for an order that had ended.
     Late,
-    /// One line was given back.
+    /// A clerk gave back one line.
     Line(u8),
+    /// One line was cancelled before it shipped.
+    LineCancelled(u8),
+    /// One line was sent back after it had arrived.
+    LineReturned(u8),
     /// A clerk decided on an amount; the bytes are his request's key.
     Clerk([u8; 16]),
 }
@@ -30,7 +34,17 @@ impl Cause {
             Cause::OrderCancelled => "order_cancelled",
             Cause::Late => "late",
             Cause::Line(_) => "line",
+            Cause::LineCancelled(_) => "line_cancelled",
+            Cause::LineReturned(_) => "line_returned",
             Cause::Clerk(_) => "clerk",
+        }
+    }
+
+    /// The one line that it is about.
+    pub fn line(self) -> Option<u8> {
+        match self {
+            Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => Some(line),
+            Cause::OrderCancelled | Cause::Late | Cause::Clerk(_) => None,
         }
     }
 }
@@ -47,6 +61,8 @@ impl RefundId {
                 name.push(3);
                 name.extend(key);
             }
+            Cause::LineCancelled(line) => name.extend([4, line]),
+            Cause::LineReturned(line) => name.extend([5, line]),
         }
         RefundId::new(payment.made_at(), xxh3_128(&name))
     }

@@ -496,7 +496,15 @@ fn ids_follow_from_what_they_name() {
     assert_eq!(PaymentId::of(order, Attempt::FIRST), PaymentId::of(order, Attempt::FIRST));
     assert_ne!(PaymentId::of(order, Attempt::FIRST), PaymentId::of(order, second));
     let payment = PaymentId::of(order, second);
-    let causes = [Cause::OrderCancelled, Cause::Late, Cause::Line(1), Cause::Line(2), Cause::Clerk([0; 16])];
+    let causes = [
+        Cause::OrderCancelled,
+        Cause::Late,
+        Cause::Line(1),
+        Cause::Line(2),
+        Cause::LineCancelled(1),
+        Cause::LineReturned(1),
+        Cause::Clerk([0; 16]),
+    ];
     let ids: Vec<_> = causes.map(|cause| crate::domain::id::RefundId::of(payment, cause)).to_vec();
     for (at, id) in ids.iter().enumerate() {
         assert!(!ids[..at].contains(id));

@@ -73,14 +73,37 @@ pub fn of(door: &str) -> Door {
         "order::cancel" => Door {
             parameters: vec![idempotency_key(false)],
             refuses: &[
-                Code::OrderStateConflict, Code::HoldExpired, Code::IdempotencyKeyReused, Code::IdempotencyInProgress,
-                Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+                Code::OrderStateConflict, Code::NotCancellable, Code::HoldExpired, Code::IdempotencyKeyReused,
+                Code::IdempotencyInProgress, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
             ],
-            ..told("orders", "Cancel an order", "While it is held, or paid and not shipped; not while a payment runs. Its units are \
-                available again at once, and what was paid goes back.")
+            ..told("orders", "Cancel an order", "While it is held, or paid and none of its lines has shipped; not while a payment \
+                runs. Its units are available again at once, and what was paid goes back.")
         }
         .gives(200, "The cancelled order.", "OrderShown", Value::Null)
         .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
+        "delivery::cancel" => Door {
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::OrderStateConflict, Code::NotCancellable, Code::IdempotencyKeyReused, Code::Overloaded,
+                Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "Cancel a line", "Of a paid order, before that line ships. Its units are available again at once, and \
+                what was paid for it goes back; the other lines go on.")
+        }
+        .gives(200, "The order.", "OrderShown", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
+        "delivery::send_back" => Door {
+            body: body("ReturnRequest", json!({ "reason": "too small" })),
+            parameters: vec![idempotency_key(false)],
+            refuses: &[
+                Code::OrderStateConflict, Code::NotReturnable, Code::IdempotencyKeyReused, Code::Overloaded,
+                Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
+            ..told("orders", "Send a line back", "Once it has been delivered, and not later than two days after that. The next run \
+                takes it in: then its units are available again, and what was paid for it goes back.")
+        }
+        .gives(200, "The order.", "OrderShown", Value::Null)
+        .with_header(200, "Idempotent-Replayed", "`true` when this key had sent it back before."),
         "product::list" => Door {
             parameters: vec![
                 query("q", json!({ "type": "string", "maxLength": 200 }), "The beginning of the name, whatever its case."),

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
 
+use super::delivery::ReturnRequest;
 use super::health::Health;
 use super::order::{OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
@@ -100,6 +101,12 @@ fn parameters(route: &Route, door: &Door) -> Vec<Value> {
         let about = "A typed id. One that is malformed, foreign or somebody else's is 404.";
         parameters.push(json!({
             "name": "id", "in": "path", "required": true, "description": about, "schema": { "type": "string" },
+        }));
+    }
+    if route.path.contains("{line}") {
+        let about = "The number of one of its lines. Any other word is 404.";
+        parameters.push(json!({
+            "name": "line", "in": "path", "required": true, "description": about, "schema": { "type": "string" },
         }));
     }
     parameters.extend(door.parameters.iter().cloned());
@@ -201,6 +208,7 @@ fn schemas() -> Map<String, Value> {
     add::<PreviewRequest>(&mut named);
     add::<Preview>(&mut named);
     add::<OrderShown>(&mut named);
+    add::<ReturnRequest>(&mut named);
     add::<PayRequest>(&mut named);
     add::<PaymentShown>(&mut named);
     add::<RefundRequest>(&mut named);
@@ -270,7 +278,7 @@ fn schemas() -> Map<String, Value> {
 fn problem() -> Value {
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.word()).collect();
     let number = || json!({ "type": "integer" });
-    json!({
+    let mut problem = json!({
         "type": "object",
         "description": "Problem details (RFC 9457).",
         "required": ["type", "title", "status", "code", "detail", "instance", "request_id"],
@@ -294,9 +302,8 @@ fn problem() -> Value {
             "refund_id": { "type": "string" },
             "reason": { "type": "string", "description": "A word of the payment provider's, or ours." },
             "order": reference("OrderShown"),
-            "opens_at": { "type": "string", "format": "date-time" },
-            "closed_at": { "type": "string", "format": "date-time" },
-            "logged_in_at": { "type": "string", "format": "date-time" },
+            "line": number(),
+            "delivery_status": { "type": "string" },
             "max_age_seconds": { "type": "integer", "description": "How long ago the log-in may be." },
             "errors": { "type": "array", "items": {
                 "type": "object",
@@ -304,7 +311,12 @@ fn problem() -> Value {
                 "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
             } },
         },
-    })
+    });
+    let times = ["opens_at", "closed_at", "logged_in_at", "shipped_at", "delivered_at", "returnable_until"];
+    for name in times {
+        problem["properties"][name] = json!({ "type": "string", "format": "date-time" });
+    }
+    problem
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ async fn place_and_pay(
 }
 
 /// An order with its payment.
-async fn seen(payments: &Payments, catalogue: &Catalogue, order: Order) -> Result<OrderShown, Problem> {
+pub async fn seen(payments: &Payments, catalogue: &Catalogue, order: Order) -> Result<OrderShown, NotDone> {
     let sight = payments.sight_of(&order).await?;
     Ok(show::shown(catalogue, order, sight).await)
 }
@@ -140,8 +140,7 @@ pub async fn cancel(
     let used = key.of_caller(buyer, Fingerprint::of("POST /v1/orders/{id}/cancel"));
     // Zero means no key; that a key hashes to it is one chance in 2^64, and then it is merely not replayable.
     let by = used.map_or(0, |used| xxh3_64(&used.key));
-    let cancelled = payments.cancel(buyer, order, used, by).await?;
-    let Cancelled { order, replayed } = cancelled.ok_or_else(|| Problem::not_found(NO_ORDER))?;
-    let sight = payments.sight_of(&order).await.map_err(NotDone::after_all)?;
-    Ok(show::shown(&catalogue, order, sight).await.answer(StatusCode::OK, replayed))
+    let Cancelled { order, replayed } = payments.cancel(buyer, order, used, by).await?;
+    let order = seen(&payments, &catalogue, order).await.map_err(NotDone::after_all)?;
+    Ok(order.answer(StatusCode::OK, replayed))
 }

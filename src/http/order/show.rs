@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::actors::catalogue::{Catalogue, Text};
 use crate::actors::payment::PaymentSight;
 use crate::domain::amount::{Money, Quantity};
+use crate::domain::delivery::{Delivery, DeliveryStatus, lay_over};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::Sequence;
@@ -30,6 +31,8 @@ pub struct OrderShown {
     #[schema(value_type = OrderStatusSchema)]
     status: OrderStatus,
     lines: Vec<LineShown>,
+    /// What the lines that still count come to: those that were cancelled or sent back count no more. Of an order that was never
+    /// paid, what it would have cost.
     #[schema(value_type = MoneySchema)]
     total: Money,
     /// When the hold lapses, or would have lapsed.
@@ -63,11 +66,11 @@ pub struct LineShown {
     unit_price: Money,
     #[schema(value_type = LineStatusSchema)]
     status: LineStatus,
-    /// Null until the line is ordered.
-    #[schema(value_type = Option<String>)]
-    delivery_status: Option<()>,
+    /// Null until the line is ordered, and once it is cancelled.
+    #[schema(value_type = Option<DeliveryStatusSchema>)]
+    delivery_status: Option<DeliveryStatus>,
     #[schema(value_type = Option<String>, format = DateTime)]
-    delivered_at: Option<()>,
+    delivered_at: Option<Stamp>,
     receipt: ReceiptShown,
 }
 
@@ -106,6 +109,16 @@ pub enum LineStatusSchema {
     Returned,
 }
 
+/// `preparing` → `shipping` → `delivered`.
+#[derive(ToSchema)]
+#[schema(as = DeliveryStatus, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum DeliveryStatusSchema {
+    Preparing,
+    Shipping,
+    Delivered,
+}
+
 fn sku<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error> {
     s.serialize_str(text.as_ref().map_or("", |text| &text.sku))
 }
@@ -114,12 +127,16 @@ fn name<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error
     s.serialize_str(text.as_ref().map_or("", |text| &text.name))
 }
 
-/// `order` with the names its products have now. An order that stands is shown even while they cannot be read.
-pub async fn shown(catalogue: &Catalogue, order: Order, payment: Option<PaymentSight>) -> OrderShown {
+/// `order` with the names its products have now, under what became of its lines. An order that stands is shown even while the
+/// names cannot be read.
+pub async fn shown(catalogue: &Catalogue, mut order: Order, payment: Option<PaymentSight>) -> OrderShown {
+    let deliveries = payment.as_ref().map_or(&[][..], |sight| &sight.deliveries);
+    lay_over(&mut order, deliveries);
     let mut lines = Vec::with_capacity(order.lines.len());
     for line in order.lines {
         let text = catalogue.text(line.product).await.ok().flatten();
-        lines.push(LineShown::of(line, text));
+        let delivery = deliveries.iter().find(|delivery| delivery.line == line.line);
+        lines.push(LineShown::of(line, text, delivery));
     }
     OrderShown {
         id: order.id,
@@ -134,7 +151,9 @@ pub async fn shown(catalogue: &Catalogue, order: Order, payment: Option<PaymentS
 }
 
 impl LineShown {
-    fn of(line: Line, text: Option<Arc<Text>>) -> LineShown {
+    fn of(line: Line, text: Option<Arc<Text>>, delivery: Option<&Delivery>) -> LineShown {
+        // Its payment is about to say so: sold, and nothing has happened to it.
+        let new = (line.status == LineStatus::Ordered).then_some(DeliveryStatus::Preparing);
         LineShown {
             line: line.line,
             product_id: line.product,
@@ -143,8 +162,8 @@ impl LineShown {
             quantity: line.quantity,
             unit_price: line.unit_price,
             status: line.status,
-            delivery_status: None,
-            delivered_at: None,
+            delivery_status: delivery.map_or(new, Delivery::status),
+            delivered_at: delivery.and_then(|delivery| delivery.delivered_at).map(Stamp),
             receipt: ReceiptShown { sequence: line.sequence },
         }
     }

@@ -49,7 +49,7 @@ pub enum PaymentStatusSchema {
 }
 
 impl From<PaymentSight> for PaymentShown {
-    fn from(PaymentSight { payment, status }: PaymentSight) -> PaymentShown {
+    fn from(PaymentSight { payment, status, .. }: PaymentSight) -> PaymentShown {
         let reason = payment.told_reason();
         PaymentShown {
             id: payment.id,
@@ -119,7 +119,7 @@ pub struct RefundShown {
     payment_id: PaymentId,
     #[schema(value_type = String)]
     order_id: OrderId,
-    /// `order_cancelled`, `late`, `line` or `clerk`.
+    /// `order_cancelled`, `line_cancelled`, `line_returned`, `late`, `line` or `clerk`.
     #[schema(value_type = String)]
     cause: &'static str,
     #[schema(value_type = MoneySchema)]

@@ -5,6 +5,7 @@
 //! yet, are on their way.
 
 use crate::domain::amount::Money;
+use crate::domain::delivery::{Delivery, DeliveryState, SoldLine};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::order::{Line, LineStatus, Order};
 use crate::domain::payment::{Cause, Payment, PaymentState, Refund, RefundState};
@@ -16,6 +17,8 @@ pub(super) struct Case<'c> {
     /// In order of their attempt.
     pub payments: &'c [Payment],
     pub refunds: &'c [Refund],
+    /// In order of their line.
+    pub deliveries: &'c [Delivery],
     /// The journal tells more of the order than the tables do.
     pub ahead: bool,
 }
@@ -37,6 +40,9 @@ impl Case<'_> {
         }
         for refund in self.refunds {
             self.refund(refund, &mut told);
+        }
+        for row in self.deliveries {
+            self.delivery(row, &mut told);
         }
         let kept = self.payments.iter().filter(|payment| payment.captured > payment.refunded).count();
         if kept > 1 {
@@ -128,6 +134,36 @@ impl Case<'_> {
         }
     }
 
+    fn delivery(&self, row: &Delivery, told: &mut Vec<String>) {
+        let Delivery { line, state, .. } = row;
+        let mut complain =
+            |what: String| told.push(format!("{}: line {line} is {}, {what}", self.id, state.as_str()));
+        let paid = |payment: &Payment| matches!(payment.state, PaymentState::Captured | PaymentState::Paid);
+        if !self.payments.iter().any(|payment| payment.id == row.payment && paid(payment)) {
+            complain(format!("and {} has not paid for it", row.payment));
+        }
+        let times = [row.shipped_at, row.delivered_at, row.requested_at].map(|at| at.is_some());
+        let fits = match state {
+            DeliveryState::Preparing | DeliveryState::Cancelled => times == [false; 3],
+            DeliveryState::Shipping => times == [true, false, false],
+            DeliveryState::Delivered => times == [true, true, false],
+            // A parcel that nobody took in was never delivered.
+            DeliveryState::ReturnRequested | DeliveryState::Returned => times[0] && times[2],
+        };
+        if !fits {
+            complain("and its times do not say so".to_owned());
+        }
+        let own = self.refunds_of(row.payment).filter(|refund| brings_back_alone(refund, *line)).count();
+        let all =
+            self.refunds_of(row.payment).any(|refund| is_of_all(refund) && refund.restock.back().is_some());
+        match (state.has_ended(), own) {
+            (true, 1) | (false, 0) => {}
+            (true, 0) if all => {}
+            (true, 0) => complain("and no money goes back for it".to_owned()),
+            (_, refunds) => complain(format!("and {refunds} refunds take it back")),
+        }
+    }
+
     // --- when nothing is on its way ------------------------------------------------------------------------------------
 
     fn at_rest(&self, told: &mut Vec<String>) {
@@ -152,10 +188,47 @@ impl Case<'_> {
                 told.push(format!("{id}: line {} is {}, and {found}", line.line, line.status.as_str()));
             }
         }
+        self.delivered(order, payment, told);
         let (kept, expected) =
             (i128::from(payment.captured) - i128::from(payment.refunded), self.keeps(order, payment));
         if kept != expected {
             told.push(format!("{id}: {kept} are kept for what is worth {expected}"));
+        }
+    }
+
+    /// Each line that was sold has one row, and stands as that says.
+    fn delivered(&self, order: &Order, payment: &Payment, told: &mut Vec<String>) {
+        let id = order.id;
+        let of = |row: &Delivery| SoldLine {
+            line: row.line,
+            product: row.product,
+            quantity: row.quantity,
+            amount: row.amount,
+        };
+        let (sold, found): (Vec<SoldLine>, Vec<SoldLine>) =
+            (SoldLine::of(order), self.deliveries.iter().map(of).collect());
+        if sold != found || self.deliveries.iter().any(|row| row.payment != payment.id) {
+            told.push(format!(
+                "{id}: {} of its {} lines are to be delivered as they were sold",
+                found.iter().filter(|row| sold.contains(row)).count(),
+                sold.len()
+            ));
+        }
+        for (line, row) in order.lines.iter().zip(self.deliveries).filter(|(line, row)| line.line == row.line)
+        {
+            // The tables know nothing of a request: it is the delivery's alone.
+            let as_told = match row.state.line_status() {
+                LineStatus::ReturnRequested => LineStatus::Ordered,
+                other => other,
+            };
+            if line.status != as_told {
+                told.push(format!(
+                    "{id}: line {} is {}, its delivery {}",
+                    line.line,
+                    line.status.as_str(),
+                    row.state.as_str()
+                ));
+            }
         }
     }
 
@@ -213,7 +286,12 @@ fn is_of_all(refund: &Refund) -> bool {
 
 /// Whether the units of this line came back with it.
 fn brings_back(refund: &Refund, line: &Line) -> bool {
-    refund.restock.back().is_some() && (is_of_all(refund) || refund.cause == Cause::Line(line.line))
+    refund.restock.back().is_some() && (is_of_all(refund) || brings_back_alone(refund, line.line))
+}
+
+/// Whether it is about the units of this line alone.
+fn brings_back_alone(refund: &Refund, line: u8) -> bool {
+    refund.restock.back().is_some() && refund.cause.line() == Some(line)
 }
 
 fn price(line: &Line) -> i128 {

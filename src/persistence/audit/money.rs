@@ -11,6 +11,7 @@ use futures_util::stream::{Peekable, Stream};
 
 use super::case::Case;
 use crate::domain::amount::{self, Currency};
+use crate::domain::delivery::Delivery;
 use crate::domain::id::OrderId;
 use crate::domain::order::Order;
 use crate::domain::payment::{Payment, PaymentState, Refund, RefundState};
@@ -25,6 +26,8 @@ const ORDERS_AT_ONCE: u32 = 512;
 pub struct Money {
     pub payments: u64,
     pub refunds: u64,
+    /// Lines that were sold, wherever they are by now.
+    pub deliveries: u64,
     /// Taken by the provider.
     pub taken: Sums,
     /// Given back by it.
@@ -63,9 +66,11 @@ pub(super) async fn audit(
     pins: BTreeSet<(OrderId, Attempt)>,
 ) -> Result<Money, StoreError> {
     let (orders, payments, refunds) = (tables.orders(), tables.payments(), tables.refunds());
+    let deliveries = tables.deliveries();
     let mut walk = Walk {
         payments: pin!(payments.by_order().peekable()),
         refunds: pin!(refunds.by_order().peekable()),
+        deliveries: pin!(deliveries.by_order().peekable()),
         ahead,
         pins,
         money: Money::default(),
@@ -102,37 +107,43 @@ pub(super) async fn audit(
 /// Rows as they come, and the next of them.
 type Rows<'w, S> = Pin<&'w mut Peekable<S>>;
 
-struct Walk<'w, P, R>
+struct Walk<'w, P, R, D>
 where
     P: Stream<Item = Result<Payment, StoreError>>,
     R: Stream<Item = Result<Refund, StoreError>>,
+    D: Stream<Item = Result<Delivery, StoreError>>,
 {
     payments: Rows<'w, P>,
     refunds: Rows<'w, R>,
+    deliveries: Rows<'w, D>,
     ahead: &'w HashSet<OrderId>,
     pins: BTreeSet<(OrderId, Attempt)>,
     money: Money,
 }
 
-impl<P, R> Walk<'_, P, R>
+impl<P, R, D> Walk<'_, P, R, D>
 where
     P: Stream<Item = Result<Payment, StoreError>>,
     R: Stream<Item = Result<Refund, StoreError>>,
+    D: Stream<Item = Result<Delivery, StoreError>>,
 {
-    /// The next order that has a payment or a refund.
+    /// The next order that has a payment, a refund or a delivery.
     async fn next(&mut self) -> Result<Option<OrderId>, StoreError> {
         let payment = peeked(&mut self.payments, |payment| payment.order).await?;
         let refund = peeked(&mut self.refunds, |refund| refund.order).await?;
-        Ok(payment.into_iter().chain(refund).min())
+        let delivery = peeked(&mut self.deliveries, |delivery| delivery.order).await?;
+        Ok(payment.into_iter().chain(refund).chain(delivery).min())
     }
 
     /// The rows of this order come next, if it has any.
     async fn order(&mut self, id: OrderId, order: Option<&Order>) -> Result<(), StoreError> {
         let payments = taken(&mut self.payments, |payment| payment.order == id).await?;
         let refunds = taken(&mut self.refunds, |refund| refund.order == id).await?;
+        let deliveries = taken(&mut self.deliveries, |delivery| delivery.order == id).await?;
         self.count(&payments, &refunds);
+        self.money.deliveries += deliveries.len() as u64;
         let ahead = self.ahead.contains(&id);
-        let case = Case { id, order, payments: &payments, refunds: &refunds, ahead };
+        let case = Case { id, order, payments: &payments, refunds: &refunds, deliveries: &deliveries, ahead };
         let has_money = !(payments.is_empty() && refunds.is_empty());
         self.money.under_way += u64::from(has_money && case.is_under_way());
         self.money.differences.extend(case.complaints());

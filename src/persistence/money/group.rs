@@ -3,10 +3,13 @@
 //! Pure: rows go in, answers and changed rows come out. Each question sees what those before it in the group have done, as if
 //! each had been alone.
 
+mod lines;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{EVENT_ID_LEN_MAX, NotWritten, Write, Written};
 use crate::domain::amount::Money;
+use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::payment::{Cause, Move, Payment, PaymentState, Refund, RefundState, Restock};
 use crate::domain::stock::Millis;
@@ -19,6 +22,10 @@ pub(super) struct Wanted<'w> {
     pub orders: Vec<OrderId>,
     pub payments: Vec<PaymentId>,
     pub refunds: Vec<RefundId>,
+    /// Orders whose lines must be known.
+    pub deliveries: Vec<OrderId>,
+    /// The same by what paid for them.
+    pub sold_by: Vec<PaymentId>,
     pub events: Vec<&'w str>,
 }
 
@@ -26,6 +33,7 @@ impl<'w> Wanted<'w> {
     pub fn by(writes: &'w [Write]) -> Wanted<'w> {
         let (mut orders, mut payments) = (BTreeSet::new(), BTreeSet::new());
         let (mut refunds, mut events) = (BTreeSet::new(), BTreeSet::new());
+        let (mut deliveries, mut sold_by) = (Vec::new(), Vec::new());
         for write in writes {
             match write {
                 Write::Begin(payment) => {
@@ -33,6 +41,9 @@ impl<'w> Wanted<'w> {
                 }
                 Write::Move { payment, step, .. } => {
                     payments.insert(*payment);
+                    if !step.sold.is_empty() {
+                        sold_by.push(*payment);
+                    }
                     if step.give_back {
                         refunds.insert(RefundId::of(*payment, Cause::Late));
                     }
@@ -40,9 +51,26 @@ impl<'w> Wanted<'w> {
                 Write::Rest { payment, .. } | Write::Claim { payment, .. } => {
                     payments.insert(*payment);
                 }
-                Write::Refund(refund) => {
+                Write::Refund(refund, _) => {
                     payments.insert(refund.payment);
                     refunds.insert(refund.id);
+                    deliveries.push(refund.order);
+                }
+                Write::Cancel(ask) => {
+                    payments.insert(ask.payment);
+                    sold_by.push(ask.payment);
+                    let clerk = ask.line.map(|line| RefundId::of(ask.payment, Cause::Line(line)));
+                    let cause = ask.line.map_or(Cause::OrderCancelled, Cause::LineCancelled);
+                    refunds.extend(clerk.into_iter().chain([RefundId::of(ask.payment, cause)]));
+                }
+                Write::RequestReturn(ask) => deliveries.push(ask.order),
+                Write::Deliver(ask) => {
+                    deliveries.push(ask.order);
+                    if let Some(payment) = ask.payment {
+                        payments.insert(payment);
+                        let causes = [Cause::Line(ask.line), Cause::LineReturned(ask.line)];
+                        refunds.extend(causes.map(|cause| RefundId::of(payment, cause)));
+                    }
                 }
                 Write::MoveRefund { refund, .. }
                 | Write::RestRefund { refund, .. }
@@ -59,6 +87,8 @@ impl<'w> Wanted<'w> {
             orders: orders.into_iter().collect(),
             payments: payments.into_iter().collect(),
             refunds: refunds.into_iter().collect(),
+            deliveries,
+            sold_by,
             events: events.into_iter().collect(),
         }
     }
@@ -77,6 +107,9 @@ pub(super) struct Group {
     /// The attempts at an order.
     attempts: HashMap<OrderId, Vec<PaymentId>>,
     refunds: HashMap<RefundId, Image<Refund>>,
+    lines: HashMap<(OrderId, u8), Image<Delivery>>,
+    /// Lines whose rows cannot be read.
+    illegible: HashSet<(OrderId, i64)>,
     heard: HashSet<String>,
     news: Vec<String>,
 }
@@ -143,7 +176,13 @@ impl Group {
                 payment.due_at = Some(*until);
                 payment.tries = payment.tries.saturating_add(1);
             }),
-            Write::Refund(refund) => self.refund(refund, now),
+            Write::Refund(refund, sold) => {
+                self.put_lines(refund.payment, sold, now);
+                self.refund(refund, now)
+            }
+            Write::Cancel(ask) => self.cancel(ask, now),
+            Write::RequestReturn(ask) => self.request_return(ask, now),
+            Write::Deliver(ask) => self.deliver(ask, now),
             Write::MoveRefund { refund, version, to, provider_ref, reason, due_at } => {
                 self.held_refund(*refund, *version, |refund| {
                     refund.state = refund.state.moved_to(*to)?;
@@ -209,6 +248,9 @@ impl Group {
             self.refunds.insert(late, Image { before: None, now: late_refund(&moved, left, now) });
         }
         image.now = moved.clone();
+        if moved.state == PaymentState::Paid {
+            self.put_lines(id, &step.sold, now);
+        }
         Ok(Written::Row(Box::new(moved)))
     }
 
@@ -227,6 +269,9 @@ impl Group {
         if let Some(known) = self.refunds.get(&refund.id) {
             return Ok(Written::RefundRow(Box::new(known.now.clone())));
         }
+        if let Some(ended) = self.ended_before(refund) {
+            return Ok(Written::NotMoved(Box::new(ended)));
+        }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
         // Of what cost nothing only the units come back.
@@ -242,6 +287,7 @@ impl Group {
         payment.version += 1;
         payment.updated_at = now;
         self.refunds.insert(refund.id, Image { before: None, now: refund.clone() });
+        self.end_lines(refund, now)?;
         Ok(Written::RefundRow(Box::new(refund.clone())))
     }
 

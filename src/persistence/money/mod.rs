@@ -19,13 +19,15 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteConnection;
 
 use super::StoreError;
+use super::delivery::{self, DeliveryReader};
 use super::file::File;
 use super::payment::{self, PaymentReader};
 use super::refund::{self, RefundReader};
 use super::sqlite::Listed;
-use crate::domain::id::{PaymentId, RefundId};
+use crate::domain::delivery::{Delivery, ReturnWindow, SoldLine};
+use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::payment::{IllegalMove, Move, Payment, Refund, RefundState};
-use crate::domain::stock::Millis;
+use crate::domain::stock::{KeyUse, Millis};
 use group::{Group, Wanted};
 
 /// How many payments that have not ended are remembered. Beyond it all are forgotten, and read again when they move.
@@ -59,9 +61,18 @@ pub enum Write {
     Rest { payment: PaymentId, version: u64, due_at: Option<Millis> },
     /// Takes it up: until `until` nobody else does, and only who knows the new version moves it.
     Claim { payment: PaymentId, version: u64, until: Millis },
-    /// Puts a refund down as it is and adds it to what its payment has given back. Answer: its row, the one that stands there
-    /// when the id is known, or [`Written::TooMuch`].
-    Refund(Box<Refund>),
+    /// Puts a refund down as it is and adds it to what its payment has given back; lines whose units come back with it have ended.
+    /// `sold` are the order's lines, for those that are not put down yet. Answer: its row, the one that stands there when the id
+    /// is known, [`Written::TooMuch`], or [`Written::NotMoved`] when the line that it is about has ended.
+    Refund(Box<Refund>, Vec<SoldLine>),
+    /// Cancels lines that are still in the house, and writes their refund. Answer: its row, [`Written::Before`], or
+    /// [`Written::NotMoved`] with a line that stands in the way.
+    Cancel(Box<Cancel>),
+    /// Sends a delivered line back. Answer: its row, [`Written::AskedBefore`] or [`Written::NotMoved`].
+    RequestReturn(Box<RequestReturn>),
+    /// Moves a line as the scheduled run does; what comes back has its refund, which is due at once. Answer: its row, or
+    /// [`Written::Lost`].
+    Deliver(Deliver),
     MoveRefund {
         refund: RefundId,
         version: u64,
@@ -81,6 +92,42 @@ pub enum Write {
     Hint { event: String, payment: Option<PaymentId> },
 }
 
+/// Lines to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// What paid for the order.
+    pub payment: PaymentId,
+    /// `None`: all that have not ended.
+    pub line: Option<u8>,
+    /// The order's lines, for those that are not put down yet: its products are sold a moment before its payment's row says so.
+    pub sold: Vec<SoldLine>,
+    /// Of the request.
+    pub key: Option<[u8; 16]>,
+    /// When somebody else takes the refund up.
+    pub due_at: Millis,
+}
+
+/// A line to be sent back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestReturn {
+    pub order: OrderId,
+    pub line: u8,
+    pub window: ReturnWindow,
+    pub reason: String,
+    pub key: Option<KeyUse>,
+}
+
+/// A line to be moved by the run for this occurrence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deliver {
+    pub order: OrderId,
+    pub line: u8,
+    /// What paid for it, where money is to go back.
+    pub payment: Option<PaymentId>,
+    pub version: u64,
+    pub scheduled: Millis,
+}
+
 /// What came of it. Whatever is said here is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Written {
@@ -88,6 +135,14 @@ pub enum Written {
     Row(Box<Payment>),
     /// The refund as it is now.
     RefundRow(Box<Refund>),
+    /// This refund was written before.
+    Before(Box<Refund>),
+    /// The line as it is now.
+    Delivery(Box<Delivery>),
+    /// This key has sent this line back before.
+    AskedBefore(Box<Delivery>),
+    /// This line is not where it could be moved from.
+    NotMoved(Box<Delivery>),
     /// Another row stands in the way of a new attempt: this one.
     Taken(Box<Payment>),
     /// The refund and what was given back before are more than what was taken.
@@ -105,10 +160,18 @@ pub enum Written {
 pub enum NotWritten {
     #[error(transparent)]
     IllegalMove(#[from] IllegalMove),
+    #[error("not a legal move of a line")]
+    IllegalStep(#[from] crate::domain::order::IllegalMove),
     #[error("no such payment")]
     NoSuchPayment,
     #[error("no such refund")]
     NoSuchRefund,
+    #[error("no such line was sold")]
+    NoSuchDelivery,
+    #[error("nothing was taken for the order, or it went back")]
+    NotPaid,
+    #[error("the row is damaged")]
+    Damaged,
     #[error("a refund is in the currency that was taken, and more than nothing of what cost something")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
@@ -152,6 +215,10 @@ impl MoneyBook {
 
     pub fn refunds(&self) -> RefundReader {
         RefundReader { pool: self.file.readers() }
+    }
+
+    pub fn deliveries(&self) -> DeliveryReader {
+        DeliveryReader { pool: self.file.readers() }
     }
 
     /// Writes a group in one transaction; the answers in the same order, each as if the questions before it had been alone.
@@ -202,12 +269,21 @@ impl MoneyBook {
         for found in refund::find_many(connection, &wanted.refunds).await? {
             group.knows_refund(found);
         }
+        let mut orders = wanted.deliveries;
+        orders.extend(group.orders_of(&wanted.sold_by));
+        orders.sort_unstable();
+        orders.dedup();
+        let (lines, illegible) = delivery::of_orders(connection, &orders).await?;
+        lines.into_iter().for_each(|row| group.knows_delivery(row));
+        illegible.into_iter().for_each(|row| group.cannot_read(row));
         for event in heard(connection, &wanted.events).await? {
             group.has_heard(event);
         }
         let answers = writes.iter().map(|write| group.write(write, now)).collect();
         payment::replace(connection, &group.changed()).await?;
         refund::replace(connection, &group.changed_refunds()).await?;
+        // Whoever is to be told that a line has moved is told in this transaction: here.
+        delivery::replace(connection, &group.changed_deliveries()).await?;
         hear(connection, group.news(), now).await?;
         Ok((answers, group))
     }

@@ -95,7 +95,7 @@ fn refund(number: u128, cause: Cause, amount: i64) -> Refund {
 }
 
 fn give_back(number: u128, cause: Cause, amount: i64) -> Write {
-    Write::Refund(Box::new(refund(number, cause, amount)))
+    Write::Refund(Box::new(refund(number, cause, amount)), Vec::new())
 }
 
 fn hint(event: &str, number: u128) -> Write {
@@ -210,7 +210,8 @@ async fn what_is_written_is_found_again_to_the_letter() {
         refund(1, Cause::Clerk([3; 16]), 100),
     ];
     shop.one(step(1, 1, 1, captured())).await;
-    let answers = shop.write(&refunds.clone().map(|refund| Write::Refund(Box::new(refund)))).await;
+    let answers =
+        shop.write(&refunds.clone().map(|refund| Write::Refund(Box::new(refund), Vec::new()))).await;
     assert_eq!(told(&answers), ["wanted v1"; 4]);
     let shop = shop.killed().await;
     assert_eq!(shop.find(2, 1).await, plain);
@@ -320,7 +321,7 @@ async fn never_more_goes_back_than_came() {
     };
     let answers = shop
         .write(&[
-            Write::Refund(Box::new(euros)),
+            Write::Refund(Box::new(euros), Vec::new()),
             give_back(1, Cause::Line(2), 0),
             give_back(7, Cause::Line(2), 1),
         ])

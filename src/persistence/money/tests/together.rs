@@ -30,7 +30,7 @@ impl Chance {
             }
             6 => Write::Rest { payment: id, version, due_at },
             7 => Write::Claim { payment: id, version, until: T0.plus(50) },
-            8 => Write::Refund(Box::new(refund)),
+            8 => Write::Refund(Box::new(refund), Vec::new()),
             9 => {
                 let to = RefundState::ALL[self.below(3) as usize];
                 let provider_ref = None;

@@ -1,0 +1,239 @@
+//! What happens to a paid order: at each scheduled run every line that is due moves on by one state, and a buyer sends back what
+//! has arrived.
+//!
+//! It owns nothing: a line is its row in `money.db`, and each move is one compare-and-set in the book's groups, with the money that
+//! follows from it in the same transaction. Always true: a run that is dropped half-way, or meets another one for the same
+//! occurrence, moves nothing twice; a row that is damaged or stuck is reported, and all the others move.
+
+use futures_util::future::join_all;
+
+use crate::actors::payment::{Payments, Unkept};
+use crate::actors::stock::NotDone;
+use crate::domain::delivery::{Delivery, DeliveryState, NotReturnable, ReturnWindow};
+use crate::domain::id::{OrderId, UserId};
+use crate::domain::order::Order;
+use crate::domain::stock::{KeyUse, Millis};
+use crate::persistence::delivery::{DuePage, Illegible, Place};
+use crate::persistence::money::{Deliver, NotWritten, RequestReturn, Write, Written};
+
+/// The job's name.
+pub const DELIVERIES: &str = "deliveries";
+/// Lines that are looked at, and moved, at a time: half of what the book writes in one group, so that whoever pays meanwhile
+/// finds room in it.
+const PAGE: u32 = 256;
+/// Problems that are told one by one; of the rest only how many there were.
+const PROBLEMS_MAX: usize = 32;
+
+/// One scheduled occurrence, or a run by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Due {
+    pub scheduled: Millis,
+    pub now: Millis,
+    /// Only looks.
+    pub dry: bool,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines that were due.
+    pub seen: u64,
+    pub moved: u64,
+    pub failed: u64,
+    /// The first of what went wrong, a line each.
+    pub problems: Vec<String>,
+}
+
+impl Tally {
+    fn fails(&mut self, what: String) {
+        tracing::error!(job = DELIVERIES, "{what}");
+        self.failed += 1;
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(what);
+        }
+    }
+}
+
+/// A line that its buyer sends back.
+#[derive(Debug, Clone)]
+pub struct SendBack {
+    pub order: OrderId,
+    pub line: u8,
+    pub reason: String,
+    pub key: Option<KeyUse>,
+}
+
+/// The order, and whether this very request had sent the line back before.
+#[derive(Debug, Clone)]
+pub struct SentBack {
+    pub order: Order,
+    pub replayed: bool,
+}
+
+/// Why a line is not sent back.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotSentBack {
+    #[error("no such order")]
+    NoOrder,
+    #[error("the order has no such line")]
+    NoLine,
+    #[error("the order is not paid")]
+    NotSold,
+    /// Sold a moment ago it has no row yet.
+    #[error("the line has not arrived")]
+    NotDelivered(Option<Box<Delivery>>),
+    #[error("the line arrived too long ago")]
+    Over { row: Box<Delivery>, until: Millis },
+    #[error("the line is on its way back, or has ended")]
+    Before(Box<Delivery>),
+    #[error("the key belongs to another request")]
+    KeyReused,
+    #[error(transparent)]
+    NotDone(#[from] NotDone),
+}
+
+impl From<Unkept> for NotSentBack {
+    fn from(why: Unkept) -> NotSentBack {
+        NotSentBack::NotDone(why.into())
+    }
+}
+
+/// Moves lines on, and takes them back. Cheap to clone.
+#[derive(Clone)]
+pub struct Deliveries {
+    payments: Payments,
+    window: ReturnWindow,
+}
+
+impl Deliveries {
+    pub fn new(payments: Payments, window: ReturnWindow) -> Deliveries {
+        Deliveries { payments, window }
+    }
+
+    /// The run for one occurrence: every line that it concerns moves by one state. What comes back goes first, and what ships
+    /// last: no line is seen twice.
+    pub async fn advance(&self, due: Due) -> Result<Tally, NotDone> {
+        let mut tally = Tally::default();
+        for state in [DeliveryState::ReturnRequested, DeliveryState::Shipping, DeliveryState::Preparing] {
+            let mut place = Some(Place::default());
+            while let Some(after) = place.take() {
+                let page = self.payments.rows().deliveries().due(state, due.scheduled, &after, PAGE).await;
+                let DuePage { rows, damaged, next } = page.map_err(|error| {
+                    tracing::error!(%error, job = DELIVERIES, "the rows of deliveries cannot be read");
+                    NotDone::Unavailable
+                })?;
+                self.page(rows, damaged, due, &mut tally).await;
+                place = next;
+            }
+        }
+        Ok(tally)
+    }
+
+    async fn page(&self, rows: Vec<Delivery>, damaged: Vec<Illegible>, due: Due, tally: &mut Tally) {
+        for Illegible { order, line, why } in damaged {
+            tally.seen += 1;
+            let order = order.map_or("a line of no order".to_owned(), |order| order.to_string());
+            tally.fails(format!("{order} line {line}: {why}"));
+        }
+        let due_rows: Vec<Delivery> =
+            rows.into_iter().filter(|row| row.next(due.scheduled).is_some()).collect();
+        tally.seen += due_rows.len() as u64;
+        if due.dry {
+            return;
+        }
+        let movable = self.movable(due_rows, tally).await;
+        // Together, so that they are one group.
+        let said = join_all(movable.iter().map(|row| self.step(row, due))).await;
+        let (mut unsure, mut comes_back) = (Vec::new(), false);
+        for (row, said) in movable.into_iter().zip(said) {
+            match said {
+                Ok(moved) => {
+                    tally.moved += u64::from(moved);
+                    comes_back |= moved && row.state == DeliveryState::ReturnRequested;
+                }
+                Err(Unkept::Unknown) => unsure.push(row),
+                Err(why) => tally.fails(told(&row, &why)),
+            }
+        }
+        // Whichever of them the group has failed for: the others shall not wait for it.
+        for row in unsure {
+            match self.step(&row, due).await {
+                Ok(moved) => {
+                    tally.moved += u64::from(moved);
+                    comes_back |= moved && row.state == DeliveryState::ReturnRequested;
+                }
+                Err(why) => tally.fails(told(&row, &why)),
+            }
+        }
+        if comes_back {
+            self.payments.wake();
+        }
+    }
+
+    /// Those whose money can be given back where it must be: a payment that cannot be read would fail its whole group.
+    async fn movable(&self, rows: Vec<Delivery>, tally: &mut Tally) -> Vec<Delivery> {
+        let mut movable = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.state != DeliveryState::ReturnRequested {
+                movable.push(row);
+                continue;
+            }
+            match self.payments.rows().payments().find(row.payment).await {
+                Ok(Some(_)) => movable.push(row),
+                Ok(None) => {
+                    tally.fails(format!("{} line {}: {} is missing", row.order, row.line, row.payment))
+                }
+                Err(error) => tally.fails(told(&row, &error)),
+            }
+        }
+        movable
+    }
+
+    /// Moves one line. `false`: somebody else has.
+    async fn step(&self, row: &Delivery, due: Due) -> Result<bool, Unkept> {
+        let Delivery { order, line, version, .. } = *row;
+        // What has no money to give back leaves its payment alone.
+        let payment = Some(row.payment).filter(|_| row.state == DeliveryState::ReturnRequested);
+        let ask = Deliver { order, line, payment, version, scheduled: due.scheduled };
+        match self.payments.write(Write::Deliver(ask)).await? {
+            Written::Delivery(_) => Ok(true),
+            _ => Ok(false),
+        }
+    }
+
+    /// The buyer sends a line back: the next run takes it in.
+    pub async fn send_back(&self, buyer: UserId, ask: SendBack) -> Result<SentBack, NotSentBack> {
+        let orders = self.payments.orders();
+        let order = orders.find(buyer, ask.order).await?.ok_or(NotSentBack::NoOrder)?;
+        if !order.lines.iter().any(|line| line.line == ask.line) {
+            return Err(NotSentBack::NoLine);
+        }
+        if !order.is_sold() {
+            return Err(NotSentBack::NotSold);
+        }
+        let SendBack { order: id, line, reason, key } = ask;
+        let write = RequestReturn { order: id, line, window: self.window, reason, key };
+        match self.payments.write(Write::RequestReturn(Box::new(write))).await {
+            Ok(Written::Delivery(_)) => Ok(SentBack { order, replayed: false }),
+            Ok(Written::AskedBefore(row)) if row.key == key => Ok(SentBack { order, replayed: true }),
+            Ok(Written::AskedBefore(_)) => Err(NotSentBack::KeyReused),
+            Ok(Written::NotMoved(row)) => Err(self.why_not(row)),
+            Ok(_) => Err(NotDone::Internal.into()),
+            Err(Unkept::Wrong(NotWritten::NoSuchDelivery)) => Err(NotSentBack::NotDelivered(None)),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    fn why_not(&self, row: Box<Delivery>) -> NotSentBack {
+        // The row was too late a moment ago, by its own clock: it still is.
+        match self.window.allows(&row, Millis(i64::MAX)) {
+            Err(NotReturnable::Before) => NotSentBack::Before(row),
+            Err(NotReturnable::Over { until, .. }) => NotSentBack::Over { row, until },
+            Err(NotReturnable::NotDelivered) | Ok(()) => NotSentBack::NotDelivered(Some(row)),
+        }
+    }
+}
+
+fn told(row: &Delivery, why: &dyn std::fmt::Display) -> String {
+    format!("{} line {}: {why}", row.order, row.line)
+}

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::delivery::{Delivery, DeliveryState};
 use super::id::{MailId, OrderId, ProductId};
 use super::order::{Order, OrderStatus};
 use super::stock::{Cause, Event, Millis};
@@ -98,6 +99,19 @@ impl Notice {
             _ => return None,
         };
         (order.shard() == product.shard()).then_some(Notice::of(order, kind, at))
+    }
+
+    /// What is said of a sold line that has moved, and stood like this before.
+    pub fn of_moved(before: Option<DeliveryState>, now: &Delivery) -> Option<Notice> {
+        let kind = match now.state {
+            DeliveryState::Shipping => NoticeKind::Shipped,
+            DeliveryState::Delivered => NoticeKind::Delivered,
+            DeliveryState::Cancelled => NoticeKind::Cancelled,
+            DeliveryState::Returned => NoticeKind::Returned,
+            DeliveryState::Preparing | DeliveryState::ReturnRequested => return None,
+        };
+        let moved = before != Some(now.state);
+        moved.then(|| Notice::of_line(now.order, now.line, kind, now.updated_at))
     }
 
     /// What its letter is called, whoever writes it and however often. Sorted by name, the letters of an order come in the order

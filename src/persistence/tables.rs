@@ -126,7 +126,7 @@ impl Tables {
 
     fn of(interest: Interest, shop: File, people: File, money: File) -> Tables {
         let bell = Bell::default();
-        Tables { shop, people, book: MoneyBook::new(money.clone()), money, interest, bell }
+        Tables { shop, people, book: MoneyBook::new(money.clone(), bell.clone()), money, interest, bell }
     }
 
     pub fn orders(&self) -> OrderReader {

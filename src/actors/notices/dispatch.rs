@@ -4,7 +4,7 @@
 //! notices of a load test are about buyers without an account; those cost a page two look-ups and nothing else. Always true: what
 //! cannot be read holds up nobody, and whatever is dropped is counted.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tracing::{error, warn};
 use super::batch::{Batch, Draft};
 use super::letter::{Names, letter};
 use super::{Gone, Hand, NoticeHouse, Signals};
-use crate::domain::id::{OrderId, ProductId, UserId};
+use crate::domain::id::{MailId, OrderId, ProductId, UserId};
 use crate::domain::notice::{Notice, NoticeKind, Sense, reminder_at};
 use crate::domain::order::{Order, OrderStatus};
 use crate::domain::stock::Millis;
@@ -228,10 +228,32 @@ impl Dispatch {
         }
         notice_dropped("no_account", unknown);
         notice_dropped("idle", unborn);
-        for some in worth.chunks(LETTERS_MAX) {
+        let new = self.not_told(worth.iter().map(|at| notices[*at].letter())).await?;
+        let mut seen = HashSet::new();
+        let before = worth.len();
+        worth.retain(|at| {
+            let name = notices[*at].letter();
+            new.contains(&name) && seen.insert(name)
+        });
+        notice_dropped("told", (before - worth.len()) as u64);
+        // What happened to several lines of an order together is one letter.
+        let mut together: BTreeMap<(OrderId, NoticeKind), Vec<usize>> = BTreeMap::new();
+        for at in worth {
+            together.entry((notices[at].order, notices[at].kind)).or_default().push(at);
+        }
+        for some in Vec::from_iter(together).chunks(LETTERS_MAX) {
             not_yet.extend(self.write(notices, some, queue).await?);
         }
         Ok(not_yet)
+    }
+
+    /// Those of these names that were never told.
+    async fn not_told(&self, names: impl Iterator<Item = MailId>) -> Result<HashSet<MailId>, StoreError> {
+        let mut names: HashSet<MailId> = names.collect();
+        for told in self.aside.told(&names.iter().copied().collect::<Vec<_>>()).await? {
+            names.remove(&told);
+        }
+        Ok(names)
     }
 
     async fn buyers(&self, notices: &[Notice]) -> Result<HashMap<OrderId, UserId>, StoreError> {
@@ -239,37 +261,44 @@ impl Dispatch {
         Ok(self.aside.orders().buyers(&Vec::from_iter(orders)).await?.into_iter().collect())
     }
 
-    /// Writes the letters of `some` of these notices; which of them it is too early for.
+    /// Writes the letters that `some` of these notices make; which of them it is too early for.
     async fn write(
         &mut self,
         notices: &[Notice],
-        some: &[usize],
+        some: &[((OrderId, NoticeKind), Vec<usize>)],
         queue: Queue,
     ) -> Result<Vec<usize>, StoreError> {
-        let orders = self.orders(some.iter().map(|at| notices[*at].order)).await?;
+        let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
         let names = self.names(&orders).await?;
         let now = self.house.clock.now();
         let (mut batch, mut not_yet) = (Batch::default(), Vec::new());
-        for at in some {
-            let notice = &notices[*at];
-            let Some(order) = orders.get(&notice.order) else { continue };
-            let sense = match queue {
-                Queue::Flush => notice.sense(order, now),
-                Queue::Money => notice.sense_of_sold(order),
-            };
-            match sense {
-                Sense::Tell => batch.drafts.extend(self.draft(notice, order, &names, now)),
-                Sense::NotYet if self.may_come(notice) => not_yet.push(*at),
-                Sense::NotYet | Sense::Idle => notice_dropped("idle", 1),
+        for ((order, _), together) in some {
+            let Some(order) = orders.get(order) else { continue };
+            let mut told = Vec::new();
+            for at in together {
+                let notice = &notices[*at];
+                let sense = match queue {
+                    Queue::Flush => notice.sense(order, now),
+                    Queue::Money => notice.sense_of_sold(order),
+                };
+                match sense {
+                    Sense::Tell => told.push(*notice),
+                    Sense::NotYet if self.may_come(notice) => not_yet.push(*at),
+                    Sense::NotYet | Sense::Idle => notice_dropped("idle", 1),
+                }
             }
+            batch.drafts.extend(self.draft(&told, order, &names, now));
         }
         self.post(batch).await?;
         Ok(not_yet)
     }
 
-    fn draft(&mut self, notice: &Notice, order: &Order, names: &Names, now: Millis) -> Option<Draft> {
-        let letter = letter(notice, order, names)?;
-        let placed = notice.kind == NoticeKind::Placed;
+    /// One letter of notices of one kind about one order.
+    fn draft(&mut self, told: &[Notice], order: &Order, names: &Names, now: Millis) -> Option<Draft> {
+        let first = told.first()?;
+        let numbers: Option<Vec<u8>> = told.iter().map(|notice| notice.line).collect();
+        let letter = letter(first.kind, numbers.as_deref(), order, names)?;
+        let placed = first.kind == NoticeKind::Placed;
         let mut remind_at = placed.then(|| reminder_at(order, self.remind_before_ms, now)).flatten();
         if remind_at.is_some() {
             self.reminders += 1;
@@ -278,7 +307,15 @@ impl Dispatch {
                 notice_dropped("no_room", 1);
             }
         }
-        Some(Draft { notice: *notice, to: order.buyer, letter, remind_at })
+        Some(Draft {
+            names: told.iter().map(Notice::letter).collect(),
+            kind: first.kind,
+            order: order.id,
+            at: first.at,
+            to: order.buyer,
+            letter,
+            remind_at,
+        })
     }
 
     /// The tables may still come to show what it is about.
@@ -310,6 +347,8 @@ impl Dispatch {
         let orders = self.orders(some.iter().copied()).await?;
         let names = self.names(&orders).await?;
         let now = self.house.clock.now();
+        let of = |order| Notice::of(order, NoticeKind::HoldLapses, now).letter();
+        let new = self.not_told(some.iter().map(|order| of(*order))).await?;
         let mut batch = Batch { ended: some.to_vec(), ..Batch::default() };
         for order in orders.values() {
             let at = order.hold_expires_at.plus(-self.remind_before_ms);
@@ -317,8 +356,8 @@ impl Dispatch {
             if order.status == OrderStatus::PendingPayment && at > now {
                 // A payment was tried meanwhile, and the hold stands for longer.
                 batch.put_off.push((order.id, at));
-            } else if notice.sense(order, now) == Sense::Tell {
-                batch.drafts.extend(self.draft(&notice, order, &names, now));
+            } else if notice.sense(order, now) == Sense::Tell && new.contains(&notice.letter()) {
+                batch.drafts.extend(self.draft(&[notice], order, &names, now));
             }
         }
         self.post(batch).await

@@ -1,29 +1,29 @@
-//! From a notice and the order as it is now: the letter.
+//! From what happened and the order as it is now: the letter.
 
 use std::collections::HashMap;
 
 use crate::domain::amount::Money;
 use crate::domain::id::ProductId;
-use crate::domain::notice::{Notice, NoticeKind};
+use crate::domain::notice::NoticeKind;
 use crate::domain::order::{Line, Order, OrderStatus};
 use crate::mail::{Letter, LetterLine, OrderLetter};
 
 /// What products are called.
 pub type Names = HashMap<ProductId, String>;
 
-/// `None`: the order has no such line.
-pub fn letter(notice: &Notice, order: &Order, names: &Names) -> Option<Letter> {
-    let lines: Vec<&Line> =
-        order.lines.iter().filter(|line| notice.line.is_none_or(|number| number == line.line)).collect();
-    let total = match notice.line {
+/// What has happened to an order as a whole, or to `numbers` of its lines. `None`: it has no such lines.
+pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, names: &Names) -> Option<Letter> {
+    let meant = |line: &&Line| numbers.is_none_or(|numbers| numbers.contains(&line.line));
+    let lines: Vec<&Line> = order.lines.iter().filter(meant).collect();
+    let total = match numbers {
         None => Some(order.total),
         Some(_) => sum(&lines),
     };
     let pending = order.status == OrderStatus::PendingPayment;
-    let invites = matches!(notice.kind, NoticeKind::Placed | NoticeKind::HoldLapses);
-    let goes_back = matches!(notice.kind, NoticeKind::Cancelled | NoticeKind::Returned);
+    let invites = matches!(kind, NoticeKind::Placed | NoticeKind::HoldLapses);
+    let goes_back = matches!(kind, NoticeKind::Cancelled | NoticeKind::Returned);
     let letter = OrderLetter {
-        kind: notice.kind,
+        kind,
         order: order.id,
         whole: lines.len() == order.lines.len(),
         lines: lines.iter().map(|line| told(line, names)).collect(),

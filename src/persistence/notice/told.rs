@@ -2,7 +2,7 @@
 //!
 //! A letter's own row goes when the letter has gone; that it was told stays, so that a notice which is read again long afterwards,
 //! after a power cut or from a copy, is no second letter. Always true: a letter, that it was told, and the reminder that follows from
-//! it are written in one transaction.
+//! it are written in one transaction; and one dispatcher alone writes here, so what it has read is so when it writes.
 
 use std::sync::LazyLock;
 
@@ -29,23 +29,10 @@ const NEXT: &str = "select min(due_at_ms) from hold_reminders";
 const COUNT: &str = "select count(*) from hold_reminders";
 
 impl Writing<'_> {
-    /// Those of these letters that stood in the outbox before.
-    pub async fn told(&mut self, letters: &[MailId]) -> Result<Vec<MailId>, StoreError> {
-        let mut found = Vec::new();
-        for (sql, piece) in TOLD.filled(letters) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
-            for row in query.fetch_all(self.on()).await? {
-                found.push(MailId::from_bytes(sixteen(&row, 0)?));
-            }
-        }
-        Ok(found)
-    }
-
-    /// Adds letters, none of which was told before, to be sent once this transaction stands.
-    pub async fn tell(&mut self, mails: &[Mail]) -> Result<(), StoreError> {
-        for (sql, piece) in TELL.cut(mails) {
-            let query =
-                piece.iter().fold(sqlx::query(sql), |query, mail| query.bind(mail.id.as_bytes().to_vec()));
+    /// Adds letters, to be sent once this transaction stands, and the names of what they tell, none of which was told before.
+    pub async fn tell(&mut self, names: &[MailId], mails: &[Mail]) -> Result<(), StoreError> {
+        for (sql, piece) in TELL.cut(names) {
+            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(id.as_bytes().to_vec()));
             query.execute(self.on()).await?;
         }
         outbox::insert_many(self.on(), mails).await
@@ -75,6 +62,18 @@ impl Writing<'_> {
 }
 
 impl Aside {
+    /// Those of these names that were told before.
+    pub async fn told(&self, letters: &[MailId]) -> Result<Vec<MailId>, StoreError> {
+        let mut found = Vec::new();
+        for (sql, piece) in TOLD.filled(letters) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            for row in query.fetch_all(&self.people).await? {
+                found.push(MailId::from_bytes(sixteen(&row, 0)?));
+            }
+        }
+        Ok(found)
+    }
+
     /// Up to `most` orders whose buyers are to be reminded at `now` or before, the longest due first.
     pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<OrderId>, StoreError> {
         let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.people).await?;

@@ -92,7 +92,9 @@ fn sealed(house: &NoticeHouse, draft: &Draft, user: &User) -> Option<Mail> {
         }
     };
     let (id, to) = (*names.first()?, &personal.email);
-    let mail = outbox::sealed_as(id, *at, &house.vault, letter, to, personal.locale, Some(user.id));
+    // A mail is due when it was made.
+    let at = (*at).min(house.clock.now());
+    let mail = outbox::sealed_as(id, at, &house.vault, letter, to, personal.locale, Some(user.id));
     mail.inspect_err(|error| {
         error!(user = %user.id, %error, "a letter to {} cannot be sealed", user.id);
         notice_dropped("unreadable", names.len() as u64);

@@ -24,11 +24,13 @@ const SHOWN: &[(&str, &str)] = &[
     ("CompensationShown", "amount id kind next_try_at order_id payment_id since state tries why"),
     ("CompensationState", ""),
     ("DeedShown",    "at by deed detail"),
+    ("DeliveryKept", "delivered_at line order_id paid_at reason return_requested_at shipped_at state"),
     ("DeliveryPage", "data next_cursor"),
     ("DeliveryShown", "created_at endpoint_id event_id id last_error last_status next_try_at state tries type updated_at"),
+    ("DeliveryStatus", ""),
     ("EndpointPage", "data next_cursor"),
     ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
-    ("Export",       "locale new_email orders payments profile refunds sessions trail verified_at"),
+    ("Export",       "deliveries locale new_email orders payments profile refunds sessions trail verified_at"),
     ("Health",       "reasons status"),
     ("LedgerPage",   "data next_cursor"),
     ("LineShown",    "delivered_at delivery_status line name product_id quantity receipt sku status unit_price"),
@@ -46,8 +48,9 @@ const SHOWN: &[(&str, &str)] = &[
     ("PaymentStatus", ""),
     ("Preview",      "address lines orderable total"),
     ("PreviewLine",  "amount available name product_id quantity sale_state short sku unit_price"),
-    ("Problem",      "available captured closed_at code detail errors has instance limit logged_in_at max_age_seconds opens_at \
-                      order order_id product_id reason refund_id refunded request_id requested sequence status title type"),
+    ("Problem",      "available captured closed_at code delivered_at delivery_status detail errors has instance limit line \
+                      logged_in_at max_age_seconds opens_at order order_id product_id reason refund_id refunded request_id \
+                      requested returnable_until sequence shipped_at status title type"),
     ("ProductPage",  "data next_cursor"),
     ("ProductShown", "description id image_url name price sale sku stock tags thumbnail_url"),
     ("ProfileShown", "address created_at email id name phone role updated_at"),
@@ -180,7 +183,7 @@ impl Scene {
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
             _ => &self.product,
         };
-        let path = route.replace("{id}", id).replace("{file:.*}", "index.html");
+        let path = route.replace("{id}", id).replace("{line}", "1").replace("{file:.*}", "index.html");
         let admin = shop.token(0, Role::Admin);
         let token = if route.starts_with("/v1/admin") { &admin } else { &self.pair.access };
         shop.ask(method, &path).bearer(token)
@@ -199,7 +202,7 @@ async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
             webhook_events webhook_deliveries;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
-        "money.db": payments open_payments refunds webhooks_heard;
+        "money.db": payments open_payments refunds deliveries webhooks_heard;
     };
     let mut all = BTreeMap::new();
     for (file, tables) in files {

@@ -191,17 +191,22 @@ async fn somebody_elses_id_is_answered_like_nobodys() {
         let ask = |path: &str| {
             let ask = shop.as_of(&mine, method, path);
             // This one is read before anybody looks for the order.
-            let pays = path.ends_with("/payment");
-            if pays { ask.json(&json!({ "method": { "type": "card", "token": "tok_ok" } })) } else { ask }
+            match path {
+                _ if path.ends_with("/payment") => {
+                    ask.json(&json!({ "method": { "type": "card", "token": "tok_ok" } }))
+                }
+                _ if path.ends_with("/return") => ask.json(&json!({ "reason": "too small" })),
+                _ => ask,
+            }
         };
         let nobodys = ask(&filled(path)).send().await.problem(404, "not_found");
         for id in ids {
-            let told = ask(&path.replace("{id}", id)).send().await;
+            let told = ask(&path.replace("{id}", id).replace("{line}", "1")).send().await;
             let told = told.problem(404, "not_found");
             assert_eq!(without_place(told), without_place(nobodys.clone()), "{method} {path} {id}");
         }
     }
-    assert_eq!(doors, 4);
+    assert_eq!(doors, 6);
     shop.as_of(&theirs, "GET", &format!("/v1/orders/{}", orders[0])).send().await.ok(200);
     assert!(shop.admits(&theirs.access).await);
     shop.close().await;

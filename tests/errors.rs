@@ -126,7 +126,11 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
         assert_eq!(told.header("Allow"), Some(allow));
     }
     for route in ROUTES {
-        let path = route.path.replace("{id}", NOBODYS_ORDER).replace("{file:.*}", "index.html");
+        let path = route
+            .path
+            .replace("{id}", NOBODYS_ORDER)
+            .replace("{line}", "1")
+            .replace("{file:.*}", "index.html");
         for method in ["OPTIONS", "TRACE", "PROPFIND", "BREW"] {
             shop.ask(method, &path).send().await.problem(405, "method_not_allowed");
         }

@@ -1,12 +1,15 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod delivery;
 mod money;
 mod people;
 mod process;
 
 use std::path::Path;
 
+#[allow(unused_imports)]
+pub use delivery::DAY_MS;
 #[allow(unused_imports)]
 pub use money::{card, paid_with, signed_event};
 #[allow(unused_imports)]

@@ -110,12 +110,17 @@ impl Shop {
 
     /// Waits until nothing of a product is held any more.
     pub async fn until_nothing_is_held(&self, product: &str) {
-        let mut events = self.listen(product, None).await;
-        // Its owner sleeps by another clock than ours: a question wakes it.
-        self.admin("POST", &format!("/v1/admin/products/{product}/resume")).send().await.ok(200);
         let mut heard = String::new();
         while !heard.contains(r#""held":0,"#) {
-            heard += std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap();
+            let mut events = self.listen(product, None).await;
+            // Its owner sleeps by another clock than ours: a question wakes it.
+            self.admin("POST", &format!("/v1/admin/products/{product}/resume")).send().await.ok(200);
+            // A stream ends when the owner rests: then it is listened to anew.
+            while !heard.contains(r#""held":0,"#)
+                && let Ok(Some(piece)) = events.chunk().await
+            {
+                heard += std::str::from_utf8(&piece).unwrap();
+            }
         }
     }
 
@@ -163,7 +168,7 @@ impl Shop {
             let mut worth = 0;
             for line in order["lines"].as_array().unwrap() {
                 assert_ne!(line["status"], "held", "{order}");
-                if line["status"] == "ordered" {
+                if line["status"] == "ordered" || line["status"] == "return_requested" {
                     let quantity = line["quantity"].as_u64().unwrap();
                     worth += line["unit_price"]["amount"].as_i64().unwrap() * quantity as i64;
                     let known = products.iter().find(|(id, _)| line["product_id"] == **id).unwrap();
@@ -171,6 +176,9 @@ impl Shop {
                 }
             }
             assert_eq!(order["status"] == "paid", worth > 0, "{order}");
+            if worth > 0 {
+                assert_eq!(order["total"]["amount"], worth, "{order}");
+            }
             assert_eq!(kept.get(&payment.order).copied().unwrap_or_default(), worth, "{order}");
         }
         for (product, stock) in products {

@@ -318,6 +318,47 @@ async fn what_becomes_of_sold_lines_is_told_line_by_line() {
 }
 
 #[actix_web::test]
+async fn an_order_is_written_about_until_the_last_line_is_back() {
+    let shop = Shop::open().await;
+    let (jar, cup, bowl) = (shop.stocked(9).await, shop.stocked(9).await, shop.stocked(9).await);
+    let (mina, pair) = buyer(&shop, 1).await;
+    let mut body = support::lines(&[(&jar, 1), (&cup, 2), (&bowl, 3)]);
+    body["payment"] = card("tok_ok");
+    let order = placed(&shop, &pair, &body).await;
+    let all = placed(&shop, &pair, &body).await;
+    told(&shop, &order, "paid").await;
+    told(&shop, &all, "paid").await;
+    let ask = |pair: &Pair, path: &str| shop.as_of(pair, "POST", &format!("/v1/orders/{path}"));
+    ask(&pair, &format!("{order}/lines/1/cancel")).send().await.ok(200);
+    let cancelled = told(&shop, &order, "cancelled").await;
+    assert!(cancelled.text.contains("Part of your order is cancelled"), "{}", cancelled.text);
+    ask(&pair, &format!("{all}/cancel")).send().await.ok(200);
+    let cancelled = told(&shop, &all, "cancelled").await;
+    assert!(cancelled.text.contains("Your order is cancelled"), "{}", cancelled.text);
+    for line in ["1 × KRW 1,000", "2 × KRW 1,000", "3 × KRW 1,000", "on its way back"] {
+        assert!(cancelled.text.contains(line), "{line}: {}", cancelled.text);
+    }
+    for kind in ["shipped", "delivered"] {
+        shop.clock.advance(24 * 3_600_000);
+        shop.run().await;
+        let letter = told(&shop, &order, kind).await;
+        assert!(letter.text.contains("2 × KRW 1,000") && letter.text.contains("3 × KRW 1,000"), "one letter");
+    }
+    let pair = shop.log_in(&mina).await;
+    let reason = json!({ "reason": "It is too blue." });
+    ask(&pair, &format!("{order}/lines/2/return")).json(&reason).send().await.ok(200);
+    shop.clock.advance(24 * 3_600_000);
+    shop.run().await;
+    let returned = told(&shop, &order, "returned").await;
+    assert!(returned.text.contains("2 × KRW 1,000") && !returned.text.contains("3 × KRW 1,000"));
+    all_told(shop.folder()).await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(words(&shop, &order), ["placed", "paid", "cancelled", "shipped", "delivered", "returned"]);
+    assert_eq!(words(&shop, &all), ["placed", "paid", "cancelled"]);
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn who_left_hears_nothing_and_who_is_kept_out_still_does() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;

@@ -4,6 +4,8 @@
 //! the table with what is served. Hot paths record through handles of [`Metrics`] that were registered beforehand, so a
 //! measurement is one atomic operation and no look-up.
 
+mod notices;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -18,6 +20,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Profile;
+
+pub use notices::{notice_dropped, order_letter};
 
 /// How often what histograms collected is folded into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -408,19 +412,7 @@ fn register_outcomes() {
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
         counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
     }
-    for kind in [
-        "order_placed",
-        "order_paid",
-        "order_shipped",
-        "order_delivered",
-        "order_cancelled",
-        "order_returned",
-    ] {
-        counter!("stockade_order_letters_total", "kind" => kind).increment(0);
-    }
-    for why in ["no_account", "idle", "told", "unreadable", "no_room"] {
-        counter!("stockade_notices_dropped_total", "why" => why).increment(0);
-    }
+    notices::register();
     for outcome in ["delivered", "retried", "given_up"] {
         counter!("stockade_webhooks_total", "outcome" => outcome).increment(0);
     }
@@ -458,20 +450,6 @@ pub fn provider_called(operation: &'static str, outcome: &'static str, took: Dur
 pub fn mail_handled(outcome: &'static str) {
     recorder();
     counter!("stockade_mails_total", "outcome" => outcome).increment(1);
-}
-
-/// Counts one letter about an order that stands in the outbox now.
-pub fn order_letter(kind: &'static str) {
-    recorder();
-    counter!("stockade_order_letters_total", "kind" => kind).increment(1);
-}
-
-/// Counts notices of which no letter comes.
-pub fn notice_dropped(why: &'static str, count: u64) {
-    if count > 0 {
-        recorder();
-        counter!("stockade_notices_dropped_total", "why" => why).increment(count);
-    }
 }
 
 /// Counts one try to tell an endpoint something.

@@ -4,6 +4,8 @@
 //! the table with what is served. Hot paths record through handles of [`Metrics`] that were registered beforehand, so a
 //! measurement is one atomic operation and no look-up.
 
+mod notices;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -18,6 +20,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Profile;
+
+pub use notices::{notice_dropped, order_letter};
 
 /// How often what histograms collected is folded into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -100,6 +104,10 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
     Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
+    Metric { labels: &["kind"], ..row("stockade_order_letters_total", Kind::Counter, "letters", "Letters about orders that were put into the outbox, by what they tell.") },
+    Metric { labels: &["why"], ..row("stockade_notices_dropped_total", Kind::Counter, "notices", "Notices of which no letter came: `no_account` (nobody to write to), `idle` (no longer so), `told` (it was before), `unreadable`, `no_room`.") },
+    row("stockade_notices_waiting", Kind::Gauge, "notices", "Notices about orders that nobody has looked at yet, as last counted."),
+    row("stockade_notices_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
     Metric { labels: &["outcome"], ..row("stockade_webhooks_total", Kind::Counter, "deliveries", "Tries to tell an endpoint something, by what became of them: delivered, retried, given_up.") },
     row("stockade_webhooks_waiting", Kind::Gauge, "deliveries", "Deliveries that wait to be taken by an enabled endpoint, those on their way included."),
     row("stockade_webhooks_oldest_seconds", Kind::Gauge, "seconds", "Age of the oldest of them."),
@@ -163,6 +171,8 @@ pub struct Metrics {
     pub hash_wait_seconds: Histogram,
     pub hash_refusals: Counter,
     pub outbox_waiting: Gauge,
+    pub notices_waiting: Gauge,
+    pub notices_oldest_seconds: Gauge,
     pub webhooks_waiting: Gauge,
     pub webhooks_oldest_seconds: Gauge,
     pub webhooks_dead: Gauge,
@@ -216,6 +226,8 @@ impl Metrics {
             hash_wait_seconds: histogram!("stockade_password_wait_seconds"),
             hash_refusals: counter!("stockade_password_refusals_total"),
             outbox_waiting: gauge!("stockade_outbox_waiting"),
+            notices_waiting: gauge!("stockade_notices_waiting"),
+            notices_oldest_seconds: gauge!("stockade_notices_oldest_seconds"),
             webhooks_waiting: gauge!("stockade_webhooks_waiting"),
             webhooks_oldest_seconds: gauge!("stockade_webhooks_oldest_seconds"),
             webhooks_dead: gauge!("stockade_webhooks_dead"),
@@ -442,6 +454,7 @@ fn register_outcomes() {
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
         counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
     }
+    notices::register();
     for outcome in ["delivered", "retried", "given_up"] {
         counter!("stockade_webhooks_total", "outcome" => outcome).increment(0);
     }

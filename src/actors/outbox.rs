@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::domain::id::{MailId, UserId};
+use crate::domain::stock::Millis;
 use crate::domain::user::{Email, Locale};
 use crate::mail::{Letter, MailError, Mailer, Sent, Words};
 use crate::persistence::StoreError;
@@ -56,7 +57,19 @@ pub fn sealed(
     subject: Option<UserId>,
 ) -> Result<Mail, Sealed> {
     let now = clock.now();
-    let id = MailId::new(now, clock.chance());
+    sealed_as(MailId::new(now, clock.chance()), now, vault, letter, to, locale, subject)
+}
+
+/// The same for a letter whose name and date follow from what it tells.
+pub(super) fn sealed_as(
+    id: MailId,
+    at: Millis,
+    vault: &Vault,
+    letter: &Letter,
+    to: &Email,
+    locale: Locale,
+    subject: Option<UserId>,
+) -> Result<Mail, Sealed> {
     let key = vault.new_key()?;
     let text = serde_json::to_vec(letter).map_err(|_| Sealed::Damaged)?;
     Ok(Mail {
@@ -67,7 +80,7 @@ pub fn sealed(
         locale,
         subject,
         key,
-        created_at: now,
+        created_at: at,
     })
 }
 

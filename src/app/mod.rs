@@ -26,6 +26,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
+use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
@@ -68,6 +69,7 @@ pub struct App {
     directory: Directory,
     flush: FlushHandle,
     outbox: Outbox,
+    notices: Notices,
     payments: Payments,
     deliveries: Deliveries,
     webhooks: Webhooks,
@@ -146,6 +148,7 @@ impl App {
         let provider = start_provider(config, listeners, store, &clock)?;
         let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
+        let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
         let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
@@ -252,6 +255,7 @@ impl App {
             directory,
             flush,
             outbox,
+            notices,
             payments,
             deliveries,
             webhooks,
@@ -360,7 +364,7 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
-        tokio::join!(self.outbox.stop(), self.webhooks.stop());
+        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
@@ -380,7 +384,7 @@ impl App {
         self.payments.abandon();
         self.directory.drain().await;
         self.serving.stop().await;
-        tokio::join!(self.outbox.stop(), self.webhooks.stop());
+        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
         self.flush.abandon().await;
         self.store.close().await;
     }
@@ -394,6 +398,25 @@ fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> 
     }
     let rows = store.tables.outbox();
     Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
+}
+
+fn start_notices(
+    config: &Config,
+    store: &Store,
+    vault: Vault,
+    outbox: &Outbox,
+    flush: &FlushHandle,
+    clock: &Clock,
+) -> Result<Notices> {
+    let house = NoticeHouse {
+        tables: store.tables.clone(),
+        vault,
+        outbox: outbox.clone(),
+        flush: flush.clone(),
+        clock: clock.clone(),
+        remind_before: config.mail.hold_reminder,
+    };
+    Ok(Notices::start(house, Metrics::global())?)
 }
 
 fn start_provider(config: &Config, listeners: &Listeners, store: &Store, clock: &Clock) -> Result<Provider> {

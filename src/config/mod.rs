@@ -104,6 +104,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("hold_reminder_ms", "MS", "120000", "How long before a hold lapses its buyer gets a mail, where it lasts more than twice as long; 0: never"),
     setting("payment_provider", "NAME", "simulated", "Who moves money: `simulated`, which decides by the token, or `stripe`"),
     Setting { secret: true, ..setting("stripe_secret_key", "KEY", "", "The secret key of the Stripe account, `sk_…` or `rk_…`") },
     setting("stripe_url", "URL", "https://api.stripe.com", "For tests: another place that speaks as Stripe does; https, unless it is this machine"),
@@ -182,6 +183,8 @@ pub struct Mail {
     pub from: Mailbox,
     /// Without a slash at its end.
     pub public_url: String,
+    /// How long before a hold lapses its buyer is reminded; zero: never.
+    pub hold_reminder: Duration,
 }
 
 #[derive(Debug, Clone)]
@@ -232,6 +235,7 @@ impl Config {
                 smtp_url: None,
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
+                hold_reminder: Duration::from_secs(120),
             },
             payment: Payment::development(),
             webhooks: Webhooks { allow_loopback: false },
@@ -282,6 +286,7 @@ impl Config {
                 smtp_url: mail::smtp_url(layers)?,
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
+                hold_reminder: milliseconds("hold_reminder_ms")?,
             },
             payment: Payment::read(layers)?,
             webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },

@@ -43,6 +43,17 @@ impl Currency {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
     }
+
+    /// How many digits of an amount stand behind the point (ISO 4217): none for the won, two for most.
+    pub fn minor_digits(&self) -> u32 {
+        match &self.0 {
+            b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF"
+            | b"UGX" | b"UYI" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,
+            b"BHD" | b"IQD" | b"JOD" | b"KWD" | b"LYD" | b"OMR" | b"TND" => 3,
+            b"CLF" | b"UYW" => 4,
+            _ => 2,
+        }
+    }
 }
 
 /// Not three capital letters.
@@ -102,6 +113,25 @@ impl Money {
         Some(Money { amount, currency: self.currency })
     }
 
+    /// The amount as people write it, without its currency: whole units in groups of three, and behind the point the minor ones.
+    pub fn figures(self) -> String {
+        let digits = self.currency.minor_digits();
+        let unit = 10_u64.pow(digits);
+        let amount = self.amount.unsigned_abs();
+        let whole = (amount / unit).to_string();
+        let mut figures = String::from(if self.amount < 0 { "-" } else { "" });
+        for (at, digit) in whole.char_indices() {
+            if at > 0 && (whole.len() - at).is_multiple_of(3) {
+                figures.push(',');
+            }
+            figures.push(digit);
+        }
+        if digits > 0 {
+            figures.push_str(&format!(".{:0width$}", amount % unit, width = digits as usize));
+        }
+        figures
+    }
+
     /// The sum of two amounts of one currency; `None` on overflow or for two currencies.
     pub fn plus(self, other: Money) -> Option<Money> {
         if self.currency != other.currency {
@@ -132,5 +162,18 @@ mod tests {
         assert_eq!(won.plus(won).map(|m| m.amount), Some(10));
         assert_eq!(Money { amount: i64::MAX, ..won }.plus(won), None);
         assert!("krw".parse::<Currency>().is_err());
+    }
+
+    #[test]
+    fn amounts_are_written_as_people_write_them() {
+        let written =
+            |amount, currency: &str| Money { amount, currency: currency.parse().unwrap() }.figures();
+        assert_eq!(written(0, "KRW"), "0");
+        assert_eq!(written(999, "KRW"), "999");
+        assert_eq!(written(1_234_567, "KRW"), "1,234,567");
+        assert_eq!(written(1_234_567, "USD"), "12,345.67");
+        assert_eq!(written(5, "EUR"), "0.05");
+        assert_eq!(written(1_234_567, "KWD"), "1,234.567");
+        assert_eq!(written(i64::MAX, "JPY"), "9,223,372,036,854,775,807");
     }
 }

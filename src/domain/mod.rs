@@ -10,6 +10,7 @@ pub mod cart;
 pub mod delivery;
 pub mod id;
 pub mod job;
+pub mod notice;
 pub mod order;
 pub mod payment;
 pub mod product;

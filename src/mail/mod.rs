@@ -5,6 +5,7 @@
 //! anything a stranger wrote, and neither an address nor a token is ever logged.
 
 mod mailer;
+mod order;
 mod words;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use mailer::{CONNECTIONS_MAX, MailError, Mailer, Sent, Why};
+pub use order::{LetterLine, OrderLetter};
 pub use words::{Message, NoWords, Words};
 
 /// A secret that a link carries. It prints as three dots.
@@ -55,6 +57,8 @@ pub enum Letter {
     AddressChanging,
     /// To both addresses, when it has happened.
     AddressChanged,
+    /// Something happened to an order.
+    Order(Box<OrderLetter>),
 }
 
 impl Letter {
@@ -69,6 +73,7 @@ impl Letter {
             Letter::ConfirmNewAddress { .. } => "confirm_new_address",
             Letter::AddressChanging => "address_changing",
             Letter::AddressChanged => "address_changed",
+            Letter::Order(letter) => letter.kind.as_str(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Letter {
                 format!("{public_url}/verify#token={}", token.0)
             }
             Letter::PasswordReset { token, .. } => format!("{public_url}/reset#token={}", token.0),
+            Letter::Order(letter) => format!("{public_url}/orders/{}", letter.order),
             Letter::AddressTaken
             | Letter::PhoneTaken
             | Letter::PasswordChanged
@@ -91,6 +97,14 @@ impl Letter {
     fn minutes(&self) -> Option<u32> {
         match self {
             Letter::PasswordReset { minutes, .. } => Some(*minutes),
+            _ => None,
+        }
+    }
+
+    /// What it says of an order.
+    fn order(&self) -> Option<&OrderLetter> {
+        match self {
+            Letter::Order(letter) => Some(letter),
             _ => None,
         }
     }

@@ -27,6 +27,15 @@ const TEXTS: &[(&str, &str)] = texts![
     "confirm_new_address",
     "address_changing",
     "address_changed",
+    "order_placed",
+    "order_hold_lapses",
+    "order_payment_failed",
+    "order_expired",
+    "order_paid",
+    "order_cancelled",
+    "order_shipped",
+    "order_delivered",
+    "order_returned",
 ];
 
 const LAYOUTS: [(&str, &str); 2] =
@@ -68,7 +77,9 @@ impl Words {
     /// The letter as a message.
     pub fn message(&self, letter: &Letter, locale: Locale) -> Result<Message, NoWords> {
         let name = format!("{}.{}.txt", letter.kind(), locale.as_str());
-        let filled = self.texts.get_template(&name)?.render(context! { minutes => letter.minutes() })?;
+        let order = letter.order().map(|order| order.values(locale));
+        let filled =
+            self.texts.get_template(&name)?.render(context! { minutes => letter.minutes(), order })?;
         let (subject, body) = filled.split_once("\n\n").unwrap_or((&filled, ""));
         let values = context! {
             language => locale.as_str(),
@@ -92,7 +103,10 @@ fn blocks(body: &str) -> Vec<Value> {
     paragraphs
         .map(|text| match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
             Some(label) => context! { text => label, is_button => true },
-            None => context! { text, is_button => false },
+            None => {
+                let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+                context! { text, lines, is_button => false }
+            }
         })
         .collect()
 }
@@ -100,11 +114,30 @@ fn blocks(body: &str) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::LinkToken;
+    use crate::domain::amount::{Currency, Money};
+    use crate::domain::id::OrderId;
+    use crate::domain::notice::NoticeKind;
+    use crate::domain::stock::Millis;
+    use crate::mail::{LetterLine, LinkToken, OrderLetter};
+
+    fn about(kind: NoticeKind) -> OrderLetter {
+        let price = Money { amount: 19_900, currency: Currency::KRW };
+        OrderLetter {
+            kind,
+            order: OrderId::from_bytes([7; 16]),
+            whole: true,
+            lines: vec![LetterLine { name: "Moon jar".to_owned(), quantity: 2, unit_price: price }],
+            total: Some(Money { amount: 39_800, ..price }),
+            pay_until: Some(Millis(1_800_000_000_000)),
+            money_back: true,
+        }
+    }
 
     pub fn all_letters() -> Vec<Letter> {
         let token = || LinkToken::new("verify_4f-_x");
-        vec![
+        let orders = NoticeKind::ALL.iter().map(|kind| Letter::Order(Box::new(about(*kind))));
+        let mut letters: Vec<Letter> = orders.collect();
+        letters.extend([
             Letter::VerifyAddress { token: token() },
             Letter::AddressTaken,
             Letter::PhoneTaken,
@@ -113,7 +146,8 @@ mod tests {
             Letter::ConfirmNewAddress { token: token() },
             Letter::AddressChanging,
             Letter::AddressChanged,
-        ]
+        ]);
+        letters
     }
 
     #[test]
@@ -151,6 +185,37 @@ mod tests {
         let message = Words::new("https://a").unwrap().message(&letter, Locale::En).unwrap();
         assert!(message.plain.contains("30 minutes"), "{}", message.plain);
         assert!(!format!("{letter:?}").contains("4f"));
+    }
+
+    #[test]
+    fn a_letter_about_an_order_says_what_is_so() {
+        let words = Words::new("https://a").unwrap();
+        let told = |letter: OrderLetter, locale| {
+            let message = words.message(&Letter::Order(Box::new(letter)), locale).unwrap();
+            format!("{}\n{}", message.subject, message.plain)
+        };
+        let placed = told(about(NoticeKind::Placed), Locale::En);
+        for part in [
+            "· Moon jar, 2 × KRW 19,900 = KRW 39,800",
+            "Total: KRW 39,800",
+            "until 2027-01-15 08:00 UTC",
+            "https://a/orders/order_",
+        ] {
+            assert!(placed.contains(part), "{part}: {placed}");
+        }
+        let paid_at_once = OrderLetter { pay_until: None, ..about(NoticeKind::Placed) };
+        assert!(!told(paid_at_once, Locale::En).contains("Please pay"));
+        let korean = told(about(NoticeKind::Placed), Locale::Ko);
+        assert!(korean.contains("합계: 39,800원"), "{korean}");
+        let whole = about(NoticeKind::Cancelled);
+        let part = OrderLetter { whole: false, money_back: false, ..whole.clone() };
+        let (whole, part) = (told(whole, Locale::En), told(part, Locale::En));
+        assert!(whole.starts_with("Your order is cancelled") && whole.contains("on its way back"), "{whole}");
+        assert!(part.starts_with("Part of your order") && part.contains("Nothing was charged"), "{part}");
+        let mut two = about(NoticeKind::Paid);
+        two.lines.push(LetterLine { name: "Cup & <b>".to_owned(), ..two.lines[0].clone() });
+        let html = words.message(&Letter::Order(Box::new(two)), Locale::En).unwrap().html;
+        assert!(html.contains("39,800<br>") && html.contains("Cup &amp; &lt;b&gt;"), "{html}");
     }
 
     #[test]

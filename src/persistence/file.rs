@@ -19,6 +19,8 @@ use super::sqlite::{self, Tuning};
 
 /// The file's page.
 const PAGE_BYTES: u32 = 4096;
+/// What a reader aside remembers.
+const ASIDE_CACHE_KIB: u32 = 1024;
 
 /// What a file is called and how much memory it takes.
 #[derive(Debug, Clone)]
@@ -48,14 +50,13 @@ struct Opened {
     writer: Mutex<Option<SqliteConnection>>,
     /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
     unended: AtomicBool,
-    wal_pages_max: i64,
-    synced: bool,
+    shape: Shape,
 }
 
 impl Opened {
     /// From here on commits are synced.
     async fn strain(&self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        if self.synced {
+        if self.shape.synced {
             return Ok(());
         }
         sqlx::query("pragma synchronous = full").execute(writer).await.map(|_| ())
@@ -63,7 +64,7 @@ impl Opened {
 
     /// From here on commits are not synced, as the flush wants it.
     async fn relax(&self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-        if self.synced {
+        if self.shape.synced {
             return Ok(());
         }
         sqlx::query("pragma synchronous = normal").execute(writer).await.map(|_| ())
@@ -115,8 +116,7 @@ impl Shape {
             readers: sqlite::readers(&self.path, &self.tuning(self.reader_cache_kib), self.readers_max),
             writer: Mutex::new(writer),
             unended: AtomicBool::new(false),
-            wal_pages_max: self.wal_pages_max,
-            synced: self.synced,
+            shape: self.clone(),
         }))
     }
 }
@@ -140,6 +140,12 @@ impl File {
 
     pub fn readers(&self) -> SqlitePool {
         self.0.readers.clone()
+    }
+
+    /// A reader beside the others, whose thread is as unimportant as that of whoever asks first. Who takes it closes it.
+    pub fn reader_aside(&self) -> SqlitePool {
+        let Shape { path, .. } = &self.0.shape;
+        sqlite::readers(path, &self.0.shape.tuning(ASIDE_CACHE_KIB), 1)
     }
 
     /// The writer, for as long as the guard is held.
@@ -180,7 +186,7 @@ impl File {
     pub async fn checkpoint_if_due(&self) {
         let Ok(mut writer) = self.writer().await else { return };
         let copied = match sqlite::wal(&mut writer).await {
-            Ok(wal) if wal.pages - wal.copied < self.0.wal_pages_max => return,
+            Ok(wal) if wal.pages - wal.copied < self.0.shape.wal_pages_max => return,
             Ok(_) => sqlite::checkpoint(&mut writer).await.map(|_| ()),
             Err(error) => Err(error),
         };

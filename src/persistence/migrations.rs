@@ -37,12 +37,13 @@ const TABLES: &[File] = files!("tables":
     14 "0014_webhook_deliveries_due",
     15 "0015_webhook_deliveries_by_state",
     16 "0016_jobs",
-    22 "0022_products_is_new",
-    23 "0023_products_is_best",
-    24 "0024_products_tagged",
-    25 "0025_products_new",
-    26 "0026_products_best",
-    27 "0027_products_by_name_and_id",
+    17 "0017_notices",
+    18 "0018_products_is_new",
+    19 "0019_products_is_best",
+    20 "0020_products_tagged",
+    21 "0021_products_new",
+    22 "0022_products_best",
+    23 "0023_products_by_name_and_id",
 );
 
 const PEOPLE: &[File] = files!("people":
@@ -70,6 +71,9 @@ const PEOPLE: &[File] = files!("people":
     22 "0022_checkouts",
     23 "0023_order_addresses",
     24 "0024_unproved_addresses",
+    25 "0025_letters_told",
+    26 "0026_hold_reminders",
+    27 "0027_hold_reminders_due",
 );
 
 const MONEY: &[File] = files!("money":
@@ -83,6 +87,7 @@ const MONEY: &[File] = files!("money":
     8 "0008_webhooks_heard_at",
     9 "0009_deliveries",
     10 "0010_deliveries_by_state",
+    11 "0011_notices",
 );
 
 fn migrator(files: &[File]) -> Migrator {

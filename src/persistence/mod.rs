@@ -15,6 +15,7 @@ pub mod job;
 pub mod journal;
 mod migrations;
 pub mod money;
+pub mod notice;
 pub mod order;
 pub mod order_address;
 pub mod order_lookup;

@@ -95,6 +95,9 @@ static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
 });
 
+static BUYERS: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("select id, buyer_id from orders where id in (", "?", ")"));
+
 const NEW_DEADLINE: &str = "update orders set hold_expires_at_ms = ?, updated_at_ms = ?, version = version + 1 \
     where id = ? and home_id = ? and status = 'pending_payment'";
 /// All units are back. What had been asked back is returned; the rest is what the event says.
@@ -165,6 +168,18 @@ impl OrderReader {
         for (sql, piece) in FIND_MANY.cut(ids) {
             let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
             found.append(&mut gather(query.fetch(&self.pool)).await?);
+        }
+        Ok(found)
+    }
+
+    /// Whose those of `ids` are that have rows.
+    pub async fn buyers(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, UserId)>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for (sql, piece) in BUYERS.filled(ids) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            for row in query.fetch_all(&self.pool).await? {
+                found.push((OrderId::from_bytes(sixteen(&row, 0)?), UserId::from_bytes(sixteen(&row, 1)?)));
+            }
         }
         Ok(found)
     }

@@ -4,12 +4,14 @@
 //! nobody else sees it, and afterwards only he may say what became of it. If he dies, the time comes, and the mail is claimed
 //! again. Always true: address and letter are sealed under a key of the row's own, and both go when the mail has gone.
 
+use std::sync::LazyLock;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::StoreError;
 use super::file::File;
-use super::sqlite::{self, Damaged, signed, sixteen, unsigned};
+use super::sqlite::{self, Damaged, Listed, signed, sixteen, unsigned};
 use crate::domain::id::{MailId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::user::Locale;
@@ -23,6 +25,11 @@ macro_rules! columns {
 
 const INSERT: &str = "insert into outbox (id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, \
     tries, version, next_at_ms, state) values (?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, 'waiting')";
+static INSERT_MANY: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "insert into outbox (id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, \
+        next_at_ms, tries, version, state) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, 'waiting')", "")
+});
 const DUE: &str = concat!(
     "select ",
     columns!(),
@@ -79,6 +86,26 @@ pub async fn insert(connection: &mut SqliteConnection, mail: &Mail) -> Result<()
         .bind(mail.created_at.0)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Adds several, in a few statements.
+pub(super) async fn insert_many(connection: &mut SqliteConnection, mails: &[Mail]) -> Result<(), StoreError> {
+    for (sql, piece) in INSERT_MANY.cut(mails) {
+        let query = piece.iter().fold(sqlx::query(sql), |query, mail| {
+            query
+                .bind(mail.id.as_bytes().to_vec())
+                .bind(mail.kind.clone())
+                .bind(mail.locale.as_str())
+                .bind(mail.subject.map(|user| user.as_bytes().to_vec()))
+                .bind(mail.key.as_bytes().to_vec())
+                .bind(mail.recipient.clone())
+                .bind(mail.letter.clone())
+                .bind(mail.created_at.0)
+                .bind(mail.created_at.0)
+        });
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

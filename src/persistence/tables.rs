@@ -18,6 +18,7 @@ use super::delivery::DeliveryReader;
 use super::file::{File, Shape, Transaction};
 use super::job::JobRows;
 use super::money::MoneyBook;
+use super::notice::{Bell, NoticeRows};
 use super::order::OrderReader;
 use super::order_address::OrderAddressReader;
 use super::outbox::Outbox;
@@ -93,6 +94,7 @@ pub struct Tables {
     money: File,
     book: MoneyBook,
     interest: Interest,
+    bell: Bell,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -127,7 +129,8 @@ impl Tables {
     }
 
     fn of(interest: Interest, shop: File, people: File, money: File) -> Tables {
-        Tables { shop, people, book: MoneyBook::new(money.clone()), money, interest }
+        let bell = Bell::default();
+        Tables { shop, people, book: MoneyBook::new(money.clone(), bell.clone()), money, interest, bell }
     }
 
     pub fn orders(&self) -> OrderReader {
@@ -195,6 +198,21 @@ impl Tables {
 
     pub fn deliveries(&self) -> DeliveryReader {
         self.book.deliveries()
+    }
+
+    /// What buyers are to be written about their orders.
+    pub fn notices(&self) -> NoticeRows {
+        NoticeRows {
+            shop: self.shop.clone(),
+            people: self.people.clone(),
+            money: self.money.clone(),
+            bell: self.bell.clone(),
+        }
+    }
+
+    /// Rung by whoever leaves a notice.
+    pub(super) fn bell(&self) -> &Bell {
+        &self.bell
     }
 
     /// Who is told what happens, and what is on its way there.

@@ -4,11 +4,13 @@
 //! is sealed by whoever hands it in. Always true: an address, and a number, has at most one verified owner, and a
 //! row moves from version to version, one change each.
 
+use std::sync::LazyLock;
+
 use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::outbox::{self, Mail};
-use super::sqlite::{Damaged, signed, sixteen, thirty_two, unsigned};
+use super::sqlite::{Damaged, Listed, signed, sixteen, thirty_two, unsigned};
 use super::{StoreError, Writing, trail};
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
@@ -149,6 +151,13 @@ const SPEND: &str = "delete from one_time_tokens where hash = ?";
 const VOID: &str = "delete from one_time_tokens where user_id = ? and purpose = ?";
 const FORGET_TOKENS: &str = "delete from one_time_tokens where expires_at_ms <= ?";
 
+static REACHABLE: LazyLock<Listed> = LazyLock::new(|| {
+    let head =
+        "select id from users where verified_at_ms is not null and wrapped_key is not null and id in (";
+    Listed::new(head, "?", ")")
+});
+static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| Listed::new(users!("where u.id in ("), "?", ")"));
+
 /// Reads accounts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UserReader {
@@ -159,6 +168,18 @@ impl UserReader {
     pub async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(user).transpose()
+    }
+
+    /// Those of `ids` that are accounts with a proved address, suspended ones among them.
+    pub async fn reachable(&self, ids: &[UserId]) -> Result<Vec<UserId>, StoreError> {
+        let mut found = Vec::new();
+        for (sql, piece) in REACHABLE.filled(ids) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            for row in query.fetch_all(&self.pool).await? {
+                found.push(UserId::from_bytes(sixteen(&row, 0)?));
+            }
+        }
+        Ok(found)
     }
 
     /// The account that has proved this address.
@@ -250,6 +271,18 @@ impl Writing<'_> {
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
         let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(self.on()).await?;
         row.as_ref().map(user).transpose()
+    }
+
+    /// Those of `ids` that have rows, each of them named once.
+    pub async fn users(&mut self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for (sql, piece) in FIND_MANY.filled(ids) {
+            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            for row in query.fetch_all(self.on()).await? {
+                found.push(user(&row)?);
+            }
+        }
+        Ok(found)
     }
 
     pub async fn insert_user(&mut self, user: &User) -> Result<(), UserError> {

@@ -65,6 +65,11 @@ impl Person {
 }
 
 impl Letter {
+    /// They come when the tables have followed, beside whatever else is written to somebody.
+    pub fn is_about_an_order(&self) -> bool {
+        self.text.contains("/orders/order_")
+    }
+
     /// The token behind the `#` of its link.
     #[track_caller]
     pub fn token(&self) -> String {
@@ -84,9 +89,18 @@ impl Pair {
 }
 
 impl Shop {
-    /// Every letter so far, oldest first.
+    /// Every letter about an account so far, oldest first.
     pub fn letters(&self) -> Vec<Letter> {
-        letters_in(&self.folder().join("mail"))
+        let mut letters = letters_in(&self.folder().join("mail"));
+        letters.retain(|letter| !letter.is_about_an_order());
+        letters
+    }
+
+    /// Every letter about an order so far, in the order of its life.
+    pub fn letters_about(&self, order: &str) -> Vec<Letter> {
+        let mut letters = letters_in(&self.folder().join("mail"));
+        letters.retain(|letter| letter.is_about_an_order() && letter.text.contains(order));
+        letters
     }
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {

@@ -121,7 +121,7 @@ impl Process {
 
     pub fn letters_to(&self, email: &str) -> Vec<Letter> {
         let mut letters = letters_in(&self.data.join("mail"));
-        letters.retain(|letter| letter.to.eq_ignore_ascii_case(email));
+        letters.retain(|letter| letter.to.eq_ignore_ascii_case(email) && !letter.is_about_an_order());
         letters
     }
 

@@ -32,6 +32,16 @@ pub struct Change {
 }
 
 impl Personal {
+    /// What the row says of its person. A row without a key says nothing any more.
+    pub(in crate::actors) fn of(vault: &Vault, user: &User) -> Result<Personal, Unable> {
+        let (key, sealed) = (key_of(user)?, user.personal.as_ref().ok_or(Unable::NoUser)?);
+        let plain = vault.open(&key, &context(user.id), sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| {
+            tracing::error!(user = %user.id, "the personal data of {} cannot be read", user.id);
+            Unable::Internal
+        })
+    }
+
     pub(super) fn with(self, change: Change) -> Personal {
         Personal {
             name: change.name.or(self.name),
@@ -40,6 +50,11 @@ impl Personal {
             ..self
         }
     }
+}
+
+fn key_of(user: &User) -> Result<WrappedKey, Unable> {
+    let bytes = user.wrapped_key.as_ref().ok_or(Unable::NoUser)?;
+    Ok(WrappedKey::from_bytes(bytes)?)
 }
 
 fn context(user: UserId) -> String {
@@ -99,16 +114,10 @@ impl Users {
 
     /// What the row says of its person. A row without a key says nothing any more.
     pub(super) fn open(&self, user: &User) -> Result<Personal, Unable> {
-        let (key, sealed) = (self.key_of(user)?, user.personal.as_ref().ok_or(Unable::NoUser)?);
-        let plain = self.0.vault.open(&key, &context(user.id), sealed)?;
-        serde_json::from_slice(&plain).map_err(|_| {
-            tracing::error!(user = %user.id, "the personal data of {} cannot be read", user.id);
-            Unable::Internal
-        })
+        Personal::of(&self.0.vault, user)
     }
 
     pub(super) fn key_of(&self, user: &User) -> Result<WrappedKey, Unable> {
-        let bytes = user.wrapped_key.as_ref().ok_or(Unable::NoUser)?;
-        Ok(WrappedKey::from_bytes(bytes)?)
+        key_of(user)
     }
 }

@@ -21,8 +21,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use sqlx::sqlite::SqliteConnection;
 
 use super::journal::{Journal, JournalReader};
+use super::notice::{self, Packed};
 use super::{StoreError, Tables, buyer, order, sqlite, stock};
 use crate::domain::id::{OrderId, ProductId};
+use crate::domain::notice::Notice;
 use crate::domain::stock::{Event, Sequence};
 use news::Before;
 
@@ -60,6 +62,8 @@ pub struct Plan {
     pub changes: Changes,
     /// What other systems are to be told of it; `None` where nobody listens.
     pub news: Option<Before>,
+    /// What buyers are to be written of it.
+    notices: Packed,
 }
 
 /// What a slice did.
@@ -175,7 +179,8 @@ impl Flusher {
             true => None,
             false => Some(Before::look(&self.tables, kinds, &runs, &ground).await?),
         };
-        Ok(Some(Plan { from: self.pos, to, events, bytes, changes: fold(&runs, ground)?, news }))
+        let notices = noticed(&runs);
+        Ok(Some(Plan { from: self.pos, to, events, bytes, changes: fold(&runs, ground)?, news, notices }))
     }
 
     /// What the fold must know of the rows. Only the flush moves them, and there is one.
@@ -209,12 +214,26 @@ impl Flusher {
         if plan.news.is_some() {
             self.tables.interest().ring();
         }
+        if !plan.notices.is_empty() {
+            self.tables.bell().ring();
+        }
         Ok(())
     }
 }
 
+/// Made of the events alone: looking at rows would cost more than it saves.
+fn noticed(runs: &[Run]) -> Packed {
+    let mut packed = Packed::default();
+    for Run { entry, events } in runs {
+        for notice in events.iter().filter_map(|event| Notice::of_event(entry.product, entry.at, event)) {
+            packed.push(&notice);
+        }
+    }
+    packed
+}
+
 async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), FlushError> {
-    let Plan { from, to, changes, news, .. } = plan;
+    let Plan { from, to, changes, news, notices, .. } = plan;
     // First the checkpoint: who comes second stops here.
     let moved = sqlx::query(MOVE_CHECKPOINT).bind(to).bind(from).execute(&mut *connection).await?;
     if moved.rows_affected() != 1 {
@@ -242,6 +261,7 @@ async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<()
             Some(before) => return Err(FlushError::StockMoved { product: after.product, expected: *before }),
         }
     }
+    notice::insert_slice(connection, *to, notices).await?;
     match news {
         Some(news) => news.write(connection, *to, changes).await,
         None => Ok(()),

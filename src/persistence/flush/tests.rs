@@ -238,7 +238,8 @@ async fn a_slice_that_comes_twice_is_refused_the_second_time() {
     assert!(matches!(again, Err(FlushError::CheckpointMoved { expected: 0 })), "{again:?}");
     let rest = first.plan(10_000).await.unwrap().unwrap();
     let (events, bytes, changes) = (0, 0, Changes::default());
-    let mut moved = Plan { from: rest.from, to: rest.to, events, bytes, changes, news: None };
+    let mut moved =
+        Plan { from: rest.from, to: rest.to, events, bytes, changes, news: None, notices: Packed::default() };
     moved.changes.stock = rest.changes.stock.clone();
     moved.changes.stock[0].before = Some(Sequence(1));
     let stale = first.write(&moved).await;

@@ -112,6 +112,7 @@ pub(super) struct Group {
     illegible: HashSet<(OrderId, i64)>,
     heard: HashSet<String>,
     news: Vec<String>,
+    for_buyers: bool,
 }
 
 type Answer = Result<Written, NotWritten>;

@@ -21,11 +21,13 @@ use sqlx::sqlite::SqliteConnection;
 use super::StoreError;
 use super::delivery::{self, DeliveryReader};
 use super::file::File;
+use super::notice::{self, Bell};
 use super::payment::{self, PaymentReader};
 use super::refund::{self, RefundReader};
 use super::sqlite::Listed;
 use crate::domain::delivery::{Delivery, ReturnWindow, SoldLine};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
+use crate::domain::notice::Notice;
 use crate::domain::payment::{IllegalMove, Move, Payment, Refund, RefundState};
 use crate::domain::stock::{KeyUse, Millis};
 use group::{Group, Wanted};
@@ -202,11 +204,13 @@ pub struct MoneyBook {
     /// Payments that have not ended, as their rows are. Whoever writes one takes it out first and puts it back when the write
     /// is certain.
     open: Arc<Mutex<HashMap<PaymentId, Payment>>>,
+    /// Rung when buyers are to be written to.
+    bell: Bell,
 }
 
 impl MoneyBook {
-    pub(super) fn new(file: File) -> MoneyBook {
-        MoneyBook { file, open: Arc::default() }
+    pub(super) fn new(file: File, bell: Bell) -> MoneyBook {
+        MoneyBook { file, open: Arc::default(), bell }
     }
 
     pub fn payments(&self) -> PaymentReader {
@@ -238,6 +242,9 @@ impl MoneyBook {
                 return Err(error);
             }
         };
+        if group.has_news_for_buyers() {
+            self.bell.ring();
+        }
         self.remember(group);
         Ok(answers)
     }
@@ -282,8 +289,14 @@ impl MoneyBook {
         let answers = writes.iter().map(|write| group.write(write, now)).collect();
         payment::replace(connection, &group.changed()).await?;
         refund::replace(connection, &group.changed_refunds()).await?;
-        // Whoever is to be told that a line has moved is told in this transaction: here.
-        delivery::replace(connection, &group.changed_deliveries()).await?;
+        let moved = group.changed_deliveries();
+        delivery::replace(connection, &moved).await?;
+        let told = moved
+            .iter()
+            .filter_map(|(before, now)| Notice::of_moved(before.as_ref().map(|row| row.state), now));
+        let told: Vec<Notice> = told.collect();
+        notice::insert(connection, &told).await?;
+        group.is_news_to_buyers(!told.is_empty());
         hear(connection, group.news(), now).await?;
         Ok((answers, group))
     }

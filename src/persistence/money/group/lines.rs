@@ -36,6 +36,15 @@ impl Group {
         changed
     }
 
+    /// Whether it leaves notices behind.
+    pub fn is_news_to_buyers(&mut self, news: bool) {
+        self.for_buyers = news;
+    }
+
+    pub fn has_news_for_buyers(&self) -> bool {
+        self.for_buyers
+    }
+
     fn delivery(&self, order: OrderId, line: u8) -> Result<&Delivery, NotWritten> {
         match self.lines.get(&(order, line)) {
             Some(image) => Ok(&image.now),

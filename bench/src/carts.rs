@@ -22,7 +22,7 @@ use crate::stage::list_products;
 
 const CONNECTIONS: usize = 32;
 /// Who asks whether a part of an order can be seen.
-const READERS: usize = 4;
+const READERS: usize = 16;
 /// Nobody waits longer for a certain answer, kills included.
 const CERTAIN_WITHIN: Duration = Duration::from_secs(120);
 /// A placing that was cut in the middle gives its units back within 5 s.

@@ -21,7 +21,7 @@ use crate::wire::{Key, OrderRequests};
 /// Share of the reference that a hot product page must reach.
 const PAGE_SHARE: f64 = 0.80;
 /// A page of the last tenth of a listing may cost so many times what one of the first does, and the other way round.
-const TENTHS_MAX: f64 = 1.5;
+const TENTHS_MAX: f64 = 2.0;
 /// Buyers of the reference's orders.
 const USERS: usize = 256;
 /// Products of the shop whose pages are measured.

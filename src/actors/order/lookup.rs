@@ -44,7 +44,7 @@ impl Orders {
         let unread = |_| NotDone::Unavailable;
         let found = self.0.reader.look_up(&filter, ask.limit).await.map_err(unread)?;
         let mut orders = self.0.reader.find_many(&found.ids).await.map_err(unread)?;
-        orders.sort_unstable_by(|one, other| other.id.cmp(&one.id));
+        orders.sort_unstable_by_key(|order| std::cmp::Reverse(order.id));
         Ok(LookedUp { orders, next: found.next })
     }
 }

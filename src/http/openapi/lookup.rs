@@ -116,7 +116,8 @@ pub fn by_ids() -> Value {
 
 pub fn by_tag() -> Value {
     let words: Vec<&str> = Tag::ALL.iter().map(|tag| tag.as_str()).collect();
-    query("tag", json!({ "type": "string", "enum": words }), "Only products with this tag.")
+    let schema = json!({ "type": "string", "maxLength": 200, "examples": words });
+    query("tag", schema, "Only products with this tag, `new` or `best`.")
 }
 
 pub fn only_available() -> Value {

@@ -157,10 +157,14 @@ async fn one_or_many(catalogue: &Catalogue, sku: Option<&str>, search: Search) -
 
 fn search(query: &Query) -> Result<Search, Problem> {
     let behind = query.cursor::<Cursor>()?.map(|Cursor(place)| place);
+    let ids = query.parsed("ids", ids, "at most 100 product ids, separated by commas")?;
+    let tag = query.parsed("tag", word, "at most 200 characters")?;
+    let known = tag.as_deref().map(Tag::from_word);
     Ok(Search {
-        ids: query.parsed("ids", ids, "at most 100 product ids, separated by commas")?,
+        // What no product can be tagged with finds nothing.
+        ids: if known == Some(None) { Some(Vec::new()) } else { ids },
         prefix: query.parsed("q", word, "at most 200 characters")?,
-        tag: query.parsed("tag", Tag::from_word, "new or best")?,
+        tag: known.flatten(),
         available: query.parsed("available", |word| word.parse().ok(), "true or false")?.unwrap_or(false),
         archived: None,
         behind,

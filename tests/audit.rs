@@ -212,6 +212,37 @@ const SPOILT: &[(&str, &str, &str)] = &[
          where id in (select payment_id from refunds where cause = 'order_cancelled')",
         "7 are kept for what is worth 0",
     ),
+    (
+        "money.db",
+        "delete from deliveries where payment_id in (select id from payments where captured_minor = 2000)",
+        "0 of its 1 lines are to be delivered as they were sold",
+    ),
+    (
+        "money.db",
+        "update deliveries set quantity = quantity + 1 where quantity = 3 and line = 2",
+        "lines are to be delivered as they were sold",
+    ),
+    ("money.db", "update deliveries set payment_id = zeroblob(16)", "has not paid for it"),
+    (
+        "money.db",
+        "update deliveries set shipped_at_ms = 5 where state = 'preparing'",
+        "is preparing, and its times do not say so",
+    ),
+    (
+        "money.db",
+        "update deliveries set state = 'shipping', shipped_at_ms = 5 where state = 'cancelled'",
+        "is cancelled, its delivery shipping",
+    ),
+    (
+        "money.db",
+        "update deliveries set state = 'preparing' where state = 'cancelled'",
+        "is preparing, and 1 refunds take it back",
+    ),
+    (
+        "money.db",
+        "update deliveries set state = 'cancelled' where state = 'preparing'",
+        "is cancelled, and no money goes back for it",
+    ),
     ("shop.db", "delete from orders where total_minor = 2000", "is missing from the tables"),
     (
         "shop.db",

@@ -72,9 +72,15 @@ async fn an_order_lives_until_its_last_line_has_ended() {
     assert_eq!(cancelled["payment"]["refunded"]["amount"], 1_000);
     assert_eq!(shop.counters(&products[1]).await[..3], [STOCK, 0, 0]);
 
-    // Nothing moves before its day is over, and nothing twice in one.
-    assert_eq!(shop.night().await.moved, 2);
-    assert_eq!(shop.app().deliveries().advance(shop.due()).await.unwrap().moved, 0);
+    // Nothing moves before it is time, and nothing twice for one occurrence.
+    shop.settle().await;
+    let due = Due { scheduled: shop.deliveries(&order).await[0].paid_at, ..shop.due() };
+    assert_eq!(shop.app().deliveries().advance(due).await.unwrap().moved, 0);
+    shop.clock.advance(DAY_MS);
+    let due = shop.due();
+    for moved in [2, 0] {
+        assert_eq!(shop.app().deliveries().advance(due).await.unwrap().moved, moved);
+    }
     assert_eq!(seen(&shop, 1, &order).await, "paid ordered/shipping cancelled/- ordered/shipping 2000");
     let shipped = shop.cancel_line(1, &order, 1).send().await.problem(409, "not_cancellable");
     assert_eq!((&shipped["line"], &shipped["delivery_status"]), (&json!(1), &json!("shipping")));

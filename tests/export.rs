@@ -102,6 +102,10 @@ fn told_of_money(told: &Value, orders: [&String; 3]) {
         rows("refunds", ["/cause", "/state", "/amount/amount", "/amount/currency"]),
         [r#"1 "clerk" "done" 300 "KRW""#, r#"2 "order_cancelled" "done" 1000 "KRW""#]
     );
+    assert_eq!(
+        rows("deliveries", ["/line", "/state", "/shipped_at", "/reason"]),
+        [r#"0 1 "preparing" null null"#, r#"1 1 "preparing" null null"#, r#"2 1 "cancelled" null null"#]
+    );
     let text = told.to_string();
     assert!(!text.contains("tok_") && !text.contains("token"), "{text}");
 }

@@ -8,16 +8,17 @@
 //!
 //! `STOCKADE_LIFE_CASES=500` for a longer one. A failing day is printed, as short as it could be made.
 
+#[path = "order_life/seen.rs"]
+mod seen;
 mod support;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use futures_util::future::join;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use serde_json::Value;
+use seen::{PRICE, Seen};
 use stockade::actors::payment::{Begun, By, LEASE_MS, Pay};
 use stockade::domain::id::{OrderId, ProductId};
 use stockade::domain::order::{LineStatus, OrderStatus};
@@ -28,7 +29,6 @@ use support::{DAY_MS, Shop, id, lines};
 const PRODUCTS: usize = 10;
 /// Too little for everybody.
 const STOCK: u64 = 7;
-const PRICE: i64 = 1_000;
 const TOKENS: [&str; 6] = [
     "tok_ok",
     "tok_ok",
@@ -102,118 +102,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Restart),
         1 => Just(Step::Crash),
     ]
-}
-
-/// A line as its buyer sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct LineSeen {
-    status: LineStatus,
-    delivery: String,
-    quantity: u64,
-    product: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    status: OrderStatus,
-    lines: Vec<LineSeen>,
-    total: i64,
-}
-
-impl fmt::Display for Seen {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} {}", self.status.as_str(), self.total)?;
-        self.lines.iter().try_for_each(|line| write!(f, " {}/{}", line.status.as_str(), line.delivery))
-    }
-}
-
-impl LineSeen {
-    fn counts(&self) -> bool {
-        matches!(self.status, LineStatus::Held | LineStatus::Ordered | LineStatus::ReturnRequested)
-    }
-
-    fn is_sold(&self) -> bool {
-        matches!(self.status, LineStatus::Ordered | LineStatus::ReturnRequested)
-    }
-
-    fn came_back(&self) -> bool {
-        matches!(self.status, LineStatus::Cancelled | LineStatus::Returned)
-    }
-}
-
-impl Seen {
-    fn of(order: &Value) -> Seen {
-        let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-        let line = |line: &Value| LineSeen {
-            status: LineStatus::from_word(line["status"].as_str().unwrap()).unwrap(),
-            delivery: word(&line["delivery_status"]),
-            quantity: line["quantity"].as_u64().unwrap(),
-            product: word(&line["product_id"]),
-        };
-        Seen {
-            status: OrderStatus::from_word(order["status"].as_str().unwrap()).unwrap(),
-            lines: order["lines"].as_array().unwrap().iter().map(line).collect(),
-            total: order["total"]["amount"].as_i64().unwrap(),
-        }
-    }
-
-    fn was_sold(&self) -> bool {
-        self.lines.iter().any(|line| line.is_sold() || line.came_back())
-    }
-
-    /// What it must show by what it shows of its lines.
-    fn adds_up(&self) {
-        let worth = |line: &LineSeen| PRICE * line.quantity as i64;
-        let counted: i64 = if self.was_sold() {
-            self.lines.iter().filter(|line| line.counts()).map(worth).sum()
-        } else {
-            self.lines.iter().map(worth).sum()
-        };
-        assert_eq!(self.total, counted, "{self}");
-        if self.was_sold() {
-            let ended = OrderStatus::of_ended(self.lines.iter().map(|line| line.status));
-            assert_eq!(self.status, ended.unwrap_or(OrderStatus::Paid), "{self}");
-        }
-        for line in &self.lines {
-            let fits = match line.status {
-                LineStatus::Held | LineStatus::Released | LineStatus::Cancelled => line.delivery == "-",
-                LineStatus::Ordered => {
-                    ["preparing", "shipping", "delivered"].contains(&line.delivery.as_str())
-                }
-                LineStatus::ReturnRequested | LineStatus::Returned => line.delivery == "delivered",
-            };
-            assert!(fits, "{self}");
-        }
-    }
-
-    /// Every move from `before` to this is legal, or several legal ones in a row.
-    fn follows(&self, before: &Seen) {
-        let order = |from: OrderStatus, to: OrderStatus| from.moved_to(to).is_ok();
-        assert!(reaches(OrderStatus::ALL, before.status, self.status, order), "{before} -> {self}");
-        for (from, to) in before.lines.iter().zip(&self.lines) {
-            let line = |from: LineStatus, to: LineStatus| from.moved_to(to).is_ok();
-            assert!(reaches(LineStatus::ALL, from.status, to.status, line), "{before} -> {self}");
-            let rank = |delivery: &str| {
-                ["-", "preparing", "shipping", "delivered"].iter().position(|w| *w == delivery)
-            };
-            let forward = rank(&from.delivery) <= rank(&to.delivery);
-            let off = from.delivery == "preparing" && to.status == LineStatus::Cancelled;
-            assert!(forward || off, "{before} -> {self}");
-        }
-    }
-}
-
-/// Whether some legal moves lead from one to the other.
-fn reaches<T: Copy + PartialEq>(all: &[T], from: T, to: T, is_legal: impl Fn(T, T) -> bool) -> bool {
-    let mut reached = vec![from];
-    let mut at = 0;
-    while let Some(here) = reached.get(at).copied() {
-        let next: Vec<T> =
-            all.iter().copied().filter(|to| is_legal(here, *to) && !reached.contains(to)).collect();
-        reached.extend(next);
-        at += 1;
-    }
-    reached.contains(&to)
 }
 
 struct Life {
@@ -561,7 +449,7 @@ fn whatever_happens_an_order_moves_as_it_may_and_adds_up() {
     let config = ProptestConfig {
         cases: cases(),
         // A day takes a second: making it shorter must not take an hour.
-        max_shrink_iters: 60,
+        max_shrink_iters: 40,
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -242,7 +242,7 @@ fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
     let report = app::blocking(seed::audit(config))?;
     let money = &report.money;
     println!(
-        "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), \
+        "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), {} lines sold, \
          {} under way, {} snapshots, trail {}: {}.",
         report.products,
         report.events,
@@ -253,6 +253,7 @@ fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
         money.taken,
         money.refunds,
         money.given_back,
+        money.deliveries,
         money.under_way,
         report.snapshots,
         report.trail,

@@ -2,7 +2,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::Shopper;
@@ -11,6 +11,7 @@ use super::idempotency::{Fingerprint, IdempotencyKey};
 use super::order::{NO_ORDER, seen};
 use super::problem::{Code, Fact, Problem};
 use super::query::{Id, Line};
+use super::time::Stamp;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::{Deliveries, NotSentBack, SendBack, SentBack};
 use crate::actors::payment::{Cancelled, NotCancelled, Payments};
@@ -30,6 +31,42 @@ pub struct ReturnRequest {
     /// In a few words that name nobody; forgotten when the line is back.
     #[schema(min_length = 1, max_length = 200, example = "too small")]
     pub reason: String,
+}
+
+/// A line that was sold, as it is kept.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryKept {
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    line: u8,
+    /// `preparing`, `shipping`, `delivered`, `cancelled`, `return_requested` or `returned`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    #[schema(value_type = String, format = DateTime)]
+    paid_at: Stamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    shipped_at: Option<Stamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    delivered_at: Option<Stamp>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    return_requested_at: Option<Stamp>,
+    /// Why it shall come back, until it has.
+    reason: Option<String>,
+}
+
+impl From<Delivery> for DeliveryKept {
+    fn from(row: Delivery) -> DeliveryKept {
+        DeliveryKept {
+            order_id: row.order,
+            line: row.line,
+            state: row.state.as_str(),
+            paid_at: Stamp(row.paid_at),
+            shipped_at: row.shipped_at.map(Stamp),
+            delivered_at: row.delivered_at.map(Stamp),
+            return_requested_at: row.requested_at.map(Stamp),
+            reason: row.reason,
+        }
+    }
 }
 
 /// `POST /v1/orders/{id}/lines/{line}/cancel`: its units are on sale again, and what was paid for it goes back.

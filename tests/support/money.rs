@@ -110,12 +110,17 @@ impl Shop {
 
     /// Waits until nothing of a product is held any more.
     pub async fn until_nothing_is_held(&self, product: &str) {
-        let mut events = self.listen(product, None).await;
-        // Its owner sleeps by another clock than ours: a question wakes it.
-        self.admin("POST", &format!("/v1/admin/products/{product}/resume")).send().await.ok(200);
         let mut heard = String::new();
         while !heard.contains(r#""held":0,"#) {
-            heard += std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap();
+            let mut events = self.listen(product, None).await;
+            // Its owner sleeps by another clock than ours: a question wakes it.
+            self.admin("POST", &format!("/v1/admin/products/{product}/resume")).send().await.ok(200);
+            // A stream ends when the owner rests: then it is listened to anew.
+            while !heard.contains(r#""held":0,"#)
+                && let Ok(Some(piece)) = events.chunk().await
+            {
+                heard += std::str::from_utf8(&piece).unwrap();
+            }
         }
     }
 

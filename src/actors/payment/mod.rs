@@ -334,13 +334,17 @@ impl Payments {
         Ok(())
     }
 
-    /// All that is kept of the money for these orders.
-    pub async fn kept_of(&self, orders: &[Order]) -> Result<(Vec<Payment>, Vec<Refund>), NotDone> {
+    /// All that is kept of the money for these orders, and of their way.
+    pub async fn kept_of(
+        &self,
+        orders: &[Order],
+    ) -> Result<(Vec<Payment>, Vec<Refund>, Vec<Delivery>), NotDone> {
         let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
         let rows = &self.0.house.rows;
         let payments = rows.payments().of_orders(&ids).await.map_err(unread)?;
         let refunds = rows.refunds().of_orders(&ids).await.map_err(unread)?;
-        Ok((payments, refunds))
+        let deliveries = rows.deliveries().of_orders(&ids).await.map_err(unread)?;
+        Ok((payments, refunds, deliveries))
     }
 
     /// How the latest payment of an order stands.

@@ -23,6 +23,7 @@ use super::abuse::{Abuse, Attempt, Tried};
 use super::auth::{Caller, Recent};
 use super::body::Body;
 use super::client::Neighbourhood;
+use super::delivery::DeliveryKept;
 use super::order;
 use super::payment::{PaymentKept, RefundShown};
 use super::problem::Problem;
@@ -187,6 +188,7 @@ pub async fn export(
         orders: Vec::new(),
         payments: Vec::new(),
         refunds: Vec::new(),
+        deliveries: Vec::new(),
         trail: trail.into_iter().map(DeedShown::from).collect(),
     };
     let mut before = None;
@@ -194,9 +196,10 @@ pub async fn export(
         let page = orders.list(caller.user, None, before, EXPORT_PAGE).await?;
         before = page.last().map(|order| order.id);
         let is_last = page.len() < EXPORT_PAGE as usize;
-        let (paid, given_back) = payments.kept_of(&page).await?;
+        let (paid, given_back, delivered) = payments.kept_of(&page).await?;
         told.payments.extend(paid.into_iter().map(PaymentKept::from));
         told.refunds.extend(given_back.into_iter().map(RefundShown::from));
+        told.deliveries.extend(delivered.into_iter().map(DeliveryKept::from));
         told.orders.extend(order::seen_all(&payments, &catalogue, page).await?);
         if is_last {
             return Ok(web::Json(told));

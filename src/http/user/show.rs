@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::actors::user::Personal;
 use crate::domain::id::UserId;
 use crate::domain::user::{Address, Email, PersonName, Phone, Role};
+use crate::http::delivery::DeliveryKept;
 use crate::http::order::OrderShown;
 use crate::http::payment::{PaymentKept, RefundShown};
 use crate::http::session::SessionShown;
@@ -69,6 +70,8 @@ pub struct Export {
     /// Every attempt to pay one of them. No card is known here, and its token no longer.
     pub payments: Vec<PaymentKept>,
     pub refunds: Vec<RefundShown>,
+    /// Every line that was paid for.
+    pub deliveries: Vec<DeliveryKept>,
     /// Newest first: this export stands at its head.
     pub trail: Vec<DeedShown>,
 }

@@ -112,6 +112,7 @@ async fn answers_show_what_is_listed_and_nothing_else() {
         ("POST", "/v1/orders/{id}/cancel", json!({}), "200"),
         ("GET", "/v1/admin/orders/{id}/refunds", json!({}), "200"),
         ("GET", "/v1/users/me/export", json!({}), "200"),
+        ("POST", "/v1/admin/jobs/{name}/run", json!({}), "200"),
         ("PATCH", "/v1/users/me", json!({ "name": "Mina" }), "200"),
         ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
         ("POST", "/v1/sessions/refresh", json!({ "refresh_token": scene.pair.refresh }), "200"),
@@ -183,7 +184,8 @@ impl Scene {
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
             _ => &self.product,
         };
-        let path = route.replace("{id}", id).replace("{line}", "1").replace("{file:.*}", "index.html");
+        let path = route.replace("{id}", id).replace("{line}", "1").replace("{name}", "clearing");
+        let path = path.replace("{file:.*}", "index.html");
         let admin = shop.token(0, Role::Admin);
         let token = if route.starts_with("/v1/admin") { &admin } else { &self.pair.access };
         shop.ask(method, &path).bearer(token)
@@ -200,7 +202,7 @@ macro_rules! tables {
 async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let files = tables! {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
-            webhook_events webhook_deliveries;
+            webhook_events webhook_deliveries jobs;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head;
         "money.db": payments open_payments refunds deliveries webhooks_heard;
     };

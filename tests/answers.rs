@@ -37,6 +37,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
     ("Export",       "cart deliveries locale new_email order_addresses orders payments profile refunds sessions trail verified_at wishes"),
     ("Health",       "reasons status"),
+    ("JobPage",      "data next_cursor"),
+    ("JobShown",     "last_run name next_at running running_since schedule"),
     ("LedgerPage",   "data next_cursor"),
     ("LineShown",    "delivered_at delivery_status line name product_id quantity receipt sku status unit_price"),
     ("LineStatus",   ""),
@@ -69,6 +71,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("RefundPage",   "data next_cursor"),
     ("RefundShown",  "amount cause created_at id next_try_at order_id payment_id reason restock state tries updated_at"),
     ("Restock",      ""),
+    ("RunShown",     "began_at by_hand dry_run ended_at failed moved outcome problems scheduled_at seen"),
     ("Sale",         "closes_at hold_seconds opens_at per_customer_limit state"),
     ("SaleState",    ""),
     ("SessionPage",  "data next_cursor"),
@@ -131,6 +134,7 @@ async fn answers_show_what_is_listed_and_nothing_else() {
         ("POST", "/v1/cart/checkout", json!({}), "201"),
         ("DELETE", "/v1/cart", json!({}), "200"),
         ("GET", "/v1/users/me/export", json!({}), "200"),
+        ("POST", "/v1/admin/jobs/{name}/run", json!({}), "200"),
         ("PATCH", "/v1/users/me", json!({ "name": "Mina" }), "200"),
         ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
         ("POST", "/v1/sessions/refresh", json!({ "refresh_token": scene.pair.refresh }), "200"),
@@ -205,7 +209,8 @@ impl Scene {
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
             _ => &self.product,
         };
-        let path = route.replace("{id}", id).replace("{line}", "1").replace("{file:.*}", "index.html");
+        let path = route.replace("{id}", id).replace("{line}", "1").replace("{name}", "clearing");
+        let path = path.replace("{file:.*}", "index.html");
         let admin = shop.token(0, Role::Admin);
         let token = if route.starts_with("/v1/admin") { &admin } else { &self.pair.access };
         shop.ask(method, &path).bearer(token)
@@ -222,10 +227,10 @@ macro_rules! tables {
 async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let files = tables! {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
-            webhook_events webhook_deliveries;
+            webhook_events webhook_deliveries jobs notices;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head
-            wishes carts cart_lines cart_additions checkouts order_addresses unproved_addresses;
-        "money.db": payments open_payments refunds deliveries webhooks_heard;
+            wishes carts cart_lines cart_additions checkouts order_addresses unproved_addresses letters_told hold_reminders;
+        "money.db": payments open_payments refunds deliveries webhooks_heard notices;
     };
     let mut all = BTreeMap::new();
     for (file, tables) in files {

@@ -130,6 +130,7 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
             .path
             .replace("{id}", NOBODYS_ORDER)
             .replace("{line}", "1")
+            .replace("{name}", "clearing")
             .replace("{file:.*}", "index.html");
         for method in ["OPTIONS", "TRACE", "PROPFIND", "BREW"] {
             shop.ask(method, &path).send().await.problem(405, "method_not_allowed");

@@ -167,7 +167,7 @@ async fn no_door_takes_a_field_that_was_not_asked_for() {
             let real = if path.contains("/webhook") { format!("{hook}_{suffix}") } else { real };
             let real = if path.contains("/admin/users") { format!("user_{suffix}") } else { real };
             let real = if path.contains("/admin/compensations") { format!("pay_{suffix}") } else { real };
-            let path = path.replace("{id}", &real).replace("{line}", "1");
+            let path = path.replace("{id}", &real).replace("{line}", "1").replace("{name}", "clearing");
             let ask = || {
                 let ask = shop.ask(&method.to_uppercase(), &path).header("If-Match", "*").key("k");
                 ask.bearer(&if is_admins { shop.token(0, Role::Admin) } else { pair.access.clone() })

@@ -47,6 +47,29 @@ impl FromRequest for Line {
     }
 }
 
+/// The name of ours that the path holds: small letters, `_` between them.
+#[derive(Debug, Clone)]
+pub struct Name(pub String);
+
+const NAME_LEN_MAX: usize = 64;
+
+impl FromRequest for Name {
+    type Error = Problem;
+    type Future = Ready<Result<Name, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let ours = |word: &&str| {
+            word.len() <= NAME_LEN_MAX
+                && word.bytes().all(|letter| letter.is_ascii_lowercase() || letter == b'_')
+        };
+        let name = request.match_info().get("name").filter(ours);
+        ready(
+            name.map(|name| Name(name.to_owned()))
+                .ok_or_else(|| Problem::not_found("Nothing has this name.")),
+        )
+    }
+}
+
 /// The parameters behind the question mark.
 #[derive(Debug)]
 pub struct Query(Vec<(String, String)>);

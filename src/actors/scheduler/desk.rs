@@ -91,6 +91,9 @@ impl Desk {
 
     /// Until the shop closes.
     pub(super) async fn keep(mut self) {
+        if let Err(error) = self.house.rows.known(self.name(), self.house.clock.now()).await {
+            warn!(job = self.name(), %error, "the row of the job {} cannot be read or written yet", self.name());
+        }
         loop {
             let mode = *self.mode.borrow();
             if mode >= Mode::Finishing {

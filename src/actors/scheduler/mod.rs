@@ -250,14 +250,16 @@ impl Scheduler {
     async fn sight(&self, slot: &Slot) -> Result<Sight, Unable> {
         let JobHouse { rows, clock, .. } = &self.house;
         let (now, name) = (clock.now(), slot.planned.job.name());
-        let row = rows.known(name, now).await.map_err(unread)?;
-        let held = row.is_held(now);
+        let schedule = &slot.planned.schedule;
+        let row = rows.find(name).await.map_err(unread)?;
+        let held = row.as_ref().is_some_and(|row| row.is_held(now));
+        let lease = row.as_ref().and_then(|row| row.lease).filter(|_| held);
         Ok(Sight {
             name,
-            schedule: slot.planned.schedule.words().to_owned(),
-            next: next(&slot.planned.schedule, &row, now),
-            running: row.lease.filter(|_| held).map(|lease| (lease.began, lease.scheduled)),
-            last: row.last,
+            schedule: schedule.words().to_owned(),
+            next: row.as_ref().map_or_else(|| schedule.next_after(now), |row| next(schedule, row, now)),
+            running: lease.map(|lease| (lease.began, lease.scheduled)),
+            last: row.and_then(|row| row.last),
         })
     }
 }

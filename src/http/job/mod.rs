@@ -12,7 +12,7 @@ use crate::http::auth::Admin;
 use crate::http::body::NoBody;
 use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::Problem;
-use crate::http::query::{Page, Query};
+use crate::http::query::{Name, Page, Query};
 
 /// `GET /v1/admin/jobs`: all of them on one page.
 pub async fn list(_: Admin, scheduler: web::Data<Scheduler>) -> Result<web::Json<Page<JobShown>>, Problem> {
@@ -24,7 +24,7 @@ pub async fn list(_: Admin, scheduler: web::Data<Scheduler>) -> Result<web::Json
 pub async fn run(
     Admin(admin): Admin,
     _: IdempotencyKey,
-    name: web::Path<String>,
+    Name(name): Name,
     query: Query,
     scheduler: web::Data<Scheduler>,
     _: NoBody,

@@ -431,6 +431,34 @@ async fn each_move_of_an_order_is_told_once_whatever_the_slices() {
 }
 
 #[tokio::test]
+async fn a_slice_leaves_one_row_of_notices_and_the_same_letters_whatever_the_slices() {
+    let mut all = Vec::new();
+    for events_max in [1, 7, 10_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(&dir).await;
+        let tables = Tables::open(dir.path()).await.unwrap();
+        append_all(&journal, a_day_in_the_shop().2);
+        let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+        let mut slices = 0;
+        while let Some(plan) = flusher.plan(events_max).await.unwrap() {
+            flusher.write(&plan).await.unwrap();
+            slices += 1;
+        }
+        let aside = tables.notices().aside();
+        let rows = aside.oldest_slices(100).await.unwrap();
+        assert!(rows.len() <= slices && rows.iter().all(|row| row.damaged == 0));
+        let told: BTreeSet<_> = rows.iter().flat_map(|row| &row.notices).map(Notice::letter).collect();
+        all.push(told);
+        aside.close().await;
+        journal.close().await;
+        tables.close().await.unwrap();
+    }
+    // Seven placed, two paid, one cancelled, three lapsed.
+    assert!(all[0].len() >= 13, "{:?}", all[0]);
+    assert!(all.iter().all(|letters| *letters == all[0]));
+}
+
+#[tokio::test]
 async fn where_nobody_listens_nothing_is_written() {
     assert_eq!(told_in_slices_of(7, &[]).await, []);
 }

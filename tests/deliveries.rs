@@ -451,3 +451,46 @@ async fn after_days_without_a_run_a_line_moves_one_state_per_missed_day() {
     assert!(shop.deliveries(&order).await[0].delivered_at.unwrap() >= paid.plus(3 * DAY_MS));
     shop.close().await;
 }
+
+#[actix_web::test]
+async fn why_a_line_came_back_is_forgotten_with_it_and_with_whoever_said_so() {
+    let shop = Shop::open().await;
+    let products = shelf(&shop, 2).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let wanted: Vec<_> = products.iter().map(|product| (product.as_str(), 1)).collect();
+    let mut body = lines(&wanted);
+    body["payment"] = support::card("tok_ok");
+    let order = id(&shop.as_of(&pair, "POST", "/v1/orders").json(&body).send().await.ok(201));
+    shop.settle().await;
+    shop.night().await;
+    shop.night().await;
+    let pair = shop.log_in(&mina).await;
+    let send_back = async |line: u8| {
+        let path = format!("/v1/orders/{order}/lines/{line}/return");
+        let reason = json!({ "reason": "it does not go with my kitchen" });
+        shop.as_of(&pair, "POST", &path).json(&reason).send().await.ok(200);
+    };
+    let reasons = async || {
+        let rows = shop.deliveries(&order).await;
+        rows.iter().map(|row| (row.state, row.reason.is_some())).collect::<Vec<_>>()
+    };
+    send_back(1).await;
+    let told = shop.as_of(&pair, "GET", "/v1/users/me/export").send().await.ok(200);
+    assert_eq!(told["deliveries"][0]["reason"], "it does not go with my kitchen");
+    shop.night().await;
+    let pair = shop.log_in(&mina).await;
+    assert_eq!(reasons().await, [(DeliveryState::Returned, false), (DeliveryState::Delivered, false)]);
+    let path = format!("/v1/orders/{order}/lines/2/return");
+    let reason = json!({ "reason": "nor does this" });
+    shop.as_of(&pair, "POST", &path).json(&reason).send().await.ok(200);
+    assert_eq!(reasons().await[1], (DeliveryState::ReturnRequested, true));
+    let leaves = shop.as_of(&pair, "DELETE", "/v1/users/me").json(&json!({ "password": mina.password }));
+    assert_eq!(leaves.send().await.status, 204);
+    assert_eq!(reasons().await[1], (DeliveryState::ReturnRequested, false));
+    // It comes back all the same.
+    assert_eq!(shop.night().await.moved, 1);
+    shop.settle().await;
+    assert_eq!(shop.counters(&products[1]).await[..3], [STOCK, 0, 0]);
+    shop.close().await;
+}

@@ -25,6 +25,9 @@ pub const DELIVERIES: &str = "deliveries";
 /// Lines that are looked at, and moved, at a time: half of what the book writes in one group, so that whoever pays meanwhile
 /// finds room in it.
 const PAGE: u32 = 256;
+/// Orders of somebody who leaves that are looked at together.
+const ORDERS_AT_ONCE: u32 = 100;
+
 /// A line that its buyer sends back.
 #[derive(Debug, Clone)]
 pub struct SendBack {
@@ -208,6 +211,22 @@ impl Deliveries {
             Ok(_) => Err(NotDone::Internal.into()),
             Err(Unkept::Wrong(NotWritten::NoSuchDelivery)) => Err(NotSentBack::NotDelivered(None)),
             Err(why) => Err(why.into()),
+        }
+    }
+
+    /// Forgets why somebody has sent lines back: they have left.
+    pub async fn forget(&self, buyer: UserId) -> Result<(), NotDone> {
+        let mut before = None;
+        loop {
+            let page = self.payments.orders().list(buyer, None, before, ORDERS_AT_ONCE).await?;
+            before = page.last().map(|order| order.id);
+            let (_, _, rows) = self.payments.kept_of(&page).await?;
+            for row in rows.iter().filter(|row| row.reason.is_some()) {
+                self.payments.write(Write::ForgetReasons(row.order)).await?;
+            }
+            if page.len() < ORDERS_AT_ONCE as usize {
+                return Ok(());
+            }
         }
     }
 

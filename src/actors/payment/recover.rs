@@ -93,7 +93,7 @@ impl Verdict {
 enum Review {
     Nothing,
     Decided(PaymentSight),
-    Open(Payment, Order),
+    Open(Box<Payment>, Box<Order>),
 }
 
 impl Payments {
@@ -328,6 +328,6 @@ impl Payments {
         };
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
         house.trail.append(&deed).await.map_err(unread)?;
-        Ok(Review::Open(payment, order))
+        Ok(Review::Open(Box::new(payment), Box::new(order)))
     }
 }

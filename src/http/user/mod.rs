@@ -31,6 +31,7 @@ use super::problem::Problem;
 use super::session::SessionShown;
 use super::time::Stamp;
 use crate::actors::catalogue::Catalogue;
+use crate::actors::delivery::Deliveries;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
 use crate::actors::user::{Kept, SignUp, Unable, Users};
@@ -161,11 +162,16 @@ pub async fn erase(
     from: Neighbourhood,
     abuse: web::Data<Abuse>,
     users: web::Data<Users>,
+    deliveries: web::Data<Deliveries>,
     Body(asked): Body<EraseRequest>,
 ) -> Result<HttpResponse, Problem> {
     let attempt = try_again(&abuse, caller.user, from)?;
     let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
     judge(attempt, erased, "/password")?;
+    if let Err(why) = deliveries.forget(caller.user).await {
+        // They are gone all the same, and the next run forgets it with the return.
+        tracing::warn!(%why, "the reasons of somebody who has left could not be forgotten now");
+    }
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -64,6 +64,7 @@ impl<'w> Wanted<'w> {
                     refunds.extend(clerk.into_iter().chain([RefundId::of(ask.payment, cause)]));
                 }
                 Write::RequestReturn(ask) => deliveries.push(ask.order),
+                Write::ForgetReasons(order) => deliveries.push(*order),
                 Write::Deliver(ask) => {
                     deliveries.push(ask.order);
                     if let Some(payment) = ask.payment {
@@ -184,6 +185,7 @@ impl Group {
             Write::Cancel(ask) => self.cancel(ask, now),
             Write::RequestReturn(ask) => self.request_return(ask, now),
             Write::Deliver(ask) => self.deliver(ask, now),
+            Write::ForgetReasons(order) => Ok(self.forget_reasons(*order)),
             Write::MoveRefund { refund, version, to, provider_ref, reason, due_at } => {
                 self.held_refund(*refund, *version, |refund| {
                     refund.state = refund.state.moved_to(*to)?;

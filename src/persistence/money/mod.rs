@@ -75,6 +75,8 @@ pub enum Write {
     /// Moves a line as the scheduled run does; what comes back has its refund, which is due at once. Answer: its row, or
     /// [`Written::Lost`].
     Deliver(Deliver),
+    /// Forgets why the lines of an order shall come back: whoever said so has left.
+    ForgetReasons(OrderId),
     MoveRefund {
         refund: RefundId,
         version: u64,
@@ -143,6 +145,8 @@ pub enum Written {
     Delivery(Box<Delivery>),
     /// This key has sent this line back before.
     AskedBefore(Box<Delivery>),
+    /// Nobody knows why any more.
+    Forgotten,
     /// This line is not where it could be moved from.
     NotMoved(Box<Delivery>),
     /// Another row stands in the way of a new attempt: this one.

@@ -273,7 +273,7 @@ mod tests {
         let mut packed = Packed::default();
         notices.iter().for_each(|notice| packed.push(notice));
         for pos in [7, 9] {
-            insert_slice(&mut *tables.writer().await.unwrap(), pos, &packed).await.unwrap();
+            insert_slice(&mut tables.writer().await.unwrap(), pos, &packed).await.unwrap();
         }
         let slice = |pos| Slice { pos, notices: notices.clone(), damaged: 0 };
         assert_eq!(aside.oldest_slices(1).await.unwrap(), [slice(7)]);
@@ -282,7 +282,7 @@ mod tests {
         rows.forget_slices(7).await.unwrap();
         packed.bytes[16] = 200;
         packed.bytes.push(0);
-        insert_slice(&mut *tables.writer().await.unwrap(), 10, &packed).await.unwrap();
+        insert_slice(&mut tables.writer().await.unwrap(), 10, &packed).await.unwrap();
         let damaged = Slice { pos: 10, notices: notices[1..].to_vec(), damaged: 2 };
         assert_eq!(aside.oldest_slices(9).await.unwrap(), [slice(9), damaged]);
         aside.close().await;

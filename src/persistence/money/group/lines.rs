@@ -182,6 +182,14 @@ impl Group {
         Ok(Written::Delivery(Box::new(moved)))
     }
 
+    /// What somebody said who has left. The lines stay where they are.
+    pub(super) fn forget_reasons(&mut self, order: OrderId) -> Written {
+        for row in self.of_order(order).into_iter().filter(|row| row.reason.is_some()) {
+            self.put_delivery(Delivery { reason: None, version: row.version + 1, ..row });
+        }
+        Written::Forgotten
+    }
+
     /// The scheduled run moves a line by one state; what comes back takes its money with it.
     pub(super) fn deliver(&mut self, ask: &Deliver, now: Millis) -> Answer {
         let row = self.delivery(ask.order, ask.line)?.clone();

@@ -272,6 +272,12 @@ impl ReturnWindow {
 /// Lays the deliveries of an order over it: how its lines stand, whether it has ended with them, and what the lines that still
 /// count come to. An order of which nothing was ever sold keeps what it would have cost.
 pub fn lay_over(order: &mut Order, deliveries: &[Delivery]) {
+    if order.status == OrderStatus::PendingPayment {
+        // Lines are sold one after the other, the home last: until then nobody sees a part of it.
+        for line in order.lines.iter_mut().filter(|line| line.status == LineStatus::Ordered) {
+            line.status = LineStatus::Held;
+        }
+    }
     if !order.is_sold() {
         return;
     }
@@ -446,6 +452,11 @@ mod tests {
             assert_eq!((&found[..], seen.status, seen.total), (&lines[..], status, won(total)), "{rows:?}");
             assert_eq!(seen.updated_at, Millis(7));
         }
+        // While its lines are being sold it is held.
+        let mut between = order(OrderStatus::PendingPayment, &[LineStatus::Held, Ordered]);
+        lay_over(&mut between, &[]);
+        assert!(between.lines.iter().all(|line| line.status == LineStatus::Held));
+        assert_eq!(between.total, won(4_000));
         // Nothing was ever sold: what it would have cost.
         let mut never = order(OrderStatus::Expired, &[LineStatus::Released]);
         lay_over(&mut never, &[]);

@@ -494,3 +494,27 @@ async fn why_a_line_came_back_is_forgotten_with_it_and_with_whoever_said_so() {
     assert_eq!(shop.counters(&products[1]).await[..3], [STOCK, 0, 0]);
     shop.close().await;
 }
+
+/// What a clerk has kept of a line that came back stays kept when its buyer cancels the rest.
+#[actix_web::test]
+async fn cancelling_the_rest_gives_back_the_rest() {
+    let shop = Shop::open().await;
+    let (first, second) = (shop.stocked(5).await, shop.stocked(5).await);
+    let mut body = support::lines(&[(&first, 1), (&second, 1)]);
+    body["payment"] = support::card("tok_ok");
+    let order = support::id(&shop.by(1, "POST", "/v1/orders").json(&body).send().await.ok(201));
+    let part = json!({ "line": 1, "amount": { "amount": 700, "currency": "KRW" }, "restock": "to_stock", "reason": "used" });
+    shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds"))
+        .key("part")
+        .json(&part)
+        .send()
+        .await
+        .ok(201);
+    shop.settle().await;
+    let cancelled = shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    assert_eq!(cancelled["status"], "cancelled");
+    shop.settle().await;
+    let given: Vec<i64> = shop.money().await.1.iter().map(|refund| refund.amount.amount).collect();
+    assert_eq!(given.iter().sum::<i64>(), 1_700, "{given:?}");
+    shop.close().await;
+}

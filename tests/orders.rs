@@ -4,8 +4,15 @@ mod support;
 
 use std::collections::BTreeSet;
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
+use futures_util::poll;
 use serde_json::json;
+use stockade::actors::order::{Item, PlaceOrder};
+use stockade::actors::stock::NotDone;
+use stockade::domain::amount::Quantity;
+use stockade::domain::stock::{KeyUse, Refusal, Refused};
 use support::{Shop, id, lines, one_line};
 
 #[actix_web::test]
@@ -507,5 +514,45 @@ async fn who_tries_too_often_is_told_when_to_come_back() {
     assert_eq!(refused.header("RateLimit-Policy"), Some(r#""orders";q=3;w=3"#));
     assert_eq!(refused.header("RateLimit"), Some(r#""orders";r=0;t=1"#));
     shop.order(2, &jar, 1).send().await.ok(201);
+    shop.close().await;
+}
+
+/// While a question waits its key is being used, whether or not anybody still listens.
+#[actix_web::test]
+async fn the_key_of_a_buyer_who_hung_up_makes_no_second_order() {
+    let shop = Shop::open().await;
+    let (first, second) = (shop.stocked(5).await, shop.stocked(5).await);
+    // Its owner is cold: what is asked waits until the ledger has been read.
+    let shop = shop.reopen().await;
+    let orders = shop.app().orders();
+    let ask = |product: &str, body| PlaceOrder {
+        buyer: support::user(1),
+        items: vec![Item { product: product.parse().unwrap(), quantity: Quantity::of_line(1).unwrap() }],
+        key: Some(KeyUse { key: [7; 16], body }),
+        expected_total: None,
+    };
+    let mut hung_up = Box::pin(orders.place(ask(&first, 1)));
+    assert!(poll!(&mut hung_up).is_pending());
+    drop(hung_up);
+    let other = orders.place(ask(&second, 2)).await;
+    assert!(
+        matches!(
+            &other,
+            Err(NotDone::Refused {
+                refused: Refused { why: Refusal::KeyInProgress | Refusal::KeyReused { .. }, .. },
+                ..
+            })
+        ),
+        "{other:?}"
+    );
+    let held = async {
+        while shop.counters(&first).await[1] == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), held).await.expect("what was asked is decided");
+    assert_eq!(shop.counters(&second).await[1], 0);
+    // And he hears of it when he comes again.
+    assert!(orders.place(ask(&first, 1)).await.unwrap().replayed);
     shop.close().await;
 }

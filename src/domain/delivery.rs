@@ -279,6 +279,12 @@ pub fn lay_over(order: &mut Order, deliveries: &[Delivery]) {
         }
     }
     if !order.is_sold() {
+        // Its lines change hands one after the other; what is shown of it does so at once, with its home.
+        let together = match order.status {
+            OrderStatus::PendingPayment => LineStatus::Held,
+            _ => LineStatus::Released,
+        };
+        order.lines.iter_mut().for_each(|line| line.status = together);
         return;
     }
     for line in &mut order.lines {

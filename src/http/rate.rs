@@ -17,6 +17,8 @@ use hashbrown::DefaultHashBuilder;
 use super::problem::{Code, Problem};
 use crate::domain::id::UserId;
 
+/// So many that two threads seldom want the same one.
+const SHARDS: usize = 1024;
 /// Of so many questions of a thread one is counted: a number that all threads count up with each would go back and forth
 /// between them …
 const COUNTED_OF: u64 = 1 << 10;
@@ -86,8 +88,9 @@ impl OrderRate {
     ) -> OrderRate {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
+        let buckets = Buckets::with_hasher_and_shard_amount(DefaultHashBuilder::default(), SHARDS);
         OrderRate(Arc::new(Inner {
-            limiter: RateLimiter::new(quota, Buckets::default(), clock.clone()),
+            limiter: RateLimiter::new(quota, buckets, clock.clone()),
             clock,
             burst,
             window: Duration::from_millis(u64::from(burst.get()) * 1000 / u64::from(per_second.get())),

@@ -126,8 +126,11 @@ impl DeliveryReader {
             }
         }
         if rows.len() == most as usize {
-            let place = rows.last().and_then(|row| Some((row.try_get(0).ok()?, row.try_get(1).ok()?)));
-            page.next = place.map(|(order, line)| Place { order, line });
+            let place =
+                |row: &SqliteRow| Some(Place { order: row.try_get(0).ok()?, line: row.try_get(1).ok()? });
+            let next = rows.iter().rev().find_map(place);
+            // A whole page without a place to go on from: better no run than one that ends as if there were no more.
+            page.next = Some(next.ok_or(Damaged { what: "page of deliveries" })?);
         }
         Ok(page)
     }

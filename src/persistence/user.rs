@@ -247,10 +247,15 @@ impl UserReader {
         Ok(UsersFound { users, next })
     }
 
-    /// Accounts that nobody proved and that were made at `before` or earlier, oldest first.
-    pub async fn lapsed(&self, before: Millis, limit: u32) -> Result<Vec<User>, StoreError> {
+    /// Accounts that nobody proved and that were made at `before` or earlier, oldest first. One that cannot be read is told of
+    /// in its place.
+    pub async fn lapsed(
+        &self,
+        before: Millis,
+        limit: u32,
+    ) -> Result<Vec<Result<User, StoreError>>, StoreError> {
         let rows = sqlx::query(LAPSED).bind(before.0).bind(limit).fetch_all(&self.pool).await?;
-        rows.iter().map(user).collect()
+        Ok(rows.iter().map(user).collect())
     }
 
     /// The link with this hash, expired or not.

@@ -148,6 +148,9 @@ impl Dispatch {
         for page in notices.chunks(PAGE) {
             self.tell(page, Queue::Flush).await?;
             self.rest(page.len()).await;
+            // What must not come too late has its turn after each page: a rush leaves many behind.
+            self.remind().await?;
+            self.tell_sold().await?;
             if self.signals.stopping() {
                 // The slices stay: what of them was told is not told again.
                 return Ok(Duration::ZERO);

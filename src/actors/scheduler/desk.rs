@@ -91,8 +91,16 @@ impl Desk {
 
     /// Until the shop closes.
     pub(super) async fn keep(mut self) {
-        if let Err(error) = self.house.rows.known(self.name(), self.house.clock.now()).await {
-            warn!(job = self.name(), %error, "the row of the job {} cannot be read or written yet", self.name());
+        let now = self.house.clock.now();
+        match self.house.rows.known(self.name(), now).await {
+            // What an earlier process left behind is tried again like what this one does.
+            Ok(row) => {
+                let left = row.last.filter(|ran| ran.tally.failed > 0 && ran.scheduled == row.finished);
+                self.again = left.map(|ran| Again { scheduled: ran.scheduled, at: now, tries: 0 });
+            }
+            Err(error) => {
+                warn!(job = self.name(), %error, "the row of the job {} cannot be read or written yet", self.name());
+            }
         }
         loop {
             let mode = *self.mode.borrow();

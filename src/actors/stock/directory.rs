@@ -32,6 +32,36 @@ const LAG_RETRY_MS: u64 = 1_000;
 /// How often a question may find its owner gone.
 const OWNER_TRIES: usize = 4;
 
+/// An answer on its way, and the key that it decides about. Somebody always hears it: whoever hangs up leaves a task behind,
+/// for as long as the question waits its key is being used.
+struct Awaited(Option<(Claim, oneshot::Receiver<Reply>)>);
+
+impl Awaited {
+    fn new(mut claim: Claim, answer: oneshot::Receiver<Reply>) -> Awaited {
+        claim.in_doubt();
+        Awaited(Some((claim, answer)))
+    }
+
+    async fn heard(mut self) -> Reply {
+        let Some((claim, answer)) = &mut self.0 else { return Err(NotDone::Internal) };
+        let reply = answer.await.unwrap_or(Err(NotDone::Unknown));
+        claim.settle(matches!(&reply, Ok(Answer::Reserved(_)) | Err(NotDone::Unknown)));
+        self.0 = None;
+        reply
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        let Some((claim, answer)) = self.0.take() else { return };
+        // Where no thread serves any more the key stays used, as what is in doubt does.
+        if let Ok(threads) = tokio::runtime::Handle::try_current() {
+            let left = Awaited(Some((claim, answer)));
+            threads.spawn(async move { left.heard().await });
+        }
+    }
+}
+
 /// What all owners of this process share.
 pub struct House {
     pub home: Arc<dyn Home>,
@@ -112,12 +142,9 @@ impl Directory {
             return Err(NotDone::Busy { retry_after_ms: LAG_RETRY_MS });
         }
         let question = Ask::Command(Command::Reserve(ask));
-        let Some(mut claim) = claim else { return self.send(product, question).await };
-        // Whoever hangs up meanwhile leaves it used: nobody knows for what.
-        claim.in_doubt();
-        let reply = self.send(product, question).await;
-        claim.settle(matches!(&reply, Ok(Answer::Reserved(_)) | Err(NotDone::Unknown)));
-        reply
+        let Some(claim) = claim else { return self.send(product, question).await };
+        let answer = self.hand_in(product, question)?;
+        Awaited::new(claim, answer).heard().await
     }
 
     /// Refuses a reservation of one line if the product's published view alone proves that its owner would. It holds

@@ -10,6 +10,7 @@ use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
 use crate::domain::stock::Millis;
+use crate::persistence::user::User;
 use crate::persistence::user::UserError;
 
 /// When that is, on the calendar's clocks: few people are there then.
@@ -49,33 +50,44 @@ impl Job for Clearing {
 
     fn run(&self, due: Due) -> BoxFuture<'_, Result<Tally, NotRun>> {
         async move {
-            let cleared = match due.dry {
-                true => self.0.lapsed(due.now).await,
-                false => self.0.clear_away(due.now).await,
-            };
-            let cleared = cleared.map_err(|why| NotRun(why.to_string()))?;
-            Ok(Tally { seen: cleared, moved: cleared, ..Tally::default() })
+            if due.dry {
+                let lapsed = self.0.lapsed(due.now).await.map_err(|why| NotRun(why.to_string()))?;
+                return Ok(Tally { seen: lapsed, moved: lapsed, ..Tally::default() });
+            }
+            Ok(self.0.clear_away(due.now).await)
         }
         .boxed()
     }
 }
 
 impl Users {
-    /// Clears away the accounts and sessions that have lapsed by then, with links and revocations; how many accounts and sessions.
-    pub async fn clear_away(&self, now: Millis) -> Result<u64, Unable> {
-        let mut cleared = 0;
+    /// Clears away the accounts and sessions that have lapsed by then, with links and revocations. What cannot be cleared is told,
+    /// and keeps nothing else from it.
+    pub async fn clear_away(&self, now: Millis) -> Tally {
+        let mut tally = Tally::default();
+        while self.clear_accounts(now, &mut tally).await >= CHORES_MAX {}
         loop {
-            let (accounts, sessions) = (self.clear_accounts(now).await?, self.clear_sessions(now).await?);
-            cleared += u64::from(accounts + sessions);
-            if accounts < CHORES_MAX && sessions < CHORES_MAX {
+            let cleared = self.clear_sessions(now).await;
+            let cleared = cleared.unwrap_or_else(|why| {
+                tally.fail(format!("sessions: {why}"));
+                0
+            });
+            (tally.seen, tally.moved) = (tally.seen + u64::from(cleared), tally.moved + u64::from(cleared));
+            if cleared < CHORES_MAX {
                 break;
             }
         }
+        if let Err(why) = self.clear_links(now).await {
+            tally.fail(format!("links and revocations: {why}"));
+        }
+        tally
+    }
+
+    async fn clear_links(&self, now: Millis) -> Result<(), Unable> {
         let mut writing = self.0.tables.begin().await?;
         writing.forget_tokens(now.plus(-EXPIRED_LINK_MS)).await?;
         writing.forget_revocations(now).await?;
-        commit(writing).await?;
-        Ok(cleared)
+        commit(writing).await
     }
 
     /// How many accounts and sessions that would be; no further than one page of each.
@@ -86,13 +98,41 @@ impl Users {
         Ok((accounts.len() + sessions.len()) as u64)
     }
 
-    async fn clear_accounts(&self, now: Millis) -> Result<u32, Unable> {
-        let lapsed = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await?;
+    /// A page of accounts; how many have gone.
+    async fn clear_accounts(&self, now: Millis, tally: &mut Tally) -> u32 {
+        let lapsed = match self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await {
+            Ok(lapsed) => lapsed,
+            Err(why) => {
+                tally.fail(format!("accounts: {why}"));
+                return 0;
+            }
+        };
+        tally.seen += lapsed.len() as u64;
+        let mut legible = Vec::with_capacity(lapsed.len());
+        for user in lapsed {
+            match user {
+                Ok(user) => legible.push(user),
+                Err(why) => tally.fail(format!("an account cannot be read: {why}")),
+            }
+        }
+        match self.remove_all(&legible).await {
+            Ok(removed) => {
+                tally.moved += u64::from(removed);
+                removed
+            }
+            Err(why) => {
+                tally.fail(format!("accounts: {why}"));
+                0
+            }
+        }
+    }
+
+    async fn remove_all(&self, lapsed: &[User]) -> Result<u32, Unable> {
         if lapsed.is_empty() {
             return Ok(0);
         }
         let mut writing = self.0.tables.begin().await?;
-        for user in &lapsed {
+        for user in lapsed {
             match writing.remove_user(user).await {
                 // Proved in the last moment.
                 Ok(()) | Err(UserError::VersionConflict) => {}

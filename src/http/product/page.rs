@@ -59,7 +59,7 @@ impl Pages {
         let state = state_word(view.sale_state(now));
         let product = text.id;
         if let Some(page) = self.0.get(&product)
-            && Arc::ptr_eq(&page.text, &text)
+            && is_same(&page.text, &text)
             && page.sequence == view.sequence
             && page.state == state
         {
@@ -74,6 +74,11 @@ impl Pages {
         }
         page
     }
+}
+
+/// Whether two texts of one product are the same one: each thread has its own.
+fn is_same(one: &Text, other: &Text) -> bool {
+    (one.version, one.archived, one.updated_at) == (other.version, other.archived, other.updated_at)
 }
 
 impl Page {

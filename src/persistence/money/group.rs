@@ -59,9 +59,10 @@ impl<'w> Wanted<'w> {
                 Write::Cancel(ask) => {
                     payments.insert(ask.payment);
                     sold_by.push(ask.payment);
-                    let clerk = ask.line.map(|line| RefundId::of(ask.payment, Cause::Line(line)));
+                    let by_clerks = ask.sold.iter().map(|line| Cause::Line(line.line));
                     let cause = ask.line.map_or(Cause::OrderCancelled, Cause::LineCancelled);
-                    refunds.extend(clerk.into_iter().chain([RefundId::of(ask.payment, cause)]));
+                    let causes = by_clerks.chain([cause]);
+                    refunds.extend(causes.map(|cause| RefundId::of(ask.payment, cause)));
                 }
                 Write::RequestReturn(ask) => deliveries.push(ask.order),
                 Write::ForgetReasons(order) => deliveries.push(*order),

@@ -90,10 +90,15 @@ impl Group {
 
     /// What goes back for a line: its price, but for what a clerk has given back of it already, and never more than is left.
     fn owed(&self, payment: &Payment, row: &Delivery) -> i64 {
+        let left = payment.captured.saturating_sub(payment.refunded);
+        self.unpaid(payment, row).clamp(0, left.max(0))
+    }
+
+    /// Its price, but for what a clerk has given back of it already.
+    fn unpaid(&self, payment: &Payment, row: &Delivery) -> i64 {
         let clerk = RefundId::of(payment.id, Cause::Line(row.line));
         let given = self.refunds.get(&clerk).map_or(0, |image| image.now.amount.amount);
-        let left = payment.captured.saturating_sub(payment.refunded);
-        row.amount.amount.saturating_sub(given).clamp(0, left.max(0))
+        row.amount.amount.saturating_sub(given).max(0)
     }
 
     /// Writes a refund that nobody has written before, and what its payment has given back with it.
@@ -144,13 +149,17 @@ impl Group {
         if let Some(gone) = lines.iter().find(gone) {
             return Ok(Written::NotMoved(Box::new(gone.clone())));
         }
-        let here: Vec<_> = lines.into_iter().filter(|row| row.state == DeliveryState::Preparing).collect();
+        let (lines, here) = (lines.len(), lines);
+        let here: Vec<_> = here.into_iter().filter(|row| row.state == DeliveryState::Preparing).collect();
         if here.is_empty() {
             return Ok(Written::NotMoved(Box::new(last)));
         }
-        let amount = match ask.line {
-            Some(_) => here.iter().map(|row| self.owed(&payment, row)).sum(),
-            None => payment.captured.saturating_sub(payment.refunded).max(0),
+        let left = payment.captured.saturating_sub(payment.refunded).max(0);
+        let amount = if ask.line.is_none() && here.len() == lines {
+            // Nothing of it is kept: all that is left goes back.
+            left
+        } else {
+            here.iter().map(|row| self.unpaid(&payment, row)).sum::<i64>().clamp(0, left)
         };
         for row in here {
             self.put_delivery(row.moved(DeliveryState::Cancelled, now)?);

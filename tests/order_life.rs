@@ -32,6 +32,8 @@ const PRODUCTS: usize = 10;
 const STOCK: u64 = 7;
 /// No day begins later, unless so many were asked for.
 const BEGIN_WITHIN_NS: u64 = 40_000_000_000;
+/// No step waits for anything that takes so long.
+const HANGS_AFTER: Duration = Duration::from_secs(30);
 const TOKENS: [&str; 6] = [
     "tok_ok",
     "tok_ok",
@@ -216,6 +218,10 @@ impl Life {
         let reply = self.shop().pay(*who, order, TOKENS[token]).send().await;
         let status = reply.status.as_u16();
         match seen.status {
+            // It may have lapsed since it was looked at.
+            OrderStatus::PendingPayment if status == 410 => {
+                assert_eq!(self.look(at).await.status, OrderStatus::Expired);
+            }
             OrderStatus::PendingPayment => assert!([200, 202, 402, 409].contains(&status), "{}", reply.text),
             OrderStatus::Expired => assert!([409, 410].contains(&status), "{}", reply.text),
             _ => assert_eq!(status, 409, "{}", reply.text),
@@ -267,6 +273,10 @@ impl Life {
             }
             OrderStatus::Paid => drop(reply.problem(409, "not_cancellable")),
             OrderStatus::PendingPayment if self.open => {}
+            OrderStatus::PendingPayment if reply.status != 200 => {
+                assert!([409, 410].contains(&reply.status.as_u16()), "{}", reply.text);
+                assert_eq!(self.look(at).await.status, OrderStatus::Expired);
+            }
             OrderStatus::PendingPayment => drop(reply.ok(200)),
             OrderStatus::Expired => assert!([409, 410].contains(&reply.status.as_u16()), "{}", reply.text),
             _ => drop(reply.problem(409, "order_state_conflict")),
@@ -437,9 +447,10 @@ fn live(steps: &[Step]) {
     actix_web::rt::System::new().block_on(async {
         let mut life = Life::begin().await;
         for step in steps {
-            life.step(step).await;
+            let done = tokio::time::timeout(HANGS_AFTER, life.step(step)).await;
+            assert!(done.is_ok(), "{step:?} hangs");
         }
-        life.end().await;
+        assert!(tokio::time::timeout(HANGS_AFTER, life.end()).await.is_ok(), "the end hangs");
     });
 }
 

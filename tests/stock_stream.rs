@@ -120,3 +120,25 @@ async fn a_shutdown_ends_every_stream() {
     let (_folder, ended) = tokio::join!(shop.stop(), async { while events.block().await.is_some() {} });
     assert_eq!(ended, ());
 }
+
+/// What was published while nobody listened is the first thing that the next one hears.
+#[actix_web::test]
+async fn who_listens_later_begins_with_what_is() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let mut first = shop.listen(&jar, None).await;
+    assert!(first.chunk().await.unwrap().is_some());
+    shop.order(1, &jar, 1).send().await.ok(201);
+    assert!(first.chunk().await.unwrap().is_some());
+    drop(first);
+    // With the first of these the server finds out that he has gone.
+    for who in 2..6 {
+        shop.order(who, &jar, 1).send().await.ok(201);
+        tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    }
+    let mut second = shop.listen(&jar, None).await;
+    let heard = second.chunk().await.unwrap().unwrap();
+    let heard = String::from_utf8(heard.to_vec()).unwrap();
+    assert!(heard.contains(r#""available":4,"held":5,"#), "{heard}");
+    shop.close().await;
+}

@@ -141,7 +141,10 @@ impl Turn {
 impl Listener {
     /// The present state as an event, if the client does not know it.
     fn news(&mut self) -> Option<String> {
-        if let Some(view) = &*self.views.borrow_and_update() {
+        // What is published while nobody listens does not come by here: it may be older than what was asked for at first.
+        if let Some(view) = &*self.views.borrow_and_update()
+            && view.sequence > self.view.sequence
+        {
             self.view = view.clone();
         }
         let view = &self.view;

@@ -24,8 +24,8 @@ use crate::telemetry::{Metrics, notice_dropped};
 
 /// Notices that are looked at together.
 const PAGE: usize = 256;
-/// Notices looked at in a second, at most.
-const NOTICES_PER_S: u32 = 10_000;
+/// Notices looked at in a second, at most: more than a mail server takes, and little enough for nobody who orders to feel it.
+const NOTICES_PER_S: u32 = 2_000;
 /// More events than this that the tables do not show yet: a crowd is buying …
 const RUSH_LAG_EVENTS: u64 = 20_000;
 /// … and this long is the rest after each page then.

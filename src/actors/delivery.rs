@@ -134,20 +134,14 @@ impl Deliveries {
         let movable = self.movable(due_rows, tally).await;
         // Together, so that they are one group.
         let said = join_all(movable.iter().map(|row| self.step(row, due))).await;
-        let (mut unsure, mut comes_back) = (Vec::new(), false);
+        let mut comes_back = false;
         for (row, said) in movable.into_iter().zip(said) {
+            let said = match said {
+                // Whichever of them the group has failed for: the others shall not wait for it.
+                Err(Unkept::Unknown) => self.step(&row, due).await,
+                said => said,
+            };
             match said {
-                Ok(moved) => {
-                    tally.moved += u64::from(moved);
-                    comes_back |= moved && row.state == DeliveryState::ReturnRequested;
-                }
-                Err(Unkept::Unknown) => unsure.push(row),
-                Err(why) => fails(tally, told(&row, &why)),
-            }
-        }
-        // Whichever of them the group has failed for: the others shall not wait for it.
-        for row in unsure {
-            match self.step(&row, due).await {
                 Ok(moved) => {
                     tally.moved += u64::from(moved);
                     comes_back |= moved && row.state == DeliveryState::ReturnRequested;

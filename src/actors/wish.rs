@@ -10,7 +10,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::actors::catalogue::{Catalogue, Found};
 use crate::actors::stock::NotDone;
 use crate::clock::Clock;
-use crate::domain::account::AccountState;
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::wish::{Wish, WishesFull, wish};
@@ -89,7 +88,7 @@ impl Wishes {
         wishes.retain(|wish| behind.is_none_or(|behind| WishCursor::of(wish) < behind));
         wishes.truncate(limit as usize);
         let ids: Vec<ProductId> = wishes.iter().map(|wish| wish.product).collect();
-        let mut found = self.0.catalogue.some(&ids).await?;
+        let mut found = self.0.catalogue.put_together(&ids).await?;
         let product_of = |wish: Wish| {
             let at = found.iter().position(|found| found.text.id == wish.product)?;
             Some(Wished { wish, found: found.swap_remove(at) })
@@ -99,7 +98,7 @@ impl Wishes {
 
     /// Wishes for a product that there is; nothing changes where it is wished for already.
     pub async fn put(&self, user: UserId, product: ProductId) -> Result<(), NotWished> {
-        if self.0.catalogue.some(&[product]).await?.is_empty() {
+        if self.0.catalogue.put_together(&[product]).await?.is_empty() {
             return Err(NotWished::NoProduct);
         }
         let _place = self.place()?;
@@ -123,13 +122,8 @@ impl Wishes {
         self.0.waiting.try_acquire().map_err(|_| busy.into())
     }
 
-    /// Whoever has left leaves nothing behind, not even what was on its way.
     async fn begin(&self, user: UserId) -> Result<Writing<'_>, NotWished> {
-        let mut writing = self.0.tables.begin().await?;
-        match writing.user(user).await? {
-            Some(known) if known.state == AccountState::Deleted => Err(NotWished::NoUser),
-            _ => Ok(writing),
-        }
+        self.0.tables.begin_for(user).await?.ok_or(NotWished::NoUser)
     }
 }
 

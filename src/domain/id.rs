@@ -85,7 +85,10 @@ impl<'de> Visitor<'de> for BytesVisitor {
 }
 
 /// Any of these ids: a word that says what it names and nothing about it.
-pub trait TypedId: fmt::Display {}
+pub trait TypedId: fmt::Display {
+    /// The sixteen bytes, as a table keeps them.
+    fn sixteen(&self) -> &[u8; 16];
+}
 
 macro_rules! typed_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
@@ -142,7 +145,11 @@ macro_rules! typed_id {
             }
         }
 
-        impl TypedId for $name {}
+        impl TypedId for $name {
+            fn sixteen(&self) -> &[u8; 16] {
+                &self.0
+            }
+        }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

@@ -33,9 +33,9 @@ thread_local! {
 /// The hasher is keyed, and quicker than the default one for sixteen bytes.
 type Buckets = DashMapStateStore<UserId, DefaultHashBuilder>;
 
-/// The order doors' limiter. Cheap to clone.
+/// A limiter of what one person may do. Cheap to clone.
 #[derive(Clone)]
-pub struct OrderRate(Arc<Inner>);
+struct Limiter(Arc<Inner>);
 
 struct Inner {
     limiter: RateLimiter<UserId, Buckets, QuantaClock>,
@@ -54,9 +54,25 @@ const CHANGES_PER_SECOND: u32 = 50;
 /// … and at once. Each is a sync, and orders wait for the same disk.
 const CHANGES_AT_ONCE: u32 = 400;
 
+/// The order doors' limiter. Cheap to clone.
+#[derive(Clone)]
+pub struct OrderRate(Limiter);
+
+impl OrderRate {
+    /// So many attempts a second, and so many at once.
+    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
+        OrderRate(Limiter::new("orders", "This buyer tries too often.", per_second, burst))
+    }
+
+    /// Takes one attempt of `buyer`, or says when there will be one.
+    pub fn take(&self, buyer: UserId) -> Result<(), Problem> {
+        self.0.take(buyer)
+    }
+}
+
 /// The limiter of the cart's and the wishes' doors. Cheap to clone.
 #[derive(Clone)]
-pub struct CartRate(OrderRate);
+pub struct CartRate(Limiter);
 
 impl CartRate {
     /// Takes one change of `user`, or says when there will be one.
@@ -70,26 +86,17 @@ impl Default for CartRate {
         let about = "This cart changes too often.";
         let [per_second, at_once] = [CHANGES_PER_SECOND, CHANGES_AT_ONCE]
             .map(|number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN));
-        CartRate(OrderRate::named("carts", about, per_second, at_once))
+        CartRate(Limiter::new("carts", about, per_second, at_once))
     }
 }
 
-impl OrderRate {
-    /// So many attempts a second, and so many at once.
-    pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
-        OrderRate::named("orders", "This buyer tries too often.", per_second, burst)
-    }
-
-    fn named(
-        name: &'static str,
-        about: &'static str,
-        per_second: NonZeroU32,
-        burst: NonZeroU32,
-    ) -> OrderRate {
+impl Limiter {
+    /// So many a second, and so many at once.
+    fn new(name: &'static str, about: &'static str, per_second: NonZeroU32, burst: NonZeroU32) -> Limiter {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
         let buckets = Buckets::with_hasher_and_shard_amount(DefaultHashBuilder::default(), SHARDS);
-        OrderRate(Arc::new(Inner {
+        Limiter(Arc::new(Inner {
             limiter: RateLimiter::new(quota, buckets, clock.clone()),
             clock,
             burst,
@@ -100,8 +107,7 @@ impl OrderRate {
         }))
     }
 
-    /// Takes one attempt of `buyer`, or says when there will be one.
-    pub fn take(&self, buyer: UserId) -> Result<(), Problem> {
+    fn take(&self, who: UserId) -> Result<(), Problem> {
         let asked = ASKED.get();
         ASKED.set(asked.wrapping_add(1));
         if asked.is_multiple_of(COUNTED_OF)
@@ -111,7 +117,7 @@ impl OrderRate {
         }
         self.0
             .limiter
-            .check_key(&buyer)
+            .check_key(&who)
             .map_err(|not_until| self.too_many(not_until.wait_time_from(self.0.clock.now())))
     }
 

@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, legible, signed, sixteen, unsigned};
+use super::sqlite::{Damaged, Listed, legible, signed, sixteen, time, unsigned};
 use super::stock::money;
 use crate::domain::amount::Quantity;
 use crate::domain::delivery::{Delivery, DeliveryState};
@@ -92,10 +92,11 @@ impl DeliveryReader {
         let mut orders = orders.to_vec();
         orders.sort_unstable();
         orders.dedup();
-        let mut found = Vec::new();
-        for (sql, piece) in OF_ORDERS.filled(&orders) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
-            found.append(&mut legible(&query.fetch_all(&self.pool).await?, "a delivery", delivery).0);
+        let mut connection = self.pool.acquire().await?;
+        let (found, damaged) = of_orders(&mut connection, &orders).await?;
+        for Illegible { order, line, why } in damaged {
+            let order = order.map_or("a line of no order".to_owned(), |order| order.to_string());
+            tracing::error!(order, line, why, "the row of a delivery cannot be read");
         }
         Ok(found)
     }
@@ -119,12 +120,7 @@ impl DeliveryReader {
             .bind(most);
         let rows = query.fetch_all(&self.pool).await?;
         let mut page = DuePage::default();
-        for row in &rows {
-            match delivery(row) {
-                Ok(one) => page.rows.push(one),
-                Err(error) => page.damaged.push(illegible(row, &error)),
-            }
-        }
+        sort_out(&rows, &mut page.rows, &mut page.damaged);
         if rows.len() == most as usize {
             let place =
                 |row: &SqliteRow| Some(Place { order: row.try_get(0).ok()?, line: row.try_get(1).ok()? });
@@ -141,16 +137,21 @@ impl DeliveryReader {
     }
 }
 
-fn illegible(row: &SqliteRow, error: &StoreError) -> Illegible {
-    let order = sixteen(row, 0).ok().map(OrderId::from_bytes);
-    Illegible { order, line: row.try_get(1).unwrap_or_default(), why: error.to_string() }
+/// Adds the lines that can be read, and what is known of those that cannot.
+fn sort_out(rows: &[SqliteRow], found: &mut Vec<Delivery>, damaged: &mut Vec<Illegible>) {
+    for row in rows {
+        match delivery(row) {
+            Ok(one) => found.push(one),
+            Err(error) => {
+                let order = sixteen(row, 0).ok().map(OrderId::from_bytes);
+                let line = row.try_get(1).unwrap_or_default();
+                damaged.push(Illegible { order, line, why: error.to_string() });
+            }
+        }
+    }
 }
 
 fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
-    let time = |column: usize| -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = row.try_get(column)?;
-        Ok(at.map(Millis))
-    };
     let key: Option<&[u8]> = row.try_get(14)?;
     let key = match key {
         Some(_) => {
@@ -169,9 +170,9 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
         state: DeliveryState::from_word(row.try_get(7)?).ok_or(Damaged { what: "delivery state" })?,
         scheduled: Millis(row.try_get(8)?),
         paid_at: Millis(row.try_get(9)?),
-        shipped_at: time(10)?,
-        delivered_at: time(11)?,
-        requested_at: time(12)?,
+        shipped_at: time(row, 10)?,
+        delivered_at: time(row, 11)?,
+        requested_at: time(row, 12)?,
         reason: row.try_get(13)?,
         key,
         version: unsigned(row, 16)?,
@@ -185,14 +186,8 @@ pub(super) async fn of_orders(
     orders: &[OrderId],
 ) -> Result<(Vec<Delivery>, Vec<Illegible>), StoreError> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
-    for (sql, piece) in OF_ORDERS.filled(orders) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
-        for row in query.fetch_all(&mut *connection).await? {
-            match delivery(&row) {
-                Ok(one) => found.push(one),
-                Err(error) => damaged.push(illegible(&row, &error)),
-            }
-        }
+    for query in OF_ORDERS.named(orders) {
+        sort_out(&query.fetch_all(&mut *connection).await?, &mut found, &mut damaged);
     }
     Ok((found, damaged))
 }

@@ -10,7 +10,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::StoreError;
 use super::file::File;
-use super::sqlite::{Damaged, signed, unsigned};
+use super::sqlite::{Damaged, signed, time, unsigned};
 use crate::domain::job::{LEASE_MS, Tally};
 use crate::domain::stock::Millis;
 
@@ -184,14 +184,11 @@ impl JobRows {
 }
 
 fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
-    let time = |column: usize| -> Result<Option<Millis>, StoreError> {
-        Ok(row.try_get::<Option<i64>, _>(column)?.map(Millis))
-    };
-    let lease = match (time(3)?, time(4)?, time(5)?) {
+    let lease = match (time(row, 3)?, time(row, 4)?, time(row, 5)?) {
         (Some(until), Some(scheduled), Some(began)) => Some(Lease { until, scheduled, began }),
         _ => None,
     };
-    let last = match (time(6)?, time(7)?, time(8)?) {
+    let last = match (time(row, 6)?, time(row, 7)?, time(row, 8)?) {
         (Some(scheduled), Some(began), Some(ended)) => Some(Ran { scheduled, began, ended, ..last(row)? }),
         _ => None,
     };

@@ -175,8 +175,7 @@ impl OrderReader {
     /// Whose those of `ids` are that have rows.
     pub async fn buyers(&self, ids: &[OrderId]) -> Result<Vec<(OrderId, UserId)>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for (sql, piece) in BUYERS.filled(ids) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in BUYERS.named(ids) {
             for row in query.fetch_all(&self.pool).await? {
                 found.push((OrderId::from_bytes(sixteen(&row, 0)?), UserId::from_bytes(sixteen(&row, 1)?)));
             }

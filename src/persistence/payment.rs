@@ -260,8 +260,7 @@ pub(super) async fn find_many(
     ids: &[PaymentId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in FIND_MANY.filled(ids) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in FIND_MANY.named(ids) {
         for row in query.fetch_all(&mut *connection).await? {
             found.push(payment(&row)?);
         }
@@ -275,8 +274,7 @@ pub(super) async fn of_orders(
     orders: &[OrderId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in OF_ORDERS.filled(orders) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in OF_ORDERS.named(orders) {
         for row in query.fetch_all(&mut *connection).await? {
             found.push(payment(&row)?);
         }
@@ -292,8 +290,7 @@ pub(super) async fn replace(
 ) -> Result<(), StoreError> {
     let old: Vec<PaymentId> =
         changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
-    for (sql, piece) in DELETE.filled(&old) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in DELETE.named(&old) {
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {
@@ -343,8 +340,7 @@ async fn list(
             come.push(now);
         }
     }
-    for (sql, piece) in CLOSE.filled(&gone) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in CLOSE.named(&gone) {
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in OPEN.cut(&come) {

@@ -83,8 +83,7 @@ impl RefundReader {
         orders.sort_unstable();
         orders.dedup();
         let mut found = Vec::new();
-        for (sql, piece) in OF_ORDERS.filled(&orders) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in OF_ORDERS.named(&orders) {
             for row in query.fetch_all(&self.pool).await? {
                 found.push(refund(&row)?);
             }
@@ -183,8 +182,7 @@ pub(super) async fn find_many(
     ids: &[RefundId],
 ) -> Result<Vec<Refund>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in FIND_MANY.filled(ids) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in FIND_MANY.named(ids) {
         for row in query.fetch_all(&mut *connection).await? {
             found.push(refund(&row)?);
         }
@@ -199,8 +197,7 @@ pub(super) async fn replace(
 ) -> Result<(), StoreError> {
     let old: Vec<RefundId> =
         changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
-    for (sql, piece) in DELETE.filled(&old) {
-        let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in DELETE.named(&old) {
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {

@@ -6,11 +6,15 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::query::Query;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    Sqlite, SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Row};
+
+use crate::domain::id::TypedId;
+use crate::domain::stock::Millis;
 
 /// The first version without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -246,6 +250,15 @@ impl Listed {
         Listed { by_length: lengths.iter().map(with).collect() }
     }
 
+    /// The questions to ask of the rows that these ids name, each with its ids.
+    pub fn named<'v>(
+        &'static self,
+        ids: &'v [impl TypedId],
+    ) -> impl Iterator<Item = Query<'v, Sqlite, SqliteArguments>> {
+        self.filled(ids)
+            .map(|(sql, piece)| piece.fold(sqlx::query(sql), |query, id| query.bind(&id.sixteen()[..])))
+    }
+
     /// `values` cut into pieces, each with the statement of its length.
     pub fn cut<'v, T>(&'static self, values: &'v [T]) -> impl Iterator<Item = (&'static str, &'v [T])> {
         let mut rest = values;
@@ -298,6 +311,11 @@ pub fn legible<T>(
         }
     }
     (found, damaged)
+}
+
+/// A column with a time, or without.
+pub fn time(row: &SqliteRow, column: usize) -> Result<Option<Millis>, StoreError> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Millis))
 }
 
 /// A column with the sixteen bytes of an id, a key or a hash.

@@ -10,7 +10,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::sqlite::{Damaged, Listed, signed, sixteen, time, unsigned};
 use crate::domain::amount::{Currency, Money};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Counts, Millis, Sequence, Settings};
@@ -130,8 +130,8 @@ pub(super) fn stock(row: &SqliteRow, at: usize) -> Result<Stock, StoreError> {
         },
         settings: Settings {
             price: money(row, at + 6)?,
-            opens_at: row.try_get::<Option<i64>, _>(at + 8)?.map(Millis),
-            closes_at: row.try_get::<Option<i64>, _>(at + 9)?.map(Millis),
+            opens_at: time(row, at + 8)?,
+            closes_at: time(row, at + 9)?,
             per_customer_limit: limit,
             hold_ms: unsigned(row, at + 11)?,
         },

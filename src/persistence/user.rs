@@ -10,8 +10,8 @@ use sqlx::Row;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 
 use super::outbox::{self, Mail};
-use super::sqlite::{Damaged, Listed, signed, sixteen, thirty_two, unsigned};
-use super::{StoreError, Writing, trail};
+use super::sqlite::{Damaged, Listed, signed, sixteen, thirty_two, time, unsigned};
+use super::{StoreError, Tables, Writing, trail};
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
@@ -173,8 +173,7 @@ impl UserReader {
     /// Those of `ids` that are accounts with a proved address, suspended ones among them.
     pub async fn reachable(&self, ids: &[UserId]) -> Result<Vec<UserId>, StoreError> {
         let mut found = Vec::new();
-        for (sql, piece) in REACHABLE.filled(ids) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in REACHABLE.named(ids) {
             for row in query.fetch_all(&self.pool).await? {
                 found.push(UserId::from_bytes(sixteen(&row, 0)?));
             }
@@ -271,6 +270,15 @@ impl UserReader {
     }
 }
 
+impl Tables {
+    /// Begins a change of what somebody keeps. `None`: they have left, and leave nothing behind, not even what was on its way.
+    pub async fn begin_for(&self, user: UserId) -> Result<Option<Writing<'_>>, StoreError> {
+        let mut writing = self.begin().await?;
+        let known = writing.user(user).await?;
+        Ok(known.is_none_or(|known| known.state != AccountState::Deleted).then_some(writing))
+    }
+}
+
 impl Writing<'_> {
     /// The account as this transaction sees it.
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
@@ -281,8 +289,7 @@ impl Writing<'_> {
     /// Those of `ids` that have rows, each of them named once.
     pub async fn users(&mut self, ids: &[UserId]) -> Result<Vec<User>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for (sql, piece) in FIND_MANY.filled(ids) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in FIND_MANY.named(ids) {
             for row in query.fetch_all(self.on()).await? {
                 found.push(user(&row)?);
             }
@@ -438,7 +445,7 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
         password: row.try_get(7)?,
         signed_out_at: Millis(row.try_get(8)?),
         version: unsigned(row, 9)?,
-        verified_at: row.try_get::<Option<i64>, _>(10)?.map(Millis),
+        verified_at: time(row, 10)?,
         created_at: Millis(row.try_get(11)?),
         updated_at: Millis(row.try_get(12)?),
     })

@@ -22,7 +22,6 @@ use crate::actors::order::{NotAddressed, Orders};
 use crate::actors::payment::Payments;
 use crate::actors::stock::NotDone;
 use crate::clock::Clock;
-use crate::domain::account::AccountState;
 use crate::domain::amount::Quantity;
 use crate::domain::cart::{Cart, CartLine, NotPut};
 use crate::domain::id::{OrderId, ProductId, UserId};
@@ -200,7 +199,7 @@ impl Carts {
 
     /// Is there such a product, and can it ever be bought?
     async fn sellable(&self, product: ProductId) -> Result<(), NotCarted> {
-        let found = self.0.house.catalogue.some(&[product]).await?;
+        let found = self.0.house.catalogue.put_together(&[product]).await?;
         let Some(Found { text, view }) = found.first() else { return Err(NotCarted::NoProduct) };
         if text.archived || view.archived {
             let refused = Refused { at: Sequence(0), why: Refusal::Archived };
@@ -246,7 +245,7 @@ impl Carts {
     /// The cart's lines with their products, those in memory without asking the tables.
     async fn seen(&self, cart: Cart) -> Result<CartSeen, NotCarted> {
         let ids: Vec<ProductId> = cart.lines.iter().map(|line| line.product).collect();
-        let mut found = self.0.house.catalogue.some(&ids).await?;
+        let mut found = self.0.house.catalogue.put_together(&ids).await?;
         let product_of = |line: &CartLine| {
             let at = found.iter().position(|found| found.text.id == line.product)?;
             Some(found.swap_remove(at))
@@ -261,13 +260,8 @@ impl Carts {
         self.0.waiting.try_acquire().map_err(|_| busy.into())
     }
 
-    /// Whoever has left leaves nothing behind, not even what was on its way.
     async fn begin(&self, user: UserId) -> Result<Writing<'_>, NotCarted> {
-        let mut writing = self.0.house.tables.begin().await?;
-        match writing.user(user).await? {
-            Some(known) if known.state == AccountState::Deleted => Err(NotCarted::NoUser),
-            _ => Ok(writing),
-        }
+        self.0.house.tables.begin_for(user).await?.ok_or(NotCarted::NoUser)
     }
 }
 

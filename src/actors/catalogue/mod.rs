@@ -218,12 +218,17 @@ impl Catalogue {
     async fn read_text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
         let before = self.0.changes.load(Ordering::Acquire);
         let Some(listing) = self.0.reader.find(product).await.map_err(unread)? else { return Ok(None) };
-        let text = Arc::new(listing.product);
-        self.0.texts.insert(product, text.clone());
+        Ok(Some(self.keep_read(listing.product, before)))
+    }
+
+    /// Remembers a text that was read when the catalogue had changed so often, unless it has changed since.
+    fn keep_read(&self, text: Text, before: u64) -> Arc<Text> {
+        let text = Arc::new(text);
+        self.0.texts.insert(text.id, text.clone());
         if self.0.changes.load(Ordering::Acquire) != before {
-            self.forget(product);
+            self.forget(text.id);
         }
-        Ok(Some(text))
+        text
     }
 
     /// The owner's view, if the product has a ledger.

@@ -213,9 +213,9 @@ impl Catalogue {
         Ok(Shelf { found, next })
     }
 
-    /// Texts and views: from memory, and what is not there in one reading. A row without a ledger is a product that is being
-    /// made: it is not shown.
-    async fn put_together(&self, ids: &[ProductId]) -> Result<Vec<Found>, NotDone> {
+    /// Those of these products that there are, archived ones too, in the order of the ids: from memory, and what is not there in one
+    /// reading. A row without a ledger is a product that is being made: it is not shown.
+    pub async fn put_together(&self, ids: &[ProductId]) -> Result<Vec<Found>, NotDone> {
         let mut found: Vec<Option<Found>> = ids.iter().map(|id| self.in_memory(*id)).collect();
         let missing: Vec<ProductId> =
             ids.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect();
@@ -243,36 +243,13 @@ impl Catalogue {
         (age_ns < COLD_KEPT_NS).then_some(view)
     }
 
-    /// These products, archived ones too, in no order that means anything: from memory where they are there.
-    pub async fn some(&self, ids: &[ProductId]) -> Result<Vec<Found>, NotDone> {
-        let (before, read_ns) = (self.0.changes.load(Ordering::Acquire), self.0.clock.nanos());
-        let (mut found, mut cold) = (Vec::with_capacity(ids.len()), Vec::new());
-        for id in ids {
-            match (self.near(*id), self.0.directory.peek(*id)) {
-                (Some(text), Some(view)) => found.push(Found { text, view }),
-                _ => cold.push(*id),
-            }
-        }
-        if !cold.is_empty() {
-            for listing in self.0.reader.find_many(&cold).await.map_err(unread)? {
-                found.extend(self.found_in(&listing, before, read_ns).await?);
-            }
-        }
-        Ok(found)
-    }
-
     async fn found_in(&self, listing: &Listing, before: u64, read_ns: u64) -> Result<Option<Found>, NotDone> {
         let product = listing.product.id;
         let Some(view) = self.view_of(listing, read_ns).await? else { return Ok(None) };
         if let Some(text) = self.0.texts.get(&product) {
             return Ok(Some(Found { text, view }));
         }
-        let text = Arc::new(listing.product.clone());
-        self.0.texts.insert(product, text.clone());
-        if self.0.changes.load(Ordering::Acquire) != before {
-            self.forget(product);
-        }
-        Ok(Some(Found { text, view }))
+        Ok(Some(Found { text: self.keep_read(listing.product.clone(), before), view }))
     }
 
     async fn view_of(&self, listing: &Listing, read_ns: u64) -> Result<Option<Arc<View>>, NotDone> {

@@ -145,19 +145,19 @@ impl Dispatch {
         }
         let full = slices.len() >= SLICES as usize;
         let notices: Vec<Notice> = slices.into_iter().flat_map(|slice| slice.notices).collect();
+        let mut pause = LOOK_EVERY;
         for page in notices.chunks(PAGE) {
             self.tell(page, Queue::Flush).await?;
             self.rest(page.len()).await;
             // What must not come too late has its turn after each page: a rush leaves many behind.
-            self.remind().await?;
-            self.tell_sold().await?;
+            pause = pause.min(self.remind().await?).min(self.tell_sold().await?);
             if self.signals.stopping() {
                 // The slices stay: what of them was told is not told again.
                 return Ok(Duration::ZERO);
             }
         }
         self.hand.forget(Gone::SlicesUpTo(last)).await?;
-        Ok(if full { Duration::ZERO } else { LOOK_EVERY })
+        Ok(if full { Duration::ZERO } else { pause })
     }
 
     /// Tells the oldest page of what happened to sold orders.

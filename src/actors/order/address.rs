@@ -8,7 +8,6 @@ use super::{Orders, PlaceOrder, PlacedOrder};
 use crate::actors::stock::NotDone;
 use crate::clock::Clock;
 use crate::domain::id::{OrderId, UserId};
-use crate::domain::stock::Millis;
 use crate::domain::user::Address;
 use crate::persistence::order_address::SealedAddress;
 use crate::persistence::user::User;
@@ -142,7 +141,7 @@ impl Orders {
 
     /// Looks after addresses that were written a while ago: the order is there, or was never born. How many went.
     pub async fn sweep_addresses(&self) -> Result<u64, NotAddressed> {
-        let before = first_of(self.0.addresses.clock.now().plus(-BORN_WITHIN_MS));
+        let before = OrderId::first_at(self.0.addresses.clock.now().plus(-BORN_WITHIN_MS));
         let (mut after, mut gone) = (OrderId::from_bytes([0; 16]), 0);
         loop {
             let page = self.0.addresses.tables.order_addresses().unproved(after, before, SWEEP_MAX).await?;
@@ -174,9 +173,4 @@ impl Orders {
 fn key_of(user: &User) -> Result<WrappedKey, NotAddressed> {
     let bytes = user.wrapped_key.as_ref().ok_or(NotAddressed::NoUser)?;
     Ok(WrappedKey::from_bytes(bytes)?)
-}
-
-/// Below every id that is made at this time or later.
-fn first_of(at: Millis) -> OrderId {
-    OrderId::from_bytes(((at.0.max(0) as u128) << 80).to_be_bytes())
 }

@@ -151,10 +151,7 @@ impl Directory {
     /// only for a key that was never used, which the caller looks up *after* this: a winner's key is noted before his
     /// units leave the view.
     pub fn refuse_from_view(&self, product: ProductId, ask: &Reserve) -> Result<(), NotDone> {
-        let near = self.near(product);
-        let Some(owner) = near.or_else(|| self.0.owners.get(&product).map(|owner| owner.clone())) else {
-            return Ok(());
-        };
+        let Some(owner) = self.loaded(product) else { return Ok(()) };
         let refusal = owner.refusal(ask, self.0.house.clock.now());
         self.keep_near(owner);
         refusal.map_or(Ok(()), Err)
@@ -173,7 +170,7 @@ impl Directory {
 
     /// Puts the question into its owner's mailbox.
     fn hand_in(&self, product: ProductId, ask: Ask) -> Result<oneshot::Receiver<Reply>, NotDone> {
-        let mut owner = self.near(product).map_or_else(|| self.owner(product), Ok)?;
+        let mut owner = self.owner(product)?;
         let clock = &self.0.house.clock;
         let buyer = match &ask {
             Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),
@@ -256,14 +253,19 @@ impl Directory {
         (near.owner.product == product && !near.owner.inbox.is_closed()).then_some(near.owner)
     }
 
+    /// The owner of a product, if there is one.
+    fn loaded(&self, product: ProductId) -> Option<Arc<Shared>> {
+        self.near(product).or_else(|| self.0.owners.get(&product).map(|owner| owner.clone()))
+    }
+
     fn keep_near(&self, owner: Arc<Shared>) {
         NEAR.set(Some(Near { directory: self.0.number, owner }));
     }
 
     /// The owner of a product, started if there is none.
     fn owner(&self, product: ProductId) -> Result<Arc<Shared>, NotDone> {
-        if let Some(owner) = self.0.owners.get(&product) {
-            return Ok(owner.clone());
+        if let Some(owner) = self.loaded(product) {
+            return Ok(owner);
         }
         if self.0.closed.load(Ordering::Acquire) {
             return Err(NotDone::Unavailable);

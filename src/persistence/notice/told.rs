@@ -53,8 +53,7 @@ impl Writing<'_> {
 
     /// Nobody is reminded of these any more.
     pub async fn end_reminders(&mut self, orders: &[OrderId]) -> Result<(), StoreError> {
-        for (sql, piece) in END.filled(orders) {
-            let query = piece.fold(sqlx::query(sql), |query, order| query.bind(&order.as_bytes()[..]));
+        for query in END.named(orders) {
             query.execute(self.on()).await?;
         }
         Ok(())
@@ -65,8 +64,7 @@ impl Aside {
     /// Those of these names that were told before.
     pub async fn told(&self, letters: &[MailId]) -> Result<Vec<MailId>, StoreError> {
         let mut found = Vec::new();
-        for (sql, piece) in TOLD.filled(letters) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in TOLD.named(letters) {
             for row in query.fetch_all(&self.people).await? {
                 found.push(MailId::from_bytes(sixteen(&row, 0)?));
             }
@@ -103,8 +101,7 @@ impl Aside {
 impl NoticeRows {
     /// Forgets that these were told.
     pub async fn forget_told(&self, letters: &[MailId]) -> Result<(), StoreError> {
-        for (sql, piece) in FORGET.filled(letters) {
-            let query = piece.fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in FORGET.named(letters) {
             self.people.write_synced(query).await?;
         }
         Ok(())

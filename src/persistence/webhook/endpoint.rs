@@ -12,7 +12,7 @@ use crate::domain::id::EndpointId;
 use crate::domain::stock::{KeyUse, Millis};
 use crate::domain::webhook::Kinds;
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{Damaged, sixteen, unsigned};
+use crate::persistence::sqlite::{Damaged, sixteen, time, unsigned};
 use crate::vault::WrappedKey;
 
 macro_rules! endpoints {
@@ -377,7 +377,7 @@ fn endpoint(row: &SqliteRow) -> Result<Endpoint, StoreError> {
         description: row.try_get(2)?,
         kinds: kinds(row.try_get(3)?)?,
         state,
-        failing_since: row.try_get::<Option<i64>, _>(6)?.map(Millis),
+        failing_since: time(row, 6)?,
         created_at: Millis(row.try_get(7)?),
         updated_at: Millis(row.try_get(8)?),
     })
@@ -390,7 +390,7 @@ fn secret(row: &SqliteRow) -> Result<SecretRow, StoreError> {
         number: unsigned(row, 1)?,
         key: WrappedKey::from_bytes(key).map_err(|_| Damaged { what: "key of a webhook secret" })?,
         secret: row.try_get(3)?,
-        expires_at: row.try_get::<Option<i64>, _>(4)?.map(Millis),
+        expires_at: time(row, 4)?,
         made_of: row.try_get::<i64, _>(5)?.cast_unsigned(),
     })
 }

@@ -7,11 +7,12 @@
 mod support;
 
 use serde_json::{Value, json};
-use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Pay, Walk, Want, Wanted};
+use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Outcome, Pay, Walk, Want, Wanted};
 use stockade::config::PaymentProvider;
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, PaymentId};
-use stockade::domain::payment::{Cause, Method, PaymentState, RefundState, Restock};
+use stockade::domain::order::OrderStatus;
+use stockade::domain::payment::{Cause, Do, Method, Move, PaymentState, RefundState, Restock};
 use support::{Shop, id, lines};
 
 /// What becomes of whoever walks.
@@ -395,4 +396,24 @@ async fn a_buyer_who_comes_again_after_a_crash_hears_how_his_payment_stands() {
     assert_eq!((&again["id"], &again["payment"]["status"]), (&unknown["id"], &json!("paid")));
     shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
+}
+
+/// The lines of a declined order are given back before its row says so: whoever asks in between hears one story.
+#[actix_web::test]
+async fn an_order_that_is_given_back_is_not_told_as_one_that_may_still_be_paid() {
+    let shelf = Shelf::open("", 1).await;
+    let mut walk = shelf.begun(1, case("tok_declined", 2)).await;
+    while !matches!(walk.next(), Do::Write(Move { to: PaymentState::Declined, .. })) {
+        assert!(walk.step().await);
+    }
+    let (orders, payments) = (shelf.shop.app().orders(), shelf.shop.app().payments());
+    let order = orders.find(support::user(1), walk.payment().order).await.unwrap().unwrap();
+    assert_eq!(order.status, OrderStatus::PaymentFailed);
+    let pay =
+        Pay { order: order.clone(), method: Method::card("tok_declined").unwrap(), by: By::PlacingAgain };
+    let paying = payments.pay(payments.place().unwrap(), pay).await.unwrap();
+    assert_eq!((paying.payment.state, paying.replayed), (PaymentState::Started, true));
+    assert_eq!(payments.told(order, paying).await.unwrap().outcome, Outcome::Declined);
+    walk.to_its_end().await;
+    shelf.close().await;
 }

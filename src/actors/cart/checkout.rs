@@ -8,7 +8,7 @@ use actix_web::rt;
 
 use super::{Carts, NotCarted, RETRY_MS, commit};
 use crate::actors::order::{Item, PlaceOrder, PlacedOrder};
-use crate::actors::payment::{By, Outcome, Pay, Paying, Place};
+use crate::actors::payment::{By, Pay, Paying, Place, Told};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::cart::{Checkout, Taken};
@@ -33,12 +33,12 @@ pub struct CheckOut {
     pub method: Option<Method>,
 }
 
-/// The order that was made of it, and how its payment stands.
-pub struct CheckedOut {
-    pub order: Order,
-    pub paying: Option<Paying>,
-    /// This very request had made it before.
-    pub replayed: bool,
+/// The order that was made of it.
+pub enum CheckedOut {
+    /// `replayed`: this very request had made it before.
+    Held { order: Order, replayed: bool },
+    /// It was to be paid in the same call, and this is how that stands.
+    Paying(Told),
 }
 
 /// What has become of a checkout.
@@ -113,13 +113,15 @@ impl Carts {
     ) -> Result<CheckedOut, NotCarted> {
         let (Some(place), Some(method)) = (place, ask.method) else {
             self.end(ask.user, key, true).await;
-            return Ok(CheckedOut { order, paying: None, replayed: false });
+            return Ok(CheckedOut::Held { order, replayed: false });
         };
         let pay = Pay { order: order.clone(), method, by: By::Placing };
         // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        let paying = self.0.house.payments.pay(place, pay).await.map_err(NotDone::after_all)?;
-        self.end(ask.user, key, is_yes(&paying, &order)).await;
-        Ok(CheckedOut { order, paying: Some(paying), replayed: false })
+        let payments = &self.0.house.payments;
+        let paying = payments.pay(place, pay).await.map_err(NotDone::after_all)?;
+        let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
+        self.end(ask.user, key, told.outcome.is_yes()).await;
+        Ok(CheckedOut::Paying(told))
     }
 
     /// The key had made this order before. It hears of its payment, and begins it if nobody has.
@@ -129,18 +131,22 @@ impl Carts {
         order: Order,
         place: Option<Place>,
     ) -> Result<CheckedOut, NotCarted> {
-        let paying = match (place, ask.method) {
+        let (done, stands) = match (place, ask.method) {
             (Some(place), Some(method)) => {
+                let payments = &self.0.house.payments;
                 let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
-                Some(self.0.house.payments.pay(place, pay).await?)
+                let paying = payments.pay(place, pay).await?;
+                let told = payments.told(order, Paying { replayed: true, ..paying }).await;
+                let told = told.map_err(NotDone::after_all)?;
+                let stands = told.outcome.is_yes();
+                (CheckedOut::Paying(told), stands)
             }
-            _ => None,
+            _ => (CheckedOut::Held { order, replayed: true }, true),
         };
         if let Some(key) = ask.key {
-            let stands = paying.as_ref().is_none_or(|paying| is_yes(paying, &order));
             self.end(ask.user, key, stands).await;
         }
-        Ok(CheckedOut { order, paying, replayed: true })
+        Ok(done)
     }
 
     /// Chooses the lines, and puts them down on the disk.
@@ -240,19 +246,16 @@ impl Carts {
         };
         // An order that is being placed cannot be found: its holds are kept, or lapse.
         let Ok(Some(order)) = house.orders.find(checkout.user, order).await else { return Ended::Open(None) };
-        if !checkout.pays {
+        if !checkout.pays || order.is_sold() {
             return Ended::Stands;
         }
-        match order.status {
-            OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => Ended::Stands,
-            OrderStatus::PaymentFailed | OrderStatus::Expired => Ended::Not,
-            OrderStatus::Cancelled if order.is_sold() => Ended::Stands,
-            OrderStatus::Cancelled => Ended::Not,
-            OrderStatus::PendingPayment => match house.payments.sight_of(&order).await {
-                // Nobody can come again with a key that nobody knows: it is held, and its buyer finds it.
-                Ok(None) if !checkout.keyed => Ended::Stands,
-                _ => Ended::Open(Some(order.id)),
-            },
+        if order.status != OrderStatus::PendingPayment {
+            return Ended::Not;
+        }
+        match house.payments.sight_of(&order).await {
+            // Nobody can come again with a key that nobody knows: it is held, and its buyer finds it.
+            Ok(None) if !checkout.keyed => Ended::Stands,
+            _ => Ended::Open(Some(order.id)),
         }
     }
 }
@@ -263,13 +266,5 @@ fn is_certain(why: &NotCarted) -> bool {
         NotCarted::NotDone(NotDone::Unknown | NotDone::Quarantined | NotDone::Internal) => false,
         NotCarted::NotDone(NotDone::Refused { .. } | NotDone::Busy { .. } | NotDone::Unavailable) => true,
         _ => true,
-    }
-}
-
-/// Whether the buyer hears 201 or 202.
-fn is_yes(paying: &Paying, order: &Order) -> bool {
-    match paying.outcome(order.is_sold()) {
-        Outcome::Paid | Outcome::Open => true,
-        Outcome::Declined | Outcome::Refused | Outcome::Gone(_) => false,
     }
 }

@@ -14,6 +14,7 @@ mod recover;
 mod refund;
 mod settle;
 mod standing;
+mod told;
 mod walk;
 mod webhook;
 
@@ -32,6 +33,7 @@ pub use recover::{Recovery, Retried};
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use settle::Settled;
 pub use standing::{Compensation, CompensationId, Kind, Standing};
+pub use told::{Outcome, Told};
 pub use walk::Walk;
 pub use webhook::{Heard, SIGNATURE_HEADER, Unheard};
 
@@ -42,8 +44,8 @@ use crate::clock::Clock;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Limits, PROVIDER_REFUSED, Payment, PaymentState, PaymentStatus, Refund};
-use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
+use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund};
+use crate::domain::stock::{Refusal, Refused, Sequence};
 use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
 use crate::provider::{CHARGED_WITHIN_MS, Provider};
@@ -115,20 +117,6 @@ pub struct Paying {
     pub replayed: bool,
 }
 
-/// What a buyer hears.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    Paid,
-    /// Nobody was charged, or what was charged goes back.
-    Declined,
-    /// The provider would not look at it, for a mistake of ours: certainly nobody was charged.
-    Refused,
-    /// The order had ended before it could be paid.
-    Gone(Refusal),
-    /// It is not over.
-    Open,
-}
-
 /// A payment as people hear of it, with what became of the lines that it paid for.
 #[derive(Debug, Clone)]
 pub struct PaymentSight {
@@ -161,29 +149,6 @@ impl Drop for Here {
         if hinted {
             self.payments.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(self.payment);
             self.payments.wake();
-        }
-    }
-}
-
-impl Paying {
-    /// What it means for whoever waits. `sold`: the order's products are sold, whatever the row says by now.
-    pub fn outcome(&self, sold: bool) -> Outcome {
-        let Payment { state, reason, .. } = &self.payment;
-        match (state, reason.as_deref()) {
-            (PaymentState::Paid, _) => Outcome::Paid,
-            (PaymentState::Captured, _) if sold => Outcome::Paid,
-            (PaymentState::Cancelled, Some("hold_expired")) => Outcome::Gone(Refusal::HoldExpired),
-            (PaymentState::Cancelled, Some("order_ended")) => {
-                Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })
-            }
-            (PaymentState::Cancelled, Some(PROVIDER_REFUSED)) => Outcome::Refused,
-            (PaymentState::Declined | PaymentState::Cancelled | PaymentState::Orphaned, _) => {
-                Outcome::Declined
-            }
-            (
-                PaymentState::Started | PaymentState::Unknown | PaymentState::Captured | PaymentState::Review,
-                _,
-            ) => Outcome::Open,
         }
     }
 }

@@ -14,7 +14,7 @@ use super::auth::Shopper;
 use super::body::Body;
 use super::idempotency::{IdempotencyKey, REPLAYED};
 use super::order::{self, ItemRequest};
-use super::payment::Told;
+use super::payment;
 use super::problem::Problem;
 use super::query::Id;
 use super::rate::{CartRate, OrderRate};
@@ -105,16 +105,14 @@ pub async fn check_out(
 ) -> Result<HttpResponse, Problem> {
     rate.take(buyer)?;
     let ask = asked.parsed(buyer, key, &orders)?;
-    let CheckedOut { order, paying, replayed } = carts.check_out(ask).await?;
-    if let Some(paying) = paying {
-        let told =
-            Told { orders: &orders, payments: &payments, catalogue: &catalogue, yes: StatusCode::CREATED };
-        let replayed = replayed || paying.replayed;
-        return told.answer(order, crate::actors::payment::Paying { replayed, ..paying }).await;
+    match carts.check_out(ask).await? {
+        CheckedOut::Paying(told) => payment::answer(&catalogue, told, StatusCode::CREATED).await,
+        CheckedOut::Held { order, replayed } => {
+            let order = match replayed {
+                true => order::seen(&payments, &catalogue, order).await.map_err(NotDone::after_all)?,
+                false => order::shown(&catalogue, order, None).await,
+            };
+            Ok(order.answer(StatusCode::CREATED, replayed))
+        }
     }
-    let sight = match replayed {
-        true => payments.sight_of(&order).await.map_err(NotDone::after_all)?,
-        false => None,
-    };
-    Ok(order::shown(&catalogue, order, sight).await.answer(StatusCode::CREATED, replayed))
 }

@@ -17,7 +17,7 @@ pub use show::{OrderShown, shown};
 use super::auth::Shopper;
 use super::body::{Body, NoBody};
 use super::idempotency::{Fingerprint, IdempotencyKey};
-use super::payment::{PayRequest, Told};
+use super::payment::{self, PayRequest};
 use super::problem::Problem;
 use super::query::{Id, Page, Query};
 use super::rate::OrderRate;
@@ -122,13 +122,14 @@ async fn place_and_pay(
     let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
     let by = if replayed { By::PlacingAgain } else { By::Placing };
     let paying = payments.pay(place, Pay { order: order.clone(), method, by }).await;
-    let told = Told { orders, payments, catalogue, yes: StatusCode::CREATED };
-    match paying {
-        Ok(paying) => told.answer(order, Paying { replayed, ..paying }).await,
+    let paying = match paying {
+        Ok(paying) => Paying { replayed, ..paying },
         // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        Err(why) if !replayed => Err(why.after_all().into()),
-        Err(why) => Err(why.into()),
-    }
+        Err(why) if !replayed => return Err(why.after_all().into()),
+        Err(why) => return Err(why.into()),
+    };
+    let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
+    payment::answer(catalogue, told, StatusCode::CREATED).await
 }
 
 /// An order with its payment.

@@ -80,7 +80,7 @@ fn packed(notices: &[Notice]) -> Vec<u8> {
 }
 
 async fn leave(shop: &mut SqliteConnection, pos: i64, notices: &[Notice]) {
-    sqlx::query("insert into notices (pos, number, at_ms, packed) values (?, ?, 1, ?)")
+    sqlx::query("insert into notice_slices (pos, number, at_ms, packed) values (?, ?, 1, ?)")
         .bind(pos)
         .bind(notices.len() as i64)
         .bind(packed(notices))
@@ -110,7 +110,7 @@ async fn count(folder: &Path, file: &str, sql: &'static str) -> i64 {
 /// Waits until no notice waits.
 async fn all_told(folder: &Path) {
     let told = async {
-        while count(folder, "shop.db", "select count(*) from notices").await
+        while count(folder, "shop.db", "select count(*) from notice_slices").await
             + count(folder, "money.db", "select count(*) from notices").await
             > 0
         {

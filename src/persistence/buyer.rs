@@ -8,10 +8,8 @@
 
 use std::sync::LazyLock;
 
-use sqlx::sqlite::SqliteConnection;
-
 use super::StoreError;
-use super::sqlite::{self, Listed, signed};
+use super::sql::{self, Connection, Listed, signed};
 use crate::domain::id::{OrderId, UserId};
 
 /// Orders of a run before the next is begun: about 3 MB of pages.
@@ -43,7 +41,7 @@ const FORGET: &str = "delete from buyer_runs where run = ?";
 
 /// Notes new orders of their buyers, inside the flush's transaction.
 pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     mut orders: Vec<(UserId, OrderId)>,
 ) -> Result<(), StoreError> {
     if orders.is_empty() {
@@ -52,69 +50,65 @@ pub(super) async fn insert(
     let run = open_run(connection).await?;
     orders.sort_unstable();
     for (sql, piece) in INSERT.cut(&orders) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, (buyer, order)| {
+        let query = piece.iter().fold(sql::query(sql), |query, (buyer, order)| {
             query.bind(run).bind(&buyer.as_bytes()[..]).bind(&order.as_bytes()[..])
         });
         query.execute(&mut *connection).await?;
     }
-    sqlx::query(COUNT).bind(signed(orders.len() as u64)).bind(run).execute(connection).await?;
+    sql::query(COUNT).bind(signed(orders.len() as u64)).bind(run).execute(connection).await?;
     Ok(())
 }
 
 /// The run that is being filled; a new one when it is full.
-async fn open_run(connection: &mut SqliteConnection) -> Result<i64, StoreError> {
-    let newest: Option<(i64, i64)> = sqlx::query_as(OPEN_RUN).fetch_optional(&mut *connection).await?;
+async fn open_run(connection: &mut Connection) -> Result<i64, StoreError> {
+    let newest: Option<(i64, i64)> = sql::query_as(OPEN_RUN).fetch_optional(&mut *connection).await?;
     match newest {
         Some((run, orders)) if orders < RUN_ORDERS => Ok(run),
         _ => new_run(connection, 0).await,
     }
 }
 
-async fn new_run(connection: &mut SqliteConnection, level: i64) -> Result<i64, StoreError> {
-    let last: i64 = sqlx::query_scalar(LAST_RUN).fetch_one(&mut *connection).await?;
-    sqlx::query(NEW_RUN).bind(last + 1).bind(level).execute(connection).await?;
+async fn new_run(connection: &mut Connection, level: i64) -> Result<i64, StoreError> {
+    let last: i64 = sql::query_scalar(LAST_RUN).fetch_one(&mut *connection).await?;
+    sql::query(NEW_RUN).bind(last + 1).bind(level).execute(connection).await?;
     Ok(last + 1)
 }
 
 /// One bounded step of merging, in one transaction; false when there is nothing to merge.
-pub(super) async fn merge_step(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    sqlite::begin(connection).await?;
+pub(super) async fn merge_step(connection: &mut Connection) -> Result<bool, StoreError> {
+    sql::begin(connection).await?;
     let merged = merge(connection).await;
-    sqlite::end(connection, merged).await
+    sql::end(connection, merged).await
 }
 
-async fn merge(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
-    let merging: Vec<(i64, i64)> = sqlx::query_as(MERGING).fetch_all(&mut *connection).await?;
+async fn merge(connection: &mut Connection) -> Result<bool, StoreError> {
+    let merging: Vec<(i64, i64)> = sql::query_as(MERGING).fetch_all(&mut *connection).await?;
     match merging.first() {
         Some(&(_, into)) => move_some(connection, &merging, into).await.map(|()| true),
         None => begin_merge(connection).await,
     }
 }
 
-async fn begin_merge(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+async fn begin_merge(connection: &mut Connection) -> Result<bool, StoreError> {
     let level: Option<i64> =
-        sqlx::query_scalar(FULL_LEVEL).bind(FAN_IN as i64).fetch_optional(&mut *connection).await?;
+        sql::query_scalar(FULL_LEVEL).bind(FAN_IN as i64).fetch_optional(&mut *connection).await?;
     let Some(level) = level else { return Ok(false) };
     let oldest: Vec<i64> =
-        sqlx::query_scalar(OLDEST).bind(level).bind(FAN_IN as i64).fetch_all(&mut *connection).await?;
+        sql::query_scalar(OLDEST).bind(level).bind(FAN_IN as i64).fetch_all(&mut *connection).await?;
     let into = new_run(connection, level + 1).await?;
     for run in oldest {
-        sqlx::query(GOES_INTO).bind(into).bind(run).execute(&mut *connection).await?;
+        sql::query(GOES_INTO).bind(into).bind(run).execute(&mut *connection).await?;
     }
     Ok(true)
 }
 
 /// Moves the first buyers of all sources, as far as no source gives more than a step (and one buyer's rest). A
 /// source that has less than that is emptied up to the same buyer; when all have, they are done.
-async fn move_some(
-    connection: &mut SqliteConnection,
-    sources: &[(i64, i64)],
-    into: i64,
-) -> Result<(), StoreError> {
+async fn move_some(connection: &mut Connection, sources: &[(i64, i64)], into: i64) -> Result<(), StoreError> {
     let mut end: Option<Vec<u8>> = None;
     for (run, _) in sources {
         let here: Option<Vec<u8>> =
-            sqlx::query_scalar(STEP_END).bind(run).bind(STEP_ORDERS).fetch_optional(&mut *connection).await?;
+            sql::query_scalar(STEP_END).bind(run).bind(STEP_ORDERS).fetch_optional(&mut *connection).await?;
         end = match (end, here) {
             (Some(end), Some(here)) => Some(end.min(here)),
             (end, here) => end.or(here),
@@ -124,19 +118,14 @@ async fn move_some(
     let end = end.unwrap_or_else(|| vec![0xff; 16]);
     let mut moved = 0;
     for (run, _) in sources {
-        moved += sqlx::query(MOVE)
-            .bind(into)
-            .bind(run)
-            .bind(&end)
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
-        sqlx::query(MOVED).bind(run).bind(&end).execute(&mut *connection).await?;
+        moved +=
+            sql::query(MOVE).bind(into).bind(run).bind(&end).execute(&mut *connection).await?.rows_affected();
+        sql::query(MOVED).bind(run).bind(&end).execute(&mut *connection).await?;
         if done {
-            sqlx::query(FORGET).bind(run).execute(&mut *connection).await?;
+            sql::query(FORGET).bind(run).execute(&mut *connection).await?;
         }
     }
-    sqlx::query(COUNT).bind(signed(moved)).bind(into).execute(connection).await?;
+    sql::query(COUNT).bind(signed(moved)).bind(into).execute(connection).await?;
     Ok(())
 }
 
@@ -146,9 +135,9 @@ mod tests {
     use crate::persistence::Tables;
     use crate::persistence::testing::{buyer, order, product};
 
-    async fn orders_of(connection: &mut SqliteConnection, buyer: UserId) -> i64 {
+    async fn orders_of(connection: &mut Connection, buyer: UserId) -> i64 {
         let count = "select count(*) from buyer_orders where buyer_id = ?";
-        sqlx::query_scalar(count).bind(&buyer.as_bytes()[..]).fetch_one(connection).await.unwrap()
+        sql::query_scalar(count).bind(&buyer.as_bytes()[..]).fetch_one(connection).await.unwrap()
     }
 
     #[tokio::test]
@@ -159,7 +148,7 @@ mod tests {
         for run in 0..18 {
             let orders = (0..600).map(|n| (buyer(n % 7 * (run % 3 + 1)), order(run * 1_000 + n, product(1))));
             insert(&mut writer, orders.collect()).await.unwrap();
-            sqlx::query("update buyer_runs set orders = 65536 where level = 0")
+            sql::query("update buyer_runs set orders = 65536 where level = 0")
                 .execute(&mut *writer)
                 .await
                 .unwrap();
@@ -171,12 +160,12 @@ mod tests {
             assert_eq!(orders_of(&mut writer, buyer(6)).await, before, "after step {steps}");
         }
         assert!(steps > 3, "{steps}");
-        let runs: Vec<(i64, i64)> = sqlx::query_as("select level, count(*) from buyer_runs group by level")
+        let runs: Vec<(i64, i64)> = sql::query_as("select level, count(*) from buyer_runs group by level")
             .fetch_all(&mut *writer)
             .await
             .unwrap();
         assert_eq!(runs, [(0, 2), (1, 1)]);
-        let counted: i64 = sqlx::query_scalar("select orders from buyer_runs where level = 1")
+        let counted: i64 = sql::query_scalar("select orders from buyer_runs where level = 1")
             .fetch_one(&mut *writer)
             .await
             .unwrap();

@@ -5,10 +5,7 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::sql::{self, Damaged, Listed, Pool, Row, signed, sixteen, unsigned};
 use super::{StoreError, Writing};
 use crate::domain::amount::Quantity;
 use crate::domain::cart::{Cart, CartLine, Checkout, Taken};
@@ -75,8 +72,8 @@ pub enum CartError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for CartError {
-    fn from(error: sqlx::Error) -> CartError {
+impl From<sql::Error> for CartError {
+    fn from(error: sql::Error) -> CartError {
         CartError::Store(error.into())
     }
 }
@@ -84,23 +81,23 @@ impl From<sqlx::Error> for CartError {
 /// Reads carts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct CartReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl CartReader {
     /// Somebody's cart; an empty one if nothing was ever put in.
     pub async fn of_user(&self, user: UserId) -> Result<Cart, StoreError> {
-        cart(&sqlx::query(FIND).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?)
+        cart(&sql::query(FIND).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?)
     }
 
     /// Somebody's checkouts that have begun and not ended.
     pub async fn checkouts_of(&self, user: UserId) -> Result<Vec<Checkout>, StoreError> {
-        gathered(&sqlx::query(CHECKOUTS_OF).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?)
+        gathered(&sql::query(CHECKOUTS_OF).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?)
     }
 
     /// Who has such a checkout, in order of their ids.
     pub async fn who_checks_out(&self, after: UserId, limit: u32) -> Result<Vec<UserId>, StoreError> {
-        let query = sqlx::query(WHO_CHECKS_OUT).bind(after.as_bytes().to_vec()).bind(limit);
+        let query = sql::query(WHO_CHECKS_OUT).bind(after.as_bytes().to_vec()).bind(limit);
         let rows = query.fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(UserId::from_bytes(sixteen(row, 0)?))).collect()
     }
@@ -109,7 +106,7 @@ impl CartReader {
 impl Writing<'_> {
     /// Somebody's cart as this transaction sees it.
     pub async fn cart_of(&mut self, user: UserId) -> Result<Cart, StoreError> {
-        cart(&sqlx::query(FIND).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?)
+        cart(&sql::query(FIND).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?)
     }
 
     /// Puts `after` in the place of `before`, which this transaction has read.
@@ -117,8 +114,8 @@ impl Writing<'_> {
         let id = || user.as_bytes().to_vec();
         let (version, at) = (signed(after.version), after.updated_at.map_or(0, |at| at.0));
         let query = match before.version {
-            0 => sqlx::query(INSERT).bind(version).bind(at).bind(id()),
-            known => sqlx::query(UPDATE).bind(version).bind(at).bind(id()).bind(signed(known)),
+            0 => sql::query(INSERT).bind(version).bind(at).bind(id()),
+            known => sql::query(UPDATE).bind(version).bind(at).bind(id()).bind(signed(known)),
         };
         if query.execute(self.on()).await?.rows_affected() != 1 {
             return Err(CartError::VersionConflict);
@@ -127,7 +124,7 @@ impl Writing<'_> {
         let gone: Vec<ProductId> =
             gone.into_iter().filter(|product| after.line(*product).is_none()).collect();
         for (sql, piece) in DELETE_LINES.cut(&gone) {
-            let query = sqlx::query(sql).bind(id());
+            let query = sql::query(sql).bind(id());
             let query = piece.iter().fold(query, |query, product| query.bind(product.as_bytes().to_vec()));
             query.execute(self.on()).await?;
         }
@@ -138,13 +135,13 @@ impl Writing<'_> {
                 Some(known) if known.quantity == line.quantity => {}
                 Some(_) => {
                     let quantity = i64::from(line.quantity.get());
-                    let query = sqlx::query(UPDATE_LINE).bind(quantity).bind(id());
+                    let query = sql::query(UPDATE_LINE).bind(quantity).bind(id());
                     query.bind(line.product.as_bytes().to_vec()).execute(self.on()).await?;
                 }
             }
         }
         for (sql, piece) in INSERT_LINES.cut(&new) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, line| {
+            let query = piece.iter().fold(sql::query(sql), |query, line| {
                 let query = query.bind(id()).bind(line.product.as_bytes().to_vec());
                 query.bind(i64::from(line.quantity.get())).bind(line.added_at.0)
             });
@@ -155,7 +152,7 @@ impl Writing<'_> {
 
     /// The request with which this key has added something, as its hash.
     pub async fn addition(&mut self, user: UserId, key: [u8; 16]) -> Result<Option<u64>, StoreError> {
-        let query = sqlx::query(ADDITION).bind(user.as_bytes().to_vec()).bind(key.to_vec());
+        let query = sql::query(ADDITION).bind(user.as_bytes().to_vec()).bind(key.to_vec());
         let Some(row) = query.fetch_optional(self.on()).await? else { return Ok(None) };
         let body: i64 = row.try_get(0)?;
         Ok(Some(body as u64))
@@ -167,7 +164,7 @@ impl Writing<'_> {
         key: KeyUse,
         now: Millis,
     ) -> Result<(), StoreError> {
-        sqlx::query(INSERT_ADDITION)
+        sql::query(INSERT_ADDITION)
             .bind(user.as_bytes().to_vec())
             .bind(key.key.to_vec())
             .bind(key.body as i64)
@@ -179,13 +176,13 @@ impl Writing<'_> {
 
     /// Forgets the keys of what was added at `before` or earlier.
     pub async fn forget_additions(&mut self, before: Millis) -> Result<(), StoreError> {
-        sqlx::query(FORGET_ADDITIONS).bind(before.0).execute(self.on()).await?;
+        sql::query(FORGET_ADDITIONS).bind(before.0).execute(self.on()).await?;
         Ok(())
     }
 
     pub async fn begin_checkout(&mut self, checkout: &Checkout) -> Result<(), StoreError> {
         for (sql, piece) in BEGIN_CHECKOUT.cut(&checkout.lines) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, line| {
+            let query = piece.iter().fold(sql::query(sql), |query, line| {
                 query
                     .bind(checkout.user.as_bytes().to_vec())
                     .bind(checkout.key.to_vec())
@@ -203,12 +200,12 @@ impl Writing<'_> {
 
     /// The checkout with this key as this transaction sees it; `None` when it has ended.
     pub async fn checkout(&mut self, user: UserId, key: [u8; 16]) -> Result<Option<Checkout>, StoreError> {
-        let query = sqlx::query(CHECKOUT).bind(user.as_bytes().to_vec()).bind(key.to_vec());
+        let query = sql::query(CHECKOUT).bind(user.as_bytes().to_vec()).bind(key.to_vec());
         Ok(gathered(&query.fetch_all(self.on()).await?)?.pop())
     }
 
     pub async fn end_checkout(&mut self, user: UserId, key: [u8; 16]) -> Result<(), StoreError> {
-        let query = sqlx::query(END_CHECKOUT).bind(user.as_bytes().to_vec()).bind(key.to_vec());
+        let query = sql::query(END_CHECKOUT).bind(user.as_bytes().to_vec()).bind(key.to_vec());
         query.execute(self.on()).await?;
         Ok(())
     }
@@ -216,22 +213,22 @@ impl Writing<'_> {
     /// Takes away wishes, cart and addresses of orders of somebody who leaves.
     pub async fn forget_shopper(&mut self, user: UserId) -> Result<(), StoreError> {
         for sql in FORGET {
-            sqlx::query(sql).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+            sql::query(sql).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
         }
         Ok(())
     }
 }
 
-fn quantity(row: &SqliteRow, column: usize) -> Result<Quantity, StoreError> {
+fn quantity(row: &Row, column: usize) -> Result<Quantity, StoreError> {
     Ok(Quantity::of_line(unsigned(row, column)?).ok_or(Damaged { what: "quantity" })?)
 }
 
-fn cart(rows: &[SqliteRow]) -> Result<Cart, StoreError> {
+fn cart(rows: &[Row]) -> Result<Cart, StoreError> {
     let Some(first) = rows.first() else { return Ok(Cart::default()) };
     let updated_at = Some(Millis(first.try_get(1)?));
     let mut cart = Cart { lines: Vec::with_capacity(rows.len()), version: unsigned(first, 0)?, updated_at };
     for row in rows {
-        if row.try_get::<Option<&[u8]>, _>(2)?.is_none() {
+        if row.try_get::<Option<&[u8]>>(2)?.is_none() {
             continue;
         }
         let product = ProductId::from_bytes(sixteen(row, 2)?);
@@ -242,7 +239,7 @@ fn cart(rows: &[SqliteRow]) -> Result<Cart, StoreError> {
 }
 
 /// Rows of one checkout stand together.
-fn gathered(rows: &[SqliteRow]) -> Result<Vec<Checkout>, StoreError> {
+fn gathered(rows: &[Row]) -> Result<Vec<Checkout>, StoreError> {
     let mut all: Vec<Checkout> = Vec::new();
     for row in rows {
         let key = sixteen(row, 1)?;
@@ -252,9 +249,9 @@ fn gathered(rows: &[SqliteRow]) -> Result<Vec<Checkout>, StoreError> {
             _ => all.push(Checkout {
                 user: UserId::from_bytes(sixteen(row, 0)?),
                 key,
-                body: row.try_get::<i64, _>(2)? as u64,
-                pays: row.try_get::<i64, _>(3)? != 0,
-                keyed: row.try_get::<i64, _>(4)? != 0,
+                body: row.try_get::<i64>(2)? as u64,
+                pays: row.try_get::<i64>(3)? != 0,
+                keyed: row.try_get::<i64>(4)? != 0,
                 begun_at: Millis(row.try_get(5)?),
                 lines: vec![taken],
             }),

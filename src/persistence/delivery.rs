@@ -6,11 +6,9 @@
 use std::sync::LazyLock;
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, legible, signed, sixteen, time, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Row, legible, signed, sixteen, time, unsigned};
 use super::stock::money;
 use crate::domain::amount::Quantity;
 use crate::domain::delivery::{Delivery, DeliveryState};
@@ -77,13 +75,13 @@ pub struct DuePage {
 /// Reads deliveries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct DeliveryReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl DeliveryReader {
     /// The lines of an order that can be read, in their order.
     pub async fn of_order(&self, order: OrderId) -> Result<Vec<Delivery>, StoreError> {
-        let rows = sqlx::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
         Ok(legible(&rows, "a delivery", delivery).0)
     }
 
@@ -110,7 +108,7 @@ impl DeliveryReader {
         after: &Place,
         most: u32,
     ) -> Result<DuePage, StoreError> {
-        let query = sqlx::query(DUE)
+        let query = sql::query(DUE)
             .bind(state.as_str())
             .bind(&after.order)
             .bind(&after.order)
@@ -122,8 +120,7 @@ impl DeliveryReader {
         let mut page = DuePage::default();
         sort_out(&rows, &mut page.rows, &mut page.damaged);
         if rows.len() == most as usize {
-            let place =
-                |row: &SqliteRow| Some(Place { order: row.try_get(0).ok()?, line: row.try_get(1).ok()? });
+            let place = |row: &Row| Some(Place { order: row.try_get(0).ok()?, line: row.try_get(1).ok()? });
             let next = rows.iter().rev().find_map(place);
             // A whole page without a place to go on from: better no run than one that ends as if there were no more.
             page.next = Some(next.ok_or(Damaged { what: "page of deliveries" })?);
@@ -133,12 +130,12 @@ impl DeliveryReader {
 
     /// Every line, those of an order together.
     pub(super) fn by_order(&self) -> impl Stream<Item = Result<Delivery, StoreError>> + '_ {
-        sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| delivery(&row))
+        sql::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| delivery(&row))
     }
 }
 
 /// Adds the lines that can be read, and what is known of those that cannot.
-fn sort_out(rows: &[SqliteRow], found: &mut Vec<Delivery>, damaged: &mut Vec<Illegible>) {
+fn sort_out(rows: &[Row], found: &mut Vec<Delivery>, damaged: &mut Vec<Illegible>) {
     for row in rows {
         match delivery(row) {
             Ok(one) => found.push(one),
@@ -151,7 +148,7 @@ fn sort_out(rows: &[SqliteRow], found: &mut Vec<Delivery>, damaged: &mut Vec<Ill
     }
 }
 
-fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
+fn delivery(row: &Row) -> Result<Delivery, StoreError> {
     let key: Option<&[u8]> = row.try_get(14)?;
     let key = match key {
         Some(_) => {
@@ -182,7 +179,7 @@ fn delivery(row: &SqliteRow) -> Result<Delivery, StoreError> {
 
 /// The lines of some orders; and which of them cannot be read.
 pub(super) async fn of_orders(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     orders: &[OrderId],
 ) -> Result<(Vec<Delivery>, Vec<Illegible>), StoreError> {
     let (mut found, mut damaged) = (Vec::new(), Vec::new());
@@ -194,13 +191,13 @@ pub(super) async fn of_orders(
 
 /// Brings rows to what they are now; who has none before is new.
 pub(super) async fn replace(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     changed: &[(Option<Delivery>, Delivery)],
 ) -> Result<(), StoreError> {
     let new: Vec<&Delivery> =
         changed.iter().filter(|(before, _)| before.is_none()).map(|(_, now)| now).collect();
     for (sql, piece) in INSERT.cut(&new) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, row| {
+        let query = piece.iter().fold(sql::query(sql), |query, row| {
             query
                 .bind(&row.order.as_bytes()[..])
                 .bind(i64::from(row.line))
@@ -225,7 +222,7 @@ pub(super) async fn replace(
     }
     for (before, row) in changed {
         let Some(before) = before else { continue };
-        let query = sqlx::query(UPDATE)
+        let query = sql::query(UPDATE)
             .bind(row.state.as_str())
             .bind(row.scheduled.0)
             .bind(row.shipped_at.map(|at| at.0))

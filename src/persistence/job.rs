@@ -5,12 +5,9 @@
 //! journal's disk: after a power cut nobody runs, and at worst an occurrence is run again that had finished, which changes nothing
 //! twice.
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
-
 use super::StoreError;
-use super::file::File;
-use super::sqlite::{Damaged, signed, time, unsigned};
+use super::sql::{self, Damaged, Row, signed, time, unsigned};
+use super::store::Store;
 use crate::domain::job::{LEASE_MS, Tally};
 use crate::domain::stock::Millis;
 
@@ -105,12 +102,12 @@ impl JobRow {
 /// How far the jobs have come. Cheap to clone.
 #[derive(Clone)]
 pub struct JobRows {
-    pub(super) file: File,
+    pub(super) store: Store,
 }
 
 impl JobRows {
     pub async fn find(&self, name: &str) -> Result<Option<JobRow>, StoreError> {
-        let row = sqlx::query(FIND).bind(name).fetch_optional(&self.file.readers()).await?;
+        let row = sql::query(FIND).bind(name).fetch_optional(&self.store.readers()).await?;
         row.as_ref().map(job).transpose()
     }
 
@@ -120,8 +117,8 @@ impl JobRows {
             return Ok(row);
         }
         let made = {
-            let mut writer = self.file.writer().await?;
-            sqlx::query(INSERT).bind(name).bind(now.0).execute(&mut *writer).await
+            let mut writer = self.store.writer().await?;
+            sql::query(INSERT).bind(name).bind(now.0).execute(&mut *writer).await
         };
         match (self.find(name).await?, made) {
             (Some(row), _) => Ok(row),
@@ -132,8 +129,8 @@ impl JobRows {
 
     /// Takes the row as it was read, for a run. `false`: somebody else was faster.
     pub async fn claim(&self, row: &JobRow, holder: Holder, lease: Lease) -> Result<bool, StoreError> {
-        let mut writer = self.file.writer().await?;
-        let claim = sqlx::query(CLAIM)
+        let mut writer = self.store.writer().await?;
+        let claim = sql::query(CLAIM)
             .bind(holder.to_vec())
             .bind(lease.until.0)
             .bind(lease.scheduled.0)
@@ -145,8 +142,8 @@ impl JobRows {
 
     /// Holds it longer. `false`: it is somebody else's by now.
     pub async fn renew(&self, name: &str, holder: Holder, until: Millis) -> Result<bool, StoreError> {
-        let mut writer = self.file.writer().await?;
-        let renewal = sqlx::query(RENEW).bind(until.0).bind(name).bind(holder.to_vec());
+        let mut writer = self.store.writer().await?;
+        let renewal = sql::query(RENEW).bind(until.0).bind(name).bind(holder.to_vec());
         Ok(renewal.execute(&mut *writer).await?.rows_affected() == 1)
     }
 
@@ -157,8 +154,8 @@ impl JobRows {
             Outcome::Failed => Millis(i64::MIN),
         };
         let problems = serde_json::to_string(&ran.tally.problems).map_err(|_| Damaged { what: "problem" })?;
-        let mut writer = self.file.writer().await?;
-        let end = sqlx::query(END)
+        let mut writer = self.store.writer().await?;
+        let end = sql::query(END)
             .bind(finished.0)
             .bind(finished.0)
             .bind(ran.scheduled.0)
@@ -177,13 +174,13 @@ impl JobRows {
 
     /// Lets go, as if nothing had been.
     pub async fn let_go(&self, name: &str, holder: Holder) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        sqlx::query(LET_GO).bind(name).bind(holder.to_vec()).execute(&mut *writer).await?;
+        let mut writer = self.store.writer().await?;
+        sql::query(LET_GO).bind(name).bind(holder.to_vec()).execute(&mut *writer).await?;
         Ok(())
     }
 }
 
-fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
+fn job(row: &Row) -> Result<JobRow, StoreError> {
     let lease = match (time(row, 3)?, time(row, 4)?, time(row, 5)?) {
         (Some(until), Some(scheduled), Some(began)) => Some(Lease { until, scheduled, began }),
         _ => None,
@@ -201,14 +198,14 @@ fn job(row: &SqliteRow) -> Result<JobRow, StoreError> {
     })
 }
 
-fn last(row: &SqliteRow) -> Result<Ran, StoreError> {
+fn last(row: &Row) -> Result<Ran, StoreError> {
     let problems: &str = row.try_get(14)?;
     Ok(Ran {
         scheduled: Millis::default(),
         began: Millis::default(),
         ended: Millis::default(),
         outcome: Outcome::from_word(row.try_get(9)?).ok_or(Damaged { what: "outcome of a job" })?,
-        by_hand: row.try_get::<i64, _>(10)? != 0,
+        by_hand: row.try_get::<i64>(10)? != 0,
         tally: Tally {
             seen: unsigned(row, 11)?,
             moved: unsigned(row, 12)?,

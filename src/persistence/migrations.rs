@@ -1,11 +1,34 @@
 //! The migrations of all stores, in the binary. `migrations/README.md` says what they may contain.
 //!
-//! A file that has been released never changes: its checksum is checked at each start.
+//! A file that has been released never changes: its checksum is checked at each start. The same files serve both databases; what
+//! MySQL must read otherwise is replaced here, and nowhere else.
+
+use std::sync::LazyLock;
 
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 type File = (i64, &'static str, &'static str);
+
+/// The columns of bytes whose length nobody knows before. All others are keys: ids, hashes, what something is found by.
+const CONTENTS: &[&str] = &[
+    "body",
+    "events",
+    "letter",
+    "packed",
+    "personal",
+    "probe",
+    "recipient",
+    "sealed",
+    "secret",
+    "successor",
+    "wrapped_key",
+];
+/// The longest key.
+const KEY_TYPE: &str = "varbinary(64)";
+const CONTENT_TYPE: &str = "longblob";
+/// How each table is kept: words are compared byte by byte.
+const TABLE: &str = "engine=innodb default charset=utf8mb4 collate=utf8mb4_bin";
 
 macro_rules! files {
     ($store:literal: $( $number:literal $name:literal ),* $(,)?) => {
@@ -44,6 +67,7 @@ const TABLES: &[File] = files!("tables":
     21 "0021_products_new",
     22 "0022_products_best",
     23 "0023_products_by_name_and_id",
+    24 "0024_notice_slices",
 );
 
 const PEOPLE: &[File] = files!("people":
@@ -90,31 +114,89 @@ const MONEY: &[File] = files!("money":
     11 "0011_notices",
 );
 
-fn migrator(files: &[File]) -> Migrator {
-    let migration = |&(number, name, sql): &File| {
-        Migration::new(number, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+/// A folder's files with what MySQL reads in their place.
+struct Folder {
+    /// The table that remembers which of them have run. Each folder has one of its own.
+    history: &'static str,
+    files: Vec<(i64, &'static str, String)>,
+}
+
+/// In the order in which they run: two tables had the same name until the first folder renamed its own.
+static ON_MYSQL: LazyLock<[Folder; 3]> = LazyLock::new(|| {
+    let folder = |history, files: &[File]| Folder {
+        history,
+        files: files.iter().map(|(number, name, sql)| (*number, *name, for_mysql(sql))).collect(),
     };
-    Migrator::with_migrations(files.iter().map(migration).collect())
+    [
+        folder("migrations_of_tables", TABLES),
+        folder("migrations_of_people", PEOPLE),
+        folder("migrations_of_money", MONEY),
+    ]
+});
+
+/// What the one database of a cluster goes through, folder by folder.
+pub fn on_mysql() -> Vec<Migrator> {
+    let migrator = |folder: &'static Folder| {
+        let files = folder.files.iter().map(|(number, name, sql)| (*number, *name, sql.as_str()));
+        let mut migrator = migrator(files);
+        migrator.dangerous_set_table_name(folder.history);
+        // Sessions hold a lock of ours, over all folders.
+        migrator.set_locking(false);
+        migrator
+    };
+    ON_MYSQL.iter().map(migrator).collect()
+}
+
+/// What a file says to MySQL.
+fn for_mysql(sql: &str) -> String {
+    let mut said = String::with_capacity(sql.len() + 256);
+    let mut column = "";
+    for piece in sql.trim_end().split_inclusive(|letter: char| !letter.is_alphanumeric() && letter != '_') {
+        let word = piece.trim_end_matches(|letter: char| !letter.is_alphanumeric() && letter != '_');
+        match word {
+            "blob" if CONTENTS.contains(&column) => said.push_str(CONTENT_TYPE),
+            "blob" => said.push_str(KEY_TYPE),
+            _ => said.push_str(word),
+        }
+        said.push_str(&piece[word.len()..]);
+        if !word.is_empty() {
+            column = word;
+        }
+    }
+    if !said.starts_with("create table") {
+        return said;
+    }
+    // InnoDB clusters a table by its primary key anyway. A number that is not given is the next one on both.
+    let kept = said.trim_end_matches("without rowid").trim_end();
+    let kept = kept.replace("integer primary key", "bigint auto_increment primary key");
+    format!("{kept} {TABLE}")
+}
+
+fn migrator<'f>(files: impl IntoIterator<Item = (i64, &'f str, &'static str)>) -> Migrator {
+    let migration = |(number, name, sql): (i64, &str, &'static str)| {
+        Migration::new(number, name.to_owned().into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(files.into_iter().map(migration).collect())
 }
 
 /// What `journal.db` goes through.
 pub fn journal() -> Migrator {
-    migrator(JOURNAL)
+    migrator(JOURNAL.iter().copied())
 }
 
 /// What `shop.db` goes through.
 pub fn tables() -> Migrator {
-    migrator(TABLES)
+    migrator(TABLES.iter().copied())
 }
 
 /// What `people.db` goes through.
 pub fn people() -> Migrator {
-    migrator(PEOPLE)
+    migrator(PEOPLE.iter().copied())
 }
 
 /// What `money.db` goes through.
 pub fn money() -> Migrator {
-    migrator(MONEY)
+    migrator(MONEY.iter().copied())
 }
 
 #[cfg(test)]
@@ -136,6 +218,35 @@ mod tests {
             for (number, name, sql) in files {
                 assert!(name.starts_with(&format!("{number:04}_")), "{name}");
                 assert!(!sql.trim().trim_end_matches(';').contains(';'), "{name} holds two statements");
+            }
+        }
+    }
+
+    #[test]
+    fn mysql_reads_keys_contents_and_numbers_of_its_own() {
+        let sql = "create table letters (\n    id integer primary key,\n    user_id blob not null,\n    sealed blob,\n    \
+            constraint letters_of unique (user_id)\n) without rowid\n";
+        let said = "create table letters (\n    id bigint auto_increment primary key,\n    user_id varbinary(64) not null,\n    \
+            sealed longblob,\n    constraint letters_of unique (user_id)\n) engine=innodb default charset=utf8mb4 \
+            collate=utf8mb4_bin";
+        assert_eq!(for_mysql(sql), said);
+        assert_eq!(
+            for_mysql("alter table letters add column stamp blob\n"),
+            "alter table letters add column stamp varbinary(64)"
+        );
+        let index = "create index letters_by_blob_size on letters (user_id)";
+        assert_eq!(for_mysql(index), index);
+    }
+
+    #[test]
+    fn every_column_of_bytes_is_a_key_or_a_content_on_mysql() {
+        for folder in &*ON_MYSQL {
+            for (_, name, sql) in &folder.files {
+                assert!(
+                    !sql.contains(" blob") && !sql.contains("rowid") && !sql.contains("integer"),
+                    "{name}"
+                );
+                assert_eq!(sql.contains("create table"), sql.contains("engine=innodb"), "{name}");
             }
         }
     }

@@ -9,7 +9,6 @@ pub mod audit;
 mod buyer;
 pub mod cart;
 pub mod delivery;
-mod file;
 pub mod flush;
 pub mod job;
 pub mod journal;
@@ -26,8 +25,9 @@ mod recall;
 pub mod refund;
 pub mod revocation;
 pub mod session;
-mod sqlite;
+mod sql;
 pub mod stock;
+mod store;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -36,5 +36,5 @@ pub mod user;
 pub mod webhook;
 pub mod wish;
 
-pub use sqlite::{Damaged, StoreError};
+pub use sql::{Damaged, StoreError};
 pub use tables::{Tables, Writing};

@@ -6,11 +6,9 @@
 use std::sync::LazyLock;
 
 use futures_util::{Stream, TryStreamExt, stream};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::flush::Returning;
-use super::sqlite::{Damaged, Listed, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Row, signed, sixteen, unsigned};
 use super::stock::money;
 use super::{StoreError, buyer};
 use crate::domain::amount::Quantity;
@@ -51,8 +49,8 @@ const BEHIND: &str = concat!(
     "(select id from orders where id > ? order by id limit ?) page \
      cross join orders o on o.id = page.id cross join order_lines l on l.order_id = o.id order by o.id, l.line"
 );
-/// Thousands of keys a row: a row costs two threads a wake-up each, and a start reads millions.
-const KEYS: &str = "select max(id), group_concat(hex(buyer_id) || hex(key_hash) || hex(home_id), '') from \
+/// Thousands of keys a row, with commas between: a row costs two threads a wake-up each, and a start reads millions.
+const KEYS: &str = "select max(id), group_concat(hex(buyer_id) || hex(key_hash) || hex(home_id)) from \
     (select id, buyer_id, key_hash, home_id from orders where id > ? and key_hash is not null order by id limit 4096) k";
 const COUNT: &str = "select (select count(*) from orders), (select count(*) from order_lines), \
     (select count(*) from buyer_orders), (select count(distinct b.order_id) from buyer_runs r \
@@ -139,8 +137,9 @@ pub(super) struct Counted {
 const USED_KEY_WORD: usize = 96;
 
 impl UsedKey {
-    fn from_word(word: &[u8]) -> Option<UsedKey> {
+    fn from_word(word: &str) -> Option<UsedKey> {
         let mut bytes = [0; USED_KEY_WORD / 2];
+        let word = word.as_bytes().first_chunk::<USED_KEY_WORD>()?;
         for (byte, [high, low]) in bytes.iter_mut().zip(word.as_chunks().0) {
             let digit = |letter: u8| (letter as char).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
             *byte = digit(*high)? << 4 | digit(*low)?;
@@ -153,12 +152,12 @@ impl UsedKey {
 /// Reads orders. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OrderReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl OrderReader {
     pub async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
-        let rows = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch(&self.pool);
+        let rows = sql::query(FIND).bind(&id.as_bytes()[..]).fetch(&self.pool);
         Ok(gather(rows).await?.pop())
     }
 
@@ -166,7 +165,7 @@ impl OrderReader {
     pub async fn find_many(&self, ids: &[OrderId]) -> Result<Vec<Order>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for (sql, piece) in FIND_MANY.cut(ids) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
             found.append(&mut gather(query.fetch(&self.pool)).await?);
         }
         Ok(found)
@@ -192,7 +191,7 @@ impl OrderReader {
         limit: u32,
     ) -> Result<Vec<Order>, StoreError> {
         let before = before.unwrap_or(OrderId::from_bytes([0xff; 16]));
-        let page = sqlx::query(if status.is_some() { PAGE_BY_STATUS } else { PAGE })
+        let page = sql::query(if status.is_some() { PAGE_BY_STATUS } else { PAGE })
             .bind(&buyer.as_bytes()[..])
             .bind(&before.as_bytes()[..]);
         let page = match status {
@@ -204,7 +203,7 @@ impl OrderReader {
 
     /// Up to `most` orders behind `after`, in order of their ids.
     pub(super) async fn behind(&self, after: OrderId, most: u32) -> Result<Vec<Order>, StoreError> {
-        gather(sqlx::query(BEHIND).bind(&after.as_bytes()[..]).bind(most).fetch(&self.pool)).await
+        gather(sql::query(BEHIND).bind(&after.as_bytes()[..]).bind(most).fetch(&self.pool)).await
     }
 
     /// The keys of all orders, in order of their ids.
@@ -216,16 +215,16 @@ impl OrderReader {
     /// A page of keys, and the id to go on behind.
     async fn keys_behind(&self, after: Vec<u8>) -> Result<Option<(Vec<UsedKey>, Vec<u8>)>, StoreError> {
         let (last, words): (Option<Vec<u8>>, Option<String>) =
-            sqlx::query_as(KEYS).bind(after).fetch_one(&self.pool).await?;
+            sql::query_as(KEYS).bind(after).fetch_one(&self.pool).await?;
         let (Some(last), Some(words)) = (last, words) else { return Ok(None) };
         let damaged = Damaged { what: "key" };
-        let keys = words.as_bytes().chunks(USED_KEY_WORD).map(UsedKey::from_word).collect::<Option<_>>();
+        let keys = words.split(',').map(UsedKey::from_word).collect::<Option<_>>();
         Ok(Some((keys.ok_or(damaged)?, last)))
     }
 
     /// How many there are of everything.
     pub(super) async fn count(&self) -> Result<Counted, StoreError> {
-        let row = sqlx::query(COUNT).fetch_one(&self.pool).await?;
+        let row = sql::query(COUNT).fetch_one(&self.pool).await?;
         Ok(Counted {
             orders: unsigned(&row, 0)?,
             lines: unsigned(&row, 1)?,
@@ -237,7 +236,7 @@ impl OrderReader {
 
 /// Rows of an order and its lines stand together; each line is one row.
 async fn gather(
-    mut rows: impl Stream<Item = Result<SqliteRow, sqlx::Error>> + Unpin,
+    mut rows: impl Stream<Item = Result<Row, sql::Error>> + Unpin,
 ) -> Result<Vec<Order>, StoreError> {
     let mut orders: Vec<Order> = Vec::new();
     while let Some(row) = rows.try_next().await? {
@@ -250,7 +249,7 @@ async fn gather(
     Ok(orders)
 }
 
-fn order(row: &SqliteRow, first: Line) -> Result<Order, StoreError> {
+fn order(row: &Row, first: Line) -> Result<Order, StoreError> {
     Ok(Order {
         id: OrderId::from_bytes(sixteen(row, 0)?),
         buyer: UserId::from_bytes(sixteen(row, 1)?),
@@ -265,7 +264,7 @@ fn order(row: &SqliteRow, first: Line) -> Result<Order, StoreError> {
     })
 }
 
-fn line(row: &SqliteRow) -> Result<Line, StoreError> {
+fn line(row: &Row) -> Result<Line, StoreError> {
     Ok(Line {
         line: unsigned(row, 10)?,
         product: ProductId::from_bytes(sixteen(row, 11)?),
@@ -278,9 +277,9 @@ fn line(row: &SqliteRow) -> Result<Line, StoreError> {
 
 /// Puts orders, their lines and their buyers' entries down. They come in order of id, so that the rows of a rush lie
 /// together.
-pub(super) async fn insert(connection: &mut SqliteConnection, born: &[Born]) -> Result<(), StoreError> {
+pub(super) async fn insert(connection: &mut Connection, born: &[Born]) -> Result<(), StoreError> {
     for (sql, piece) in INSERT_ORDERS.cut(born) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, Born { order, key }| {
+        let query = piece.iter().fold(sql::query(sql), |query, Born { order, key }| {
             query
                 .bind(&order.id.as_bytes()[..])
                 .bind(&order.buyer.as_bytes()[..])
@@ -300,7 +299,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, born: &[Born]) -> 
     let lines: Vec<(OrderId, &Line)> =
         born.iter().flat_map(|born| born.order.lines.iter().map(|line| (born.order.id, line))).collect();
     for (sql, piece) in INSERT_LINES.cut(&lines) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, (order, line)| {
+        let query = piece.iter().fold(sql::query(sql), |query, (order, line)| {
             query
                 .bind(order.as_bytes().to_vec())
                 .bind(i64::from(line.line))
@@ -325,18 +324,18 @@ pub struct At {
 
 /// Holds of `at.product` ended without a sale: their lines are released, and the orders at home there end too.
 pub(super) async fn end(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     at: At,
     status: OrderStatus,
     orders: &[OrderId],
 ) -> Result<(), StoreError> {
     for (sql, piece) in END_LINES.cut(orders) {
-        let query = sqlx::query(sql).bind(&at.product.as_bytes()[..]);
+        let query = sql::query(sql).bind(&at.product.as_bytes()[..]);
         let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in END_ORDERS.cut(orders) {
-        let query = sqlx::query(sql).bind(status.as_str()).bind(at.at.0).bind(&at.product.as_bytes()[..]);
+        let query = sql::query(sql).bind(status.as_str()).bind(at.at.0).bind(&at.product.as_bytes()[..]);
         let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
@@ -345,12 +344,12 @@ pub(super) async fn end(
 
 /// The hold of an order at home in `at.product` stands until another time.
 pub(super) async fn new_deadline(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     at: At,
     order: OrderId,
     deadline: Millis,
 ) -> Result<(), StoreError> {
-    sqlx::query(NEW_DEADLINE)
+    sql::query(NEW_DEADLINE)
         .bind(deadline.0)
         .bind(at.at.0)
         .bind(&order.as_bytes()[..])
@@ -362,18 +361,18 @@ pub(super) async fn new_deadline(
 
 /// Holds of `at.product` are sold, `quantity` units of each; the orders at home there are paid.
 pub(super) async fn confirm(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     at: At,
     quantity: Quantity,
     orders: &[OrderId],
 ) -> Result<(), StoreError> {
     for (sql, piece) in CONFIRM_LINES.cut(orders) {
-        let query = sqlx::query(sql).bind(i64::from(quantity.get())).bind(&at.product.as_bytes()[..]);
+        let query = sql::query(sql).bind(i64::from(quantity.get())).bind(&at.product.as_bytes()[..]);
         let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in CONFIRM_ORDERS.cut(orders) {
-        let query = sqlx::query(sql).bind(at.at.0).bind(&at.product.as_bytes()[..]);
+        let query = sql::query(sql).bind(at.at.0).bind(&at.product.as_bytes()[..]);
         let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
@@ -382,7 +381,7 @@ pub(super) async fn confirm(
 
 /// Sold units came back, and with the last of them, perhaps, the order has ended.
 pub(super) async fn give_back(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     at: At,
     order: OrderId,
     returning: &Returning,
@@ -393,25 +392,25 @@ pub(super) async fn give_back(
     };
     // No line is larger than what is whole.
     let quantity = if returning.whole { i64::MAX } else { i64::from(returning.quantity.get()) };
-    sqlx::query(RETURN_LINE)
+    sql::query(RETURN_LINE)
         .bind(status.as_str())
         .bind(&order.as_bytes()[..])
         .bind(&at.product.as_bytes()[..])
         .bind(quantity)
         .execute(&mut *connection)
         .await?;
-    sqlx::query(END_PAID).bind(at.at.0).bind(&order.as_bytes()[..]).execute(connection).await?;
+    sql::query(END_PAID).bind(at.at.0).bind(&order.as_bytes()[..]).execute(connection).await?;
     Ok(())
 }
 
 /// Those of `ids` that have rows, as the flush sees them in the middle of its transaction.
 pub(super) async fn find_many(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     ids: &[OrderId],
 ) -> Result<Vec<Order>, StoreError> {
     let mut found = Vec::with_capacity(ids.len());
     for (sql, piece) in FIND_MANY.cut(ids) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         found.append(&mut gather(query.fetch(&mut *connection)).await?);
     }
     Ok(found)
@@ -419,12 +418,12 @@ pub(super) async fn find_many(
 
 /// How many units the lines of some orders hold.
 pub(super) async fn held(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     orders: &[OrderId],
 ) -> Result<Vec<(OrderId, ProductId, u32)>, StoreError> {
     let mut found = Vec::new();
     for (sql, piece) in HELD.cut(orders) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
             let (order, product) =
                 (OrderId::from_bytes(sixteen(&row, 0)?), ProductId::from_bytes(sixteen(&row, 1)?));

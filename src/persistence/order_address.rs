@@ -3,10 +3,7 @@
 //! It is written before its order is placed, so a row may stand for an order that was never born. Until somebody has seen the order
 //! it stands in `unproved_addresses` as well.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-
-use super::sqlite::sixteen;
+use super::sql::{self, Pool, Row, sixteen};
 use super::{StoreError, Writing};
 use crate::domain::id::{OrderId, UserId};
 
@@ -25,18 +22,18 @@ pub type SealedAddress = (OrderId, Vec<u8>);
 /// Reads them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct OrderAddressReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl OrderAddressReader {
     /// Those of a buyer, newest order first.
     pub async fn of_user(&self, user: UserId) -> Result<Vec<SealedAddress>, StoreError> {
-        let rows = sqlx::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
         rows.iter().map(address).collect()
     }
 
     pub async fn find(&self, user: UserId, order: OrderId) -> Result<Option<Vec<u8>>, StoreError> {
-        let query = sqlx::query(FIND).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
+        let query = sql::query(FIND).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
         let row = query.fetch_optional(&self.pool).await?;
         Ok(row.as_ref().map(address).transpose()?.map(|(_, sealed)| sealed))
     }
@@ -48,11 +45,10 @@ impl OrderAddressReader {
         before: OrderId,
         limit: u32,
     ) -> Result<Vec<(OrderId, UserId)>, StoreError> {
-        let query = sqlx::query(UNPROVED).bind(after.as_bytes().to_vec()).bind(before.as_bytes().to_vec());
+        let query = sql::query(UNPROVED).bind(after.as_bytes().to_vec()).bind(before.as_bytes().to_vec());
         let rows = query.bind(limit).fetch_all(&self.pool).await?;
-        let ids = |row: &SqliteRow| {
-            Ok((OrderId::from_bytes(sixteen(row, 0)?), UserId::from_bytes(sixteen(row, 1)?)))
-        };
+        let ids =
+            |row: &Row| Ok((OrderId::from_bytes(sixteen(row, 0)?), UserId::from_bytes(sixteen(row, 1)?)));
         rows.iter().map(ids).collect()
     }
 }
@@ -64,29 +60,29 @@ impl Writing<'_> {
         order: OrderId,
         sealed: Vec<u8>,
     ) -> Result<(), StoreError> {
-        let query = sqlx::query(INSERT).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
+        let query = sql::query(INSERT).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
         query.bind(sealed).execute(self.on()).await?;
-        let query = sqlx::query(INSERT_UNPROVED).bind(order.as_bytes().to_vec());
+        let query = sql::query(INSERT_UNPROVED).bind(order.as_bytes().to_vec());
         query.bind(user.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
     /// The order was born: its address stays.
     pub async fn prove_order_address(&mut self, order: OrderId) -> Result<(), StoreError> {
-        sqlx::query(PROVE).bind(order.as_bytes().to_vec()).execute(self.on()).await?;
+        sql::query(PROVE).bind(order.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
     /// The order was never born.
     pub async fn drop_order_address(&mut self, user: UserId, order: OrderId) -> Result<(), StoreError> {
         self.prove_order_address(order).await?;
-        let query = sqlx::query(DROP).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
+        let query = sql::query(DROP).bind(user.as_bytes().to_vec()).bind(order.as_bytes().to_vec());
         query.execute(self.on()).await?;
         Ok(())
     }
 }
 
-fn address(row: &SqliteRow) -> Result<SealedAddress, StoreError> {
+fn address(row: &Row) -> Result<SealedAddress, StoreError> {
     Ok((OrderId::from_bytes(sixteen(row, 0)?), row.try_get(1)?))
 }
 

@@ -4,11 +4,9 @@
 //! so a look-up walks them from a time backwards, and looks at so many rows a call and no more. Always true: what a call did not
 //! look at lies behind the id it gives.
 
-use sqlx::sqlite::SqliteRow;
-
 use super::StoreError;
 use super::order::OrderReader;
-use super::sqlite::sixteen;
+use super::sql::{self, Query, Row, sixteen};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::OrderStatus;
 
@@ -42,8 +40,6 @@ pub struct OrdersFound {
     pub next: Option<OrderId>,
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::sqlite::Sqlite, sqlx::sqlite::SqliteArguments>;
-
 impl OrderReader {
     /// At most `limit` orders that fit, of those that one call looks at.
     pub async fn look_up(&self, filter: &OrderFilter, limit: usize) -> Result<OrdersFound, StoreError> {
@@ -52,13 +48,13 @@ impl OrderReader {
         };
         let (query, looked_up_to) = match filter.buyer {
             Some(buyer) => {
-                let query = sqlx::query(FITTING_OF_BUYER).bind(buyer.as_bytes().to_vec());
+                let query = sql::query(FITTING_OF_BUYER).bind(buyer.as_bytes().to_vec());
                 (bounds(query, filter.from), None)
             }
             None => {
-                let query = bounds(sqlx::query(LOOKED_UP_TO), filter.from).bind(LOOKED_AT_MAX - 1);
+                let query = bounds(sql::query(LOOKED_UP_TO), filter.from).bind(LOOKED_AT_MAX - 1);
                 let last = query.fetch_optional(&self.pool).await?.as_ref().map(id).transpose()?;
-                (bounds(sqlx::query(FITTING), last.unwrap_or(filter.from)), last)
+                (bounds(sql::query(FITTING), last.unwrap_or(filter.from)), last)
             }
         };
         let most = limit + 1;
@@ -81,6 +77,6 @@ impl OrderReader {
     }
 }
 
-fn id(row: &SqliteRow) -> Result<OrderId, StoreError> {
+fn id(row: &Row) -> Result<OrderId, StoreError> {
     Ok(OrderId::from_bytes(sixteen(row, 0)?))
 }

@@ -6,12 +6,9 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-
 use super::StoreError;
-use super::file::File;
-use super::sqlite::{self, Damaged, Listed, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Row, signed, sixteen, unsigned};
+use super::store::Store;
 use crate::domain::id::{MailId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::user::Locale;
@@ -73,8 +70,8 @@ pub struct Claimed {
 }
 
 /// Adds a mail to the caller's transaction.
-pub async fn insert(connection: &mut SqliteConnection, mail: &Mail) -> Result<(), StoreError> {
-    sqlx::query(INSERT)
+pub async fn insert(connection: &mut Connection, mail: &Mail) -> Result<(), StoreError> {
+    sql::query(INSERT)
         .bind(&mail.id.as_bytes()[..])
         .bind(&mail.kind)
         .bind(mail.locale.as_str())
@@ -90,9 +87,9 @@ pub async fn insert(connection: &mut SqliteConnection, mail: &Mail) -> Result<()
 }
 
 /// Adds several, in a few statements.
-pub(super) async fn insert_many(connection: &mut SqliteConnection, mails: &[Mail]) -> Result<(), StoreError> {
+pub(super) async fn insert_many(connection: &mut Connection, mails: &[Mail]) -> Result<(), StoreError> {
     for (sql, piece) in INSERT_MANY.cut(mails) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, mail| {
+        let query = piece.iter().fold(sql::query(sql), |query, mail| {
             query
                 .bind(mail.id.as_bytes().to_vec())
                 .bind(mail.kind.clone())
@@ -110,20 +107,20 @@ pub(super) async fn insert_many(connection: &mut SqliteConnection, mails: &[Mail
 }
 
 /// Takes back, in the caller's transaction, everything that waits to be sent about somebody.
-pub async fn forget(connection: &mut SqliteConnection, subject: UserId) -> Result<u64, StoreError> {
-    Ok(sqlx::query(FORGET).bind(&subject.as_bytes()[..]).execute(connection).await?.rows_affected())
+pub async fn forget(connection: &mut Connection, subject: UserId) -> Result<u64, StoreError> {
+    Ok(sql::query(FORGET).bind(&subject.as_bytes()[..]).execute(connection).await?.rows_affected())
 }
 
 /// The rows as their dispatcher sees them. Cheap to clone.
 #[derive(Clone)]
 pub struct Outbox {
-    pub(super) file: File,
+    pub(super) store: Store,
 }
 
 impl Outbox {
     /// Adds mails that tell about nothing else that is written.
     pub async fn add(&self, mails: &[Mail]) -> Result<(), StoreError> {
-        let mut transaction = self.file.begin_synced().await?;
+        let mut transaction = self.store.begin_synced().await?;
         let mut added = Ok(());
         for mail in mails {
             added = insert(&mut transaction, mail).await;
@@ -137,62 +134,62 @@ impl Outbox {
     /// Up to `most` mails that are due at `now`, ours until `until`.
     pub async fn claim(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Claimed>, StoreError> {
         let most = signed(most as u64);
-        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.file.readers()).await?;
+        let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.store.readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.file.writer().await?;
-        sqlite::begin(&mut writer).await?;
+        let mut writer = self.store.writer().await?;
+        sql::begin(&mut writer).await?;
         let claimed = claim_each(&mut writer, &rows, until).await;
-        sqlite::end(&mut writer, claimed).await
+        sql::end(&mut writer, claimed).await
     }
 
     /// It was taken: the row goes. `false`: it was somebody else's by now.
     pub async fn done(&self, claimed: &Claimed) -> Result<bool, StoreError> {
-        let done = sqlx::query(DONE).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
-        Ok(self.file.write_synced(done).await? == 1)
+        let done = sql::query(DONE).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
+        Ok(self.store.write_synced(done).await? == 1)
     }
 
     /// It was not taken: another try at `at`.
     pub async fn later(&self, claimed: &Claimed, at: Millis) -> Result<bool, StoreError> {
         let later =
-            sqlx::query(LATER).bind(at.0).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
-        Ok(self.file.write_synced(later).await? == 1)
+            sql::query(LATER).bind(at.0).bind(&claimed.mail.id.as_bytes()[..]).bind(signed(claimed.version));
+        Ok(self.store.write_synced(later).await? == 1)
     }
 
     /// It will not be tried again. What it said, and to whom, goes; that there was one stays.
     pub async fn bury(&self, claimed: &Claimed) -> Result<bool, StoreError> {
         let nothing: &[u8] = &[];
-        let bury = sqlx::query(BURY)
+        let bury = sql::query(BURY)
             .bind(nothing)
             .bind(nothing)
             .bind(nothing)
             .bind(&claimed.mail.id.as_bytes()[..])
             .bind(signed(claimed.version));
-        Ok(self.file.write_synced(bury).await? == 1)
+        Ok(self.store.write_synced(bury).await? == 1)
     }
 
     /// Forgets that there were mails which were given up before `before`.
     pub async fn sweep(&self, before: Millis) -> Result<u64, StoreError> {
-        self.file.write_synced(sqlx::query(SWEEP).bind(before.0)).await
+        self.store.write_synced(sql::query(SWEEP).bind(before.0)).await
     }
 
     /// When the next mail is due.
     pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.file.readers()).await?;
+        let at: Option<i64> = sql::query_scalar(NEXT).fetch_one(&self.store.readers()).await?;
         Ok(at.map(Millis))
     }
 
     /// How many wait, claimed ones included.
     pub async fn waiting(&self) -> Result<u64, StoreError> {
-        let waiting: i64 = sqlx::query_scalar(WAITING).fetch_one(&self.file.readers()).await?;
+        let waiting: i64 = sql::query_scalar(WAITING).fetch_one(&self.store.readers()).await?;
         Ok(waiting.unsigned_abs())
     }
 }
 
 async fn claim_each(
-    writer: &mut SqliteConnection,
-    rows: &[SqliteRow],
+    writer: &mut Connection,
+    rows: &[Row],
     until: Millis,
 ) -> Result<Vec<Claimed>, StoreError> {
     let mut claimed = Vec::with_capacity(rows.len());
@@ -205,7 +202,7 @@ async fn claim_each(
             }
             seen => seen?,
         };
-        let moved = sqlx::query(CLAIM)
+        let moved = sql::query(CLAIM)
             .bind(until.0)
             .bind(&seen.mail.id.as_bytes()[..])
             .bind(signed(seen.version))
@@ -218,7 +215,7 @@ async fn claim_each(
     Ok(claimed)
 }
 
-fn claimed_of(row: &SqliteRow) -> Result<Claimed, StoreError> {
+fn claimed_of(row: &Row) -> Result<Claimed, StoreError> {
     let locale: &str = row.try_get(2)?;
     let subject: Option<&[u8]> = row.try_get(3)?;
     let subject = subject.map(|bytes| {
@@ -301,9 +298,9 @@ mod tests {
         let claimed = outbox.claim(T0.plus(50), T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.bury(&claimed[0]).await.unwrap());
         assert_eq!((outbox.waiting().await.unwrap(), outbox.next_due().await.unwrap()), (0, None));
-        let mut writer = outbox.file.writer().await.unwrap();
+        let mut writer = outbox.store.writer().await.unwrap();
         let left: i64 =
-            sqlx::query_scalar("select length(letter) + length(recipient) + length(wrapped_key) from outbox")
+            sql::query_scalar("select length(letter) + length(recipient) + length(wrapped_key) from outbox")
                 .fetch_one(&mut *writer)
                 .await
                 .unwrap();
@@ -317,15 +314,15 @@ mod tests {
     async fn a_row_that_cannot_be_read_holds_up_nobody() {
         let (_dir, outbox) = outbox().await;
         outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
-        let damage = sqlx::query("update outbox set wrapped_key = x'00' where subject_id is not null");
-        assert_eq!(outbox.file.write_synced(damage).await.unwrap(), 1);
+        let damage = sql::query("update outbox set wrapped_key = x'00' where subject_id is not null");
+        assert_eq!(outbox.store.write_synced(damage).await.unwrap(), 1);
         assert_eq!(outbox.claim(T0, T0.plus(LEASE), 10).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
     async fn a_mail_stands_or_falls_with_what_it_tells_about() {
         let (_dir, outbox) = outbox().await;
-        let mut transaction = outbox.file.begin_synced().await.unwrap();
+        let mut transaction = outbox.store.begin_synced().await.unwrap();
         insert(&mut transaction, &mail(1, T0, None)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
         assert_eq!(outbox.waiting().await.unwrap(), 0);
@@ -336,7 +333,7 @@ mod tests {
         let (_dir, outbox) = outbox().await;
         let mails = [mail(1, T0, Some(buyer(1))), mail(2, T0, Some(buyer(2))), mail(3, T0, None)];
         outbox.add(&mails).await.unwrap();
-        let mut transaction = outbox.file.begin_synced().await.unwrap();
+        let mut transaction = outbox.store.begin_synced().await.unwrap();
         let forgotten = forget(&mut transaction, buyer(1)).await;
         assert_eq!(transaction.end(forgotten).await.unwrap(), 1);
         assert_eq!(outbox.waiting().await.unwrap(), 2);

@@ -6,11 +6,9 @@
 use std::sync::LazyLock;
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, legible, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Row, legible, signed, sixteen, unsigned};
 use super::stock::{currency, money};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::payment::{Method, Payment, PaymentState};
@@ -51,7 +49,7 @@ const LISTED_IN_VAIN: &str = "select o.payment_id from open_payments o left join
 const NEXT: &str = "select min(due_at_ms) from open_payments";
 const FIRST: &str = "select min(created_at_ms) from payments";
 const COUNT: &str = "select p.state, count(*), min(p.created_at_ms), min(p.updated_at_ms), \
-    sum(case when p.updated_at_ms <= ? then 1 else 0 end) \
+    cast(sum(case when p.updated_at_ms <= ? then 1 else 0 end) as signed) \
     from open_payments o cross join payments p on p.id = o.payment_id group by p.state";
 
 static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
@@ -91,18 +89,18 @@ pub struct Waiting {
 /// Reads payments. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PaymentReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl PaymentReader {
     pub async fn find(&self, id: PaymentId) -> Result<Option<Payment>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(payment).transpose()
     }
 
     /// All attempts to pay an order, newest first.
     pub async fn of_order(&self, order: OrderId) -> Result<Vec<Payment>, StoreError> {
-        let rows = sqlx::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
         rows.iter().map(payment).collect()
     }
 
@@ -138,19 +136,19 @@ impl PaymentReader {
         now: Millis,
         most: u32,
     ) -> Result<(Vec<Payment>, Vec<Vec<u8>>), StoreError> {
-        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
+        let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
         Ok(legible(&rows, "a payment", payment))
     }
 
     /// When the next one is due.
     pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.pool).await?;
+        let at: Option<i64> = sql::query_scalar(NEXT).fetch_one(&self.pool).await?;
         Ok(at.map(Millis))
     }
 
     /// How many wait in each state. `late` counts those that have not moved since `before`.
     pub async fn waiting(&self, before: Millis) -> Result<Vec<Waiting>, StoreError> {
-        let rows = sqlx::query(COUNT).bind(before.0).fetch_all(&self.pool).await?;
+        let rows = sql::query(COUNT).bind(before.0).fetch_all(&self.pool).await?;
         let waiting = rows.iter().map(|row| {
             Ok(Waiting {
                 state: state(row, 0)?,
@@ -171,13 +169,13 @@ impl PaymentReader {
         after: [u8; 16],
         most: u32,
     ) -> Result<Vec<Payment>, StoreError> {
-        let query = sqlx::query(WAITING).bind(&after[..]).bind(before.0).bind(most);
+        let query = sql::query(WAITING).bind(&after[..]).bind(before.0).bind(most);
         Ok(legible(&query.fetch_all(&self.pool).await?, "a payment", payment).0)
     }
 
     /// Every payment, in order of id.
     pub fn all(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
-        sqlx::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+        sql::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
     }
 }
 
@@ -185,12 +183,12 @@ impl PaymentReader {
 impl PaymentReader {
     /// Every payment, those of an order together.
     pub(super) fn by_order(&self) -> impl Stream<Item = Result<Payment, StoreError>> + '_ {
-        sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
+        sql::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| payment(&row))
     }
 
     /// When the first of all began.
     pub async fn first_at(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(FIRST).fetch_one(&self.pool).await?;
+        let at: Option<i64> = sql::query_scalar(FIRST).fetch_one(&self.pool).await?;
         Ok(at.map(Millis))
     }
 
@@ -205,16 +203,16 @@ impl PaymentReader {
     }
 
     async fn ids(&self, sql: &'static str) -> Result<Vec<PaymentId>, StoreError> {
-        let rows = sqlx::query(sql).fetch_all(&self.pool).await?;
+        let rows = sql::query(sql).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(PaymentId::from_bytes(sixteen(row, 0)?))).collect()
     }
 }
 
-fn state(row: &SqliteRow, column: usize) -> Result<PaymentState, StoreError> {
+fn state(row: &Row, column: usize) -> Result<PaymentState, StoreError> {
     Ok(PaymentState::from_word(row.try_get(column)?).ok_or(Damaged { what: "payment state" })?)
 }
 
-fn payment(row: &SqliteRow) -> Result<Payment, StoreError> {
+fn payment(row: &Row) -> Result<Payment, StoreError> {
     let attempt = Attempt::new(unsigned(row, 2)?).ok_or(Damaged { what: "attempt" })?;
     let token: Option<&str> = row.try_get(6)?;
     let method = token.map(|token| Method::card(token).map_err(|_| Damaged { what: "means of payment" }));
@@ -256,7 +254,7 @@ fn is_listed(payment: &Payment) -> bool {
 
 /// Those of `ids` that have rows.
 pub(super) async fn find_many(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     ids: &[PaymentId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
@@ -270,7 +268,7 @@ pub(super) async fn find_many(
 
 /// All attempts to pay some orders; a piece of them comes in order of order and attempt.
 pub(super) async fn of_orders(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     orders: &[OrderId],
 ) -> Result<Vec<Payment>, StoreError> {
     let mut found = Vec::new();
@@ -285,7 +283,7 @@ pub(super) async fn of_orders(
 /// Puts rows in the place of those they came from; whoever has none before is new. A row that changes goes and comes back:
 /// two statements for many rows, where an update each would cost as many as there are rows.
 pub(super) async fn replace(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     changed: &[(Option<Payment>, Payment)],
 ) -> Result<(), StoreError> {
     let old: Vec<PaymentId> =
@@ -294,7 +292,7 @@ pub(super) async fn replace(
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, (_, payment)| {
+        let query = piece.iter().fold(sql::query(sql), |query, (_, payment)| {
             query
                 .bind(&payment.id.as_bytes()[..])
                 .bind(&payment.order.as_bytes()[..])
@@ -322,10 +320,7 @@ pub(super) async fn replace(
 }
 
 /// Brings `open_payments` up to date.
-async fn list(
-    connection: &mut SqliteConnection,
-    changed: &[(Option<Payment>, Payment)],
-) -> Result<(), StoreError> {
+async fn list(connection: &mut Connection, changed: &[(Option<Payment>, Payment)]) -> Result<(), StoreError> {
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     for (before, now) in changed {
         let before = before.as_ref().filter(|before| is_listed(before));
@@ -344,7 +339,7 @@ async fn list(
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in OPEN.cut(&come) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, payment| {
+        let query = piece.iter().fold(sql::query(sql), |query, payment| {
             query.bind(&payment.id.as_bytes()[..]).bind(payment.due_at.map(|at| at.0))
         });
         query.execute(&mut *connection).await?;

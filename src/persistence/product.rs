@@ -8,11 +8,8 @@ use std::sync::LazyLock;
 
 use futures_util::TryStreamExt;
 use icu_normalizer::ComposingNormalizerBorrowed;
-use sqlx::Row;
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
 
-use super::sqlite::{self, Listed, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Listed, Pool, Query, Row, signed, sixteen, unsigned};
 use super::stock::{self, Stock};
 use super::{StoreError, Tables};
 use crate::domain::id::ProductId;
@@ -157,12 +154,12 @@ const STOCK_AT: usize = 11;
 /// Reads the catalogue. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ProductReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl ProductReader {
     pub async fn find(&self, id: ProductId) -> Result<Option<Listing>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(listing).transpose()
     }
 
@@ -170,7 +167,7 @@ impl ProductReader {
     pub async fn find_many(&self, ids: &[ProductId]) -> Result<Vec<Listing>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for (sql, piece) in FIND_MANY.cut(ids) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
             for row in query.fetch_all(&self.pool).await? {
                 found.push(listing(&row)?);
             }
@@ -187,9 +184,9 @@ impl ProductReader {
     ) -> Result<Vec<Sign>, StoreError> {
         let before = behind.map_or([0xff; 16], |place| *place.product.as_bytes());
         let query = match along {
-            Along::Age => sqlx::query(BY_AGE).bind(before.to_vec()),
-            Along::Tag(Tag::New) => sqlx::query(NEW).bind(before.to_vec()),
-            Along::Tag(Tag::Best) => sqlx::query(BEST).bind(before.to_vec()),
+            Along::Age => sql::query(BY_AGE).bind(before.to_vec()),
+            Along::Tag(Tag::New) => sql::query(NEW).bind(before.to_vec()),
+            Along::Tag(Tag::Best) => sql::query(BEST).bind(before.to_vec()),
             Along::Name(prefix) => {
                 // No name continues a prefix with the last character there is.
                 let end = format!("{prefix}{}", char::MAX);
@@ -198,7 +195,7 @@ impl ProductReader {
                     Some((name, id)) => (name.clone(), id.as_bytes().to_vec()),
                     None => (prefix.clone(), Vec::new()),
                 };
-                sqlx::query(BY_NAME).bind(name).bind(id).bind(end)
+                sql::query(BY_NAME).bind(name).bind(id).bind(end)
             }
         };
         let by_name = matches!(along, Along::Name(_));
@@ -207,21 +204,19 @@ impl ProductReader {
     }
 
     pub async fn by_sku(&self, sku: &str) -> Result<Option<Product>, StoreError> {
-        let row = sqlx::query(BY_SKU).bind(sku).fetch_optional(&self.pool).await?;
+        let row = sql::query(BY_SKU).bind(sku).fetch_optional(&self.pool).await?;
         row.as_ref().map(product).transpose()
     }
 
     /// The product that was made with this key, and the hash of what was asked for then.
     pub async fn by_key(&self, key: [u8; 16]) -> Result<Option<(Product, u64)>, StoreError> {
-        let row = sqlx::query(BY_KEY).bind(&key[..]).fetch_optional(&self.pool).await?;
-        row.as_ref()
-            .map(|row| Ok((product(row)?, row.try_get::<i64, _>(STOCK_AT)?.cast_unsigned())))
-            .transpose()
+        let row = sql::query(BY_KEY).bind(&key[..]).fetch_optional(&self.pool).await?;
+        row.as_ref().map(|row| Ok((product(row)?, row.try_get::<i64>(STOCK_AT)?.cast_unsigned()))).transpose()
     }
 
     /// How many are not archived.
     pub async fn count(&self) -> Result<u64, StoreError> {
-        unsigned(&sqlx::query(COUNT).fetch_one(&self.pool).await?, 0)
+        unsigned(&sql::query(COUNT).fetch_one(&self.pool).await?, 0)
     }
 }
 
@@ -245,15 +240,15 @@ impl ProductWriter {
     /// All of them or none, in one transaction: for filling a store. The next checkpoint syncs them.
     pub async fn insert_all(&self, products: &[Product]) -> Result<(), ProductError> {
         let mut writer = self.tables.writer().await?;
-        sqlite::begin(&mut writer).await.map_err(StoreError::from)?;
+        sql::begin(&mut writer).await.map_err(StoreError::from)?;
         let inserted = insert_each(&mut writer, products).await;
-        sqlite::end(&mut writer, inserted).await.map_err(taken)
+        sql::end(&mut writer, inserted).await.map_err(taken)
     }
 
     /// Replaces what may change, if the row still stands at `expected`. The row's version is then one more,
     /// whatever `product.version` says.
     pub async fn update(&self, product: &Product, expected: u64) -> Result<(), ProductError> {
-        let query = sqlx::query(UPDATE)
+        let query = sql::query(UPDATE)
             .bind(&product.sku)
             .bind(&product.name)
             .bind(name_key(&product.name))
@@ -273,20 +268,20 @@ impl ProductWriter {
 
     /// Takes the product out of all lists, for good. True if it was in them.
     pub async fn archive(&self, id: ProductId, at: Millis) -> Result<bool, StoreError> {
-        let query = sqlx::query(ARCHIVE).bind(at.0).bind(&id.as_bytes()[..]);
+        let query = sql::query(ARCHIVE).bind(at.0).bind(&id.as_bytes()[..]);
         Ok(self.tables.write_synced(query).await? == 1)
     }
 }
 
-async fn insert_each(connection: &mut SqliteConnection, products: &[Product]) -> Result<(), StoreError> {
+async fn insert_each(connection: &mut Connection, products: &[Product]) -> Result<(), StoreError> {
     for product in products {
         inserting(product, None).execute(&mut *connection).await?;
     }
     Ok(())
 }
 
-fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_, Sqlite, SqliteArguments> {
-    sqlx::query(INSERT)
+fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_> {
+    sql::query(INSERT)
         .bind(&product.id.as_bytes()[..])
         .bind(&product.sku)
         .bind(&product.name)
@@ -307,9 +302,7 @@ fn inserting(product: &Product, key: Option<KeyUse>) -> Query<'_, Sqlite, Sqlite
 
 fn taken(error: StoreError) -> ProductError {
     match error {
-        StoreError::Sql(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            ProductError::SkuTaken
-        }
+        StoreError::Sql(error) if sql::is_duplicate(&error) => ProductError::SkuTaken,
         error => ProductError::Store(error),
     }
 }
@@ -338,7 +331,7 @@ fn tags_column(tags: &[String]) -> String {
     if tags.is_empty() { String::new() } else { format!(",{},", tags.join(",")) }
 }
 
-fn product(row: &SqliteRow) -> Result<Product, StoreError> {
+fn product(row: &Row) -> Result<Product, StoreError> {
     let tags: &str = row.try_get(6)?;
     Ok(Product {
         id: ProductId::from_bytes(sixteen(row, 0)?),
@@ -348,22 +341,22 @@ fn product(row: &SqliteRow) -> Result<Product, StoreError> {
         thumbnail_url: row.try_get(4)?,
         image_url: row.try_get(5)?,
         tags: tags.split(',').filter(|tag| !tag.is_empty()).map(str::to_owned).collect(),
-        archived: row.try_get::<i64, _>(7)? != 0,
+        archived: row.try_get::<i64>(7)? != 0,
         version: unsigned(row, 8)?,
         created_at: Millis(row.try_get(9)?),
         updated_at: Millis(row.try_get(10)?),
     })
 }
 
-fn listing(row: &SqliteRow) -> Result<Listing, StoreError> {
+fn listing(row: &Row) -> Result<Listing, StoreError> {
     let flushed: Option<&[u8]> = row.try_get(STOCK_AT)?;
     let stock = flushed.map(|_| stock::stock(row, STOCK_AT)).transpose()?;
     Ok(Listing { product: product(row)?, stock })
 }
 
-fn sign(row: &SqliteRow, by_name: bool) -> Result<Sign, StoreError> {
+fn sign(row: &Row, by_name: bool) -> Result<Sign, StoreError> {
     let name_key = if by_name { Some(row.try_get(1)?) } else { None };
-    let flag = |column| row.try_get::<i64, _>(column).map(|flag| flag != 0);
+    let flag = |column| row.try_get::<i64>(column).map(|flag| flag != 0);
     Ok(Sign {
         place: Place { product: ProductId::from_bytes(sixteen(row, 0)?), name_key },
         archived: flag(2)?,
@@ -401,9 +394,9 @@ mod tests {
         let mut writer = tables.writer().await.unwrap();
         for sql in [BY_AGE, NEW, BEST, BY_NAME] {
             let explain: &'static str = format!("explain query plan {sql}").leak();
-            let mut query = sqlx::query(explain);
+            let mut query = sql::query(explain);
             for _ in 0..sql.matches('?').count() {
-                query = query.bind(1);
+                query = query.bind(1_i64);
             }
             let rows = query.fetch_all(&mut *writer).await.unwrap();
             let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();

@@ -1,11 +1,10 @@
 //! What a start has to know before the first order: keys that were used, and products that may not sleep.
 
 use futures_util::StreamExt;
-use sqlx::Row;
 
 use super::StoreError;
 use super::order::OrderReader;
-use super::sqlite::sixteen;
+use super::sql::{self, sixteen};
 use super::stock::StockReader;
 use crate::domain::id::{OrderId, ProductId, UserId};
 
@@ -17,7 +16,7 @@ impl OrderReader {
     /// The order a buyer made with a key, and the hash of its request.
     pub async fn by_key(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, StoreError> {
         let found =
-            sqlx::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]).fetch_optional(&self.pool).await?;
+            sql::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]).fetch_optional(&self.pool).await?;
         let Some(row) = found else { return Ok(None) };
         let body: i64 = row.try_get(1)?;
         Ok(Some((OrderId::from_bytes(sixteen(&row, 0)?), body as u64)))
@@ -27,7 +26,7 @@ impl OrderReader {
 impl StockReader {
     /// Products with holds: they lapse on time only while their owner is loaded.
     pub async fn holding(&self) -> Result<Vec<ProductId>, StoreError> {
-        let mut rows = sqlx::query(HOLDING).fetch(&self.pool);
+        let mut rows = sql::query(HOLDING).fetch(&self.pool);
         let mut products = Vec::new();
         while let Some(row) = rows.next().await {
             products.push(ProductId::from_bytes(sixteen(&row?, 0)?));

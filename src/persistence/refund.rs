@@ -6,11 +6,9 @@
 use std::sync::LazyLock;
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
 
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, legible, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Row, legible, signed, sixteen, unsigned};
 use super::stock::money;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::payment::{Cause, Refund, RefundState, Restock};
@@ -56,24 +54,24 @@ static DELETE: LazyLock<Listed> =
 /// Reads refunds. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RefundReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl RefundReader {
     pub async fn find(&self, id: RefundId) -> Result<Option<Refund>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(refund).transpose()
     }
 
     /// Those of an order, oldest first.
     pub async fn of_order(&self, order: OrderId) -> Result<Vec<Refund>, StoreError> {
-        let rows = sqlx::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_ORDER).bind(&order.as_bytes()[..]).fetch_all(&self.pool).await?;
         rows.iter().map(refund).collect()
     }
 
     /// Those of a payment, oldest first.
     pub async fn of_payment(&self, payment: PaymentId) -> Result<Vec<Refund>, StoreError> {
-        let rows = sqlx::query(OF_PAYMENT).bind(&payment.as_bytes()[..]).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_PAYMENT).bind(&payment.as_bytes()[..]).fetch_all(&self.pool).await?;
         rows.iter().map(refund).collect()
     }
 
@@ -103,41 +101,41 @@ impl RefundReader {
         now: Millis,
         most: u32,
     ) -> Result<(Vec<Refund>, Vec<Vec<u8>>), StoreError> {
-        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
+        let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.pool).await?;
         Ok(legible(&rows, "a refund", refund))
     }
 
     /// When the next one is due.
     pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.pool).await?;
+        let at: Option<i64> = sql::query_scalar(NEXT).fetch_one(&self.pool).await?;
         Ok(at.map(Millis))
     }
 
     /// How many are not done, and since when the oldest of them waits.
     pub async fn waiting(&self) -> Result<(u64, Option<Millis>), StoreError> {
-        let row = sqlx::query(COUNT).fetch_one(&self.pool).await?;
+        let row = sql::query(COUNT).fetch_one(&self.pool).await?;
         let oldest: Option<i64> = row.try_get(1)?;
         Ok((unsigned(&row, 0)?, oldest.map(Millis)))
     }
 
     /// Those that are not done: a page of them behind `after`, in order of id.
     pub async fn undone(&self, after: [u8; 16], most: u32) -> Result<Vec<Refund>, StoreError> {
-        let rows = sqlx::query(WAITING).bind(&after[..]).bind(most).fetch_all(&self.pool).await?;
+        let rows = sql::query(WAITING).bind(&after[..]).bind(most).fetch_all(&self.pool).await?;
         Ok(legible(&rows, "a refund", refund).0)
     }
 
     /// Every refund, in order of id.
     pub fn all(&self) -> impl Stream<Item = Result<Refund, StoreError>> + '_ {
-        sqlx::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
+        sql::query(ALL).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
     }
 
     /// Every refund, those of an order together.
     pub(super) fn by_order(&self) -> impl Stream<Item = Result<Refund, StoreError>> + '_ {
-        sqlx::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
+        sql::query(BY_ORDER).fetch(&self.pool).map_err(StoreError::from).and_then(async |row| refund(&row))
     }
 }
 
-fn cause(row: &SqliteRow) -> Result<Cause, StoreError> {
+fn cause(row: &Row) -> Result<Cause, StoreError> {
     let word: &str = row.try_get(3)?;
     Ok(match word {
         "order_cancelled" => Cause::OrderCancelled,
@@ -150,12 +148,12 @@ fn cause(row: &SqliteRow) -> Result<Cause, StoreError> {
     })
 }
 
-fn key(row: &SqliteRow) -> Result<Option<[u8; 16]>, StoreError> {
+fn key(row: &Row) -> Result<Option<[u8; 16]>, StoreError> {
     let key: Option<&[u8]> = row.try_get(5)?;
     key.map(|_| sixteen(row, 5)).transpose()
 }
 
-fn refund(row: &SqliteRow) -> Result<Refund, StoreError> {
+fn refund(row: &Row) -> Result<Refund, StoreError> {
     let due_at: Option<i64> = row.try_get(13)?;
     Ok(Refund {
         id: RefundId::from_bytes(sixteen(row, 0)?),
@@ -178,7 +176,7 @@ fn refund(row: &SqliteRow) -> Result<Refund, StoreError> {
 
 /// Those of `ids` that have rows.
 pub(super) async fn find_many(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     ids: &[RefundId],
 ) -> Result<Vec<Refund>, StoreError> {
     let mut found = Vec::new();
@@ -192,7 +190,7 @@ pub(super) async fn find_many(
 
 /// Puts rows in the place of those they came from; whoever has none before is new.
 pub(super) async fn replace(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     changed: &[(Option<Refund>, Refund)],
 ) -> Result<(), StoreError> {
     let old: Vec<RefundId> =
@@ -201,7 +199,7 @@ pub(super) async fn replace(
         query.execute(&mut *connection).await?;
     }
     for (sql, piece) in INSERT.cut(changed) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, (_, refund)| {
+        let query = piece.iter().fold(sql::query(sql), |query, (_, refund)| {
             let line = refund.cause.line().map(i64::from);
             let key = if let Cause::Clerk(key) = &refund.cause { Some(key) } else { refund.key.as_ref() };
             query

@@ -3,11 +3,8 @@
 //! A row stands as long as such a token could live, and no longer. Every node reads what is new in here every other
 //! second, so a log-out on one is heard on all.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
-
 use super::StoreError;
-use super::sqlite::{Damaged, sixteen};
+use super::sql::{self, Connection, Damaged, Pool, Row, sixteen};
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 
@@ -37,20 +34,20 @@ const FORGET: &str = "delete from revocations where until_ms <= ?";
 /// Reads what was revoked. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct RevocationReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl RevocationReader {
     /// What was noted at `since` or later and still matters.
     pub async fn since(&self, since: Millis, now: Millis) -> Result<Vec<Revocation>, StoreError> {
-        let rows = sqlx::query(SINCE).bind(since.0).bind(now.0).fetch_all(&self.pool).await?;
+        let rows = sql::query(SINCE).bind(since.0).bind(now.0).fetch_all(&self.pool).await?;
         rows.iter().map(revocation).collect()
     }
 }
 
 /// Notes a refusal, in the transaction of whatever is its reason. One that stands already is extended.
 pub(super) async fn note(
-    writer: &mut SqliteConnection,
+    writer: &mut Connection,
     revocation: &Revocation,
     now: Millis,
 ) -> Result<(), StoreError> {
@@ -59,7 +56,7 @@ pub(super) async fn note(
         Subject::User(user, epoch) => ("user", &user.as_bytes()[..], *epoch),
     };
     let until = revocation.until.0;
-    let updated = sqlx::query(UPDATE)
+    let updated = sql::query(UPDATE)
         .bind(epoch.0)
         .bind(epoch.0)
         .bind(until)
@@ -69,21 +66,21 @@ pub(super) async fn note(
         .execute(&mut *writer)
         .await?;
     if updated.rows_affected() == 0 {
-        let insert = sqlx::query(INSERT).bind(epoch.0).bind(until).bind(now.0).bind(kind).bind(subject);
+        let insert = sql::query(INSERT).bind(epoch.0).bind(until).bind(now.0).bind(kind).bind(subject);
         insert.execute(writer).await?;
     }
     Ok(())
 }
 
 /// Forgets what no token can remember.
-pub(super) async fn forget(writer: &mut SqliteConnection, now: Millis) -> Result<(), StoreError> {
-    sqlx::query(FORGET).bind(now.0).execute(writer).await?;
+pub(super) async fn forget(writer: &mut Connection, now: Millis) -> Result<(), StoreError> {
+    sql::query(FORGET).bind(now.0).execute(writer).await?;
     Ok(())
 }
 
-fn revocation(row: &SqliteRow) -> Result<Revocation, StoreError> {
+fn revocation(row: &Row) -> Result<Revocation, StoreError> {
     let (subject, until) = (sixteen(row, 0)?, Millis(row.try_get(3)?));
-    let subject = match row.try_get::<&str, _>(1)? {
+    let subject = match row.try_get::<&str>(1)? {
         "session" => Subject::Session(SessionId::from_bytes(subject)),
         "user" => Subject::User(UserId::from_bytes(subject), Millis(row.try_get(2)?)),
         _ => return Err(Damaged { what: "revocation" }.into()),

@@ -3,11 +3,8 @@
 //! Tokens stand here as hashes. Beside the current one stands the one before it, and what followed it, sealed: an
 //! answer that was lost on the way can be given once more. Always true: a refresh token has one successor.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-
 use super::revocation::{self, Revocation};
-use super::sqlite::{sixteen, thirty_two};
+use super::sql::{self, Pool, Row, sixteen, thirty_two};
 use super::user::Blind;
 use super::{StoreError, Writing};
 use crate::domain::id::{SessionId, UserId};
@@ -52,19 +49,19 @@ const END_ALL: &str = "delete from sessions where user_id = ?";
 /// Reads sessions. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SessionReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl SessionReader {
     /// Those of a user, newest first.
     pub async fn of_user(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
-        let rows = sqlx::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
         rows.iter().map(session).collect()
     }
 
     /// Some that were used last at `idle`, or began at `old`, or earlier.
     pub async fn lapsed(&self, idle: Millis, old: Millis, limit: u32) -> Result<Vec<Session>, StoreError> {
-        let rows = sqlx::query(LAPSED).bind(idle.0).bind(old.0).bind(limit).fetch_all(&self.pool).await?;
+        let rows = sql::query(LAPSED).bind(idle.0).bind(old.0).bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(session).collect()
     }
 }
@@ -72,18 +69,18 @@ impl SessionReader {
 impl Writing<'_> {
     /// The session as this transaction sees it.
     pub async fn session(&mut self, id: SessionId) -> Result<Option<Session>, StoreError> {
-        let row = sqlx::query(FIND).bind(id.as_bytes().to_vec()).fetch_optional(self.on()).await?;
+        let row = sql::query(FIND).bind(id.as_bytes().to_vec()).fetch_optional(self.on()).await?;
         row.as_ref().map(session).transpose()
     }
 
     /// Those of a user, newest first, as this transaction sees them.
     pub async fn sessions_of(&mut self, user: UserId) -> Result<Vec<Session>, StoreError> {
-        let rows = sqlx::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?;
+        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?;
         rows.iter().map(session).collect()
     }
 
     pub async fn insert_session(&mut self, session: &Session) -> Result<(), StoreError> {
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(session.id.as_bytes().to_vec())
             .bind(session.user.as_bytes().to_vec())
             .bind(&session.refresh[..])
@@ -105,7 +102,7 @@ impl Writing<'_> {
         successor: Vec<u8>,
         now: Millis,
     ) -> Result<bool, StoreError> {
-        let query = sqlx::query(ROTATE)
+        let query = sql::query(ROTATE)
             .bind(&next[..])
             .bind(&session.refresh[..])
             .bind(successor)
@@ -117,13 +114,13 @@ impl Writing<'_> {
 
     /// Ends a session: its refresh token is void.
     pub async fn end_session(&mut self, id: SessionId) -> Result<(), StoreError> {
-        sqlx::query(END).bind(id.as_bytes().to_vec()).execute(self.on()).await?;
+        sql::query(END).bind(id.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
     /// Ends all of a user's.
     pub async fn end_sessions(&mut self, user: UserId) -> Result<(), StoreError> {
-        sqlx::query(END_ALL).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+        sql::query(END_ALL).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
@@ -138,7 +135,7 @@ impl Writing<'_> {
     }
 }
 
-fn session(row: &SqliteRow) -> Result<Session, StoreError> {
+fn session(row: &Row) -> Result<Session, StoreError> {
     let former: Option<&[u8]> = row.try_get(3)?;
     Ok(Session {
         id: SessionId::from_bytes(sixteen(row, 0)?),

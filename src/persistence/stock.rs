@@ -5,12 +5,8 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-
 use super::StoreError;
-use super::sqlite::{Damaged, Listed, signed, sixteen, time, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Query, Row, signed, sixteen, time, unsigned};
 use crate::domain::amount::{Currency, Money};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Counts, Millis, Sequence, Settings};
@@ -48,25 +44,25 @@ static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
 /// Reads stock rows. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StockReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl StockReader {
     /// A copy, at most one flush old.
     pub async fn find(&self, product: ProductId) -> Result<Option<Stock>, StoreError> {
-        let row = sqlx::query(FIND).bind(&product.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND).bind(&product.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(|row| stock(row, 0)).transpose()
     }
 }
 
 /// The rows of some products, as the flush finds them before it begins.
 pub(super) async fn find_many(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     products: &[ProductId],
 ) -> Result<Vec<Stock>, StoreError> {
     let mut found = Vec::with_capacity(products.len());
     for (sql, piece) in FIND_MANY.cut(products) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(stock(&row, 0)?);
         }
@@ -75,18 +71,18 @@ pub(super) async fn find_many(
 }
 
 /// A product's first row. A row that is there already is a unique violation.
-pub(super) async fn insert(connection: &mut SqliteConnection, stock: &Stock) -> Result<(), StoreError> {
-    values(sqlx::query(INSERT).bind(&stock.product.as_bytes()[..]), stock).execute(connection).await?;
+pub(super) async fn insert(connection: &mut Connection, stock: &Stock) -> Result<(), StoreError> {
+    values(sql::query(INSERT).bind(&stock.product.as_bytes()[..]), stock).execute(connection).await?;
     Ok(())
 }
 
 /// Moves the row on from `before`; false if it does not stand there.
 pub(super) async fn update(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     before: Sequence,
     stock: &Stock,
 ) -> Result<bool, StoreError> {
-    let done = values(sqlx::query(UPDATE), stock)
+    let done = values(sql::query(UPDATE), stock)
         .bind(&stock.product.as_bytes()[..])
         .bind(signed(before.0))
         .execute(connection)
@@ -94,9 +90,7 @@ pub(super) async fn update(
     Ok(done.rows_affected() == 1)
 }
 
-type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
-
-fn values<'q>(query: Statement<'q>, stock: &'q Stock) -> Statement<'q> {
+fn values<'q>(query: Query<'q>, stock: &'q Stock) -> Query<'q> {
     let Stock { counts, settings, .. } = stock;
     query
         .bind(signed(stock.sequence.0))
@@ -116,7 +110,7 @@ fn values<'q>(query: Statement<'q>, stock: &'q Stock) -> Statement<'q> {
 }
 
 /// Reads the columns of a stock row, the first of which is number `at`.
-pub(super) fn stock(row: &SqliteRow, at: usize) -> Result<Stock, StoreError> {
+pub(super) fn stock(row: &Row, at: usize) -> Result<Stock, StoreError> {
     let limit: Option<i64> = row.try_get(at + 10)?;
     let limit = limit.map(u32::try_from).transpose().map_err(|_| Damaged { what: "limit" })?;
     Ok(Stock {
@@ -135,18 +129,18 @@ pub(super) fn stock(row: &SqliteRow, at: usize) -> Result<Stock, StoreError> {
             per_customer_limit: limit,
             hold_ms: unsigned(row, at + 11)?,
         },
-        paused: row.try_get::<i64, _>(at + 12)? != 0,
-        archived: row.try_get::<i64, _>(at + 13)? != 0,
+        paused: row.try_get::<i64>(at + 12)? != 0,
+        archived: row.try_get::<i64>(at + 13)? != 0,
         updated_at: Millis(row.try_get(at + 14)?),
     })
 }
 
 /// An amount and the currency in the column behind it.
-pub(super) fn money(row: &SqliteRow, at: usize) -> Result<Money, StoreError> {
+pub(super) fn money(row: &Row, at: usize) -> Result<Money, StoreError> {
     Ok(Money { amount: row.try_get(at)?, currency: currency(row, at + 1)? })
 }
 
-pub(super) fn currency(row: &SqliteRow, at: usize) -> Result<Currency, StoreError> {
+pub(super) fn currency(row: &Row, at: usize) -> Result<Currency, StoreError> {
     let word: &str = row.try_get(at)?;
     Ok(word.parse().map_err(|_| Damaged { what: "currency" })?)
 }

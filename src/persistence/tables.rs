@@ -6,16 +6,33 @@
 //! log-in in the flush's file would push everything the flush wrote meanwhile onto the disk, and the journal, whose syncs
 //! wait for the same disk, would stand still for a tenth of a second. Payments have one for the same reason, and because a
 //! buyer waits for them: nobody's mail stands before them in a queue.
+//!
+//! A database of MySQL's holds all three, for many nodes; in each the three have a writer of their own, and share the readers.
+//!
+//! # What rests on there being one process
+//!
+//! What moves by a version, by a place that is compared, or by a unique key, is safe between processes: the flush by its checkpoint
+//! (`flush_checkpoint`, `stock`), `products`, `users`, `carts`, `jobs`, claims of the `outbox` and of `webhook_deliveries`, the
+//! refresh tokens of `sessions`, `one_time_tokens`, proved addresses and numbers. These read, decide and write without one; before
+//! several processes write them they need a lock, a lease or a version:
+//!
+//! * `payments`, `refunds`, `open_payments`, `webhooks_heard`: `money` remembers open payments between groups, and puts a row in the
+//!   place of the one it knows; `release_all_leases` takes back what others may hold.
+//! * `trail`: an entry is made upon the head that was read; who comes second fails.
+//! * `buyer_runs`, `buyer_orders`: a merge takes it that nobody adds to a run that is full; the next run is the last and one.
+//! * `notice_slices`, `webhook_events`: taken from the front, because rows come only behind all others; and by one dispatcher, as
+//!   `letters_told`, `hold_reminders` and `notices`.
+//! * `webhook_endpoints`, `webhook_secrets`: changed as they were read; what the flush is asked to tell is remembered.
+//! * `revocations`: extended, or added when there was none.
+//! * Whatever `Tables::begin_for` writes (`wishes`, `cart_lines`, `cart_additions`, `checkouts`, `order_addresses`) and `sessions`:
+//!   their account was there when it was read; and lists have bounds that are counted before.
 
 use std::path::Path;
 
-use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteConnection};
 use tokio::sync::MappedMutexGuard;
 
 use super::cart::CartReader;
 use super::delivery::DeliveryReader;
-use super::file::{File, Shape, Transaction};
 use super::job::JobRows;
 use super::money::MoneyBook;
 use super::notice::{Bell, NoticeRows};
@@ -27,14 +44,20 @@ use super::product::{ProductReader, ProductWriter};
 use super::refund::RefundReader;
 use super::revocation::RevocationReader;
 use super::session::SessionReader;
+use super::sql::mysql::{self, Server};
+use super::sql::{self, Connection, Pool, Query};
 use super::stock::StockReader;
+use super::store::{Shape, Store, Transaction};
 use super::trail::Trail;
 use super::user::UserReader;
 use super::webhook::{Interest, WebhookRows};
 use super::wish::WishReader;
 use super::{StoreError, migrations};
 
+/// Connections that read a file.
 const READERS_MAX: u32 = 4;
+/// Connections that read the one database, for all tables.
+const SERVER_READERS_MAX: u32 = 12;
 
 const FLUSHED: &str = "select pos from flush_checkpoint where id = 1";
 
@@ -89,9 +112,9 @@ fn money(dir: &Path) -> Shape {
 /// The shop's tables. Cheap to clone.
 #[derive(Clone)]
 pub struct Tables {
-    shop: File,
-    people: File,
-    money: File,
+    shop: Store,
+    people: Store,
+    money: Store,
     book: MoneyBook,
     interest: Interest,
     bell: Bell,
@@ -102,7 +125,7 @@ pub struct Tables {
 pub struct Writing<'t>(Transaction<'t>);
 
 impl Writing<'_> {
-    pub(super) fn on(&mut self) -> &mut SqliteConnection {
+    pub(super) fn on(&mut self) -> &mut Connection {
         &mut self.0
     }
 
@@ -115,20 +138,33 @@ impl Writing<'_> {
 impl Tables {
     /// Opens the files in `dir` and brings them up to date. The journal's lock covers them: open the journal first.
     pub async fn open(dir: &Path) -> Result<Tables, StoreError> {
-        let shop = File::open(&shop(dir), migrations::tables()).await?;
-        let people = File::open(&people(dir), migrations::people()).await?;
-        let money = File::open(&money(dir), migrations::money()).await?;
+        let shop = Store::open(&shop(dir), migrations::tables()).await?;
+        let people = Store::open(&people(dir), migrations::people()).await?;
+        let money = Store::open(&money(dir), migrations::money()).await?;
         Ok(Tables::of(Interest::of(&shop).await?, shop, people, money))
     }
 
-    /// The same without writers: for looking at the store of a stopped server.
+    /// The same in the one database that an address names: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Several nodes may do so at once.
+    pub async fn connect(url: &str) -> Result<Tables, StoreError> {
+        let server = Server::at(url)?;
+        let mut session = server.connect().await?;
+        mysql::check(&mut session).await?;
+        mysql::migrate(&mut session, &migrations::on_mysql()).await?;
+        let readers = Pool::MySql(server.readers(SERVER_READERS_MAX));
+        let store = |writer| Store::on(&server, writer, readers.clone());
+        let shop = store(session);
+        let (people, money) = (store(server.connect().await?), store(server.connect().await?));
+        Ok(Tables::of(Interest::of(&shop).await?, shop, people, money))
+    }
+
+    /// Files without writers: for looking at the store of a stopped server.
     pub fn read_only(dir: &Path) -> Tables {
         let (shop, people, money) = (shop(dir), people(dir), money(dir));
         let interest = Interest::default();
-        Tables::of(interest, File::read_only(&shop), File::read_only(&people), File::read_only(&money))
+        Tables::of(interest, Store::read_only(&shop), Store::read_only(&people), Store::read_only(&money))
     }
 
-    fn of(interest: Interest, shop: File, people: File, money: File) -> Tables {
+    fn of(interest: Interest, shop: Store, people: Store, money: Store) -> Tables {
         let bell = Bell::default();
         Tables { shop, people, book: MoneyBook::new(money.clone(), bell.clone()), money, interest, bell }
     }
@@ -175,12 +211,12 @@ impl Tables {
 
     /// Mails on their way.
     pub fn outbox(&self) -> Outbox {
-        Outbox { file: self.people.clone() }
+        Outbox { store: self.people.clone() }
     }
 
     /// Who did what.
     pub fn trail(&self) -> Trail {
-        Trail { file: self.people.clone() }
+        Trail { store: self.people.clone() }
     }
 
     /// Payments and refunds: whoever walks them writes through it.
@@ -217,12 +253,12 @@ impl Tables {
 
     /// Who is told what happens, and what is on its way there.
     pub fn webhooks(&self) -> WebhookRows {
-        WebhookRows { file: self.shop.clone(), interest: self.interest.clone() }
+        WebhookRows { store: self.shop.clone(), interest: self.interest.clone() }
     }
 
     /// How far the jobs have come.
     pub fn jobs(&self) -> JobRows {
-        JobRows { file: self.shop.clone() }
+        JobRows { store: self.shop.clone() }
     }
 
     /// What anybody is told of at all.
@@ -232,24 +268,21 @@ impl Tables {
 
     /// The journal's place up to which the tables are true.
     pub async fn flushed_pos(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(FLUSHED).fetch_one(&self.shop.readers()).await?)
+        Ok(sql::query_scalar(FLUSHED).fetch_one(&self.shop.readers()).await?)
     }
 
     /// How many products have a stock row.
     pub(super) async fn stock_rows(&self) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar("select count(*) from stock").fetch_one(&self.shop.readers()).await?)
+        Ok(sql::query_scalar("select count(*) from stock").fetch_one(&self.shop.readers()).await?)
     }
 
     /// The writer of what the flush fills, for as long as the guard is held.
-    pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, SqliteConnection>, StoreError> {
+    pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
         self.shop.writer().await
     }
 
     /// One statement on the products, synced before it returns; how many rows it matched.
-    pub(super) async fn write_synced(
-        &self,
-        query: Query<'_, Sqlite, SqliteArguments>,
-    ) -> Result<u64, StoreError> {
+    pub(super) async fn write_synced(&self, query: Query<'_>) -> Result<u64, StoreError> {
         self.shop.write_synced(query).await
     }
 

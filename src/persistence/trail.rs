@@ -8,12 +8,10 @@
 use std::fmt;
 
 use futures_util::TryStreamExt;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use super::StoreError;
-use super::file::File;
-use super::sqlite::Damaged;
+use super::sql::{self, Connection, Damaged, Row};
+use super::store::Store;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
 use crate::domain::trail::Record;
@@ -77,7 +75,7 @@ impl Entry {
         vault::digest(&bytes)
     }
 
-    fn of(row: &SqliteRow) -> Result<Entry, StoreError> {
+    fn of(row: &Row) -> Result<Entry, StoreError> {
         Ok(Entry {
             sequence: row.try_get(0)?,
             at: Millis(row.try_get(1)?),
@@ -91,14 +89,14 @@ impl Entry {
     }
 }
 
-fn hash(row: &SqliteRow, column: usize) -> Result<Hash, StoreError> {
+fn hash(row: &Row, column: usize) -> Result<Hash, StoreError> {
     let bytes: &[u8] = row.try_get(column)?;
     Ok(bytes.try_into().map_err(|_| Damaged { what: "hash of the trail" })?)
 }
 
 /// Appends to the trail in the caller's transaction.
-pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Result<(), StoreError> {
-    let head = sqlx::query(HEAD).fetch_one(&mut *connection).await?;
+pub async fn append(connection: &mut Connection, record: &Record) -> Result<(), StoreError> {
+    let head = sql::query(HEAD).fetch_one(&mut *connection).await?;
     let last: i64 = head.try_get(0)?;
     let mut entry = Entry {
         sequence: last + 1,
@@ -111,7 +109,7 @@ pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Resul
         hash: Hash::default(),
     };
     entry.hash = entry.expected_hash();
-    sqlx::query(INSERT)
+    sql::query(INSERT)
         .bind(entry.sequence)
         .bind(entry.at.0)
         .bind(&entry.kind)
@@ -122,7 +120,7 @@ pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Resul
         .bind(&entry.hash[..])
         .execute(&mut *connection)
         .await?;
-    let moved = sqlx::query(MOVE_HEAD).bind(entry.sequence).bind(&entry.hash[..]).bind(last);
+    let moved = sql::query(MOVE_HEAD).bind(entry.sequence).bind(&entry.hash[..]).bind(last);
     match moved.execute(connection).await?.rows_affected() {
         1 => Ok(()),
         _ => Err(Damaged { what: "head of the trail" }.into()),
@@ -132,31 +130,31 @@ pub async fn append(connection: &mut SqliteConnection, record: &Record) -> Resul
 /// The trail as a whole. Cheap to clone.
 #[derive(Clone)]
 pub struct Trail {
-    pub(super) file: File,
+    pub(super) store: Store,
 }
 
 impl Trail {
     /// Appends what tells about nothing else that is written; synced before it returns.
     pub async fn append(&self, record: &Record) -> Result<(), StoreError> {
-        let mut transaction = self.file.begin_synced().await?;
+        let mut transaction = self.store.begin_synced().await?;
         let appended = append(&mut transaction, record).await;
         transaction.end(appended).await
     }
 
     /// Up to `most` entries before `sequence`, the newest first.
     pub async fn before(&self, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
-        let rows = sqlx::query(PAGE).bind(sequence).bind(most).fetch_all(&self.file.readers()).await?;
+        let rows = sql::query(PAGE).bind(sequence).bind(most).fetch_all(&self.store.readers()).await?;
         rows.iter().map(Entry::of).collect()
     }
 
     /// The same, of what was done to one account.
     pub async fn about(&self, user: UserId, sequence: i64, most: i64) -> Result<Vec<Entry>, StoreError> {
-        let query = sqlx::query(ABOUT).bind(user.to_string()).bind(sequence).bind(most);
-        query.fetch_all(&self.file.readers()).await?.iter().map(Entry::of).collect()
+        let query = sql::query(ABOUT).bind(user.to_string()).bind(sequence).bind(most);
+        query.fetch_all(&self.store.readers()).await?.iter().map(Entry::of).collect()
     }
 
     pub async fn head(&self) -> Result<Head, StoreError> {
-        let row = sqlx::query(HEAD).fetch_one(&self.file.readers()).await?;
+        let row = sql::query(HEAD).fetch_one(&self.store.readers()).await?;
         Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
     }
 
@@ -164,7 +162,7 @@ impl Trail {
     pub async fn verify(&self) -> Result<(Head, Vec<String>), StoreError> {
         let mut breaks = Vec::new();
         let mut at = Head::default();
-        let mut rows = sqlx::query(ALL).fetch(&self.file.readers());
+        let mut rows = sql::query(ALL).fetch(&self.store.readers());
         while let Some(row) = rows.try_next().await? {
             let entry = Entry::of(&row)?;
             let place = entry.sequence;
@@ -205,8 +203,8 @@ mod tests {
     }
 
     async fn tamper(trail: &Trail, sql: &'static str) {
-        let mut writer = trail.file.writer().await.unwrap();
-        sqlx::query(sql).execute(&mut *writer).await.unwrap();
+        let mut writer = trail.store.writer().await.unwrap();
+        sql::query(sql).execute(&mut *writer).await.unwrap();
     }
 
     #[tokio::test]
@@ -241,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn an_entry_falls_with_what_it_tells_about() {
         let (_dir, trail) = trail(1).await;
-        let mut transaction = trail.file.begin_synced().await.unwrap();
+        let mut transaction = trail.store.begin_synced().await.unwrap();
         append(&mut transaction, &Record::new(Deed::LoggedOut, T0)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
         trail.append(&Record::new(Deed::LoggedOut, T0)).await.unwrap();

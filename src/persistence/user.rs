@@ -6,11 +6,8 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-
 use super::outbox::{self, Mail};
-use super::sqlite::{Damaged, Listed, signed, sixteen, thirty_two, time, unsigned};
+use super::sql::{self, Damaged, Listed, Pool, Query, Row, signed, sixteen, thirty_two, time, unsigned};
 use super::{StoreError, Tables, Writing, trail};
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
@@ -95,8 +92,8 @@ pub enum UserError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for UserError {
-    fn from(error: sqlx::Error) -> UserError {
+impl From<sql::Error> for UserError {
+    fn from(error: sql::Error) -> UserError {
         UserError::Store(error.into())
     }
 }
@@ -161,12 +158,12 @@ static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| Listed::new(users!("where 
 /// Reads accounts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct UserReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl UserReader {
     pub async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(user).transpose()
     }
 
@@ -197,7 +194,7 @@ impl UserReader {
     }
 
     async fn one(&self, sql: &'static str, blind: &Blind) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query(sql).bind(&blind[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(sql).bind(&blind[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(user).transpose()
     }
 
@@ -205,7 +202,7 @@ impl UserReader {
     pub async fn list(&self, before: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
         let before = before.unwrap_or(UserId::from_bytes([0xff; 16]));
         let rows =
-            sqlx::query(PAGE).bind(before.as_bytes().to_vec()).bind(limit).fetch_all(&self.pool).await?;
+            sql::query(PAGE).bind(before.as_bytes().to_vec()).bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(user).collect()
     }
 
@@ -218,12 +215,12 @@ impl UserReader {
     ) -> Result<UsersFound, StoreError> {
         let before = before.map_or(vec![0xff; 16], |before| before.as_bytes().to_vec());
         let (query, looked_up_to) = match filter.email {
-            Some(email) => (sqlx::query(FITTING_BY_EMAIL).bind(email.to_vec()).bind(before), None),
+            Some(email) => (sql::query(FITTING_BY_EMAIL).bind(email.to_vec()).bind(before), None),
             None => {
-                let query = sqlx::query(LOOKED_UP_TO).bind(before.clone()).bind(LOOKED_AT_MAX - 1);
+                let query = sql::query(LOOKED_UP_TO).bind(before.clone()).bind(LOOKED_AT_MAX - 1);
                 let last: Option<Vec<u8>> =
                     query.fetch_optional(&self.pool).await?.map(|row| row.try_get(0)).transpose()?;
-                (sqlx::query(FITTING).bind(before).bind(last.clone().unwrap_or_default()), last)
+                (sql::query(FITTING).bind(before).bind(last.clone().unwrap_or_default()), last)
             }
         };
         let most = limit + 1;
@@ -253,19 +250,19 @@ impl UserReader {
         before: Millis,
         limit: u32,
     ) -> Result<Vec<Result<User, StoreError>>, StoreError> {
-        let rows = sqlx::query(LAPSED).bind(before.0).bind(limit).fetch_all(&self.pool).await?;
+        let rows = sql::query(LAPSED).bind(before.0).bind(limit).fetch_all(&self.pool).await?;
         Ok(rows.iter().map(user).collect())
     }
 
     /// The link with this hash, expired or not.
     pub async fn token(&self, hash: &Blind) -> Result<Option<OneTimeToken>, StoreError> {
-        let row = sqlx::query(FIND_TOKEN).bind(&hash[..]).fetch_optional(&self.pool).await?;
+        let row = sql::query(FIND_TOKEN).bind(&hash[..]).fetch_optional(&self.pool).await?;
         row.as_ref().map(token).transpose()
     }
 
     /// The newest link that a user was sent for this purpose, expired or not.
     pub async fn token_of(&self, user: UserId, purpose: Purpose) -> Result<Option<OneTimeToken>, StoreError> {
-        let query = sqlx::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
+        let query = sql::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
         query.fetch_optional(&self.pool).await?.as_ref().map(token).transpose()
     }
 }
@@ -282,7 +279,7 @@ impl Tables {
 impl Writing<'_> {
     /// The account as this transaction sees it.
     pub async fn user(&mut self, id: UserId) -> Result<Option<User>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(self.on()).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(self.on()).await?;
         row.as_ref().map(user).transpose()
     }
 
@@ -310,7 +307,7 @@ impl Writing<'_> {
 
     /// Takes the row away, if it still is what was read.
     pub async fn remove_user(&mut self, user: &User) -> Result<(), UserError> {
-        let query = sqlx::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version));
+        let query = sql::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version));
         matched(query.execute(self.on()).await?.rows_affected())
     }
 
@@ -330,26 +327,26 @@ impl Writing<'_> {
         user: UserId,
         taken: UserError,
     ) -> Result<(), UserError> {
-        match sqlx::query(sql).bind(&blind[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await {
+        match sql::query(sql).bind(&blind[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await {
             Ok(_) => Ok(()),
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Err(taken),
+            Err(error) if sql::is_duplicate(&error) => Err(taken),
             Err(error) => Err(error.into()),
         }
     }
 
     /// Anybody may prove the address again.
     pub async fn free_email(&mut self, email: &Blind, user: UserId) -> Result<(), StoreError> {
-        sqlx::query(FREE_EMAIL).bind(&email[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+        sql::query(FREE_EMAIL).bind(&email[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
     pub async fn free_phone(&mut self, phone: &Blind, user: UserId) -> Result<(), StoreError> {
-        sqlx::query(FREE_PHONE).bind(&phone[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
+        sql::query(FREE_PHONE).bind(&phone[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
         Ok(())
     }
 
     pub async fn insert_token(&mut self, token: &OneTimeToken) -> Result<(), StoreError> {
-        sqlx::query(INSERT_TOKEN)
+        sql::query(INSERT_TOKEN)
             .bind(&token.hash[..])
             .bind(token.purpose.as_str())
             .bind(&token.user.as_bytes()[..])
@@ -363,12 +360,12 @@ impl Writing<'_> {
 
     /// Uses a link up. False: somebody was faster.
     pub async fn spend_token(&mut self, hash: &Blind) -> Result<bool, StoreError> {
-        Ok(sqlx::query(SPEND).bind(&hash[..]).execute(self.on()).await?.rows_affected() == 1)
+        Ok(sql::query(SPEND).bind(&hash[..]).execute(self.on()).await?.rows_affected() == 1)
     }
 
     /// Makes a user's links for this purpose good for nothing.
     pub async fn void_tokens(&mut self, user: UserId, purpose: Purpose) -> Result<(), StoreError> {
-        let query = sqlx::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
+        let query = sql::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
         query.execute(self.on()).await?;
         Ok(())
     }
@@ -390,7 +387,7 @@ impl Writing<'_> {
 
     /// Takes away links that expired at `before` or earlier.
     pub async fn forget_tokens(&mut self, before: Millis) -> Result<(), StoreError> {
-        sqlx::query(FORGET_TOKENS).bind(before.0).execute(self.on()).await?;
+        sql::query(FORGET_TOKENS).bind(before.0).execute(self.on()).await?;
         Ok(())
     }
 }
@@ -409,10 +406,8 @@ impl Purpose {
     }
 }
 
-type Query<'q> = sqlx::query::Query<'q, sqlx::sqlite::Sqlite, sqlx::sqlite::SqliteArguments>;
-
 fn bind_user<'q>(sql: &'static str, user: &User) -> Query<'q> {
-    sqlx::query(sql)
+    sql::query(sql)
         .bind(user.state.as_str())
         .bind(user.role.as_str())
         .bind(user.email.map(|blind| blind.to_vec()))
@@ -432,7 +427,7 @@ fn matched(rows: u64) -> Result<(), UserError> {
     if rows == 1 { Ok(()) } else { Err(UserError::VersionConflict) }
 }
 
-fn user(row: &SqliteRow) -> Result<User, StoreError> {
+fn user(row: &Row) -> Result<User, StoreError> {
     let damaged = |what| Damaged { what };
     Ok(User {
         id: UserId::from_bytes(sixteen(row, 0)?),
@@ -451,12 +446,12 @@ fn user(row: &SqliteRow) -> Result<User, StoreError> {
     })
 }
 
-fn maybe(row: &SqliteRow, column: usize) -> Result<Option<Blind>, StoreError> {
+fn maybe(row: &Row, column: usize) -> Result<Option<Blind>, StoreError> {
     let there: Option<&[u8]> = row.try_get(column)?;
     there.map(|_| thirty_two(row, column)).transpose()
 }
 
-fn token(row: &SqliteRow) -> Result<OneTimeToken, StoreError> {
+fn token(row: &Row) -> Result<OneTimeToken, StoreError> {
     Ok(OneTimeToken {
         hash: thirty_two(row, 0)?,
         purpose: Purpose::from_word(row.try_get(1)?).ok_or(Damaged { what: "purpose" })?,

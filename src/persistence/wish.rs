@@ -1,9 +1,6 @@
 //! The `wishes` rows: who wants to find which product again.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqlitePool, SqliteRow};
-
-use super::sqlite::sixteen;
+use super::sql::{self, Pool, Row, sixteen};
 use super::{StoreError, Writing};
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::Millis;
@@ -18,13 +15,13 @@ const REMOVE: &str = "delete from wishes where user_id = ? and product_id = ?";
 /// Reads wish lists. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WishReader {
-    pub(super) pool: SqlitePool,
+    pub(super) pool: Pool,
 }
 
 impl WishReader {
     /// Somebody's wishes, newest first.
     pub async fn of_user(&self, user: UserId) -> Result<Vec<Wish>, StoreError> {
-        let rows = sqlx::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
+        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
         rows.iter().map(wish).collect()
     }
 }
@@ -32,12 +29,12 @@ impl WishReader {
 impl Writing<'_> {
     /// Somebody's wishes, newest first, as this transaction sees them.
     pub async fn wishes_of(&mut self, user: UserId) -> Result<Vec<Wish>, StoreError> {
-        let rows = sqlx::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?;
+        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(self.on()).await?;
         rows.iter().map(wish).collect()
     }
 
     pub async fn insert_wish(&mut self, user: UserId, wish: &Wish) -> Result<(), StoreError> {
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(user.as_bytes().to_vec())
             .bind(wish.product.as_bytes().to_vec())
             .bind(wish.added_at.0)
@@ -47,12 +44,12 @@ impl Writing<'_> {
     }
 
     pub async fn remove_wish(&mut self, user: UserId, product: ProductId) -> Result<(), StoreError> {
-        let query = sqlx::query(REMOVE).bind(user.as_bytes().to_vec()).bind(product.as_bytes().to_vec());
+        let query = sql::query(REMOVE).bind(user.as_bytes().to_vec()).bind(product.as_bytes().to_vec());
         query.execute(self.on()).await?;
         Ok(())
     }
 }
 
-fn wish(row: &SqliteRow) -> Result<Wish, StoreError> {
+fn wish(row: &Row) -> Result<Wish, StoreError> {
     Ok(Wish { product: ProductId::from_bytes(sixteen(row, 0)?), added_at: Millis(row.try_get(1)?) })
 }

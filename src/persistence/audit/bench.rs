@@ -8,6 +8,7 @@ use crate::domain::payment::{Payment, PaymentState};
 use crate::domain::stock::{Attempt, Millis};
 use crate::persistence::Tables;
 use crate::persistence::money::Write;
+use crate::persistence::sql;
 
 const ORDERS: i64 = 1_000_000;
 const AT_ONCE: i64 = 512;
@@ -25,7 +26,7 @@ async fn a_million_paid_orders() {
     let dir = tempfile::tempdir().unwrap();
     let tables = Tables::open(dir.path()).await.unwrap();
     for (sql, bound) in [(FILL, Some(ORDERS)), (LINES, None)] {
-        let query = sqlx::query(sql);
+        let query = sql::query(sql);
         let query = if let Some(bound) = bound { query.bind(bound) } else { query };
         query.execute(&mut *tables.writer().await.unwrap()).await.unwrap();
     }

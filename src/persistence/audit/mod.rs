@@ -66,17 +66,16 @@ pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
         return Ok(Report::default());
     }
     let (journal, tables) = (JournalReader::of_stopped(dir).await?, Tables::read_only(dir));
-    let audit = Audit {
-        journal: &journal,
-        tables: &tables,
-        report: Report::default(),
-        ahead: HashSet::new(),
-        pins: BTreeSet::new(),
-    };
-    let report = audit.whole().await;
+    let report = of(&journal, &tables).await;
     journal.close().await;
     tables.close().await?;
     Ok(report?)
+}
+
+/// Audits a journal and its tables, neither of which moves meanwhile.
+pub(super) async fn of(journal: &JournalReader, tables: &Tables) -> Result<Report, StoreError> {
+    let (report, ahead, pins) = (Report::default(), HashSet::new(), BTreeSet::new());
+    Audit { journal, tables, report, ahead, pins }.whole().await
 }
 
 struct Audit<'s> {

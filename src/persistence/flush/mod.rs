@@ -18,11 +18,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::sqlite::SqliteConnection;
+use super::sql::{self, Connection};
 
 use super::journal::{Journal, JournalReader};
 use super::notice::{self, Packed};
-use super::{StoreError, Tables, buyer, order, sqlite, stock};
+use super::{StoreError, Tables, buyer, order, stock};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::notice::Notice;
 use crate::domain::stock::{Event, Sequence};
@@ -46,8 +46,8 @@ pub enum FlushError {
     StockMoved { product: ProductId, expected: Sequence },
 }
 
-impl From<sqlx::Error> for FlushError {
-    fn from(error: sqlx::Error) -> FlushError {
+impl From<sql::Error> for FlushError {
+    fn from(error: sql::Error) -> FlushError {
         FlushError::Store(error.into())
     }
 }
@@ -204,9 +204,9 @@ impl Flusher {
     /// Writes a planned slice in one transaction.
     pub async fn write(&mut self, plan: &Plan) -> Result<(), FlushError> {
         let mut writer = self.tables.writer().await?;
-        sqlite::begin(&mut writer).await?;
+        sql::begin(&mut writer).await?;
         let written = write_plan(&mut writer, plan).await;
-        sqlite::end(&mut writer, written).await?;
+        sql::end(&mut writer, written).await?;
         drop(writer);
         self.pos = plan.to;
         self.gauge.gone.events.fetch_add(plan.events, Ordering::Relaxed);
@@ -232,10 +232,10 @@ fn noticed(runs: &[Run]) -> Packed {
     packed
 }
 
-async fn write_plan(connection: &mut SqliteConnection, plan: &Plan) -> Result<(), FlushError> {
+async fn write_plan(connection: &mut Connection, plan: &Plan) -> Result<(), FlushError> {
     let Plan { from, to, changes, news, notices, .. } = plan;
     // First the checkpoint: who comes second stops here.
-    let moved = sqlx::query(MOVE_CHECKPOINT).bind(to).bind(from).execute(&mut *connection).await?;
+    let moved = sql::query(MOVE_CHECKPOINT).bind(to).bind(from).execute(&mut *connection).await?;
     if moved.rows_affected() != 1 {
         return Err(FlushError::CheckpointMoved { expected: *from });
     }

@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hashbrown::{HashMap, HashSet};
-use sqlx::sqlite::SqliteConnection;
 
 use super::{Changes, FlushError, Ground, Run};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Order, OrderStatus};
 use crate::domain::stock::{Cause, Counts, Event};
 use crate::domain::webhook::{EventKind, Happening, Kinds};
+use crate::persistence::sql::Connection;
 use crate::persistence::{Tables, order, webhook};
 
 /// How things stood before a slice, as far as somebody wants to be told what it changes.
@@ -73,7 +73,7 @@ impl Before {
     /// Writes down what the slice did; the rows are as it left them.
     pub(super) async fn write(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         pos: i64,
         changes: &Changes,
     ) -> Result<(), FlushError> {

@@ -199,7 +199,7 @@ async fn a_paid_order_ends_with_its_last_line_whichever_that_is() {
         assert_eq!(audit(dir.path()).await.unwrap().differences, [""; 0], "{home_first} {events_max}");
         let tables = Tables::open(dir.path()).await.unwrap();
         let late = "update orders set status = 'paid' where status = 'closed'";
-        sqlx::query(late).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
+        sql::query(late).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
         tables.close().await.unwrap();
         assert_ne!(audit(dir.path()).await.unwrap().differences, [""; 0]);
     }
@@ -271,7 +271,7 @@ async fn the_audit_sees_what_was_tampered_with() {
         let report = audit(dir.path()).await.unwrap();
         assert_eq!((report.differences, report.snapshots), (Vec::new(), 1));
         let tables = Tables::open(dir.path()).await.unwrap();
-        sqlx::query(tampering).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
+        sql::query(tampering).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
         tables.close().await.unwrap();
         assert_ne!(audit(dir.path()).await.unwrap().differences, [""; 0], "{number}: {tampering}");
     }

@@ -23,7 +23,8 @@ use super::tail::Placed;
 use super::{Health, JournalConfig, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
 use crate::domain::stock::{Entry, Epoch};
-use crate::persistence::sqlite::{self, Listed, Trouble, Tuning, signed, trouble};
+use crate::persistence::sql::sqlite::{self, Trouble, Tuning, trouble};
+use crate::persistence::sql::{Listed, signed};
 use crate::persistence::{StoreError, migrations};
 
 /// The file's page.

@@ -17,7 +17,7 @@ use super::tail::Tail;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Sequence};
 use crate::persistence::StoreError;
-use crate::persistence::sqlite;
+use crate::persistence::sql::sqlite;
 
 /// Products that are remembered; of more only those that the archive has not got yet.
 const KNOWN_MAX: usize = 128 * 1024;

@@ -18,7 +18,8 @@ use super::tail::{Placed, Tail};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{Damaged, Listed, Tuning, readers, signed, sixteen, unsigned};
+use crate::persistence::sql::sqlite::{Tuning, readers};
+use crate::persistence::sql::{Damaged, Listed, signed, sixteen, unsigned};
 
 const SNAPSHOTS: &str = "select sequence, count(*), max(parts) from snapshots where product_id = ? \
     group by sequence order by sequence desc";

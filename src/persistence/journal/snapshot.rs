@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::NotWritten;
 use crate::domain::id::ProductId;
 use crate::domain::stock::Sequence;
-use crate::persistence::sqlite::signed;
+use crate::persistence::sql::signed;
 
 /// Bytes of one part, at most: about a millisecond of writing.
 const PART_BYTES_MAX: usize = 256 * 1024;

@@ -6,7 +6,7 @@ use sqlx::Connection;
 
 use super::*;
 use crate::domain::stock::{Command, Ledger, Restock};
-use crate::persistence::sqlite::{Tuning, writer};
+use crate::persistence::sql::sqlite::{Tuning, writer};
 use crate::persistence::testing::*;
 
 #[tokio::test]

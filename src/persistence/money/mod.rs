@@ -15,16 +15,13 @@ mod tests;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
-
 use super::StoreError;
 use super::delivery::{self, DeliveryReader};
-use super::file::File;
 use super::notice::{self, Bell};
 use super::payment::{self, PaymentReader};
 use super::refund::{self, RefundReader};
-use super::sqlite::Listed;
+use super::sql::{self, Connection, Listed};
+use super::store::Store;
 use crate::domain::delivery::{Delivery, ReturnWindow, SoldLine};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::notice::Notice;
@@ -204,7 +201,7 @@ impl Compensation {
 /// The rows of money and whoever writes them. Cheap to clone.
 #[derive(Clone)]
 pub struct MoneyBook {
-    file: File,
+    store: Store,
     /// Payments that have not ended, as their rows are. Whoever writes one takes it out first and puts it back when the write
     /// is certain.
     open: Arc<Mutex<HashMap<PaymentId, Payment>>>,
@@ -213,20 +210,20 @@ pub struct MoneyBook {
 }
 
 impl MoneyBook {
-    pub(super) fn new(file: File, bell: Bell) -> MoneyBook {
-        MoneyBook { file, open: Arc::default(), bell }
+    pub(super) fn new(store: Store, bell: Bell) -> MoneyBook {
+        MoneyBook { store, open: Arc::default(), bell }
     }
 
     pub fn payments(&self) -> PaymentReader {
-        PaymentReader { pool: self.file.readers() }
+        PaymentReader { pool: self.store.readers() }
     }
 
     pub fn refunds(&self) -> RefundReader {
-        RefundReader { pool: self.file.readers() }
+        RefundReader { pool: self.store.readers() }
     }
 
     pub fn deliveries(&self) -> DeliveryReader {
-        DeliveryReader { pool: self.file.readers() }
+        DeliveryReader { pool: self.store.readers() }
     }
 
     /// Writes a group in one transaction; the answers in the same order, each as if the questions before it had been alone.
@@ -237,7 +234,7 @@ impl MoneyBook {
         now: Millis,
     ) -> Result<Vec<Result<Written, NotWritten>>, StoreError> {
         let wanted = Wanted::by(writes);
-        let mut transaction = self.file.begin_synced().await?;
+        let mut transaction = self.store.begin_synced().await?;
         let written = self.in_transaction(&mut transaction, writes, wanted, now).await;
         let (answers, group) = match transaction.end(written).await {
             Ok(written) => written,
@@ -255,7 +252,7 @@ impl MoneyBook {
 
     async fn in_transaction(
         &self,
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         writes: &[Write],
         wanted: Wanted<'_>,
         now: Millis,
@@ -307,13 +304,13 @@ impl MoneyBook {
 
     /// Copies the WAL into its file when it has grown. For whoever writes the groups, between two of them.
     pub async fn checkpoint_if_due(&self) {
-        self.file.checkpoint_if_due().await;
+        self.store.checkpoint_if_due().await;
     }
 
     /// At the start: the process that held the claims is dead, so everything that waits is due now.
     pub async fn release_all_leases(&self, now: Millis) -> Result<u64, StoreError> {
         self.known().clear();
-        let mut transaction = self.file.begin_synced().await?;
+        let mut transaction = self.store.begin_synced().await?;
         let released = due_now(&mut transaction, now).await;
         transaction.end(released).await
     }
@@ -326,7 +323,7 @@ impl MoneyBook {
         for (sql, ids) in [(PUT_OFF, damaged), (PUT_REFUND_OFF, damaged_refunds)] {
             for id in ids {
                 let later = now.plus(DAMAGED_PAUSE_MS);
-                self.file.write_synced(sqlx::query(sql).bind(later.0).bind(id)).await?;
+                self.store.write_synced(sql::query(sql).bind(later.0).bind(id)).await?;
             }
         }
         Ok((payments, refunds))
@@ -334,7 +331,7 @@ impl MoneyBook {
 
     /// Forgets the events that were heard before `before`; how many.
     pub async fn sweep_heard(&self, before: Millis) -> Result<u64, StoreError> {
-        self.file.write_synced(sqlx::query(SWEEP).bind(before.0)).await
+        self.store.write_synced(sql::query(SWEEP).bind(before.0)).await
     }
 
     /// What is still to be undone or decided, in order of [`Compensation::place`], behind `after`: payments that began at
@@ -371,20 +368,20 @@ impl MoneyBook {
     }
 }
 
-async fn due_now(connection: &mut SqliteConnection, now: Millis) -> Result<u64, StoreError> {
+async fn due_now(connection: &mut Connection, now: Millis) -> Result<u64, StoreError> {
     let mut released = 0;
     for sql in [DUE_NOW, REFUNDS_DUE_NOW] {
-        let done = sqlx::query(sql).bind(now.0).bind(now.0).execute(&mut *connection).await?;
+        let done = sql::query(sql).bind(now.0).bind(now.0).execute(&mut *connection).await?;
         released += done.rows_affected();
     }
     Ok(released)
 }
 
 /// Those of these events that were heard before.
-async fn heard(connection: &mut SqliteConnection, events: &[&str]) -> Result<Vec<String>, StoreError> {
+async fn heard(connection: &mut Connection, events: &[&str]) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for (sql, piece) in HEARD.filled(events) {
-        let query = piece.fold(sqlx::query(sql), |query, event| query.bind(*event));
+        let query = piece.fold(sql::query(sql), |query, event| query.bind(*event));
         for row in query.fetch_all(&mut *connection).await? {
             found.push(row.try_get(0)?);
         }
@@ -392,9 +389,9 @@ async fn heard(connection: &mut SqliteConnection, events: &[&str]) -> Result<Vec
     Ok(found)
 }
 
-async fn hear(connection: &mut SqliteConnection, events: &[String], now: Millis) -> Result<(), StoreError> {
+async fn hear(connection: &mut Connection, events: &[String], now: Millis) -> Result<(), StoreError> {
     for (sql, piece) in HEAR.cut(events) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, event| query.bind(event).bind(now.0));
+        let query = piece.iter().fold(sql::query(sql), |query, event| query.bind(event).bind(now.0));
         query.execute(&mut *connection).await?;
     }
     Ok(())

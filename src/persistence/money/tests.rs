@@ -486,7 +486,7 @@ async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can() {
 #[tokio::test]
 async fn the_flush_does_not_wait_for_whoever_writes_money_and_its_wal_stays_short() {
     let shop = Shop::open().await;
-    let held = shop.book.file.writer().await.unwrap();
+    let held = shop.book.store.writer().await.unwrap();
     let flush = shop.tables.checkpoint_if_due();
     tokio::time::timeout(std::time::Duration::from_secs(5), flush).await.expect("it asks for money's writer");
     drop(held);

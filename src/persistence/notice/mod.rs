@@ -1,23 +1,22 @@
-//! The `notices` rows: what happened to orders and is not told yet. Two queues, one beside each truth that moves orders.
+//! The `notice_slices` and `notices` rows: what happened to orders and is not told yet. Two queues, one beside each truth that
+//! moves orders.
 //!
-//! In `shop.db` the flush leaves one row a slice, its notices packed in it, in the slice's own transaction: in a rush a row an order
-//! would cost what it has no time for. In `money.db` whoever moves what was sold leaves a row a notice, in the transaction of the
-//! move. Always true: a notice is there exactly when what it tells of is; it goes when its letter stands in the outbox, so it may be
+//! Beside the orders the flush leaves one row a slice, its notices packed in it, in the slice's own transaction: in a rush a row an
+//! order would cost what it has no time for. Beside the money whoever moves what was sold leaves a row a notice, in the transaction of
+//! the move. Always true: a notice is there exactly when what it tells of is; it goes when its letter stands in the outbox, so it may be
 //! read twice; and there are ids in it, nothing else.
 
 mod told;
 
 use std::sync::{Arc, LazyLock};
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
 use tokio::sync::Notify;
 
 use super::StoreError;
-use super::file::File;
 use super::order::OrderReader;
 use super::product::ProductReader;
-use super::sqlite::{Listed, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Listed, Pool, signed, sixteen, unsigned};
+use super::store::Store;
 use super::user::UserReader;
 use crate::domain::id::OrderId;
 use crate::domain::notice::{Notice, NoticeKind};
@@ -27,10 +26,10 @@ use crate::domain::stock::Millis;
 const RECORD_BYTES: usize = 16 + 1 + 1 + 8;
 const WHOLE: u8 = u8::MAX;
 
-const INSERT_SLICE: &str = "insert into notices (pos, number, at_ms, packed) values (?, ?, ?, ?)";
-const OLDEST_SLICES: &str = "select pos, packed from notices order by pos limit ?";
-const FORGET_SLICES: &str = "delete from notices where pos <= ?";
-const SLICES_WAITING: &str = "select coalesce(sum(number), 0), min(at_ms) from notices";
+const INSERT_SLICE: &str = "insert into notice_slices (pos, number, at_ms, packed) values (?, ?, ?, ?)";
+const OLDEST_SLICES: &str = "select pos, packed from notice_slices order by pos limit ?";
+const FORGET_SLICES: &str = "delete from notice_slices where pos <= ?";
+const SLICES_WAITING: &str = "select cast(coalesce(sum(number), 0) as signed), min(at_ms) from notice_slices";
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("insert into notices (order_id, kind, line, at_ms) values ", "(?, ?, ?, ?)", "")
 });
@@ -77,12 +76,12 @@ impl Packed {
 
 /// One statement for the whole slice, in the flush's transaction.
 pub(super) async fn insert_slice(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     pos: i64,
     packed: &Packed,
 ) -> Result<(), StoreError> {
     let Some(first) = packed.first else { return Ok(()) };
-    sqlx::query(INSERT_SLICE)
+    sql::query(INSERT_SLICE)
         .bind(pos)
         .bind(signed((packed.bytes.len() / RECORD_BYTES) as u64))
         .bind(first.0)
@@ -93,9 +92,9 @@ pub(super) async fn insert_slice(
 }
 
 /// Adds what is told of sold orders to the transaction on `money.db` that makes it true.
-pub(super) async fn insert(connection: &mut SqliteConnection, notices: &[Notice]) -> Result<(), StoreError> {
+pub(super) async fn insert(connection: &mut Connection, notices: &[Notice]) -> Result<(), StoreError> {
     for (sql, piece) in INSERT.cut(notices) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, notice| {
+        let query = piece.iter().fold(sql::query(sql), |query, notice| {
             query
                 .bind(notice.order.as_bytes().to_vec())
                 .bind(i64::from(notice.kind.number()))
@@ -130,9 +129,9 @@ pub struct Waiting {
 /// The queues as their dispatcher sees them. Cheap to clone.
 #[derive(Clone)]
 pub struct NoticeRows {
-    pub(super) shop: File,
-    pub(super) people: File,
-    pub(super) money: File,
+    pub(super) shop: Store,
+    pub(super) people: Store,
+    pub(super) money: Store,
     pub(super) bell: Bell,
 }
 
@@ -154,14 +153,14 @@ impl NoticeRows {
     /// waits meanwhile: not for a thread that yields to others.
     pub async fn forget_slices(&self, up_to: i64) -> Result<(), StoreError> {
         let mut writer = self.shop.writer().await?;
-        sqlx::query(FORGET_SLICES).bind(up_to).execute(&mut *writer).await?;
+        sql::query(FORGET_SLICES).bind(up_to).execute(&mut *writer).await?;
         Ok(())
     }
 
     /// These are told. Purchases wait meanwhile, for the same kind of thread.
     pub async fn forget_sold(&self, rows: &[i64]) -> Result<(), StoreError> {
         for (sql, piece) in FORGET.filled(rows) {
-            self.money.write_synced(piece.fold(sqlx::query(sql), |query, row| query.bind(*row))).await?;
+            self.money.write_synced(piece.fold(sql::query(sql), |query, row| query.bind(*row))).await?;
         }
         Ok(())
     }
@@ -169,9 +168,9 @@ impl NoticeRows {
 
 /// Readers that nobody else waits for, for a thread that yields to everybody.
 pub struct Aside {
-    shop: SqlitePool,
-    people: SqlitePool,
-    money: SqlitePool,
+    shop: Pool,
+    people: Pool,
+    money: Pool,
 }
 
 impl Aside {
@@ -189,7 +188,7 @@ impl Aside {
 
     /// Up to `most` slices, the oldest first.
     pub async fn oldest_slices(&self, most: u32) -> Result<Vec<Slice>, StoreError> {
-        let rows = sqlx::query(OLDEST_SLICES).bind(most).fetch_all(&self.shop).await?;
+        let rows = sql::query(OLDEST_SLICES).bind(most).fetch_all(&self.shop).await?;
         let slices = rows.iter().map(|row| {
             let packed: &[u8] = row.try_get(1)?;
             let (records, rest) = packed.as_chunks::<RECORD_BYTES>();
@@ -202,7 +201,7 @@ impl Aside {
 
     /// Up to `most` of what was sold, the oldest first.
     pub async fn oldest_sold(&self, most: u32) -> Result<Vec<Sold>, StoreError> {
-        let rows = sqlx::query(OLDEST).bind(most).fetch_all(&self.money).await?;
+        let rows = sql::query(OLDEST).bind(most).fetch_all(&self.money).await?;
         let sold = rows.iter().map(|row| {
             let kind: i64 = row.try_get(2)?;
             let kind = u8::try_from(kind).ok().and_then(NoticeKind::from_number);
@@ -219,8 +218,8 @@ impl Aside {
     }
 
     pub async fn waiting(&self) -> Result<Waiting, StoreError> {
-        let slices = sqlx::query(SLICES_WAITING).fetch_one(&self.shop).await?;
-        let sold = sqlx::query(WAITING).fetch_one(&self.money).await?;
+        let slices = sql::query(SLICES_WAITING).fetch_one(&self.shop).await?;
+        let sold = sql::query(WAITING).fetch_one(&self.money).await?;
         let oldest: [Option<i64>; 2] = [slices.try_get(1)?, sold.try_get(1)?];
         Ok(Waiting {
             slices: unsigned(&slices, 0)?,
@@ -298,7 +297,7 @@ mod tests {
         let mut transaction = rows.money.begin_synced().await.unwrap();
         let written = insert(&mut transaction, &notices).await;
         transaction.end(written).await.unwrap();
-        let odd = sqlx::query("insert into notices (order_id, kind, at_ms) values (x'00', 1, 1)");
+        let odd = sql::query("insert into notices (order_id, kind, at_ms) values (x'00', 1, 1)");
         rows.money.write_synced(odd).await.unwrap();
         let found = aside.oldest_sold(10).await.unwrap();
         let read: Vec<_> = found.iter().map(|(_, notice)| *notice).collect();

@@ -10,7 +10,7 @@ use super::{Aside, NoticeRows};
 use crate::domain::id::{MailId, OrderId};
 use crate::domain::stock::Millis;
 use crate::persistence::outbox::{self, Mail};
-use crate::persistence::sqlite::{Listed, signed, sixteen};
+use crate::persistence::sql::{self, Listed, signed, sixteen};
 use crate::persistence::{StoreError, Writing};
 
 static TOLD: LazyLock<Listed> =
@@ -32,7 +32,7 @@ impl Writing<'_> {
     /// Adds letters, to be sent once this transaction stands, and the names of what they tell, none of which was told before.
     pub async fn tell(&mut self, names: &[MailId], mails: &[Mail]) -> Result<(), StoreError> {
         for (sql, piece) in TELL.cut(names) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(id.as_bytes().to_vec()));
+            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(id.as_bytes().to_vec()));
             query.execute(self.on()).await?;
         }
         outbox::insert_many(self.on(), mails).await
@@ -43,9 +43,9 @@ impl Writing<'_> {
         let orders: Vec<OrderId> = reminders.iter().map(|(order, _)| *order).collect();
         self.end_reminders(&orders).await?;
         for (sql, piece) in REMIND.cut(reminders) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, (order, at)| {
-                query.bind(order.as_bytes().to_vec()).bind(at.0)
-            });
+            let query = piece
+                .iter()
+                .fold(sql::query(sql), |query, (order, at)| query.bind(order.as_bytes().to_vec()).bind(at.0));
             query.execute(self.on()).await?;
         }
         Ok(())
@@ -74,25 +74,25 @@ impl Aside {
 
     /// Up to `most` orders whose buyers are to be reminded at `now` or before, the longest due first.
     pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<OrderId>, StoreError> {
-        let rows = sqlx::query(DUE).bind(now.0).bind(most).fetch_all(&self.people).await?;
+        let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.people).await?;
         rows.iter().map(|row| Ok(OrderId::from_bytes(sixteen(row, 0)?))).collect()
     }
 
     /// When the next reminder is due.
     pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(NEXT).fetch_one(&self.people).await?;
+        let at: Option<i64> = sql::query_scalar(NEXT).fetch_one(&self.people).await?;
         Ok(at.map(Millis))
     }
 
     pub async fn reminders(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&self.people).await?;
+        let count: i64 = sql::query_scalar(COUNT).fetch_one(&self.people).await?;
         Ok(count.unsigned_abs())
     }
 
     /// Up to `most` letters that are called after orders made before `before`.
     pub async fn told_before(&self, before: Millis, most: usize) -> Result<Vec<MailId>, StoreError> {
         let bound = MailId::new(before, 0);
-        let query = sqlx::query(OLD).bind(&bound.as_bytes()[..]).bind(signed(most as u64));
+        let query = sql::query(OLD).bind(&bound.as_bytes()[..]).bind(signed(most as u64));
         let rows = query.fetch_all(&self.people).await?;
         rows.iter().map(|row| Ok(MailId::from_bytes(sixteen(row, 0)?))).collect()
     }

@@ -6,15 +6,12 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-
 use super::WebhookRows;
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
 use crate::domain::stock::Millis;
 use crate::domain::webhook::EventKind;
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{self, Damaged, Listed, signed, sixteen, unsigned};
+use crate::persistence::sql::{self, Connection, Damaged, Listed, Row, signed, sixteen, unsigned};
 
 /// Rows removed in one transaction.
 const SWEEP_MAX: u32 = 256;
@@ -52,7 +49,8 @@ const FIND: &str = deliveries!("where id = ?");
 const PAGE: &str = deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?");
 const NEXT: &str =
     "select min(next_at_ms) from webhook_deliveries where endpoint_id = ? and state = 'waiting'";
-const COUNT: &str = "select count(*) from (select 1 from webhook_deliveries where endpoint_id = ? and state = ? limit ?) some";
+const COUNT: &str =
+    "select count(*) from (select 1 from webhook_deliveries where endpoint_id = ? and state = ? limit ?) few";
 const OLDEST: &str = "select min(id) from webhook_deliveries where endpoint_id = ? and state = 'waiting'";
 const OLD: &str =
     "select id from webhook_deliveries where id < ? and (? = 1 or state = 'delivered') order by id limit ?";
@@ -149,12 +147,9 @@ pub struct Waiting {
 }
 
 /// Adds deliveries to the caller's transaction.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    deliveries: &[Delivery],
-) -> Result<(), StoreError> {
+pub(super) async fn insert(connection: &mut Connection, deliveries: &[Delivery]) -> Result<(), StoreError> {
     for (sql, piece) in INSERT.cut(deliveries) {
-        let query = piece.iter().fold(sqlx::query(sql), |query, delivery| {
+        let query = piece.iter().fold(sql::query(sql), |query, delivery| {
             query
                 .bind(&delivery.id.as_bytes()[..])
                 .bind(&delivery.endpoint.as_bytes()[..])
@@ -179,22 +174,22 @@ impl WebhookRows {
         until: Millis,
         most: usize,
     ) -> Result<Vec<Claimed>, StoreError> {
-        let due = sqlx::query(DUE).bind(endpoint.as_bytes().to_vec()).bind(now.0).bind(signed(most as u64));
-        let rows = due.fetch_all(&self.file.readers()).await?;
+        let due = sql::query(DUE).bind(endpoint.as_bytes().to_vec()).bind(now.0).bind(signed(most as u64));
+        let rows = due.fetch_all(&self.store.readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.file.writer().await?;
-        sqlite::begin(&mut writer).await?;
+        let mut writer = self.store.writer().await?;
+        sql::begin(&mut writer).await?;
         let claimed = claim_each(&mut writer, &rows, until).await;
-        sqlite::end(&mut writer, claimed).await
+        sql::end(&mut writer, claimed).await
     }
 
     /// What became of a try: the delivery's state, status and error, and, if it waits, when it is sent again. `false`: it was
     /// somebody else's by now.
     pub async fn mark(&self, claimed: &Claimed, now: Millis) -> Result<bool, StoreError> {
         let Claimed { delivery, version } = claimed;
-        let mark = sqlx::query(MARK)
+        let mark = sql::query(MARK)
             .bind(delivery.state.as_str())
             .bind(delivery.next_at.0)
             .bind(delivery.last_status.map(i64::from))
@@ -202,21 +197,21 @@ impl WebhookRows {
             .bind(now.0)
             .bind(&delivery.id.as_bytes()[..])
             .bind(signed(*version));
-        let mut writer = self.file.writer().await?;
+        let mut writer = self.store.writer().await?;
         Ok(mark.execute(&mut *writer).await?.rows_affected() == 1)
     }
 
     /// Has it sent again, if it is not on its way; synced before it returns.
     pub async fn again(&self, id: DeliveryId, now: Millis) -> Result<bool, StoreError> {
-        let again = sqlx::query(AGAIN).bind(now.0).bind(now.0).bind(&id.as_bytes()[..]);
-        let again = self.file.write_synced(again).await? == 1;
+        let again = sql::query(AGAIN).bind(now.0).bind(now.0).bind(&id.as_bytes()[..]);
+        let again = self.store.write_synced(again).await? == 1;
         // Whoever remembers when the next one is due must look again.
         self.interest.changed();
         Ok(again)
     }
 
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.file.readers()).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.store.readers()).await?;
         row.as_ref().map(|row| Ok(claimed_of(row)?.delivery)).transpose()
     }
 
@@ -232,12 +227,12 @@ impl WebhookRows {
         let states = state.as_ref().map_or(DeliveryState::ALL, std::slice::from_ref);
         let mut found = Vec::new();
         for state in states {
-            let page = sqlx::query(PAGE)
+            let page = sql::query(PAGE)
                 .bind(endpoint.as_bytes().to_vec())
                 .bind(state.as_str())
                 .bind(before.as_bytes().to_vec())
                 .bind(limit);
-            for row in page.fetch_all(&self.file.readers()).await? {
+            for row in page.fetch_all(&self.store.readers()).await? {
                 found.push(claimed_of(&row)?.delivery);
             }
         }
@@ -248,8 +243,8 @@ impl WebhookRows {
 
     /// When the next delivery to an endpoint is due.
     pub async fn next_due(&self, endpoint: EndpointId) -> Result<Option<Millis>, StoreError> {
-        let next = sqlx::query_scalar(NEXT).bind(endpoint.as_bytes().to_vec());
-        let at: Option<i64> = next.fetch_one(&self.file.readers()).await?;
+        let next = sql::query_scalar(NEXT).bind(endpoint.as_bytes().to_vec());
+        let at: Option<i64> = next.fetch_one(&self.store.readers()).await?;
         Ok(at.map(Millis))
     }
 
@@ -257,11 +252,11 @@ impl WebhookRows {
     pub async fn waiting(&self, endpoint: EndpointId, most: u64) -> Result<Waiting, StoreError> {
         let id = endpoint.as_bytes().to_vec();
         let count = async |state: DeliveryState| -> Result<u64, StoreError> {
-            let count = sqlx::query(COUNT).bind(id.clone()).bind(state.as_str()).bind(signed(most));
-            unsigned(&count.fetch_one(&self.file.readers()).await?, 0)
+            let count = sql::query(COUNT).bind(id.clone()).bind(state.as_str()).bind(signed(most));
+            unsigned(&count.fetch_one(&self.store.readers()).await?, 0)
         };
         let oldest: Option<Vec<u8>> =
-            sqlx::query_scalar(OLDEST).bind(id.clone()).fetch_one(&self.file.readers()).await?;
+            sql::query_scalar(OLDEST).bind(id.clone()).fetch_one(&self.store.readers()).await?;
         let oldest = oldest.and_then(|id| id.try_into().ok()).map(DeliveryId::from_bytes);
         Ok(Waiting {
             waiting: count(DeliveryState::Waiting).await?,
@@ -274,14 +269,14 @@ impl WebhookRows {
     /// endpoints that were removed; `false` when nothing of it is left.
     pub async fn sweep(&self, arrived: Millis, all: Millis) -> Result<bool, StoreError> {
         let mut more = false;
-        for (before, all) in [(arrived, 0), (all, 1)] {
+        for (before, all) in [(arrived, 0_i64), (all, 1)] {
             let before = DeliveryId::new(before, 0).as_bytes().to_vec();
-            let old = sqlx::query_scalar(OLD).bind(before).bind(all).bind(SWEEP_MAX);
-            more |= self.drop_some(old.fetch_all(&self.file.readers()).await?).await?;
+            let old = sql::query_scalar(OLD).bind(before).bind(all).bind(SWEEP_MAX);
+            more |= self.drop_some(old.fetch_all(&self.store.readers()).await?).await?;
         }
         if let Some(endpoint) = self.removed().await? {
-            let rest = sqlx::query_scalar(OF_REMOVED).bind(endpoint.as_bytes().to_vec()).bind(SWEEP_MAX);
-            let rest: Vec<Vec<u8>> = rest.fetch_all(&self.file.readers()).await?;
+            let rest = sql::query_scalar(OF_REMOVED).bind(endpoint.as_bytes().to_vec()).bind(SWEEP_MAX);
+            let rest: Vec<Vec<u8>> = rest.fetch_all(&self.store.readers()).await?;
             if rest.is_empty() {
                 self.forget(endpoint).await?;
             } else {
@@ -294,9 +289,9 @@ impl WebhookRows {
 
     /// Whether there may be more.
     async fn drop_some(&self, ids: Vec<Vec<u8>>) -> Result<bool, StoreError> {
-        let mut writer = self.file.writer().await?;
+        let mut writer = self.store.writer().await?;
         for (sql, piece) in DROP.cut(&ids) {
-            let query = piece.iter().fold(sqlx::query(sql), |query, id| query.bind(id));
+            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(id));
             query.execute(&mut *writer).await?;
         }
         Ok(ids.len() >= SWEEP_MAX as usize)
@@ -304,8 +299,8 @@ impl WebhookRows {
 }
 
 async fn claim_each(
-    writer: &mut SqliteConnection,
-    rows: &[SqliteRow],
+    writer: &mut Connection,
+    rows: &[Row],
     until: Millis,
 ) -> Result<Vec<Claimed>, StoreError> {
     let mut claimed = Vec::with_capacity(rows.len());
@@ -318,7 +313,7 @@ async fn claim_each(
             }
             seen => seen?,
         };
-        let moved = sqlx::query(CLAIM)
+        let moved = sql::query(CLAIM)
             .bind(until.0)
             .bind(&seen.delivery.id.as_bytes()[..])
             .bind(signed(seen.version))
@@ -333,7 +328,7 @@ async fn claim_each(
     Ok(claimed)
 }
 
-fn claimed_of(row: &SqliteRow) -> Result<Claimed, StoreError> {
+fn claimed_of(row: &Row) -> Result<Claimed, StoreError> {
     let status: Option<i64> = row.try_get(8)?;
     let delivery = Delivery {
         id: DeliveryId::from_bytes(sixteen(row, 0)?),

@@ -4,15 +4,12 @@
 //! endpoint has no end, those before it have one; and what the flush is asked to write follows from the enabled endpoints, for
 //! whoever changes these changes that.
 
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-
 use super::WebhookRows;
 use crate::domain::id::EndpointId;
 use crate::domain::stock::{KeyUse, Millis};
 use crate::domain::webhook::Kinds;
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{Damaged, sixteen, time, unsigned};
+use crate::persistence::sql::{self, Connection, Damaged, Row, sixteen, time, unsigned};
 use crate::vault::WrappedKey;
 
 macro_rules! endpoints {
@@ -138,19 +135,19 @@ pub enum EndpointError {
     Store(#[from] StoreError),
 }
 
-impl From<sqlx::Error> for EndpointError {
-    fn from(error: sqlx::Error) -> EndpointError {
-        match error.as_database_error() {
+impl From<sql::Error> for EndpointError {
+    fn from(error: sql::Error) -> EndpointError {
+        match sql::is_duplicate(&error) {
             // Ids are made of chance: the only key that can be there already is the caller's.
-            Some(database) if database.is_unique_violation() => EndpointError::KeyTaken,
-            _ => EndpointError::Store(error.into()),
+            true => EndpointError::KeyTaken,
+            false => EndpointError::Store(error.into()),
         }
     }
 }
 
 /// What the enabled endpoints want, all together.
-pub(super) async fn wanted(connection: &mut SqliteConnection) -> Result<Kinds, StoreError> {
-    let words: Vec<String> = sqlx::query_scalar(WANTED).fetch_all(connection).await?;
+pub(super) async fn wanted(connection: &mut Connection) -> Result<Kinds, StoreError> {
+    let words: Vec<String> = sql::query_scalar(WANTED).fetch_all(connection).await?;
     words.iter().try_fold(Kinds::default(), |all, words| Ok(all.and(kinds(words)?)))
 }
 
@@ -161,28 +158,28 @@ fn kinds(words: &str) -> Result<Kinds, StoreError> {
 impl WebhookRows {
     /// Every endpoint, newest first.
     pub async fn endpoints(&self) -> Result<Vec<Endpoint>, StoreError> {
-        sqlx::query(ALL).fetch_all(&self.file.readers()).await?.iter().map(endpoint).collect()
+        sql::query(ALL).fetch_all(&self.store.readers()).await?.iter().map(endpoint).collect()
     }
 
     pub async fn endpoint(&self, id: EndpointId) -> Result<Option<Endpoint>, StoreError> {
-        let row = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.file.readers()).await?;
+        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.store.readers()).await?;
         row.as_ref().map(endpoint).transpose()
     }
 
     /// Its secrets, newest first, those that have expired included.
     pub async fn secrets(&self, id: EndpointId) -> Result<Vec<SecretRow>, StoreError> {
-        let rows = sqlx::query(SECRETS).bind(&id.as_bytes()[..]).fetch_all(&self.file.readers()).await?;
+        let rows = sql::query(SECRETS).bind(&id.as_bytes()[..]).fetch_all(&self.store.readers()).await?;
         rows.iter().map(secret).collect()
     }
 
     /// Every secret there is.
     pub async fn all_secrets(&self) -> Result<Vec<SecretRow>, StoreError> {
-        sqlx::query(ALL_SECRETS).fetch_all(&self.file.readers()).await?.iter().map(secret).collect()
+        sql::query(ALL_SECRETS).fetch_all(&self.store.readers()).await?.iter().map(secret).collect()
     }
 
     /// The secret that was made with this key.
     pub async fn secret_by_key(&self, key: [u8; 16]) -> Result<Option<SecretRow>, StoreError> {
-        let row = sqlx::query(BY_KEY).bind(&key[..]).fetch_optional(&self.file.readers()).await?;
+        let row = sql::query(BY_KEY).bind(&key[..]).fetch_optional(&self.store.readers()).await?;
         row.as_ref().map(secret).transpose()
     }
 
@@ -195,7 +192,7 @@ impl WebhookRows {
     ) -> Result<(), EndpointError> {
         self.changing(async |connection| {
             let (state, reason) = state_words(endpoint.state);
-            let insert = sqlx::query(INSERT)
+            let insert = sql::query(INSERT)
                 .bind(&endpoint.id.as_bytes()[..])
                 .bind(&endpoint.url)
                 .bind(&endpoint.description)
@@ -218,11 +215,11 @@ impl WebhookRows {
         change: impl FnOnce(&mut Endpoint),
     ) -> Result<Endpoint, EndpointError> {
         self.changing(async |connection| {
-            let found = sqlx::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&mut *connection).await?;
+            let found = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&mut *connection).await?;
             let mut endpoint = endpoint(&found.ok_or(EndpointError::NoEndpoint)?)?;
             change(&mut endpoint);
             let (state, reason) = state_words(endpoint.state);
-            let update = sqlx::query(UPDATE)
+            let update = sql::query(UPDATE)
                 .bind(&endpoint.description)
                 .bind(endpoint.kinds.words())
                 .bind(state)
@@ -248,16 +245,16 @@ impl WebhookRows {
     ) -> Result<(), EndpointError> {
         self.changing(async |connection| {
             let id = &secret.endpoint.as_bytes()[..];
-            if sqlx::query(FIND).bind(id).fetch_optional(&mut *connection).await?.is_none() {
+            if sql::query(FIND).bind(id).fetch_optional(&mut *connection).await?.is_none() {
                 return Err(EndpointError::NoEndpoint);
             }
-            sqlx::query(DROP_EXPIRED).bind(id).bind(now.0).execute(&mut *connection).await?;
+            sql::query(DROP_EXPIRED).bind(id).bind(now.0).execute(&mut *connection).await?;
             let (count, last): (i64, Option<i64>) =
-                sqlx::query_as(COUNT_SECRETS).bind(id).fetch_one(&mut *connection).await?;
+                sql::query_as(COUNT_SECRETS).bind(id).fetch_one(&mut *connection).await?;
             if count >= i64::from(most) {
                 return Err(EndpointError::TooManySecrets);
             }
-            sqlx::query(EXPIRE).bind(former_until.0).bind(id).execute(&mut *connection).await?;
+            sql::query(EXPIRE).bind(former_until.0).bind(id).execute(&mut *connection).await?;
             let number = last.and_then(|last| u32::try_from(last).ok()).unwrap_or_default() + 1;
             insert_secret(connection, &SecretRow { number, ..secret.clone() }, key, now).await
         })
@@ -268,8 +265,8 @@ impl WebhookRows {
     pub async fn remove(&self, id: EndpointId, now: Millis) -> Result<(), EndpointError> {
         self.changing(async |connection| {
             let id = &id.as_bytes()[..];
-            one(sqlx::query(REMOVE).bind(now.0).bind(id).execute(&mut *connection).await?.rows_affected())?;
-            sqlx::query(DROP_SECRETS).bind(id).execute(connection).await?;
+            one(sql::query(REMOVE).bind(now.0).bind(id).execute(&mut *connection).await?.rows_affected())?;
+            sql::query(DROP_SECRETS).bind(id).execute(connection).await?;
             Ok(())
         })
         .await
@@ -278,7 +275,7 @@ impl WebhookRows {
     /// Nothing more is sent until somebody says so; `false`: it was so already.
     pub async fn disable(&self, id: EndpointId, reason: Reason, now: Millis) -> Result<bool, EndpointError> {
         self.changing(async |connection| {
-            let disable = sqlx::query(DISABLE).bind(reason.as_str()).bind(now.0).bind(&id.as_bytes()[..]);
+            let disable = sql::query(DISABLE).bind(reason.as_str()).bind(now.0).bind(&id.as_bytes()[..]);
             Ok(disable.execute(connection).await?.rows_affected() == 1)
         })
         .await
@@ -286,40 +283,40 @@ impl WebhookRows {
 
     /// When it began to fail, or that it no longer does.
     pub async fn failing(&self, id: EndpointId, since: Option<Millis>) -> Result<(), StoreError> {
-        let mut writer = self.file.writer().await?;
-        let failing = sqlx::query(FAILING).bind(since.map(|at| at.0)).bind(&id.as_bytes()[..]);
+        let mut writer = self.store.writer().await?;
+        let failing = sql::query(FAILING).bind(since.map(|at| at.0)).bind(&id.as_bytes()[..]);
         failing.execute(&mut *writer).await?;
         Ok(())
     }
 
     /// An endpoint that was removed and still has a row.
     pub(super) async fn removed(&self) -> Result<Option<EndpointId>, StoreError> {
-        let row = sqlx::query(REMOVED).fetch_optional(&self.file.readers()).await?;
+        let row = sql::query(REMOVED).fetch_optional(&self.store.readers()).await?;
         row.map(|row| Ok(EndpointId::from_bytes(sixteen(&row, 0)?))).transpose()
     }
 
     /// Its last row.
     pub(super) async fn forget(&self, id: EndpointId) -> Result<(), StoreError> {
-        self.file.write_synced(sqlx::query(FORGET).bind(&id.as_bytes()[..])).await?;
+        self.store.write_synced(sql::query(FORGET).bind(&id.as_bytes()[..])).await?;
         Ok(())
     }
 
     /// The same secret under another wrapping.
     pub async fn rewrap(&self, secret: &SecretRow, key: &WrappedKey) -> Result<(), StoreError> {
-        let rewrap = sqlx::query(REWRAP)
+        let rewrap = sql::query(REWRAP)
             .bind(key.as_bytes())
             .bind(&secret.endpoint.as_bytes()[..])
             .bind(i64::from(secret.number));
-        self.file.write_synced(rewrap).await?;
+        self.store.write_synced(rewrap).await?;
         Ok(())
     }
 
     /// One synced transaction that changes endpoints; what the flush is asked to write follows it.
     async fn changing<T>(
         &self,
-        change: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, EndpointError>,
+        change: impl AsyncFnOnce(&mut Connection) -> Result<T, EndpointError>,
     ) -> Result<T, EndpointError> {
-        let mut transaction = self.file.begin_synced().await?;
+        let mut transaction = self.store.begin_synced().await?;
         let changed = match change(&mut transaction).await {
             Ok(value) => {
                 wanted(&mut transaction).await.map(|kinds| (value, kinds)).map_err(EndpointError::from)
@@ -333,12 +330,12 @@ impl WebhookRows {
 }
 
 async fn insert_secret(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     secret: &SecretRow,
     key: Option<KeyUse>,
     now: Millis,
 ) -> Result<(), EndpointError> {
-    sqlx::query(INSERT_SECRET)
+    sql::query(INSERT_SECRET)
         .bind(&secret.endpoint.as_bytes()[..])
         .bind(i64::from(secret.number))
         .bind(secret.key.as_bytes())
@@ -363,7 +360,7 @@ fn state_words(state: EndpointState) -> (&'static str, Option<&'static str>) {
     }
 }
 
-fn endpoint(row: &SqliteRow) -> Result<Endpoint, StoreError> {
+fn endpoint(row: &Row) -> Result<Endpoint, StoreError> {
     let damaged = Damaged { what: "state of an endpoint" };
     let (state, reason): (&str, Option<&str>) = (row.try_get(4)?, row.try_get(5)?);
     let state = match (state, reason.map(Reason::from_word)) {
@@ -383,7 +380,7 @@ fn endpoint(row: &SqliteRow) -> Result<Endpoint, StoreError> {
     })
 }
 
-fn secret(row: &SqliteRow) -> Result<SecretRow, StoreError> {
+fn secret(row: &Row) -> Result<SecretRow, StoreError> {
     let key: &[u8] = row.try_get(2)?;
     Ok(SecretRow {
         endpoint: EndpointId::from_bytes(sixteen(row, 0)?),
@@ -391,6 +388,6 @@ fn secret(row: &SqliteRow) -> Result<SecretRow, StoreError> {
         key: WrappedKey::from_bytes(key).map_err(|_| Damaged { what: "key of a webhook secret" })?,
         secret: row.try_get(3)?,
         expires_at: time(row, 4)?,
-        made_of: row.try_get::<i64, _>(5)?.cast_unsigned(),
+        made_of: row.try_get::<i64>(5)?.cast_unsigned(),
     })
 }

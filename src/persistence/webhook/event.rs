@@ -6,16 +6,13 @@
 
 use std::sync::LazyLock;
 
-use sqlx::Row;
-use sqlx::sqlite::SqliteConnection;
-
 use super::WebhookRows;
 use super::delivery::{self, Delivery};
 use crate::domain::id::EventId;
 use crate::domain::stock::Millis;
 use crate::domain::webhook::{EventKind, Happening};
 use crate::persistence::StoreError;
-use crate::persistence::sqlite::{self, Damaged, Listed, signed, sixteen};
+use crate::persistence::sql::{self, Connection, Damaged, Listed, signed, sixteen};
 
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new(
@@ -48,13 +45,13 @@ pub struct Taken {
 
 /// Adds what a slice that goes up to `pos` did, in the flush's transaction.
 pub(in crate::persistence) async fn insert(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     pos: i64,
     happenings: &[Happening],
 ) -> Result<(), StoreError> {
     let rows: Vec<(u64, &Happening)> = (0..).zip(happenings).collect();
     for (sql, piece) in INSERT.cut(&rows) {
-        let mut query = sqlx::query(sql);
+        let mut query = sql::query(sql);
         for (number, happening) in piece {
             let data = serde_json::to_string(&happening.data).map_err(|_| Damaged { what: "event" })?;
             query = query
@@ -73,7 +70,7 @@ pub(in crate::persistence) async fn insert(
 impl WebhookRows {
     /// Up to `most` events, the oldest first; `None` when none waits.
     pub async fn events(&self, most: u32) -> Result<Option<Taken>, StoreError> {
-        let rows = sqlx::query(FIRST).bind(most).fetch_all(&self.file.readers()).await?;
+        let rows = sql::query(FIRST).bind(most).fetch_all(&self.store.readers()).await?;
         let mut taken = Taken { events: Vec::with_capacity(rows.len()), last: (0, 0) };
         for row in &rows {
             let place = (row.try_get(0)?, row.try_get(1)?);
@@ -91,15 +88,15 @@ impl WebhookRows {
     /// Puts these deliveries down in the place of the events they were made of.
     pub async fn fan_out(&self, taken: &Taken, deliveries: &[Delivery]) -> Result<(), StoreError> {
         let (pos, number) = taken.last;
-        let mut writer = self.file.writer().await?;
-        sqlite::begin(&mut writer).await?;
+        let mut writer = self.store.writer().await?;
+        sql::begin(&mut writer).await?;
         let moved = async {
             delivery::insert(&mut writer, deliveries).await?;
-            sqlx::query(DROP_BEFORE).bind(pos).execute(&mut *writer).await?;
-            sqlx::query(DROP_AT).bind(pos).bind(number).execute(&mut *writer).await?;
+            sql::query(DROP_BEFORE).bind(pos).execute(&mut *writer).await?;
+            sql::query(DROP_AT).bind(pos).bind(number).execute(&mut *writer).await?;
             Ok(())
         };
         let moved = moved.await;
-        sqlite::end(&mut writer, moved).await
+        sql::end(&mut writer, moved).await
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use tokio::sync::Notify;
 
 use super::StoreError;
-use super::file::File;
+use super::store::Store;
 use crate::domain::webhook::Kinds;
 
 pub use delivery::{Claimed, Delivery, DeliveryState, Waiting};
@@ -37,9 +37,9 @@ struct Inner {
 }
 
 impl Interest {
-    pub(super) async fn of(file: &File) -> Result<Interest, StoreError> {
+    pub(super) async fn of(store: &Store) -> Result<Interest, StoreError> {
         let interest = Interest::default();
-        let mut writer = file.writer().await?;
+        let mut writer = store.writer().await?;
         interest.set(endpoint::wanted(&mut writer).await?);
         Ok(interest)
     }
@@ -77,7 +77,7 @@ impl Interest {
 /// Endpoints, events and deliveries. Cheap to clone.
 #[derive(Clone)]
 pub struct WebhookRows {
-    pub(super) file: File,
+    pub(super) store: Store,
     pub(super) interest: Interest,
 }
 

@@ -53,7 +53,7 @@ async fn rows() -> (tempfile::TempDir, Tables, WebhookRows) {
 }
 
 async fn tell(rows: &WebhookRows, pos: i64, happenings: &[Happening]) {
-    insert_events(&mut rows.file.writer().await.unwrap(), pos, happenings).await.unwrap();
+    insert_events(&mut rows.store.writer().await.unwrap(), pos, happenings).await.unwrap();
 }
 
 async fn with_deliveries(deliveries: &[Delivery]) -> (tempfile::TempDir, Tables, WebhookRows) {

@@ -4,7 +4,7 @@ use super::*;
 
 impl Shop {
     async fn damage(&self, sql: &'static str, id: &[u8]) {
-        assert_eq!(self.book.file.write_synced(sqlx::query(sql).bind(id)).await.unwrap(), 1);
+        assert_eq!(self.book.store.write_synced(sql::query(sql).bind(id)).await.unwrap(), 1);
     }
 }
 

@@ -1,0 +1,1 @@
+alter table notices rename to notice_slices

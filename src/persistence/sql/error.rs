@@ -1,0 +1,91 @@
+//! What can go wrong between us and a database, and what it means to whoever wrote.
+
+use sqlx::mysql::MySqlDatabaseError;
+
+use super::mysql::Unfit;
+
+/// What the drivers say.
+pub type Error = sqlx::Error;
+
+/// A row that cannot be what we wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("damaged {what}")]
+pub struct Damaged {
+    pub what: &'static str,
+}
+
+/// The store could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error(transparent)]
+    Sql(#[from] Error),
+    #[error(transparent)]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    #[error(
+        "SQLite {found} has a bug that can lose commits (sqlite.org/wal.html#walresetbug): 3.51.3 or later is needed"
+    )]
+    OldSqlite { found: String },
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    #[error(transparent)]
+    Damaged(#[from] Damaged),
+    #[error("the store's thread could not be started: {0}")]
+    Thread(#[from] std::io::Error),
+    #[error("the journal's log could not be read back: {0}")]
+    Log(std::io::Error),
+    #[error(
+        "the tables are true up to {pos}, but the journal ends at {end}: it has lost what was acknowledged; \
+         restore the data directory from a copy, and look at the disk"
+    )]
+    JournalShort { pos: i64, end: i64 },
+    #[error("the store is closed")]
+    Closed,
+}
+
+/// What an error says to whoever wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Such a row is there already.
+    Duplicate,
+    /// Somebody else was in the way: a deadlock, a lock that did not come, a row that changed meanwhile. Nothing was written, and
+    /// the whole transaction may be tried again.
+    Conflict,
+    /// The connection is gone, or does not answer. What was written in a transaction whose commit was not sent is undone; whether a
+    /// commit arrived nobody knows.
+    Lost,
+    Other,
+}
+
+/// MySQL's numbers for a deadlock, a lock that was waited for too long, and a row that has changed since it was read.
+const CONFLICTS: [u16; 3] = [1213, 1205, 1020];
+/// And for a connection that the server has ended: a shutdown, an interruption, an idle time-out, a `kill`.
+const ENDED: [u16; 5] = [1053, 1317, 1927, 3169, 4031];
+/// SQLite's primary codes for a lock that somebody else has.
+const BUSY: [i32; 2] = [5, 6];
+
+pub fn trouble(error: &Error) -> Trouble {
+    let database = match error {
+        Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => {
+            return Trouble::Lost;
+        }
+        Error::Database(database) => database,
+        _ => return Trouble::Other,
+    };
+    if database.is_unique_violation() {
+        return Trouble::Duplicate;
+    }
+    if let Some(server) = database.try_downcast_ref::<MySqlDatabaseError>() {
+        return match server.number() {
+            number if CONFLICTS.contains(&number) => Trouble::Conflict,
+            number if ENDED.contains(&number) => Trouble::Lost,
+            _ => Trouble::Other,
+        };
+    }
+    let code = database.code().and_then(|code| code.parse::<i32>().ok());
+    if code.is_some_and(|code| BUSY.contains(&(code & 0xff))) { Trouble::Conflict } else { Trouble::Other }
+}
+
+/// Whether such a row is there already.
+pub fn is_duplicate(error: &Error) -> bool {
+    trouble(error) == Trouble::Duplicate
+}

@@ -1,0 +1,263 @@
+//! MySQL and MariaDB as this house uses them: how a session is opened, which server will do, how a lost one is replaced.
+//!
+//! Always true: a session is strict, reads what is committed, joins words with `||`, and waits for nothing without end; a
+//! server acknowledges a commit when it is on its disk, or we do not start; and a writer whose connection is lost is ended
+//! on the server too, before another takes its place.
+
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
+
+use super::{Error, StoreError};
+
+/// The oldest servers that will do.
+const MARIADB_MIN: (u32, u32) = (10, 6);
+const MYSQL_MIN: (u32, u32) = (8, 0);
+/// How many statements a connection keeps prepared: all that the house has, in all their lengths. The server's own bound,
+/// `max_prepared_stmt_count`, is for all connections together.
+const STATEMENTS_MAX: usize = 256;
+/// How long a connection may take to come about.
+const CONNECT_MS: u64 = 5_000;
+/// How long a writer may take to show that it is there.
+const SIGN_OF_LIFE_MS: u64 = 2_000;
+/// The longest that a statement may take. Longer than the longest wait for a lock.
+const STATEMENT_MS: u64 = 30_000;
+/// A reader that was idle for so long shows first that it is there.
+const IDLE_MS: u64 = 5_000;
+/// How long a node waits for another's migrations.
+const MIGRATIONS_S: i64 = 120;
+
+const READ_COMMITTED: &str = "set session transaction isolation level read committed";
+/// The longest word that is put together from rows: a page of keys of orders.
+const SETTINGS: &str = "set session sql_mode = 'STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION', \
+    session innodb_lock_wait_timeout = 5, session group_concat_max_len = 1048576, session autocommit = 1";
+const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_set_client, \
+    cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
+    cast(@@global.sync_binlog as signed)";
+const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
+const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))";
+
+/// Why a server is not one to keep a shop on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    #[error("the address of the database names none: mysql://USER:PASSWORD@HOST:PORT/DATABASE is needed")]
+    NoDatabase,
+    #[error("the database server is {found}: MariaDB 10.6, MySQL 8.0 or later is needed")]
+    Old { found: String },
+    #[error(
+        "the database server says yes to what is not on its disk: set innodb_flush_log_at_trx_commit = 1 there \
+         (it is {found})"
+    )]
+    NotDurable { found: i64 },
+    #[error(
+        "the database server says yes before its binary log is on the disk: set sync_binlog = 1 there (it is {found})"
+    )]
+    BinlogNotDurable { found: i64 },
+    #[error(
+        "the database server would cut what is too long: let our sessions set sql_mode = STRICT_TRANS_TABLES \
+         (it is {found:?})"
+    )]
+    NotStrict { found: String },
+    #[error("the database server speaks {found} with us: utf8mb4 is needed")]
+    Letters { found: String },
+    #[error(
+        "another node is still bringing the database up to date, after {MIGRATIONS_S} seconds: look what it does"
+    )]
+    Migrating,
+}
+
+/// Where a database is. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Server {
+    options: MySqlConnectOptions,
+}
+
+/// A connection that writes, and the name under which the server knows it.
+pub struct Session {
+    connection: MySqlConnection,
+    id: i64,
+}
+
+impl Session {
+    pub fn connection(&mut self) -> &mut MySqlConnection {
+        &mut self.connection
+    }
+
+    pub async fn close(self) -> Result<(), Error> {
+        self.connection.close().await
+    }
+}
+
+impl Server {
+    /// The one that an address names: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, with `?ssl-mode=VERIFY_CA` and its kind.
+    pub fn at(url: &str) -> Result<Server, StoreError> {
+        let options = MySqlConnectOptions::from_str(url)?;
+        if options.get_database().is_none() {
+            return Err(Unfit::NoDatabase.into());
+        }
+        let options = options
+            .charset("utf8mb4")
+            .collation("utf8mb4_bin")
+            // The mode is set as a whole.
+            .pipes_as_concat(false)
+            .no_engine_substitution(false)
+            .statement_cache_capacity(STATEMENTS_MAX)
+            .disable_statement_logging();
+        Ok(Server { options })
+    }
+
+    pub async fn connect(&self) -> Result<Session, Error> {
+        let connecting = async {
+            let mut connection = self.options.connect().await?;
+            settle(&mut connection).await?;
+            let id = sqlx::query("select cast(connection_id() as signed)").fetch_one(&mut connection).await?;
+            Ok(Session { id: id.try_get(0)?, connection })
+        };
+        within(CONNECT_MS, connecting).await
+    }
+
+    /// Connections that read, opened when they are needed.
+    pub fn readers(&self, most: u32) -> MySqlPool {
+        MySqlPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(Duration::from_millis(CONNECT_MS))
+            .test_before_acquire(false)
+            .after_connect(|connection, _| Box::pin(settle(connection)))
+            .before_acquire(|connection, known| {
+                Box::pin(async move {
+                    let idle = known.idle_for >= Duration::from_millis(IDLE_MS);
+                    // `false`: another one is opened in its place.
+                    Ok(!idle || within(SIGN_OF_LIFE_MS, connection.ping()).await.is_ok())
+                })
+            })
+            .connect_lazy_with(self.options.clone())
+    }
+
+    /// Makes a writer fit to begin: what its last holder left half done is undone, and a connection that is lost is replaced.
+    pub async fn mend(&self, writer: &mut Session) -> Result<(), StoreError> {
+        if within(SIGN_OF_LIFE_MS, writer.connection.execute("rollback")).await.is_ok() {
+            return Ok(());
+        }
+        let mut next = self.connect().await?;
+        // It may stand at the server still, with all its locks. That it does not is no error.
+        let kill = sqlx::query("kill ?").bind(writer.id).execute(&mut next.connection);
+        let _ = within(SIGN_OF_LIFE_MS, kill).await;
+        *writer = next;
+        Ok(())
+    }
+}
+
+/// What every session of ours agrees upon.
+async fn settle(connection: &mut MySqlConnection) -> Result<(), Error> {
+    connection.execute(READ_COMMITTED).await?;
+    connection.execute(SETTINGS).await?;
+    Ok(())
+}
+
+/// Whether a server will do.
+pub async fn check(session: &mut Session) -> Result<(), StoreError> {
+    let row = sqlx::query(LOOK).fetch_one(&mut session.connection).await?;
+    let (version, mode, letters): (String, String, String) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    let (flush, binlog, sync): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    if !is_new_enough(&version) {
+        return Err(Unfit::Old { found: version }.into());
+    }
+    if flush != 1 {
+        return Err(Unfit::NotDurable { found: flush }.into());
+    }
+    if binlog != 0 && sync != 1 {
+        return Err(Unfit::BinlogNotDurable { found: sync }.into());
+    }
+    if !mode.split(',').any(|word| word == "STRICT_TRANS_TABLES") {
+        return Err(Unfit::NotStrict { found: mode }.into());
+    }
+    if letters != "utf8mb4" {
+        return Err(Unfit::Letters { found: letters }.into());
+    }
+    Ok(())
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let least = if version.contains("MariaDB") { MARIADB_MIN } else { MYSQL_MIN };
+    // Behind some proxies MariaDB says `5.5.5-` first.
+    let mut numbers =
+        version.trim_start_matches("5.5.5-").split(['.', '-']).map(|number| number.parse().ok());
+    let found = numbers.next().flatten().zip(numbers.next().flatten());
+    found.is_some_and(|found| found >= least)
+}
+
+/// Runs migrations, one folder after the other, while no other node does.
+pub async fn migrate(session: &mut Session, folders: &[Migrator]) -> Result<(), StoreError> {
+    let connection = &mut session.connection;
+    let locked = sqlx::query(LOCK).bind(MIGRATIONS_S).fetch_one(&mut *connection).await?;
+    if locked.try_get::<i64, _>(0)? != 1 {
+        return Err(Unfit::Migrating.into());
+    }
+    let mut migrated = Ok(());
+    for folder in folders {
+        migrated = folder.run(&mut *connection).await;
+        if migrated.is_err() {
+            break;
+        }
+    }
+    sqlx::query(UNLOCK).execute(connection).await?;
+    Ok(migrated?)
+}
+
+/// Begins a transaction. `Server::mend` has seen to it that there is no other.
+pub async fn begin(connection: &mut MySqlConnection) -> Result<(), Error> {
+    bounded(connection.execute("start transaction")).await.map(|_| ())
+}
+
+/// Commits what went well and undoes what did not.
+pub async fn end<T, E: From<Error>>(connection: &mut MySqlConnection, outcome: Result<T, E>) -> Result<T, E> {
+    let ended = match outcome {
+        Ok(value) => bounded(connection.execute("commit")).await.map(|_| value).map_err(E::from),
+        Err(error) => Err(error),
+    };
+    if ended.is_err() {
+        let _ = within(SIGN_OF_LIFE_MS, connection.execute("rollback")).await;
+    }
+    ended
+}
+
+/// A statement, for no longer than a statement may take.
+pub async fn bounded<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    within(STATEMENT_MS, statement).await
+}
+
+async fn within<T>(ms: u64, doing: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(Duration::from_millis(ms), doing).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_told_apart_by_what_they_say() {
+        for fit in
+            ["10.6.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "5.5.5-10.11.4-MariaDB-log", "8.0.36", "9.1.0"]
+        {
+            assert!(is_new_enough(fit), "{fit}");
+        }
+        for unfit in ["10.5.29-MariaDB", "5.5.5-10.3.1-MariaDB", "5.7.44-log", "eight"] {
+            assert!(!is_new_enough(unfit), "{unfit}");
+        }
+    }
+
+    #[test]
+    fn an_address_names_a_database() {
+        assert!(Server::at("mysql://somebody:secret@localhost:3306/shop?ssl-mode=REQUIRED").is_ok());
+        let none = Server::at("mysql://localhost").map(drop);
+        assert!(matches!(none, Err(StoreError::Unfit(Unfit::NoDatabase))));
+    }
+}

@@ -1,0 +1,201 @@
+//! SQLite as this house uses it: how a file is opened, which version will do, what an error means.
+//!
+//! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Row};
+
+use super::StoreError;
+
+/// The first version without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
+const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
+/// How many statements a connection keeps compiled: all that the house has, in all their lengths.
+const STATEMENTS_MAX: usize = 256;
+/// How long a connection waits for a lock that only a mistake can take.
+const BUSY_MS: u64 = 5_000;
+/// How much less the tables' writer weighs than the path of an order.
+const NICE: i32 = 10;
+
+/// What one file wants from its connections.
+pub struct Tuning {
+    pub page_bytes: u32,
+    pub cache_kib: u32,
+    pub synchronous: SqliteSynchronous,
+    /// Whether what is deleted is overwritten at once, instead of some day.
+    pub erases: bool,
+    /// A cap on the file, in pages, for tests of a full disk.
+    pub pages_max: Option<u32>,
+}
+
+fn base(path: &Path, tuning: &Tuning) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .page_size(tuning.page_bytes)
+        .foreign_keys(true)
+        .synchronous(tuning.synchronous)
+        .busy_timeout(Duration::from_millis(BUSY_MS))
+        .statement_cache_capacity(STATEMENTS_MAX)
+        // A negative size counts KiB instead of pages.
+        .pragma("cache_size", format!("-{}", tuning.cache_kib))
+        // Nobody checkpoints by the way: the writer does it when it has the time.
+        .pragma("wal_autocheckpoint", "0")
+        .pragma("temp_store", "memory")
+        .pragma("secure_delete", if tuning.erases { "on" } else { "off" })
+        .disable_statement_logging()
+}
+
+/// The one connection that writes; makes the file if there is none.
+pub async fn writer(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, StoreError> {
+    let mut options = base(path, tuning).create_if_missing(true).journal_mode(SqliteJournalMode::Wal);
+    if let Some(pages) = tuning.pages_max {
+        options = options.pragma("max_page_count", pages.to_string());
+    }
+    let mut writer = options.connect().await?;
+    let found: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&mut writer).await?;
+    if version(&found).is_none_or(|version| version < VERSION_MIN) {
+        return Err(StoreError::OldSqlite { found });
+    }
+    Ok(writer)
+}
+
+/// Like [`writer`], but on a thread that yields to everybody else's. The connection's own thread inherits it.
+pub async fn nice_writer(path: &Path, tuning: Tuning) -> Result<SqliteConnection, StoreError> {
+    let path = path.to_owned();
+    let (done, opened) = tokio::sync::oneshot::channel();
+    std::thread::Builder::new().name("stockade-tables".to_owned()).spawn(move || {
+        // Without the permission the flush merely competes; that is no reason not to start.
+        let _ = rustix::process::nice(NICE);
+        let opening = async { writer(&path, &tuning).await };
+        let connection = match tokio::runtime::Builder::new_current_thread().build() {
+            Ok(runtime) => runtime.block_on(opening),
+            Err(error) => Err(error.into()),
+        };
+        let _ = done.send(connection);
+    })?;
+    opened.await.map_err(|_| StoreError::Closed)?
+}
+
+/// One connection that only reads.
+pub async fn reader(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, sqlx::Error> {
+    base(path, tuning).read_only(true).connect().await
+}
+
+/// Connections that only read, opened when they are needed.
+pub fn readers(path: &Path, tuning: &Tuning, most: u32) -> SqlitePool {
+    SqlitePoolOptions::new()
+        .max_connections(most)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_lazy_with(base(path, tuning).read_only(true))
+}
+
+fn version(word: &str) -> Option<(u32, u32, u32)> {
+    let mut numbers = word.split('.').map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next()??))
+}
+
+/// What an error of a statement that commits by itself says about what was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// No room. SQLite has rolled back: nothing was written.
+    Full,
+    /// The file cannot be written. Nothing was.
+    ReadOnly,
+    /// A unique key or a check said no. Nothing was written.
+    Constraint,
+    /// Somebody else holds the lock, or the statement is too big. Nothing was written.
+    Refused,
+    /// Anything else, above all an I/O error: it may have happened in COMMIT, and the disk may hold the rows.
+    Unsure,
+}
+
+/// Reads SQLite's primary result code (<https://sqlite.org/rescode.html>). Only what is known to leave nothing
+/// behind is called definite; a code that is not listed is unsure.
+pub fn trouble(error: &sqlx::Error) -> Trouble {
+    let Some(database) = error.as_database_error() else { return Trouble::Unsure };
+    let extended: Option<i32> = database.code().and_then(|code| code.parse().ok());
+    match extended.map(|code| code & 0xff) {
+        Some(13) => Trouble::Full,
+        Some(8) => Trouble::ReadOnly,
+        Some(19) => Trouble::Constraint,
+        Some(5 | 6 | 18) => Trouble::Refused,
+        _ => Trouble::Unsure,
+    }
+}
+
+/// Begins a transaction that is going to write. One that was left open when its future was dropped is undone first.
+pub async fn begin(writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    if sqlx::query("begin immediate").execute(&mut *writer).await.is_err() {
+        let _ = sqlx::query("rollback").execute(&mut *writer).await;
+        sqlx::query("begin immediate").execute(writer).await?;
+    }
+    Ok(())
+}
+
+/// Commits what went well and undoes what did not.
+///
+/// SQLite rolls back by itself when the disk is full; sqlx's own transaction then counts one that is no longer there,
+/// and no other can begin.
+pub async fn end<T, E: From<sqlx::Error>>(
+    writer: &mut SqliteConnection,
+    outcome: Result<T, E>,
+) -> Result<T, E> {
+    let ended = match outcome {
+        Ok(value) => sqlx::query("commit").execute(&mut *writer).await.map(|_| value).map_err(E::from),
+        Err(error) => Err(error),
+    };
+    if ended.is_err() {
+        let _ = sqlx::query("rollback").execute(writer).await;
+    }
+    ended
+}
+
+/// How far a checkpoint came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// A reader was in the way of the last step.
+    pub busy: bool,
+    /// Pages in the WAL.
+    pub pages: i64,
+    /// Pages of them that stand in the main file now.
+    pub copied: i64,
+}
+
+/// Copies what it can without waiting for a reader.
+pub async fn checkpoint(writer: &mut SqliteConnection) -> Result<Checkpoint, sqlx::Error> {
+    checkpointed(sqlx::query("pragma wal_checkpoint(passive)").fetch_one(writer).await?)
+}
+
+/// Only looks.
+pub async fn wal(writer: &mut SqliteConnection) -> Result<Checkpoint, sqlx::Error> {
+    checkpointed(sqlx::query("pragma wal_checkpoint(noop)").fetch_one(writer).await?)
+}
+
+/// Copies everything and empties the WAL.
+pub async fn checkpoint_truncate(writer: &mut SqliteConnection) -> Result<Checkpoint, sqlx::Error> {
+    checkpointed(sqlx::query("pragma wal_checkpoint(truncate)").fetch_one(writer).await?)
+}
+
+fn checkpointed(row: SqliteRow) -> Result<Checkpoint, sqlx::Error> {
+    let busy: i64 = row.try_get(0)?;
+    Ok(Checkpoint { busy: busy != 0, pages: row.try_get(1)?, copied: row.try_get(2)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(version("3.51.3") >= Some(VERSION_MIN));
+        assert!(version("3.9.0") < Some(VERSION_MIN));
+        assert_eq!(version("three"), None);
+    }
+}

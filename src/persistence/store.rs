@@ -1,0 +1,304 @@
+//! What some tables stand in: one writer, and a pool of readers. A file of SQLite's, whose writer's thread may yield to the path of
+//! an order, or a database of MySQL's.
+//!
+//! Always true: whoever has the writer has it alone in this process, and a transaction that was dropped half-way is undone before
+//! the next one begins. Whether something is synced by itself, and what is to be tidied up, are questions of files: MySQL syncs
+//! every commit, and tidies up by itself.
+
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteSynchronous;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::StoreError;
+use super::sql::mysql::{Server, Session};
+use super::sql::sqlite::{self, Tuning};
+use super::sql::{self, Connection, Error, Pool, Query};
+
+/// The file's page.
+const PAGE_BYTES: u32 = 4096;
+/// What a reader aside remembers.
+const ASIDE_CACHE_KIB: u32 = 1024;
+
+/// What a file is called and how much memory it takes.
+#[derive(Debug, Clone)]
+pub struct Shape {
+    pub path: PathBuf,
+    pub writer_cache_kib: u32,
+    pub reader_cache_kib: u32,
+    /// Connections that read. Each costs a thread and its cache.
+    pub readers_max: u32,
+    /// Pages in the WAL at which they are copied into the file. Smaller would copy the same page more often, bigger
+    /// would make the disk busy for longer, and the journal shares the disk.
+    pub wal_pages_max: i64,
+    /// Whether the writer's thread yields to all others: nobody's order waits for it.
+    pub yields: bool,
+    /// Whether all its commits are synced. Otherwise those are which say so.
+    pub synced: bool,
+    /// Whether what is deleted is overwritten at once.
+    pub erases: bool,
+}
+
+/// An open store. Cheap to clone.
+#[derive(Clone)]
+pub struct Store(Arc<Opened>);
+
+struct Opened {
+    readers: Pool,
+    writer: Mutex<Option<Connection>>,
+    /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
+    unended: AtomicBool,
+    home: Home,
+}
+
+enum Home {
+    File(Shape),
+    Server(Server),
+}
+
+impl Opened {
+    /// From here on commits are synced.
+    async fn strain(&self, writer: &mut Connection) -> Result<(), Error> {
+        self.sync(writer, "pragma synchronous = full").await
+    }
+
+    /// From here on commits are not synced, as the flush wants it.
+    async fn relax(&self, writer: &mut Connection) -> Result<(), Error> {
+        self.sync(writer, "pragma synchronous = normal").await
+    }
+
+    async fn sync(&self, writer: &mut Connection, pragma: &'static str) -> Result<(), Error> {
+        match &self.home {
+            Home::File(shape) if !shape.synced => sql::query(pragma).execute(writer).await.map(|_| ()),
+            Home::File(_) | Home::Server(_) => Ok(()),
+        }
+    }
+
+    /// Undoes what the last holder left half done.
+    async fn mend(&self, writer: &mut Connection) -> Result<(), StoreError> {
+        match (&self.home, &mut *writer) {
+            (Home::Server(server), Connection::MySql(session)) => server.mend(session).await?,
+            _ if self.unended.load(Ordering::Acquire) => {
+                // There may be none: then it had ended, and only the settings were left.
+                let _ = sql::query("rollback").execute(&mut *writer).await;
+                self.relax(writer).await?;
+            }
+            _ => return Ok(()),
+        }
+        self.unended.store(false, Ordering::Release);
+        Ok(())
+    }
+}
+
+/// A synced transaction, and the writer with it. Dropped without an end it leaves nothing.
+pub struct Transaction<'t> {
+    writer: MappedMutexGuard<'t, Connection>,
+    store: &'t Opened,
+}
+
+impl Transaction<'_> {
+    /// Commits what went well, synced, and undoes what did not.
+    pub async fn end<T, E: From<Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+        let ended = sql::end(&mut self.writer, outcome).await;
+        self.store.relax(&mut self.writer).await?;
+        self.store.unended.store(false, Ordering::Release);
+        ended
+    }
+}
+
+impl Deref for Transaction<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.writer
+    }
+}
+
+impl DerefMut for Transaction<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.writer
+    }
+}
+
+impl Shape {
+    pub fn at(self, dir: &Path) -> Shape {
+        Shape { path: dir.join(self.path), ..self }
+    }
+
+    fn tuning(&self, cache_kib: u32) -> Tuning {
+        let synchronous = if self.synced { SqliteSynchronous::Full } else { SqliteSynchronous::Normal };
+        Tuning { page_bytes: PAGE_BYTES, cache_kib, synchronous, erases: self.erases, pages_max: None }
+    }
+
+    fn readers(&self, cache_kib: u32, most: u32) -> Pool {
+        Pool::Sqlite(sqlite::readers(&self.path, &self.tuning(cache_kib), most))
+    }
+
+    fn with(&self, writer: Option<Connection>) -> Store {
+        let readers = self.readers(self.reader_cache_kib, self.readers_max);
+        Store::of(readers, writer, Home::File(self.clone()))
+    }
+}
+
+impl Store {
+    fn of(readers: Pool, writer: Option<Connection>, home: Home) -> Store {
+        Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended: AtomicBool::new(false), home }))
+    }
+
+    /// Opens a file, which is made if there is none, and brings it up to date.
+    pub async fn open(shape: &Shape, migrations: Migrator) -> Result<Store, StoreError> {
+        let tuning = shape.tuning(shape.writer_cache_kib);
+        let mut writer = match shape.yields {
+            true => sqlite::nice_writer(&shape.path, tuning).await?,
+            false => sqlite::writer(&shape.path, &tuning).await?,
+        };
+        migrations.run(&mut writer).await?;
+        Ok(shape.with(Some(Connection::Sqlite(writer))))
+    }
+
+    /// The same without a writer: for looking at the store of a stopped server.
+    pub fn read_only(shape: &Shape) -> Store {
+        shape.with(None)
+    }
+
+    /// Tables in a database that is up to date.
+    pub fn on(server: &Server, writer: Session, readers: Pool) -> Store {
+        Store::of(readers, Some(Connection::MySql(writer)), Home::Server(server.clone()))
+    }
+
+    pub fn readers(&self) -> Pool {
+        self.0.readers.clone()
+    }
+
+    /// A reader beside the others, whose thread is as unimportant as that of whoever asks first. Who takes it closes it.
+    pub fn reader_aside(&self) -> Pool {
+        match &self.0.home {
+            Home::File(shape) => shape.readers(ASIDE_CACHE_KIB, 1),
+            Home::Server(server) => Pool::MySql(server.readers(1)),
+        }
+    }
+
+    /// The writer, for as long as the guard is held.
+    pub async fn writer(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
+        let writer = self.0.writer.lock().await;
+        let mut writer = MutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
+        self.0.mend(&mut writer).await?;
+        Ok(writer)
+    }
+
+    /// Begins a transaction of several statements, which is synced when it ends.
+    pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut writer = self.writer().await?;
+        self.0.unended.store(true, Ordering::Release);
+        self.0.strain(&mut writer).await?;
+        sql::begin(&mut writer).await?;
+        Ok(Transaction { writer, store: &self.0 })
+    }
+
+    /// One statement, synced before it returns; how many rows it matched.
+    pub async fn write_synced(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        let mut writer = self.writer().await?;
+        self.0.unended.store(true, Ordering::Release);
+        self.0.strain(&mut writer).await?;
+        let done = query.execute(&mut *writer).await;
+        self.0.relax(&mut writer).await?;
+        self.0.unended.store(false, Ordering::Release);
+        Ok(done?.rows_affected())
+    }
+
+    /// Copies the WAL into the file when it has grown. If that fails the rows are safe where they are, and the next
+    /// time tries again.
+    pub async fn checkpoint_if_due(&self) {
+        let Home::File(shape) = &self.0.home else { return };
+        let Ok(mut writer) = self.writer().await else { return };
+        let Connection::Sqlite(file) = &mut *writer else { return };
+        let copied = match sqlite::wal(file).await {
+            Ok(wal) if wal.pages - wal.copied < shape.wal_pages_max => return,
+            Ok(_) => sqlite::checkpoint(file).await.map(|_| ()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = copied {
+            tracing::warn!(%error, "a WAL of the tables could not be copied into its file");
+        }
+    }
+
+    /// Closes all connections; a file's WAL is emptied before.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.0.readers.close().await;
+        match self.0.writer.lock().await.take() {
+            Some(Connection::Sqlite(mut file)) => {
+                sqlite::checkpoint_truncate(&mut file).await?;
+                sqlx::Connection::close(file).await?;
+            }
+            Some(Connection::MySql(session)) => session.close().await?,
+            Some(Connection::PooledSqlite(_) | Connection::PooledMySql(_)) | None => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::migrations;
+
+    const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
+    const POS: &str = "select pos from flush_checkpoint where id = 1";
+
+    async fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            path: dir.path().join("some.db"),
+            writer_cache_kib: 1_024,
+            reader_cache_kib: 1_024,
+            readers_max: 1,
+            wal_pages_max: 1_000,
+            yields: true,
+            synced: false,
+            erases: false,
+        };
+        let store = Store::open(&shape, migrations::tables()).await.unwrap();
+        (dir, store)
+    }
+
+    async fn moved(transaction: &mut Connection) -> Result<(), StoreError> {
+        sql::query(MOVE).execute(transaction).await?;
+        Ok(())
+    }
+
+    async fn pos(store: &Store) -> i64 {
+        sql::query_scalar(POS).fetch_one(&store.readers()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_was_dropped_half_way_leaves_nothing() {
+        let (_dir, store) = store().await;
+        let mut dropped = store.begin_synced().await.unwrap();
+        moved(&mut dropped).await.unwrap();
+        drop(dropped);
+        // What comes next is a transaction of its own, not the rest of that one.
+        assert_eq!(store.write_synced(sql::query(MOVE)).await.unwrap(), 1);
+        assert_eq!(pos(&store).await, 1);
+        let mut ended = store.begin_synced().await.unwrap();
+        let outcome = moved(&mut ended).await;
+        ended.end(outcome).await.unwrap();
+        assert_eq!(pos(&store).await, 2);
+        let mut writer = store.writer().await.unwrap();
+        let synchronous: i64 = sql::query_scalar("pragma synchronous").fetch_one(&mut *writer).await.unwrap();
+        assert_eq!(synchronous, 1, "normal again");
+    }
+
+    #[tokio::test]
+    async fn a_transaction_that_went_wrong_is_undone() {
+        let (_dir, store) = store().await;
+        let mut transaction = store.begin_synced().await.unwrap();
+        moved(&mut transaction).await.unwrap();
+        let wrong = transaction.end::<(), _>(Err(StoreError::Closed)).await;
+        assert!(wrong.is_err());
+        assert_eq!(pos(&store).await, 0);
+    }
+}

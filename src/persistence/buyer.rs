@@ -131,8 +131,10 @@ async fn move_some(connection: &mut Connection, sources: &[(i64, i64)], into: i6
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{buyer, order, product};
 
     async fn orders_of(connection: &mut Connection, buyer: UserId) -> i64 {
@@ -140,10 +142,10 @@ mod tests {
         sql::query_scalar(count).bind(&buyer.as_bytes()[..]).fetch_one(connection).await.unwrap()
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn runs_are_merged_step_by_step_and_nobody_loses_an_order() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn runs_are_merged_step_by_step_and_nobody_loses_an_order(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let mut writer = tables.writer().await.unwrap();
         for run in 0..18 {
             let orders = (0..600).map(|n| (buyer(n % 7 * (run % 3 + 1)), order(run * 1_000 + n, product(1))));

@@ -262,8 +262,10 @@ fn gathered(rows: &[Row]) -> Result<Vec<Checkout>, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer, product, units};
 
     fn next(before: &Cart, lines: &[(u128, u32)]) -> Cart {
@@ -275,10 +277,10 @@ mod tests {
         Cart { lines: lines.iter().map(line).collect(), version: before.version + 1, updated_at: Some(T0) }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_cart_moves_from_version_to_version() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn a_cart_moves_from_version_to_version(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let mut known = Cart::default();
         assert_eq!(tables.carts().of_user(buyer(1)).await.unwrap(), known);
         let many: Vec<_> = (1..51).map(|number| (number, 1)).collect();
@@ -300,10 +302,10 @@ mod tests {
         assert_eq!(tables.carts().of_user(buyer(2)).await.unwrap(), Cart::default());
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_checkout_is_there_whole_until_it_ends() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn a_checkout_is_there_whole_until_it_ends(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let checkout = |user: u128, key: u8| Checkout {
             user: buyer(user),
             key: [key; 16],

@@ -217,15 +217,16 @@ fn last(row: &Row) -> Result<Ran, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
 
     const NAME: &str = "sweeping";
 
-    async fn rows() -> (tempfile::TempDir, JobRows) {
-        let dir = tempfile::tempdir().unwrap();
-        let rows = Tables::open(dir.path()).await.unwrap().jobs();
-        (dir, rows)
+    async fn rows(home: Home) -> (tempfile::TempDir, JobRows) {
+        let (dir, tables) = home.tables().await;
+        (dir, tables.jobs())
     }
 
     fn lease(until: i64) -> Lease {
@@ -238,16 +239,18 @@ mod tests {
         Ran { scheduled, began, ended, outcome, by_hand: true, tally }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_job_is_known_from_when_it_was_first_asked_for() {
-        let (_dir, rows) = rows().await;
+    async fn a_job_is_known_from_when_it_was_first_asked_for(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, rows) = rows(home).await;
         assert_eq!(rows.known(NAME, Millis(50)).await.unwrap().finished, Millis(50));
         assert_eq!(rows.known(NAME, Millis(99)).await.unwrap().finished, Millis(50));
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn of_two_who_claim_one_has_it() {
-        let (_dir, rows) = rows().await;
+    async fn of_two_who_claim_one_has_it(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, rows) = rows(home).await;
         let row = rows.known(NAME, Millis(50)).await.unwrap();
         assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
         assert!(!rows.claim(&row, [2; 16], lease(200)).await.unwrap());
@@ -257,9 +260,10 @@ mod tests {
         assert!(!held.is_held(Millis(199 - LEASE_MS)));
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn an_end_is_written_down_and_a_failure_finishes_nothing() {
-        let (_dir, rows) = rows().await;
+    async fn an_end_is_written_down_and_a_failure_finishes_nothing(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, rows) = rows(home).await;
         for (outcome, finished) in [(Outcome::Failed, 50), (Outcome::Done, 100)] {
             let row = rows.known(NAME, Millis(50)).await.unwrap();
             assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
@@ -269,9 +273,10 @@ mod tests {
         }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn whoever_lost_the_row_changes_nothing() {
-        let (_dir, rows) = rows().await;
+    async fn whoever_lost_the_row_changes_nothing(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, rows) = rows(home).await;
         let row = rows.known(NAME, Millis(50)).await.unwrap();
         assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
         assert!(rows.renew(NAME, [1; 16], Millis(300)).await.unwrap());

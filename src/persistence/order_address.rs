@@ -88,14 +88,16 @@ fn address(row: &Row) -> Result<SealedAddress, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{buyer, order, product};
 
+    #[rstest]
     #[tokio::test]
-    async fn an_address_is_proved_or_dropped() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn an_address_is_proved_or_dropped(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let orders: Vec<OrderId> = (1..4).map(|number| order(number, product(1))).collect();
         let mut writing = tables.begin().await.unwrap();
         for (number, order) in (1..).zip(&orders) {

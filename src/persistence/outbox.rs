@@ -237,10 +237,12 @@ fn claimed_of(row: &Row) -> Result<Claimed, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::clock::Clock;
     use crate::config::MasterKeys;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer};
     use crate::vault::Vault;
 
@@ -258,17 +260,17 @@ mod tests {
         }
     }
 
-    async fn outbox() -> (tempfile::TempDir, Outbox) {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn outbox(home: Home) -> (tempfile::TempDir, Outbox) {
+        let (dir, tables) = home.tables().await;
         (dir, tables.outbox())
     }
 
     const LEASE: i64 = 1_000;
 
+    #[rstest]
     #[tokio::test]
-    async fn a_mail_is_claimed_by_one_until_the_lease_runs_out() {
-        let (_dir, outbox) = outbox().await;
+    async fn a_mail_is_claimed_by_one_until_the_lease_runs_out(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
         let (first, second) = (mail(1, T0, Some(buyer(1))), mail(2, T0.plus(10), None));
         outbox.add(&[first.clone(), second.clone()]).await.unwrap();
         assert_eq!(outbox.claim(T0.plus(-1), T0.plus(LEASE), 10).await.unwrap(), []);
@@ -288,9 +290,10 @@ mod tests {
         assert_eq!(outbox.waiting().await.unwrap(), 1);
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_mail_is_tried_again_later_or_buried() {
-        let (_dir, outbox) = outbox().await;
+    async fn a_mail_is_tried_again_later_or_buried(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
         outbox.add(&[mail(1, T0, None)]).await.unwrap();
         let claimed = outbox.claim(T0, T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.later(&claimed[0], T0.plus(50)).await.unwrap());
@@ -310,27 +313,30 @@ mod tests {
         assert_eq!(outbox.sweep(T0.plus(LEASE + 1)).await.unwrap(), 1);
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_row_that_cannot_be_read_holds_up_nobody() {
-        let (_dir, outbox) = outbox().await;
+    async fn a_row_that_cannot_be_read_holds_up_nobody(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
         outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
         let damage = sql::query("update outbox set wrapped_key = x'00' where subject_id is not null");
         assert_eq!(outbox.store.write_synced(damage).await.unwrap(), 1);
         assert_eq!(outbox.claim(T0, T0.plus(LEASE), 10).await.unwrap().len(), 1);
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_mail_stands_or_falls_with_what_it_tells_about() {
-        let (_dir, outbox) = outbox().await;
+    async fn a_mail_stands_or_falls_with_what_it_tells_about(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
         let mut transaction = outbox.store.begin_synced().await.unwrap();
         insert(&mut transaction, &mail(1, T0, None)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
         assert_eq!(outbox.waiting().await.unwrap(), 0);
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn who_is_forgotten_gets_no_more_mail() {
-        let (_dir, outbox) = outbox().await;
+    async fn who_is_forgotten_gets_no_more_mail(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
         let mails = [mail(1, T0, Some(buyer(1))), mail(2, T0, Some(buyer(2))), mail(3, T0, None)];
         outbox.add(&mails).await.unwrap();
         let mut transaction = outbox.store.begin_synced().await.unwrap();

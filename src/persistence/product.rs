@@ -148,6 +148,9 @@ const UPDATE: &str = "update products set sku = ?, name = ?, name_key = ?, descr
 const ARCHIVE: &str = "update products set archived = 1, updated_at_ms = ?, version = version + 1 \
     where id = ? and archived = 0";
 
+/// The longest key of a name, in letters. Some letters become two.
+const NAME_KEY_LEN_MAX: usize = 200;
+
 /// Where the columns of the stock row, or of the key, begin behind those of a product.
 const STOCK_AT: usize = 11;
 
@@ -319,6 +322,10 @@ pub fn name_key(name: &str) -> String {
             other => key.extend(other.to_lowercase()),
         }
     }
+    // Its column is as long as that. A beginning of a name still has the beginning of its key.
+    if let Some((end, _)) = key.char_indices().nth(NAME_KEY_LEN_MAX) {
+        key.truncate(end);
+    }
     key
 }
 
@@ -384,6 +391,8 @@ mod tests {
         }
         // The word goes on, and its beginning is still found.
         assert!(name_key("ΣΑΣΑ").starts_with(&name_key("ΣΑΣ")));
+        // A name of the longest kind has a key that fits.
+        assert_eq!(name_key(&"ß".repeat(200)), "s".repeat(200));
     }
 
     /// A step costs the same wherever it is taken if it goes along an index and nothing is sorted.

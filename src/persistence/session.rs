@@ -151,9 +151,11 @@ fn session(row: &Row) -> Result<Session, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
     use crate::persistence::revocation::Subject;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer};
 
     fn session(number: u128) -> Session {
@@ -169,10 +171,10 @@ mod tests {
         }
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_refresh_token_has_one_successor() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn a_refresh_token_has_one_successor(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let (first, other) = (session(1), session(2));
         let mut writing = tables.begin().await.unwrap();
         for session in [&first, &other] {
@@ -198,10 +200,10 @@ mod tests {
         writing.commit().await.unwrap();
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn what_was_revoked_is_read_by_others_until_it_is_over() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn what_was_revoked_is_read_by_others_until_it_is_over(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let revoked = |epoch, until| Revocation {
             subject: Subject::User(buyer(1), T0.plus(epoch)),
             until: T0.plus(until),

@@ -187,14 +187,16 @@ impl Trail {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::domain::trail::Deed;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer};
 
-    async fn trail(entries: i64) -> (tempfile::TempDir, Trail) {
+    async fn trail(home: Home, entries: i64) -> (tempfile::TempDir, Trail) {
         let dir = tempfile::tempdir().unwrap();
-        let trail = Tables::open(dir.path()).await.unwrap().trail();
+        let trail = home.open(&dir).await.trail();
         for number in 0..entries {
             let record = Record::new(Deed::LoggedIn, T0.plus(number)).by(buyer(1)).number("try", number);
             trail.append(&record).await.unwrap();
@@ -207,9 +209,10 @@ mod tests {
         sql::query(sql).execute(&mut *writer).await.unwrap();
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn what_was_done_stands_in_order() {
-        let (_dir, trail) = trail(3).await;
+    async fn what_was_done_stands_in_order(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, trail) = trail(home, 3).await;
         let (head, breaks) = trail.verify().await.unwrap();
         assert_eq!((head.sequence, breaks), (3, Vec::<String>::new()));
         let newest = trail.before(i64::MAX, 2).await.unwrap();
@@ -220,9 +223,10 @@ mod tests {
         assert_eq!((&*newest[0].kind, &newest[0].actor), ("logged_in", &buyer(1).to_string()));
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn what_is_about_one_account_is_read_page_by_page() {
-        let (_dir, trail) = trail(2).await;
+    async fn what_is_about_one_account_is_read_page_by_page(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, trail) = trail(home, 2).await;
         for number in 0..5 {
             let record = Record::new(Deed::LoggedIn, T0).by(buyer(9)).on(buyer(number % 2));
             trail.append(&record).await.unwrap();
@@ -236,9 +240,10 @@ mod tests {
         assert!(about(3, 2).await.is_empty());
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn an_entry_falls_with_what_it_tells_about() {
-        let (_dir, trail) = trail(1).await;
+    async fn an_entry_falls_with_what_it_tells_about(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, trail) = trail(home, 1).await;
         let mut transaction = trail.store.begin_synced().await.unwrap();
         append(&mut transaction, &Record::new(Deed::LoggedOut, T0)).await.unwrap();
         transaction.end::<(), _>(Err(StoreError::Closed)).await.unwrap_err();
@@ -247,8 +252,9 @@ mod tests {
         assert_eq!((head.sequence, breaks), (2, Vec::<String>::new()));
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn an_edit_a_removal_and_a_swap_are_found_where_they_are() {
+    async fn an_edit_a_removal_and_a_swap_are_found_where_they_are(#[values(Sqlite, MySql)] home: Home) {
         for (sql, told) in [
             ("update trail set detail = 'try=9' where sequence = 2", "trail: 2 was changed"),
             ("update trail set at_ms = at_ms + 1 where sequence = 1", "trail: 1 was changed"),
@@ -262,11 +268,11 @@ mod tests {
             ("delete from trail", "trail: it ends at 0, its head says 4"),
             ("update trail_head set sequence = 3", "trail: it ends at 4, its head says 3"),
             (
-                "update trail set hash = zeroblob(32) where sequence = 2",
+                "update trail set hash = x'0000000000000000000000000000000000000000000000000000000000000000' where sequence = 2",
                 "trail: 3 does not follow the one before it",
             ),
         ] {
-            let (_dir, trail) = trail(4).await;
+            let (_dir, trail) = trail(home, 4).await;
             tamper(&trail, sql).await;
             let (_, breaks) = trail.verify().await.unwrap();
             assert!(breaks.iter().any(|line| line == told), "{sql}: {breaks:?}");

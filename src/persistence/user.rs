@@ -464,8 +464,11 @@ fn token(row: &Row) -> Result<OneTimeToken, StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
     use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer};
 
     fn somebody(number: u128) -> User {
@@ -486,9 +489,8 @@ mod tests {
         }
     }
 
-    async fn with(users: &[User]) -> (tempfile::TempDir, Tables) {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn with(home: Home, users: &[User]) -> (tempfile::TempDir, Tables) {
+        let (dir, tables) = home.tables().await;
         let mut writing = tables.begin().await.unwrap();
         for user in users {
             writing.insert_user(user).await.unwrap();
@@ -497,10 +499,11 @@ mod tests {
         (dir, tables)
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn many_claim_an_address_and_one_proves_it() {
+    async fn many_claim_an_address_and_one_proves_it(#[values(Sqlite, MySql)] home: Home) {
         let (first, second) = (somebody(1), somebody(2));
-        let (_dir, tables) = with(&[first.clone(), second.clone()]).await;
+        let (_dir, tables) = with(home, &[first.clone(), second.clone()]).await;
         let reader = tables.users();
         assert!(reader.by_proved_email(&[1; 32]).await.unwrap().is_none());
         assert!(reader.by_claimed_email(&[1; 32]).await.unwrap() == Some(second.clone()), "the newest");
@@ -518,10 +521,11 @@ mod tests {
         assert!(reader.by_proved_phone(&[2; 32]).await.unwrap() == Some(first));
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_change_is_made_upon_the_version_that_was_read() {
+    async fn a_change_is_made_upon_the_version_that_was_read(#[values(Sqlite, MySql)] home: Home) {
         let user = somebody(1);
-        let (_dir, tables) = with(std::slice::from_ref(&user)).await;
+        let (_dir, tables) = with(home, std::slice::from_ref(&user)).await;
         let mut writing = tables.begin().await.unwrap();
         let changed =
             User { version: 2, state: AccountState::Verified, verified_at: Some(T0), ..user.clone() };
@@ -546,9 +550,10 @@ mod tests {
         assert!(tables.users().lapsed(T0.plus(99), 10).await.unwrap().is_empty());
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_link_is_spent_once() {
-        let (_dir, tables) = with(&[somebody(1)]).await;
+    async fn a_link_is_spent_once(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = with(home, &[somebody(1)]).await;
         let link = OneTimeToken {
             hash: [9; 32],
             purpose: Purpose::ChangeEmail,

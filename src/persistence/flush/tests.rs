@@ -1,13 +1,15 @@
 //! Exactly once, whatever the slices, and found again by everyone who reads.
 
+use rstest::rstest;
+
 use super::*;
 use crate::domain::id::EventId;
 use crate::domain::order::{LineStatus, Order, OrderStatus};
 use crate::domain::product::Tag;
 use crate::domain::stock::{Attempt, Back, CameBack, Cause, Command, Counts, Entry, Millis, Place};
 use crate::domain::webhook::EventKind;
-use crate::persistence::audit::audit;
 use crate::persistence::product::{Along, Place as Spot, Product, ProductError, name_key};
+use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::*;
 
 /// Two products and every way an order can go. Returns the entries in order of writing.
@@ -65,10 +67,10 @@ fn a_day_in_the_shop() -> (Owner, Owner, Vec<Entry>) {
     (a, b, entries)
 }
 
-async fn flushed_in_slices_of(events_max: u64) -> (Vec<Order>, tempfile::TempDir) {
+async fn flushed_in_slices_of(home: Home, events_max: u64) -> (Vec<Order>, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     let (a, b, entries) = a_day_in_the_shop();
     append_all(&journal, entries);
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
@@ -90,11 +92,12 @@ async fn flushed_in_slices_of(events_max: u64) -> (Vec<Order>, tempfile::TempDir
     (orders, dir)
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_rows_do_not_depend_on_the_slices() {
-    let (orders, _dir) = flushed_in_slices_of(1).await;
-    assert_eq!(flushed_in_slices_of(7).await.0, orders);
-    assert_eq!(flushed_in_slices_of(10_000).await.0, orders);
+async fn the_rows_do_not_depend_on_the_slices(#[values(Sqlite, MySql)] home: Home) {
+    let (orders, _dir) = flushed_in_slices_of(home, 1).await;
+    assert_eq!(flushed_in_slices_of(home, 7).await.0, orders);
+    assert_eq!(flushed_in_slices_of(home, 10_000).await.0, orders);
 
     let told: Vec<String> = orders
         .iter()
@@ -180,13 +183,14 @@ fn a_day_of_returns(home_first: bool) -> Vec<Entry> {
     entries
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_paid_order_ends_with_its_last_line_whichever_that_is() {
+async fn a_paid_order_ends_with_its_last_line_whichever_that_is(#[values(Sqlite, MySql)] home: Home) {
     let mut all = Vec::new();
     for (home_first, events_max) in [(true, 1), (true, 17), (true, 10_000), (false, 1), (false, 10_000)] {
         let dir = tempfile::tempdir().unwrap();
         let journal = open(&dir).await;
-        let tables = Tables::open(dir.path()).await.unwrap();
+        let tables = home.open(&dir).await;
         append_all(&journal, a_day_of_returns(home_first));
         let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
         while let Some(plan) = flusher.plan(events_max).await.unwrap() {
@@ -196,12 +200,12 @@ async fn a_paid_order_ends_with_its_last_line_whichever_that_is() {
         all.push(tables.orders().find_many(&ids).await.unwrap());
         journal.close().await;
         tables.close().await.unwrap();
-        assert_eq!(audit(dir.path()).await.unwrap().differences, [""; 0], "{home_first} {events_max}");
-        let tables = Tables::open(dir.path()).await.unwrap();
+        assert_eq!(home.audit(&dir).await.differences, [""; 0], "{home_first} {events_max}");
+        let tables = home.open(&dir).await;
         let late = "update orders set status = 'paid' where status = 'closed'";
         sql::query(late).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
         tables.close().await.unwrap();
-        assert_ne!(audit(dir.path()).await.unwrap().differences, [""; 0]);
+        assert_ne!(home.audit(&dir).await.differences, [""; 0]);
     }
     let told: Vec<String> = all[0]
         .iter()
@@ -224,11 +228,12 @@ async fn a_paid_order_ends_with_its_last_line_whichever_that_is() {
     assert!(all.iter().all(|orders| *orders == all[0]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_slice_that_comes_twice_is_refused_the_second_time() {
+async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     append_all(&journal, a_day_in_the_shop().2);
     let mut first = Flusher::open(&journal, &tables).await.unwrap();
     let mut second = Flusher::open(&journal, &tables).await.unwrap();
@@ -247,13 +252,14 @@ async fn a_slice_that_comes_twice_is_refused_the_second_time() {
     first.write(&rest).await.unwrap();
     journal.close().await;
     tables.close().await.unwrap();
-    let report = audit(dir.path()).await.unwrap();
+    let report = home.audit(&dir).await;
     assert_eq!(report.differences, [""; 0]);
     assert_eq!((report.orders, report.lines, report.products), (7, 8, 2));
 }
 
+#[rstest]
 #[tokio::test]
-async fn the_audit_sees_what_was_tampered_with() {
+async fn the_audit_sees_what_was_tampered_with(#[values(Sqlite, MySql)] home: Home) {
     for (number, tampering) in [
         "update orders set status = 'paid' where status = 'expired'",
         "update order_lines set quantity = 9 where quantity = 3",
@@ -267,21 +273,22 @@ async fn the_audit_sees_what_was_tampered_with() {
     .into_iter()
     .enumerate()
     {
-        let (_, dir) = flushed_in_slices_of(100).await;
-        let report = audit(dir.path()).await.unwrap();
+        let (_, dir) = flushed_in_slices_of(home, 100).await;
+        let report = home.audit(&dir).await;
         assert_eq!((report.differences, report.snapshots), (Vec::new(), 1));
-        let tables = Tables::open(dir.path()).await.unwrap();
+        let tables = home.open(&dir).await;
         sql::query(tampering).execute(&mut *tables.writer().await.unwrap()).await.unwrap();
         tables.close().await.unwrap();
-        assert_ne!(audit(dir.path()).await.unwrap().differences, [""; 0], "{number}: {tampering}");
+        assert_ne!(home.audit(&dir).await.differences, [""; 0], "{number}: {tampering}");
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_a_kill_leaves_behind_can_be_audited_and_flushed_on() {
+async fn what_a_kill_leaves_behind_can_be_audited_and_flushed_on(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     append_all(&journal, a_day_in_the_shop().2);
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
     let plan = flusher.plan(9).await.unwrap().unwrap();
@@ -290,24 +297,25 @@ async fn what_a_kill_leaves_behind_can_be_audited_and_flushed_on() {
     journal.close().await;
     tables.close().await.unwrap();
 
-    let report = audit(left.path()).await.unwrap();
+    let report = home.audit(&left).await;
     assert_eq!(report.differences, [""; 0]);
     assert!(report.orders < 7, "only what was flushed is compared");
     let journal = open(&left).await;
-    let tables = Tables::open(left.path()).await.unwrap();
+    let tables = home.open(&left).await;
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
     assert!(flusher.gauge().lag().events > 0);
     while flusher.run_slice().await.unwrap().events > 0 {}
     journal.close().await;
     tables.close().await.unwrap();
-    let report = audit(left.path()).await.unwrap();
+    let report = home.audit(&left).await;
     assert_eq!((report.differences.len(), report.orders), (0, 7));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_buyers_orders_come_newest_first_page_by_page() {
-    let (_, dir) = flushed_in_slices_of(100).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+async fn a_buyers_orders_come_newest_first_page_by_page(#[values(Sqlite, MySql)] home: Home) {
+    let (_, dir) = flushed_in_slices_of(home, 100).await;
+    let tables = home.open(&dir).await;
     let orders = tables.orders();
     let page = async |status, before, limit| {
         let found = orders.list(buyer(0), status, before, limit).await.unwrap();
@@ -332,10 +340,11 @@ async fn a_buyers_orders_come_newest_first_page_by_page() {
     tables.close().await.unwrap();
 }
 
+#[rstest]
 #[tokio::test]
-async fn products_are_written_by_version_and_listed_with_their_stock() {
-    let (_, dir) = flushed_in_slices_of(100).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+async fn products_are_written_by_version_and_listed_with_their_stock(#[values(Sqlite, MySql)] home: Home) {
+    let (_, dir) = flushed_in_slices_of(home, 100).await;
+    let tables = home.open(&dir).await;
     let (reader, writer) = (tables.products(), tables.product_writer());
     let make = |number, name: &str, tags: &[&str]| Product {
         id: product(number),
@@ -390,10 +399,10 @@ async fn products_are_written_by_version_and_listed_with_their_stock() {
 }
 
 /// `kind` and what is said of everything that a day in the shop told, in slices of so many events.
-async fn told_in_slices_of(events_max: u64, kinds: &[EventKind]) -> Vec<(String, EventId)> {
+async fn told_in_slices_of(home: Home, events_max: u64, kinds: &[EventKind]) -> Vec<(String, EventId)> {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     append_all(&journal, a_day_in_the_shop().2);
     tables.webhooks().listen_for_tests(kinds.iter().copied().collect());
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
@@ -410,14 +419,15 @@ async fn told_in_slices_of(events_max: u64, kinds: &[EventKind]) -> Vec<(String,
         .collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn each_move_of_an_order_is_told_once_whatever_the_slices() {
+async fn each_move_of_an_order_is_told_once_whatever_the_slices(#[values(Sqlite, MySql)] home: Home) {
     let moves: Vec<EventKind> =
         EventKind::ALL.iter().copied().filter(|kind| kind.as_str().starts_with("order.")).collect();
-    let mut all = told_in_slices_of(1, &moves).await;
+    let mut all = told_in_slices_of(home, 1, &moves).await;
     all.sort();
     for slices in [7, 10_000] {
-        let mut same = told_in_slices_of(slices, &moves).await;
+        let mut same = told_in_slices_of(home, slices, &moves).await;
         same.sort();
         assert_eq!(same, all, "in slices of {slices}");
     }
@@ -426,17 +436,20 @@ async fn each_move_of_an_order_is_told_once_whatever_the_slices() {
         ["order.placed", "order.paid", "order.cancelled", "order.expired", "order.payment_failed"].map(count),
         [7, 2, 1, 3, 0]
     );
-    let paid = told_in_slices_of(7, &[EventKind::OrderPaid]).await;
+    let paid = told_in_slices_of(home, 7, &[EventKind::OrderPaid]).await;
     assert_eq!(paid.len(), 2, "and nothing else is");
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_slice_leaves_one_row_of_notices_and_the_same_letters_whatever_the_slices() {
+async fn a_slice_leaves_one_row_of_notices_and_the_same_letters_whatever_the_slices(
+    #[values(Sqlite, MySql)] home: Home,
+) {
     let mut all = Vec::new();
     for events_max in [1, 7, 10_000] {
         let dir = tempfile::tempdir().unwrap();
         let journal = open(&dir).await;
-        let tables = Tables::open(dir.path()).await.unwrap();
+        let tables = home.open(&dir).await;
         append_all(&journal, a_day_in_the_shop().2);
         let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
         let mut slices = 0;
@@ -458,16 +471,18 @@ async fn a_slice_leaves_one_row_of_notices_and_the_same_letters_whatever_the_sli
     assert!(all.iter().all(|letters| *letters == all[0]));
 }
 
+#[rstest]
 #[tokio::test]
-async fn where_nobody_listens_nothing_is_written() {
-    assert_eq!(told_in_slices_of(7, &[]).await, []);
+async fn where_nobody_listens_nothing_is_written(#[values(Sqlite, MySql)] home: Home) {
+    assert_eq!(told_in_slices_of(home, 7, &[]).await, []);
 }
 
+#[rstest]
 #[tokio::test]
-async fn stock_is_told_once_a_slice_and_its_turns_when_they_last() {
+async fn stock_is_told_once_a_slice_and_its_turns_when_they_last(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     tables.webhooks().listen_for_tests(EventKind::ALL.iter().copied().collect());
     let mut owner = Owner::stocked(1, 2);
     let mut flusher = Flusher::open(&journal, &tables).await.unwrap();

@@ -4,6 +4,7 @@ mod damage;
 mod together;
 
 use futures_util::TryStreamExt;
+use rstest::rstest;
 
 use super::*;
 use crate::domain::amount::{Currency, Money};
@@ -12,6 +13,7 @@ use crate::domain::payment::{Cause, Method, PaymentState, Restock};
 use crate::domain::stock::{Attempt, KeyUse};
 use crate::persistence::Tables;
 use crate::persistence::payment::Waiting;
+use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::{T0, buyer, killed, order, product};
 
 const LEASE: i64 = 30_000;
@@ -103,27 +105,28 @@ fn hint(event: &str, number: u128) -> Write {
 }
 
 struct Shop {
+    home: Home,
     dir: tempfile::TempDir,
     tables: Tables,
     book: MoneyBook,
 }
 
 impl Shop {
-    async fn open() -> Shop {
-        Shop::at(tempfile::tempdir().unwrap()).await
+    async fn open(home: Home) -> Shop {
+        Shop::at(home, tempfile::tempdir().unwrap()).await
     }
 
-    async fn at(dir: tempfile::TempDir) -> Shop {
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn at(home: Home, dir: tempfile::TempDir) -> Shop {
+        let tables = home.open(&dir).await;
         let book = tables.money();
-        Shop { dir, tables, book }
+        Shop { home, dir, tables, book }
     }
 
     /// The same after a kill: without anything that only memory knew.
     async fn killed(self) -> Shop {
         let left = killed(&self.dir);
         self.tables.close().await.unwrap();
-        Shop::at(left).await
+        Shop::at(self.home, left).await
     }
 
     async fn write(&self, writes: &[Write]) -> Vec<Result<Written, NotWritten>> {
@@ -155,9 +158,12 @@ fn told(answers: &[Result<Written, NotWritten>]) -> Vec<String> {
     answers.iter().map(word).collect()
 }
 
+#[rstest]
 #[tokio::test]
-async fn one_of_many_begins_an_order_and_another_attempt_only_after_a_failure() {
-    let shop = Shop::open().await;
+async fn one_of_many_begins_an_order_and_another_attempt_only_after_a_failure(
+    #[values(Sqlite, MySql)] home: Home,
+) {
+    let shop = Shop::open(home).await;
     let answers = shop.write(&[begin(1, 1), begin(1, 1), begin(1, 2), begin(2, 1)]).await;
     assert_eq!(told(&answers), ["started v1", "taken by 1 started", "taken by 1 started", "started v1"]);
     assert_eq!(told(&shop.write(&[begin(1, 1), begin(1, 2)]).await), ["taken by 1 started"; 2]);
@@ -198,9 +204,10 @@ async fn one_of_many_begins_an_order_and_another_attempt_only_after_a_failure() 
     );
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_written_is_found_again_to_the_letter() {
-    let shop = Shop::open().await;
+async fn what_is_written_is_found_again_to_the_letter(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     let plain = Payment { key: None, method: None, ..payment(2, 1) };
     shop.write(&[begin(1, 1), Write::Begin(Box::new(plain.clone()))]).await;
     let refunds = [
@@ -236,9 +243,12 @@ async fn what_is_written_is_found_again_to_the_letter() {
     assert_eq!(all.len(), 4);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_row_moves_for_him_who_knows_its_version_and_only_as_the_table_says() {
-    let shop = Shop::open().await;
+async fn a_row_moves_for_him_who_knows_its_version_and_only_as_the_table_says(
+    #[values(Sqlite, MySql)] home: Home,
+) {
+    let shop = Shop::open(home).await;
     let answers = shop
         .write(&[
             begin(1, 1),
@@ -262,9 +272,10 @@ async fn a_row_moves_for_him_who_knows_its_version_and_only_as_the_table_says() 
     assert_eq!(shop.find(3, 1).await.reason.unwrap().len(), 254);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_claim_takes_it_from_whoever_had_it() {
-    let shop = Shop::open().await;
+async fn a_claim_takes_it_from_whoever_had_it(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1), begin(2, 1)]).await;
     assert_eq!(shop.due(LEASE - 1, 9).await.0, []);
     let due = shop.due(LEASE, 1).await.0;
@@ -294,9 +305,10 @@ async fn a_claim_takes_it_from_whoever_had_it() {
     assert!(matches!(shop.one(rest(4, None)).await, Written::Row(row) if row.due_at == Some(T0.plus(1))));
 }
 
+#[rstest]
 #[tokio::test]
-async fn never_more_goes_back_than_came() {
-    let shop = Shop::open().await;
+async fn never_more_goes_back_than_came(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1)]).await;
     let nothing = Written::TooMuch { captured: 0, refunded: 0 };
     assert_eq!(shop.one(give_back(1, Cause::OrderCancelled, 1)).await, nothing);
@@ -330,9 +342,10 @@ async fn never_more_goes_back_than_came() {
     assert_eq!(answers, wrong.map(Err));
 }
 
+#[rstest]
 #[tokio::test]
-async fn money_for_an_ended_order_goes_back_with_the_move_that_says_so() {
-    let shop = Shop::open().await;
+async fn money_for_an_ended_order_goes_back_with_the_move_that_says_so(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1), step(1, 1, 1, declined())]).await;
     let late = Move { to: PaymentState::Orphaned, give_back: true, ..captured() };
     let answers = shop.write(&[step(1, 1, 2, late.clone()), step(1, 1, 3, late)]).await;
@@ -353,9 +366,10 @@ async fn money_for_an_ended_order_goes_back_with_the_move_that_says_so() {
     assert_eq!(late.amount, won(600));
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_refund_goes_forward_until_it_is_done() {
-    let shop = Shop::open().await;
+async fn a_refund_goes_forward_until_it_is_done(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1), step(1, 1, 1, captured()), give_back(1, Cause::Line(1), 10)]).await;
     let (id, until) = (refund(1, Cause::Line(1), 10).id, T0.plus(70));
     let to = |version, to, provider_ref: Option<&str>| {
@@ -390,9 +404,10 @@ async fn a_refund_goes_forward_until_it_is_done() {
     assert_eq!(lost, [Err(NotWritten::NoSuchRefund)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_hint_counts_once_and_wakes_only_what_may_move() {
-    let shop = Shop::open().await;
+async fn a_hint_counts_once_and_wakes_only_what_may_move(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1), begin(2, 1), begin(3, 1), begin(4, 1)]).await;
     shop.write(&[step(2, 1, 1, captured()), step(3, 1, 1, declined()), step(4, 1, 1, captured())]).await;
     shop.write(&[step(4, 1, 2, paid())]).await;
@@ -425,9 +440,10 @@ async fn a_hint_counts_once_and_wakes_only_what_may_move() {
     assert_eq!(shop.one(hint("evt_4", 1)).await, Written::Heard);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_waits_is_counted_and_listed_page_by_page() {
-    let shop = Shop::open().await;
+async fn what_waits_is_counted_and_listed_page_by_page(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
     let writes: Vec<Write> = (1..=6).map(|number| begin(number, 1)).collect();
     shop.write(&writes).await;
     let review = Move { reason: Some("amount_mismatch".to_owned()), ..Move::to(PaymentState::Review) };
@@ -471,9 +487,12 @@ async fn what_waits_is_counted_and_listed_page_by_page() {
     assert_eq!(ids(&page(T0.plus(-1), None, 50).await), [ids(&all)[2], ids(&all)[3]]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can() {
-    let shop = Shop::open().await;
+async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can(
+    #[values(Sqlite, MySql)] home: Home,
+) {
+    let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1)]).await;
     let impossible = Payment { refunded: 5, ..payment(3, 1) };
     let writes = [step(1, 1, 1, captured()), begin(2, 1), Write::Begin(Box::new(impossible))];
@@ -485,7 +504,7 @@ async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can() {
 
 #[tokio::test]
 async fn the_flush_does_not_wait_for_whoever_writes_money_and_its_wal_stays_short() {
-    let shop = Shop::open().await;
+    let shop = Shop::open(Home::Sqlite).await;
     let held = shop.book.store.writer().await.unwrap();
     let flush = shop.tables.checkpoint_if_due();
     tokio::time::timeout(std::time::Duration::from_secs(5), flush).await.expect("it asks for money's writer");

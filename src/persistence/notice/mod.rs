@@ -248,8 +248,10 @@ fn unpacked(record: &[u8; RECORD_BYTES]) -> Option<Notice> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
-    use crate::persistence::Tables;
+    use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, order, product};
 
     fn some() -> Vec<Notice> {
@@ -261,10 +263,10 @@ mod tests {
         ]
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn a_slice_is_one_row_and_comes_back_whole() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn a_slice_is_one_row_and_comes_back_whole(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let (rows, notices) = (tables.notices(), some());
         let aside = rows.aside();
         assert_eq!(aside.oldest_slices(9).await.unwrap(), []);
@@ -288,10 +290,10 @@ mod tests {
         tables.close().await.unwrap();
     }
 
+    #[rstest]
     #[tokio::test]
-    async fn what_was_sold_is_told_from_the_front() {
-        let dir = tempfile::tempdir().unwrap();
-        let tables = Tables::open(dir.path()).await.unwrap();
+    async fn what_was_sold_is_told_from_the_front(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, tables) = home.tables().await;
         let (rows, notices) = (tables.notices(), some());
         let aside = rows.aside();
         let mut transaction = rows.money.begin_synced().await.unwrap();

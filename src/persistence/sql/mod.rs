@@ -12,6 +12,8 @@ pub mod mysql;
 mod query;
 mod row;
 pub mod sqlite;
+#[cfg(test)]
+mod tests;
 
 pub use connection::{Connection, On, Pool, begin, end};
 pub use error::{Damaged, Error, StoreError, is_duplicate};

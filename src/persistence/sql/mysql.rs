@@ -158,28 +158,50 @@ async fn settle(connection: &mut MySqlConnection) -> Result<(), Error> {
     Ok(())
 }
 
+/// What a server says of itself, and of our session.
+struct Found {
+    version: String,
+    mode: String,
+    letters: String,
+    flush: i64,
+    binlog: i64,
+    sync: i64,
+}
+
 /// Whether a server will do.
 pub async fn check(session: &mut Session) -> Result<(), StoreError> {
     let row = sqlx::query(LOOK).fetch_one(&mut session.connection).await?;
-    let (version, mode, letters): (String, String, String) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    let (flush, binlog, sync): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    if !is_new_enough(&version) {
-        return Err(Unfit::Old { found: version }.into());
+    let found = Found {
+        version: row.try_get(0)?,
+        mode: row.try_get(1)?,
+        letters: row.try_get(2)?,
+        flush: row.try_get(3)?,
+        binlog: row.try_get(4)?,
+        sync: row.try_get(5)?,
+    };
+    Ok(found.fits()?)
+}
+
+impl Found {
+    fn fits(self) -> Result<(), Unfit> {
+        let Found { version, mode, letters, flush, binlog, sync } = self;
+        if !is_new_enough(&version) {
+            return Err(Unfit::Old { found: version });
+        }
+        if flush != 1 {
+            return Err(Unfit::NotDurable { found: flush });
+        }
+        if binlog != 0 && sync != 1 {
+            return Err(Unfit::BinlogNotDurable { found: sync });
+        }
+        if !mode.split(',').any(|word| word == "STRICT_TRANS_TABLES") {
+            return Err(Unfit::NotStrict { found: mode });
+        }
+        if letters != "utf8mb4" {
+            return Err(Unfit::Letters { found: letters });
+        }
+        Ok(())
     }
-    if flush != 1 {
-        return Err(Unfit::NotDurable { found: flush }.into());
-    }
-    if binlog != 0 && sync != 1 {
-        return Err(Unfit::BinlogNotDurable { found: sync }.into());
-    }
-    if !mode.split(',').any(|word| word == "STRICT_TRANS_TABLES") {
-        return Err(Unfit::NotStrict { found: mode }.into());
-    }
-    if letters != "utf8mb4" {
-        return Err(Unfit::Letters { found: letters }.into());
-    }
-    Ok(())
 }
 
 fn is_new_enough(version: &str) -> bool {
@@ -251,6 +273,27 @@ mod tests {
         }
         for unfit in ["10.5.29-MariaDB", "5.5.5-10.3.1-MariaDB", "5.7.44-log", "eight"] {
             assert!(!is_new_enough(unfit), "{unfit}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_may_forget_or_cut_is_refused() {
+        let found = |flush, binlog, sync, mode: &str, letters: &str| {
+            let version = "10.11.19-MariaDB".to_owned();
+            let (mode, letters) = (mode.to_owned(), letters.to_owned());
+            Found { version, mode, letters, flush, binlog, sync }.fits().map_err(|unfit| unfit.to_string())
+        };
+        let mode = "STRICT_TRANS_TABLES,PIPES_AS_CONCAT";
+        assert_eq!(found(1, 0, 0, mode, "utf8mb4"), Ok(()));
+        assert_eq!(found(1, 1, 1, mode, "utf8mb4"), Ok(()));
+        for (refused, told) in [
+            (found(2, 0, 0, mode, "utf8mb4"), "innodb_flush_log_at_trx_commit = 1"),
+            (found(1, 1, 0, mode, "utf8mb4"), "sync_binlog = 1"),
+            (found(1, 0, 0, "PIPES_AS_CONCAT", "utf8mb4"), "STRICT_TRANS_TABLES"),
+            (found(1, 0, 0, mode, "latin1"), "utf8mb4"),
+        ] {
+            let said = refused.unwrap_err();
+            assert!(said.contains(told), "{said}");
         }
     }
 

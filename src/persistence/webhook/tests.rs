@@ -1,5 +1,7 @@
 //! Endpoints, the queue behind the flush, and deliveries, as their owners use them.
 
+use rstest::rstest;
+
 use super::*;
 use crate::clock::Clock;
 use crate::config::MasterKeys;
@@ -7,6 +9,7 @@ use crate::domain::id::{DeliveryId, EndpointId, ProductId};
 use crate::domain::stock::{Counts, KeyUse, Millis, Sequence};
 use crate::domain::webhook::{EventKind, Happening};
 use crate::persistence::Tables;
+use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::T0;
 use crate::vault::Vault;
 
@@ -45,9 +48,8 @@ fn delivery(number: u128, endpoint: &Endpoint, made: Millis) -> Delivery {
     Delivery::new(DeliveryId::new(made, number), endpoint.id, event.id, event.kind, "{}".to_owned())
 }
 
-async fn rows() -> (tempfile::TempDir, Tables, WebhookRows) {
-    let dir = tempfile::tempdir().unwrap();
-    let tables = Tables::open(dir.path()).await.unwrap();
+async fn rows(home: Home) -> (tempfile::TempDir, Tables, WebhookRows) {
+    let (dir, tables) = home.tables().await;
     let rows = tables.webhooks();
     (dir, tables, rows)
 }
@@ -56,17 +58,18 @@ async fn tell(rows: &WebhookRows, pos: i64, happenings: &[Happening]) {
     insert_events(&mut rows.store.writer().await.unwrap(), pos, happenings).await.unwrap();
 }
 
-async fn with_deliveries(deliveries: &[Delivery]) -> (tempfile::TempDir, Tables, WebhookRows) {
-    let (dir, tables, rows) = rows().await;
+async fn with_deliveries(home: Home, deliveries: &[Delivery]) -> (tempfile::TempDir, Tables, WebhookRows) {
+    let (dir, tables, rows) = rows(home).await;
     tell(&rows, 1, &[happening(1)]).await;
     let taken = rows.events(9).await.unwrap().unwrap();
     rows.fan_out(&taken, deliveries).await.unwrap();
     (dir, tables, rows)
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_written_follows_from_the_enabled_endpoints() {
-    let (dir, tables, rows) = rows().await;
+async fn what_is_written_follows_from_the_enabled_endpoints(#[values(Sqlite, MySql)] home: Home) {
+    let (dir, tables, rows) = rows(home).await;
     let wanted = |rows: &WebhookRows| rows.interest().kinds().words();
     assert_eq!(wanted(&rows), "");
     let (paid, gone) = (endpoint(1, &[EventKind::OrderPaid]), endpoint(2, &[EventKind::StockSoldOut]));
@@ -79,7 +82,7 @@ async fn what_is_written_follows_from_the_enabled_endpoints() {
     assert_eq!(rows.endpoint(gone.id).await.unwrap().unwrap().state, EndpointState::Disabled(Reason::Gone));
     tables.close().await.unwrap();
 
-    let tables = Tables::open(dir.path()).await.unwrap();
+    let tables = home.open(&dir).await;
     let rows = tables.webhooks();
     assert_eq!(wanted(&rows), "order.paid", "after a restart too");
     let changed = rows.change(gone.id, |gone| gone.state = EndpointState::Enabled).await.unwrap();
@@ -92,9 +95,10 @@ async fn what_is_written_follows_from_the_enabled_endpoints() {
     assert_eq!(rows.all_secrets().await.unwrap(), [], "they are destroyed at once");
 }
 
+#[rstest]
 #[tokio::test]
-async fn secrets_follow_one_another_and_a_key_makes_one() {
-    let (_dir, _tables, rows) = rows().await;
+async fn secrets_follow_one_another_and_a_key_makes_one(#[values(Sqlite, MySql)] home: Home) {
+    let (_dir, _tables, rows) = rows(home).await;
     let endpoint = endpoint(1, &[EventKind::OrderPaid]);
     rows.register(&endpoint, &secret(endpoint.id, 1), key(1)).await.unwrap();
     let next = secret(endpoint.id, 2);
@@ -119,9 +123,10 @@ async fn secrets_follow_one_another_and_a_key_makes_one() {
     assert!(matches!(nobody, Err(EndpointError::NoEndpoint)));
 }
 
+#[rstest]
 #[tokio::test]
-async fn events_become_deliveries_in_their_order_and_once() {
-    let (_dir, _tables, rows) = rows().await;
+async fn events_become_deliveries_in_their_order_and_once(#[values(Sqlite, MySql)] home: Home) {
+    let (_dir, _tables, rows) = rows(home).await;
     assert_eq!(rows.events(9).await.unwrap(), None);
     tell(&rows, 7, &[happening(1), happening(2)]).await;
     tell(&rows, 8, &[happening(3)]).await;
@@ -144,11 +149,12 @@ async fn events_become_deliveries_in_their_order_and_once() {
     assert_eq!(rows.deliveries(endpoint.id, None, None, 9).await.unwrap(), [delivery(1, &endpoint, T0)]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out() {
+async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out(#[values(Sqlite, MySql)] home: Home) {
     let (mine, other) = (endpoint(1, &[EventKind::StockChanged]), endpoint(2, &[]));
     let due = [delivery(1, &mine, T0), delivery(2, &mine, T0.plus(10)), delivery(3, &other, T0)];
-    let (_dir, _tables, rows) = with_deliveries(&due).await;
+    let (_dir, _tables, rows) = with_deliveries(home, &due).await;
     let claim = async |now: i64| rows.claim(mine.id, T0.plus(now), T0.plus(now + LEASE), 9).await.unwrap();
     assert_eq!(claim(-1).await, []);
     let first = claim(10).await;
@@ -176,11 +182,12 @@ async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out() {
     assert_eq!(claim(10).await[0].delivery.tries, 1);
 }
 
+#[rstest]
 #[tokio::test]
-async fn deliveries_are_listed_newest_first_whatever_their_state() {
+async fn deliveries_are_listed_newest_first_whatever_their_state(#[values(Sqlite, MySql)] home: Home) {
     let mine = endpoint(1, &[EventKind::StockChanged]);
     let all: Vec<_> = (1..=5).map(|number| delivery(number, &mine, T0.plus(number as i64))).collect();
-    let (_dir, _tables, rows) = with_deliveries(&all).await;
+    let (_dir, _tables, rows) = with_deliveries(home, &all).await;
     let mut claimed = rows.claim(mine.id, T0.plus(9), T0.plus(99), 9).await.unwrap();
     claimed[1].delivery.state = DeliveryState::Delivered;
     claimed[3].delivery.state = DeliveryState::Dead;
@@ -195,8 +202,9 @@ async fn deliveries_are_listed_newest_first_whatever_their_state() {
     assert_eq!(page(Some(all[2].id), 9).await, [2, 1]);
 }
 
+#[rstest]
 #[tokio::test]
-async fn what_is_old_or_belongs_to_nobody_is_swept() {
+async fn what_is_old_or_belongs_to_nobody_is_swept(#[values(Sqlite, MySql)] home: Home) {
     let (mine, gone) = (endpoint(1, &[EventKind::StockChanged]), endpoint(2, &[]));
     let all = [
         delivery(1, &mine, T0),
@@ -204,7 +212,7 @@ async fn what_is_old_or_belongs_to_nobody_is_swept() {
         delivery(3, &mine, T0.plus(50)),
         delivery(4, &gone, T0.plus(90)),
     ];
-    let (_dir, _tables, rows) = with_deliveries(&all).await;
+    let (_dir, _tables, rows) = with_deliveries(home, &all).await;
     for endpoint in [&mine, &gone] {
         rows.register(endpoint, &secret(endpoint.id, 0), None).await.unwrap();
     }

@@ -83,10 +83,11 @@ impl Chance {
     }
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_group_is_as_if_each_had_been_alone() {
+async fn a_group_is_as_if_each_had_been_alone(#[values(Sqlite, MySql)] home: Home) {
     for seed in 1..=12 {
-        let (together, alone) = (Shop::open().await, Shop::open().await);
+        let (together, alone) = (Shop::open(home).await, Shop::open(home).await);
         let mut chance = Chance(seed);
         for _ in 0..12 {
             let writes: Vec<Write> = (0..chance.below(40)).map(|_| chance.write()).collect();

@@ -1,4 +1,8 @@
-//! An owner without an actor: for tests that need histories which a real ledger has decided.
+//! An owner without an actor: for tests that need histories which a real ledger has decided. And homes for tables.
+
+mod home;
+
+pub use home::{Home, new_database};
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,0 +1,90 @@
+//! What is particular to a server: its connections are lost, its transactions meet those of others, its nodes start together.
+
+use super::error::{Trouble, trouble};
+use super::mysql::Server;
+use super::*;
+use crate::persistence::Tables;
+use crate::persistence::store::Store;
+use crate::persistence::testing::{Home, new_database};
+
+const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
+const TRAIL: &str = "update trail_head set sequence = sequence + 1 where id = 1";
+
+async fn pos(store: &Store) -> i64 {
+    let pos = query_scalar("select pos from flush_checkpoint where id = 1");
+    pos.fetch_one(&store.readers()).await.unwrap()
+}
+
+async fn id(connection: &mut Connection) -> i64 {
+    query_scalar("select cast(connection_id() as signed)").fetch_one(connection).await.unwrap()
+}
+
+async fn kill(store: &Store, id: i64) {
+    query("kill ?").bind(id).execute(&store.readers()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_writer_that_was_lost_is_replaced_and_its_transaction_undone() {
+    let (_dir, tables) = Home::MySql.tables().await;
+    let store = tables.jobs().store;
+    let lost = id(&mut *store.writer().await.unwrap()).await;
+    kill(&store, lost).await;
+    assert_eq!(store.write_synced(query(MOVE)).await.unwrap(), 1);
+    assert_eq!(pos(&store).await, 1);
+
+    let mut transaction = store.begin_synced().await.unwrap();
+    query(MOVE).execute(&mut *transaction).await.unwrap();
+    let lost = id(&mut transaction).await;
+    kill(&store, lost).await;
+    let error = transaction.end::<(), Error>(Ok(())).await.unwrap_err();
+    assert_eq!(trouble(&error), Trouble::Lost, "{error}");
+    assert_eq!(pos(&store).await, 1);
+    assert_eq!(store.write_synced(query(MOVE)).await.unwrap(), 1);
+    assert_eq!(pos(&store).await, 2);
+}
+
+#[tokio::test]
+async fn of_two_transactions_that_wait_for_each_other_one_may_be_tried_again() {
+    let url = new_database().await;
+    let tables = Tables::connect(&url).await.unwrap();
+    let server = Server::at(&url).unwrap();
+    let mut one = Connection::MySql(server.connect().await.unwrap());
+    let mut other = Connection::MySql(server.connect().await.unwrap());
+    for (session, sql) in [(&mut one, MOVE), (&mut other, TRAIL)] {
+        begin(session).await.unwrap();
+        query(sql).execute(session).await.unwrap();
+    }
+    let (first, second) = tokio::join!(query(TRAIL).execute(&mut one), query(MOVE).execute(&mut other));
+    let troubles = [first, second].map(|done| done.err().map(|error| trouble(&error)));
+    assert!(troubles.contains(&None) && troubles.contains(&Some(Trouble::Conflict)), "{troubles:?}");
+    tables.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_that_start_at_once_find_one_set_of_tables() {
+    let url = new_database().await;
+    let (one, other, third) =
+        tokio::join!(Tables::connect(&url), Tables::connect(&url), Tables::connect(&url));
+    for tables in [one, other, third] {
+        let tables = tables.unwrap();
+        assert_eq!(tables.flushed_pos().await.unwrap(), 0);
+        tables.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_word_that_is_too_long_is_refused_and_not_cut() {
+    let (_dir, tables) = Home::MySql.tables().await;
+    let name = "n".repeat(65);
+    let insert = query("insert into jobs (name, finished_at_ms, version) values (?, 1, 1)").bind(name);
+    assert!(tables.jobs().store.write_synced(insert).await.is_err());
+}
+
+#[rstest::rstest]
+#[tokio::test]
+async fn a_row_that_is_there_already_is_told_apart(#[values(Home::Sqlite, Home::MySql)] home: Home) {
+    let (_dir, tables) = home.tables().await;
+    let mut writer = tables.writer().await.unwrap();
+    let again = query("insert into flush_checkpoint (id, pos) values (1, 0)").execute(&mut *writer).await;
+    assert!(is_duplicate(&again.unwrap_err()));
+}

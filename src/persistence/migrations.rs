@@ -114,6 +114,11 @@ const MONEY: &[File] = files!("money":
     11 "0011_notices",
 );
 
+/// Only on MySQL: what many nodes need to know of each other.
+const NODES: &[File] = files!("nodes":
+    1 "0001_node_sessions",
+);
+
 /// A folder's files with what MySQL reads in their place.
 struct Folder {
     /// The table that remembers which of them have run. Each folder has one of its own.
@@ -122,7 +127,7 @@ struct Folder {
 }
 
 /// In the order in which they run: two tables had the same name until the first folder renamed its own.
-static ON_MYSQL: LazyLock<[Folder; 3]> = LazyLock::new(|| {
+static ON_MYSQL: LazyLock<[Folder; 5]> = LazyLock::new(|| {
     let folder = |history, files: &[File]| Folder {
         history,
         files: files.iter().map(|(number, name, sql)| (*number, *name, for_mysql(sql))).collect(),
@@ -131,6 +136,8 @@ static ON_MYSQL: LazyLock<[Folder; 3]> = LazyLock::new(|| {
         folder("migrations_of_tables", TABLES),
         folder("migrations_of_people", PEOPLE),
         folder("migrations_of_money", MONEY),
+        folder("migrations_of_journal", JOURNAL),
+        folder("migrations_of_nodes", NODES),
     ]
 });
 
@@ -205,7 +212,13 @@ mod tests {
 
     #[test]
     fn every_file_is_listed_in_order_and_holds_one_statement() {
-        let stores = [("journal", JOURNAL), ("tables", TABLES), ("people", PEOPLE), ("money", MONEY)];
+        let stores = [
+            ("journal", JOURNAL),
+            ("tables", TABLES),
+            ("people", PEOPLE),
+            ("money", MONEY),
+            ("nodes", NODES),
+        ];
         for (store, files) in stores {
             let folder = format!("{}/migrations/{store}", env!("CARGO_MANIFEST_DIR"));
             let mut found: Vec<_> = std::fs::read_dir(folder)

@@ -103,7 +103,7 @@ impl Archive {
     }
 
     /// Waits for something to do, up to `patience`. Whether nothing more will come.
-    fn wait(&self, patience: Duration) -> bool {
+    pub fn wait(&self, patience: Duration) -> bool {
         let idle = |waiting: &mut Waiting| !waiting.much && !waiting.finish && waiting.snapshots.is_empty();
         let (mut waiting, _) = self
             .bell
@@ -113,7 +113,7 @@ impl Archive {
         waiting.finish
     }
 
-    fn snapshot(&self) -> Option<Box<Saving>> {
+    pub fn snapshot(&self) -> Option<Box<Saving>> {
         self.waiting().snapshots.pop_front()
     }
 }
@@ -174,7 +174,8 @@ impl Archivist {
         let lock = Lock::take(&config.dir)?;
         // Nothing here waits for the network or the time: a runtime without either parks on a plain condvar.
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StoreError::Thread)?;
-        let (connection, found) = runtime.block_on(prepare(&config, &shared.mark))?;
+        let mark = UncleanMark::of(&config.dir);
+        let (connection, found) = runtime.block_on(prepare(&config, &mark))?;
         shared.stats.pos.store(found.last_pos, Ordering::Release);
         let archivist = Archivist {
             connection: Some(connection),
@@ -257,7 +258,7 @@ impl Archivist {
                 return saving.give_up(NotWritten::Closed);
             };
             self.pages += saving.pages();
-            match self.runtime.block_on(saving.slice(connection)) {
+            match self.runtime.block_on(saving.slice(&mut *connection)) {
                 Ok(Progress::More(rest)) => saving = rest,
                 Ok(Progress::Done) => return,
                 Err((saving, error)) => {

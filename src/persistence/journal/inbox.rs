@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::{Append, GROUP_BYTES_MAX, GROUP_ENTRIES_MAX};
 
@@ -67,19 +68,32 @@ impl Inbox {
         self.waiting().appends.len()
     }
 
-    /// Waits for the next group; `None` once everything is done and nothing more will come.
-    pub fn next(&self) -> Option<Vec<Append>> {
-        let mut waiting = self.waiting();
-        while waiting.appends.is_empty() {
-            if waiting.finish {
-                return None;
-            }
-            waiting.asleep = true;
-            waiting = self.bell.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-            waiting.asleep = false;
+    /// Waits for the next group, for no longer than `patience`.
+    pub fn next(&self, patience: Duration) -> Next {
+        let idle = |waiting: &mut Waiting| {
+            waiting.asleep = waiting.appends.is_empty() && !waiting.finish;
+            waiting.asleep
+        };
+        let (mut waiting, _) = self
+            .bell
+            .wait_timeout_while(self.waiting(), patience, idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        waiting.asleep = false;
+        match (waiting.appends.is_empty(), waiting.finish) {
+            (false, _) => Next::Group(waiting.group()),
+            (true, true) => Next::End,
+            (true, false) => Next::Nothing,
         }
-        Some(waiting.group())
     }
+}
+
+/// What the writer finds.
+pub enum Next {
+    Group(Vec<Append>),
+    /// Nobody came.
+    Nothing,
+    /// Everything is done, and nothing more will come.
+    End,
 }
 
 impl Waiting {

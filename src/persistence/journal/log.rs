@@ -16,7 +16,7 @@ use crate::domain::stock::{Entry, Epoch};
 /// Files that wait to be used again; more are given back to the disk.
 const SPARES_MAX: usize = 4;
 
-/// Why a group is not in the log.
+/// Why a group is not in the journal, or may not be.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// No file could be made for it. Nothing was written.
@@ -34,6 +34,15 @@ pub enum LogError {
     /// Nobody knows what the disk holds.
     #[error("the log may not be on the disk: {0}")]
     Unsure(io::Error),
+    /// The database does not take such an entry. Nothing was written.
+    #[error("the database refused a group: {0}")]
+    Refused(String),
+    /// The database is not to be reached. Nothing was written.
+    #[error("the database does not answer: {0}")]
+    Away(String),
+    /// The database was lost while it wrote, and nobody knows yet what it has.
+    #[error("the database was lost while it wrote: {0}")]
+    InDoubt(String),
 }
 
 /// The end of the log. There is one, and the journal's writer has it.

@@ -7,8 +7,12 @@
 //! Always true: what was answered *written* survives; what was answered *not written* is not there and never will be;
 //! when nobody can know, the answer is *unknown*, the journal is fenced, and only a new opening, which reads what
 //! the disk has, may go on. One opening at a time: a file lock, and a seal on the log that each group looks at.
+//!
+//! For many nodes there is another home: a database, in which a group is a transaction, and a session of the node that writes takes
+//! the place of the lock and the seal (`database`). Everything else is the same.
 
 mod archive;
+mod database;
 mod heads;
 mod inbox;
 mod lock;
@@ -16,6 +20,7 @@ mod log;
 mod memory;
 mod reader;
 mod segment;
+mod shelved;
 mod snapshot;
 mod stats;
 mod tail;
@@ -24,18 +29,20 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use database::Timing;
 pub use lock::Lock;
 pub use memory::MemoryJournal;
 pub use reader::{JournalReader, Stored};
 pub use stats::{Head, JournalStats};
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
+use super::sql::mysql::Server;
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Epoch, Sequence};
@@ -44,6 +51,7 @@ use heads::Heads;
 use inbox::Inbox;
 use lock::UncleanMark;
 use log::Log;
+use shelved::Shelved;
 use snapshot::Saving;
 use tail::Tail;
 
@@ -89,6 +97,8 @@ pub enum NotWritten {
     Failed,
     #[error("the log has grown too far ahead of the journal's file")]
     Behind,
+    #[error("the database does not answer")]
+    Away,
 }
 
 /// Whether the journal takes entries.
@@ -157,6 +167,31 @@ impl JournalConfig {
     }
 }
 
+/// What a journal in a database needs to know.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `mysql://USER:PASSWORD@HOST:PORT/DATABASE`.
+    pub url: String,
+    pub clock: Clock,
+    /// See [`JournalConfig::brake_us`].
+    pub brake_us: Arc<AtomicU64>,
+    /// See [`INBOX_MAX`].
+    pub inbox_max: usize,
+    pub timing: Timing,
+}
+
+impl DatabaseConfig {
+    pub fn new(url: impl Into<String>, clock: Clock) -> DatabaseConfig {
+        DatabaseConfig {
+            url: url.into(),
+            clock,
+            brake_us: Arc::default(),
+            inbox_max: INBOX_MAX,
+            timing: Timing::default(),
+        }
+    }
+}
+
 /// What the handles, the writer and the archive share.
 struct Shared {
     inbox: Inbox,
@@ -166,10 +201,27 @@ struct Shared {
     stats: JournalStats,
     fatal: watch::Sender<bool>,
     brake_us: Arc<AtomicU64>,
-    mark: UncleanMark,
+    /// Nobody knows yet what a database has of the last group: no history can be read to its end.
+    in_doubt: Arc<AtomicBool>,
+    /// For a disk that cannot be trusted; a database looks after its own.
+    mark: Option<UncleanMark>,
 }
 
 impl Shared {
+    fn new(inbox_max: usize, brake_us: &Arc<AtomicU64>, mark: Option<UncleanMark>) -> Arc<Shared> {
+        Arc::new(Shared {
+            inbox: Inbox::new(inbox_max),
+            tail: Arc::default(),
+            archive: Archive::default(),
+            health: Mutex::new(Health::Healthy),
+            stats: JournalStats::default(),
+            fatal: watch::Sender::new(false),
+            brake_us: Arc::clone(brake_us),
+            in_doubt: Arc::default(),
+            mark,
+        })
+    }
+
     fn health(&self) -> Health {
         *self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -198,6 +250,20 @@ impl Shared {
         }
     }
 
+    /// A database was lost while it wrote. Until it has said what it has nothing is taken, and nothing read.
+    fn wonder(&self, error: &str) {
+        self.in_doubt.store(true, Ordering::Release);
+        self.refuse(NotWritten::Away, error);
+    }
+
+    /// It has said it: the journal ends here.
+    fn settled(&self, last_pos: i64) {
+        // What was written without our knowing it would leave a gap there.
+        self.tail.shrink_to(0);
+        self.stats.pos.store(last_pos, Ordering::Release);
+        self.in_doubt.store(false, Ordering::Release);
+    }
+
     /// The end of this opening. What waits is answered *not written*, which is certain: it was never tried.
     fn fence(&self, why: &str) {
         tracing::error!(why, "the journal is fenced; the store must be opened again");
@@ -207,7 +273,9 @@ impl Shared {
 
     /// The end of this opening, with a disk that cannot be trusted until it has been rewritten.
     fn doubt(&self, error: &str) {
-        self.mark.set();
+        if let Some(mark) = &self.mark {
+            mark.set();
+        }
         self.fence(error);
     }
 }
@@ -220,29 +288,36 @@ struct Opened {
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
+impl Opened {
+    fn begin(&self, place: impl writer::PutDown, clock: Clock) -> std::io::Result<()> {
+        writer::start(place, Heads::new(self.shared.tail.clone()), Arc::clone(&self.shared), clock)
+    }
+
+    /// Whoever tries again at once finds nothing in his way.
+    async fn undo(&self) {
+        self.shared.archive.finish();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            let _ = ended.await;
+        }
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
         self.shared.inbox.finish();
     }
 }
 
-/// The journal of one machine: a log and a SQLite file. Cheap to clone.
+/// The journal: a log and a SQLite file on one machine, or a database for many nodes. Cheap to clone.
 #[derive(Clone)]
 pub struct Journal(Arc<Opened>);
 
 impl Journal {
     /// Takes the lock, brings the log that was left into the file, raises the epoch and starts the writer.
     pub async fn open(config: JournalConfig) -> Result<Journal, OpenError> {
-        let shared = Arc::new(Shared {
-            inbox: Inbox::new(config.inbox_max),
-            tail: Arc::default(),
-            archive: Archive::default(),
-            health: Mutex::new(Health::Healthy),
-            stats: JournalStats::default(),
-            fatal: watch::Sender::new(false),
-            brake_us: Arc::clone(&config.brake_us),
-            mark: UncleanMark::of(&config.dir),
-        });
+        let mark = UncleanMark::of(&config.dir);
+        let shared = Shared::new(config.inbox_max, &config.brake_us, Some(mark));
         let reader = JournalReader::of(&config.dir, shared.tail.clone());
         let (dir, clock) = (config.dir.clone(), config.clock.clone());
         let (found, ended) = archive::start(config, Arc::clone(&shared)).await?;
@@ -252,19 +327,35 @@ impl Journal {
             epoch: found.epoch,
             ended: Mutex::new(Some(ended)),
         };
-        let begun = Log::begin(found.shelf, found.last_pos).and_then(|log| {
-            writer::start(log, Heads::new(&dir, shared.tail.clone())?, Arc::clone(&shared), clock)
-        });
+        let begun = Log::begin(found.shelf, found.last_pos)
+            .and_then(|log| Shelved::new(log, &dir))
+            .and_then(|shelved| opened.begin(shelved, clock));
         match begun {
             Ok(()) => Ok(Journal(Arc::new(opened))),
             Err(source) => {
-                shared.archive.finish();
-                // Whoever tries again at once finds the lock free.
-                let ended = opened.ended.lock().unwrap_or_else(PoisonError::into_inner).take();
-                if let Some(ended) = ended {
-                    let _ = ended.await;
-                }
+                opened.undo().await;
                 Err(OpenError::Log { dir, source })
+            }
+        }
+    }
+
+    /// The same in a database, as the one of its nodes that writes: waits for as long as another one does. The server is that of this
+    /// node, for whatever else it writes.
+    pub async fn connect(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
+        let shared = Shared::new(config.inbox_max, &config.brake_us, None);
+        let clock = config.clock.clone();
+        let (found, ended) = database::start(config, Arc::clone(&shared)).await?;
+        let opened = Opened {
+            reader: JournalReader::on(&found.server, shared.tail.clone(), shared.in_doubt.clone()),
+            shared,
+            epoch: found.epoch,
+            ended: Mutex::new(Some(ended)),
+        };
+        match opened.begin(found.groups, clock) {
+            Ok(()) => Ok((Journal(Arc::new(opened)), found.server)),
+            Err(source) => {
+                opened.undo().await;
+                Err(StoreError::Thread(source).into())
             }
         }
     }

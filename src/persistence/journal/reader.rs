@@ -1,15 +1,15 @@
 //! Reading the journal: one product's history for its owner, everybody's in order of writing for the flush.
 //!
-//! Readers see only what is on the disk, in the log or in `journal.db`. Each reads the tail first and the file
-//! afterwards: an entry that moves in between is seen twice, never missed, and counts once.
+//! Readers see only what is on the disk: in the log or in `journal.db`, or committed in a database. Each reads the tail first and
+//! the file or the database afterwards: an entry that is in both is seen twice, never missed, and counts once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use futures_util::TryStreamExt;
-use sqlx::Row;
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow, SqliteSynchronous};
+use sqlx::sqlite::SqliteSynchronous;
 
 use super::READERS_MAX;
 use super::archive::{self, PAGE_BYTES};
@@ -18,8 +18,9 @@ use super::tail::{Placed, Tail};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 use crate::persistence::StoreError;
+use crate::persistence::sql::mysql::Server;
 use crate::persistence::sql::sqlite::{Tuning, readers};
-use crate::persistence::sql::{Damaged, Listed, signed, sixteen, unsigned};
+use crate::persistence::sql::{self, Connection, Damaged, Listed, On, Pool, Row, signed, sixteen, unsigned};
 
 const SNAPSHOTS: &str = "select sequence, count(*), max(parts) from snapshots where product_id = ? \
     group by sequence order by sequence desc";
@@ -41,8 +42,8 @@ static HEADS_OF: LazyLock<Listed> = LazyLock::new(|| {
     )
 });
 const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
-const BACKLOG: &str = "select coalesce(sum(last_seq - first_seq + 1), 0), coalesce(sum(length(events)), 0), \
-    coalesce(max(pos), 0) from journal where pos > ?";
+const BACKLOG: &str = "select cast(coalesce(sum(last_seq - first_seq + 1), 0) as signed), \
+    cast(coalesce(sum(length(events)), 0) as signed), coalesce(max(pos), 0) from journal where pos > ?";
 
 /// Entries read at once when events are counted: each holds one at least.
 const ENTRIES_AT_ONCE: u32 = 4_096;
@@ -67,17 +68,30 @@ pub fn tuning() -> Tuning {
     }
 }
 
-/// The tail, and a pool of read-only connections to `journal.db`. Cheap to clone.
+/// The tail, and a pool of connections that read `journal.db`, or the database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct JournalReader {
     tail: Arc<Tail>,
-    pool: SqlitePool,
+    pool: Pool,
+    /// Nobody knows yet what became of the last group: no history can be read to its end.
+    in_doubt: Arc<AtomicBool>,
 }
 
 impl JournalReader {
     /// Opens nothing yet. The journal must have been opened once before, so that its tables exist.
     pub(super) fn of(dir: &Path, tail: Arc<Tail>) -> JournalReader {
-        JournalReader { tail, pool: readers(&dir.join("journal.db"), &tuning(), READERS_MAX) }
+        let pool = Pool::Sqlite(readers(&dir.join("journal.db"), &tuning(), READERS_MAX));
+        JournalReader { tail, pool, in_doubt: Arc::default() }
+    }
+
+    /// The same in a database.
+    pub(super) fn on(server: &Server, tail: Arc<Tail>, in_doubt: Arc<AtomicBool>) -> JournalReader {
+        JournalReader { tail, pool: Pool::MySql(server.readers(READERS_MAX)), in_doubt }
+    }
+
+    /// The journal in a database whose nodes have stopped.
+    pub fn of_stopped_on(server: &Server) -> JournalReader {
+        JournalReader::on(server, Arc::default(), Arc::default())
     }
 
     /// The journal of a server that has stopped, however it stopped. Nothing is moved or changed.
@@ -89,16 +103,18 @@ impl JournalReader {
         Ok(JournalReader { tail: Arc::new(Tail::of(log)), ..file })
     }
 
-    /// The newest whole snapshot and everything after it, as they stood at one moment.
+    /// The newest whole snapshot and everything after it.
     pub async fn load(&self, product: ProductId) -> Result<Stored, StoreError> {
+        if self.in_doubt.load(Ordering::Acquire) {
+            return Err(StoreError::InDoubt);
+        }
         let tail = self.tail.of_product(product);
-        let mut moment = self.pool.begin().await?;
-        let (from, snapshot) = match newest_snapshot(&mut moment, product).await? {
+        let mut connection = self.pool.acquire().await?;
+        let (from, snapshot) = match newest_snapshot(&mut connection, product).await? {
             Some((sequence, body)) => (sequence, Some(body)),
             None => (0, None),
         };
-        let found = entries(&mut moment, product, from, u32::MAX).await?;
-        moment.commit().await?;
+        let found = entries(&mut connection, product, from, u32::MAX).await?;
         Ok(Stored { snapshot, entries: unplaced(with_tail(found, tail, from)) })
     }
 
@@ -118,10 +134,10 @@ impl JournalReader {
     ) -> Result<Vec<Entry>, StoreError> {
         let tail = self.tail.of_product(product);
         let mut connection = self.pool.acquire().await?;
-        let archived: i64 = sqlx::query_scalar(ENTRY_OF)
+        let archived: i64 = sql::query_scalar(ENTRY_OF)
             .bind(&product.as_bytes()[..])
             .bind(signed(from.0))
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut connection)
             .await?;
         let in_tail = tail.iter().map(|(_, entry)| entry.first).filter(|first| *first <= from).max();
         let before = (archived.max(in_tail.map_or(0, |first| signed(first.0))) - 1).max(0);
@@ -137,7 +153,7 @@ impl JournalReader {
             return Ok(owned(found));
         }
         let mut connection = self.pool.acquire().await?;
-        let mut rows = sqlx::query(AFTER).bind(pos).bind(ENTRIES_AT_ONCE).fetch(&mut *connection);
+        let mut rows = sql::query(AFTER).bind(pos).bind(ENTRIES_AT_ONCE).fetch(&mut connection);
         let (mut found, mut events) = (Vec::new(), 0);
         while events < events_max
             && let Some(row) = rows.try_next().await?
@@ -157,7 +173,7 @@ impl JournalReader {
     /// Products that have something behind `pos`.
     pub async fn products_after(&self, pos: i64) -> Result<Vec<ProductId>, StoreError> {
         let tail = self.tail.all();
-        let rows = sqlx::query(PRODUCTS_AFTER).bind(pos).fetch_all(&self.pool).await?;
+        let rows = sql::query(PRODUCTS_AFTER).bind(pos).fetch_all(&self.pool).await?;
         let archived = rows.iter().map(|row| sixteen(row, 0).map(ProductId::from_bytes));
         let mut found = archived.collect::<Result<BTreeSet<_>, _>>()?;
         found.extend(tail.iter().filter(|(at, _)| *at > pos).map(|(_, entry)| entry.product));
@@ -168,7 +184,7 @@ impl JournalReader {
     pub async fn heads(&self) -> Result<BTreeMap<ProductId, Sequence>, StoreError> {
         let tail = self.tail.all();
         let mut heads = BTreeMap::new();
-        let mut rows = sqlx::query(HEADS).fetch(&self.pool);
+        let mut rows = sql::query(HEADS).fetch(&self.pool);
         while let Some(row) = rows.try_next().await? {
             heads.insert(ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?));
         }
@@ -182,14 +198,14 @@ impl JournalReader {
     /// The place of the newest entry.
     pub async fn last_pos(&self) -> Result<i64, StoreError> {
         let tail = self.tail.last_pos();
-        let archived: i64 = sqlx::query_scalar(LAST_POS).fetch_one(&self.pool).await?;
+        let archived: i64 = sql::query_scalar(LAST_POS).fetch_one(&self.pool).await?;
         Ok(tail.map_or(archived, |pos| pos.max(archived)))
     }
 
     /// How many events, and how many bytes of them, stand behind `pos`.
     pub async fn backlog(&self, pos: i64) -> Result<(u64, u64), StoreError> {
         let tail = self.tail.all();
-        let row = sqlx::query(BACKLOG).bind(pos).fetch_one(&self.pool).await?;
+        let row = sql::query(BACKLOG).bind(pos).fetch_one(&self.pool).await?;
         let (events, bytes): (u64, u64) = (unsigned(&row, 0)?, unsigned(&row, 1)?);
         let archived: i64 = row.try_get(2)?;
         let new = tail.iter().filter(|(at, _)| *at > pos.max(archived)).map(|(_, entry)| entry);
@@ -203,14 +219,17 @@ impl JournalReader {
     }
 }
 
-/// The last sequences in `journal.db` of those `products` that have a history there.
-pub async fn archived_heads(
-    file: &mut SqliteConnection,
+/// The last sequences, in `journal.db` or in the database, of those `products` that have a history there.
+pub async fn archived_heads<C>(
+    file: &mut C,
     products: &[ProductId],
-) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
+) -> Result<Vec<(ProductId, Sequence)>, StoreError>
+where
+    for<'c> On<'c>: From<&'c mut C>,
+{
     let mut found = Vec::with_capacity(products.len());
     for (sql, products) in HEADS_OF.cut(products) {
-        let query = products.iter().fold(sqlx::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        let query = products.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
         for row in query.fetch_all(&mut *file).await? {
             found.push((ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?)));
         }
@@ -219,30 +238,37 @@ pub async fn archived_heads(
 }
 
 async fn newest_snapshot(
-    moment: &mut SqliteConnection,
+    connection: &mut Connection,
     product: ProductId,
 ) -> Result<Option<(i64, Vec<u8>)>, StoreError> {
-    let found: Vec<(i64, i64, i64)> =
-        sqlx::query_as(SNAPSHOTS).bind(&product.as_bytes()[..]).fetch_all(&mut *moment).await?;
-    let Some((sequence, ..)) = found.into_iter().find(|(_, there, parts)| there == parts) else {
-        return Ok(None);
-    };
-    let mut parts = sqlx::query(PARTS).bind(&product.as_bytes()[..]).bind(sequence).fetch(moment);
-    let mut body = Vec::new();
-    while let Some(part) = parts.try_next().await? {
-        body.extend_from_slice(part.try_get(0)?);
+    loop {
+        let found: Vec<(i64, i64, i64)> =
+            sql::query_as(SNAPSHOTS).bind(&product.as_bytes()[..]).fetch_all(&mut *connection).await?;
+        let Some((sequence, parts, _)) = found.into_iter().find(|(_, there, parts)| there == parts) else {
+            return Ok(None);
+        };
+        let rows = sql::query(PARTS).bind(&product.as_bytes()[..]).bind(sequence);
+        let rows = rows.fetch_all(&mut *connection).await?;
+        // A newer one was completed in between, and this one is being dropped.
+        if rows.len() as i64 != parts {
+            continue;
+        }
+        let mut body = Vec::new();
+        for row in &rows {
+            body.extend_from_slice(row.try_get(0)?);
+        }
+        return Ok(Some((sequence, body)));
     }
-    Ok(Some((sequence, body)))
 }
 
 async fn entries(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     product: ProductId,
     after_first: i64,
     most: u32,
 ) -> Result<Vec<(i64, Entry)>, StoreError> {
     let mut rows =
-        sqlx::query(ENTRIES).bind(&product.as_bytes()[..]).bind(after_first).bind(most).fetch(connection);
+        sql::query(ENTRIES).bind(&product.as_bytes()[..]).bind(after_first).bind(most).fetch(connection);
     let mut found = Vec::new();
     while let Some(row) = rows.try_next().await? {
         found.push(entry(&row)?);
@@ -266,7 +292,7 @@ fn unplaced(entries: Vec<(i64, Entry)>) -> Vec<Entry> {
     entries.into_iter().map(|(_, entry)| entry).collect()
 }
 
-fn entry(row: &SqliteRow) -> Result<(i64, Entry), StoreError> {
+fn entry(row: &Row) -> Result<(i64, Entry), StoreError> {
     let entry = Entry {
         product: ProductId::from_bytes(sixteen(row, 1)?),
         first: Sequence(unsigned(row, 2)?),

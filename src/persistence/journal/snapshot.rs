@@ -2,13 +2,12 @@
 //!
 //! Always true: a snapshot counts only when all its parts are there; older ones go only after that.
 
-use sqlx::sqlite::SqliteConnection;
 use tokio::sync::oneshot;
 
 use super::NotWritten;
 use crate::domain::id::ProductId;
 use crate::domain::stock::Sequence;
-use crate::persistence::sql::signed;
+use crate::persistence::sql::{self, On, signed};
 
 /// Bytes of one part, at most: about a millisecond of writing.
 const PART_BYTES_MAX: usize = 256 * 1024;
@@ -58,10 +57,10 @@ impl Saving {
     }
 
     /// Writes the next part, or drops one part of an older snapshot.
-    pub async fn slice(
-        mut self: Box<Self>,
-        writer: &mut SqliteConnection,
-    ) -> Result<Progress, (Box<Self>, sqlx::Error)> {
+    pub async fn slice<W>(mut self: Box<Self>, writer: &mut W) -> Result<Progress, (Box<Self>, sqlx::Error)>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
         let done = if self.next < self.parts() {
             self.write_part(writer).await.map(|()| false)
         } else {
@@ -77,17 +76,20 @@ impl Saving {
         }
     }
 
-    async fn write_part(&mut self, writer: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    async fn write_part<W>(&mut self, writer: &mut W) -> Result<(), sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
         let (sequence, part) = (signed(self.at.0), self.next as i64);
         let from = self.next * PART_BYTES_MAX;
         let body = &self.body[from..self.body.len().min(from + PART_BYTES_MAX)];
-        sqlx::query(DELETE_SAME)
+        sql::query(DELETE_SAME)
             .bind(&self.product.as_bytes()[..])
             .bind(sequence)
             .bind(part)
             .execute(&mut *writer)
             .await?;
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(&self.product.as_bytes()[..])
             .bind(sequence)
             .bind(part)
@@ -100,14 +102,17 @@ impl Saving {
     }
 
     /// Whether nothing older was left.
-    async fn drop_older(&self, writer: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
-        let older: Option<(i64, i64)> = sqlx::query_as(OLDEST)
+    async fn drop_older<W>(&self, writer: &mut W) -> Result<bool, sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        let older: Option<(i64, i64)> = sql::query_as(OLDEST)
             .bind(&self.product.as_bytes()[..])
             .bind(signed(self.at.0))
             .fetch_optional(&mut *writer)
             .await?;
         let Some((sequence, part)) = older else { return Ok(true) };
-        sqlx::query(DELETE_SAME)
+        sql::query(DELETE_SAME)
             .bind(&self.product.as_bytes()[..])
             .bind(sequence)
             .bind(part)

@@ -75,6 +75,17 @@ impl Tail {
         }
     }
 
+    /// Drops the oldest until no more than `bytes` are left.
+    pub fn shrink_to(&self, bytes: usize) {
+        let mut tail = self.entries();
+        while tail.bytes > bytes
+            && let Some(gone) = tail.entries.pop_front()
+        {
+            tail.bytes -= bytes_of(&gone);
+            tail.first_pos += 1;
+        }
+    }
+
     pub fn bytes(&self) -> usize {
         self.entries().bytes
     }

@@ -2,18 +2,21 @@
 
 use std::time::Duration;
 
+use rstest::rstest;
 use sqlx::Connection;
 
 use super::*;
 use crate::domain::stock::{Command, Ledger, Restock};
 use crate::persistence::sql::sqlite::{Tuning, writer};
+use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::*;
 
+#[rstest]
 #[tokio::test]
-async fn what_was_written_is_read_again_after_a_restart() {
+async fn what_was_written_is_read_again_after_a_restart(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
     let (mut ours, mut theirs) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
-    let journal = open(&dir).await;
+    let journal = home.journal(&dir).await;
     assert_eq!(append_all(&journal, vec![ours.seal(T0), theirs.seal(T0)]), [Appended::Written; 2]);
     for number in 1..=50 {
         ours.hold(order(number, ours.product), buyer(number), 1, T0);
@@ -21,7 +24,7 @@ async fn what_was_written_is_read_again_after_a_restart() {
     }
     journal.close().await;
 
-    let journal = open(&dir).await;
+    let journal = home.journal(&dir).await;
     assert_eq!(journal.epoch(), Epoch(2));
     let stored = journal.reader().load(ours.product).await.unwrap();
     assert!(stored.snapshot.is_none());
@@ -31,14 +34,15 @@ async fn what_was_written_is_read_again_after_a_restart() {
     let heads = journal.reader().heads().await.unwrap();
     let head = |owner: &Owner| (owner.product, owner.ledger.sequence());
     assert_eq!(heads, [head(&ours), head(&theirs)].into());
-    assert_eq!(journal.head().pos, 52);
+    assert_eq!(journal.head().pos, home.place(1, 52));
     journal.close().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn entries_are_read_from_the_middle_and_in_order_of_writing() {
+async fn entries_are_read_from_the_middle_and_in_order_of_writing(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
-    let journal = open(&dir).await;
+    let journal = home.journal(&dir).await;
     let (mut ours, mut theirs) = (Owner::stocked(1, 100), Owner::stocked(2, 100));
     ours.hold(order(1, ours.product), buyer(1), 1, T0);
     append_all(&journal, vec![ours.seal(T0), theirs.seal(T0)]);
@@ -53,18 +57,20 @@ async fn entries_are_read_from_the_middle_and_in_order_of_writing() {
         let found = reader.after(pos, most).await.unwrap();
         found.into_iter().map(|(pos, _)| pos).collect::<Vec<_>>()
     };
-    assert_eq!(after(0, 100).await, [1, 2, 3]);
-    assert_eq!(after(0, 1).await, [1], "whole entries, until there are enough events");
-    assert_eq!(after(2, 100).await, [3]);
-    assert_eq!(reader.products_after(1).await.unwrap().len(), 2);
-    assert_eq!(reader.backlog(1).await.unwrap().0, 2);
+    let places = [1, 2, 3].map(|number| home.place(1, number));
+    assert_eq!(after(0, 100).await, places);
+    assert_eq!(after(0, 1).await, places[..1], "whole entries, until there are enough events");
+    assert_eq!(after(places[1], 100).await, places[2..]);
+    assert_eq!(reader.products_after(places[0]).await.unwrap().len(), 2);
+    assert_eq!(reader.backlog(places[0]).await.unwrap().0, 2);
     journal.close().await;
 }
 
+#[rstest]
 #[tokio::test]
-async fn a_gap_or_a_fork_is_refused_and_spoils_nobody_else() {
+async fn a_gap_or_a_fork_is_refused_and_spoils_nobody_else(#[values(Sqlite, MySql)] home: Home) {
     let dir = tempfile::tempdir().unwrap();
-    let journal = open(&dir).await;
+    let journal = home.journal(&dir).await;
     let mut ours = Owner::stocked(1, 100);
     let first = ours.seal(T0);
     assert_eq!(append(&journal, first.clone()), Appended::Written);
@@ -75,7 +81,7 @@ async fn a_gap_or_a_fork_is_refused_and_spoils_nobody_else() {
     assert_eq!(answers.iter().filter(refused).count(), 1);
     assert_eq!(answers[3], Appended::NotWritten(NotWritten::Failed));
     assert_eq!(journal.health(), Health::Healthy);
-    assert_eq!(journal.reader().last_pos().await.unwrap(), 9);
+    assert_eq!(journal.reader().last_pos().await.unwrap(), home.place(1, 9));
     journal.close().await;
 }
 

@@ -1,17 +1,22 @@
 //! The journal's one writer: a thread of its own, one group at a time, every answer in order.
 //!
-//! A group is one write and one sync in the log. Nothing definite is ever guessed: an entry is *written* when the
-//! sync has returned, *not written* when no byte of it went out; anything else is doubt, and doubt ends this opening.
+//! A group is one write and one sync in the log, or one transaction in a database. Nothing definite is ever guessed: an entry is
+//! *written* when the sync or the commit has returned, *not written* when no byte of it went out; anything else is doubt. Doubt
+//! about a disk ends this opening; a database is asked until it says what it has.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::heads::Heads;
-use super::log::{Log, LogError};
+use super::inbox::Next;
+use super::log::LogError;
 use super::stats::Volume;
 use super::{Append, Appended, Health, NotWritten, Shared};
 use crate::clock::Clock;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Entry, Sequence};
+use crate::persistence::StoreError;
 
 /// The shortest and the longest rest after a group in which several had come together.
 const REST_MIN: Duration = Duration::from_micros(500);
@@ -27,9 +32,41 @@ const TAIL_BYTES_SOFT: usize = 64 * 1024 * 1024;
 const TAIL_BYTES_MAX: usize = 256 * 1024 * 1024;
 const TAIL_REST: Duration = Duration::from_millis(20);
 
+/// How often the writer looks around while nobody comes.
+const IDLE: Duration = Duration::from_secs(3_600);
+/// How often a database that was lost is asked whether it is there again.
+const SETTLE_EVERY: Duration = Duration::from_millis(200);
+
+/// Where groups are put down, and where histories are looked up that this opening has not written.
+pub trait PutDown: Send + 'static {
+    /// The place of the newest entry.
+    fn last_pos(&self) -> i64;
+    /// Where the histories of those products end that have one.
+    fn heads(&mut self, products: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError>;
+    /// Puts the entries down together, behind all others, and waits until nothing can undo that.
+    fn append<'e>(
+        &mut self,
+        entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
+    ) -> Result<(), LogError>;
+    /// Whether it takes groups again that it did not take for a while, and what became of the last is known.
+    fn settle(&mut self) -> Settled;
+    /// So many bytes are kept in memory for those who read.
+    fn tail_has(&mut self, shared: &Shared, bytes: usize);
+    /// Nothing more comes.
+    fn close(&mut self);
+}
+
+/// How it stands with what was not taken for a while.
+pub enum Settled {
+    Yes,
+    NotYet,
+    /// Somebody else finds out.
+    NotMine,
+}
+
 /// Starts the thread; it ends with the inbox, and then lets the archive end.
-pub fn start(log: Log, heads: Heads, shared: Arc<Shared>, clock: Clock) -> std::io::Result<()> {
-    let mut writer = Writer { log, heads, shared, clock };
+pub fn start<P: PutDown>(place: P, heads: Heads, shared: Arc<Shared>, clock: Clock) -> std::io::Result<()> {
+    let mut writer = Writer { place, heads, shared, clock };
     let work = move || {
         // Most systems permit this only to an administrator; without it the journal competes like everybody.
         let _ = rustix::process::nice(NICE);
@@ -39,20 +76,50 @@ pub fn start(log: Log, heads: Heads, shared: Arc<Shared>, clock: Clock) -> std::
     Ok(())
 }
 
-struct Writer {
-    log: Log,
+struct Writer<P: PutDown> {
+    place: P,
     heads: Heads,
     shared: Arc<Shared>,
     clock: Clock,
 }
 
-impl Writer {
+impl<P: PutDown> Writer<P> {
     fn work(&mut self) {
-        while let Some(group) = self.shared.inbox.next() {
-            let events = Volume::of(group.iter().map(|append| &append.entry)).events;
-            self.group(group);
-            self.pace(events);
+        loop {
+            let away = matches!(self.shared.health(), Health::Refusing { .. });
+            match self.shared.inbox.next(if away { SETTLE_EVERY } else { IDLE }) {
+                Next::Group(group) => {
+                    let events = Volume::of(group.iter().map(|append| &append.entry)).events;
+                    self.group(group);
+                    self.pace(events);
+                }
+                Next::Nothing => {}
+                Next::End => return,
+            }
+            if away {
+                self.settle();
+            }
         }
+    }
+
+    fn settle(&mut self) {
+        match self.place.settle() {
+            Settled::Yes => {
+                self.shared.settled(self.place.last_pos());
+                self.heads.forget();
+                self.shared.accept();
+            }
+            Settled::NotYet | Settled::NotMine => {}
+        }
+    }
+
+    fn continued_by(&mut self, group: &[Append]) -> Result<Vec<bool>, StoreError> {
+        let unknown = self.heads.unknown(group);
+        if !unknown.is_empty() {
+            let found = self.place.heads(&unknown)?;
+            self.heads.learn(group, &unknown, found);
+        }
+        Ok(self.heads.continued_by(group))
     }
 
     /// Writes one group and answers everyone in it.
@@ -60,8 +127,12 @@ impl Writer {
         if let Err(why) = self.may_write() {
             return answer(group, Appended::NotWritten(why));
         }
-        let fits = match self.heads.continued_by(&group) {
+        let fits = match self.continued_by(&group) {
             Ok(fits) => fits,
+            Err(error @ StoreError::InDoubt) => {
+                self.shared.refuse(NotWritten::Away, &error.to_string());
+                return answer(group, Appended::NotWritten(NotWritten::Away));
+            }
             Err(error) => {
                 tracing::warn!(%error, "the journal cannot be read: a group was not written");
                 return answer(group, Appended::NotWritten(NotWritten::Closed));
@@ -95,13 +166,13 @@ impl Writer {
 
     fn write(&mut self, group: Vec<Append>) {
         let began = self.clock.nanos();
-        let first_pos = self.log.last_pos() + 1;
-        match self.log.append(group.iter().map(|append| &append.entry)) {
+        let first_pos = self.place.last_pos() + 1;
+        match self.place.append(group.iter().map(|append| &append.entry)) {
             Ok(()) => {
                 let volume = Volume::of(group.iter().map(|append| &append.entry));
                 self.shared.stats.written(
                     volume,
-                    self.log.last_pos(),
+                    self.place.last_pos(),
                     self.clock.nanos().saturating_sub(began),
                 );
                 self.written(first_pos, group);
@@ -119,15 +190,21 @@ impl Writer {
         entries.iter().for_each(|entry| self.heads.written(entry));
         let bytes = self.shared.tail.push(first_pos, entries.into_iter());
         replies.into_iter().for_each(|reply| reply(Appended::Written));
-        self.shared.archive.tail_has(bytes);
+        self.place.tail_has(&self.shared, bytes);
     }
 
     fn trouble(&self, error: LogError) -> Appended {
         let why = match &error {
             LogError::NoRoom(_) => NotWritten::DiskFull,
             LogError::ReadOnly(_) => NotWritten::ReadOnly,
-            LogError::TooBig { .. } => NotWritten::Failed,
+            LogError::TooBig { .. } | LogError::Refused(_) => NotWritten::Failed,
             LogError::Sealed => NotWritten::Fenced,
+            LogError::Away(_) => NotWritten::Away,
+            LogError::InDoubt(_) => {
+                self.shared.stats.unknown.fetch_add(1, Ordering::Relaxed);
+                self.shared.wonder(&error.to_string());
+                return Appended::Unknown;
+            }
             LogError::Unsure(_) => {
                 self.shared.stats.unknown.fetch_add(1, Ordering::Relaxed);
                 self.shared.doubt(&error.to_string());
@@ -159,7 +236,7 @@ impl Writer {
     }
 }
 
-impl Drop for Writer {
+impl<P: PutDown> Drop for Writer<P> {
     /// Nothing more comes into the tail: the archive puts away what is there, and ends. A panic on this thread leaves
     /// nobody who knows: then the opening is over.
     fn drop(&mut self) {
@@ -167,7 +244,7 @@ impl Drop for Writer {
             self.shared.inbox.close();
             self.shared.doubt("the journal's writer panicked");
         }
-        self.heads.close();
+        self.place.close();
         self.shared.archive.finish();
     }
 }

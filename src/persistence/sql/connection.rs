@@ -42,6 +42,12 @@ impl<'c> From<&'c mut Connection> for On<'c> {
     }
 }
 
+impl<'c> From<&'c mut SqliteConnection> for On<'c> {
+    fn from(file: &'c mut SqliteConnection) -> On<'c> {
+        On::File(file)
+    }
+}
+
 impl From<&Pool> for On<'_> {
     fn from(pool: &Pool) -> Self {
         match pool {
@@ -73,8 +79,8 @@ pub async fn begin(writer: &mut Connection) -> Result<(), Error> {
     match writer {
         Connection::Sqlite(file) => sqlite::begin(file).await,
         Connection::PooledSqlite(file) => sqlite::begin(file).await,
-        Connection::MySql(session) => mysql::begin(session.connection()).await,
-        Connection::PooledMySql(server) => mysql::begin(server).await,
+        Connection::MySql(session) => mysql::begin(session).await,
+        Connection::PooledMySql(server) => mysql::begin_plainly(server).await,
     }
 }
 

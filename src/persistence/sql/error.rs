@@ -1,8 +1,6 @@
 //! What can go wrong between us and a database, and what it means to whoever wrote.
 
-use sqlx::mysql::MySqlDatabaseError;
-
-use super::mysql::Unfit;
+use super::mysql::{self, TakenOver, Unfit};
 
 /// What the drivers say.
 pub type Error = sqlx::Error;
@@ -38,6 +36,10 @@ pub enum StoreError {
          restore the data directory from a copy, and look at the disk"
     )]
     JournalShort { pos: i64, end: i64 },
+    #[error("the database was lost while the journal was written, and has not said yet what it has")]
+    InDoubt,
+    #[error("another node has taken over")]
+    Fenced,
     #[error("the store is closed")]
     Closed,
 }
@@ -53,6 +55,8 @@ pub enum Trouble {
     /// The connection is gone, or does not answer. What was written in a transaction whose commit was not sent is undone; whether a
     /// commit arrived nobody knows.
     Lost,
+    /// Another node has taken over. Nothing was written, and nothing will be.
+    Fenced,
     Other,
 }
 
@@ -68,14 +72,15 @@ pub fn trouble(error: &Error) -> Trouble {
         Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => {
             return Trouble::Lost;
         }
+        Error::AnyDriverError(why) if why.is::<TakenOver>() => return Trouble::Fenced,
         Error::Database(database) => database,
         _ => return Trouble::Other,
     };
     if database.is_unique_violation() {
         return Trouble::Duplicate;
     }
-    if let Some(server) = database.try_downcast_ref::<MySqlDatabaseError>() {
-        return match server.number() {
+    if let Some(number) = mysql::number(error) {
+        return match number {
             number if CONFLICTS.contains(&number) => Trouble::Conflict,
             number if ENDED.contains(&number) => Trouble::Lost,
             _ => Trouble::Other,

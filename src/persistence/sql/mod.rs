@@ -16,7 +16,7 @@ pub mod sqlite;
 mod tests;
 
 pub use connection::{Connection, On, Pool, begin, end};
-pub use error::{Damaged, Error, StoreError, is_duplicate};
+pub use error::{Damaged, Error, StoreError, Trouble, is_duplicate, trouble};
 pub use listed::Listed;
 pub use query::{Query, query, query_as, query_scalar};
 pub use row::{Row, legible, signed, sixteen, thirty_two, time, unsigned};

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 
 use super::{Error, StoreError};
@@ -39,6 +39,18 @@ const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_se
     cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
     cast(@@global.sync_binlog as signed)";
 const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
+/// Writers of one node, at most: the journal's, its keeper's, and one for each part of the tables.
+const WRITERS_MAX: i64 = 8;
+/// How long a connection that was ended may take to be gone …
+const GONE_WITHIN_MS: u64 = 2_000;
+/// … and how often one looks.
+const GONE_LOOK_MS: u64 = 10;
+const MARK: &str =
+    "select cast(coalesce(get_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?), 0), 0) as signed)";
+const MARKED: &str =
+    "select cast(is_used_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?)) as signed)";
+const THERE: &str = "select cast(count(*) as signed) from information_schema.processlist where id = ?";
+const LIVES: &str = "select number from node_sessions where number = ? and active = 1 lock in share mode";
 const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))";
 
 /// Why a server is not one to keep a shop on.
@@ -70,21 +82,34 @@ pub enum Unfit {
     Migrating,
 }
 
-/// Where a database is. Cheap to clone.
+/// A transaction of a node that counts as dead.
+#[derive(Debug, thiserror::Error)]
+#[error("another node has taken over: nothing more is written here")]
+pub struct TakenOver;
+
+/// Where a database is, and for whom. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Server {
     options: MySqlConnectOptions,
+    /// The number of the node whose writers these are.
+    node: Option<i64>,
 }
 
 /// A connection that writes, and the name under which the server knows it.
 pub struct Session {
     connection: MySqlConnection,
     id: i64,
+    node: Option<i64>,
 }
 
 impl Session {
     pub fn connection(&mut self) -> &mut MySqlConnection {
         &mut self.connection
+    }
+
+    /// The server's number for it.
+    pub fn id(&self) -> i64 {
+        self.id
     }
 
     pub async fn close(self) -> Result<(), Error> {
@@ -107,15 +132,24 @@ impl Server {
             .no_engine_substitution(false)
             .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
-        Ok(Server { options })
+        Ok(Server { options, node: None })
+    }
+
+    /// The same for a node's writers: each bears a mark by which it is found and ended, and writes nothing once the node counts as
+    /// dead.
+    pub fn of_node(&self, node: i64) -> Server {
+        Server { options: self.options.clone(), node: Some(node) }
     }
 
     pub async fn connect(&self) -> Result<Session, Error> {
         let connecting = async {
             let mut connection = self.options.connect().await?;
             settle(&mut connection).await?;
+            if let Some(node) = self.node {
+                mark(&mut connection, node).await?;
+            }
             let id = sqlx::query("select cast(connection_id() as signed)").fetch_one(&mut connection).await?;
-            Ok(Session { id: id.try_get(0)?, connection })
+            Ok(Session { id: id.try_get(0)?, connection, node: self.node })
         };
         within(CONNECT_MS, connecting).await
     }
@@ -149,6 +183,57 @@ impl Server {
         *writer = next;
         Ok(())
     }
+}
+
+/// Takes the first mark of a node that is free. A mark goes with its connection, after whatever that had left open is undone.
+async fn mark(connection: &mut MySqlConnection, node: i64) -> Result<(), Error> {
+    for place in 0..WRITERS_MAX {
+        let taken = sqlx::query(MARK).bind(node).bind(place).fetch_one(&mut *connection).await?;
+        if taken.try_get::<i64, _>(0)? == 1 {
+            return Ok(());
+        }
+    }
+    Err(Error::PoolTimedOut)
+}
+
+/// Ends every writer of a node, wherever it is, and waits until each is gone with whatever it had left open. Whether that is so.
+pub async fn end_writers(session: &mut Session, node: i64) -> Result<bool, Error> {
+    for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
+        let mut gone = true;
+        for place in 0..WRITERS_MAX {
+            let row = sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await?;
+            let Some(writer) = row.try_get::<Option<i64>, _>(0)? else { continue };
+            gone = false;
+            // It may have ended by itself meanwhile: that it is not there is no error.
+            let _ = sqlx::query("kill ?").bind(writer).execute(&mut session.connection).await;
+        }
+        if gone {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(GONE_LOOK_MS)).await;
+    }
+    Ok(false)
+}
+
+/// Ends one writer of a node, if it is there.
+#[cfg(test)]
+pub async fn cut_writer(session: &mut Session, node: i64, place: i64) -> bool {
+    let row = sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await.unwrap();
+    let Some(writer) = row.try_get::<Option<i64>, _>(0).unwrap() else { return false };
+    sqlx::query("kill ?").bind(writer).execute(&mut session.connection).await.is_ok()
+}
+
+/// Ends one connection, and waits until it is gone with whatever it had left open. Whether that is so.
+pub async fn end_one(session: &mut Session, id: i64) -> Result<bool, Error> {
+    let _ = sqlx::query("kill ?").bind(id).execute(&mut session.connection).await;
+    for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
+        let row = sqlx::query(THERE).bind(id).fetch_one(&mut session.connection).await?;
+        if row.try_get::<i64, _>(0)? == 0 {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_millis(GONE_LOOK_MS)).await;
+    }
+    Ok(false)
 }
 
 /// What every session of ours agrees upon.
@@ -204,6 +289,12 @@ impl Found {
     }
 }
 
+/// The server's number for what went wrong.
+pub fn number(error: &Error) -> Option<u16> {
+    let server = error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>()?;
+    Some(server.number())
+}
+
 fn is_new_enough(version: &str) -> bool {
     let least = if version.contains("MariaDB") { MARIADB_MIN } else { MYSQL_MIN };
     // Behind some proxies MariaDB says `5.5.5-` first.
@@ -231,8 +322,20 @@ pub async fn migrate(session: &mut Session, folders: &[Migrator]) -> Result<(), 
     Ok(migrated?)
 }
 
-/// Begins a transaction. `Server::mend` has seen to it that there is no other.
-pub async fn begin(connection: &mut MySqlConnection) -> Result<(), Error> {
+/// Begins a transaction. `Server::mend` has seen to it that there is no other. That of a node holds on to the row that says that it
+/// lives: whoever declares it dead waits for its end.
+pub async fn begin(session: &mut Session) -> Result<(), Error> {
+    begin_plainly(&mut session.connection).await?;
+    let Some(node) = session.node else { return Ok(()) };
+    let lives = sqlx::query(LIVES).bind(node).fetch_optional(&mut session.connection);
+    match bounded(lives).await? {
+        Some(_) => Ok(()),
+        None => Err(Error::AnyDriverError(Box::new(TakenOver))),
+    }
+}
+
+/// Begins a transaction that is nobody's in particular.
+pub async fn begin_plainly(connection: &mut MySqlConnection) -> Result<(), Error> {
     bounded(connection.execute("start transaction")).await.map(|_| ())
 }
 

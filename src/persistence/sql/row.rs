@@ -70,6 +70,12 @@ impl<A: for<'r> Column<'r>, B: for<'r> Column<'r>> FromRow for (A, B) {
     }
 }
 
+impl<A: for<'r> Column<'r>, B: for<'r> Column<'r>, C: for<'r> Column<'r>> FromRow for (A, B, C) {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    }
+}
+
 /// Those of some rows that can be read, and the ids, in the first column, of those that cannot: one that is damaged holds up
 /// nobody else, and stays for whoever looks into it.
 pub fn legible<T>(

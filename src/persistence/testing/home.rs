@@ -14,9 +14,10 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use tempfile::TempDir;
 
+use crate::clock::Clock;
 use crate::persistence::Tables;
 use crate::persistence::audit::{self, Report};
-use crate::persistence::journal::JournalReader;
+use crate::persistence::journal::{DatabaseConfig, Journal, JournalReader};
 
 /// What a test's tables are kept in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,25 @@ impl Home {
         match self {
             Home::Sqlite => Tables::open(dir.path()).await.unwrap(),
             Home::MySql => Tables::connect(&database_of(dir.path()).await).await.unwrap(),
+        }
+    }
+
+    /// The journal that a folder stands for.
+    pub async fn journal(self, dir: &TempDir) -> Journal {
+        match self {
+            Home::Sqlite => super::open(dir).await,
+            Home::MySql => {
+                let config = DatabaseConfig::new(database_of(dir.path()).await, Clock::start());
+                Journal::connect(config).await.unwrap().0
+            }
+        }
+    }
+
+    /// The place of an entry: the so many'th of the so many'th opening.
+    pub fn place(self, opening: i64, number: i64) -> i64 {
+        match self {
+            Home::Sqlite => number,
+            Home::MySql => (opening << 40) + number,
         }
     }
 

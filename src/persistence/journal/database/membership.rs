@@ -1,0 +1,244 @@
+//! Which node of many is the one that writes: its row among `node_sessions`, the beat of its heart, and how another takes over.
+//!
+//! Always true: at most one session is active, and its row is locked by every transaction of its writers; a session is declared dead
+//! only by somebody who saw its beat unchanged for [`Timing::dead_after`] on his own clock, while he could read the database at
+//! least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they had left open. No clock
+//! of another machine is believed, and nobody is dead because nobody could read.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::persistence::StoreError;
+use crate::persistence::journal::Shared;
+use crate::persistence::sql::mysql::{self, Server, Session};
+use crate::persistence::sql::{self, Connection, is_duplicate};
+
+/// Without a number two starts at once would take the same: the key says which of them was first.
+const JOINS_MAX: usize = 16;
+
+const ACTIVE: &str = "select number, node_id, beat from node_sessions where active = 1";
+const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
+const JOIN: &str =
+    "insert into node_sessions (number, node_id, active, beat, started_at_ms) values (?, ?, 1, 0, ?)";
+const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active = 1";
+const DECLARE_DEAD: &str =
+    "update node_sessions set active = null where number = ? and beat = ? and active = 1";
+const LEAVE: &str = "update node_sessions set active = null where number = ? and active = 1";
+
+/// How long things take between nodes.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    pub beat_every: Duration,
+    pub look_every: Duration,
+    /// A beat that was not seen to change for so long has stopped.
+    pub dead_after: Duration,
+    /// Whoever could not look for longer than this has seen nothing, and begins anew.
+    pub gap_max: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            beat_every: Duration::from_millis(1_000),
+            look_every: Duration::from_millis(500),
+            dead_after: Duration::from_millis(4_000),
+            gap_max: Duration::from_millis(1_500),
+        }
+    }
+}
+
+/// A session as another node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    number: i64,
+    node: Vec<u8>,
+    beat: i64,
+}
+
+/// What one node has seen of another's heart.
+#[derive(Debug, Default)]
+struct Watch {
+    seen: Option<Seen>,
+    since: Option<Instant>,
+    last_look: Option<Instant>,
+}
+
+impl Watch {
+    /// Notes a look; whether what was seen has stopped.
+    fn look(&mut self, seen: Seen, now: Instant, timing: &Timing) -> bool {
+        let gap = self.last_look.replace(now).is_none_or(|last| now - last > timing.gap_max);
+        if gap || self.seen.as_ref() != Some(&seen) {
+            (self.seen, self.since) = (Some(seen), Some(now));
+        }
+        self.since.is_some_and(|since| now - since >= timing.dead_after)
+    }
+
+    fn blind(&mut self) {
+        *self = Watch::default();
+    }
+}
+
+/// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number.
+pub async fn join(server: &Server, clock: &Clock, timing: &Timing) -> Result<i64, StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    let (mut watch, mut told) = (Watch::default(), None);
+    for _ in 0..JOINS_MAX {
+        while let Some(other) = other(&mut session, server, &mut watch).await? {
+            if told.replace(other.number) != Some(other.number) {
+                tracing::info!(
+                    session = other.number,
+                    "another node is active; this one stands by, and takes over when it stops"
+                );
+            }
+            if watch.look(other.clone(), Instant::now(), timing) {
+                take_over(&mut session, &other).await?;
+                watch.blind();
+            } else {
+                tokio::time::sleep(timing.look_every).await;
+            }
+        }
+        let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
+        let node = clock.chance().to_be_bytes();
+        let joined =
+            sql::query(JOIN).bind(number).bind(&node[..]).bind(clock.now().0).execute(&mut session).await;
+        match joined {
+            Ok(_) => {
+                close(session).await;
+                return Ok(number);
+            }
+            Err(error) if is_duplicate(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(StoreError::Fenced)
+}
+
+/// The session that is active, if one is. While it cannot be looked at nothing has been seen.
+async fn other(
+    session: &mut Connection,
+    server: &Server,
+    watch: &mut Watch,
+) -> Result<Option<Seen>, StoreError> {
+    let found: Option<(i64, Vec<u8>, i64)> = match sql::query_as(ACTIVE).fetch_optional(&mut *session).await {
+        Ok(found) => found,
+        Err(_) => {
+            watch.blind();
+            *session = Connection::MySql(server.connect().await?);
+            sql::query_as(ACTIVE).fetch_optional(&mut *session).await?
+        }
+    };
+    Ok(found.map(|(number, node, beat)| Seen { number, node, beat }))
+}
+
+/// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it.
+async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), StoreError> {
+    let Connection::MySql(writer) = &mut *session else { return Err(StoreError::Closed) };
+    if !mysql::end_writers(writer, stopped.number).await? {
+        tracing::warn!(
+            session = stopped.number,
+            "the writers of a node that has stopped could not be ended yet"
+        );
+        return Ok(());
+    }
+    let sealed = sql::query(DECLARE_DEAD).bind(stopped.number).bind(stopped.beat).execute(session).await?;
+    if sealed.rows_affected() == 1 {
+        tracing::warn!(session = stopped.number, "a node has stopped: this one takes over");
+    }
+    Ok(())
+}
+
+async fn close(session: Connection) {
+    if let Connection::MySql(session) = session {
+        let _ = session.close().await;
+    }
+}
+
+/// Beats until it is stopped, or another node has taken over: then the journal is fenced.
+pub async fn beat(
+    server: Server,
+    number: i64,
+    timing: Timing,
+    shared: Arc<Shared>,
+    mut stop: tokio::sync::oneshot::Receiver<()>,
+) {
+    let mut session: Option<Session> = None;
+    loop {
+        match beat_once(&server, &mut session, number).await {
+            Ok(true) => {}
+            Ok(false) => return shared.fence("another node has taken over"),
+            // It is looked for again at the next beat. Without it nobody can take over either.
+            Err(error) => {
+                tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
+                session = None;
+            }
+        }
+        tokio::select! {
+            _ = &mut stop => break,
+            () = tokio::time::sleep(timing.beat_every) => {}
+        }
+    }
+}
+
+/// Whether the session is still active.
+async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) -> Result<bool, StoreError> {
+    let writer = match session.take() {
+        Some(session) => session,
+        None => server.connect().await?,
+    };
+    let mut writer = Connection::MySql(writer);
+    let beaten = sql::query(BEAT).bind(number).execute(&mut writer).await?;
+    if let Connection::MySql(writer) = writer {
+        *session = Some(writer);
+    }
+    Ok(beaten.rows_affected() == 1)
+}
+
+/// The session ends by its own will: the next node need not wait.
+pub async fn leave(server: &Server, number: i64) -> Result<(), StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    sql::query(LEAVE).bind(number).execute(&mut session).await?;
+    close(session).await;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(beat: i64) -> Seen {
+        Seen { number: 1, node: vec![1; 16], beat }
+    }
+
+    #[test]
+    fn a_heart_has_stopped_when_it_was_seen_not_to_beat_for_long_enough() {
+        let (timing, start) = (Timing::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut watch = Watch::default();
+        for look in 0..8 {
+            assert!(!watch.look(seen(7), at(look * 500), &timing));
+        }
+        assert!(watch.look(seen(7), at(4_000), &timing));
+    }
+
+    #[test]
+    fn a_beat_a_restart_and_a_gap_begin_it_anew() {
+        let (timing, start) = (Timing::default(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let other = Seen { node: vec![2; 16], ..seen(7) };
+        for (what, gap) in [(seen(8), 500), (other, 500), (seen(7), 2_000)] {
+            let mut watch = Watch::default();
+            for look in 0..8 {
+                assert!(!watch.look(seen(7), at(look * 500), &timing));
+            }
+            let then = 3_500 + gap;
+            assert!(!watch.look(what.clone(), at(then), &timing), "{what:?}");
+            for look in 1..8 {
+                assert!(!watch.look(what.clone(), at(then + look * 500), &timing), "{what:?}");
+            }
+            assert!(watch.look(what.clone(), at(then + 4_000), &timing), "{what:?}");
+        }
+    }
+}

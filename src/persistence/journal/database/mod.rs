@@ -1,0 +1,145 @@
+//! The journal's home in a database of MySQL's, for many nodes: one of them writes, and another takes over when it stops.
+//!
+//! A group is a transaction (`groups`). Who writes, and from when on nobody else does, is `membership`'s. The places of a session's
+//! entries follow each other behind those of all sessions before it, so whoever reads in order of place reads in order of time.
+//! Always true: the first entry of a session is written after the last one of the session before it was.
+
+mod groups;
+mod membership;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+pub use membership::Timing;
+
+use super::snapshot::{Progress, Saving};
+use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
+use crate::domain::stock::Epoch;
+use crate::persistence::sql::mysql::{self, Server};
+use crate::persistence::sql::{self, Connection};
+use crate::persistence::{StoreError, migrations};
+use groups::Groups;
+
+/// How often the keeper looks around while there is no snapshot to be saved.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
+
+/// What the opening found and made.
+pub struct Found {
+    pub epoch: Epoch,
+    pub groups: Groups,
+    /// For whatever else this node writes.
+    pub server: Server,
+}
+
+/// Brings the database up to date, becomes the node that writes, and leaves a thread that keeps it so. The receiver hears the end.
+pub async fn start(
+    config: DatabaseConfig,
+    shared: Arc<Shared>,
+) -> Result<(Found, oneshot::Receiver<()>), OpenError> {
+    let server = Server::at(&config.url)?;
+    let mut session = server.connect().await.map_err(StoreError::from)?;
+    mysql::check(&mut session).await?;
+    mysql::migrate(&mut session, &migrations::on_mysql()).await?;
+    session.close().await.map_err(StoreError::from)?;
+    let node = membership::join(&server, &config.clock, &config.timing).await?;
+    let server = server.of_node(node);
+    let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
+    let last_pos: i64 =
+        sql::query_scalar(LAST_POS).fetch_one(&mut looking).await.map_err(StoreError::from)?;
+    let groups = Groups::new(server.clone(), node).map_err(StoreError::Thread)?;
+    shared.stats.pos.store(last_pos, Ordering::Release);
+    let (end, ended) = oneshot::channel();
+    let keeper = Keeper { server: server.clone(), node, timing: config.timing, shared };
+    let keep = move || {
+        keeper.work(looking);
+        let _ = end.send(());
+    };
+    std::thread::Builder::new().name("stockade-keeper".to_owned()).spawn(keep).map_err(StoreError::Thread)?;
+    let epoch = Epoch(node.unsigned_abs());
+    Ok((Found { epoch, groups, server }, ended))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Beats, stores snapshots, and leaves at the end.
+struct Keeper {
+    server: Server,
+    node: i64,
+    timing: Timing,
+    shared: Arc<Shared>,
+}
+
+impl Keeper {
+    fn work(&self, mut writer: Connection) {
+        let (stop, stopped) = oneshot::channel();
+        let started = self.start_beating(stopped).and_then(|beating| Ok((beating, runtime()?)));
+        let (beating, runtime) = match started {
+            Ok(started) => started,
+            Err(error) => return self.shared.fence(&error.to_string()),
+        };
+        loop {
+            let finish = self.shared.archive.wait(LOOK_EVERY);
+            while let Some(saving) = self.shared.archive.snapshot() {
+                runtime.block_on(self.save(&mut writer, saving));
+            }
+            if finish {
+                break;
+            }
+        }
+        let _ = stop.send(());
+        let _ = beating.join();
+        runtime.block_on(self.leave(writer));
+    }
+
+    /// On a thread of its own: the heart must not wait for a snapshot.
+    fn start_beating(&self, stopped: oneshot::Receiver<()>) -> std::io::Result<JoinHandle<()>> {
+        let runtime = runtime()?;
+        let (server, node, timing) = (self.server.clone(), self.node, self.timing);
+        let shared = Arc::clone(&self.shared);
+        let beat = move || runtime.block_on(membership::beat(server, node, timing, shared, stopped));
+        std::thread::Builder::new().name("stockade-beat".to_owned()).spawn(beat)
+    }
+
+    async fn leave(&self, writer: Connection) {
+        if let Connection::MySql(writer) = writer {
+            let _ = writer.close().await;
+        }
+        if let Err(error) = membership::leave(&self.server, self.node).await {
+            tracing::warn!(%error, "this node could not say that it leaves: the next one waits until it counts as dead");
+        }
+    }
+
+    /// What cannot be saved is not lost: the journal holds everything.
+    async fn save(&self, writer: &mut Connection, mut saving: Box<Saving>) {
+        let began = Instant::now();
+        loop {
+            if self.shared.health() == Health::Fenced {
+                return saving.give_up(NotWritten::Fenced);
+            }
+            match saving.slice(writer).await {
+                Ok(Progress::More(rest)) => saving = rest,
+                Ok(Progress::Done) => return,
+                Err((saving, error)) => {
+                    let took_ms = began.elapsed().as_millis() as u64;
+                    tracing::warn!(%error, took_ms, "a snapshot could not be saved; the journal still holds everything");
+                    saving.give_up(NotWritten::Failed);
+                    if let Ok(next) = self.server.connect().await {
+                        *writer = Connection::MySql(next);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+}

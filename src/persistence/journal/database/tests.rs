@@ -1,0 +1,157 @@
+//! What the home in a database owes besides: one node writes, another takes over, and a connection that is lost loses nothing.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
+
+use sqlx::Executor;
+
+use super::*;
+use crate::clock::Clock;
+use crate::domain::stock::Ledger;
+use crate::persistence::journal::{Append, AppendTo, Appended, Journal};
+use crate::persistence::testing::*;
+
+/// A heart that beats so seldom that it seems to stand still.
+const STOPPED: Timing = Timing {
+    beat_every: Duration::from_secs(3_600),
+    look_every: Duration::from_millis(20),
+    dead_after: Duration::from_millis(200),
+    gap_max: Duration::from_millis(150),
+};
+const BEATING: Timing = Timing { beat_every: Duration::from_millis(50), ..STOPPED };
+
+async fn node(url: &str, timing: Timing) -> Journal {
+    let config = DatabaseConfig { timing, ..DatabaseConfig::new(url, Clock::start()) };
+    Journal::connect(config).await.unwrap().0
+}
+
+async fn clerk(url: &str) -> mysql::Session {
+    Server::at(url).unwrap().connect().await.unwrap()
+}
+
+/// The product's ledger as the journal has it.
+async fn read_again(journal: &Journal, owner: &Owner) -> Ledger {
+    let stored = journal.reader().load(owner.product).await.unwrap();
+    let mut ledger = Ledger::default();
+    stored.entries.iter().for_each(|entry| ledger.replay(entry).unwrap());
+    ledger
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_makes_room_at_once() {
+    let url = new_database().await;
+    let mut owner = Owner::stocked(1, 10);
+    let first = node(&url, BEATING).await;
+    assert_eq!(append(&first, owner.seal(T0)), Appended::Written);
+    first.close().await;
+    let began = Instant::now();
+    let second = node(&url, Timing { dead_after: Duration::from_secs(60), ..BEATING }).await;
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert_eq!((first.epoch(), second.epoch()), (Epoch(1), Epoch(2)));
+    owner.hold(order(1, owner.product), buyer(1), 1, T0);
+    assert_eq!(append(&second, owner.seal(T0)), Appended::Written);
+    assert_eq!(read_again(&second, &owner).await.digest(), owner.ledger.digest());
+    second.close().await;
+}
+
+#[tokio::test]
+async fn whoever_stands_by_waits_for_as_long_as_the_other_one_beats() {
+    let url = new_database().await;
+    let first = node(&url, BEATING).await;
+    let waiting = tokio::time::timeout(Duration::from_secs(1), node(&url, BEATING)).await;
+    assert!(waiting.is_err(), "two nodes write");
+    assert_eq!(append(&first, Owner::stocked(1, 10).seal(T0)), Appended::Written);
+    first.close().await;
+}
+
+/// Both were started at the same moment: one of them writes, whoever that is.
+#[tokio::test]
+async fn of_two_that_start_at_once_one_writes() {
+    let url = new_database().await;
+    let journal = tokio::select! {
+        first = node(&url, BEATING) => first,
+        second = node(&url, BEATING) => second,
+    };
+    assert_eq!(journal.epoch(), Epoch(1));
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn a_node_whose_heart_has_stopped_is_replaced_and_writes_nothing_more() {
+    let url = new_database().await;
+    let (mut owner, mut other) = (Owner::stocked(1, 10), Owner::stocked(2, 10));
+    let stopped = node(&url, STOPPED).await;
+    assert_eq!(append(&stopped, owner.seal(T0)), Appended::Written);
+    let next = node(&url, BEATING).await;
+    assert_eq!(read_again(&next, &owner).await.digest(), owner.ledger.digest());
+    owner.hold(order(1, owner.product), buyer(1), 1, T0);
+    assert_eq!(append(&next, owner.seal(T0)), Appended::Written);
+    // It wakes up, with one product and with two: none of it is in the journal, and it knows that it is over.
+    let fenced = Appended::NotWritten(NotWritten::Fenced);
+    let both = vec![other.seal(T0), Owner::stocked(3, 1).seal(T0)];
+    assert_eq!(append_all(&stopped, both), [fenced, fenced]);
+    assert_eq!(stopped.health(), Health::Fenced);
+    assert!(*stopped.fatal().borrow());
+    assert!(read_again(&next, &other).await.sequence().0 == 0);
+    assert_eq!(append(&next, Owner::stocked(4, 1).seal(T0)), Appended::Written);
+    stopped.close().await;
+    next.close().await;
+}
+
+/// A transaction that a stopped process has left open is undone before anybody reads.
+#[tokio::test]
+async fn what_a_stopped_node_has_left_open_is_undone() {
+    let url = new_database().await;
+    let stopped = node(&url, STOPPED).await;
+    let number = i64::try_from(stopped.epoch().0).unwrap();
+    let mut hung = Server::at(&url).unwrap().of_node(number).connect().await.unwrap();
+    mysql::begin(&mut hung).await.unwrap();
+    let next = node(&url, BEATING).await;
+    assert_eq!(append(&next, Owner::stocked(1, 1).seal(T0)), Appended::Written);
+    assert!(hung.connection().execute("commit").await.is_err(), "it was ended");
+    next.close().await;
+    stopped.close().await;
+}
+
+/// Its connections are cut again and again while it writes: what it says is true, and nothing is written twice.
+#[tokio::test]
+async fn a_writer_that_loses_its_connection_tells_the_truth() {
+    let url = new_database().await;
+    let journal = node(&url, Timing::default()).await;
+    let mut owner = Owner::stocked(1, 1_000_000);
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    let over = Arc::new(AtomicBool::new(false));
+    let cutting = tokio::spawn(cut_again_and_again(url, over.clone()));
+    let writing = journal.clone();
+    let written = tokio::task::spawn_blocking(move || {
+        for number in 1..=1_000 {
+            owner.hold(order(number, owner.product), buyer(number), 1, T0);
+            let entry = owner.seal(T0);
+            let (answer, answers) = mpsc::channel();
+            let reply = Box::new(move |outcome| answer.send(outcome).unwrap());
+            assert!(writing.submit(Append { entry, reply }).is_ok());
+            let outcome = answers.recv_timeout(Duration::from_secs(20)).unwrap();
+            assert_eq!(outcome, Appended::Written, "the database was there all the time");
+        }
+        owner
+    });
+    let owner = written.await.unwrap();
+    over.store(true, Ordering::Relaxed);
+    assert!(cutting.await.unwrap() > 3);
+    assert_eq!(read_again(&journal, &owner).await.digest(), owner.ledger.digest());
+    assert_eq!(journal.health(), Health::Healthy);
+    journal.close().await;
+}
+
+/// Ends whatever connection bears the node's marks, at odd moments. Says how many.
+async fn cut_again_and_again(url: String, over: Arc<AtomicBool>) -> usize {
+    let mut clerk = clerk(&url).await;
+    let mut cut = 0;
+    while !over.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(23)).await;
+        for place in 0..4 {
+            cut += usize::from(mysql::cut_writer(&mut clerk, 1, place).await);
+        }
+    }
+    cut
+}

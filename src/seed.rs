@@ -5,6 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
+use secrecy::ExposeSecret;
 use tokio::sync::oneshot;
 
 use crate::actors::passwords::Passwords;
@@ -110,6 +111,9 @@ async fn make_one(
 
 /// Replays the journal of a stopped shop against its tables.
 pub async fn audit(config: &Config) -> Result<Report> {
+    if let Some(url) = &config.store.database_url {
+        return Ok(audit::audit_database(url.expose_secret()).await?);
+    }
     let dir = &config.store.data_dir;
     ensure!(
         dir.join("journal.db").exists(),
@@ -122,9 +126,14 @@ pub async fn audit(config: &Config) -> Result<Report> {
 /// Holds the payments and refunds of a stopped shop against its provider's books. The provider's name comes with it.
 pub async fn reconcile(config: &Config, clock: &Clock) -> Result<(&'static str, Reconciled)> {
     let dir = &config.store.data_dir;
-    let _lock = journal::lock(dir)?;
     let books = Books::open(&config.payment, dir, clock)?;
-    let tables = Tables::read_only(dir);
+    let (tables, _lock) = match &config.store.database_url {
+        Some(url) => (Tables::connect(url.expose_secret()).await?, None),
+        None => {
+            let lock = journal::lock(dir)?;
+            (Tables::read_only(dir), Some(lock))
+        }
+    };
     let reconciled = payment::reconcile(&tables, &books).await;
     tables.close().await?;
     Ok((books.name(), reconciled.context("the provider's books could not be compared")?))

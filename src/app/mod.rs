@@ -103,22 +103,28 @@ pub enum Ended {
 impl App {
     /// Opens everything. Must be called inside an actix `System`.
     pub async fn build(config: &Config) -> Result<App> {
-        App::build_on(config, &Listeners::bind(&config.http)?).await
+        App::build_on(config, &mut None).await
     }
 
-    /// The same on sockets that are open already: an app that follows another keeps its callers waiting instead of turning
-    /// them away.
-    pub async fn build_on(config: &Config, listeners: &Listeners) -> Result<App> {
+    /// The same on sockets that may be open already: an app that follows another on the same files keeps its callers waiting instead
+    /// of turning them away. Whoever stands by for another node is not to be reached: that one answers.
+    pub async fn build_on(config: &Config, listeners: &mut Option<Listeners>) -> Result<App> {
         let clock = Clock::start();
         let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
-        let store = Store::open(config, &clock).await?;
-        match App::assemble(config, listeners, clock, tokens, vault, &store).await {
-            Ok(app) => Ok(app),
-            Err(error) => {
-                store.close().await;
-                Err(error)
-            }
+        if config.store.database_url.is_some() {
+            *listeners = None;
+        } else {
+            bound(config, listeners)?;
         }
+        let store = Store::open(config, &clock).await?;
+        let assembled = match bound(config, listeners) {
+            Ok(listeners) => App::assemble(config, listeners, clock, tokens, vault, &store).await,
+            Err(error) => Err(error),
+        };
+        if assembled.is_err() {
+            store.close().await;
+        }
+        assembled
     }
 
     async fn assemble(
@@ -388,6 +394,13 @@ impl App {
         self.flush.abandon().await;
         self.store.close().await;
     }
+}
+
+fn bound<'l>(config: &Config, listeners: &'l mut Option<Listeners>) -> Result<&'l Listeners> {
+    Ok(match listeners {
+        Some(open) => open,
+        none => none.insert(Listeners::bind(&config.http)?),
+    })
 }
 
 fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {

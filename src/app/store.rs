@@ -1,16 +1,17 @@
-//! The store as one thing: the journal that is the truth, and the tables that follow it.
+//! The store as one thing: the journal that is the truth, and the tables that follow it, in files or in a database.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
+use secrecy::ExposeSecret;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::persistence::Tables;
-use crate::persistence::journal::{Journal, JournalConfig};
+use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig};
 
-/// Both files, opened for writing. While it is open nobody else can open it.
+/// Both, opened for writing. While it is open nobody else can open it.
 #[derive(Clone)]
 pub struct Store {
     dir: PathBuf,
@@ -19,17 +20,33 @@ pub struct Store {
 }
 
 impl Store {
-    /// The journal first: its lock covers the tables.
+    /// The journal first: its lock, or the session of this node, covers the tables. In a database another node may be at it: then
+    /// this one stands by until that has stopped.
     pub async fn open(config: &Config, clock: &Clock) -> Result<Store> {
-        let dir = &config.store.data_dir;
-        let journal = Journal::open(JournalConfig::new(dir, clock.clone())).await?;
         let brake_us = u64::try_from(config.store.journal_brake.as_micros()).unwrap_or(u64::MAX);
+        let dir = config.store.data_dir.clone();
+        let (journal, tables) = match &config.store.database_url {
+            None => {
+                let journal = Journal::open(JournalConfig::new(&dir, clock.clone())).await?;
+                let tables = Tables::open(&dir).await;
+                (
+                    journal,
+                    tables.with_context(|| format!("the tables in {} could not be opened", dir.display())),
+                )
+            }
+            Some(url) => {
+                std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be used", dir.display()))?;
+                let place = DatabaseConfig::new(url.expose_secret(), clock.clone());
+                let (journal, server) = Journal::connect(place).await?;
+                (journal, Tables::on(&server).await.context("the tables in the database could not be opened"))
+            }
+        };
         journal.brake().store(brake_us, Ordering::Relaxed);
-        match Tables::open(dir).await {
-            Ok(tables) => Ok(Store { dir: dir.clone(), journal, tables }),
+        match tables {
+            Ok(tables) => Ok(Store { dir, journal, tables }),
             Err(error) => {
                 journal.close().await;
-                Err(error).with_context(|| format!("the tables in {} could not be opened", dir.display()))
+                Err(error)
             }
         }
     }

@@ -11,7 +11,7 @@ use actix_web::rt;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Ended, Listeners};
+use super::{App, Ended};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
@@ -41,11 +41,15 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
     rt::System::new().block_on(async {
         let mut stop = StopSignals::listen()?;
         let clock = Clock::start();
-        let mut listeners = Some(Listeners::bind(&config.http)?);
+        let (mut listeners, mut leaving) = (None, false);
         let mut rebuilds = VecDeque::new();
-        loop {
-            let Some(open) = &listeners else { return Ok(Supervised::Stopped) };
-            let app = match App::build_on(config, open).await {
+        while !leaving {
+            let built = tokio::select! {
+                built = App::build_on(config, &mut listeners) => built,
+                // Whoever stands by for another node may do so for days.
+                () = stop.next(), if config.store.database_url.is_some() => return Ok(Supervised::Stopped),
+            };
+            let app = match built {
                 Ok(app) => app,
                 Err(error) if rebuilds.is_empty() => return Err(error),
                 Err(error) => {
@@ -64,12 +68,17 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
             } else {
                 tracing::info!(addr = %app.addr(), "recovered: everything acknowledged was read back from the disk");
             }
-            match app.run_until(stop.first(), || listeners = None).await {
+            let leave = || {
+                listeners = None;
+                leaving = true;
+            };
+            match app.run_until(stop.first(), leave).await {
                 Ended::Stopped => return Ok(Supervised::Stopped),
                 Ended::JournalLost if may_rebuild(&mut rebuilds, clock.now()) => {}
                 Ended::JournalLost => return Ok(give_up(config)),
             }
         }
+        Ok(Supervised::Stopped)
     })
 }
 

@@ -84,7 +84,7 @@ const fn setting(
 pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
     Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
-    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; `mysql://…` belongs to a later version") },
+    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes, of which one serves and the others stand by") },
     Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
@@ -144,7 +144,10 @@ pub struct Config {
 
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// Where the journal and the tables are kept, if no database is named; and what a node keeps for itself.
     pub data_dir: PathBuf,
+    /// `mysql://…`: the database that keeps both for many nodes.
+    pub database_url: Option<SecretString>,
     /// Zero but in tests of overload.
     pub journal_brake: Duration,
 }
@@ -220,7 +223,7 @@ impl Config {
     pub fn development(data_dir: &Path) -> Config {
         Config {
             profile: Profile::Development,
-            store: Store { data_dir: data_dir.to_owned(), journal_brake: Duration::ZERO },
+            store: Store { data_dir: data_dir.to_owned(), database_url: None, journal_brake: Duration::ZERO },
             http: Http {
                 addr: SocketAddr::from(([127, 0, 0, 1], 0)),
                 ops_addr: None,
@@ -259,6 +262,7 @@ impl Config {
             profile: layers.parsed("profile")?,
             store: Store {
                 data_dir: data_dir(layers)?,
+                database_url: database_url(layers)?,
                 journal_brake: Duration::from_micros(layers.number("journal_brake_us")?),
             },
             http: Http {
@@ -298,8 +302,20 @@ impl Config {
                 queue_wait_max: Duration::from_millis(layers.positive("queue_wait_ms_max")?),
             },
         };
+        config.fit_for_many(layers)?;
         config.fit_for_its_profile(layers)?;
         Ok(config)
+    }
+
+    /// What one node signs and seals the next one must be able to read.
+    fn fit_for_many(&self, layers: &Layers) -> Result<(), ConfigError> {
+        let shared =
+            "every node on a database needs the same: set it; `openssl rand -hex 32` makes a good one";
+        match (&self.store.database_url, &self.tokens.secret, &self.people.master_keys) {
+            (Some(_), None, _) => Err(layers.bad("jwt_secret", shared)),
+            (Some(_), _, None) => Err(layers.bad("master_key", shared)),
+            _ => Ok(()),
+        }
     }
 
     fn fit_for_its_profile(&self, layers: &Layers) -> Result<(), ConfigError> {
@@ -360,9 +376,24 @@ fn data_dir(layers: &Layers) -> Result<PathBuf, ConfigError> {
         Some(("sqlite", _)) => {
             Err(layers.bad("database_url", "data_dir names another directory; set one of the two"))
         }
-        Some(("mysql" | "mariadb", _)) => Err(layers
-            .bad("database_url", "MySQL belongs to a later version; use sqlite://DIR or STOCKADE_DATA_DIR")),
-        _ => Err(layers.bad("database_url", "expected sqlite://DIR")),
+        Some(("mysql" | "mariadb", _)) => Ok(dir),
+        _ => {
+            Err(layers
+                .bad("database_url", "expected sqlite://DIR or mysql://USER:PASSWORD@HOST:PORT/DATABASE"))
+        }
+    }
+}
+
+/// The database, if one is named.
+fn database_url(layers: &Layers) -> Result<Option<SecretString>, ConfigError> {
+    let named = |url: &&str| url.starts_with("mysql://") || url.starts_with("mariadb://");
+    let Some(url) = layers.text("database_url").filter(named) else { return Ok(None) };
+    let place = url.split_once("://").and_then(|(_, place)| place.split('?').next());
+    match place.and_then(|place| place.split_once('/')) {
+        Some((host, database)) if !host.is_empty() && !database.is_empty() => {
+            Ok(Some(SecretString::from(url.replacen("mariadb://", "mysql://", 1))))
+        }
+        _ => Err(layers.bad("database_url", "it names none: mysql://USER:PASSWORD@HOST:PORT/DATABASE")),
     }
 }
 
@@ -484,7 +515,18 @@ mod tests {
         assert!(
             dir(&[("database_url", "sqlite://a"), ("data_dir", "b")]).unwrap_err().contains("one of the two")
         );
-        assert!(dir(&[("database_url", "mysql://root@db/shop")]).unwrap_err().contains("later"));
+        let key = made_up("left") + &made_up("right");
+        let secrets = [("jwt_secret", "hush-hush-hush"), ("master_key", key.as_str())];
+        let database = |url| {
+            let named = [&secrets[..], &[("database_url", url)]].concat();
+            read(&named).map(|config| config.store.database_url.is_some())
+        };
+        let alone = read(&[("database_url", "mysql://root@db/shop"), secrets[0]]).map(drop);
+        assert!(alone.unwrap_err().contains("STOCKADE_MASTER_KEY"));
+        assert_eq!(database("mysql://root@db/shop"), Ok(true));
+        assert_eq!(database("sqlite://elsewhere"), Ok(false));
+        assert!(database("mysql://root@db").unwrap_err().contains("names none"));
+        assert!(database("postgres://root@db/shop").unwrap_err().contains("expected sqlite"));
         assert!(read(&[("redis_url", "redis://cache")]).unwrap_err().contains("later"));
     }
 

@@ -150,9 +150,15 @@ impl Tables {
         let mut session = server.connect().await?;
         mysql::check(&mut session).await?;
         mysql::migrate(&mut session, &migrations::on_mysql()).await?;
+        session.close().await?;
+        Tables::on(&server).await
+    }
+
+    /// The same in a database that is up to date.
+    pub async fn on(server: &Server) -> Result<Tables, StoreError> {
         let readers = Pool::MySql(server.readers(SERVER_READERS_MAX));
-        let store = |writer| Store::on(&server, writer, readers.clone());
-        let shop = store(session);
+        let store = |writer| Store::on(server, writer, readers.clone());
+        let shop = store(server.connect().await?);
         let (people, money) = (store(server.connect().await?), store(server.connect().await?));
         Ok(Tables::of(Interest::of(&shop).await?, shop, people, money))
     }

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
-use super::journal::{JournalReader, OpenError};
+use super::journal::{self, JournalReader, OpenError};
 use super::order::{Born, Counted};
 use super::trail::Head;
 use super::{StoreError, Tables};
@@ -61,11 +61,21 @@ impl Report {
 
 /// Audits the store in `dir`, whose server must have stopped.
 pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
-    let _lock = super::journal::lock(dir)?;
+    let _lock = journal::lock(dir)?;
     if !dir.join("journal.db").exists() {
         return Ok(Report::default());
     }
     let (journal, tables) = (JournalReader::of_stopped(dir).await?, Tables::read_only(dir));
+    let report = of(&journal, &tables).await;
+    journal.close().await;
+    tables.close().await?;
+    Ok(report?)
+}
+
+/// Audits the shop in a database, of whose nodes none must write. It is brought up to date first.
+pub async fn audit_database(url: &str) -> Result<Report, OpenError> {
+    let tables = Tables::connect(url).await?;
+    let journal = journal::of_idle(url).await?;
     let report = of(&journal, &tables).await;
     journal.close().await;
     tables.close().await?;

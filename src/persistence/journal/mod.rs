@@ -136,6 +136,8 @@ pub enum OpenError {
     Unclean(String),
     #[error("the log in {} could not be read back: {source}", dir.display())]
     Log { dir: PathBuf, source: std::io::Error },
+    #[error("a node is at work in this database: stop it first, and those that stand by")]
+    Occupied,
     #[error("the journal could not be opened: {0}")]
     Store(#[from] StoreError),
 }
@@ -431,4 +433,13 @@ impl AppendTo for Journal {
 /// Keeps every server off `dir` for as long as the answer lives.
 pub fn lock(dir: &std::path::Path) -> Result<Lock, OpenError> {
     Lock::take(dir)
+}
+
+/// The journal in a database in which no node is at work.
+pub async fn of_idle(url: &str) -> Result<JournalReader, OpenError> {
+    let server = Server::at(url)?;
+    if database::is_occupied(&server).await? {
+        return Err(OpenError::Occupied);
+    }
+    Ok(JournalReader::of_stopped_on(&server))
 }

@@ -8,8 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
@@ -62,18 +60,19 @@ struct Seen {
 #[derive(Debug, Default)]
 struct Watch {
     seen: Option<Seen>,
-    since: Option<Instant>,
-    last_look: Option<Instant>,
+    since_ns: Option<u64>,
+    last_look_ns: Option<u64>,
 }
 
 impl Watch {
-    /// Notes a look; whether what was seen has stopped.
-    fn look(&mut self, seen: Seen, now: Instant, timing: &Timing) -> bool {
-        let gap = self.last_look.replace(now).is_none_or(|last| now - last > timing.gap_max);
+    /// Notes a look, at a time of our own steady clock; whether what was seen has stopped.
+    fn look(&mut self, seen: Seen, now_ns: u64, timing: &Timing) -> bool {
+        let since = |then: u64| Duration::from_nanos(now_ns.saturating_sub(then));
+        let gap = self.last_look_ns.replace(now_ns).is_none_or(|last| since(last) > timing.gap_max);
         if gap || self.seen.as_ref() != Some(&seen) {
-            (self.seen, self.since) = (Some(seen), Some(now));
+            (self.seen, self.since_ns) = (Some(seen), Some(now_ns));
         }
-        self.since.is_some_and(|since| now - since >= timing.dead_after)
+        self.since_ns.is_some_and(|then| since(then) >= timing.dead_after)
     }
 
     fn blind(&mut self) {
@@ -93,7 +92,7 @@ pub async fn join(server: &Server, clock: &Clock, timing: &Timing) -> Result<i64
                     "another node is active; this one stands by, and takes over when it stops"
                 );
             }
-            if watch.look(other.clone(), Instant::now(), timing) {
+            if watch.look(other.clone(), clock.nanos(), timing) {
                 take_over(&mut session, &other).await?;
                 watch.blind();
             } else {
@@ -148,6 +147,14 @@ async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), Store
         tracing::warn!(session = stopped.number, "a node has stopped: this one takes over");
     }
     Ok(())
+}
+
+/// Whether a node is at work, or was when it stopped and nobody has taken over since.
+pub async fn is_occupied(server: &Server) -> Result<bool, StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    let active: Option<(i64, Vec<u8>, i64)> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
+    close(session).await;
+    Ok(active.is_some())
 }
 
 async fn close(session: Connection) {
@@ -214,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_heart_has_stopped_when_it_was_seen_not_to_beat_for_long_enough() {
-        let (timing, start) = (Timing::default(), Instant::now());
-        let at = |ms| start + Duration::from_millis(ms);
+        let timing = Timing::default();
+        let at = |ms: u64| 7 + ms * 1_000_000;
         let mut watch = Watch::default();
         for look in 0..8 {
             assert!(!watch.look(seen(7), at(look * 500), &timing));
@@ -225,8 +232,8 @@ mod tests {
 
     #[test]
     fn a_beat_a_restart_and_a_gap_begin_it_anew() {
-        let (timing, start) = (Timing::default(), Instant::now());
-        let at = |ms| start + Duration::from_millis(ms);
+        let timing = Timing::default();
+        let at = |ms: u64| 7 + ms * 1_000_000;
         let other = Seen { node: vec![2; 16], ..seen(7) };
         for (what, gap) in [(seen(8), 500), (other, 500), (seen(7), 2_000)] {
             let mut watch = Watch::default();

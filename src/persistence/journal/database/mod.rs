@@ -13,12 +13,12 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use membership::Timing;
+pub use membership::{Timing, is_occupied};
 
 use super::snapshot::{Progress, Saving};
 use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
@@ -122,7 +122,6 @@ impl Keeper {
 
     /// What cannot be saved is not lost: the journal holds everything.
     async fn save(&self, writer: &mut Connection, mut saving: Box<Saving>) {
-        let began = Instant::now();
         loop {
             if self.shared.health() == Health::Fenced {
                 return saving.give_up(NotWritten::Fenced);
@@ -131,8 +130,7 @@ impl Keeper {
                 Ok(Progress::More(rest)) => saving = rest,
                 Ok(Progress::Done) => return,
                 Err((saving, error)) => {
-                    let took_ms = began.elapsed().as_millis() as u64;
-                    tracing::warn!(%error, took_ms, "a snapshot could not be saved; the journal still holds everything");
+                    tracing::warn!(%error, "a snapshot could not be saved; the journal still holds everything");
                     saving.give_up(NotWritten::Failed);
                     if let Ok(next) = self.server.connect().await {
                         *writer = Connection::MySql(next);

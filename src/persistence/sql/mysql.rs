@@ -6,6 +6,7 @@
 
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -32,7 +33,7 @@ const IDLE_MS: u64 = 5_000;
 const MIGRATIONS_S: i64 = 120;
 
 const READ_COMMITTED: &str = "set session transaction isolation level read committed";
-/// The longest word that is put together from rows: a page of keys of orders.
+/// Too long is an error, `||` joins words, a lock is waited for no longer than an answer, and a page of keys of orders fits into one word.
 const SETTINGS: &str = "set session sql_mode = 'STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION', \
     session innodb_lock_wait_timeout = 5, session group_concat_max_len = 1048576, session autocommit = 1";
 const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_set_client, \
@@ -90,7 +91,7 @@ pub struct TakenOver;
 /// Where a database is, and for whom. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Server {
-    options: MySqlConnectOptions,
+    options: Arc<MySqlConnectOptions>,
     /// The number of the node whose writers these are.
     node: Option<i64>,
 }
@@ -132,7 +133,7 @@ impl Server {
             .no_engine_substitution(false)
             .statement_cache_capacity(STATEMENTS_MAX)
             .disable_statement_logging();
-        Ok(Server { options, node: None })
+        Ok(Server { options: Arc::new(options), node: None })
     }
 
     /// The same for a node's writers: each bears a mark by which it is found and ended, and writes nothing once the node counts as
@@ -168,7 +169,7 @@ impl Server {
                     Ok(!idle || within(SIGN_OF_LIFE_MS, connection.ping()).await.is_ok())
                 })
             })
-            .connect_lazy_with(self.options.clone())
+            .connect_lazy_with(MySqlConnectOptions::clone(&self.options))
     }
 
     /// Makes a writer fit to begin: what its last holder left half done is undone, and a connection that is lost is replaced.

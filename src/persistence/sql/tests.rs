@@ -27,7 +27,7 @@ async fn kill(store: &Store, id: i64) {
 async fn a_writer_that_was_lost_is_replaced_and_its_transaction_undone() {
     let (_dir, tables) = Home::MySql.tables().await;
     let store = tables.jobs().store;
-    let lost = id(&mut *store.writer().await.unwrap()).await;
+    let lost = id(&mut store.writer().await.unwrap()).await;
     kill(&store, lost).await;
     assert_eq!(store.write_synced(query(MOVE)).await.unwrap(), 1);
     assert_eq!(pos(&store).await, 1);

@@ -117,7 +117,8 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let shown = |path: PathBuf| path.display().to_string();
         std::fs::create_dir(folder.join("data")).unwrap();
-        let guard = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", GUARD, "guard"])
             .arg(&folder)
             .arg(mariadbd())
@@ -135,12 +136,11 @@ impl Server {
             .args(rustix::process::geteuid().is_root().then_some("--user=root"))
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+            .stderr(log);
+        let server = Server { port, _guard: command.spawn().unwrap() };
         for _ in 0..START_MS / POLL_MS {
             if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Server { port, _guard: guard };
+                return server;
             }
             std::thread::sleep(Duration::from_millis(POLL_MS));
         }

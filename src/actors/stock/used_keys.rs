@@ -4,15 +4,17 @@
 //! request to the ledger of its product, which knows keys exactly. Claims keep two requests with one key that name
 //! different products apart while neither has been decided.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::id::{ProductId, UserId};
 
-/// So many that each stays small: one that grows holds up a few keys for a few microseconds.
-const SHARDS: usize = 4096;
+/// So many that two threads seldom want the same, and that each stays small: one that grows holds up a few keys for a few
+/// microseconds.
+const SHARDS: usize = 1024;
 
 /// A key of one caller, as 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,35 +29,72 @@ impl Fingerprint {
     }
 }
 
-/// One key: the product it belongs to, and why.
-#[derive(Debug, Clone, Copy)]
-struct Use {
-    product: ProductId,
-    /// Requests on their way with it.
+/// Requests on their way with one key. There are few at a time: whoever ends one finds it without looking into the great table
+/// once more, where each look is a walk to main memory.
+#[derive(Debug)]
+struct UnderWay {
+    print: Fingerprint,
     claims: u32,
-    /// An order was made with it, or may have been.
+    /// An order was made with it, or may have been: before them, or by one of them.
     kept: bool,
+}
+
+/// Always true: what is under way is known.
+#[derive(Debug, Default)]
+struct Keys {
+    /// What each key was used for, or is being used for.
+    known: HashMap<u64, ProductId>,
+    under_way: Vec<UnderWay>,
+}
+
+impl Keys {
+    fn under_way(&mut self, print: Fingerprint) -> Option<&mut UnderWay> {
+        self.under_way.iter_mut().find(|way| way.print == print)
+    }
+
+    fn is_kept(&self, print: Fingerprint) -> bool {
+        let pending = |way: &UnderWay| way.print == print && !way.kept;
+        self.known.contains_key(&print.0) && !self.under_way.iter().any(pending)
+    }
+
+    fn claim(&mut self, print: Fingerprint, product: ProductId) -> Result<(), ProductId> {
+        let kept = match self.known.entry(print.0) {
+            Entry::Occupied(known) if *known.get() != product => return Err(*known.get()),
+            Entry::Occupied(_) => true,
+            Entry::Vacant(place) => {
+                place.insert(product);
+                false
+            }
+        };
+        match self.under_way(print) {
+            Some(way) => way.claims += 1,
+            None => self.under_way.push(UnderWay { print, claims: 1, kept }),
+        }
+        Ok(())
+    }
+
+    fn unclaim(&mut self, print: Fingerprint, kept: bool) {
+        let Some(at) = self.under_way.iter().position(|way| way.print == print) else { return };
+        let Some(way) = self.under_way.get_mut(at) else { return };
+        way.claims = way.claims.saturating_sub(1);
+        way.kept |= kept;
+        if way.claims == 0 {
+            let over = self.under_way.swap_remove(at);
+            if !over.kept {
+                self.known.remove(&print.0);
+            }
+        }
+    }
 }
 
 /// A few keys. Each is counted apart from the others: one counter for all of them would go back and forth between the
 /// threads with every order.
 #[derive(Debug, Clone, Default)]
-struct Shard(Arc<Mutex<HashMap<u64, Use>>>);
+struct Shard(Arc<Mutex<Keys>>);
 
 impl Shard {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Use>> {
+    fn lock(&self) -> MutexGuard<'_, Keys> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Ends a claim; `kept` keeps the key for its product.
-    fn unclaim(&self, print: Fingerprint, kept: bool) {
-        let mut uses = self.lock();
-        let Some(used) = uses.get_mut(&print.0) else { return };
-        used.claims = used.claims.saturating_sub(1);
-        used.kept |= kept;
-        if used.claims == 0 && !used.kept {
-            uses.remove(&print.0);
-        }
     }
 }
 
@@ -78,45 +117,45 @@ impl UsedKeys {
 
     /// The product a key was used for, or is being used for right now.
     pub fn product_of(&self, print: Fingerprint) -> Option<ProductId> {
-        self.shard(print).lock().get(&print.0).map(|used| used.product)
+        self.shard(print).lock().known.get(&print.0).copied()
     }
 
     /// Whether an order was made with this key, as far as 64 bits can tell.
     pub fn is_kept(&self, print: Fingerprint) -> bool {
-        self.shard(print).lock().get(&print.0).is_some_and(|used| used.kept)
+        self.shard(print).lock().is_kept(print)
     }
 
     /// Notes a key that an order was made with.
     pub fn keep(&self, print: Fingerprint, product: ProductId) {
-        let mut uses = self.shard(print).lock();
-        let used = uses.entry(print.0).or_insert(Use { product, claims: 0, kept: true });
-        (used.product, used.kept) = (product, true);
+        let mut keys = self.shard(print).lock();
+        keys.known.insert(print.0, product);
+        if let Some(way) = keys.under_way(print) {
+            way.kept = true;
+        }
     }
 
     /// Forgets a key that neither the ledger of `product` nor the tables know: its order was never born.
     pub fn drop_stale(&self, print: Fingerprint, product: ProductId) {
-        let mut uses = self.shard(print).lock();
-        if uses.get(&print.0).is_some_and(|used| used.kept && used.product == product && used.claims == 0) {
-            uses.remove(&print.0);
+        let mut keys = self.shard(print).lock();
+        if keys.known.get(&print.0) == Some(&product) && keys.under_way(print).is_none() {
+            keys.known.remove(&print.0);
         }
     }
 
     /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
     pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
         let shard = self.shard(print);
-        let mut uses = shard.lock();
-        let used = uses.entry(print.0).or_insert(Use { product, claims: 0, kept: false });
-        if used.product != product {
-            return Err(used.product);
-        }
-        used.claims += 1;
-        drop(uses);
+        shard.lock().claim(print, product)?;
         Ok(Claim { shard: shard.clone(), print, used: false })
     }
 
     /// How many keys are known.
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().values().filter(|used| used.kept).count()).sum()
+        let kept = |shard: &Shard| {
+            let keys = shard.lock();
+            keys.known.len() - keys.under_way.iter().filter(|way| !way.kept).count()
+        };
+        self.shards.iter().map(kept).sum()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -147,7 +186,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.shard.unclaim(self.print, self.used);
+        self.shard.lock().unclaim(self.print, self.used);
     }
 }
 
@@ -172,5 +211,24 @@ mod tests {
         drop(won);
         assert_eq!(keys.product_of(print), Some(b));
         assert_eq!(keys.claim(print, a).unwrap_err(), b);
+        // Who comes again and is turned away takes nothing from the order that stands.
+        drop(keys.claim(print, b).unwrap());
+        assert!(keys.is_kept(print));
+        keys.drop_stale(print, b);
+        assert_eq!((keys.product_of(print), keys.len()), (None, 0));
+    }
+
+    #[test]
+    fn a_key_counts_as_used_from_the_order_on_that_it_has_made() {
+        let keys = UsedKeys::default();
+        let product = ProductId::new(Millis(1), 1);
+        let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
+        let pending = keys.claim(print, product).unwrap();
+        assert_eq!((keys.product_of(print), keys.is_kept(print), keys.len()), (Some(product), false, 0));
+        keys.drop_stale(print, product);
+        assert_eq!(keys.product_of(print), Some(product), "somebody is on his way with it");
+        keys.keep(print, product);
+        drop(pending);
+        assert!(keys.is_kept(print));
     }
 }

@@ -378,11 +378,17 @@ impl App {
 
     /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
     async fn abandon(self) {
-        tracing::error!(
-            data_dir = %self.store.dir().display(),
-            "the disk failed while the journal was written, and nobody knows whether the last group is on it. Those who wait \
-             hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
-        );
+        if self.store.is_shared() {
+            tracing::error!(
+                "this node writes nothing more: another has taken over. Those who wait ask there; this one stands by now"
+            );
+        } else {
+            tracing::error!(
+                data_dir = %self.store.dir().display(),
+                "the disk failed while the journal was written, and nobody knows whether the last group is on it. Those who wait \
+                 hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
+            );
+        }
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
         self.scheduler.abandon().await;

@@ -15,6 +15,7 @@ use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig};
 #[derive(Clone)]
 pub struct Store {
     dir: PathBuf,
+    shared: bool,
     pub journal: Journal,
     pub tables: Tables,
 }
@@ -43,7 +44,7 @@ impl Store {
         };
         journal.brake().store(brake_us, Ordering::Relaxed);
         match tables {
-            Ok(tables) => Ok(Store { dir, journal, tables }),
+            Ok(tables) => Ok(Store { dir, shared: config.store.database_url.is_some(), journal, tables }),
             Err(error) => {
                 journal.close().await;
                 Err(error)
@@ -51,7 +52,12 @@ impl Store {
         }
     }
 
-    /// Where it stands.
+    /// Whether it stands in a database, where other nodes may take over.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Where it stands, or what its node keeps for itself.
     pub fn dir(&self) -> &Path {
         &self.dir
     }

@@ -201,6 +201,12 @@ impl Store {
 
     /// One statement, synced before it returns; how many rows it matched.
     pub async fn write_synced(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        if let Home::Server(_) = &self.0.home {
+            // In a transaction, which asks whether this node still lives.
+            let mut transaction = self.begin_synced().await?;
+            let done = query.execute(&mut *transaction).await;
+            return transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await;
+        }
         let mut writer = self.writer().await?;
         self.0.unended.store(true, Ordering::Release);
         self.0.strain(&mut writer).await?;

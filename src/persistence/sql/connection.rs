@@ -62,7 +62,7 @@ impl Pool {
     pub async fn acquire(&self) -> Result<Connection, Error> {
         match self {
             Pool::Sqlite(pool) => pool.acquire().await.map(Connection::PooledSqlite),
-            Pool::MySql(pool) => pool.acquire().await.map(Connection::PooledMySql),
+            Pool::MySql(pool) => mysql::acquire(pool).await.map(Connection::PooledMySql),
         }
     }
 

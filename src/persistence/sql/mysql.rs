@@ -6,12 +6,16 @@
 
 use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions};
+use sqlx::mysql::{
+    MySql, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions,
+};
+use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
+use tokio::runtime::Handle;
 
 use super::{Error, StoreError};
 
@@ -142,7 +146,14 @@ impl Server {
         Server { options: self.options.clone(), node: Some(node) }
     }
 
+    /// A connection for whoever asks, on whichever thread.
     pub async fn connect(&self) -> Result<Session, Error> {
+        let server = self.clone();
+        driven(async move { server.connect_here().await }).await
+    }
+
+    /// The same for a thread that waits for nothing else: its own runtime sees to the connection, and dies with it.
+    pub async fn connect_here(&self) -> Result<Session, Error> {
         let connecting = async {
             let mut connection = self.options.connect().await?;
             settle(&mut connection).await?;
@@ -184,6 +195,31 @@ impl Server {
         *writer = next;
         Ok(())
     }
+}
+
+/// The runtime that sees to all connections which several threads share: one that began on the runtime of a busy thread would wait
+/// for that thread, and end with it.
+static DRIVER: LazyLock<io::Result<Handle>> = LazyLock::new(|| {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let drive = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("stockade-mysql".to_owned()).spawn(drive)?;
+    Ok(handle)
+});
+
+/// Does something on it.
+async fn driven<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    let driver =
+        DRIVER.as_ref().map_err(|error| Error::Io(io::Error::new(error.kind(), error.to_string())))?;
+    driver.spawn(work).await.map_err(|_| Error::WorkerCrashed)?
+}
+
+/// One of a pool's connections.
+pub async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Error> {
+    let pool = pool.clone();
+    driven(async move { pool.acquire().await }).await
 }
 
 /// Takes the first mark of a node that is free. A mark goes with its connection, after whatever that had left open is undone.

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_util::stream::BoxStream;
-use futures_util::{Stream, StreamExt, TryStreamExt};
-use sqlx::mysql::{MySqlArguments, MySqlRow};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use sqlx::mysql::{MySqlArguments, MySqlPool, MySqlRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, Encode, Executor, IntoArguments, Type};
 
@@ -73,7 +73,9 @@ impl<'q> Query<'q> {
                 mysql::bounded(server.execute(self.mysql()?)).await.map(|done| Done(done.rows_affected()))
             }
             On::Servers(servers) => {
-                mysql::bounded(servers.execute(self.mysql()?)).await.map(|done| Done(done.rows_affected()))
+                let mut server = mysql::acquire(&servers).await?;
+                let doing = server.execute(self.mysql()?);
+                mysql::bounded(doing).await.map(|done| Done(done.rows_affected()))
             }
         }
     }
@@ -84,7 +86,8 @@ impl<'q> Query<'q> {
             On::Files(files) => files.fetch_optional(self.sqlite()?).await?.map(Row::Sqlite),
             On::Server(server) => mysql::bounded(server.fetch_optional(self.mysql()?)).await?.map(Row::MySql),
             On::Servers(servers) => {
-                mysql::bounded(servers.fetch_optional(self.mysql()?)).await?.map(Row::MySql)
+                let mut server = mysql::acquire(&servers).await?;
+                mysql::bounded(server.fetch_optional(self.mysql()?)).await?.map(Row::MySql)
             }
         })
     }
@@ -106,7 +109,7 @@ impl<'q> Query<'q> {
             On::File(file) => self.sqlite().map(|query| Rows::Sqlite(file.fetch(query))),
             On::Files(files) => self.sqlite().map(|query| Rows::Sqlite(files.fetch(query))),
             On::Server(server) => self.mysql().map(|query| Rows::MySql(server.fetch(query))),
-            On::Servers(servers) => self.mysql().map(|query| Rows::MySql(servers.fetch(query))),
+            On::Servers(servers) => self.mysql().map(|query| Rows::MySql(all_of(servers, query).boxed())),
         };
         rows.unwrap_or_else(|error| Rows::None(Some(error)))
     }
@@ -118,6 +121,18 @@ impl<'q> Query<'q> {
     fn mysql(self) -> Result<Driven<MySqlArguments>, Error> {
         driven(self)
     }
+}
+
+/// All rows at once: a connection goes back into its pool before anybody looks at them.
+fn all_of(
+    servers: MySqlPool,
+    query: Driven<MySqlArguments>,
+) -> impl Stream<Item = Result<MySqlRow, Error>> + Send {
+    let rows = async move {
+        let mut server = mysql::acquire(&servers).await?;
+        mysql::bounded(server.fetch_all(query)).await
+    };
+    stream::once(rows).map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten()
 }
 
 /// Rows as they come.

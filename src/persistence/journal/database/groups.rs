@@ -122,7 +122,7 @@ impl Groups {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
-                let session = self.server.connect().await.map_err(|error| failed(error, false))?;
+                let session = self.server.connect_here().await.map_err(|error| failed(error, false))?;
                 none.insert(Connection::MySql(session))
             }
         };
@@ -162,7 +162,7 @@ impl Groups {
         if let Some(Connection::MySql(lost)) = self.writer.take() {
             self.lost = Some(lost.id());
         }
-        let mut session = self.server.connect().await?;
+        let mut session = self.server.connect_here().await?;
         if let Some(lost) = self.lost {
             if !mysql::end_one(&mut session, lost).await? {
                 return Err(StoreError::InDoubt);

@@ -31,7 +31,7 @@ pub struct Contest {
     rivals: Vec<Rival>,
 }
 
-/// Who is driven in a round, in this order.
+/// Who is driven in a round, in this order. The shop on another home of its journal is one more of these.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Contender {
     Reference,

@@ -57,7 +57,7 @@ fn shop() -> Vec<Source> {
 }
 
 fn everything() -> Vec<Source> {
-    rust_files(root(), &["src", "bench", "sim", "tests"])
+    rust_files(root(), &["src", "bench", "servers", "sim", "tests"])
 }
 
 type Complaints = Vec<String>;
@@ -130,13 +130,13 @@ fn writes_go_through_the_owner() {
 fn sql_lives_in_persistence() {
     tidy(
         "SQL is written once, and one suite runs all of it on every database we claim. It stands in src/persistence and in \
-         migrations.",
-        each(&rust_files(root(), &["src", "sim", "bench"]), sql),
+         migrations; the rivals in bench/src/rivals are other shops, and bring their own.",
+        each(&rust_files(root(), &["src", "servers", "sim", "bench"]), sql),
     );
 }
 
 fn sql(file: &Source) -> Complaints {
-    if file.room() == Some("persistence") {
+    if file.room() == Some("persistence") || file.path.starts_with("bench/src/rivals/") {
         return Vec::new();
     }
     let literals = file.literals.iter().filter(|literal| is_sql(&literal.text));
@@ -363,7 +363,9 @@ fn tracked_files() -> Vec<String> {
 fn every_crate_keeps_the_same_lints() {
     let manifest = |path: &str| fs::read_to_string(root().join(path)).unwrap_or_default();
     let shared = manifest("Cargo.toml").contains("[workspace.lints");
-    let members = ["Cargo.toml", "bench/Cargo.toml", "sim/Cargo.toml"].into_iter().filter(|_| shared);
+    let members = ["Cargo.toml", "bench/Cargo.toml", "servers/Cargo.toml", "sim/Cargo.toml"]
+        .into_iter()
+        .filter(|_| shared);
     tidy(
         "The lints stand once, in the workspace; a crate that does not say `[lints] workspace = true` has none of them.",
         members

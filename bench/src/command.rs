@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::workload::{Overrides, Workload};
-use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference};
+use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference, rivals};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -41,6 +41,11 @@ enum Other {
     Purchases(purchases::Purchases),
     /// A hot product page and a list against the HTTP ceiling, and a listing of very many products
     Catalogue(catalogue::Catalogue),
+    /// Other ways to sell a hot product, on MariaDB and Redis, against the shop and the HTTP ceiling in interleaved rounds
+    Rivals(rivals::Contest),
+    /// Serve one rival
+    #[command(hide = true)]
+    Rival(rivals::Serve),
     /// The reports of two runs side by side
     Compare { a: PathBuf, b: PathBuf },
     /// Serve the reference: JSON, token check, fixed answer
@@ -119,13 +124,23 @@ impl Binary {
 
 impl Command {
     pub fn perform(self) -> Result<bool> {
-        if let Some(Other::Reference { addr, secret, users, out }) = self.other {
-            if let Some(out) = out {
-                std::fs::write(&out, reference::tokens(users, &secret)?.join("\n") + "\n")?;
+        match self.other {
+            Some(Other::Reference { addr, secret, users, out }) => {
+                if let Some(out) = out {
+                    std::fs::write(&out, reference::tokens(users, &secret)?.join("\n") + "\n")?;
+                }
+                actix_web::rt::System::new().block_on(reference::serve(addr, &secret))?;
+                Ok(true)
             }
-            actix_web::rt::System::new().block_on(reference::serve(addr, &secret))?;
-            return Ok(true);
+            Some(Other::Rival(serve)) => {
+                actix_web::rt::System::new().block_on(serve.perform())?;
+                Ok(true)
+            }
+            other => Self { other, ..self }.measure(),
         }
+    }
+
+    fn measure(self) -> Result<bool> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             match self.other {
@@ -136,7 +151,8 @@ impl Command {
                 Some(Other::Catalogue(catalogue)) => catalogue.perform().await,
                 Some(Other::Carts(carts)) => carts.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
-                Some(Other::Reference { .. }) | None => self.workload.perform().await,
+                Some(Other::Rivals(contest)) => contest.perform().await,
+                Some(Other::Reference { .. } | Other::Rival(_)) | None => self.workload.perform().await,
             }
         })
     }

@@ -42,8 +42,9 @@ pub struct Drive {
     pub harvest: Harvest,
     pub samples: Vec<Sample>,
     pub kills: Vec<Kill>,
-    /// Server CPU over the measured window.
+    /// CPU over the measured window.
     pub server_cpu_us: Option<u64>,
+    pub store_cpu_us: Option<u64>,
     pub cpu: CpuMeter,
 }
 
@@ -53,8 +54,9 @@ const LAST_KILL: f64 = 0.90;
 
 pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>) -> Result<Drive> {
     let live = Arc::new(Live::default());
-    let cpu = CpuMeter::default();
+    let (cpu, store_cpu) = (CpuMeter::default(), CpuMeter::default());
     cpu.watch(stage.pid());
+    store_cpu.watch(stage.store_pid());
     let threads = engine::start(plan, &live)?;
     let all_finished = || live.finished_threads.load(Relaxed) == plan.threads as u64;
     while live.start_ns.get().is_none() && !all_finished() {
@@ -68,7 +70,7 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>
         samples: RefCell::default(),
     };
     let kills = RefCell::new(Vec::new());
-    let window = Window::default();
+    let window = Window { server: &cpu, store: &store_cpu, opened: Cell::default(), closed: Cell::default() };
     let finished = async {
         while !all_finished() {
             sleep(Duration::from_millis(2)).await;
@@ -76,16 +78,16 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>
     };
     let shop = match &mut stage.server {
         Server::Shop(shop) => Some(shop.as_mut()),
-        Server::Reference { .. } | Server::Elsewhere => None,
+        Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
     };
     let outcome = tokio::select! {
         () = finished => Ok(()),
         () = sampler.run(start_ns) => Ok(()),
         () = show_progress(&live, start_ns) => Ok(()),
-        () = window.watch(&cpu, start_ns, plan) => Ok(()),
+        () = window.watch(start_ns, plan) => Ok(()),
         failed = kill_and_restart(shop, &live, &cpu, start_ns, killing, &kills) => failed,
     };
-    window.close(&cpu);
+    window.close();
     if outcome.is_err() {
         live.stop();
     }
@@ -93,34 +95,47 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>
     let harvest = engine::join(threads);
     outcome?;
     let samples = sampler.samples.take();
-    Ok(Drive { harvest: harvest?, samples, kills: kills.take(), server_cpu_us: window.cpu_us(), cpu })
+    let (server_cpu_us, store_cpu_us) = window.cpu_us();
+    Ok(Drive { harvest: harvest?, samples, kills: kills.take(), server_cpu_us, store_cpu_us, cpu })
 }
 
-/// Server CPU from the end of the warm-up to the end of arrivals, or of the run.
-#[derive(Default)]
-struct Window {
-    opened: Cell<Option<u64>>,
-    closed: Cell<Option<u64>>,
+/// CPU from the end of the warm-up to the end of arrivals, or of the run.
+struct Window<'a> {
+    server: &'a CpuMeter,
+    store: &'a CpuMeter,
+    opened: Cell<Option<Reading>>,
+    closed: Cell<Option<Reading>>,
 }
 
-impl Window {
+/// CPU so far, in microseconds, of the server and of its store.
+type Reading = [Option<u64>; 2];
+
+impl Window<'_> {
     /// Never ends.
-    async fn watch(&self, cpu: &CpuMeter, start_ns: Nanos, plan: &Plan) {
+    async fn watch(&self, start_ns: Nanos, plan: &Plan) {
         sleep_until(start_ns.saturating_add(plan.warm_up_ns)).await;
-        self.opened.set(cpu.read_us());
+        self.opened.set(Some(self.read()));
         sleep_until(start_ns.saturating_add(plan.duration_ns)).await;
-        self.close(cpu);
+        self.close();
         std::future::pending().await
     }
 
-    fn close(&self, cpu: &CpuMeter) {
+    fn close(&self) {
         if self.closed.get().is_none() {
-            self.closed.set(cpu.read_us());
+            self.closed.set(Some(self.read()));
         }
     }
 
-    fn cpu_us(&self) -> Option<u64> {
-        Some(self.closed.get()?.saturating_sub(self.opened.get()?))
+    fn read(&self) -> Reading {
+        [self.server.read_us(), self.store.read_us()]
+    }
+
+    fn cpu_us(&self) -> (Option<u64>, Option<u64>) {
+        let used = |who: usize| {
+            let (opened, closed) = (self.opened.get()?[who]?, self.closed.get()?[who]?);
+            Some(closed.saturating_sub(opened))
+        };
+        (used(0), used(1))
     }
 }
 

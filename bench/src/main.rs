@@ -21,6 +21,7 @@ mod purchases;
 mod ratios;
 mod reference;
 mod report;
+mod rivals;
 mod rounds;
 mod run;
 mod sampler;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::unix_ms;
 
-const WORKERS: usize = 2;
+pub const WORKERS: usize = 2;
 const TOKEN_LIFE_SECONDS: u64 = 24 * 3600;
 /// An order as the shop answers it.
 const ORDER: &str = concat!(
@@ -24,6 +24,9 @@ const ORDER: &str = concat!(
     r#""hold_expires_at":"2026-01-01T00:10:00.000Z","payment":null,"created_at":"2026-01-01T00:00:00.000Z","#,
     r#""updated_at":"2026-01-01T00:00:00.000Z"}"#
 );
+
+/// What follows an order's id, for whoever has an id of his own.
+pub const AFTER_ID: &str = ORDER.split_at(r#"{"id":"order_01kas0000000000000000000zz"#.len()).1;
 
 /// The claims of the shop's access tokens.
 #[derive(Serialize, Deserialize)]
@@ -41,8 +44,8 @@ struct Claims {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "parsed for its cost, as the shop parses it")]
-struct OrderRequest {
-    items: Vec<Item>,
+pub struct OrderRequest {
+    pub items: Vec<Item>,
     address: Option<serde_json::Value>,
     payment: Option<serde_json::Value>,
     expected_total: Option<serde_json::Value>,
@@ -50,19 +53,18 @@ struct OrderRequest {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "parsed for its cost, as the shop parses it")]
-struct Item {
-    product_id: String,
-    quantity: u32,
+pub struct Item {
+    pub product_id: String,
+    pub quantity: u32,
 }
 
-struct TokenCheck {
+pub struct TokenCheck {
     key: DecodingKey,
     validation: Validation,
 }
 
 impl TokenCheck {
-    fn new(secret: &str) -> Self {
+    pub fn new(secret: &str) -> Self {
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_issuer(&["stockade"]);
         validation.set_audience(&["stockade"]);
@@ -70,10 +72,11 @@ impl TokenCheck {
         Self { key: DecodingKey::from_secret(secret.as_bytes()), validation }
     }
 
-    fn admits(&self, request: &HttpRequest) -> bool {
-        let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = header.and_then(|value| value.strip_prefix("Bearer "));
-        token.is_some_and(|token| decode::<Claims>(token, &self.key, &self.validation).is_ok())
+    /// Who asks, if the token is good.
+    pub fn buyer(&self, request: &HttpRequest) -> Option<String> {
+        let header = request.headers().get(AUTHORIZATION)?.to_str().ok()?;
+        let token = header.strip_prefix("Bearer ")?;
+        Some(decode::<Claims>(token, &self.key, &self.validation).ok()?.claims.sub)
     }
 }
 
@@ -98,7 +101,7 @@ async fn place_order(
     check: web::Data<TokenCheck>,
     order: web::Json<OrderRequest>,
 ) -> HttpResponse {
-    if !check.admits(&request) {
+    if check.buyer(&request).is_none() {
         return HttpResponse::Unauthorized().finish();
     }
     match order.items.len() {
@@ -138,9 +141,10 @@ mod tests {
         let with = |token: &str| {
             TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}"))).to_http_request()
         };
-        assert!(check.admits(&with(&tokens(1, "secret").unwrap()[0])));
-        assert!(!check.admits(&with(&tokens(1, "another").unwrap()[0])));
-        assert!(!check.admits(&TestRequest::default().to_http_request()));
+        let admits = |request| check.buyer(&request).is_some_and(|buyer| buyer.starts_with("user_"));
+        assert!(admits(with(&tokens(1, "secret").unwrap()[0])));
+        assert!(!admits(with(&tokens(1, "another").unwrap()[0])));
+        assert!(!admits(TestRequest::default().to_http_request()));
     }
 
     #[test]
@@ -148,5 +152,6 @@ mod tests {
         assert!(crate::answer::OrderId::of(ORDER.as_bytes()).is_some());
         assert_eq!(crate::answer::sequence(ORDER.as_bytes()), Some(1_000_000));
         assert!(serde_json::from_str::<serde_json::Value>(ORDER).is_ok());
+        assert!(AFTER_ID.starts_with(r#"","status":"#));
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::command::Binary;
 use crate::judge::Ruling;
 use crate::report::Report;
+use crate::rivals::Rival;
 use crate::run::{Run, Scene};
 use crate::workload::{Card, Overrides, Thresholds, Workload};
 
@@ -56,6 +57,10 @@ impl Rounds {
 
     pub async fn reference(&self, leg: Leg) -> Result<Report> {
         self.run(Scene::Reference, leg).await
+    }
+
+    pub async fn rival(&self, rival: Rival, leg: Leg) -> Result<Report> {
+        self.run(Scene::Rival(rival), leg).await
     }
 
     pub async fn shop(&self, leg: Leg) -> Result<Report> {

@@ -17,6 +17,7 @@ use crate::judge::{Evidence, PROVIDER_BOOK, Ruling, Verdict, judge};
 use crate::report::{
     Latencies, Latency, Machine, Report, SCHEMA, Setting, Summary, TimeLine, by_word, started_now,
 };
+use crate::rivals::Rival;
 use crate::sampler::flush_lag;
 use crate::stage::{Server, Stage};
 use crate::thresholds;
@@ -44,6 +45,7 @@ pub enum Scene {
     Own { binary: PathBuf },
     Elsewhere { url: String, tokens: PathBuf, admin: Option<String> },
     Reference,
+    Rival(Rival),
 }
 
 /// After the sale, a paced run lets the rest come faster.
@@ -104,6 +106,7 @@ impl Run {
                 Stage::elsewhere(url, tokens, admin.clone(), self.workload.products).await
             }
             Scene::Reference => Stage::reference(self.workload.users).await,
+            Scene::Rival(rival) => Stage::rival(*rival, self.workload.users, self.workload.stock).await,
         }
     }
 
@@ -180,9 +183,12 @@ impl Run {
     }
 
     async fn judge(&self, stage: &Stage, plan: &Plan, drive: &Drive) -> Result<Vec<Verdict>> {
-        if matches!(self.scene, Scene::Reference) {
-            return Ok(Vec::new());
-        }
+        let provider_book = match &stage.server {
+            Server::Reference { .. } => return Ok(Vec::new()),
+            Server::Rival(shop) => return Ok(vec![shop.verdict(&drive.harvest.tally).await?]),
+            Server::Shop(shop) => Some(shop.data_dir().join(PROVIDER_BOOK)),
+            Server::Elsewhere => None,
+        };
         let history = &drive.harvest.history;
         let heard = history.acknowledged.len() as u64
             + Outcome::ALL
@@ -190,10 +196,6 @@ impl Run {
                 .filter(|outcome| outcome.is_refusal())
                 .map(|outcome| drive.harvest.tally.total[*outcome as usize])
                 .sum::<u64>();
-        let provider_book = match &stage.server {
-            Server::Shop(shop) => Some(shop.data_dir().join(PROVIDER_BOOK)),
-            Server::Reference { .. } | Server::Elsewhere => None,
-        };
         judge(&Evidence {
             target: stage.target,
             history,
@@ -239,6 +241,7 @@ impl Run {
         let server = match &self.scene {
             Scene::Own { .. } => "shop".to_owned(),
             Scene::Reference => "reference".to_owned(),
+            Scene::Rival(rival) => rival.word().to_owned(),
             Scene::Elsewhere { url, .. } => url.clone(),
         };
         Setting {
@@ -298,6 +301,7 @@ fn summarize(plan: &Plan, drive: &Drive, settled_us: Option<u64>) -> Summary {
         outcomes: by_word(&tally.total),
         measured: by_word(&tally.measured),
         server_cpu_us_per_answer: drive.server_cpu_us.map(|us| us as f64 / measured.max(1.0)),
+        store_cpu_us_per_answer: drive.store_cpu_us.map(|us| us as f64 / measured.max(1.0)),
         server_cpu_us_per_answer_settled: settled_us.map(|us| us as f64 / total),
         client_cpu_us_per_answer: client.cpu_ns as f64 / 1000.0 / total,
         client_busiest_thread: client.busiest_thread,

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::process::{Process, free_address, run_to_end};
+use crate::process::{Process, free_address, ready, run_to_end};
 
 #[derive(Clone, Debug)]
 pub struct Goods {
@@ -91,7 +91,7 @@ impl Shop {
 
     pub async fn ready(&mut self) -> Result<()> {
         let target = self.target;
-        self.running()?.ready(target, "/readyz").await
+        ready(self.running()?, target, "/readyz").await
     }
 
     pub fn kill(&mut self) -> Result<()> {

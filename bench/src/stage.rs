@@ -1,4 +1,4 @@
-//! Where a run takes place: a shop of its own, a shop somewhere else, or the reference server. Whatever it is, the
+//! Where a run takes place: a shop of its own, a shop somewhere else, a rival's, or the reference server. Whatever it is, the
 //! engine needs an address, tokens and product ids; the judges also need what was in stock before.
 
 use std::net::SocketAddr;
@@ -11,8 +11,9 @@ use tempfile::TempDir;
 
 use crate::client::{Client, each};
 use crate::judge::stock;
-use crate::process::{Process, free_address};
+use crate::process::{Process, free_address, ready};
 use crate::reference;
+use crate::rivals::{Rival, RivalShop};
 use crate::shop::{Goods, Shop, read_tokens};
 use crate::workload::Workload;
 
@@ -29,6 +30,7 @@ pub struct Stage {
 pub enum Server {
     Shop(Box<Shop>),
     Reference { process: Process, _folder: TempDir },
+    Rival(Box<RivalShop>),
     Elsewhere,
 }
 
@@ -67,12 +69,12 @@ impl Stage {
 
     /// The reference server, as a process of its own.
     pub async fn reference(users: usize) -> Result<Self> {
-        let (target, secret) = (free_address()?, format!("{:032x}", rand::random::<u128>()));
+        let (target, secret) = (free_address()?, secret());
         let folder = tempfile::Builder::new().prefix("stockade-bench-").tempdir()?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["reference", "--addr", &target.to_string()]).env("STOCKADE_JWT_SECRET", &secret);
         let mut process = Process::start(command, &folder.path().join("server.log"))?;
-        process.ready(target, "/readyz").await?;
+        ready(&mut process, target, "/readyz").await?;
         Ok(Self {
             target,
             tokens: reference::tokens(users, &secret)?,
@@ -83,18 +85,41 @@ impl Stage {
         })
     }
 
+    /// A rival's server on its own store, with its goods.
+    pub async fn rival(rival: Rival, users: usize, stock: u64) -> Result<Self> {
+        let secret = secret();
+        let shop = RivalShop::open(rival, &secret, stock).await?;
+        Ok(Self {
+            target: shop.target(),
+            tokens: reference::tokens(users, &secret)?,
+            admin: None,
+            products: RivalShop::products(),
+            on_hand: vec![stock],
+            server: Server::Rival(Box::new(shop)),
+        })
+    }
+
     pub fn pid(&self) -> Option<u32> {
         match &self.server {
             Server::Shop(shop) => shop.pid(),
             Server::Reference { process, .. } => Some(process.id()),
+            Server::Rival(shop) => Some(shop.pid()),
             Server::Elsewhere => None,
+        }
+    }
+
+    /// The process of the store, where the server has one beside it.
+    pub fn store_pid(&self) -> Option<u32> {
+        match &self.server {
+            Server::Rival(shop) => shop.store_pid(),
+            Server::Shop(_) | Server::Reference { .. } | Server::Elsewhere => None,
         }
     }
 
     pub fn shop(&mut self) -> Option<&mut Shop> {
         match &mut self.server {
             Server::Shop(shop) => Some(shop),
-            Server::Reference { .. } | Server::Elsewhere => None,
+            Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
         }
     }
 
@@ -117,6 +142,10 @@ impl Stage {
         let on_hand = stocks.iter().map(|stock| (stock.available + stock.held + stock.sold) as u64).collect();
         Ok(Self { target, tokens, admin, products, on_hand, server })
     }
+}
+
+fn secret() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 pub async fn list_products(target: SocketAddr, wanted: usize) -> Result<Vec<String>> {

@@ -52,7 +52,7 @@ pub struct Machine {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setting {
-    /// `shop`, `reference`, or the URL of a server elsewhere.
+    /// `shop`, `reference`, a rival's name, or the URL of a server elsewhere.
     pub server: String,
     pub threads: usize,
     pub seed: u64,
@@ -71,6 +71,9 @@ pub struct Summary {
     /// Inside the measured window.
     pub measured: BTreeMap<String, u64>,
     pub server_cpu_us_per_answer: Option<f64>,
+    /// Of the store, where that is a process of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_cpu_us_per_answer: Option<f64>,
     /// With the flush that was still to do when the last answer had been given.
     pub server_cpu_us_per_answer_settled: Option<f64>,
     pub client_cpu_us_per_answer: f64,

@@ -1,0 +1,127 @@
+//! `redis-server` on a folder of its own. It answers a write when its append-only file is on disk (`appendfsync always`), never
+//! rewrites that file, and takes no snapshots.
+
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::process::{Process, free_address};
+use crate::{password, program};
+
+/// It holds the program under the name of its checker, and no service.
+const PACKAGES: &str = "redis-tools";
+const SERVER: &str = "redis-server";
+const CHECKER: &str = "redis-check-rdb";
+
+pub struct Redis {
+    /// Stands before the folder, so that it has ended when the folder goes.
+    process: Option<Process>,
+    folder: TempDir,
+    address: SocketAddr,
+    password: String,
+}
+
+impl Redis {
+    /// An empty store; the server does not run yet.
+    pub fn install() -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("stockade-redis-").tempdir()?;
+        let store = Self { process: None, folder, address: free_address()?, password: password() };
+        // In a file, since a command line can be read by everybody on the machine.
+        let settings = [
+            format!("bind {}", store.address.ip()),
+            format!("port {}", store.address.port()),
+            format!("dir {}", store.folder.path().display()),
+            format!("requirepass {}", store.password),
+            "appendonly yes".to_owned(),
+            "appendfsync always".to_owned(),
+            "auto-aof-rewrite-percentage 0".to_owned(),
+            "save \"\"".to_owned(),
+        ];
+        std::fs::write(store.folder.path().join("redis.conf"), settings.join("\n") + "\n")?;
+        Ok(store)
+    }
+
+    /// An empty store, running.
+    pub async fn started() -> Result<Self> {
+        let mut store = Self::install()?;
+        store.start().await?;
+        Ok(store)
+    }
+
+    /// Starts the server on what its folder holds, and waits until it answers.
+    pub async fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(program::find(&[SERVER, CHECKER], PACKAGES)?);
+        // One program under several names, which does what it is called.
+        command.arg0(SERVER).arg(self.folder.path().join("redis.conf"));
+        let mut process = Process::start(command, &self.folder.path().join("server.log"))?;
+        let (address, password) = (self.address, self.password.clone());
+        process.until(async || pongs(address, &password).await.unwrap_or(false)).await.context(SERVER)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// SIGKILL: what was acknowledged is there again after `start`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.running()?.kill()?;
+        self.process = None;
+        Ok(())
+    }
+
+    pub async fn stop(&mut self) -> Result<()> {
+        self.running()?.stop().await?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Where it answers, with the password.
+    pub fn url(&self) -> String {
+        format!("redis://:{}@{}/", self.password, self.address)
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().with_context(|| format!("{SERVER} is not running"))
+    }
+}
+
+/// Whether it lets us in and has read its file: before that it says `-LOADING`.
+async fn pongs(address: SocketAddr, password: &str) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.write_all(format!("AUTH {password}\r\nPING\r\nQUIT\r\n").as_bytes()).await?;
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await?;
+    Ok(answers.contains("+PONG\r\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_answers_again_after_a_kill_and_leaves_nothing_behind() {
+        let mut store = Redis::started().await.unwrap();
+        let (first, folder) = (store.pid().unwrap(), store.folder.path().to_owned());
+        store.kill().unwrap();
+        assert!(pongs(store.address(), &store.password).await.is_err());
+        store.start().await.unwrap();
+        assert!(pongs(store.address(), &store.password).await.unwrap() && store.pid() != Some(first));
+        assert!(!pongs(store.address(), "a guess").await.unwrap());
+        store.stop().await.unwrap();
+        store.start().await.unwrap();
+        let (address, password) = (store.address(), store.password.clone());
+        drop(store);
+        assert!(pongs(address, &password).await.is_err() && !folder.exists());
+    }
+}

@@ -63,7 +63,7 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
                     }
                 }
             };
-            if rebuilds.is_empty() {
+            if rebuilds.is_empty() || config.store.database_url.is_some() {
                 announce(config, &app);
             } else {
                 tracing::info!(addr = %app.addr(), "recovered: everything acknowledged was read back from the disk");

@@ -309,13 +309,15 @@ impl Config {
 
     /// What one node signs and seals the next one must be able to read.
     fn fit_for_many(&self, layers: &Layers) -> Result<(), ConfigError> {
-        let shared =
-            "every node on a database needs the same: set it; `openssl rand -hex 32` makes a good one";
-        match (&self.store.database_url, &self.tokens.secret, &self.people.master_keys) {
-            (Some(_), None, _) => Err(layers.bad("jwt_secret", shared)),
-            (Some(_), _, None) => Err(layers.bad("master_key", shared)),
-            _ => Ok(()),
-        }
+        let Some(_) = self.store.database_url else { return Ok(()) };
+        let (secret, keys) = (self.tokens.secret.is_some(), self.people.master_keys.is_some());
+        #[rustfmt::skip]
+        let wrongs = [
+            (!secret, "every node on a database needs the same STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one"),
+            (!keys, "every node on a database needs the same STOCKADE_MASTER_KEY; `openssl rand -hex 32` makes a good one"),
+        ];
+        let wrong = wrongs.into_iter().find(|(wrong, _)| *wrong);
+        wrong.map_or(Ok(()), |(_, why)| Err(layers.bad("database_url", why)))
     }
 
     fn fit_for_its_profile(&self, layers: &Layers) -> Result<(), ConfigError> {

@@ -14,6 +14,8 @@ pub struct Process {
     child: Child,
     data: PathBuf,
     log: PathBuf,
+    /// How long its log was when it was last open.
+    before: usize,
     base: String,
     client: Client,
 }
@@ -21,6 +23,13 @@ pub struct Process {
 impl Process {
     /// Starts the program on a folder, with settings of its own, and waits until it is open.
     pub async fn start(folder: &Path, settings: &[(&str, &str)]) -> Process {
+        let mut process = Process::begin(folder, settings);
+        process.open().await;
+        process
+    }
+
+    /// The same without waiting.
+    pub fn begin(folder: &Path, settings: &[(&str, &str)]) -> Process {
         let (data, log) = (folder.join("data"), folder.join("log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKADE_")) {
@@ -38,10 +47,24 @@ impl Process {
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         command.stderr(File::options().create(true).append(true).open(&log).unwrap());
         let child = command.spawn().unwrap();
-        let mut process = Process { child, data, log, base: String::new(), client: super::client() };
-        let addr = process.opened(before).await;
-        process.base = format!("http://{addr}");
-        process
+        Process { child, data, log, before, base: String::new(), client: super::client() }
+    }
+
+    /// Waits until it is open, once more than it was before.
+    pub async fn open(&mut self) {
+        let addr = self.opened(self.before).await;
+        self.base = format!("http://{addr}");
+        self.before = self.log().len();
+    }
+
+    /// Waits until its log says so, since it was last open.
+    pub async fn says(&self, words: &str) {
+        wait_for(|| self.log()[self.before..].contains(words).then_some(())).await;
+    }
+
+    /// A signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Where it answers, once it says so behind the first `before` bytes of its log.

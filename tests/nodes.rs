@@ -1,0 +1,322 @@
+//! Two nodes on one database: one serves, the other stands by. Whatever happens to the first, or to the database, nothing that was
+//! acknowledged is lost, nothing is sold twice, and somebody serves again within seconds.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::Client;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use stockade::clock::Clock;
+use stockade::domain::user::Role;
+use stockade::tokens::Tokens;
+use stockade_servers::MariaDb;
+use support::{Process, SECRET, id, one_line, user};
+use tempfile::TempDir;
+
+const STOCK: u64 = 100_000;
+const BUYERS: u64 = 16;
+const MASTER_KEY: &str = "b1946ac92492d2347c6235b4d2611184a3f0c2ad5e6b7d8f9012a3b4c5d6e7f8";
+
+/// The database, and a folder for each of two nodes.
+struct Cluster {
+    database: MariaDb,
+    folders: [TempDir; 2],
+    settings: Vec<(&'static str, String)>,
+    tokens: Tokens,
+    clock: Clock,
+}
+
+impl Cluster {
+    async fn open() -> Cluster {
+        let database = MariaDb::started().await.unwrap();
+        let settings = vec![
+            ("STOCKADE_DATABASE_URL", database.url()),
+            ("STOCKADE_MASTER_KEY", MASTER_KEY.to_owned()),
+            ("STOCKADE_ORDER_RATE_PER_USER", "1000000".to_owned()),
+            ("STOCKADE_ORDER_BURST_PER_USER", "1000000".to_owned()),
+        ];
+        let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let tokens = Tokens::new(SECRET.as_bytes(), &[]).unwrap();
+        Cluster { database, folders, settings, tokens, clock: Clock::start() }
+    }
+
+    fn begin(&self, node: usize) -> Process {
+        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        Process::begin(self.folders[node].path(), &settings)
+    }
+
+    async fn start(&self, node: usize) -> Process {
+        let mut process = self.begin(node);
+        process.open().await;
+        process
+    }
+
+    fn token(&self, who: u64, role: Role) -> String {
+        self.tokens.sign(user(who), role, 3_600, self.clock.now(), self.clock.chance()).unwrap()
+    }
+
+    async fn product(&self, process: &Process) -> String {
+        let body = json!({
+            "sku": "NODE-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": STOCK,
+        });
+        let admin = self.token(0, Role::Admin);
+        id(&process.ask("POST", "/v1/admin/products").bearer(&admin).json(&body).send().await.ok(201))
+    }
+
+    /// The books are closed: everything adds up, and so many units are held.
+    fn audit(&self) -> String {
+        let told = Command::new(env!("CARGO_BIN_EXE_stockade"))
+            .arg("audit")
+            .current_dir(self.folders[0].path())
+            .env("STOCKADE_JWT_SECRET", SECRET)
+            .envs(self.settings.iter().map(|(name, value)| (*name, value)))
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&told.stdout).into_owned();
+        assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
+        said
+    }
+}
+
+/// What was acknowledged, by key: the order's id and its place.
+type Acknowledged = BTreeMap<String, (String, u64)>;
+
+/// Buyers who order again and again, wherever the shop is open, and remember what they were told.
+struct Crowd {
+    told: Arc<Mutex<Acknowledged>>,
+    over: Arc<AtomicBool>,
+    base: Arc<Mutex<String>>,
+    buying: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Crowd {
+    fn come(cluster: &Cluster, process: &Process, product: &str) -> Crowd {
+        let (told, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
+        let base = Arc::new(Mutex::new(format!("http://{}", process.addr())));
+        let keys = Arc::new(AtomicU64::new(0));
+        let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(3)).build().unwrap();
+        let buying = (1..=BUYERS).map(|who| {
+            let (told, over, base, keys) = (told.clone(), over.clone(), base.clone(), keys.clone());
+            let (client, token, body) =
+                (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
+            tokio::spawn(async move {
+                while !over.load(Ordering::Relaxed) {
+                    let key = format!("key-{}", keys.fetch_add(1, Ordering::Relaxed));
+                    // The same key until it is certain, as a shopper's device does.
+                    while let Err(()) = order(&client, &base, &token, &key, &body, &told).await {
+                        if over.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            })
+        });
+        let buying = buying.collect();
+        Crowd { told, over, base, buying }
+    }
+
+    fn go_to(&self, process: &Process) {
+        *self.base.lock().unwrap() = format!("http://{}", process.addr());
+    }
+
+    fn count(&self) -> usize {
+        self.told.lock().unwrap().len()
+    }
+
+    /// Waits until so many more were acknowledged.
+    async fn goes_on(&self, more: usize) {
+        let until = self.count() + more;
+        let buying = async {
+            while self.count() < until {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), buying).await.expect("nobody can buy");
+    }
+
+    async fn leaves(self) -> Acknowledged {
+        self.over.store(true, Ordering::Relaxed);
+        for buyer in self.buying {
+            buyer.await.unwrap();
+        }
+        Arc::into_inner(self.told).unwrap().into_inner().unwrap()
+    }
+}
+
+/// One attempt. `Err`: nobody knows, or not now.
+async fn order(
+    client: &Client,
+    base: &Mutex<String>,
+    token: &str,
+    key: &str,
+    body: &Value,
+    told: &Mutex<Acknowledged>,
+) -> Result<(), ()> {
+    let place = format!("{}/v1/orders", base.lock().unwrap());
+    let asking = client.post(place).bearer_auth(token).header("Idempotency-Key", key).json(body);
+    let answer = asking.send().await.map_err(drop)?;
+    let (status, order) = (answer.status(), answer.json::<Value>().await.map_err(drop)?);
+    if status == 503 || order["code"] == "idempotency_in_progress" {
+        return Err(());
+    }
+    assert_eq!(status, 201, "{order}");
+    let place = order["lines"][0]["receipt"]["sequence"].as_u64().unwrap();
+    let before = told.lock().unwrap().insert(key.to_owned(), (id(&order), place));
+    assert!(before.is_none_or(|before| before.0 == id(&order)), "one key, two orders");
+    Ok(())
+}
+
+/// Reads until it is answered: a connection that was lost is noticed by whoever uses it first.
+async fn read(process: &Process, path: &str, token: &str) -> Value {
+    for _ in 0..50 {
+        let answer = process.ask("GET", path).bearer(token).send().await;
+        if answer.status != 503 {
+            return answer.ok(200);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("{path} is never answered");
+}
+
+/// Every order that was acknowledged is there, none has another's place, and the stock says the same.
+async fn all_is_there(cluster: &Cluster, process: &Process, product: &str, told: &Acknowledged) {
+    let places: std::collections::BTreeSet<_> = told.values().map(|(_, place)| place).collect();
+    assert_eq!(places.len(), told.len(), "two orders have one place");
+    let admin = cluster.token(0, Role::Admin);
+    let stock = read(process, &format!("/v1/products/{product}/stock"), &admin).await;
+    let held = stock["held"].as_u64().unwrap();
+    // Some were placed whose buyers left before they heard of it.
+    assert!(held >= told.len() as u64 && held <= told.len() as u64 + BUYERS, "{held} for {}", told.len());
+    assert_eq!(stock["available"].as_u64().unwrap() + held, STOCK);
+    let mut found = BTreeMap::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/v1/admin/orders?limit=100&product={product}{cursor}");
+        let page = read(process, &path, &admin).await;
+        for order in page["data"].as_array().unwrap() {
+            found.insert(id(order), order["lines"][0]["receipt"]["sequence"].as_u64().unwrap());
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    for (order, place) in told.values() {
+        assert_eq!(found.get(order), Some(place), "{order} was acknowledged");
+    }
+}
+
+#[actix_web::test]
+async fn a_node_that_is_killed_is_replaced_within_seconds_and_nothing_acknowledged_is_lost() {
+    let cluster = Cluster::open().await;
+    let mut serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let crowd = Crowd::come(&cluster, &serving, &product);
+    for kill in 0..3 {
+        let mut next = cluster.begin((kill + 1) % 2);
+        next.says("stands by").await;
+        crowd.goes_on(200).await;
+        serving.kill();
+        let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
+        assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+        crowd.go_to(&next);
+        crowd.goes_on(200).await;
+        serving = next;
+    }
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(&cluster, &serving, &product, &told).await;
+    serving.stop().await;
+    let said = cluster.audit();
+    assert!(said.contains("everything adds up"), "{said}");
+}
+
+#[actix_web::test]
+async fn a_node_that_is_paused_writes_nothing_more_and_stands_by_when_it_wakes() {
+    let cluster = Cluster::open().await;
+    let mut paused = cluster.start(0).await;
+    let product = cluster.product(&paused).await;
+    let crowd = Crowd::come(&cluster, &paused, &product);
+    let mut next = cluster.begin(1);
+    next.says("stands by").await;
+    crowd.goes_on(200).await;
+    paused.signal(Signal::STOP);
+    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
+    assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+    // Those who still ask the one that sleeps hear what is true when it wakes: nothing that it has not written.
+    paused.signal(Signal::CONT);
+    paused.says("another has taken over").await;
+    crowd.go_to(&next);
+    crowd.goes_on(200).await;
+    paused.says("stands by").await;
+    // And back again, by its own will this time.
+    next.stop().await;
+    let taken_over = tokio::time::timeout(Duration::from_secs(12), paused.open()).await;
+    assert!(taken_over.is_ok(), "nobody took over:\n{}", paused.log());
+    crowd.go_to(&paused);
+    crowd.goes_on(200).await;
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(&cluster, &paused, &product, &told).await;
+    paused.stop().await;
+    assert!(cluster.audit().contains("everything adds up"));
+}
+
+#[actix_web::test]
+async fn a_database_that_is_killed_is_waited_for() {
+    let mut cluster = Cluster::open().await;
+    let serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let crowd = Crowd::come(&cluster, &serving, &product);
+    for _ in 0..2 {
+        crowd.goes_on(200).await;
+        cluster.database.kill().unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let token = cluster.token(99, Role::Shopper);
+        let refused = serving.ask("POST", "/v1/orders").bearer(&token).json(&one_line(&product, 1)).send();
+        let refused = tokio::time::timeout(Duration::from_secs(2), refused).await.expect("an answer");
+        assert_eq!(refused.status, 503, "{}", refused.text);
+        // What was published is still told.
+        serving.ask("GET", &format!("/v1/products/{product}/stock")).send().await.ok(200);
+        cluster.database.start().await.unwrap();
+    }
+    crowd.goes_on(200).await;
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(&cluster, &serving, &product, &told).await;
+    serving.stop().await;
+    assert!(cluster.audit().contains("everything adds up"));
+}
+
+/// Whoever has the wrong key, or none, is told so before anything is begun.
+#[actix_web::test]
+async fn a_node_without_the_secrets_of_the_others_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = refused(folder.path(), &[("STOCKADE_DATABASE_URL", "mysql://nobody@127.0.0.1:1/shop")]);
+    assert!(told.contains("STOCKADE_JWT_SECRET"), "{told}");
+    let secrets = [("STOCKADE_JWT_SECRET", SECRET), ("STOCKADE_MASTER_KEY", MASTER_KEY)];
+    let told = refused(
+        folder.path(),
+        &[("STOCKADE_DATABASE_URL", "mysql://nobody:hush@127.0.0.1:1/shop"), secrets[0], secrets[1]],
+    );
+    assert!(!told.contains("hush") && told.to_lowercase().contains("connect"), "{told}");
+}
+
+fn refused(folder: &Path, settings: &[(&str, &str)]) -> String {
+    let told = Command::new(env!("CARGO_BIN_EXE_stockade"))
+        .current_dir(folder)
+        .env("STOCKADE_HTTP_ADDR", "127.0.0.1:0")
+        .envs(settings.iter().copied())
+        .output()
+        .unwrap();
+    assert!(!told.status.success());
+    String::from_utf8_lossy(&told.stderr).into_owned() + &String::from_utf8_lossy(&told.stdout)
+}

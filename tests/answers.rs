@@ -227,7 +227,7 @@ macro_rules! tables {
 async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let files = tables! {
         "shop.db": products stock flush_checkpoint orders order_lines buyer_runs buyer_orders webhook_endpoints webhook_secrets
-            webhook_events webhook_deliveries jobs notices;
+            webhook_events webhook_deliveries jobs notice_slices;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head
             wishes carts cart_lines cart_additions checkouts order_addresses unproved_addresses letters_told hold_reminders;
         "money.db": payments open_payments refunds deliveries webhooks_heard notices;

@@ -30,7 +30,7 @@ static INSERT_MANY: LazyLock<Listed> = LazyLock::new(|| {
 const DUE: &str = concat!(
     "select ",
     columns!(),
-    " from outbox where state = 'waiting' and next_at_ms <= ? order by next_at_ms limit ?"
+    " from outbox where state = 'waiting' and next_at_ms <= ? order by next_at_ms, id limit ?"
 );
 const CLAIM: &str = "update outbox set next_at_ms = ?, tries = tries + 1, version = version + 1 \
     where id = ? and version = ?";

@@ -31,7 +31,7 @@ const OF_ORDER: &str = payments!(
 );
 /// `cross join`: in the order in which it is written.
 const DUE: &str = payments!(
-    "open_payments o cross join payments p on p.id = o.payment_id where o.due_at_ms <= ? order by o.due_at_ms limit ?"
+    "open_payments o cross join payments p on p.id = o.payment_id where o.due_at_ms <= ? order by o.due_at_ms, o.payment_id limit ?"
 );
 const ALL: &str = payments!("payments p left join open_payments o on o.payment_id = p.id order by p.id");
 /// Along the index of attempts: nothing is sorted.

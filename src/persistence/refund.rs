@@ -30,7 +30,7 @@ const OF_PAYMENT: &str = refunds!(
     "payments p cross join refunds r on r.order_id = p.order_id and r.payment_id = p.id \
      where p.id = ? order by r.created_at_ms, r.id"
 );
-const DUE: &str = refunds!("refunds r where r.due_at_ms <= ? order by r.due_at_ms limit ?");
+const DUE: &str = refunds!("refunds r where r.due_at_ms <= ? order by r.due_at_ms, r.id limit ?");
 const WAITING: &str = refunds!("refunds r where r.due_at_ms is not null and r.id > ? order by r.id limit ?");
 const ALL: &str = refunds!("refunds r order by r.id");
 /// Along the index of orders: nothing is sorted.

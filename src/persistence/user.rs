@@ -125,7 +125,7 @@ const FITTING_BY_EMAIL: &str = users!(
      order by u.id desc limit ?"
 );
 const LAPSED: &str =
-    users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms limit ?");
+    users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms, u.id limit ?");
 const INSERT: &str = "insert into users (state, role, email_blind, phone_blind, wrapped_key, personal, password, \
     signed_out_at_ms, version, verified_at_ms, created_at_ms, updated_at_ms, id) \
     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";

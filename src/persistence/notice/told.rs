@@ -24,7 +24,8 @@ static REMIND: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("insert into hold_reminders (order_id, due_at_ms) values ", "(?, ?)", ""));
 static END: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from hold_reminders where order_id in (", "?", ")"));
-const DUE: &str = "select order_id from hold_reminders where due_at_ms <= ? order by due_at_ms limit ?";
+const DUE: &str =
+    "select order_id from hold_reminders where due_at_ms <= ? order by due_at_ms, order_id limit ?";
 const NEXT: &str = "select min(due_at_ms) from hold_reminders";
 const COUNT: &str = "select count(*) from hold_reminders";
 

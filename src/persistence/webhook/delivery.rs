@@ -37,7 +37,7 @@ static INSERT: LazyLock<Listed> = LazyLock::new(|| {
 static DROP: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from webhook_deliveries where id in (", "?", ")"));
 const DUE: &str = deliveries!(
-    "where endpoint_id = ? and state = 'waiting' and next_at_ms <= ? order by next_at_ms limit ?"
+    "where endpoint_id = ? and state = 'waiting' and next_at_ms <= ? order by next_at_ms, id limit ?"
 );
 const CLAIM: &str = "update webhook_deliveries set next_at_ms = ?, tries = tries + 1, version = version + 1 \
     where id = ? and version = ?";

@@ -61,15 +61,22 @@ impl Searched {
     /// Is it what was expected of the whole protocol, or of one without a safeguard?
     pub fn as_expected(&self, without: Option<Without>) -> Result<(), String> {
         let shows = without.map_or(Shows::Nothing, Without::shows);
-        let broken = self.broken.as_ref().map(|(rule, _)| *rule);
-        match (shows, broken) {
+        match (shows, self.rule()) {
             (Shows::Breaks(expected), Some(rule)) if rule == expected => Ok(()),
-            (Shows::Breaks(expected), _) => Err(format!("NOT NOTICED: nothing breaks the rule that {expected}")),
-            (_, Some(rule)) => Err(format!("BROKEN: {rule}")),
+            (Shows::Breaks(expected), _) => {
+                Err(format!("not noticed: nothing broke the rule that {expected}"))
+            }
+            (_, Some(rule)) => Err(format!("broken: {rule}")),
             (Shows::NeverReaches(what), None) if self.unseen == [what] => Ok(()),
-            (Shows::NeverReaches(what), None) => Err(format!("NOT NOTICED: met all the same, or more is missing: {what}")),
+            (Shows::NeverReaches(what), None) => {
+                Err(format!("{what}: expected never to be met; never met was: {}", self.unseen.join("; ")))
+            }
             (Shows::Nothing, None) if self.unseen.is_empty() => Ok(()),
-            (Shows::Nothing, None) => Err(format!("NEVER MET: {}", self.unseen.join("; "))),
+            (Shows::Nothing, None) => Err(format!("never met: {}", self.unseen.join("; "))),
         }
+    }
+
+    pub fn rule(&self) -> Option<Rule> {
+        self.broken.as_ref().map(|(rule, _)| *rule)
     }
 }

@@ -67,11 +67,21 @@ pub struct State {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Move {
-    Beat { process: usize },
-    Look { process: usize },
-    Mark { by: usize, process: usize },
+    Beat {
+        process: usize,
+    },
+    Look {
+        process: usize,
+    },
+    Mark {
+        by: usize,
+        process: usize,
+    },
     /// A second ends; in the next the ledger is like this, and these are away.
-    Second { ledger: Ledger, away: [bool; WATCHERS_MAX] },
+    Second {
+        ledger: Ledger,
+        away: [bool; WATCHERS_MAX],
+    },
 }
 
 impl Move {
@@ -85,10 +95,13 @@ impl Move {
                 match (before.ledger == ledger, ledger) {
                     (true, _) => {}
                     (false, Ledger::Up) => what.push("the ledger is back".to_owned()),
-                    (false, Ledger::ReadsOnly) => what.push("the ledger answers reads, commits hang".to_owned()),
+                    (false, Ledger::ReadsOnly) => {
+                        what.push("the ledger answers reads, commits hang".to_owned())
+                    }
                     (false, Ledger::Down) => what.push("the ledger is down".to_owned()),
                 }
-                for (at, process) in before.processes.iter().enumerate().filter(|(at, p)| p.away != away[*at]) {
+                for (at, process) in before.processes.iter().enumerate().filter(|(at, p)| p.away != away[*at])
+                {
                     let how = if process.away { "is back" } else { "is stopped or cut off" };
                     what.push(format!("{} {how}", name(at)));
                 }
@@ -139,34 +152,34 @@ impl Observation {
             return state.processes[by].looked && of.age_s >= PATIENCE_S;
         }
         let compares = !self.lacks(Without::MarkWithoutCompare);
-        state.watches[by][process].is_some_and(|watch| {
-            watch.unchanged_s >= PATIENCE_S && !(compares && watch.moved)
-        })
+        state.watches[by][process]
+            .is_some_and(|watch| watch.unchanged_s >= PATIENCE_S && !(compares && watch.moved))
     }
 
+    /// Every next second there may be; the quiet ones first, so that a story tells of no fault that it does not need.
     fn seconds(&self, state: &State, moves: &mut Vec<Move>) {
-        for ledger in [Ledger::Up, Ledger::ReadsOnly, Ledger::Down] {
-            for choice in 0..(1_usize << self.processes) {
-                let away: [bool; WATCHERS_MAX] = std::array::from_fn(|at| choice & (1 << at) != 0);
-                if (0..self.processes).all(|at| !(away[at] && state.processes[at].dead)) {
-                    moves.push(Move::Second { ledger, away });
-                }
+        for choice in 0..(1_usize << self.processes) {
+            let away: [bool; WATCHERS_MAX] = std::array::from_fn(|at| choice & (1 << at) != 0);
+            if (0..self.processes).any(|at| away[at] && state.processes[at].dead) {
+                continue;
             }
+            let ledgers = [Ledger::Up, Ledger::Down, Ledger::ReadsOnly];
+            moves.extend(ledgers.map(|ledger| Move::Second { ledger, away }));
         }
     }
 
     fn second(&self, state: &mut State, ledger: Ledger, away: [bool; WATCHERS_MAX]) {
         let was_up = state.ledger == Ledger::Up;
         state.calm_s = if was_up { older(state.calm_s) } else { 0 };
-        for at in 0..self.processes {
-            let process = &mut state.processes[at];
+        for (at, process) in state.processes.iter_mut().enumerate() {
             let gap = !process.looked || !(process.beaten || self.lacks(Without::ObserverOnlyReads));
             for watch in &mut state.watches[at] {
                 *watch = watch
                     .filter(|_| !gap || self.lacks(Without::ObservationSpansGaps))
                     .map(|watch| Watch { unchanged_s: older(watch.unchanged_s), ..watch });
             }
-            process.missed_s = if was_up && !process.beaten { older(process.missed_s) } else { process.missed_s };
+            process.missed_s =
+                if was_up && !process.beaten { older(process.missed_s) } else { process.missed_s };
             process.age_s = older(process.age_s);
             (process.beaten, process.looked, process.away) = (false, false, away[at]);
             if process.dead {
@@ -199,7 +212,8 @@ impl Observation {
     }
 }
 
-const DEAD: Process = Process { away: false, dead: true, beaten: false, looked: false, age_s: 0, missed_s: 0 };
+const DEAD: Process =
+    Process { away: false, dead: true, beaten: false, looked: false, age_s: 0, missed_s: 0 };
 
 fn older(seconds: u8) -> u8 {
     PATIENCE_S.min(seconds + 1)

@@ -69,14 +69,18 @@ sights! {
 }
 
 fn group(state: &State, shows: impl Fn(usize, &Group) -> bool) -> bool {
-    state.processes.iter().enumerate().any(|(at, process)| process.group.is_some_and(|group| shows(at, &group)))
+    state
+        .processes
+        .iter()
+        .enumerate()
+        .any(|(at, process)| process.group.is_some_and(|group| shows(at, &group)))
 }
 
 /// Is a shard served by another than its first owner, whose session is in this state?
 fn served_by_another(state: &State, first_owner: Alive, also: impl Fn(usize) -> bool) -> bool {
     (0..SHARDS_MAX).any(|shard| {
-        let served =
-            (0..state.processes.len()).any(|at| at != shard && state.lives(at) && state.processes[at].tenures[shard].is_some());
+        let served = (0..state.processes.len())
+            .any(|at| at != shard && state.lives(at) && state.processes[at].tenures[shard].is_some());
         served && state.sessions[shard].alive == first_owner && also(shard)
     })
 }
@@ -88,6 +92,8 @@ fn acked_since_opened(state: &State, shard: usize) -> bool {
 /// Has somebody else opened a shard that this process's group is for?
 fn replaced(state: &State, process: usize) -> bool {
     let is = &state.processes[process];
-    let later = |shard: usize| is.tenures[shard].is_some_and(|tenure| tenure.epoch < state.shards[shard].opened.epoch);
+    let later = |shard: usize| {
+        is.tenures[shard].is_some_and(|tenure| tenure.epoch < state.shards[shard].opened.epoch)
+    };
     (0..SHARDS_MAX).any(|shard| is.group.is_some_and(|group| group.shards[shard]) && later(shard))
 }

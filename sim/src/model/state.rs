@@ -3,6 +3,8 @@
 //! A state is a plain value without anything that only tells the past, but for a few ghosts that the rules need; each
 //! ghost says so. Product and shard are one here: one product a shard.
 
+use std::hash::{Hash, Hasher};
+
 use super::rule::Rule;
 
 /// The most processes a setting has.
@@ -10,8 +12,8 @@ pub const PROCESSES_MAX: usize = 4;
 /// The most shards a setting has.
 pub const SHARDS_MAX: usize = 2;
 
-/// What a process is doing. A stopped process, a slow one and one that is cut off from the ledger are all `Running`
-/// and take no step.
+/// What a process is doing. A stopped process, a slow one, one that is cut off from the ledger and one that was killed
+/// are all `Running` and take no step, the last for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
     /// Not started yet.
@@ -19,8 +21,6 @@ pub enum Life {
     Running,
     /// It has learnt that its session is dead and has dropped all it had.
     Fenced,
-    /// Killed.
-    Gone,
 }
 
 /// An owner in a process's memory.
@@ -84,7 +84,7 @@ pub struct Transaction {
     pub disowned: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Process {
     pub life: Life,
     /// Its id in `node_session`.
@@ -102,10 +102,9 @@ pub struct Process {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
     pub alive: Alive,
-    /// The lease has run out and the beat has stood still long enough for anybody who watches. A beat ends it.
+    /// Its lease has run out, its beat has stood still long enough for anybody who watches, and a taker has killed its
+    /// connections. A beat ends it.
     pub lapsed: bool,
-    /// A taker has killed its connections since the last beat.
-    pub cut: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,7 +131,7 @@ pub struct HandOver {
 }
 
 /// A shard's rows: `shard_owner`, the journal of its product, `flush_checkpoint`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
     pub epoch: u8,
     /// The session that owns it.
@@ -148,7 +147,7 @@ pub struct Shard {
     pub opened: Tenure,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
     pub processes: [Process; PROCESSES_MAX],
     pub sessions: [Session; PROCESSES_MAX],
@@ -172,7 +171,6 @@ impl State {
         let session = |index: usize| Session {
             alive: if index < running { Alive::Live } else { Alive::Unborn },
             lapsed: false,
-            cut: false,
         };
         let shard = |index: usize| Shard {
             epoch: 1,
@@ -209,17 +207,96 @@ impl State {
 
     /// Has this session a transaction that a kill would undo?
     pub fn has_open(&self, session: u8) -> bool {
-        let mut transactions = self.of_session(session).flat_map(|process| process.transactions.iter().flatten());
+        let mut transactions =
+            self.of_session(session).flat_map(|process| process.transactions.iter().flatten());
         transactions.any(|transaction| transaction.stage == Stage::Open)
     }
 
     /// Is an uncommitted entry at this place? The primary key makes another insert there wait.
     pub fn place_is_taken(&self, shard: usize, place: u8) -> bool {
-        let mut transactions = self.processes.iter().flat_map(|process| process.transactions.iter().flatten());
+        let mut transactions =
+            self.processes.iter().flat_map(|process| process.transactions.iter().flatten());
         transactions.any(|transaction| transaction.places[shard] == place)
     }
 
     fn of_session(&self, session: u8) -> impl Iterator<Item = &Process> {
         self.processes.iter().filter(move |process| process.session == session)
+    }
+}
+
+// --- hashing: a few words instead of two hundred bytes, which is where a search spends its time --------------------------------
+
+/// Packs small numbers into words, each with its own number of bits.
+#[derive(Default)]
+struct Packed {
+    word: u64,
+    bits: u32,
+}
+
+impl Packed {
+    fn put<H: Hasher>(&mut self, hasher: &mut H, value: u8, bits: u32) {
+        debug_assert!(u32::from(value) < 1 << bits, "{value} does not fit into {bits} bits");
+        if self.bits + bits > u64::BITS {
+            self.end(hasher);
+        }
+        self.word |= u64::from(value) << self.bits;
+        self.bits += bits;
+    }
+
+    fn end<H: Hasher>(&mut self, hasher: &mut H) {
+        hasher.write_u64(self.word);
+        *self = Packed::default();
+    }
+}
+
+impl Hash for State {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        let mut packed = Packed::default();
+        let mut put = |value: u8, bits: u32| packed.put(hasher, value, bits);
+        for process in &self.processes {
+            put(process.life as u8, 2);
+            put(process.session, 3);
+            for tenure in process.tenures {
+                put(tenure.map_or(0, |tenure| tenure.epoch), 3);
+                put(tenure.map_or(0, |tenure| tenure.head), 3);
+            }
+            for peeked in process.peeked {
+                put(peeked.map_or(0, |head| head + 1), 3);
+            }
+            if let Some(group) = process.group {
+                put(1 | u8::from(group.shards[0]) << 1 | u8::from(group.shards[1]) << 2, 3);
+                put(group.step as u8 | (group.hung as u8) << 2 | u8::from(group.written) << 4, 5);
+            } else {
+                put(0, 3);
+            }
+            for transaction in process.transactions {
+                let Some(Transaction { places, epochs, stage, disowned }) = transaction else {
+                    put(0, 1);
+                    continue;
+                };
+                put(1 | (stage as u8) << 1 | u8::from(disowned) << 2, 3);
+                places.into_iter().chain(epochs).for_each(|number| put(number, 3));
+            }
+        }
+        for session in &self.sessions {
+            put(session.alive as u8 | u8::from(session.lapsed) << 2, 3);
+        }
+        for shard in &self.shards {
+            let numbers = [shard.epoch, shard.owner, shard.written, shard.checkpoint, shard.acked];
+            numbers
+                .into_iter()
+                .chain([shard.opened.epoch, shard.opened.head])
+                .for_each(|number| put(number, 3));
+            put(u8::from(shard.flush.is_some()) | u8::from(shard.hand_over.is_some()) << 1, 2);
+            if let Some(flush) = shard.flush {
+                [flush.epoch, flush.from, flush.to].into_iter().for_each(|number| put(number, 3));
+            }
+            if let Some(word) = shard.hand_over {
+                put(word.epoch, 3);
+                put(word.to, 3);
+            }
+        }
+        put(self.broken.map_or(0, |rule| rule as u8 + 1), 5);
+        packed.end(hasher);
     }
 }

@@ -1,7 +1,7 @@
 //! The safeguards of the protocol, each of which can be taken out, and what its absence must lead to.
 //!
-//! A safeguard whose absence breaks nothing is either redundant or beyond the model's faults. Three turned out to be
-//! second locks on a door: they are listed with what they do instead, and tried together with the first lock.
+//! Most absences break a rule. Two break none and make somebody wait for ever instead. Three do nothing at all, because
+//! another safeguard does the same: they say which.
 
 use std::str::FromStr;
 
@@ -62,7 +62,8 @@ pub const MOVES: &str = "moves";
 /// Reached as long as takers kill the connections of the dead.
 pub const TAKEN_FROM_STOPPED: &str = "a process that stopped in the middle of a transaction is replaced";
 /// Reached as long as a lost connection is killed before its group is written again.
-pub const WRITTEN_AFTER_LOSS: &str = "a group whose transaction hung on a lost connection is written after all";
+pub const WRITTEN_AFTER_LOSS: &str =
+    "a group whose transaction hung on a lost connection is written after all";
 
 safeguards! {
     /// A group's transaction does not look at its session row.
@@ -93,7 +94,13 @@ safeguards! {
     NoKey "no_key" Ownership(GROUPS), Nothing;
     /// *Sold out* is said from the published view by a process that has long been replaced.
     RefuseWithoutLease "refuse_without_lease" Ownership(GROUPS), Breaks(Rule::RefusesFromTheHead);
-    /// The flush does not check the epoch.
+    /// A taker takes what it once saw to be a dead session's, without comparing epoch and owner: it robs a live one.
+    RaiseWithoutCompare "raise_without_compare" Ownership(GROUPS), Breaks(Rule::OneWriter);
+    /// A process takes a shard without looking whether its own session still lives. It gains nothing by it: its groups
+    /// are refused, and whoever lives takes the shard from it as from any dead session.
+    RaiseWhileDead "raise_while_dead" Ownership(GROUPS), Nothing;
+    /// The flush does not check the epoch. (As long as it compares the checkpoint nothing is carried twice; but the
+    /// checkpoint moves under the newer owner's feet.)
     FlushWithoutEpoch "flush_without_epoch" Ownership(MOVES), Breaks(Rule::NoFlushAfterSuccessor);
     /// The flush sets the checkpoint without comparing it: a lost one arrives after the next.
     FlushWithoutCompare "flush_without_compare" Ownership(MOVES), Breaks(Rule::FlushOnce);
@@ -104,7 +111,7 @@ safeguards! {
     /// Whose hand-over seems not to have arrived opens again under the same epoch; then it arrives.
     ReopenSameEpoch "reopen_same_epoch" Ownership(MOVES), Breaks(Rule::NoAckAfterSuccessor);
     /// Dead is whose beat is four seconds old by the clock, seen by whoever comes first after an outage.
-    LeaseByWallClock "lease_by_wall_clock" Observation, Breaks(Rule::ObservedAnew);
+    LeaseByWallClock "lease_by_wall_clock" Observation, Breaks(Rule::HealthyLives);
     /// A second without a look does not restart the observation.
     ObservationSpansGaps "observation_spans_gaps" Observation, Breaks(Rule::ObservedAnew);
     /// An observer who could read counts the second, though he could not write. (A ledger that answers reads while

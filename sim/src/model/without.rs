@@ -84,7 +84,8 @@ safeguards! {
     /// the two in, so nothing wrong is written; but the second waits for the first, and the process for itself.
     SettleWithoutKill "settle_without_kill" Ownership(GROUPS), NeverReaches(WRITTEN_AFTER_LOSS);
     /// The lost connection is killed, but the head is read without waiting for the row that its transaction holds. A
-    /// KILL has returned long before a COMMIT that is being done has ended. The primary key stops the second copy.
+    /// KILL has returned long before a COMMIT that is being done has ended. The primary key stops the second copy, as
+    /// long as whoever meets it there calls the outcome unknown and reads again.
     SettleUnlocked "settle_unlocked" Ownership(GROUPS), Nothing;
     /// The same without the primary key.
     SettleUnlockedNoKey "settle_unlocked+no_key" Ownership(GROUPS), Breaks(Rule::NoFork);

@@ -41,7 +41,7 @@ struct Options {
     /// Search the model of many nodes instead: whole (`good`), without a safeguard, or both and each (`all`).
     #[arg(long, value_name = "NAME|good|all", conflicts_with_all = ["seed", "broken"])]
     model: Option<String>,
-    /// Nodes in the whole model: 2, or 3, which takes minutes and two gigabytes.
+    /// Nodes in the whole model: 2, or 3, which takes minutes and three gigabytes.
     #[arg(long, default_value_t = 2, requires = "model", value_parser = clap::value_parser!(u8).range(2..=3))]
     nodes: u8,
 }

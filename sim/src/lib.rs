@@ -9,6 +9,7 @@ pub mod broken;
 pub mod campaign;
 pub mod chance;
 pub mod check;
+pub mod model;
 pub mod queue;
 pub mod scenario;
 pub mod story;

@@ -1,4 +1,4 @@
-//! `stockade-sim`: plays seeds, prints what was reached, and how to replay what failed.
+//! `stockade-sim`: plays seeds, prints what was reached, and how to replay what failed; or searches the model.
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -7,6 +7,9 @@ use clap::Parser;
 use stockade::clock::Clock;
 use stockade_sim::Broken;
 use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, Total};
+use stockade_sim::model::check::Searched;
+use stockade_sim::model::without::{Shows, Without};
+use stockade_sim::model::{self, Search};
 use stockade_sim::scenario::Scenario;
 use stockade_sim::tally::SOMETIMES;
 
@@ -35,12 +38,21 @@ struct Options {
     /// Take a safeguard out, or each of them in turn (`all`), and see that it is noticed.
     #[arg(long, value_name = "NAME|all")]
     broken: Option<String>,
+    /// Search the model of many nodes instead: whole (`good`), without a safeguard, or both and each (`all`).
+    #[arg(long, value_name = "NAME|good|all", conflicts_with_all = ["seed", "broken"])]
+    model: Option<String>,
+    /// Nodes in the whole model: 2, or 3, which takes minutes and three gigabytes.
+    #[arg(long, default_value_t = 2, requires = "model", value_parser = clap::value_parser!(u8).range(2..=3))]
+    nodes: u8,
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     campaign::keep_panics_quiet();
-    let outcome = match (&options.broken, options.seed) {
+    if let Some(name) = &options.model {
+        return verdict(searches(name, options.nodes == 3).map(|searches| search(&searches, options.jobs)));
+    }
+    verdict(match (&options.broken, options.seed) {
         (Some(name), None) if name == "all" => Ok(hunt(Broken::ALL, &options)),
         (Some(name), seed) => name.parse().map(|broken| match seed {
             Some(seed) => one(seed, Some(broken), options.trace),
@@ -48,7 +60,10 @@ fn main() -> ExitCode {
         }),
         (None, Some(seed)) => Ok(one(seed, None, options.trace)),
         (None, None) => Ok(many(&options)),
-    };
+    })
+}
+
+fn verdict(outcome: Result<bool, String>) -> ExitCode {
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -168,4 +183,64 @@ fn summary(total: &Total, regressions: usize, took_ms: u64) {
         took_ms % 1_000 / 100,
         total.failures.len()
     );
+}
+
+fn searches(name: &str, three_nodes: bool) -> Result<Vec<Search>, String> {
+    let each = || Without::ALL.iter().map(|without| Search::without(*without));
+    Ok(match name {
+        "good" => Search::whole(three_nodes),
+        "all" => Search::whole(three_nodes).into_iter().chain(each()).collect(),
+        word => vec![Search::without(word.parse()?)],
+    })
+}
+
+/// Searches the models and says of each what came of it; the story of a broken rule where it is news or was asked for.
+fn search(searches: &[Search], jobs: usize) -> bool {
+    let clock = Clock::start();
+    let (began, mut all_well, mut states) = (clock.nanos(), true, 0);
+    let alone = searches.len() == 1;
+    model::run(
+        searches,
+        jobs,
+        || clock.nanos(),
+        |search, searched, took_ms| {
+            states += searched.states;
+            let verdict = searched.as_expected(search.safeguard());
+            println!("{}{}", if verdict.is_ok() { "" } else { "FAIL " }, search.name());
+            let words = verdict.as_ref().err().cloned().unwrap_or_else(|| came_to(search, searched));
+            println!("     {words}");
+            println!(
+                "     {} states, {} steps, depth {}, {}.{} s",
+                searched.states,
+                searched.steps,
+                searched.depth,
+                took_ms / 1_000,
+                took_ms % 1_000 / 100
+            );
+            if let Some((rule, story)) = searched.broken.as_ref().filter(|_| alone || verdict.is_err()) {
+                for (number, line) in story.iter().enumerate() {
+                    println!("     {:>3}. {line}", number + 1);
+                }
+                println!("          which breaks the rule that {rule}");
+            }
+            all_well &= verdict.is_ok();
+        },
+    );
+    let took_ms = (clock.nanos() - began) / 1_000_000;
+    println!(
+        "{} searches, {states} states in {}.{} s",
+        searches.len(),
+        took_ms / 1_000,
+        took_ms % 1_000 / 100
+    );
+    all_well
+}
+
+fn came_to(search: &Search, searched: &Searched) -> String {
+    match (search.safeguard().map(Without::shows), &searched.broken) {
+        (_, Some((rule, story))) => format!("noticed after {} steps: {rule}", story.len()),
+        (Some(Shows::NeverReaches(what)), None) => format!("noticed: never met: {what}"),
+        (Some(_), None) => "breaks nothing, as its description says".to_owned(),
+        (None, None) => "holds".to_owned(),
+    }
 }

@@ -154,7 +154,11 @@ impl Directory {
         let Some(owner) = self.loaded(product) else { return Ok(()) };
         let refusal = owner.refusal(ask, self.0.house.clock.now());
         self.keep_near(owner);
-        refusal.map_or(Ok(()), Err)
+        // Looked at last: whoever slept in between asks the owner, who asks the journal.
+        match refusal.filter(|_| self.0.house.home.is_the_only_one()) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
+        }
     }
 
     /// What the product's owner knows of an order.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use super::protocol::Outcome;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Epoch, Sequence};
-use crate::persistence::journal::{Append, AppendTo, Appended, Health, Journal, NotWritten};
+use crate::persistence::journal::{Append, AppendTo, Appended, Journal, NotWritten};
 
 /// A future that may cross threads.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -38,6 +38,10 @@ pub trait Home: Send + Sync + 'static {
     fn epoch(&self) -> Epoch;
     /// Whether groups are accepted. While they are not, nothing is decided that would need one.
     fn is_writable(&self) -> bool;
+    /// Whether what was published may be told as the last word, without asking an owner.
+    fn is_the_only_one(&self) -> bool {
+        true
+    }
 }
 
 impl Home for Journal {
@@ -80,7 +84,11 @@ impl Home for Journal {
     }
 
     fn is_writable(&self) -> bool {
-        self.health() == Health::Healthy
+        self.is_writable()
+    }
+
+    fn is_the_only_one(&self) -> bool {
+        self.is_the_only_one()
     }
 }
 

@@ -38,6 +38,7 @@ pub use stats::{Head, JournalStats};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 
@@ -205,6 +206,8 @@ struct Shared {
     brake_us: Arc<AtomicU64>,
     /// Nobody knows yet what a database has of the last group: no history can be read to its end.
     in_doubt: Arc<AtomicBool>,
+    /// When the last beat was sent that the database has confirmed, by our own steady clock.
+    beaten_ns: AtomicU64,
     /// For a disk that cannot be trusted; a database looks after its own.
     mark: Option<UncleanMark>,
 }
@@ -220,6 +223,7 @@ impl Shared {
             fatal: watch::Sender::new(false),
             brake_us: Arc::clone(brake_us),
             in_doubt: Arc::default(),
+            beaten_ns: AtomicU64::new(0),
             mark,
         })
     }
@@ -287,6 +291,8 @@ struct Opened {
     shared: Arc<Shared>,
     reader: JournalReader,
     epoch: Epoch,
+    /// In a database: until when a confirmed beat keeps every other node from taking over.
+    lease: Option<(Clock, Duration)>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -327,6 +333,7 @@ impl Journal {
             shared: Arc::clone(&shared),
             reader,
             epoch: found.epoch,
+            lease: None,
             ended: Mutex::new(Some(ended)),
         };
         let begun = Log::begin(found.shelf, found.last_pos)
@@ -345,12 +352,13 @@ impl Journal {
     /// node, for whatever else it writes.
     pub async fn connect(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
         let shared = Shared::new(config.inbox_max, &config.brake_us, None);
-        let clock = config.clock.clone();
+        let (clock, lease) = (config.clock.clone(), config.timing.lease);
         let (found, ended) = database::start(config, Arc::clone(&shared)).await?;
         let opened = Opened {
             reader: JournalReader::on(&found.server, shared.tail.clone(), shared.in_doubt.clone()),
             shared,
             epoch: found.epoch,
+            lease: Some((clock.clone(), lease)),
             ended: Mutex::new(Some(ended)),
         };
         match opened.begin(found.groups, clock) {
@@ -387,6 +395,21 @@ impl Journal {
 
     pub fn health(&self) -> Health {
         self.0.shared.health()
+    }
+
+    /// Whether it takes entries, and nobody else can have begun to.
+    pub fn is_writable(&self) -> bool {
+        self.health() == Health::Healthy && self.0.lease.as_ref().is_none_or(|lease| self.is_leased(lease))
+    }
+
+    /// Whether what its owners have published may be told as the last word, without asking them.
+    pub fn is_the_only_one(&self) -> bool {
+        self.0.lease.as_ref().is_none_or(|lease| self.is_leased(lease))
+    }
+
+    fn is_leased(&self, (clock, lease): &(Clock, Duration)) -> bool {
+        let beaten = self.0.shared.beaten_ns.load(Ordering::Acquire);
+        Duration::from_nanos(clock.nanos().saturating_sub(beaten)) < *lease
     }
 
     /// Turns true when this opening is over: answer nobody *failed*, open again.

@@ -6,6 +6,7 @@
 //! of another machine is believed, and nobody is dead because nobody could read.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -35,6 +36,8 @@ pub struct Timing {
     pub dead_after: Duration,
     /// Whoever could not look for longer than this has seen nothing, and begins anew.
     pub gap_max: Duration,
+    /// For so long after a beat was sent that was confirmed nobody can have seen the heart stand still for `dead_after`.
+    pub lease: Duration,
 }
 
 impl Default for Timing {
@@ -44,6 +47,7 @@ impl Default for Timing {
             look_every: Duration::from_millis(500),
             dead_after: Duration::from_millis(4_000),
             gap_max: Duration::from_millis(1_500),
+            lease: Duration::from_millis(3_000),
         }
     }
 }
@@ -168,13 +172,15 @@ pub async fn beat(
     server: Server,
     number: i64,
     timing: Timing,
+    clock: Clock,
     shared: Arc<Shared>,
     mut stop: tokio::sync::oneshot::Receiver<()>,
 ) {
     let mut session: Option<Session> = None;
     loop {
+        let sent_ns = clock.nanos();
         match beat_once(&server, &mut session, number).await {
-            Ok(true) => {}
+            Ok(true) => shared.beaten_ns.store(sent_ns, Ordering::Release),
             Ok(false) => return shared.fence("another node has taken over"),
             // It is looked for again at the next beat. Without it nobody can take over either.
             Err(error) => {

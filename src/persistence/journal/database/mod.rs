@@ -22,6 +22,7 @@ pub use membership::{Timing, is_occupied};
 
 use super::snapshot::{Progress, Saving};
 use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
+use crate::clock::Clock;
 use crate::domain::stock::Epoch;
 use crate::persistence::sql::mysql::{self, Server};
 use crate::persistence::sql::{self, Connection};
@@ -58,7 +59,10 @@ pub async fn start(
     let groups = Groups::new(server.clone(), node).map_err(StoreError::Thread)?;
     shared.stats.pos.store(last_pos, Ordering::Release);
     let (end, ended) = oneshot::channel();
-    let keeper = Keeper { server: server.clone(), node, timing: config.timing, shared };
+    // It has just joined.
+    shared.beaten_ns.store(config.clock.nanos(), Ordering::Release);
+    let keeper =
+        Keeper { server: server.clone(), node, timing: config.timing, clock: config.clock.clone(), shared };
     let keep = move || {
         keeper.work(looking);
         let _ = end.send(());
@@ -77,6 +81,7 @@ struct Keeper {
     server: Server,
     node: i64,
     timing: Timing,
+    clock: Clock,
     shared: Arc<Shared>,
 }
 
@@ -106,8 +111,8 @@ impl Keeper {
     fn start_beating(&self, stopped: oneshot::Receiver<()>) -> std::io::Result<JoinHandle<()>> {
         let runtime = runtime()?;
         let (server, node, timing) = (self.server.clone(), self.node, self.timing);
-        let shared = Arc::clone(&self.shared);
-        let beat = move || runtime.block_on(membership::beat(server, node, timing, shared, stopped));
+        let (clock, shared) = (self.clock.clone(), Arc::clone(&self.shared));
+        let beat = move || runtime.block_on(membership::beat(server, node, timing, clock, shared, stopped));
         std::thread::Builder::new().name("stockade-beat".to_owned()).spawn(beat)
     }
 

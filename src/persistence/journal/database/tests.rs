@@ -17,8 +17,10 @@ const STOPPED: Timing = Timing {
     look_every: Duration::from_millis(20),
     dead_after: Duration::from_millis(200),
     gap_max: Duration::from_millis(150),
+    lease: Duration::from_millis(150),
 };
-const BEATING: Timing = Timing { beat_every: Duration::from_millis(50), ..STOPPED };
+const BEATING: Timing =
+    Timing { beat_every: Duration::from_millis(50), lease: Duration::from_secs(60), ..STOPPED };
 
 async fn node(url: &str, timing: Timing) -> Journal {
     let config = DatabaseConfig { timing, ..DatabaseConfig::new(url, Clock::start()) };
@@ -85,6 +87,9 @@ async fn a_node_whose_heart_has_stopped_is_replaced_and_writes_nothing_more() {
     assert_eq!(read_again(&next, &owner).await.digest(), owner.ledger.digest());
     owner.hold(order(1, owner.product), buyer(1), 1, T0);
     assert_eq!(append(&next, owner.seal(T0)), Appended::Written);
+    // Whoever has only slept does not even say *sold out* any more.
+    assert!(!stopped.is_writable() && !stopped.is_the_only_one());
+    assert!(next.is_writable() && next.is_the_only_one());
     // It wakes up, with one product and with two: none of it is in the journal, and it knows that it is over.
     let fenced = Appended::NotWritten(NotWritten::Fenced);
     let both = vec![other.seal(T0), Owner::stocked(3, 1).seal(T0)];

@@ -132,8 +132,13 @@ fn what_cannot_be_meant_is_refused_in_words() {
     shop.run("serve --workers none").fails_with(&["workers", "none", "--workers"]);
     shop.run("serve --profile production").fails_with(&["STOCKADE_JWT_SECRET", "openssl rand"]);
     shop.run_with("serve", ("STOCKADE_MASTER_KEY", "hush-hush")).fails_with(&["master_key", "…", "32 bytes"]);
-    shop.run("migrate --database-url mysql://root:hush@db/shop").fails_with(&["later"]);
-    assert!(!shop.run("migrate --database-url mysql://root:hush@db/shop").err.contains("hush"));
+    for (url, why) in
+        [("postgres://root:hush@db/shop", "expected sqlite"), ("mysql://root:hush@db/shop", "every node")]
+    {
+        let said = shop.run(&format!("migrate --database-url {url}"));
+        said.fails_with(&["database_url", why]);
+        assert!(!said.err.contains("hush"), "{}", said.err);
+    }
 }
 
 /// ASVS 6.3.2, 13.3: whoever reads this repository can sign for no shop in production, and open nobody's data. It says which

@@ -22,7 +22,11 @@ use tempfile::TempDir;
 
 const STOCK: u64 = 100_000;
 const BUYERS: u64 = 16;
-const MASTER_KEY: &str = "b1946ac92492d2347c6235b4d2611184a3f0c2ad5e6b7d8f9012a3b4c5d6e7f8";
+
+/// Thirty-two bytes that stand nowhere in the repository.
+fn master_key() -> String {
+    ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()))).concat()
+}
 
 /// The database, and a folder for each of two nodes.
 struct Cluster {
@@ -38,7 +42,7 @@ impl Cluster {
         let database = MariaDb::started().await.unwrap();
         let settings = vec![
             ("STOCKADE_DATABASE_URL", database.url()),
-            ("STOCKADE_MASTER_KEY", MASTER_KEY.to_owned()),
+            ("STOCKADE_MASTER_KEY", master_key()),
             ("STOCKADE_ORDER_RATE_PER_USER", "1000000".to_owned()),
             ("STOCKADE_ORDER_BURST_PER_USER", "1000000".to_owned()),
         ];
@@ -302,7 +306,8 @@ async fn a_node_without_the_secrets_of_the_others_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let told = refused(folder.path(), &[("STOCKADE_DATABASE_URL", "mysql://nobody@127.0.0.1:1/shop")]);
     assert!(told.contains("STOCKADE_JWT_SECRET"), "{told}");
-    let secrets = [("STOCKADE_JWT_SECRET", SECRET), ("STOCKADE_MASTER_KEY", MASTER_KEY)];
+    let key = master_key();
+    let secrets = [("STOCKADE_JWT_SECRET", SECRET), ("STOCKADE_MASTER_KEY", key.as_str())];
     let told = refused(
         folder.path(),
         &[("STOCKADE_DATABASE_URL", "mysql://nobody:hush@127.0.0.1:1/shop"), secrets[0], secrets[1]],

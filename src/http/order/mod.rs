@@ -54,7 +54,7 @@ pub async fn place(
     }
     let placed = orders.place(PlaceOrder { buyer, items, key: key.used_for(print), expected_total }).await?;
     let order = if placed.replayed {
-        seen(&payments, &catalogue, placed.order).await?
+        Box::pin(seen(&payments, &catalogue, placed.order)).await?
     } else {
         show::shown(&catalogue, placed.order, None).await
     };

@@ -207,13 +207,15 @@ static DRIVER: LazyLock<io::Result<Handle>> = LazyLock::new(|| {
     Ok(handle)
 });
 
-/// Does something on it.
-async fn driven<T: Send + 'static>(
+/// Does something on it. What is awaited is only its end: work may be large, and whoever reads a table would carry room for it.
+fn driven<T: Send + 'static>(
     work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
-    let driver =
-        DRIVER.as_ref().map_err(|error| Error::Io(io::Error::new(error.kind(), error.to_string())))?;
-    driver.spawn(work).await.map_err(|_| Error::WorkerCrashed)?
+) -> impl Future<Output = Result<T, Error>> + Send {
+    let doing = match DRIVER.as_ref() {
+        Ok(driver) => Ok(driver.spawn(work)),
+        Err(error) => Err(Error::Io(io::Error::new(error.kind(), error.to_string()))),
+    };
+    async { doing?.await.map_err(|_| Error::WorkerCrashed)? }
 }
 
 /// One of a pool's connections.

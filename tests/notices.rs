@@ -160,6 +160,22 @@ async fn what_happens_to_an_order_is_written_to_its_buyer_once() {
 }
 
 #[actix_web::test]
+async fn nobody_who_is_paying_is_asked_to_pay() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(2).await;
+    let (_, pair) = buyer(&shop, 1).await;
+    // The provider does not answer, so the order waits for its money while the letter is written.
+    shop.app().payments().provider().simulated().unwrap().set_unreachable(true);
+    let paid = shop.as_of(&pair, "POST", "/v1/orders").json(&paid_with(&jar, 1, "tok_ok")).send().await;
+    let letter = told(&shop, &id(&paid.ok(202)), "placed").await;
+    assert!(!letter.text.contains("Please pay"), "{}", letter.text);
+    let held = placed(&shop, &pair, &one_line(&jar, 1)).await;
+    let letter = told(&shop, &held, "placed").await;
+    assert!(letter.text.contains("Please pay before then"), "{}", letter.text);
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_hold_that_is_about_to_lapse_is_told_if_nobody_has_paid() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::batch::{Batch, Draft};
-use super::letter::{Names, letter};
+use super::letter::{Beside, letter};
 use super::{Gone, Hand, NoticeHouse, Signals};
 use crate::domain::id::{MailId, OrderId, ProductId, UserId};
 use crate::domain::notice::{Notice, NoticeKind, Sense, reminder_at};
@@ -272,7 +272,7 @@ impl Dispatch {
         queue: Queue,
     ) -> Result<Vec<usize>, StoreError> {
         let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
-        let names = self.names(&orders).await?;
+        let beside = self.beside(&orders).await?;
         let now = self.house.clock.now();
         let (mut batch, mut not_yet) = (Batch::default(), Vec::new());
         for ((order, _), together) in some {
@@ -290,17 +290,17 @@ impl Dispatch {
                     Sense::NotYet | Sense::Idle => notice_dropped("idle", 1),
                 }
             }
-            batch.drafts.extend(self.draft(&told, order, &names, now));
+            batch.drafts.extend(self.draft(&told, order, &beside, now));
         }
         self.post(batch).await?;
         Ok(not_yet)
     }
 
     /// One letter of notices of one kind about one order.
-    fn draft(&mut self, told: &[Notice], order: &Order, names: &Names, now: Millis) -> Option<Draft> {
+    fn draft(&mut self, told: &[Notice], order: &Order, beside: &Beside, now: Millis) -> Option<Draft> {
         let first = told.first()?;
         let numbers: Option<Vec<u8>> = told.iter().map(|notice| notice.line).collect();
-        let letter = letter(first.kind, numbers.as_deref(), order, names)?;
+        let letter = letter(first.kind, numbers.as_deref(), order, beside)?;
         let placed = first.kind == NoticeKind::Placed;
         let mut remind_at = placed.then(|| reminder_at(order, self.remind_before_ms, now)).flatten();
         if remind_at.is_some() {
@@ -348,7 +348,7 @@ impl Dispatch {
 
     async fn remind_together(&mut self, some: &[OrderId]) -> Result<(), StoreError> {
         let orders = self.orders(some.iter().copied()).await?;
-        let names = self.names(&orders).await?;
+        let beside = self.beside(&orders).await?;
         let now = self.house.clock.now();
         let of = |order| Notice::of(order, NoticeKind::HoldLapses, now).letter();
         let new = self.not_told(some.iter().map(|order| of(*order))).await?;
@@ -360,7 +360,7 @@ impl Dispatch {
                 // A payment was tried meanwhile, and the hold stands for longer.
                 batch.put_off.push((order.id, at));
             } else if notice.sense(order, now) == Sense::Tell && new.contains(&notice.letter()) {
-                batch.drafts.extend(self.draft(&[notice], order, &names, now));
+                batch.drafts.extend(self.draft(&[notice], order, &beside, now));
             }
         }
         self.post(batch).await
@@ -394,11 +394,15 @@ impl Dispatch {
         Ok(found.into_iter().map(|order| (order.id, order)).collect())
     }
 
-    async fn names(&self, orders: &HashMap<OrderId, Order>) -> Result<Names, StoreError> {
+    async fn beside(&self, orders: &HashMap<OrderId, Order>) -> Result<Beside, StoreError> {
         let lines = orders.values().flat_map(|order| &order.lines);
         let products: BTreeSet<ProductId> = lines.map(|line| line.product).collect();
         let found = self.aside.products().find_many(&Vec::from_iter(products)).await?;
-        Ok(found.into_iter().map(|listing| (listing.product.id, listing.product.name)).collect())
+        let names = found.into_iter().map(|listing| (listing.product.id, listing.product.name)).collect();
+        let unpaid = orders.values().filter(|order| order.status == OrderStatus::PendingPayment);
+        let attempts = self.aside.payments().of_orders(&Vec::from_iter(unpaid.map(|order| order.id))).await?;
+        let open = attempts.into_iter().filter(|payment| !payment.state.makes_room());
+        Ok(Beside { names, being_paid: open.map(|payment| payment.order).collect() })
     }
 
     /// The pace: so many a second, and in a rush a page every now and then.

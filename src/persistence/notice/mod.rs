@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::StoreError;
 use super::order::OrderReader;
+use super::payment::PaymentReader;
 use super::product::ProductReader;
 use super::sql::{self, Connection, Listed, Pool, signed, sixteen, unsigned};
 use super::store::Store;
@@ -184,6 +185,10 @@ impl Aside {
 
     pub fn users(&self) -> UserReader {
         UserReader { pool: self.people.clone() }
+    }
+
+    pub fn payments(&self) -> PaymentReader {
+        PaymentReader { pool: self.money.clone() }
     }
 
     /// Up to `most` slices, the oldest first.

@@ -152,7 +152,8 @@ async fn a_key_is_remembered_across_a_restart_and_answers_with_the_order_as_it_i
     let again = shop.order(1, &jar, 1).key("k").send().await;
     assert!(again.replayed());
     assert_eq!(again.ok(201)["id"], order["id"]);
-    shop.order(1, &jar, 2).key("k").send().await.problem(422, "idempotency_key_reused");
+    let reused = shop.order(1, &jar, 2).key("k").send().await.problem(422, "idempotency_key_reused");
+    assert_ne!(reused.get("sequence"), Some(&json!(0)), "what has no place names none: {reused}");
 
     shop.by(1, "POST", &format!("/v1/orders/{}/cancel", id(&order))).send().await.ok(200);
     let again = shop.order(1, &jar, 1).key("k").send().await.ok(201);
@@ -313,7 +314,8 @@ async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
     let told = shop.by(1, "POST", "/v1/orders").json(&lines(&many)).send().await;
     assert_eq!((told.invalid(), &told.json()["limit"]), ("/items".to_owned(), &json!(50)));
     for product in ["prod_01h455vb4pex5vsknk084sn02q", "order_01h455vb4pex5vsknk084sn02q", "jar", ""] {
-        shop.order(1, product, 1).send().await.problem(404, "not_found");
+        let problem = shop.order(1, product, 1).send().await.problem(404, "not_found");
+        assert!(problem.get("sequence").is_none(), "no ledger has decided it: {problem}");
     }
     for body in ["", "{", "[1,", "{\"items\":[}", "\u{0}", "{\"items\":[]} {}"] {
         shop.by(1, "POST", "/v1/orders").body(body).send().await.problem(400, "malformed_json");

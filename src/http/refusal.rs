@@ -6,7 +6,7 @@ use super::problem::{Code, Fact, Problem};
 use crate::actors::order::NotAddressed;
 use crate::actors::stock::NotDone;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Cause, Refusal, Refused};
+use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 
 /// How long a client waits before it asks an owner again that was not there.
 const RETRY_MS: u64 = 1_000;
@@ -14,6 +14,8 @@ const RETRY_MS: u64 = 1_000;
 impl From<NotDone> for Problem {
     fn from(why: NotDone) -> Problem {
         match why {
+            // What no ledger has decided has no place in one: there is none yet, or the key alone was known.
+            NotDone::Refused { product, refused: Refused { at: Sequence(0), why } } => refusal(product, why),
             NotDone::Refused { product, refused: Refused { at, why } } => {
                 refusal(product, why).number("sequence", at.0)
             }

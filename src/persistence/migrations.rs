@@ -117,6 +117,7 @@ const MONEY: &[File] = files!("money":
 /// Only on MySQL: what many nodes need to know of each other.
 const NODES: &[File] = files!("nodes":
     1 "0001_node_sessions",
+    2 "0002_node_standbys",
 );
 
 /// A folder's files with what MySQL reads in their place.

@@ -1,9 +1,9 @@
 //! Which node of many is the one that writes: its row among `node_sessions`, the beat of its heart, and how another takes over.
 //!
 //! Always true: at most one session is active, and its row is locked by every transaction of its writers; a session is declared dead
-//! only by somebody who saw its beat unchanged for [`Timing::dead_after`] on his own clock, while he could read the database at
-//! least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they had left open. No clock
-//! of another machine is believed, and nobody is dead because nobody could read.
+//! only by somebody who saw its beat unchanged for [`Timing::dead_after`] on his own clock, while he could write to the database and
+//! read it at least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they had left
+//! open. No clock of another machine is believed, and nobody is dead because nobody could read or write.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,12 +13,17 @@ use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
 use crate::persistence::sql::mysql::{self, Server, Session};
-use crate::persistence::sql::{self, Connection, is_duplicate};
+use crate::persistence::sql::{self, Connection, Error, Trouble, is_duplicate, trouble};
 
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
 
 const ACTIVE: &str = "select number, node_id, beat from node_sessions where active = 1";
+/// A database that reads and does not write makes every heart stand still: whoever looks writes first.
+const LOOKED: &str = "update node_standbys set looks = looks + 1 where node_id = ?";
+const STAND_BY: &str = "insert into node_standbys (node_id, looks) values (?, 1)";
+/// Those that have gone, too: whoever still stands by says so at the next look.
+const NOBODY_STANDS_BY: &str = "delete from node_standbys";
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
 const JOIN: &str =
     "insert into node_sessions (number, node_id, active, beat, started_at_ms) values (?, ?, 1, 0, ?)";
@@ -87,28 +92,15 @@ impl Watch {
 /// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number.
 pub async fn join(server: &Server, clock: &Clock, timing: &Timing) -> Result<i64, StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
-    let (mut watch, mut told) = (Watch::default(), None);
+    let node = clock.chance().to_be_bytes();
     for _ in 0..JOINS_MAX {
-        while let Some(other) = other(&mut session, server, &mut watch).await? {
-            if told.replace(other.number) != Some(other.number) {
-                tracing::info!(
-                    session = other.number,
-                    "another node is active; this one stands by, and takes over when it stops"
-                );
-            }
-            if watch.look(other.clone(), clock.nanos(), timing) {
-                take_over(&mut session, &other).await?;
-                watch.blind();
-            } else {
-                tokio::time::sleep(timing.look_every).await;
-            }
-        }
+        stand_by(&mut session, server, &node, clock, timing).await?;
         let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
-        let node = clock.chance().to_be_bytes();
         let joined =
             sql::query(JOIN).bind(number).bind(&node[..]).bind(clock.now().0).execute(&mut session).await;
         match joined {
             Ok(_) => {
+                sql::query(NOBODY_STANDS_BY).execute(&mut session).await?;
                 close(session).await;
                 return Ok(number);
             }
@@ -119,26 +111,63 @@ pub async fn join(server: &Server, clock: &Clock, timing: &Timing) -> Result<i64
     Err(StoreError::Fenced)
 }
 
-/// The session that is active, if one is. While it cannot be looked at nothing has been seen.
-async fn other(
+/// Returns once no session is active. While the database is away nothing is seen, and whoever stands by goes on doing so.
+async fn stand_by(
     session: &mut Connection,
     server: &Server,
-    watch: &mut Watch,
-) -> Result<Option<Seen>, StoreError> {
-    let found: Option<(i64, Vec<u8>, i64)> = match sql::query_as(ACTIVE).fetch_optional(&mut *session).await {
-        Ok(found) => found,
-        Err(_) => {
-            watch.blind();
-            *session = Connection::MySql(server.connect().await?);
-            sql::query_as(ACTIVE).fetch_optional(&mut *session).await?
+    node: &[u8],
+    clock: &Clock,
+    timing: &Timing,
+) -> Result<(), StoreError> {
+    let (mut watch, mut told) = (Watch::default(), None);
+    loop {
+        let has_stopped = match look(session, node).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(other)) => {
+                if told.replace(other.number) != Some(other.number) {
+                    tracing::info!(
+                        session = other.number,
+                        "another node is active; this one stands by, and takes over when it stops"
+                    );
+                }
+                match watch.look(other.clone(), clock.nanos(), timing) {
+                    true => take_over(session, &other).await.map(|()| true),
+                    false => Ok(false),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match has_stopped {
+            Ok(false) => {}
+            Ok(true) => {
+                watch.blind();
+                continue;
+            }
+            Err(error) if trouble(&error) == Trouble::Lost => {
+                tracing::warn!(%error, "the database does not answer: this node sees nothing, and stands by");
+                watch.blind();
+                if let Ok(next) = server.connect().await {
+                    *session = Connection::MySql(next);
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-    };
+        tokio::time::sleep(timing.look_every).await;
+    }
+}
+
+/// The session that is active, if one is, as it is seen by somebody who can write.
+async fn look(session: &mut Connection, node: &[u8]) -> Result<Option<Seen>, Error> {
+    if sql::query(LOOKED).bind(node).execute(&mut *session).await?.rows_affected() == 0 {
+        sql::query(STAND_BY).bind(node).execute(&mut *session).await?;
+    }
+    let found: Option<(i64, Vec<u8>, i64)> = sql::query_as(ACTIVE).fetch_optional(session).await?;
     Ok(found.map(|(number, node, beat)| Seen { number, node, beat }))
 }
 
 /// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it.
-async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), StoreError> {
-    let Connection::MySql(writer) = &mut *session else { return Err(StoreError::Closed) };
+async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), Error> {
+    let Connection::MySql(writer) = &mut *session else { return Err(Error::PoolClosed) };
     if !mysql::end_writers(writer, stopped.number).await? {
         tracing::warn!(
             session = stopped.number,

@@ -64,6 +64,23 @@ async fn whoever_stands_by_waits_for_as_long_as_the_other_one_beats() {
     first.close().await;
 }
 
+/// A database that answers and does not write makes the healthiest heart stand still.
+#[tokio::test]
+async fn whoever_cannot_write_declares_nobody_dead() {
+    let url = new_database().await;
+    let stopped = node(&url, STOPPED).await;
+    let mut clerk = clerk(&url).await;
+    clerk.connection().execute("lock tables node_standbys write").await.unwrap();
+    let waiting = tokio::time::timeout(Duration::from_secs(1), node(&url, BEATING)).await;
+    assert!(waiting.is_err(), "it believed its eyes");
+    assert_eq!(append(&stopped, Owner::stocked(1, 10).seal(T0)), Appended::Written);
+    clerk.connection().execute("unlock tables").await.unwrap();
+    let next = tokio::time::timeout(Duration::from_secs(30), node(&url, BEATING)).await.unwrap();
+    assert_eq!(append(&next, Owner::stocked(2, 10).seal(T0)), Appended::Written);
+    stopped.close().await;
+    next.close().await;
+}
+
 /// Both were started at the same moment: one of them writes, whoever that is.
 #[tokio::test]
 async fn of_two_that_start_at_once_one_writes() {

@@ -300,6 +300,59 @@ async fn a_database_that_is_killed_is_waited_for() {
     assert!(cluster.audit().contains("everything adds up"));
 }
 
+#[actix_web::test]
+async fn whoever_stands_by_outlasts_the_database_and_is_there_when_it_is_needed() {
+    let mut cluster = Cluster::open().await;
+    let mut serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let crowd = Crowd::come(&cluster, &serving, &product);
+    let mut next = cluster.begin(1);
+    next.says("stands by").await;
+    crowd.goes_on(100).await;
+    cluster.database.kill().unwrap();
+    next.says("this node sees nothing").await;
+    // Longer than a heart may stand still: nobody has seen it.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    cluster.database.start().await.unwrap();
+    crowd.goes_on(100).await;
+    assert!(!next.log().contains("a node has stopped"), "{}", next.log());
+    serving.kill();
+    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
+    assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+    crowd.go_to(&next);
+    crowd.goes_on(100).await;
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(&cluster, &next, &product, &told).await;
+    next.stop().await;
+    assert!(cluster.audit().contains("everything adds up"));
+}
+
+/// It does not wait for what may never come back, and leaves nothing behind that is not in the journal.
+#[actix_web::test]
+async fn a_node_ends_when_it_is_told_to_though_the_database_is_away() {
+    let mut cluster = Cluster::open().await;
+    let mut serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let crowd = Crowd::come(&cluster, &serving, &product);
+    crowd.goes_on(200).await;
+    cluster.database.kill().unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    serving.signal(Signal::TERM);
+    let ended = tokio::time::timeout(Duration::from_secs(20), serving.ends()).await;
+    assert!(ended.is_ok(), "it waits:\n{}", serving.log());
+    assert!(!serving.log().contains("panicked"), "{}", serving.log());
+    cluster.database.start().await.unwrap();
+    let serving = cluster.start(1).await;
+    crowd.go_to(&serving);
+    crowd.goes_on(100).await;
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(&cluster, &serving, &product, &told).await;
+    serving.stop().await;
+    assert!(cluster.audit().contains("everything adds up"));
+}
+
 /// Whoever has the wrong key, or none, is told so before anything is begun.
 #[actix_web::test]
 async fn a_node_without_the_secrets_of_the_others_is_refused() {

@@ -89,10 +89,14 @@ impl Process {
 
     /// SIGTERM; it must end well by itself.
     pub async fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status = wait_for(|| self.child.try_wait().unwrap()).await;
+        self.signal(rustix::process::Signal::TERM);
+        let status = self.ends().await;
         assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Waits for its end.
+    pub async fn ends(&mut self) -> std::process::ExitStatus {
+        wait_for(|| self.child.try_wait().unwrap()).await
     }
 
     /// Where it answers.

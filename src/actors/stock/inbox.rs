@@ -146,11 +146,13 @@ impl Inbox {
     /// Asks the owner to finish, store itself and stop. One that has gone, or is going, has nobody left who would say that it is
     /// done: `done` is dropped at once.
     pub fn drain_owner(&self, done: oneshot::Sender<()>) {
-        let mut queues = self.lock();
-        if !queues.closed {
+        {
+            let mut queues = self.lock();
+            if queues.closed {
+                return;
+            }
             queues.drain = Some(done);
         }
-        drop(queues);
         self.wake();
     }
 

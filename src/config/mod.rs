@@ -11,6 +11,7 @@ mod mail;
 mod master_key;
 mod network;
 mod payment;
+mod peers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
 pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, StripeAccount};
+pub use peers::Peers;
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -84,13 +86,16 @@ const fn setting(
 pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
     Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
-    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes, of which one serves and the others stand by") },
+    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes, of which one sells, and each takes any request") },
     Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
+    setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
+    setting("peer_name", "HOST:PORT", "", "What other nodes call that place, where it is not the address itself, as in a container"),
+    setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may sell; `gateway`: it hands all of them over"),
     setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
@@ -133,6 +138,7 @@ pub struct Config {
     pub profile: Profile,
     pub store: Store,
     pub http: Http,
+    pub peers: Peers,
     pub tokens: Tokens,
     pub people: People,
     pub mail: Mail,
@@ -232,6 +238,7 @@ impl Config {
                 connections_max: 10_000,
                 shutdown: Duration::from_secs(10),
             },
+            peers: Peers::development(),
             tokens: Tokens { secret: None, former: Vec::new() },
             people: People { master_keys: None, password_chars_min: PASSWORD_CHARS_MIN, hash_threads: 1 },
             mail: Mail {
@@ -273,6 +280,7 @@ impl Config {
                 connections_max: layers.positive("connections_max")?,
                 shutdown: milliseconds("shutdown_ms")?,
             },
+            peers: Peers::read(layers)?,
             tokens: Tokens {
                 secret: layers.text("jwt_secret").map(SecretString::from),
                 former: layers

@@ -118,6 +118,9 @@ const MONEY: &[File] = files!("money":
 const NODES: &[File] = files!("nodes":
     1 "0001_node_sessions",
     2 "0002_node_standbys",
+    3 "0003_node_sessions_address",
+    4 "0004_node_standbys_address",
+    5 "0005_node_standbys_may_own",
 );
 
 /// A folder's files with what MySQL reads in their place.

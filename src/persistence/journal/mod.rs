@@ -29,7 +29,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use database::Timing;
+pub use database::{Active, Neighbours, Standby, Timing, follow};
 pub use lock::Lock;
 pub use memory::MemoryJournal;
 pub use reader::{JournalReader, Stored};
@@ -48,6 +48,7 @@ use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Epoch, Sequence};
 use archive::Archive;
+use database::Roster;
 use heads::Heads;
 use inbox::Inbox;
 use lock::UncleanMark;
@@ -181,6 +182,8 @@ pub struct DatabaseConfig {
     /// See [`INBOX_MAX`].
     pub inbox_max: usize,
     pub timing: Timing,
+    /// Whom this process tells who it is, and who tells it of others.
+    pub neighbours: Arc<Neighbours>,
 }
 
 impl DatabaseConfig {
@@ -191,6 +194,7 @@ impl DatabaseConfig {
             brake_us: Arc::default(),
             inbox_max: INBOX_MAX,
             timing: Timing::default(),
+            neighbours: Arc::new(Neighbours::new(None, true)),
         }
     }
 }
@@ -208,6 +212,8 @@ struct Shared {
     in_doubt: Arc<AtomicBool>,
     /// When the last beat was sent that the database has confirmed, by our own steady clock.
     beaten_ns: AtomicU64,
+    /// In a database: who stands by.
+    roster: Roster,
     /// For a disk that cannot be trusted; a database looks after its own.
     mark: Option<UncleanMark>,
 }
@@ -224,6 +230,7 @@ impl Shared {
             brake_us: Arc::clone(brake_us),
             in_doubt: Arc::default(),
             beaten_ns: AtomicU64::new(0),
+            roster: Roster::default(),
             mark,
         })
     }
@@ -415,6 +422,11 @@ impl Journal {
     /// Turns true when this opening is over: answer nobody *failed*, open again.
     pub fn fatal(&self) -> watch::Receiver<bool> {
         self.0.shared.fatal.subscribe()
+    }
+
+    /// The nodes that stand by, as this one sees them; none where there is no database to meet in.
+    pub fn standbys(&self) -> Vec<Standby> {
+        self.0.lease.as_ref().map_or_else(Vec::new, |(clock, _)| self.0.shared.roster.seen(clock.nanos()))
     }
 
     pub fn stats(&self) -> &JournalStats {

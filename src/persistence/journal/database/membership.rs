@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::nodes::{Active, Looked, Neighbours};
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
@@ -18,15 +19,15 @@ use crate::persistence::sql::{self, Connection, Error, Trouble, is_duplicate, tr
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
 
-const ACTIVE: &str = "select number, node_id, beat from node_sessions where active = 1";
+const ACTIVE: &str = "select number, node_id, beat, address from node_sessions where active = 1";
 /// A database that reads and does not write makes every heart stand still: whoever looks writes first.
 const LOOKED: &str = "update node_standbys set looks = looks + 1 where node_id = ?";
-const STAND_BY: &str = "insert into node_standbys (node_id, looks) values (?, 1)";
-/// Those that have gone, too: whoever still stands by says so at the next look.
-const NOBODY_STANDS_BY: &str = "delete from node_standbys";
+const STAND_BY: &str = "insert into node_standbys (node_id, looks, address, may_own) values (?, 1, ?, ?)";
+const STANDBYS: &str = "select node_id, looks, address, may_own from node_standbys limit 256";
+const HAS_GONE: &str = "delete from node_standbys where node_id = ? and looks = ?";
+const I_STAND_BY_NO_MORE: &str = "delete from node_standbys where node_id = ?";
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
-const JOIN: &str =
-    "insert into node_sessions (number, node_id, active, beat, started_at_ms) values (?, ?, 1, 0, ?)";
+const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, 1, 0, ?, ?)";
 const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active = 1";
 const DECLARE_DEAD: &str =
     "update node_sessions set active = null where number = ? and beat = ? and active = 1";
@@ -37,6 +38,8 @@ const LEAVE: &str = "update node_sessions set active = null where number = ? and
 pub struct Timing {
     pub beat_every: Duration,
     pub look_every: Duration,
+    /// Whoever waits for news has one look at once, and then so often.
+    pub look_again: Duration,
     /// A beat that was not seen to change for so long has stopped.
     pub dead_after: Duration,
     /// Whoever could not look for longer than this has seen nothing, and begins anew.
@@ -50,6 +53,7 @@ impl Default for Timing {
         Timing {
             beat_every: Duration::from_millis(1_000),
             look_every: Duration::from_millis(500),
+            look_again: Duration::from_millis(20),
             dead_after: Duration::from_millis(4_000),
             gap_max: Duration::from_millis(1_500),
             lease: Duration::from_millis(3_000),
@@ -63,6 +67,7 @@ struct Seen {
     number: i64,
     node: Vec<u8>,
     beat: i64,
+    address: Option<String>,
 }
 
 /// What one node has seen of another's heart.
@@ -89,80 +94,135 @@ impl Watch {
     }
 }
 
-/// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number.
-pub async fn join(server: &Server, clock: &Clock, timing: &Timing) -> Result<i64, StoreError> {
-    let mut session = Connection::MySql(server.connect().await?);
-    let node = clock.chance().to_be_bytes();
-    for _ in 0..JOINS_MAX {
-        stand_by(&mut session, server, &node, clock, timing).await?;
-        let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
-        let joined =
-            sql::query(JOIN).bind(number).bind(&node[..]).bind(clock.now().0).execute(&mut session).await;
-        match joined {
-            Ok(_) => {
-                sql::query(NOBODY_STANDS_BY).execute(&mut session).await?;
-                close(session).await;
-                return Ok(number);
-            }
-            Err(error) if is_duplicate(&error) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Err(StoreError::Fenced)
+/// Who this process is to the others, on which server.
+pub struct Member<'m> {
+    pub server: &'m Server,
+    pub clock: &'m Clock,
+    pub timing: &'m Timing,
+    pub neighbours: &'m Neighbours,
+    /// Random, and anew for each try: who comes back after a death is somebody else.
+    pub node: [u8; 16],
 }
 
-/// Returns once no session is active. While the database is away nothing is seen, and whoever stands by goes on doing so.
-async fn stand_by(
-    session: &mut Connection,
-    server: &Server,
-    node: &[u8],
-    clock: &Clock,
-    timing: &Timing,
-) -> Result<(), StoreError> {
-    let (mut watch, mut told) = (Watch::default(), None);
-    loop {
-        let has_stopped = match look(session, node).await {
-            Ok(None) => return Ok(()),
-            Ok(Some(other)) => {
-                if told.replace(other.number) != Some(other.number) {
-                    tracing::info!(
-                        session = other.number,
-                        "another node is active; this one stands by, and takes over when it stops"
-                    );
+impl<'m> Member<'m> {
+    pub fn new(
+        server: &'m Server,
+        clock: &'m Clock,
+        timing: &'m Timing,
+        neighbours: &'m Neighbours,
+    ) -> Member<'m> {
+        Member { server, clock, timing, neighbours, node: clock.chance().to_be_bytes() }
+    }
+
+    /// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number.
+    pub async fn join(&self) -> Result<i64, StoreError> {
+        let mut session = Connection::MySql(self.server.connect().await?);
+        for _ in 0..JOINS_MAX {
+            self.stand_by(&mut session).await?;
+            let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
+            let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(self.clock.now().0);
+            match joining.bind(self.neighbours.address.as_deref()).execute(&mut session).await {
+                Ok(_) => {
+                    self.neighbours.active.send_replace(None);
+                    sql::query(I_STAND_BY_NO_MORE).bind(&self.node[..]).execute(&mut session).await?;
+                    close(session).await;
+                    return Ok(number);
                 }
-                match watch.look(other.clone(), clock.nanos(), timing) {
-                    true => take_over(session, &other).await.map(|()| true),
-                    false => Ok(false),
-                }
+                Err(error) if is_duplicate(&error) => {}
+                Err(error) => return Err(error.into()),
             }
-            Err(error) => Err(error),
-        };
-        match has_stopped {
-            Ok(false) => {}
-            Ok(true) => {
-                watch.blind();
-                continue;
-            }
-            Err(error) if trouble(&error) == Trouble::Lost => {
-                tracing::warn!(%error, "the database does not answer: this node sees nothing, and stands by");
-                watch.blind();
-                if let Ok(next) = server.connect().await {
-                    *session = Connection::MySql(next);
-                }
-            }
-            Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(timing.look_every).await;
+        Err(StoreError::Fenced)
+    }
+
+    /// Tells `neighbours` who is active, for as long as it is asked to, and becomes nobody.
+    pub async fn follow(&self) -> Result<(), StoreError> {
+        let mut session = Connection::MySql(self.server.connect().await?);
+        loop {
+            let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
+            self.tell(found.map(Seen::from).as_ref());
+            self.rest().await;
+        }
+    }
+
+    /// Returns once no session is active, and this one may be. While the database is away nothing is seen, and whoever stands by goes
+    /// on doing so.
+    async fn stand_by(&self, session: &mut Connection) -> Result<(), StoreError> {
+        let (mut watch, mut told) = (Watch::default(), None);
+        loop {
+            let has_stopped = match self.look(session).await {
+                Ok(None) if self.neighbours.may_own => return Ok(()),
+                Ok(None) => Ok(false),
+                Ok(Some(other)) => {
+                    if told.replace(other.number) != Some(other.number) {
+                        tracing::info!(
+                            session = other.number,
+                            "another node is active; this one stands by, and takes over when it stops"
+                        );
+                    }
+                    match watch.look(other.clone(), self.clock.nanos(), self.timing) {
+                        true if self.neighbours.may_own => take_over(session, &other).await.map(|()| true),
+                        _ => Ok(false),
+                    }
+                }
+                Err(error) => Err(error),
+            };
+            match has_stopped {
+                Ok(false) => {}
+                Ok(true) => {
+                    watch.blind();
+                    continue;
+                }
+                Err(error) if trouble(&error) == Trouble::Lost => {
+                    tracing::warn!(%error, "the database does not answer: this node sees nothing, and stands by");
+                    watch.blind();
+                    if let Ok(next) = self.server.connect().await {
+                        *session = Connection::MySql(next);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            self.rest().await;
+        }
+    }
+
+    /// Until the next look: shorter when somebody waits for news.
+    async fn rest(&self) {
+        let Timing { look_every, look_again, .. } = *self.timing;
+        tokio::time::sleep(look_again.min(look_every)).await;
+        let _ = tokio::time::timeout(look_every.saturating_sub(look_again), self.neighbours.look.notified())
+            .await;
+    }
+
+    /// The session that is active, if one is, as it is seen by somebody who can write.
+    async fn look(&self, session: &mut Connection) -> Result<Option<Seen>, Error> {
+        if sql::query(LOOKED).bind(&self.node[..]).execute(&mut *session).await?.rows_affected() == 0 {
+            let standing = sql::query(STAND_BY).bind(&self.node[..]).bind(self.neighbours.address.as_deref());
+            standing.bind(i64::from(self.neighbours.may_own)).execute(&mut *session).await?;
+        }
+        let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
+        let seen = found.map(Seen::from);
+        self.tell(seen.as_ref());
+        Ok(seen)
+    }
+
+    fn tell(&self, seen: Option<&Seen>) {
+        let active = seen.map(|seen| Active { session: seen.number, address: seen.address.clone() });
+        self.neighbours.active.send_if_modified(|known| {
+            let news = *known != active;
+            *known = active;
+            news
+        });
     }
 }
 
-/// The session that is active, if one is, as it is seen by somebody who can write.
-async fn look(session: &mut Connection, node: &[u8]) -> Result<Option<Seen>, Error> {
-    if sql::query(LOOKED).bind(node).execute(&mut *session).await?.rows_affected() == 0 {
-        sql::query(STAND_BY).bind(node).execute(&mut *session).await?;
+/// A row of `node_sessions`.
+type Found = (i64, Vec<u8>, i64, Option<String>);
+
+impl From<Found> for Seen {
+    fn from((number, node, beat, address): Found) -> Seen {
+        Seen { number, node, beat, address }
     }
-    let found: Option<(i64, Vec<u8>, i64)> = sql::query_as(ACTIVE).fetch_optional(session).await?;
-    Ok(found.map(|(number, node, beat)| Seen { number, node, beat }))
 }
 
 /// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it.
@@ -185,7 +245,7 @@ async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), Error
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.
 pub async fn is_occupied(server: &Server) -> Result<bool, StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
-    let active: Option<(i64, Vec<u8>, i64)> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
+    let active: Option<Found> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
     close(session).await;
     Ok(active.is_some())
 }
@@ -209,7 +269,10 @@ pub async fn beat(
     loop {
         let sent_ns = clock.nanos();
         match beat_once(&server, &mut session, number).await {
-            Ok(true) => shared.beaten_ns.store(sent_ns, Ordering::Release),
+            Ok(true) => {
+                shared.beaten_ns.store(sent_ns, Ordering::Release);
+                count(&mut session, &shared, clock.nanos()).await;
+            }
             Ok(false) => return shared.fence("another node has taken over"),
             // It is looked for again at the next beat. Without it nobody can take over either.
             Err(error) => {
@@ -238,6 +301,33 @@ async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) 
     Ok(beaten.rows_affected() == 1)
 }
 
+/// Notes who stands by. What cannot be read now is read at the next beat.
+async fn count(session: &mut Option<Session>, shared: &Shared, now_ns: u64) {
+    let Some(reader) = session.take() else { return };
+    let mut reader = Connection::MySql(reader);
+    let counted = count_on(&mut reader, shared, now_ns).await;
+    match (reader, counted) {
+        (Connection::MySql(reader), Ok(())) => *session = Some(reader),
+        (_, Err(error)) => tracing::debug!(%error, "who stands by could not be read"),
+        (_, Ok(())) => {}
+    }
+}
+
+async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Result<(), Error> {
+    let rows: Vec<(Vec<u8>, i64, Option<String>, i64)> =
+        sql::query_as(STANDBYS).fetch_all(&mut *reader).await?;
+    let rows = rows.into_iter().map(|(node, looks, address, may_own)| Looked {
+        node,
+        looks,
+        address,
+        may_own: may_own != 0,
+    });
+    for gone in shared.roster.note(rows.collect(), now_ns) {
+        sql::query(HAS_GONE).bind(gone.node).bind(gone.looks).execute(&mut *reader).await?;
+    }
+    Ok(())
+}
+
 /// The session ends by its own will: the next node need not wait.
 pub async fn leave(server: &Server, number: i64) -> Result<(), StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
@@ -251,7 +341,7 @@ mod tests {
     use super::*;
 
     fn seen(beat: i64) -> Seen {
-        Seen { number: 1, node: vec![1; 16], beat }
+        Seen { number: 1, node: vec![1; 16], beat, address: None }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod groups;
 mod membership;
+mod nodes;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 pub use membership::{Timing, is_occupied};
+pub use nodes::{Active, Neighbours, Roster, Standby};
 
 use super::snapshot::{Progress, Saving};
 use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
@@ -51,7 +53,8 @@ pub async fn start(
     mysql::check(&mut session).await?;
     mysql::migrate(&mut session, &migrations::on_mysql()).await?;
     session.close().await.map_err(StoreError::from)?;
-    let node = membership::join(&server, &config.clock, &config.timing).await?;
+    let member = membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours);
+    let node = member.join().await?;
     let server = server.of_node(node);
     let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
     let last_pos: i64 =
@@ -70,6 +73,12 @@ pub async fn start(
     std::thread::Builder::new().name("stockade-keeper".to_owned()).spawn(keep).map_err(StoreError::Thread)?;
     let epoch = Epoch(node.unsigned_abs());
     Ok((Found { epoch, groups, server }, ended))
+}
+
+/// Tells `neighbours` who is active for as long as it is awaited, without a wish to be it.
+pub async fn follow(config: &DatabaseConfig) -> Result<(), StoreError> {
+    let server = Server::at(&config.url)?;
+    membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours).follow().await
 }
 
 fn runtime() -> std::io::Result<Runtime> {

@@ -14,6 +14,7 @@ use crate::persistence::testing::*;
 const STOPPED: Timing = Timing {
     beat_every: Duration::from_secs(3_600),
     look_every: Duration::from_millis(20),
+    look_again: Duration::from_millis(20),
     dead_after: Duration::from_millis(200),
     gap_max: Duration::from_millis(150),
     lease: Duration::from_millis(150),

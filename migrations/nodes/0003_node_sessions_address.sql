@@ -1,0 +1,1 @@
+alter table node_sessions add column address varchar(255)

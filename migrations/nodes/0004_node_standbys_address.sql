@@ -1,0 +1,1 @@
+alter table node_standbys add column address varchar(255)

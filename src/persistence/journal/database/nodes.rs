@@ -1,0 +1,120 @@
+//! What a node tells the others of itself, and what it has seen of them.
+//!
+//! Always true: nothing in here decides who writes; that is `membership`'s alone. Whoever reads it too late asks the wrong node, and
+//! hears so.
+
+use std::sync::{Mutex, PoisonError};
+
+use tokio::sync::{Notify, watch};
+
+/// Whoever stands by and has not looked for so long is not told of.
+pub const SILENT_MS: u64 = 3_000;
+/// … and after so long his row goes; if he is there after all he writes another.
+pub const GONE_MS: u64 = 60_000;
+
+/// The node that is active, as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Active {
+    pub session: i64,
+    /// Where it answers other nodes; `None`: it does not.
+    pub address: Option<String>,
+}
+
+/// One node's place among the others. Made once a process; it outlasts sessions.
+#[derive(Debug)]
+pub struct Neighbours {
+    /// Where others reach this one.
+    pub address: Option<String>,
+    /// Whether it may become the active one.
+    pub may_own: bool,
+    /// Who was active at the last look; `None` while this one is, or nobody.
+    pub active: watch::Sender<Option<Active>>,
+    /// Somebody waits for news: look now.
+    pub look: Notify,
+}
+
+impl Neighbours {
+    pub fn new(address: Option<String>, may_own: bool) -> Neighbours {
+        Neighbours { address, may_own, active: watch::Sender::new(None), look: Notify::new() }
+    }
+}
+
+/// A node that stands by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standby {
+    pub node: Vec<u8>,
+    pub address: Option<String>,
+    pub may_own: bool,
+    /// How long ago it was seen to look.
+    pub silent_ms: u64,
+}
+
+/// A row of `node_standbys`.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    pub node: Vec<u8>,
+    pub looks: i64,
+    pub address: Option<String>,
+    pub may_own: bool,
+}
+
+/// Those who stand by, as the active node sees them with its own clock.
+#[derive(Debug, Default)]
+pub struct Roster(Mutex<Vec<(Looked, u64)>>);
+
+impl Roster {
+    /// Notes what the table holds at `now_ns`; hands back the rows of those who have gone.
+    pub fn note(&self, rows: Vec<Looked>, now_ns: u64) -> Vec<Looked> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = |row: &Looked| {
+            let same = known.iter().find(|(seen, _)| (&seen.node, seen.looks) == (&row.node, row.looks));
+            same.map_or(now_ns, |(_, since)| *since)
+        };
+        let noted: Vec<_> =
+            rows.into_iter().map(|row| (since(&row), row)).map(|(at, row)| (row, at)).collect();
+        *known = noted;
+        known
+            .iter()
+            .filter(|(_, at)| ms_between(*at, now_ns) >= GONE_MS)
+            .map(|(row, _)| row.clone())
+            .collect()
+    }
+
+    pub fn seen(&self, now_ns: u64) -> Vec<Standby> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let standbys = known.iter().map(|(row, at)| Standby {
+            node: row.node.clone(),
+            address: row.address.clone(),
+            may_own: row.may_own,
+            silent_ms: ms_between(*at, now_ns),
+        });
+        standbys.filter(|standby| standby.silent_ms < SILENT_MS).collect()
+    }
+}
+
+fn ms_between(then_ns: u64, now_ns: u64) -> u64 {
+    now_ns.saturating_sub(then_ns) / 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(node: u8, looks: i64) -> Looked {
+        Looked { node: vec![node], looks, address: None, may_own: true }
+    }
+
+    #[test]
+    fn whoever_looks_is_there_and_whoever_does_not_goes() {
+        let roster = Roster::default();
+        let at = |ms: u64| 7 + ms * 1_000_000;
+        assert!(roster.note(vec![row(1, 1), row(2, 5)], at(0)).is_empty());
+        assert_eq!(roster.seen(at(100)).len(), 2);
+        assert!(roster.note(vec![row(1, 1), row(2, 6)], at(2_900)).is_empty());
+        let there = roster.seen(at(3_000));
+        assert_eq!((there.len(), &there[0].node, there[0].silent_ms), (1, &vec![2], 100));
+        let gone = roster.note(vec![row(1, 1), row(2, 7)], at(60_000));
+        assert_eq!(gone.len(), 1);
+        assert_eq!((&gone[0].node, gone[0].looks), (&vec![1], 1));
+    }
+}

@@ -8,6 +8,7 @@ pub mod config;
 pub mod domain;
 pub mod http;
 pub mod mail;
+pub mod peer;
 pub mod persistence;
 pub mod provider;
 pub mod seed;

@@ -28,6 +28,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
     ("provider", &["provider", "domain", "clock", "telemetry", "config"]),
     ("webhook", &["webhook", "domain"]),
+    ("peer", &["peer", "config"]),
     ("persistence", &["persistence", "domain", "clock", "telemetry", "config", "vault"]),
     (
         "actors",

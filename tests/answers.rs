@@ -43,6 +43,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("LineShown",    "delivered_at delivery_status line name product_id quantity receipt sku status unit_price"),
     ("LineStatus",   ""),
     ("Money",        "amount currency"),
+    ("NodePage",     "data next_cursor"),
+    ("NodeShown",    "address id products_loaded roles session shards silent_ms state"),
     ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
     ("OrderAddressKept", "address order_id"),
     ("OrderFound",   "buyer_id created_at hold_expires_at id lines payment status total updated_at"),

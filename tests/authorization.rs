@@ -95,6 +95,7 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("POST",   "/v1/admin/webhook-endpoints/deliveries/{id}/replay", Admins),
     ("GET",    "/v1/admin/jobs",                  Admins),
     ("POST",   "/v1/admin/jobs/{name}/run",       Admins),
+    ("GET",    "/v1/admin/nodes",                 Admins),
     ("GET",    "/livez",                          Anybody),
     ("GET",    "/readyz",                         Anybody),
     ("GET",    "/metrics",                        Anybody),

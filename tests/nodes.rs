@@ -31,7 +31,7 @@ fn master_key() -> String {
 /// The database, and a folder for each of two nodes.
 struct Cluster {
     database: MariaDb,
-    folders: [TempDir; 2],
+    folders: [TempDir; 3],
     settings: Vec<(&'static str, String)>,
     tokens: Tokens,
     clock: Clock,
@@ -46,14 +46,32 @@ impl Cluster {
             ("STOCKADE_ORDER_RATE_PER_USER", "1000000".to_owned()),
             ("STOCKADE_ORDER_BURST_PER_USER", "1000000".to_owned()),
         ];
-        let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+        let folders = [0, 1, 2].map(|_| tempfile::tempdir().unwrap());
         let tokens = Tokens::new(SECRET.as_bytes(), &[]).unwrap();
         Cluster { database, folders, settings, tokens, clock: Clock::start() }
     }
 
     fn begin(&self, node: usize) -> Process {
-        let settings: Vec<_> = self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.begin_as(node, "owner,gateway")
+    }
+
+    fn begin_as(&self, node: usize, roles: &str) -> Process {
+        let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<_> = settings.chain([("STOCKADE_ROLES", roles)]).collect();
         Process::begin(self.folders[node].path(), &settings)
+    }
+
+    /// A node that hands over what it is asked.
+    async fn stand_by(&self, node: usize, roles: &str) -> Process {
+        let mut process = self.begin_as(node, roles);
+        process.takes_requests().await;
+        let is_ready = async {
+            while process.ask("GET", "/readyz").send().await.status != 200 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), is_ready).await.expect("it finds no active node");
+        process
     }
 
     async fn start(&self, node: usize) -> Process {
@@ -95,6 +113,8 @@ type Acknowledged = BTreeMap<String, (String, u64)>;
 /// Buyers who order again and again, wherever the shop is open, and remember what they were told.
 struct Crowd {
     told: Arc<Mutex<Acknowledged>>,
+    /// How often somebody had to ask again.
+    refused: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     base: Arc<Mutex<String>>,
     buying: Vec<tokio::task::JoinHandle<()>>,
@@ -104,10 +124,11 @@ impl Crowd {
     fn come(cluster: &Cluster, process: &Process, product: &str) -> Crowd {
         let (told, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
         let base = Arc::new(Mutex::new(format!("http://{}", process.addr())));
-        let keys = Arc::new(AtomicU64::new(0));
+        let (keys, refused) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(3)).build().unwrap();
         let buying = (1..=BUYERS).map(|who| {
-            let (told, over, base, keys) = (told.clone(), over.clone(), base.clone(), keys.clone());
+            let (told, over, base, keys, refused) =
+                (told.clone(), over.clone(), base.clone(), keys.clone(), refused.clone());
             let (client, token, body) =
                 (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
             tokio::spawn(async move {
@@ -118,13 +139,14 @@ impl Crowd {
                         if over.load(Ordering::Relaxed) {
                             return;
                         }
+                        refused.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }
             })
         });
         let buying = buying.collect();
-        Crowd { told, over, base, buying }
+        Crowd { told, refused, over, base, buying }
     }
 
     fn go_to(&self, process: &Process) {
@@ -232,6 +254,125 @@ async fn books_close(cluster: &Cluster, serving: Process, product: &str, crowd: 
     serving.stop().await;
     let said = cluster.audit();
     assert!(said.contains("everything adds up"), "{said}");
+}
+
+/// Every kind of question, asked where nothing is owned: another node answers, and nobody can tell.
+#[actix_web::test]
+async fn any_node_takes_any_request() {
+    let cluster = Cluster::open().await;
+    let serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let other = cluster.stand_by(1, "owner,gateway").await;
+    let gateway = cluster.stand_by(2, "gateway").await;
+    let buyer = cluster.token(1, Role::Shopper);
+    for (place, node) in [&serving, &other, &gateway].into_iter().enumerate() {
+        let ordering = || {
+            let key = format!("key-{place}");
+            node.ask("POST", "/v1/orders").bearer(&buyer).key(&key).json(&one_line(&product, 1))
+        };
+        let order = ordering().send().await.ok(201);
+        assert_eq!(order["lines"][0]["receipt"]["sequence"].as_u64().unwrap(), place as u64 + 3, "{order}");
+        let again = ordering().send().await;
+        assert!(again.replayed(), "{}", again.text);
+        let path = format!("/v1/orders/{}", id(&order));
+        assert_eq!(node.ask("GET", &path).bearer(&buyer).send().await.ok(200)["id"], order["id"]);
+        let stranger = cluster.token(2, Role::Shopper);
+        node.ask("GET", &path).bearer(&stranger).send().await.problem(404, "not_found");
+        node.ask("POST", "/v1/orders").json(&json!({})).send().await.problem(401, "unauthenticated");
+        node.ask("GET", "/v1/nowhere").send().await.problem(404, "not_found");
+        let large = json!({ "lines": "x".repeat(70_000) });
+        node.ask("POST", "/v1/orders")
+            .bearer(&buyer)
+            .json(&large)
+            .send()
+            .await
+            .problem(413, "payload_too_large");
+        let named = node.ask("GET", "/v1/products").header("X-Request-Id", "mine").send().await;
+        assert_eq!(named.header("x-request-id"), Some("mine"));
+        let etag = named.header("etag").map(str::to_owned);
+        if let Some(etag) = etag {
+            let same = node.ask("GET", "/v1/products").header("If-None-Match", &etag).send().await;
+            assert_eq!((same.status.as_u16(), same.text.as_str()), (304, ""));
+        }
+        let admin = cluster.token(0, Role::Admin);
+        let csv = node.ask("GET", "/v1/admin/orders?format=csv").bearer(&admin).send().await;
+        assert_eq!(csv.status, 200, "{}", csv.text);
+        assert_eq!(csv.text.lines().count(), place + 2, "{}", csv.text);
+    }
+    // The active one counts the others with each beat.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let nodes = read(&gateway, "/v1/admin/nodes", &cluster.token(0, Role::Admin)).await;
+    let told: Vec<_> =
+        nodes["data"].as_array().unwrap().iter().map(|node| (&node["state"], &node["shards"])).collect();
+    assert_eq!(told[0], (&json!("active"), &json!(1024)), "{nodes}");
+    assert_eq!(told[1..], [(&json!("standing_by"), &json!(0)); 2], "{nodes}");
+    let gateways =
+        nodes["data"].as_array().unwrap().iter().filter(|node| node["roles"] == json!(["gateway"]));
+    assert_eq!(gateways.count(), 1, "{nodes}");
+}
+
+/// Whoever watches the stock at another node sees each change there, and leaves without a trace.
+#[actix_web::test]
+async fn a_stream_comes_through_another_node() {
+    let cluster = Cluster::open().await;
+    let serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let gateway = cluster.stand_by(1, "gateway").await;
+    let client = Client::builder().tls_certs_only([]).build().unwrap();
+    let place = format!("http://{}/v1/products/{product}/stock/stream", gateway.addr());
+    let mut stream = client.get(place).send().await.unwrap();
+    assert_eq!(stream.headers()["content-type"], "text/event-stream");
+    let buyer = cluster.token(1, Role::Shopper);
+    serving.ask("POST", "/v1/orders").bearer(&buyer).json(&one_line(&product, 7)).send().await.ok(201);
+    let mut seen = String::new();
+    let wanted = format!("\"available\":{}", STOCK - 7);
+    let watching = async {
+        while !seen.contains(&wanted) {
+            seen.push_str(&String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()));
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), watching).await.expect("no change comes through");
+}
+
+/// The dead one is found and followed while the question waits.
+#[actix_web::test]
+async fn whoever_asks_another_node_hardly_hears_of_a_death() {
+    let cluster = Cluster::open().await;
+    let mut serving = cluster.start(0).await;
+    let product = cluster.product(&serving).await;
+    let other = cluster.stand_by(1, "owner,gateway").await;
+    let gateway = cluster.stand_by(2, "gateway").await;
+    let buyer = cluster.token(1, Role::Shopper);
+    let order =
+        |node: &Process| node.ask("POST", "/v1/orders").bearer(&buyer).json(&one_line(&product, 1)).send();
+    order(&gateway).await.ok(201);
+    serving.kill();
+    let (first, second) = tokio::join!(order(&other), order(&gateway));
+    first.ok(201);
+    second.ok(201);
+}
+
+/// Whoever asks another node notices a hand-over as a moment's wait, and whoever asks the one that goes neither.
+#[actix_web::test]
+async fn a_node_that_goes_hands_over_and_refuses_nobody() {
+    let cluster = Cluster::open().await;
+    let mut going = cluster.start(0).await;
+    let product = cluster.product(&going).await;
+    let mut next = cluster.stand_by(1, "owner,gateway").await;
+    let gateway = cluster.stand_by(2, "gateway").await;
+    let crowd = Crowd::come(&cluster, &gateway, &product);
+    for _ in 0..2 {
+        crowd.goes_on(200).await;
+        going.signal(Signal::TERM);
+        let ended = going.ends().await;
+        assert!(ended.success(), "{}", going.log());
+        next.open().await;
+        crowd.goes_on(200).await;
+        going = next;
+        next = cluster.stand_by(0, "owner,gateway").await;
+    }
+    assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", gateway.log());
+    books_close(&cluster, going, &product, crowd).await;
 }
 
 #[actix_web::test]

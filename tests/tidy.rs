@@ -46,7 +46,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokens", &["tokens", "domain"]),
-    ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config"]),
+    ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config", "peer"]),
 ];
 
 fn root() -> &'static Path {

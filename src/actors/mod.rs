@@ -28,6 +28,7 @@ pub mod catalogue;
 pub mod delivery;
 pub mod flusher;
 pub mod history;
+pub mod nodes;
 pub mod notices;
 pub mod order;
 pub mod outbox;

@@ -30,7 +30,7 @@ impl Listeners {
     }
 }
 
-fn bind(addr: SocketAddr) -> Result<TcpListener> {
+pub fn bind(addr: SocketAddr) -> Result<TcpListener> {
     open(addr).with_context(|| format!("cannot listen on {addr}"))
 }
 

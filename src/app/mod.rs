@@ -4,6 +4,7 @@
 //! acknowledged is in the journal, the tables show it, and another process may open the store.
 
 mod demo;
+mod front;
 mod listeners;
 mod secret;
 mod server;
@@ -26,6 +27,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
+use crate::actors::nodes::Nodes;
 use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
@@ -51,9 +53,10 @@ use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
 use crate::webhook::{Caller, by_system};
+use front::NodeFront;
+use listeners::Listeners;
 use vitals::Vitals;
 
-pub use listeners::Listeners;
 pub use secret::{tokens, vault, webhook_secret};
 pub use server::Serving;
 pub use store::Store;
@@ -93,6 +96,40 @@ pub struct App {
     carts: Carts,
 }
 
+/// How callers come in.
+pub enum Entrance {
+    /// By sockets of the shop's own.
+    Own(Listeners),
+    /// By the front of a node that is one of many.
+    Shared(Arc<NodeFront>),
+}
+
+impl Entrance {
+    /// Must be called inside an actix `System`.
+    pub async fn of(config: &Config, clock: &Clock) -> Result<Entrance> {
+        Ok(match config.store.database_url {
+            None => Entrance::Own(Listeners::bind(&config.http)?),
+            Some(_) => Entrance::Shared(NodeFront::start(config, clock).await?),
+        })
+    }
+
+    /// The front, if there is one; sockets of the shop's own close.
+    fn front(self) -> Option<Arc<NodeFront>> {
+        match self {
+            Entrance::Own(_) => None,
+            Entrance::Shared(front) => Some(front),
+        }
+    }
+
+    /// Where shoppers come in.
+    fn addr(&self) -> Result<SocketAddr> {
+        match self {
+            Entrance::Own(listeners) => Ok(listeners.shop.local_addr()?),
+            Entrance::Shared(front) => Ok(front.addr),
+        }
+    }
+}
+
 /// Why an app ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -105,24 +142,19 @@ pub enum Ended {
 impl App {
     /// Opens everything. Must be called inside an actix `System`.
     pub async fn build(config: &Config) -> Result<App> {
-        App::build_on(config, &mut None).await
+        App::build_behind(config, &Entrance::of(config, &Clock::start()).await?).await
     }
 
-    /// The same on sockets that may be open already: an app that follows another on the same files keeps its callers waiting instead
-    /// of turning them away. Whoever stands by for another node is not to be reached: that one answers.
-    pub async fn build_on(config: &Config, listeners: &mut Option<Listeners>) -> Result<App> {
+    /// The same behind an entrance that may be open already: an app that follows another on the same files keeps its callers waiting
+    /// instead of turning them away, and at a node that is one of many they are answered elsewhere meanwhile.
+    pub async fn build_behind(config: &Config, entrance: &Entrance) -> Result<App> {
         let clock = Clock::start();
         let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
-        if config.store.database_url.is_some() {
-            *listeners = None;
-        } else {
-            bound(config, listeners)?;
-        }
-        let store = Store::open(config, &clock).await?;
-        let assembled = match bound(config, listeners) {
-            Ok(listeners) => App::assemble(config, listeners, clock, tokens, vault, &store).await,
-            Err(error) => Err(error),
+        let store = match entrance {
+            Entrance::Own(_) => Store::open(config, &clock).await?,
+            Entrance::Shared(front) => Store::open_among(config, &clock, front.neighbours.clone()).await?,
         };
+        let assembled = App::assemble(config, entrance, clock, tokens, vault, &store).await;
         if assembled.is_err() {
             store.close().await;
         }
@@ -131,7 +163,7 @@ impl App {
 
     async fn assemble(
         config: &Config,
-        listeners: &Listeners,
+        entrance: &Entrance,
         clock: Clock,
         tokens: Tokens,
         vault: Vault,
@@ -153,7 +185,7 @@ impl App {
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
-        let provider = start_provider(config, listeners, store, &clock)?;
+        let provider = start_provider(config, entrance.addr()?, store, &clock)?;
         let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
         let flush = flusher::start(house.clone(), journal, tables, limits).await?;
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
@@ -223,10 +255,18 @@ impl App {
             order_rate: order_rate(config),
             webhooks: webhooks.clone(),
             scheduler: scheduler.clone(),
+            nodes: Nodes::new(journal.clone(), directory.clone()),
         };
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
-            let serving = Serving::start(&config.http, listeners, &doors, &directory).await?;
+            let serving = match entrance {
+                Entrance::Own(listeners) => {
+                    Serving::start(&config.http, listeners, &doors, &directory).await?
+                }
+                Entrance::Shared(front) => {
+                    Serving::behind(front, journal.epoch().0.cast_signed(), &doors, &directory)
+                }
+            };
             match revive(&directory, journal, tables).await {
                 Ok(()) => Ok(serving),
                 Err(error) => {
@@ -363,6 +403,9 @@ impl App {
         tracing::info!("stopping: not ready, finishing what is in flight");
         self.readiness.raise(NotReady::ShuttingDown);
         rt::time::sleep(LEAVE_AFTER).await;
+        if self.store.is_shared() {
+            return self.hand_over().await;
+        }
         self.serving.pause().await;
         self.streams.end();
         // What is walked ends while its owners are still there; the rest is taken up at the next start.
@@ -376,6 +419,25 @@ impl App {
         self.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
+    }
+
+    /// The same where another node follows: what can end while callers are still answered ends first, so that they wait only for what
+    /// cannot, at the front of a node.
+    async fn hand_over(self) {
+        self.scheduler.stop().await;
+        drop(self.recovery);
+        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
+        let began = self.clock.nanos();
+        self.serving.pause().await;
+        self.streams.end();
+        self.payments.finish().await;
+        self.directory.drain().await;
+        self.serving.stop().await;
+        self.flush.stop().await;
+        let clock = self.clock.clone();
+        self.store.close().await;
+        let ms = clock.nanos().saturating_sub(began) / 1_000_000;
+        tracing::info!(ms, "stopped; everything acknowledged is in the database, and another node may go on");
     }
 
     /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
@@ -392,6 +454,7 @@ impl App {
             );
         }
         self.readiness.raise(NotReady::JournalUnavailable);
+        self.serving.shut();
         self.streams.end();
         left_after("jobs", self.scheduler.abandon()).await;
         drop(self.recovery);
@@ -410,13 +473,6 @@ async fn left_after<T>(who: &str, ending: impl Future<Output = T>) {
     if tokio::time::timeout(ABANDON_WITHIN, ending).await.is_err() {
         tracing::warn!("{who} did not end in time, and are left where they are");
     }
-}
-
-fn bound<'l>(config: &Config, listeners: &'l mut Option<Listeners>) -> Result<&'l Listeners> {
-    Ok(match listeners {
-        Some(open) => open,
-        none => none.insert(Listeners::bind(&config.http)?),
-    })
 }
 
 fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
@@ -448,9 +504,8 @@ fn start_notices(
     Ok(Notices::start(house, Metrics::global())?)
 }
 
-fn start_provider(config: &Config, listeners: &Listeners, store: &Store, clock: &Clock) -> Result<Provider> {
+fn start_provider(config: &Config, shop: SocketAddr, store: &Store, clock: &Clock) -> Result<Provider> {
     let secret = webhook_secret(config, clock)?;
-    let shop = listeners.shop.local_addr()?;
     Ok(Provider::open(&config.payment, store.dir(), &secret, shop, clock)?)
 }
 

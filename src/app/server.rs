@@ -1,20 +1,27 @@
 //! The HTTP servers: the shop's, and the operators' where they have one of their own.
 //!
 //! Their threads start before their doors open: owners that must not sleep are loaded onto the threads their callers will be
-//! on, and nobody is answered before they are. Until then callers wait in the kernel's queue.
+//! on, and nobody is answered before they are. Until then callers wait in the kernel's queue; at a node that is one of many, in the
+//! front, which was there before the shop and stays behind it.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
-use actix_web::dev::{Server, ServerHandle};
-use actix_web::{App as Routes, HttpServer};
+use actix_http::Request;
+use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_web::body::MessageBody;
+use actix_web::dev::{AppConfig, Response, Server, ServerHandle};
+use actix_web::{App as Routes, Error, HttpServer};
 use anyhow::{Context, Result, ensure};
 use tokio::sync::watch;
 
-use super::Listeners;
+use super::front::NodeFront;
+use super::listeners::Listeners;
 use crate::actors::stock::Directory;
 use crate::config::Http;
+use crate::http::front::Open;
 use crate::http::{self, Doors, Side};
 
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
@@ -23,18 +30,69 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// For a connection to say good-bye.
 const DISCONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// Operators ask seldom.
-const OPS_WORKERS: usize = 1;
+pub const OPS_WORKERS: usize = 1;
 /// A thread that has not started after this long will not.
 const START_WITHIN: Duration = Duration::from_secs(10);
 
-/// Servers whose threads run.
+/// Servers whose threads run, each on an arbiter of its own: starting one blocks its thread until the workers are ready.
+pub struct Servers {
+    handles: Vec<ServerHandle>,
+    arbiters: Vec<Arbiter>,
+}
+
+impl Servers {
+    /// Runs them, and waits until `starting` has counted so many threads.
+    pub async fn run(
+        servers: Vec<Server>,
+        mut starting: watch::Receiver<usize>,
+        threads: usize,
+    ) -> Result<Servers> {
+        let handles = servers.iter().map(Server::handle).collect();
+        let arbiters: Vec<Arbiter> = servers.iter().map(|_| Arbiter::new()).collect();
+        for (server, arbiter) in servers.into_iter().zip(&arbiters) {
+            arbiter.spawn(async {
+                if let Err(error) = server.await {
+                    tracing::error!(%error, "a server ended");
+                }
+            });
+        }
+        let all = starting.wait_for(|started| *started >= threads);
+        let started = tokio::time::timeout(START_WITHIN, all).await;
+        ensure!(started.is_ok_and(|started| started.is_ok()), "the HTTP threads did not start");
+        Ok(Servers { handles, arbiters })
+    }
+
+    /// No new connections; those that are open go on.
+    pub async fn pause(&self) {
+        for handle in &self.handles {
+            handle.pause().await;
+        }
+    }
+
+    /// Requests in flight finish, within the time that the configuration gives them; then the threads end.
+    pub async fn stop(&self) {
+        for handle in &self.handles {
+            handle.stop(true).await;
+        }
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+/// The doors of one shop.
 pub struct Serving {
     pub addr: SocketAddr,
     pub ops_addr: Option<SocketAddr>,
-    handles: Vec<ServerHandle>,
-    /// Starting a server blocks its thread until the workers are ready, so each has one of its own.
-    arbiters: Vec<Arbiter>,
-    gate: watch::Sender<bool>,
+    way: Way,
+}
+
+/// Who its callers come through.
+enum Way {
+    /// Servers of its own.
+    Alone { servers: Servers, gate: watch::Sender<bool> },
+    /// The front of a node.
+    Among { front: Arc<NodeFront>, open: Arc<Open> },
 }
 
 impl Serving {
@@ -49,80 +107,72 @@ impl Serving {
         let addr = shop.local_addr()?;
         let ops_addr = ops.as_ref().map(TcpListener::local_addr).transpose()?;
         let (gate, _) = watch::channel(false);
-        let (started, mut starting) = watch::channel(0_usize);
+        let (started, starting) = watch::channel(0_usize);
 
         let side = Side::shop(ops.is_none());
-        let workers = Workers {
-            count: config.workers,
-            connections_max: config.connections_max,
-            shutdown: config.shutdown,
-        };
         let directory = directory.clone();
         let at_home = move || {
             // Owners live where their callers are: on the threads that are awake anyway.
             directory.add_arbiter(Arbiter::current());
             started.send_modify(|started| *started += 1);
         };
-        let shop = serve(shop, doors, side, workers, &gate, at_home)
+        let shop = alone(shop, config, config.workers, (doors, side), &gate, at_home)
             .with_context(|| format!("cannot serve on {addr}"))?;
         let mut servers = vec![shop];
         if let Some(ops) = ops {
-            let workers = Workers { count: OPS_WORKERS, ..workers };
-            servers
-                .push(serve(ops, doors, Side::Ops, workers, &gate, || {}).context("cannot serve operators")?);
+            let ops = alone(ops, config, OPS_WORKERS, (doors, Side::Ops), &gate, || {});
+            servers.push(ops.context("cannot serve operators")?);
         }
+        let servers = Servers::run(servers, starting, config.workers).await?;
+        Ok(Serving { addr, ops_addr, way: Way::Alone { servers, gate } })
+    }
 
-        let handles = servers.iter().map(Server::handle).collect();
-        let arbiters: Vec<Arbiter> = servers.iter().map(|_| Arbiter::new()).collect();
-        for (server, arbiter) in servers.into_iter().zip(&arbiters) {
-            arbiter.spawn(async {
-                if let Err(error) = server.await {
-                    tracing::error!(%error, "a server ended");
-                }
-            });
-        }
-        let all = starting.wait_for(|started| *started >= config.workers);
-        let started = tokio::time::timeout(START_WITHIN, all).await;
-        ensure!(started.is_ok_and(|started| started.is_ok()), "the HTTP threads did not start");
-        Ok(Serving { addr, ops_addr, handles, arbiters, gate })
+    /// The same behind the front of a node, whose threads run already.
+    pub fn behind(front: &Arc<NodeFront>, session: i64, doors: &Doors, directory: &Directory) -> Serving {
+        front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
+        let open = Arc::new(Open { session, doors: doors.clone() });
+        Serving { addr: front.addr, ops_addr: front.ops_addr, way: Way::Among { front: front.clone(), open } }
     }
 
     /// From now on callers are answered.
     pub fn open(&self) {
-        self.gate.send_replace(true);
+        match &self.way {
+            Way::Alone { gate, .. } => drop(gate.send_replace(true)),
+            Way::Among { front, open } => front.open(open.clone()),
+        }
     }
 
-    /// No new connections; those that are open go on.
+    /// No new connections; those that are open go on. Behind a front: no new requests, until another node is active.
     pub async fn pause(&self) {
-        for handle in &self.handles {
-            handle.pause().await;
+        match &self.way {
+            Way::Alone { servers, .. } => servers.pause().await,
+            Way::Among { front, open } => front.close(open).await,
         }
     }
 
-    /// Requests in flight finish, within the time that the configuration gives them; then the threads end.
+    /// Behind a front: no new requests, from this moment on. The sockets of a shop that stands alone stay open, for the one that follows.
+    pub fn shut(&self) {
+        match &self.way {
+            Way::Alone { .. } => {}
+            Way::Among { front, open } => front.shut(open),
+        }
+    }
+
+    /// Requests in flight finish, within the time that the configuration gives them; then the threads end, if they are ours.
     pub async fn stop(self) {
-        for handle in &self.handles {
-            handle.stop(true).await;
-        }
-        for arbiter in &self.arbiters {
-            arbiter.stop();
+        match &self.way {
+            Way::Alone { servers, .. } => servers.stop().await,
+            Way::Among { front, open } => front.close(open).await,
         }
     }
 }
 
-#[derive(Clone, Copy)]
-struct Workers {
-    count: usize,
-    /// Of one thread.
-    connections_max: usize,
-    shutdown: Duration,
-}
-
-fn serve(
+/// A shop's own server, whose doors open with the gate.
+fn alone(
     socket: TcpListener,
-    doors: &Doors,
-    side: Side,
-    workers: Workers,
+    config: &Http,
+    workers: usize,
+    (doors, side): (&Doors, Side),
     gate: &watch::Sender<bool>,
     started: impl Fn() + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
@@ -138,14 +188,35 @@ fn serve(
             })
             .configure(move |routes| http::configure(routes, &doors, side))
     };
-    let server = HttpServer::new(routes)
-        .workers(workers.count)
-        .max_connections(workers.connections_max)
+    serve(socket, config, workers, routes)
+}
+
+/// One server, which does not run yet.
+pub fn serve<F, I, S, B>(
+    socket: TcpListener,
+    config: &Http,
+    workers: usize,
+    factory: F,
+) -> std::io::Result<Server>
+where
+    F: Fn() -> I + Send + Clone + 'static,
+    I: IntoServiceFactory<S, Request> + 'static,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<Error> + 'static,
+    S::InitError: std::fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    <S::Service as Service<Request>>::Future: 'static,
+    S::Service: 'static,
+    B: MessageBody + 'static,
+{
+    let server = HttpServer::new(factory)
+        .workers(workers)
+        .max_connections(config.connections_max)
         .keep_alive(KEEP_ALIVE)
         .client_request_timeout(HEAD_WITHIN)
         .client_disconnect_timeout(DISCONNECT_WITHIN)
         .tcp_nodelay(true)
-        .shutdown_timeout(workers.shutdown.as_secs().max(1))
+        .shutdown_timeout(config.shutdown.as_secs().max(1))
         .disable_signals()
         .listen(socket)?;
     Ok(server.run())

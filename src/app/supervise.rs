@@ -11,7 +11,7 @@ use actix_web::rt;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Ended};
+use super::{App, Ended, Entrance};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
@@ -41,13 +41,16 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
     rt::System::new().block_on(async {
         let mut stop = StopSignals::listen()?;
         let clock = Clock::start();
-        let (mut listeners, mut leaving) = (None, false);
+        let mut entrance = Some(Entrance::of(config, &clock).await?);
         let mut rebuilds = VecDeque::new();
-        while !leaving {
+        while let Some(opening) = &entrance {
             let built = tokio::select! {
-                built = App::build_on(config, &mut listeners) => built,
+                built = App::build_behind(config, opening) => built,
                 // Whoever stands by for another node may do so for days.
-                () = stop.next(), if config.store.database_url.is_some() => return Ok(Supervised::Stopped),
+                () = stop.next(), if config.store.database_url.is_some() => {
+                    leave(config, &clock, entrance.take()).await;
+                    return Ok(Supervised::Stopped);
+                }
             };
             let app = match built {
                 Ok(app) => app,
@@ -68,18 +71,30 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
             } else {
                 tracing::info!(addr = %app.addr(), "recovered: everything acknowledged was read back from the disk");
             }
-            let leave = || {
-                listeners = None;
-                leaving = true;
+            let mut front = None;
+            let leaving = || {
+                // A socket of the shop's own that nobody accepts from is closed at once.
+                front = entrance.take().and_then(Entrance::front);
             };
-            match app.run_until(stop.first(), leave).await {
-                Ended::Stopped => return Ok(Supervised::Stopped),
+            match app.run_until(stop.first(), leaving).await {
+                Ended::Stopped => {
+                    if let Some(front) = front {
+                        front.leave(config, &clock).await;
+                    }
+                    return Ok(Supervised::Stopped);
+                }
                 Ended::JournalLost if may_rebuild(&mut rebuilds, clock.now()) => {}
                 Ended::JournalLost => return Ok(give_up(config)),
             }
         }
         Ok(Supervised::Stopped)
     })
+}
+
+async fn leave(config: &Config, clock: &Clock, entrance: Option<Entrance>) {
+    if let Some(front) = entrance.and_then(Entrance::front) {
+        front.leave(config, clock).await;
+    }
 }
 
 fn give_up(config: &Config) -> Supervised {

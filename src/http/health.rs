@@ -22,11 +22,18 @@ pub enum NotReady {
     JournalUnavailable,
     /// The tables are so far behind that new holds are refused.
     FlushBehind,
+    /// This node hands everything to the active one, and there is none.
+    NoActiveNode,
 }
 
 impl NotReady {
-    const ALL: [NotReady; 4] =
-        [NotReady::Starting, NotReady::ShuttingDown, NotReady::JournalUnavailable, NotReady::FlushBehind];
+    const ALL: [NotReady; 5] = [
+        NotReady::Starting,
+        NotReady::ShuttingDown,
+        NotReady::JournalUnavailable,
+        NotReady::FlushBehind,
+        NotReady::NoActiveNode,
+    ];
 
     fn bit(self) -> u8 {
         match self {
@@ -34,6 +41,7 @@ impl NotReady {
             NotReady::ShuttingDown => 2,
             NotReady::JournalUnavailable => 4,
             NotReady::FlushBehind => 8,
+            NotReady::NoActiveNode => 16,
         }
     }
 
@@ -43,6 +51,7 @@ impl NotReady {
             NotReady::ShuttingDown => "shutting_down",
             NotReady::JournalUnavailable => "journal_unavailable",
             NotReady::FlushBehind => "flush_behind",
+            NotReady::NoActiveNode => "no_active_node",
         }
     }
 }
@@ -55,6 +64,11 @@ impl Readiness {
     /// Not ready: starting.
     pub fn starting() -> Readiness {
         Readiness(Arc::new(AtomicU8::new(NotReady::Starting.bit())))
+    }
+
+    /// Not ready: nobody is active.
+    pub fn without_active_node() -> Readiness {
+        Readiness(Arc::new(AtomicU8::new(NotReady::NoActiveNode.bit())))
     }
 
     pub fn raise(&self, why: NotReady) {
@@ -78,7 +92,7 @@ pub struct Health {
     /// `alive`, `ready` or `not_ready`.
     #[schema(value_type = String)]
     status: &'static str,
-    /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`.
+    /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`.
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
 }

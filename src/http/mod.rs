@@ -11,9 +11,11 @@ mod client;
 mod csv;
 mod delivery;
 mod docs;
+pub mod front;
 pub mod health;
 mod idempotency;
 mod job;
+mod node;
 mod openapi;
 mod order;
 mod page;
@@ -46,6 +48,7 @@ use crate::actors::cart::Carts;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::history::History;
+use crate::actors::nodes::Nodes;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
 use crate::actors::revocations::Revocations;
@@ -134,18 +137,18 @@ macro_rules! table {
             },
         )+)*];
 
-        fn open_doors(side: Side, clock: &Clock, config: &mut web::ServiceConfig) {
+        fn open_doors(opens: impl Fn(Who) -> bool, clock: &Clock, config: &mut web::ServiceConfig) {
             $({
                 let mut doors = web::resource($path);
                 let mut methods: Vec<&str> = Vec::new();
-                $(if side.opens(Who::$who) {
+                $(if opens(Who::$who) {
                     methods.push(stringify!($method));
                     doors = doors.route(web::method(Method::$method).to($room::$door));
                 })+
                 if !methods.is_empty() {
                     let allow = methods.join(", ");
                     let private = [$(Who::$who),+].into_iter().any(Who::is_somebody);
-                    let watch = Watch { route: $path, private, clock: clock.clone() };
+                    let watch = Watch { route: $path, private, passes_on: false, clock: clock.clone() };
                     config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
                 }
             })*
@@ -227,6 +230,7 @@ table! {
 
     "/v1/admin/jobs"                    GET Admin job::list;
     "/v1/admin/jobs/{name}/run"         POST Admin job::run;
+    "/v1/admin/nodes"                   GET Admin node::list;
 
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
@@ -257,6 +261,7 @@ pub struct Doors {
     pub proxies: Proxies,
     pub webhooks: Webhooks,
     pub scheduler: Scheduler,
+    pub nodes: Nodes,
     pub wishes: Wishes,
     pub carts: Carts,
     pub cart_rate: CartRate,
@@ -283,12 +288,13 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         proxies,
         webhooks,
         scheduler,
+        nodes,
         wishes,
         carts,
         cart_rate,
     } = doors.clone();
-    open_doors(side, &clock, config);
-    let watch = Watch { route: "none", private: false, clock: clock.clone() };
+    open_doors(|who| side.opens(who), &clock, config);
+    let watch = Watch { route: "none", private: false, passes_on: false, clock: clock.clone() };
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
     config
         .app_data(web::Data::new(side))
@@ -310,6 +316,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(proxies))
         .app_data(web::Data::new(webhooks))
         .app_data(web::Data::new(scheduler))
+        .app_data(web::Data::new(nodes))
         .app_data(web::Data::new(wishes))
         .app_data(web::Data::new(carts))
         .app_data(web::Data::new(cart_rate));

@@ -33,6 +33,8 @@ pub struct Watch {
     pub route: &'static str,
     /// What is said here concerns one person: nobody on the way keeps a copy.
     pub private: bool,
+    /// What is said here may be another node's answer, which bears its own id.
+    pub passes_on: bool,
     pub clock: Clock,
 }
 
@@ -47,8 +49,8 @@ where
     type Future = std::future::Ready<Result<Watched<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let (private, clock) = (self.private, self.clock.clone());
-        let watching = Watching { private, clock, answers: Answers::of(self.route) };
+        let (private, passes_on, clock) = (self.private, self.passes_on, self.clock.clone());
+        let watching = Watching { private, passes_on, clock, answers: Answers::of(self.route) };
         std::future::ready(Ok(Watched { service, watch: Rc::new(watching) }))
     }
 }
@@ -56,6 +58,7 @@ where
 /// What is kept for the doors of one path on one thread.
 struct Watching {
     private: bool,
+    passes_on: bool,
     clock: Clock,
     answers: Answers,
 }
@@ -124,7 +127,9 @@ fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) ->
         if answer.response().error().is_some() { written_out(answer, &asked, &watch.clock) } else { answer };
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
     watch.answers.count(asked.method, answer.status().as_u16(), took);
-    answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+    if !watch.passes_on || !answer.headers().contains_key(X_REQUEST_ID) {
+        answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+    }
     if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }

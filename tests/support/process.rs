@@ -57,6 +57,12 @@ impl Process {
         self.before = self.log().len();
     }
 
+    /// Waits until it takes requests, open or not: at a node that is one of many others answer them.
+    pub async fn takes_requests(&mut self) {
+        let addr = self.said_where("this node takes requests", 0).await;
+        self.base = format!("http://{addr}");
+    }
+
     /// Waits until its log says so, since it was last open.
     pub async fn says(&self, words: &str) {
         wait_for(|| self.log()[self.before..].contains(words).then_some(())).await;
@@ -69,12 +75,16 @@ impl Process {
 
     /// Where it answers, once it says so behind the first `before` bytes of its log.
     async fn opened(&mut self, before: usize) -> String {
+        self.said_where("the shop is open", before).await
+    }
+
+    async fn said_where(&mut self, words: &str, before: usize) -> String {
         wait_for(|| {
             let log = self.log();
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("it ended with {status} before it was open:\n{log}");
             }
-            let line = log[before..].lines().find(|line| line.contains("the shop is open"))?;
+            let line = log[before..].lines().find(|line| line.contains(words))?;
             let (_, addr) = line.split_once("addr=")?;
             addr.split(' ').next().map(str::to_owned)
         })

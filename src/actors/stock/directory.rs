@@ -233,6 +233,11 @@ impl Directory {
         self.0.owners.iter().map(|owner| owner.inbox.undecided()).sum()
     }
 
+    /// Owners in memory.
+    pub fn loaded_count(&self) -> usize {
+        self.0.owners.len()
+    }
+
     /// The loaded products of a shard.
     pub fn loaded_in(&self, shard: u16) -> Vec<ProductId> {
         self.shard(shard).clone()

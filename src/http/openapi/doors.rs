@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{cart, jobs, lookup, money, people, reference, text_header};
+use super::{cart, jobs, lookup, money, nodes, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -185,6 +185,7 @@ pub fn of(door: &str) -> Door {
         _ => lookup::of(door)
             .or_else(|| money::of(door))
             .or_else(|| jobs::of(door))
+            .or_else(|| nodes::of(door))
             .or_else(|| cart::of(door))
             .unwrap_or_else(|| people::of(door)),
     }

@@ -8,6 +8,7 @@ mod doors;
 mod jobs;
 mod lookup;
 mod money;
+mod nodes;
 mod people;
 mod webhooks;
 
@@ -21,6 +22,7 @@ use super::cart::{CartShown, CheckoutRequest, QuantityRequest};
 use super::delivery::ReturnRequest;
 use super::health::Health;
 use super::job::{JobShown, RunShown};
+use super::node::NodeShown;
 use super::order::{ItemRequest, OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
 use super::problem::Code;
@@ -253,6 +255,7 @@ fn schemas() -> Map<String, Value> {
     add::<EndpointShown>(&mut named);
     add::<DeliveryShown>(&mut named);
     add::<JobShown>(&mut named);
+    add::<NodeShown>(&mut named);
     add::<RunShown>(&mut named);
     let mut schemas: Map<String, Value> = named
         .into_iter()
@@ -277,6 +280,7 @@ fn schemas() -> Map<String, Value> {
         ("EndpointPage", "EndpointShown"),
         ("DeliveryPage", "DeliveryShown"),
         ("JobPage", "JobShown"),
+        ("NodePage", "NodeShown"),
     ] {
         schemas.insert(page.into(), json!({
             "type": "object",

@@ -300,6 +300,8 @@ struct Opened {
     epoch: Epoch,
     /// In a database: until when a confirmed beat keeps every other node from taking over.
     lease: Option<(Clock, Duration)>,
+    /// In a database: this node's own name, and what it knows of others.
+    node: Option<([u8; 16], Arc<Neighbours>)>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -341,6 +343,7 @@ impl Journal {
             reader,
             epoch: found.epoch,
             lease: None,
+            node: None,
             ended: Mutex::new(Some(ended)),
         };
         let begun = Log::begin(found.shelf, found.last_pos)
@@ -359,13 +362,15 @@ impl Journal {
     /// node, for whatever else it writes.
     pub async fn connect(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
         let shared = Shared::new(config.inbox_max, &config.brake_us, None);
-        let (clock, lease) = (config.clock.clone(), config.timing.lease);
+        let (clock, lease, neighbours) =
+            (config.clock.clone(), config.timing.lease, config.neighbours.clone());
         let (found, ended) = database::start(config, Arc::clone(&shared)).await?;
         let opened = Opened {
             reader: JournalReader::on(&found.server, shared.tail.clone(), shared.in_doubt.clone()),
             shared,
             epoch: found.epoch,
             lease: Some((clock.clone(), lease)),
+            node: Some((found.node_id, neighbours)),
             ended: Mutex::new(Some(ended)),
         };
         match opened.begin(found.groups, clock) {
@@ -422,6 +427,16 @@ impl Journal {
     /// Turns true when this opening is over: answer nobody *failed*, open again.
     pub fn fatal(&self) -> watch::Receiver<bool> {
         self.0.shared.fatal.subscribe()
+    }
+
+    /// This node's name, another one after each opening; none where there is no database to meet in.
+    pub fn node_id(&self) -> Option<[u8; 16]> {
+        self.0.node.as_ref().map(|(id, _)| *id)
+    }
+
+    /// What this node tells others of itself, where there are others.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.0.node.as_ref().map(|(_, neighbours)| &**neighbours)
     }
 
     /// The nodes that stand by, as this one sees them; none where there is no database to meet in.

@@ -41,6 +41,7 @@ pub struct Found {
     pub groups: Groups,
     /// For whatever else this node writes.
     pub server: Server,
+    pub node_id: [u8; 16],
 }
 
 /// Brings the database up to date, becomes the node that writes, and leaves a thread that keeps it so. The receiver hears the end.
@@ -54,7 +55,7 @@ pub async fn start(
     mysql::migrate(&mut session, &migrations::on_mysql()).await?;
     session.close().await.map_err(StoreError::from)?;
     let member = membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours);
-    let node = member.join().await?;
+    let (node, node_id) = (member.join().await?, member.node);
     let server = server.of_node(node);
     let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
     let last_pos: i64 =
@@ -64,15 +65,21 @@ pub async fn start(
     let (end, ended) = oneshot::channel();
     // It has just joined.
     shared.beaten_ns.store(config.clock.nanos(), Ordering::Release);
-    let keeper =
-        Keeper { server: server.clone(), node, timing: config.timing, clock: config.clock.clone(), shared };
+    let keeper = Keeper {
+        server: server.clone(),
+        node,
+        timing: config.timing,
+        clock: config.clock.clone(),
+        neighbours: config.neighbours.clone(),
+        shared,
+    };
     let keep = move || {
         keeper.work(looking);
         let _ = end.send(());
     };
     std::thread::Builder::new().name("stockade-keeper".to_owned()).spawn(keep).map_err(StoreError::Thread)?;
     let epoch = Epoch(node.unsigned_abs());
-    Ok((Found { epoch, groups, server }, ended))
+    Ok((Found { epoch, groups, server, node_id }, ended))
 }
 
 /// Tells `neighbours` who is active for as long as it is awaited, without a wish to be it.
@@ -91,6 +98,7 @@ struct Keeper {
     node: i64,
     timing: Timing,
     clock: Clock,
+    neighbours: Arc<Neighbours>,
     shared: Arc<Shared>,
 }
 
@@ -113,6 +121,9 @@ impl Keeper {
         }
         let _ = stop.send(());
         let _ = beating.join();
+        let follows = |standby: &Standby| standby.may_own;
+        let followed = self.shared.roster.seen(self.clock.nanos()).iter().any(follows);
+        self.neighbours.followed.store(followed, Ordering::Release);
         runtime.block_on(self.leave(writer));
     }
 

@@ -3,7 +3,8 @@
 //! Always true: nothing in here decides who writes; that is `membership`'s alone. Whoever reads it too late asks the wrong node, and
 //! hears so.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
@@ -29,13 +30,21 @@ pub struct Neighbours {
     pub may_own: bool,
     /// Who was active at the last look; `None` while this one is, or nobody.
     pub active: watch::Sender<Option<Active>>,
+    /// When this one left, somebody stood by who may follow.
+    pub followed: AtomicBool,
     /// Somebody waits for news: look now.
-    pub look: Notify,
+    pub look: Arc<Notify>,
 }
 
 impl Neighbours {
     pub fn new(address: Option<String>, may_own: bool) -> Neighbours {
-        Neighbours { address, may_own, active: watch::Sender::new(None), look: Notify::new() }
+        Neighbours {
+            address,
+            may_own,
+            active: watch::Sender::new(None),
+            followed: AtomicBool::new(false),
+            look: Arc::default(),
+        }
     }
 }
 

@@ -1,0 +1,246 @@
+//! The front of a node that is one of many: its sockets and their threads. It is there before the shop opens in this process, and
+//! stays when the shop goes on elsewhere.
+//!
+//! Always true: a request that came in is answered by the shop that is open here, handed to the node where it is, or waits; none is
+//! taken by a shop that is being closed.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::{Arbiter, ArbiterHandle};
+use actix_web::rt;
+use anyhow::{Context, Result, anyhow};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use super::listeners::{self, Listeners};
+use super::server::{OPS_WORKERS, Servers, serve};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::Side;
+use crate::http::front::{Front, FrontFactory, Node, Open, Standing, WAIT_MAX, desk};
+use crate::http::health::{NotReady, Readiness};
+use crate::peer::{self, PeerKeys};
+use crate::persistence::journal::{Active, Neighbours, follow};
+
+/// Connections of other nodes: one for each of their threads.
+const PEERS_MAX: usize = 1_024;
+/// How often it is looked whether the last request has been answered.
+const LOOK: Duration = Duration::from_millis(1);
+
+pub struct NodeFront {
+    pub addr: SocketAddr,
+    pub ops_addr: Option<SocketAddr>,
+    pub neighbours: Arc<Neighbours>,
+    front: Front,
+    shutdown: Duration,
+    threads: Vec<ArbiterHandle>,
+    servers: Servers,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl NodeFront {
+    /// Takes requests from now on.
+    pub async fn start(config: &Config, clock: &Clock) -> Result<Arc<NodeFront>> {
+        let keys = config.people.master_keys.as_ref().context("nodes know each other by their master key")?;
+        let keys = PeerKeys::of(keys)?;
+        let Listeners { shop, ops } = Listeners::bind(&config.http)?;
+        let (addr, ops_addr) = (shop.local_addr()?, ops.as_ref().map(|ops| ops.local_addr()).transpose()?);
+        let peers = listeners::bind(config.peers.addr)?;
+        let address = match &config.peers.name {
+            Some(name) => name.clone(),
+            None => peers.local_addr()?.to_string(),
+        };
+        let neighbours = Arc::new(Neighbours::new(Some(address.clone()), config.peers.may_own));
+        let front = Front {
+            standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
+            keys: keys.clone(),
+            look: neighbours.look.clone(),
+            readiness: Readiness::without_active_node(),
+            clock: clock.clone(),
+            with_ops: ops.is_some(),
+        };
+
+        let (started, starting) = watch::channel(0_usize);
+        let threads = Arc::<Mutex<Vec<ArbiterHandle>>>::default();
+        let shop = {
+            let (front, side, threads) = (front.clone(), Side::shop(ops.is_none()), threads.clone());
+            let factory = move || {
+                threads.lock().unwrap_or_else(PoisonError::into_inner).push(Arbiter::current());
+                started.send_modify(|started| *started += 1);
+                FrontFactory::new(&front, side)
+            };
+            serve(shop, &config.http, config.http.workers, factory)
+        };
+        let mut servers = vec![shop.with_context(|| format!("cannot serve on {addr}"))?];
+        if let Some(ops) = ops {
+            let front = front.clone();
+            let factory = move || FrontFactory::new(&front, Side::Ops);
+            servers.push(serve(ops, &config.http, OPS_WORKERS, factory).context("cannot serve operators")?);
+        }
+        let servers = Servers::run(servers, starting, config.http.workers).await?;
+        let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let tasks = vec![
+            rt::spawn(hear(front.clone(), neighbours.clone())),
+            rt::spawn(accept(TcpListener::from_std(peers)?, front.clone(), threads.clone())),
+        ];
+        tracing::info!(%addr, ops_addr = ops_addr.map(tracing::field::display), peers = %address, "this node takes requests");
+        let shutdown = config.http.shutdown;
+        Ok(Arc::new(NodeFront { addr, ops_addr, neighbours, front, shutdown, threads, servers, tasks }))
+    }
+
+    /// The threads that serve shoppers.
+    pub fn threads(&self) -> &[ArbiterHandle] {
+        &self.threads
+    }
+
+    /// From now on requests are answered here, those that wait first.
+    pub fn open(&self, open: Arc<Open>) {
+        self.front.standing.send_replace(Standing::Here(open));
+    }
+
+    /// Nobody is let in any more: whoever comes waits for another node.
+    pub fn shut(&self, open: &Arc<Open>) {
+        self.front.standing.send_if_modified(|standing| {
+            let is_open = matches!(standing, Standing::Here(here) if Arc::ptr_eq(here, open));
+            if is_open {
+                *standing = Standing::Nowhere;
+            }
+            is_open
+        });
+    }
+
+    /// The same, and returns when whoever was in has been answered, or has had the time that the configuration gives him.
+    pub async fn close(&self, open: &Arc<Open>) {
+        self.shut(open);
+        let all_out = async {
+            // The threads hold on to it, and each request that is inside.
+            while Arc::strong_count(open) > 1 {
+                rt::time::sleep(LOOK).await;
+            }
+        };
+        if tokio::time::timeout(self.shutdown, all_out).await.is_err() {
+            tracing::warn!("some requests are not answered yet; they are left behind");
+        }
+    }
+
+    /// The shop goes on elsewhere: whoever still asks here is answered there, and then the threads end.
+    pub async fn leave(&self, config: &Config, clock: &Clock) {
+        let Some(place) = super::store::place(config, clock, self.neighbours.clone()) else { return };
+        self.servers.pause().await;
+        if self.neighbours.followed.load(Ordering::Acquire) {
+            let mut active = self.neighbours.active.subscribe();
+            tokio::select! {
+                _ = active.wait_for(Option::is_some) => {}
+                // Nobody waits for longer.
+                () = rt::time::sleep(WAIT_MAX) => {}
+                Err(error) = follow(&place) => {
+                    tracing::warn!(%error, "the database does not answer: nobody can be handed to another node");
+                }
+            }
+        }
+        self.servers.stop().await;
+    }
+}
+
+impl Drop for NodeFront {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// Tells the threads who is active, whenever another node has become it.
+async fn hear(front: Front, neighbours: Arc<Neighbours>) {
+    let mut active = neighbours.active.subscribe();
+    loop {
+        let now = active.borrow_and_update().clone();
+        front.standing.send_if_modified(|standing| hears(standing, now));
+        let is_there = matches!(*front.standing.borrow(), Standing::There(_));
+        if is_there {
+            front.readiness.clear(NotReady::NoActiveNode);
+        } else {
+            front.readiness.raise(NotReady::NoActiveNode);
+        }
+        if active.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether that is news. A shop that is open here closes by its own will.
+fn hears(standing: &mut Standing, active: Option<Active>) -> bool {
+    let next = match active {
+        Some(Active { session, address: Some(address) }) => {
+            Standing::There(Arc::new(Node { session, address }))
+        }
+        _ => Standing::Nowhere,
+    };
+    let news = match (&*standing, &next) {
+        (Standing::Here(_), _) | (Standing::Nowhere, Standing::Nowhere) => false,
+        (Standing::There(known), Standing::There(next)) => known != next,
+        _ => true,
+    };
+    if news {
+        *standing = next;
+    }
+    news
+}
+
+/// Brings other nodes' connections to the threads, one after the other.
+async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
+    let room = Arc::new(Semaphore::new(PEERS_MAX));
+    for thread in threads.iter().cycle() {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (stream, from) = match accepted(&peers).await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "another node's connection could not be taken");
+                rt::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let front = front.clone();
+        thread.spawn_fn(move || {
+            rt::spawn(async move {
+                if let Err(error) = served(stream, front).await {
+                    tracing::debug!(%error, %from, "a connection of another node ended");
+                }
+                drop(permit);
+            });
+        });
+    }
+}
+
+async fn accepted(peers: &TcpListener) -> std::io::Result<(std::net::TcpStream, SocketAddr)> {
+    let (stream, from) = peers.accept().await?;
+    Ok((stream.into_std()?, from))
+}
+
+async fn served(stream: std::net::TcpStream, front: Front) -> Result<()> {
+    let stream = tokio::net::TcpStream::from_std(stream)?;
+    peer::serve(stream, front.keys.clone(), desk(&front)).await.map_err(|error| anyhow!(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(session: i64) -> Option<Active> {
+        Some(Active { session, address: Some(format!("node-{session}:1")) })
+    }
+
+    #[test]
+    fn the_front_hears_of_other_nodes_once() {
+        let mut standing = Standing::Nowhere;
+        assert!(!hears(&mut standing, None));
+        assert!(hears(&mut standing, there(1)));
+        assert!(!hears(&mut standing, there(1)));
+        assert!(hears(&mut standing, there(2)));
+        // Without an address it cannot be asked.
+        assert!(hears(&mut standing, Some(Active { session: 3, address: None })));
+        assert!(matches!(standing, Standing::Nowhere));
+    }
+}

@@ -1,0 +1,181 @@
+//! What other nodes ask: their requests go through the same doors as everybody's, without a socket between.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+
+use actix_http::{Payload, Request};
+use actix_web::HttpResponse;
+use actix_web::body::{BodyStream, BoxBody, MessageBody};
+use actix_web::dev::Response;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode, Uri};
+use actix_web::web::Bytes;
+use futures_util::stream;
+
+use super::room::{HereSide, Room};
+use super::{Front, Side};
+use crate::peer::{self, Body, Cut, Desk, Elsewhere, Reply};
+
+/// What concerns one connection only, and stays there (RFC 9110 §7.6.1); lengths are made anew.
+const STAY: [HeaderName; 9] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    header::EXPECT,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// What answers other nodes on this thread.
+pub fn desk(front: &Front) -> Rc<dyn Desk> {
+    Rc::new(Counter(Room::of_this_thread(front)))
+}
+
+struct Counter(Rc<Room>);
+
+impl Desk for Counter {
+    fn answer(&self, request: peer::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
+        match self.0.here(side_of(request.side)) {
+            Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
+            None => {
+                let session = self.0.standing().session();
+                Box::pin(async move { Err(Elsewhere { session }) })
+            }
+        }
+    }
+}
+
+fn side_of(side: peer::Side) -> Side {
+    match side {
+        peer::Side::Shop => Side::Shop,
+        peer::Side::Ops => Side::Ops,
+    }
+}
+
+/// Goes in by an open door.
+pub async fn answered(here: HereSide, request: peer::Request) -> Reply {
+    let Some(request) = made(request) else {
+        // No HTTP server would have let that in, ours at the other node neither.
+        return Reply {
+            status: StatusCode::BAD_REQUEST.as_u16(),
+            headers: Vec::new(),
+            body: Body::Whole(Bytes::new()),
+        };
+    };
+    match here.answer(request).await {
+        Ok(answer) => told(answer),
+        Err(error) => told(Response::from(error.error_response())),
+    }
+}
+
+/// As it was read from its connection.
+fn made(asked: peer::Request) -> Option<Request> {
+    let payload = if asked.body.is_empty() { Payload::None } else { Payload::from(asked.body) };
+    let mut request = Request::with_payload(payload);
+    let method = Method::from_bytes(asked.method.as_bytes()).ok()?;
+    let uri = Uri::try_from(asked.target).ok()?;
+    let mut headers = HeaderMap::with_capacity(asked.headers.len());
+    for (name, value) in asked.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        headers.append(name, HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?);
+    }
+    let head = request.head_mut();
+    (head.method, head.uri, head.headers, head.peer_addr) = (method, uri, headers, asked.from);
+    Some(request)
+}
+
+/// What goes along on the way, there or back.
+pub fn headers_of(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
+    let going = headers.iter().filter(|(name, _)| !STAY.contains(name));
+    going.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+fn told(answer: Response<BoxBody>) -> Reply {
+    let (head, body) = answer.into_parts();
+    let (status, headers) = (head.status().as_u16(), headers_of(head.headers()));
+    let body = match body.try_into_bytes() {
+        Ok(bytes) => Body::Whole(bytes),
+        Err(body) => Body::Stream(Box::pin(pieces(body))),
+    };
+    Reply { status, headers, body }
+}
+
+fn pieces(body: BoxBody) -> impl futures_util::Stream<Item = Result<Bytes, Cut>> {
+    stream::unfold(Some(body), |body| async {
+        let mut body = body?;
+        let piece = std::future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await?;
+        match piece {
+            Ok(bytes) => Some((Ok(bytes), Some(body))),
+            Err(_) => Some((Err(Cut), None)),
+        }
+    })
+}
+
+/// What another node has answered, as an answer of this one.
+pub fn passed_on(reply: Reply) -> HttpResponse {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let mut answer = HttpResponse::new(status);
+    for (name, value) in reply.headers {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_maybe_shared(Bytes::from(value))) {
+            answer.headers_mut().append(name, value);
+        }
+    }
+    match reply.body {
+        Body::Whole(bytes) if bytes.is_empty() => answer,
+        Body::Whole(bytes) => answer.set_body(BoxBody::new(bytes)),
+        Body::Stream(pieces) => answer.set_body(BoxBody::new(BodyStream::new(pieces))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::body::BodySize;
+
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_connection_stays_there() {
+        let mut headers = HeaderMap::new();
+        for name in STAY.into_iter().chain([header::AUTHORIZATION, header::ACCEPT]) {
+            headers.append(name, HeaderValue::from_static("x"));
+        }
+        let mut went: Vec<_> = headers_of(&headers).into_iter().map(|(name, _)| name).collect();
+        went.sort();
+        assert_eq!(went, ["accept", "authorization"]);
+    }
+
+    #[actix_web::test]
+    async fn a_request_and_an_answer_arrive_as_they_left() {
+        let asked = peer::Request {
+            method: "POST".to_owned(),
+            target: "/v1/orders?a=b".to_owned(),
+            from: Some(([192, 0, 2, 1], 4_000).into()),
+            side: peer::Side::Shop,
+            hops: 1,
+            session: 1,
+            headers: vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), b"2".to_vec())],
+            body: Bytes::from_static(b"{}"),
+            patience: std::time::Duration::from_secs(1),
+        };
+        let request = made(asked.clone()).unwrap();
+        assert_eq!((request.path(), request.uri().query()), ("/v1/orders", Some("a=b")));
+        assert_eq!(request.peer_addr(), asked.from);
+        assert_eq!(headers_of(&request.head().headers).len(), 2);
+        assert!(made(peer::Request { target: "no path".to_owned(), ..asked.clone() }).is_none());
+        assert!(made(peer::Request { headers: vec![("a b".to_owned(), Vec::new())], ..asked }).is_none());
+
+        let reply = told(Response::from(HttpResponse::Accepted().insert_header(("x-b", "3")).body("yes")));
+        let again = passed_on(reply);
+        assert_eq!(
+            (again.status().as_u16(), again.headers().get("x-b").unwrap().as_bytes()),
+            (202, &b"3"[..])
+        );
+        let none = passed_on(told(Response::from(HttpResponse::NoContent().finish())));
+        assert_eq!(none.body().size(), BodySize::None);
+    }
+}

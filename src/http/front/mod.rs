@@ -1,0 +1,157 @@
+//! The front of a node that is one of many: a request is answered here while this node is the active one, and by the node that is
+//! while it is not.
+//!
+//! It owns, for each thread, the doors of the shop that is open in this process, and the way to the active node. Always true: one
+//! request is executed by at most one node; `owner_unavailable` is said only where certainly nobody has executed it; and whoever finds
+//! no active node waits for one, for a while, in a place whose number is bounded.
+
+mod desk;
+mod pass;
+mod room;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use actix_http::Request;
+use actix_service::{Service, ServiceFactory};
+use actix_web::body::BoxBody;
+use actix_web::dev::{AppConfig, Response};
+use actix_web::{App, Error, web};
+use futures_util::future::LocalBoxFuture;
+use tokio::sync::{Notify, watch};
+
+use super::health::Readiness;
+use super::{Doors, Side};
+use crate::clock::Clock;
+use crate::peer::PeerKeys;
+pub use desk::desk;
+pub use pass::WAIT_MAX;
+use room::Room;
+
+/// Where requests are answered.
+#[derive(Clone)]
+pub enum Standing {
+    /// By no node that this one knows of.
+    Nowhere,
+    /// In this process.
+    Here(Arc<Open>),
+    /// By another node.
+    There(Arc<Node>),
+}
+
+impl Standing {
+    /// The session of the node that answers, 0 for nobody.
+    fn session(&self) -> i64 {
+        match self {
+            Standing::Nowhere => 0,
+            Standing::Here(open) => open.session,
+            Standing::There(node) => node.session,
+        }
+    }
+}
+
+/// The shop that is open in this process. Whoever is being answered holds on to it.
+pub struct Open {
+    pub session: i64,
+    pub doors: Doors,
+}
+
+/// Another node, which is active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    pub session: i64,
+    /// `HOST:PORT`, where it answers nodes.
+    pub address: String,
+}
+
+/// What all threads of a node's front share.
+#[derive(Clone)]
+pub struct Front {
+    pub standing: Arc<watch::Sender<Standing>>,
+    pub keys: PeerKeys,
+    /// Rung when somebody waits for news of who is active.
+    pub look: Arc<Notify>,
+    /// What is told while nobody is open here.
+    pub readiness: Readiness,
+    pub clock: Clock,
+    /// With a listener of their own for operators?
+    pub with_ops: bool,
+}
+
+/// Answers one request, boxed: only a node among others has one of these.
+type Answering = LocalBoxFuture<'static, Result<Response<BoxBody>, Error>>;
+type Answers = Rc<dyn Fn(Request) -> Answering>;
+
+/// All doors that `routes` opens, on this thread.
+async fn open_here(routes: impl FnOnce(&mut web::ServiceConfig)) -> Result<Answers, ()> {
+    use actix_service::IntoServiceFactory;
+    let factory = App::new().configure(routes).into_factory();
+    let service = Rc::new(factory.new_service(AppConfig::default()).await?);
+    Ok(Rc::new(move |request| {
+        let (answering, service) = (service.call(request), service.clone());
+        Box::pin(async move {
+            let answer = answering.await.map(Response::from);
+            drop(service);
+            answer
+        })
+    }))
+}
+
+/// Makes a thread's part of the front for one of its listeners.
+pub struct FrontFactory {
+    front: Front,
+    side: Side,
+}
+
+impl FrontFactory {
+    pub fn new(front: &Front, side: Side) -> FrontFactory {
+        FrontFactory { front: front.clone(), side }
+    }
+}
+
+impl ServiceFactory<Request> for FrontFactory {
+    type Response = Response<BoxBody>;
+    type Error = Error;
+    type Config = AppConfig;
+    type Service = FrontService;
+    type InitError = ();
+    type Future = LocalBoxFuture<'static, Result<FrontService, ()>>;
+
+    fn new_service(&self, _config: AppConfig) -> Self::Future {
+        let (front, side) = (self.front.clone(), self.side);
+        Box::pin(async move {
+            let room = Room::of_this_thread(&front);
+            let near = open_here({
+                let room = room.clone();
+                move |config| pass::configure(config, room, side)
+            });
+            Ok(FrontService { near: near.await?, room, side })
+        })
+    }
+}
+
+/// Answers what comes in by one listener on one thread.
+pub struct FrontService {
+    room: Rc<Room>,
+    side: Side,
+    /// While the shop is not open here: what concerns this process alone, and for everything else the active node.
+    near: Answers,
+}
+
+impl Service<Request> for FrontService {
+    type Response = Response<BoxBody>;
+    type Error = Error;
+    type Future = Answering;
+
+    fn poll_ready(&self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&self, request: Request) -> Self::Future {
+        match self.room.here(self.side) {
+            Some(here) => here.answer(request),
+            None => (self.near)(request),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! While the shop is not open here: the request is handed to the node that is active, or waits until there is one.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use tokio::time::{Instant, timeout};
+
+use super::desk::{answered, headers_of, passed_on};
+use super::room::Room;
+use super::{Side, Standing};
+use crate::http::body::Raw;
+use crate::http::problem::{Code, Problem};
+use crate::http::refusal::internal;
+use crate::http::request::Watch;
+use crate::http::{Who, open_doors};
+use crate::peer::{self, Reply, Unanswered};
+
+/// How long a request waits for an active node: longer than it takes to find that one is dead, and to follow it.
+pub const WAIT_MAX: Duration = Duration::from_secs(6);
+/// How long the active node may take for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Whoever waits looks again so often, whatever he hears.
+const AGAIN: Duration = Duration::from_millis(20);
+/// When to come back.
+const RETRY_MS: u64 = 1_000;
+
+/// Opens what concerns this process alone, and one door for all the rest.
+pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
+    let opens = |who| match who {
+        Who::Probe => true,
+        Who::Operator => side != Side::Shop,
+        _ => false,
+    };
+    let clock = room.front.clock.clone();
+    open_doors(opens, &clock, config);
+    let watch = Watch { route: "passed_on", private: false, passes_on: true, clock };
+    config
+        .service(web::resource("/{path:.*}").default_service(web::to(pass_on)).wrap(watch))
+        .app_data(web::Data::new(side))
+        .app_data(web::Data::new(room.front.readiness.clone()))
+        .app_data(room);
+}
+
+async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
+    let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
+    answer_of(&room, asked(&request, body, **side)).await.map(passed_on)
+}
+
+fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    let side = match side {
+        Side::Shop => peer::Side::Shop,
+        Side::Ops => peer::Side::Ops,
+        // One listener for everything, as in development.
+        Side::All if request.path().starts_with("/v1/admin") => peer::Side::Ops,
+        Side::All => peer::Side::Shop,
+    };
+    peer::Request {
+        method: request.method().as_str().to_owned(),
+        target: target.to_owned(),
+        from: request.peer_addr(),
+        side,
+        hops: 1,
+        session: 0,
+        headers: headers_of(request.headers()),
+        body: body.into(),
+        patience: ANSWER_WITHIN,
+    }
+}
+
+/// The active node's answer, whichever node that becomes.
+async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Problem> {
+    let Some(_seat) = room.seat() else {
+        return Err(
+            Problem::new(Code::Overloaded, "Too many wait for the active node.").retry_after(RETRY_MS)
+        );
+    };
+    let until = Instant::now() + WAIT_MAX;
+    // Reading twice does nothing twice.
+    let mut may_repeat = [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str());
+    loop {
+        let changed = room.changed.notified();
+        match once(room, &request).await {
+            Ok(reply) => return Ok(reply),
+            Err(Unanswered::NotSent | Unanswered::Elsewhere { .. }) => {}
+            Err(Unanswered::Unknown | Unanswered::Late) if std::mem::take(&mut may_repeat) => {}
+            Err(Unanswered::Unknown | Unanswered::Late) => {
+                return Err(Problem::new(
+                    Code::OutcomeUnknown,
+                    "The connection to the active node was lost. Ask again with the same key.",
+                )
+                .retry_after(RETRY_MS));
+            }
+        }
+        if Instant::now() >= until {
+            return Err(Problem::new(Code::OwnerUnavailable, "No node is active at the moment.")
+                .retry_after(RETRY_MS));
+        }
+        room.front.look.notify_one();
+        let _ = timeout(AGAIN, changed).await;
+    }
+}
+
+async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
+    let side = if request.side == peer::Side::Ops { Side::Ops } else { Side::Shop };
+    if let Some(here) = room.here(side) {
+        return Ok(answered(here, request.clone()).await);
+    }
+    let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
+    let link = room.link(&node).await.filter(|link| link.is_up()).ok_or(Unanswered::NotSent)?;
+    link.ask(peer::Request { session: node.session, ..request.clone() }).await
+}

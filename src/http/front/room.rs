@@ -1,0 +1,163 @@
+//! What one thread of the front keeps: the open doors, and the way to the active node.
+//!
+//! Always true: the doors it keeps are those of [`Standing::Here`] or none, and from the moment on at which they are closed it
+//! holds nothing of that shop but the requests that are being answered.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::Request;
+use actix_web::rt;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
+use crate::http;
+use crate::peer::Link;
+
+/// Requests of one thread that wait for an active node, or for its answer.
+const SEATS_MAX: usize = 4_096;
+/// For a name to be found.
+const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static ROOM: RefCell<Option<Rc<Room>>> = const { RefCell::new(None) };
+}
+
+/// The doors of the open shop.
+pub struct Here {
+    _open: Arc<Open>,
+    shop: Answers,
+    /// `None`: the shop's doors serve operators too.
+    ops: Option<Answers>,
+}
+
+/// A side of them.
+pub struct HereSide {
+    here: Rc<Here>,
+    is_ops: bool,
+}
+
+impl HereSide {
+    pub fn answer(self, request: Request) -> Answering {
+        let HereSide { here, is_ops } = self;
+        let answers = here.ops.as_ref().filter(|_| is_ops).unwrap_or(&here.shop);
+        let answering = answers(request);
+        Box::pin(async move {
+            let answer = answering.await;
+            // Until now the shop had to stay.
+            drop(here);
+            answer
+        })
+    }
+}
+
+pub struct Room {
+    pub front: Front,
+    here: RefCell<Option<Rc<Here>>>,
+    link: RefCell<Option<(Arc<Node>, Link)>>,
+    /// Rung when the standing has changed, and the doors with it.
+    pub changed: Notify,
+    seats: Cell<usize>,
+}
+
+impl Room {
+    /// One for each thread, however many listeners it serves.
+    pub fn of_this_thread(front: &Front) -> Rc<Room> {
+        ROOM.with_borrow_mut(|room| match room {
+            Some(room) => room.clone(),
+            none => {
+                let made = Rc::new(Room {
+                    front: front.clone(),
+                    here: RefCell::default(),
+                    link: RefCell::default(),
+                    changed: Notify::new(),
+                    seats: Cell::new(0),
+                });
+                rt::spawn(made.clone().keep());
+                none.insert(made).clone()
+            }
+        })
+    }
+
+    /// Follows the standing until the front has gone.
+    async fn keep(self: Rc<Room>) {
+        let mut standing = self.front.standing.subscribe();
+        loop {
+            let now = standing.borrow_and_update().clone();
+            let here = match now {
+                Standing::Here(open) => self.opened(open).await,
+                Standing::Nowhere | Standing::There(_) => None,
+            };
+            self.here.replace(here);
+            self.changed.notify_waiters();
+            if standing.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn opened(&self, open: Arc<Open>) -> Option<Rc<Here>> {
+        let with_ops = self.front.with_ops;
+        let doors = |side| {
+            let open = &open;
+            open_here(move |config| http::configure(config, &open.doors, side))
+        };
+        let shop = doors(Side::shop(!with_ops)).await.ok()?;
+        let ops = match with_ops {
+            true => Some(doors(Side::Ops).await.ok()?),
+            false => None,
+        };
+        Some(Rc::new(Here { _open: open, shop, ops }))
+    }
+
+    /// The open doors of one side.
+    pub fn here(&self, side: Side) -> Option<HereSide> {
+        let here = self.here.borrow().clone()?;
+        Some(HereSide { here, is_ops: side == Side::Ops })
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.front.standing.borrow().clone()
+    }
+
+    /// The way to a node; what led to another one is given up.
+    pub async fn link(&self, node: &Arc<Node>) -> Option<Link> {
+        if let Some((known, link)) = &*self.link.borrow()
+            && known == node
+        {
+            return Some(link.clone());
+        }
+        let finding = tokio::net::lookup_host(node.address.as_str());
+        let address = timeout(RESOLVE_WITHIN, finding).await.ok()?.ok()?.next()?;
+        let mut kept = self.link.borrow_mut();
+        match &*kept {
+            // Somebody else was faster.
+            Some((known, link)) if known == node => Some(link.clone()),
+            _ => {
+                let link = Link::to(address, self.front.keys.clone());
+                Some(kept.insert((node.clone(), link)).1.clone())
+            }
+        }
+    }
+
+    /// A seat for somebody who waits; `None`: all are taken.
+    pub fn seat(self: &Rc<Room>) -> Option<Seat> {
+        let taken = self.seats.get();
+        (taken < SEATS_MAX).then(|| {
+            self.seats.set(taken + 1);
+            Seat(self.clone())
+        })
+    }
+}
+
+/// Given back when it is dropped.
+pub struct Seat(Rc<Room>);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.seats.set(self.0.seats.get() - 1);
+    }
+}

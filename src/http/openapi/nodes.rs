@@ -1,0 +1,17 @@
+//! What is particular to the door of nodes.
+
+use serde_json::Value;
+
+use super::doors::{Door, told};
+
+/// The description of the door with this name.
+pub fn of(door: &str) -> Option<Door> {
+    (door == "node::list").then(|| {
+        told(
+            "administration",
+            "Who is up and owns what",
+            "The active node and those that stand by, as the active one sees them.",
+        )
+        .gives(200, "All of them, the active one first.", "NodePage", Value::Null)
+    })
+}

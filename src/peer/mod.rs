@@ -6,9 +6,16 @@
 //! and nobody between them reads or changes anything. Always true: whoever asks hears an answer or why there is none
 //! ([`Unanswered`]), within his patience, and *not executed* is said only where it is certain.
 
+mod channel;
+mod crypt;
+mod frame;
 mod keys;
 mod link;
+mod pipe;
 mod serve;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::io;
@@ -21,7 +28,7 @@ use futures_util::Stream;
 
 pub use keys::PeerKeys;
 pub use link::Link;
-pub use serve::serve;
+pub use serve::{Greeted, greet, serve};
 
 /// The largest body of a request that travels.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -126,7 +133,7 @@ pub enum PeerError {
     Ended,
     #[error("no greeting within two seconds")]
     NoGreeting,
-    #[error("the other side shares no key with us")]
+    #[error("the other side shares no key with us, or speaks another version")]
     WrongKey,
     #[error("a record is damaged, or was not made for this place")]
     Damaged,

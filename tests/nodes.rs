@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::Client;
 use rustix::process::Signal;
@@ -115,6 +115,8 @@ struct Crowd {
     told: Arc<Mutex<Acknowledged>>,
     /// How often somebody had to ask again.
     refused: Arc<AtomicU64>,
+    /// The longest that somebody waited for an answer.
+    longest_us: Arc<AtomicU64>,
     over: Arc<AtomicBool>,
     base: Arc<Mutex<String>>,
     buying: Vec<tokio::task::JoinHandle<()>>,
@@ -124,16 +126,17 @@ impl Crowd {
     fn come(cluster: &Cluster, process: &Process, product: &str) -> Crowd {
         let (told, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
         let base = Arc::new(Mutex::new(format!("http://{}", process.addr())));
-        let (keys, refused) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let [keys, refused, longest_us] = [(); 3].map(|()| Arc::<AtomicU64>::default());
         let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(3)).build().unwrap();
         let buying = (1..=BUYERS).map(|who| {
-            let (told, over, base, keys, refused) =
-                (told.clone(), over.clone(), base.clone(), keys.clone(), refused.clone());
+            let (told, over, base) = (told.clone(), over.clone(), base.clone());
+            let (keys, refused, longest_us) = (keys.clone(), refused.clone(), longest_us.clone());
             let (client, token, body) =
                 (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let key = format!("key-{}", keys.fetch_add(1, Ordering::Relaxed));
+                    let began = Instant::now();
                     // The same key until it is certain, as a shopper's device does.
                     while let Err(()) = order(&client, &base, &token, &key, &body, &told).await {
                         if over.load(Ordering::Relaxed) {
@@ -142,11 +145,12 @@ impl Crowd {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
+                    longest_us.fetch_max(began.elapsed().as_micros() as u64, Ordering::Relaxed);
                 }
             })
         });
         let buying = buying.collect();
-        Crowd { told, refused, over, base, buying }
+        Crowd { told, refused, longest_us, over, base, buying }
     }
 
     fn go_to(&self, process: &Process) {
@@ -271,7 +275,7 @@ async fn any_node_takes_any_request() {
             node.ask("POST", "/v1/orders").bearer(&buyer).key(&key).json(&one_line(&product, 1))
         };
         let order = ordering().send().await.ok(201);
-        assert_eq!(order["lines"][0]["receipt"]["sequence"].as_u64().unwrap(), place as u64 + 3, "{order}");
+        assert_eq!(order["lines"][0]["receipt"]["sequence"].as_u64().unwrap(), place as u64 + 2, "{order}");
         let again = ordering().send().await;
         assert!(again.replayed(), "{}", again.text);
         let path = format!("/v1/orders/{}", id(&order));
@@ -372,6 +376,9 @@ async fn a_node_that_goes_hands_over_and_refuses_nobody() {
         next = cluster.stand_by(0, "owner,gateway").await;
     }
     assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", gateway.log());
+    // Not judged here: this machine may be busy with other tests.
+    println!("the longest that anybody waited: {} ms", crowd.longest_us.load(Ordering::Relaxed) / 1_000);
+    drop(next);
     books_close(&cluster, going, &product, crowd).await;
 }
 

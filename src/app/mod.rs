@@ -402,7 +402,12 @@ impl App {
     pub async fn stop(self) {
         tracing::info!("stopping: not ready, finishing what is in flight");
         self.readiness.raise(NotReady::ShuttingDown);
-        rt::time::sleep(LEAVE_AFTER).await;
+        // A database that is away tells nobody, and is not waited for.
+        let heard_after = match rt::time::timeout(LEAVE_AFTER, self.store.journal.leaving()).await {
+            Ok(Ok(heard_after)) => heard_after,
+            _ => Duration::ZERO,
+        };
+        rt::time::sleep(LEAVE_AFTER.max(heard_after)).await;
         if self.store.is_shared() {
             return self.hand_over().await;
         }

@@ -121,6 +121,7 @@ const NODES: &[File] = files!("nodes":
     3 "0003_node_sessions_address",
     4 "0004_node_standbys_address",
     5 "0005_node_standbys_may_own",
+    6 "0006_node_sessions_leaving",
 );
 
 /// A folder's files with what MySQL reads in their place.

@@ -59,7 +59,7 @@ impl Process {
 
     /// Waits until it takes requests, open or not: at a node that is one of many others answer them.
     pub async fn takes_requests(&mut self) {
-        let addr = self.said_where("this node takes requests", 0).await;
+        let addr = self.said_where("this node takes requests", self.before).await;
         self.base = format!("http://{addr}");
     }
 

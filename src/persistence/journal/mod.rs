@@ -293,6 +293,14 @@ impl Shared {
     }
 }
 
+/// What makes this process a node.
+struct Node {
+    id: [u8; 16],
+    neighbours: Arc<Neighbours>,
+    server: Server,
+    timing: Timing,
+}
+
 /// Ends the writer with the last handle.
 struct Opened {
     shared: Arc<Shared>,
@@ -301,7 +309,7 @@ struct Opened {
     /// In a database: until when a confirmed beat keeps every other node from taking over.
     lease: Option<(Clock, Duration)>,
     /// In a database: this node's own name, and what it knows of others.
-    node: Option<([u8; 16], Arc<Neighbours>)>,
+    node: Option<Node>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
 }
 
@@ -362,15 +370,14 @@ impl Journal {
     /// node, for whatever else it writes.
     pub async fn connect(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
         let shared = Shared::new(config.inbox_max, &config.brake_us, None);
-        let (clock, lease, neighbours) =
-            (config.clock.clone(), config.timing.lease, config.neighbours.clone());
+        let (clock, timing, neighbours) = (config.clock.clone(), config.timing, config.neighbours.clone());
         let (found, ended) = database::start(config, Arc::clone(&shared)).await?;
         let opened = Opened {
             reader: JournalReader::on(&found.server, shared.tail.clone(), shared.in_doubt.clone()),
             shared,
             epoch: found.epoch,
-            lease: Some((clock.clone(), lease)),
-            node: Some((found.node_id, neighbours)),
+            lease: Some((clock.clone(), timing.lease)),
+            node: Some(Node { id: found.node_id, neighbours, server: found.server.clone(), timing }),
             ended: Mutex::new(Some(ended)),
         };
         match opened.begin(found.groups, clock) {
@@ -431,12 +438,22 @@ impl Journal {
 
     /// This node's name, another one after each opening; none where there is no database to meet in.
     pub fn node_id(&self) -> Option<[u8; 16]> {
-        self.0.node.as_ref().map(|(id, _)| *id)
+        self.0.node.as_ref().map(|node| node.id)
     }
 
     /// What this node tells others of itself, where there are others.
     pub fn neighbours(&self) -> Option<&Neighbours> {
-        self.0.node.as_ref().map(|(_, neighbours)| &**neighbours)
+        self.0.node.as_ref().map(|node| &*node.neighbours)
+    }
+
+    /// This node will leave: others are told, and the answer is how long it takes until they have heard. Nothing, where there are none.
+    pub async fn leaving(&self) -> Result<Duration, StoreError> {
+        match &self.0.node {
+            Some(node) if !self.standbys().is_empty() => {
+                database::leaving(&node.server, self.0.epoch, &node.timing).await
+            }
+            _ => Ok(Duration::ZERO),
+        }
     }
 
     /// The nodes that stand by, as this one sees them; none where there is no database to meet in.

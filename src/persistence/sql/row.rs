@@ -88,6 +88,19 @@ where
     }
 }
 
+impl<A, B, C, D, E> FromRow for (A, B, C, D, E)
+where
+    A: for<'r> Column<'r>,
+    B: for<'r> Column<'r>,
+    C: for<'r> Column<'r>,
+    D: for<'r> Column<'r>,
+    E: for<'r> Column<'r>,
+{
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?))
+    }
+}
+
 /// Those of some rows that can be read, and the ids, in the first column, of those that cannot: one that is damaged holds up
 /// nobody else, and stays for whoever looks into it.
 pub fn legible<T>(

@@ -19,7 +19,7 @@ use crate::persistence::sql::{self, Connection, Error, Trouble, is_duplicate, tr
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
 
-const ACTIVE: &str = "select number, node_id, beat, address from node_sessions where active = 1";
+const ACTIVE: &str = "select number, node_id, beat, address, leaving from node_sessions where active = 1";
 /// A database that reads and does not write makes every heart stand still: whoever looks writes first.
 const LOOKED: &str = "update node_standbys set looks = looks + 1 where node_id = ?";
 const STAND_BY: &str = "insert into node_standbys (node_id, looks, address, may_own) values (?, 1, ?, ?)";
@@ -31,6 +31,7 @@ const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, st
 const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active = 1";
 const DECLARE_DEAD: &str =
     "update node_sessions set active = null where number = ? and beat = ? and active = 1";
+const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and active = 1";
 const LEAVE: &str = "update node_sessions set active = null where number = ? and active = 1";
 
 /// How long things take between nodes.
@@ -53,7 +54,7 @@ impl Default for Timing {
         Timing {
             beat_every: Duration::from_millis(1_000),
             look_every: Duration::from_millis(500),
-            look_again: Duration::from_millis(20),
+            look_again: Duration::from_millis(10),
             dead_after: Duration::from_millis(4_000),
             gap_max: Duration::from_millis(1_500),
             lease: Duration::from_millis(3_000),
@@ -68,6 +69,8 @@ struct Seen {
     node: Vec<u8>,
     beat: i64,
     address: Option<String>,
+    /// It has said that it goes in a moment.
+    leaving: bool,
 }
 
 /// What one node has seen of another's heart.
@@ -141,7 +144,7 @@ impl<'m> Member<'m> {
         loop {
             let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
             self.tell(found.map(Seen::from).as_ref());
-            self.rest().await;
+            self.rest(false).await;
         }
     }
 
@@ -150,10 +153,12 @@ impl<'m> Member<'m> {
     async fn stand_by(&self, session: &mut Connection) -> Result<(), StoreError> {
         let (mut watch, mut told) = (Watch::default(), None);
         loop {
+            let mut soon = false;
             let has_stopped = match self.look(session).await {
                 Ok(None) if self.neighbours.may_own => return Ok(()),
                 Ok(None) => Ok(false),
                 Ok(Some(other)) => {
+                    soon = other.leaving;
                     if told.replace(other.number) != Some(other.number) {
                         tracing::info!(
                             session = other.number,
@@ -182,14 +187,17 @@ impl<'m> Member<'m> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.rest().await;
+            self.rest(soon).await;
         }
     }
 
-    /// Until the next look: shorter when somebody waits for news.
-    async fn rest(&self) {
+    /// Until the next look: shorter when there will be news soon, or somebody waits for them.
+    async fn rest(&self, soon: bool) {
         let Timing { look_every, look_again, .. } = *self.timing;
         tokio::time::sleep(look_again.min(look_every)).await;
+        if soon {
+            return;
+        }
         let _ = tokio::time::timeout(look_every.saturating_sub(look_again), self.neighbours.look.notified())
             .await;
     }
@@ -217,11 +225,11 @@ impl<'m> Member<'m> {
 }
 
 /// A row of `node_sessions`.
-type Found = (i64, Vec<u8>, i64, Option<String>);
+type Found = (i64, Vec<u8>, i64, Option<String>, i64);
 
 impl From<Found> for Seen {
-    fn from((number, node, beat, address): Found) -> Seen {
-        Seen { number, node, beat, address }
+    fn from((number, node, beat, address, leaving): Found) -> Seen {
+        Seen { number, node, beat, address, leaving: leaving != 0 }
     }
 }
 
@@ -328,6 +336,14 @@ async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Resu
     Ok(())
 }
 
+/// Whoever stands by is told that the session ends in a moment, and looks more often.
+pub async fn leaving(server: &Server, number: i64) -> Result<(), StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    sql::query(LEAVING).bind(number).execute(&mut session).await?;
+    close(session).await;
+    Ok(())
+}
+
 /// The session ends by its own will: the next node need not wait.
 pub async fn leave(server: &Server, number: i64) -> Result<(), StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
@@ -341,7 +357,7 @@ mod tests {
     use super::*;
 
     fn seen(beat: i64) -> Seen {
-        Seen { number: 1, node: vec![1; 16], beat, address: None }
+        Seen { number: 1, node: vec![1; 16], beat, address: None, leaving: false }
     }
 
     #[test]

@@ -82,6 +82,12 @@ pub async fn start(
     Ok((Found { epoch, groups, server, node_id }, ended))
 }
 
+/// A node that will leave says so, and how long it is to wait until the others have heard.
+pub async fn leaving(server: &Server, epoch: Epoch, timing: &Timing) -> Result<Duration, StoreError> {
+    membership::leaving(server, epoch.0.cast_signed()).await?;
+    Ok(timing.look_every + timing.look_again)
+}
+
 /// Tells `neighbours` who is active for as long as it is awaited, without a wish to be it.
 pub async fn follow(config: &DatabaseConfig) -> Result<(), StoreError> {
     let server = Server::at(&config.url)?;

@@ -218,6 +218,22 @@ async fn all_is_there(cluster: &Cluster, process: &Process, product: &str, told:
     }
 }
 
+/// Whoever stands by serves within seconds.
+async fn takes_over(next: &mut Process) {
+    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
+    assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+}
+
+/// The crowd goes home, and everything adds up: where it was told so, and in the database.
+async fn books_close(cluster: &Cluster, serving: Process, product: &str, crowd: Crowd) {
+    let told = crowd.leaves().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    all_is_there(cluster, &serving, product, &told).await;
+    serving.stop().await;
+    let said = cluster.audit();
+    assert!(said.contains("everything adds up"), "{said}");
+}
+
 #[actix_web::test]
 async fn a_node_that_is_killed_is_replaced_within_seconds_and_nothing_acknowledged_is_lost() {
     let cluster = Cluster::open().await;
@@ -229,18 +245,12 @@ async fn a_node_that_is_killed_is_replaced_within_seconds_and_nothing_acknowledg
         next.says("stands by").await;
         crowd.goes_on(200).await;
         serving.kill();
-        let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
-        assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+        takes_over(&mut next).await;
         crowd.go_to(&next);
         crowd.goes_on(200).await;
         serving = next;
     }
-    let told = crowd.leaves().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    all_is_there(&cluster, &serving, &product, &told).await;
-    serving.stop().await;
-    let said = cluster.audit();
-    assert!(said.contains("everything adds up"), "{said}");
+    books_close(&cluster, serving, &product, crowd).await;
 }
 
 #[actix_web::test]
@@ -253,8 +263,7 @@ async fn a_node_that_is_paused_writes_nothing_more_and_stands_by_when_it_wakes()
     next.says("stands by").await;
     crowd.goes_on(200).await;
     paused.signal(Signal::STOP);
-    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
-    assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+    takes_over(&mut next).await;
     // Those who still ask the one that sleeps hear what is true when it wakes: nothing that it has not written.
     paused.signal(Signal::CONT);
     paused.says("another has taken over").await;
@@ -263,15 +272,10 @@ async fn a_node_that_is_paused_writes_nothing_more_and_stands_by_when_it_wakes()
     paused.says("stands by").await;
     // And back again, by its own will this time.
     next.stop().await;
-    let taken_over = tokio::time::timeout(Duration::from_secs(12), paused.open()).await;
-    assert!(taken_over.is_ok(), "nobody took over:\n{}", paused.log());
+    takes_over(&mut paused).await;
     crowd.go_to(&paused);
     crowd.goes_on(200).await;
-    let told = crowd.leaves().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    all_is_there(&cluster, &paused, &product, &told).await;
-    paused.stop().await;
-    assert!(cluster.audit().contains("everything adds up"));
+    books_close(&cluster, paused, &product, crowd).await;
 }
 
 #[actix_web::test]
@@ -293,11 +297,7 @@ async fn a_database_that_is_killed_is_waited_for() {
         cluster.database.start().await.unwrap();
     }
     crowd.goes_on(200).await;
-    let told = crowd.leaves().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    all_is_there(&cluster, &serving, &product, &told).await;
-    serving.stop().await;
-    assert!(cluster.audit().contains("everything adds up"));
+    books_close(&cluster, serving, &product, crowd).await;
 }
 
 #[actix_web::test]
@@ -317,15 +317,10 @@ async fn whoever_stands_by_outlasts_the_database_and_is_there_when_it_is_needed(
     crowd.goes_on(100).await;
     assert!(!next.log().contains("a node has stopped"), "{}", next.log());
     serving.kill();
-    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
-    assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
+    takes_over(&mut next).await;
     crowd.go_to(&next);
     crowd.goes_on(100).await;
-    let told = crowd.leaves().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    all_is_there(&cluster, &next, &product, &told).await;
-    next.stop().await;
-    assert!(cluster.audit().contains("everything adds up"));
+    books_close(&cluster, next, &product, crowd).await;
 }
 
 /// It does not wait for what may never come back, and leaves nothing behind that is not in the journal.
@@ -346,11 +341,7 @@ async fn a_node_ends_when_it_is_told_to_though_the_database_is_away() {
     let serving = cluster.start(1).await;
     crowd.go_to(&serving);
     crowd.goes_on(100).await;
-    let told = crowd.leaves().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    all_is_there(&cluster, &serving, &product, &told).await;
-    serving.stop().await;
-    assert!(cluster.audit().contains("everything adds up"));
+    books_close(&cluster, serving, &product, crowd).await;
 }
 
 /// Whoever has the wrong key, or none, is told so before anything is begun.

@@ -62,6 +62,8 @@ pub use supervise::{Supervised, blocking, supervise};
 /// Between saying that we are not ready and refusing connections: what is in flight needs milliseconds, and a load balancer
 /// that asks often has heard of it.
 const LEAVE_AFTER: Duration = Duration::from_millis(200);
+/// How long each of those who work is waited for once the journal is lost.
+const ABANDON_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running shop.
 pub struct App {
@@ -391,14 +393,22 @@ impl App {
         }
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
-        self.scheduler.abandon().await;
+        left_after("jobs", self.scheduler.abandon()).await;
         drop(self.recovery);
         self.payments.abandon();
-        self.directory.drain().await;
-        self.serving.stop().await;
-        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
-        self.flush.abandon().await;
-        self.store.close().await;
+        left_after("owners", self.directory.drain()).await;
+        left_after("requests", self.serving.stop()).await;
+        let telling = async { tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop()) };
+        left_after("letters and webhooks", telling).await;
+        left_after("the flush", self.flush.abandon()).await;
+        left_after("the tables and the journal", self.store.close()).await;
+    }
+}
+
+/// Whoever waits for what cannot be written any more is not waited for: the shop opens again, here or elsewhere, when this has ended.
+async fn left_after<T>(who: &str, ending: impl Future<Output = T>) {
+    if tokio::time::timeout(ABANDON_WITHIN, ending).await.is_err() {
+        tracing::warn!("{who} did not end in time, and are left where they are");
     }
 }
 

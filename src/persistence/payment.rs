@@ -117,6 +117,9 @@ impl PaymentReader {
 
     /// All attempts to pay these orders, in order of order and attempt.
     pub async fn of_orders(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
+        if orders.is_empty() {
+            return Ok(Vec::new());
+        }
         let mut orders = orders.to_vec();
         orders.sort_unstable();
         orders.dedup();

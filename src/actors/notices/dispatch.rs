@@ -272,7 +272,8 @@ impl Dispatch {
         queue: Queue,
     ) -> Result<Vec<usize>, StoreError> {
         let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
-        let beside = self.beside(&orders).await?;
+        let beside =
+            Beside { names: self.names(&orders).await?, being_paid: self.being_paid(&orders).await? };
         let now = self.house.clock.now();
         let (mut batch, mut not_yet) = (Batch::default(), Vec::new());
         for ((order, _), together) in some {
@@ -348,7 +349,7 @@ impl Dispatch {
 
     async fn remind_together(&mut self, some: &[OrderId]) -> Result<(), StoreError> {
         let orders = self.orders(some.iter().copied()).await?;
-        let beside = self.beside(&orders).await?;
+        let beside = Beside { names: self.names(&orders).await?, ..Beside::default() };
         let now = self.house.clock.now();
         let of = |order| Notice::of(order, NoticeKind::HoldLapses, now).letter();
         let new = self.not_told(some.iter().map(|order| of(*order))).await?;
@@ -394,15 +395,21 @@ impl Dispatch {
         Ok(found.into_iter().map(|order| (order.id, order)).collect())
     }
 
-    async fn beside(&self, orders: &HashMap<OrderId, Order>) -> Result<Beside, StoreError> {
+    async fn names(
+        &self,
+        orders: &HashMap<OrderId, Order>,
+    ) -> Result<HashMap<ProductId, String>, StoreError> {
         let lines = orders.values().flat_map(|order| &order.lines);
         let products: BTreeSet<ProductId> = lines.map(|line| line.product).collect();
         let found = self.aside.products().find_many(&Vec::from_iter(products)).await?;
-        let names = found.into_iter().map(|listing| (listing.product.id, listing.product.name)).collect();
+        Ok(found.into_iter().map(|listing| (listing.product.id, listing.product.name)).collect())
+    }
+
+    async fn being_paid(&self, orders: &HashMap<OrderId, Order>) -> Result<HashSet<OrderId>, StoreError> {
         let unpaid = orders.values().filter(|order| order.status == OrderStatus::PendingPayment);
         let attempts = self.aside.payments().of_orders(&Vec::from_iter(unpaid.map(|order| order.id))).await?;
         let open = attempts.into_iter().filter(|payment| !payment.state.makes_room());
-        Ok(Beside { names, being_paid: open.map(|payment| payment.order).collect() })
+        Ok(open.map(|payment| payment.order).collect())
     }
 
     /// The pace: so many a second, and in a rush a page every now and then.

@@ -13,7 +13,8 @@ use crate::mail::{Letter, LetterLine, OrderLetter};
 pub struct Beside {
     /// What products are called.
     pub names: HashMap<ProductId, String>,
-    /// Orders that somebody is paying: the payment is begun, and may be through by the time that the letter is read.
+    /// Orders that somebody is paying: the payment is begun, and may be through by the time that the letter is read. A reminder
+    /// knows of none: it is written to whoever has not paid, tried or not.
     pub being_paid: HashSet<OrderId>,
 }
 
@@ -25,28 +26,25 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         None => Some(order.total),
         Some(_) => sum(&lines),
     };
-    let invites = match kind {
-        NoticeKind::Placed => !beside.being_paid.contains(&order.id),
-        kind => kind == NoticeKind::HoldLapses,
-    };
-    let pay_until = (invites && order.status == OrderStatus::PendingPayment).then_some(order.hold_expires_at);
+    let unpaid = order.status == OrderStatus::PendingPayment && !beside.being_paid.contains(&order.id);
+    let invites = matches!(kind, NoticeKind::Placed | NoticeKind::HoldLapses);
     let goes_back = matches!(kind, NoticeKind::Cancelled | NoticeKind::Returned);
     let letter = OrderLetter {
         kind,
         order: order.id,
         whole: lines.len() == order.lines.len(),
-        lines: lines.iter().map(|line| told(line, beside)).collect(),
+        lines: lines.iter().map(|line| told(line, &beside.names)).collect(),
         total,
-        pay_until,
+        pay_until: (invites && unpaid).then_some(order.hold_expires_at),
         money_back: goes_back && order.is_sold() && total.is_some_and(|total| total.amount > 0),
     };
     (!letter.lines.is_empty()).then(|| Letter::Order(Box::new(letter)))
 }
 
-fn told(line: &Line, beside: &Beside) -> LetterLine {
+fn told(line: &Line, names: &HashMap<ProductId, String>) -> LetterLine {
     LetterLine {
         // A product is never taken away; one that is not found is called what it is called everywhere else.
-        name: beside.names.get(&line.product).cloned().unwrap_or_else(|| line.product.to_string()),
+        name: names.get(&line.product).cloned().unwrap_or_else(|| line.product.to_string()),
         quantity: line.quantity.get(),
         unit_price: line.unit_price,
     }

@@ -143,9 +143,16 @@ impl Inbox {
         self.wake();
     }
 
-    /// Asks the owner to finish, store itself and stop.
+    /// Asks the owner to finish, store itself and stop. One that has gone, or is going, has nobody left who would say that it is
+    /// done: `done` is dropped at once.
     pub fn drain_owner(&self, done: oneshot::Sender<()>) {
-        self.lock().drain = Some(done);
+        {
+            let mut queues = self.lock();
+            if queues.closed {
+                return;
+            }
+            queues.drain = Some(done);
+        }
         self.wake();
     }
 
@@ -227,5 +234,23 @@ impl Stream for Wakeups {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<()>> {
         self.0.waker.register(cx.waker());
         if self.0.signalled.swap(false, Ordering::AcqRel) { Poll::Ready(Some(())) } else { Poll::Pending }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_drains_an_owner_that_has_gone_does_not_wait_for_it() {
+        let inbox = Inbox::default();
+        let (done, mut rested) = oneshot::channel();
+        inbox.drain_owner(done);
+        assert_eq!(rested.try_recv(), Err(oneshot::error::TryRecvError::Empty), "it is there, and is asked");
+        assert!(inbox.take_drain().is_some());
+        assert!(inbox.close_if_empty());
+        let (done, mut rested) = oneshot::channel();
+        inbox.drain_owner(done);
+        assert_eq!(rested.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

@@ -6,12 +6,10 @@ mod file;
 
 use std::collections::BTreeSet;
 
-use file::{TEXT, compose, configuration};
+use file::{DOCKERFILE, TEXT, callers_max, compose, configuration};
 use serde_json::{Map, Value};
 use stockade::config::{Config, Layers, Profile, SETTINGS};
 use stockade::telemetry::METRICS;
-
-const DOCKERFILE: &str = include_str!("../Dockerfile");
 
 fn services() -> Map<String, Value> {
     compose()["services"].as_object().unwrap().clone()
@@ -149,6 +147,48 @@ fn what_is_mounted_exists_and_what_exists_is_mounted() {
     let declared = |what: &str| compose[what].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(volumes, declared("volumes"));
     assert_eq!(configs, declared("configs"));
+}
+
+/// Nothing of what builds the program is in the image, and nobody is root in it.
+#[test]
+fn the_image_is_the_program_alone() {
+    let said = |word: &str| DOCKERFILE.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
+    let stages = said("FROM ");
+    assert!(
+        stages.len() == 2 && stages[0].ends_with(" AS build") && !stages[1].contains("rust"),
+        "{stages:?}"
+    );
+    assert!(said("COPY ").last().unwrap().starts_with("--from=build "));
+    assert_eq!(said("USER "), ["stockade"]);
+    assert_eq!(said("ENTRYPOINT "), [r#"["stockade"]"#]);
+}
+
+/// A caller of the proxy is two open files, and one of a node; a container may have as few as a thousand.
+#[test]
+fn whoever_is_let_in_finds_a_file_to_be() {
+    for name in nodes().iter().map(String::as_str).chain(["proxy", "stockade"]) {
+        let files = services()[name]["ulimits"]["nofile"].as_u64();
+        assert!(files.is_some_and(|files| files > 2 * callers_max() + 100), "{name}: {files:?}");
+    }
+}
+
+/// Whoever reads the shop's refusals reads the proxy's.
+#[test]
+fn the_proxy_refuses_in_the_shops_own_words() {
+    let table = include_str!("../src/http/problem.rs");
+    let words = configuration("proxy");
+    let errors: Vec<_> =
+        words.lines().filter_map(|line| line.trim().strip_prefix("http-error status ")).collect();
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        let (status, rest) = error.split_once(' ').unwrap();
+        let problem: Value = serde_json::from_str(rest.split('\'').nth(1).unwrap()).unwrap();
+        let said = |name: &str| problem[name].as_str().unwrap();
+        assert_eq!(problem["status"].to_string(), status);
+        assert_eq!(said("type"), format!("urn:stockade:problem:{}", said("code")));
+        let row = table.lines().find(|line| line.contains(&format!("\"{}\"", said("code"))));
+        assert!(row.is_some_and(|row| row.ends_with(&format!("\"{}\";", said("title")))), "{problem}");
+    }
 }
 
 /// Compose cannot put a configuration that stands in its file into a container that is read-only.

@@ -3,43 +3,40 @@
 
 #[path = "support/compose.rs"]
 mod compose;
+#[path = "proxy/front.rs"]
+mod front;
+#[path = "proxy/puppet.rs"]
+mod puppet;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use reqwest::Client;
+use front::{Front, NODES, Place};
+use puppet::Puppet;
+use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::tokens::Tokens;
-use stockade_servers::{HaProxy, MariaDb, free_address};
-use support::{Process, SECRET, id, one_line, user};
+use stockade_servers::{MariaDb, free_address};
+use support::{Process, SECRET, Shop, id, one_line, user, wait_for};
 use tempfile::TempDir;
 
 const STOCK: u64 = 100_000;
 const BUYERS: u64 = 8;
 /// How long whoever comes in the middle of a take-over may have to wait.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(12);
-const NODES: [&str; 2] = ["node-one", "node-two"];
-
-/// Where a node listens when it is its turn.
-struct Node {
-    shop: SocketAddr,
-    ops: SocketAddr,
-    folder: TempDir,
-}
 
 /// What Compose would start, on free ports of this machine.
 struct Cluster {
-    proxy: HaProxy,
-    shop: SocketAddr,
-    ops: SocketAddr,
-    nodes: [Node; 2],
+    front: Front,
+    places: [Place; 2],
+    folders: [TempDir; 2],
     database: MariaDb,
     tokens: Tokens,
     clock: Clock,
@@ -48,34 +45,20 @@ struct Cluster {
 
 impl Cluster {
     async fn open() -> Cluster {
-        let [shop, ops] = [0, 1].map(|_| free_address().unwrap());
-        let nodes = NODES.map(|_| Node {
-            shop: free_address().unwrap(),
-            ops: free_address().unwrap(),
-            folder: tempfile::tempdir().unwrap(),
-        });
-        let mut words = compose::configuration("proxy")
-            .replace("bind :8080", &format!("bind {shop}"))
-            .replace("bind :9090", &format!("bind {ops}"));
-        for (name, node) in NODES.iter().zip(&nodes) {
-            words = words
-                .replace(&format!("{name}:8080"), &node.shop.to_string())
-                .replace(&format!("{name}:9090"), &node.ops.to_string());
-        }
+        let places = [0, 1].map(|_| Place::free());
         Cluster {
-            proxy: HaProxy::started(&words, shop).await.unwrap(),
-            shop,
-            ops,
-            nodes,
+            front: Front::before(places).await,
+            places,
+            folders: [0, 1].map(|_| tempfile::tempdir().unwrap()),
             database: MariaDb::started().await.unwrap(),
             tokens: Tokens::new(SECRET.as_bytes(), &[]).unwrap(),
             clock: Clock::start(),
-            client: Client::builder().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap(),
+            client: client(),
         }
     }
 
     fn begin(&self, node: usize) -> Process {
-        let Node { shop, ops, folder } = &self.nodes[node];
+        let Place { shop, ops } = self.places[node];
         // Thirty-two bytes that stand nowhere in the repository.
         let half = |half: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()));
         let settings = [
@@ -84,7 +67,10 @@ impl Cluster {
             ("STOCKADE_HTTP_ADDR", shop.to_string()),
             ("STOCKADE_OPS_ADDR", ops.to_string()),
         ];
-        Process::begin(folder.path(), &settings.each_ref().map(|(name, value)| (*name, value.as_str())))
+        Process::begin(
+            self.folders[node].path(),
+            &settings.each_ref().map(|(name, value)| (*name, value.as_str())),
+        )
     }
 
     /// One that stands by.
@@ -103,7 +89,7 @@ impl Cluster {
         let body = json!({
             "sku": "PROXY-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": STOCK,
         });
-        let place = format!("http://{}/v1/admin/products", self.ops);
+        let place = format!("http://{}/v1/admin/products", self.front.ops);
         let asked = self.client.post(place).bearer_auth(self.token(0, Role::Admin)).json(&body);
         let answer = asked.send().await.unwrap();
         assert_eq!(answer.status(), 201);
@@ -111,18 +97,27 @@ impl Cluster {
     }
 
     async fn stock(&self, product: &str) -> Value {
-        let place = format!("http://{}/v1/products/{product}/stock", self.shop);
+        let place = format!("http://{}/v1/products/{product}/stock", self.front.shop);
         self.client.get(place).send().await.unwrap().json().await.unwrap()
     }
 
     /// What Docker would hear of a node.
-    fn health(&self, node: SocketAddr, database: SocketAddr) -> ExitStatus {
+    fn health(&self, node: SocketAddr, database: SocketAddr) -> bool {
         let check = compose::health_check(NODES[0]);
         let script = check[2]
             .replace("/8080", &format!("/{}", node.port()))
             .replace(":0CEA ", &format!(":{:04X} ", database.port()));
-        Command::new(&check[0]).args([&check[1], &script]).status().unwrap()
+        says_yes(Command::new(&check[0]).args([&check[1], &script]))
     }
+}
+
+/// One that stays for as long as the proxy keeps it.
+fn client() -> Client {
+    Client::builder().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap()
+}
+
+fn says_yes(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
 }
 
 /// What was acknowledged, by key: the buyer, the order's id and its place.
@@ -143,7 +138,7 @@ struct Buyers {
 impl Buyers {
     fn come(cluster: &Cluster, product: &str) -> Buyers {
         Buyers {
-            place: format!("http://{}/v1/orders", cluster.shop),
+            place: format!("http://{}/v1/orders", cluster.front.shop),
             body: one_line(product, 1),
             client: cluster.client.clone(),
             keys: Arc::default(),
@@ -193,7 +188,7 @@ impl Buyers {
             next.is_ok(),
             "nobody can buy: {:?}\n{}",
             self.heard.lock().unwrap(),
-            cluster.proxy.log_tail()
+            cluster.front.log_tail()
         );
         tokio::time::sleep(Duration::from_secs(1)).await;
         over.store(true, Ordering::Relaxed);
@@ -240,28 +235,137 @@ async fn whoever_orders_through_the_proxy_waits_for_the_other_node_and_loses_not
     one.stop().await;
 }
 
-/// Whoever comes while nobody sells is told, in the end, in the shop's own words.
+/// Whoever comes while nobody sells is kept waiting, and told in the end in the shop's own words.
 #[actix_web::test]
 async fn where_no_node_ever_comes_the_proxy_says_so() {
-    let cluster = Cluster::open().await;
-    let answer = cluster.client.get(format!("http://{}/v1/products", cluster.shop)).send().await.unwrap();
+    let front = Front::before([0, 1].map(|_| Place::free())).await;
+    let clock = Clock::start();
+    let began = clock.nanos();
+    let answer = client().get(format!("http://{}/v1/products", front.shop)).send().await.unwrap();
+    let waited = Duration::from_nanos(clock.nanos() - began);
+    assert!(waited > TAKEN_OVER_WITHIN, "turned away after {waited:?}");
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["Content-Type"], "application/problem+json");
     assert_eq!(answer.headers()["Retry-After"], "1");
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], "outcome_unknown");
 }
 
+/// A node hangs up on everybody who asks for the first time, and nobody knows what it has done before that.
+#[actix_web::test]
+async fn what_may_have_been_done_is_asked_again_only_where_that_does_it_once() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let node = Puppet::opens("one", places[0].shop).await;
+    let client = client();
+    client.get(format!("http://{}/found", front.shop)).send().await.unwrap();
+    for (method, path, keyed, again) in [
+        ("GET", "/v1/products/lost", false, true),
+        ("POST", "/v1/orders?lost", true, true),
+        ("POST", "/v1/orders/lost/payment", true, true),
+        ("POST", "/v1/cart/checkout?lost", true, true),
+        ("POST", "/v1/orders?lost=keyless", false, false),
+        ("POST", "/v1/cart/items?lost=keyless", false, false),
+        ("DELETE", "/v1/cart?lost", false, false),
+        ("POST", "/v1/users?lost", true, false),
+    ] {
+        let asked = client
+            .request(Method::from_bytes(method.as_bytes()).unwrap(), format!("http://{}{path}", front.shop));
+        let asked = if keyed { asked.header("Idempotency-Key", "once") } else { asked };
+        // A connection that was used before is hung up on in the same way.
+        let status = asked.body("{}").send().await.map_or(502, |answer| answer.status().as_u16());
+        assert_eq!(status, if again { 200 } else { 502 }, "{method} {path}");
+        assert_eq!(node.asked(&format!("{method} {path}")), 1 + u64::from(again), "{method} {path}");
+    }
+    let fresh =
+        self::client().post(format!("http://{}/v1/orders?lost=fresh", front.shop)).send().await.unwrap();
+    assert_eq!(fresh.status(), 502);
+    assert_eq!(fresh.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+}
+
+/// Of what the proxy asks again with a key, every door keeps keys, or it would be done twice.
+#[actix_web::test]
+async fn doors_that_are_asked_again_keep_keys() {
+    let words = compose::configuration("proxy");
+    let (_, prefixes) = words.split_once("acl order path_beg ").unwrap();
+    let prefixes: Vec<&str> = prefixes.lines().next().unwrap().split_whitespace().collect();
+    let shop = Shop::open().await;
+    let document = shop.get("/openapi.json").send().await.ok(200);
+    shop.close().await;
+    let mut keep = BTreeSet::new();
+    for (path, doors) in document["paths"].as_object().unwrap() {
+        let again = prefixes.iter().any(|prefix| path.starts_with(prefix));
+        // A preview does nothing; what is put or deleted twice is put or deleted.
+        if !again || path == "/v1/orders/preview" {
+            continue;
+        }
+        for (method, door) in doors.as_object().unwrap() {
+            if ["post", "patch"].contains(&method.as_str()) {
+                let keeps =
+                    door["parameters"].as_array().unwrap().iter().any(|one| one["name"] == "Idempotency-Key");
+                assert!(keeps, "{method} {path}");
+                keep.insert(path);
+            }
+        }
+    }
+    assert!(keep.len() >= prefixes.len(), "{keep:?}");
+}
+
+#[actix_web::test]
+async fn a_node_that_leaves_finishes_what_it_has_and_gets_nothing_new() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let one = Puppet::opens("one", places[0].shop).await;
+    let (client, base) = (client(), format!("http://{}", front.shop));
+    let slow = tokio::spawn(client.post(format!("{base}/v1/users?slow")).send());
+    wait_for(|| (one.asked("POST /v1/users?slow") == 1).then_some(())).await;
+
+    one.ready_no_more();
+    let _two = Puppet::opens("two", places[1].shop).await;
+    // More often than a node may fail before the proxy gives it up.
+    wait_for(|| (one.checks() > 10).then_some(())).await;
+    for _ in 0..10 {
+        let said = client.get(format!("{base}/found")).send().await.unwrap().text().await.unwrap();
+        assert!(said.starts_with("two"), "{said}\n{}", front.log_tail());
+    }
+    one.hurry();
+    let said = slow.await.unwrap().unwrap();
+    assert_eq!(said.status(), 200);
+    assert!(said.text().await.unwrap().starts_with("one"));
+    assert_eq!(one.asked("POST /v1/users?slow"), 1);
+}
+
+#[actix_web::test]
+async fn nobody_tells_a_node_through_the_proxy_who_he_is_not() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let _node = Puppet::opens("one", places[0].shop).await;
+    let _ops = Puppet::opens("ops", places[0].ops).await;
+    for (door, name) in [(front.shop, "one"), (front.ops, "ops")] {
+        let asked = client().get(format!("http://{door}/")).header("X-Forwarded-For", "192.0.2.1");
+        let said = asked.send().await.unwrap().text().await.unwrap();
+        assert_eq!(said, format!("{name} heard of 127.0.0.1"));
+    }
+}
+
 #[actix_web::test]
 async fn a_node_is_well_when_it_is_ready_and_when_it_stands_by() {
     let cluster = Cluster::open().await;
     let [nobody, elsewhere] = [0, 1].map(|_| free_address().unwrap());
-    assert!(!cluster.health(nobody, elsewhere).success());
+    assert!(!cluster.health(nobody, elsewhere));
     let mut one = cluster.begin(0);
     one.open().await;
-    assert!(cluster.health(cluster.nodes[0].shop, elsewhere).success());
+    let [ready, standing_by] = cluster.places.map(|place| place.shop);
+    assert!(cluster.health(ready, elsewhere));
     let two = cluster.stands_by(1).await;
-    assert!(!cluster.health(cluster.nodes[1].shop, elsewhere).success());
-    assert!(cluster.health(cluster.nodes[1].shop, cluster.database.address()).success());
+    assert!(!cluster.health(standing_by, elsewhere));
+    assert!(cluster.health(standing_by, cluster.database.address()));
+
+    // The image asks where the shop is set to listen.
+    let check = compose::image_health_check();
+    for (place, well) in [(ready, true), (standing_by, false)] {
+        let mut command = Command::new(&check[0]);
+        assert_eq!(says_yes(command.args(&check[1..]).env("STOCKADE_HTTP_ADDR", place.to_string())), well);
+    }
     two.stop().await;
     one.stop().await;
 }

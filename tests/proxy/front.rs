@@ -1,0 +1,53 @@
+//! HAProxy with the very words of `docker-compose.yml`, on free ports of this machine, in front of nodes that a test chooses.
+
+use std::net::SocketAddr;
+
+use stockade_servers::{HaProxy, free_address};
+
+use crate::compose;
+
+pub const NODES: [&str; 2] = ["node-one", "node-two"];
+
+/// Where a node listens when it is its turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub shop: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+impl Place {
+    /// Where nobody listens yet.
+    pub fn free() -> Place {
+        Place { shop: free_address().unwrap(), ops: free_address().unwrap() }
+    }
+}
+
+pub struct Front {
+    proxy: HaProxy,
+    /// Where buyers ask.
+    pub shop: SocketAddr,
+    /// Where administrators ask.
+    pub ops: SocketAddr,
+}
+
+impl Front {
+    pub async fn before(nodes: [Place; 2]) -> Front {
+        let Place { shop, ops } = Place::free();
+        // So many files may not be open at once on every machine; a test has few callers.
+        let mut words = compose::configuration("proxy")
+            .replace(&format!("maxconn {}", compose::callers_max()), "maxconn 200")
+            .replace("bind :8080", &format!("bind {shop}"))
+            .replace("bind :9090", &format!("bind {ops}"));
+        for (name, node) in NODES.iter().zip(&nodes) {
+            words = words
+                .replace(&format!("{name}:8080"), &node.shop.to_string())
+                .replace(&format!("{name}:9090"), &node.ops.to_string());
+        }
+        Front { proxy: HaProxy::started(&words, shop).await.unwrap(), shop, ops }
+    }
+
+    /// What the proxy said last.
+    pub fn log_tail(&self) -> String {
+        self.proxy.log_tail()
+    }
+}

@@ -89,6 +89,7 @@ impl Cluster {
         let body = json!({
             "sku": "PROXY-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": STOCK,
         });
+        self.front.lets_operators_in(&self.client).await;
         let place = format!("http://{}/v1/admin/products", self.front.ops);
         let asked = self.client.post(place).bearer_auth(self.token(0, Role::Admin)).json(&body);
         let answer = asked.send().await.unwrap();
@@ -257,7 +258,7 @@ async fn what_may_have_been_done_is_asked_again_only_where_that_does_it_once() {
     let front = Front::before(places).await;
     let node = Puppet::opens("one", places[0].shop).await;
     let client = client();
-    client.get(format!("http://{}/found", front.shop)).send().await.unwrap();
+    node.is_seen().await;
     for (method, path, keyed, again) in [
         ("GET", "/v1/products/lost", false, true),
         ("POST", "/v1/orders?lost", true, true),
@@ -315,12 +316,13 @@ async fn a_node_that_leaves_finishes_what_it_has_and_gets_nothing_new() {
     let places = [0, 1].map(|_| Place::free());
     let front = Front::before(places).await;
     let one = Puppet::opens("one", places[0].shop).await;
+    one.is_seen().await;
     let (client, base) = (client(), format!("http://{}", front.shop));
     let slow = tokio::spawn(client.post(format!("{base}/v1/users?slow")).send());
     wait_for(|| (one.asked("POST /v1/users?slow") == 1).then_some(())).await;
 
     one.ready_no_more();
-    let _two = Puppet::opens("two", places[1].shop).await;
+    Puppet::opens("two", places[1].shop).await.is_seen().await;
     // More often than a node may fail before the proxy gives it up.
     wait_for(|| (one.checks() > 10).then_some(())).await;
     for _ in 0..10 {
@@ -338,8 +340,8 @@ async fn a_node_that_leaves_finishes_what_it_has_and_gets_nothing_new() {
 async fn nobody_tells_a_node_through_the_proxy_who_he_is_not() {
     let places = [0, 1].map(|_| Place::free());
     let front = Front::before(places).await;
-    let _node = Puppet::opens("one", places[0].shop).await;
-    let _ops = Puppet::opens("ops", places[0].ops).await;
+    Puppet::opens("one", places[0].shop).await.is_seen().await;
+    Puppet::opens("ops", places[0].ops).await;
     for (door, name) in [(front.shop, "one"), (front.ops, "ops")] {
         let asked = client().get(format!("http://{door}/")).header("X-Forwarded-For", "192.0.2.1");
         let said = asked.send().await.unwrap().text().await.unwrap();

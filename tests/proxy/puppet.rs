@@ -10,6 +10,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::support::wait_for;
+
 pub struct Puppet {
     name: &'static str,
     ready: AtomicBool,
@@ -48,6 +50,11 @@ impl Puppet {
 
     pub fn checks(&self) -> u64 {
         self.checks.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the proxy has heard that it is ready: whoever asks for a second time has heard the first answer.
+    pub async fn is_seen(&self) {
+        wait_for(|| (self.checks() > 1).then_some(())).await;
     }
 
     /// Answers what is slow.

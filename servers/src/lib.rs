@@ -3,13 +3,15 @@
 //!
 //! MariaDB and Redis are whatever the machine has installed; each has a password of its own, so that nobody else on the
 //! machine gets in. Both keep their folder, their port and their password across kills, and acknowledge nothing that is not
-//! on disk.
+//! on disk. HAProxy is what stands in front of nodes, and keeps nothing.
 
+mod haproxy;
 mod mariadb;
 mod process;
 mod program;
 mod redis;
 
+pub use haproxy::HaProxy;
 pub use mariadb::MariaDb;
 pub use process::{Process, free_address, run_to_end};
 pub use redis::Redis;

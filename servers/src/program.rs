@@ -19,7 +19,7 @@ pub fn find(programs: &[&str], packages: &str) -> Result<PathBuf> {
     match found {
         Some(path) => Ok(path),
         None => bail!(
-            "{} is not installed: `apt-get install --no-install-recommends {packages}` brings it, and starts nothing",
+            "{} is not installed: scripts/verify installs it (as {packages}), without a service of its own",
             programs[0]
         ),
     }

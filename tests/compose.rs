@@ -1,0 +1,274 @@
+//! What `docker-compose.yml` says of the shop is true: its settings exist and are enough to start with, its secrets are nobody's, its
+//! services are confined and say how they are, and whoever must know the nodes knows all of them.
+
+#[path = "support/compose.rs"]
+mod file;
+
+use std::collections::BTreeSet;
+
+use file::{DOCKERFILE, TEXT, callers_max, compose, configuration};
+use serde_json::{Map, Value};
+use stockade::config::{Config, Layers, Profile, SETTINGS};
+use stockade::telemetry::METRICS;
+
+fn services() -> Map<String, Value> {
+    compose()["services"].as_object().unwrap().clone()
+}
+
+/// The two that share a database.
+fn nodes() -> Vec<String> {
+    services().keys().filter(|name| name.starts_with("node-")).cloned().collect()
+}
+
+fn environment(service: &Value) -> Vec<(String, String)> {
+    let Some(all) = service["environment"].as_object() else { return Vec::new() };
+    let said = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    all.iter().map(|(name, value)| (name.clone(), said(value))).collect()
+}
+
+fn words(list: &Value) -> Vec<String> {
+    let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+    list.iter().map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Every `${NAME…}`, without its brackets. `$$` is a dollar sign.
+fn variables(text: &str) -> Vec<&str> {
+    let dollars = text.match_indices("${").filter(|(at, _)| !text[..*at].ends_with('$'));
+    dollars.filter_map(|(at, _)| text[at + 2..].split_once('}').map(|(inside, _)| inside)).collect()
+}
+
+/// What Docker would make of a value, each secret another one that stands nowhere.
+fn filled(value: &str) -> String {
+    let mut value = value.to_owned();
+    while let Some(variable) = variables(&value).first().map(|inside| format!("${{{inside}}}")) {
+        let half = |end: &str| {
+            format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{variable}{end}").as_bytes()))
+        };
+        value = value.replace(&variable, &(half("left") + &half("right")));
+    }
+    value
+}
+
+#[test]
+fn every_setting_exists_and_together_they_are_a_shop_in_production() {
+    for (name, service) in services() {
+        let ours: Vec<_> =
+            environment(&service).into_iter().filter(|(name, _)| name.starts_with("STOCKADE_")).collect();
+        for (variable, _) in &ours {
+            assert!(SETTINGS.iter().any(|setting| setting.variable() == *variable), "{name}: {variable}");
+        }
+        if ours.is_empty() {
+            continue;
+        }
+        let filled = ours.into_iter().map(|(variable, value)| (variable, filled(&value)));
+        let config = Layers::of(None, filled, []).and_then(|layers| Config::read(&layers));
+        let config = config.unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(config.profile, Profile::Production);
+        assert_eq!(config.store.database_url.is_some(), nodes().contains(&name), "{name}");
+    }
+    assert_eq!(nodes().len(), 2);
+}
+
+#[test]
+fn no_secret_has_a_default() {
+    for inside in variables(TEXT) {
+        let (name, hint) = inside.split_once(":?").unwrap_or_else(|| panic!("{inside} may be left out"));
+        assert!(!hint.is_empty(), "{name}: nobody is told how to make one");
+    }
+    let secret = |name: &str| {
+        let ours = SETTINGS.iter().any(|setting| setting.secret && setting.variable() == name);
+        ours || ["PASSWORD", "SECRET", "KEY", "TOKEN"].iter().any(|word| name.contains(word))
+    };
+    for (service, said) in services() {
+        for (name, value) in environment(&said) {
+            let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+            let address = value.contains("://") && !login;
+            if login || secret(&name) && !address {
+                assert_eq!(variables(&value).len(), 1, "{service}: {name} stands there for everybody");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_service_says_how_it_is_and_waits_for_those_that_do() {
+    let services = services();
+    for (name, service) in &services {
+        let says = !service["healthcheck"]["test"].is_null();
+        assert!(says || service["build"] == "." && DOCKERFILE.contains("\nHEALTHCHECK "), "{name}");
+        let Some(others) = service["depends_on"].as_object() else {
+            assert!(words(&service["depends_on"]).iter().all(|other| services.contains_key(other)), "{name}");
+            continue;
+        };
+        for (other, how) in others {
+            assert_eq!(how["condition"], "service_healthy", "{name} waits for {other}");
+            assert!(!services[other]["healthcheck"]["test"].is_null(), "{name} waits for {other}");
+        }
+    }
+}
+
+#[test]
+fn strangers_reach_the_shop_and_nothing_else() {
+    for (name, service) in services() {
+        for port in words(&service["ports"]) {
+            let ours = ["proxy", "stockade"].contains(&name.as_str()) && port == "8080:8080";
+            assert!(ours || port.starts_with("127.0.0.1:"), "{name} is open at {port}");
+        }
+    }
+    assert_eq!(words(&services()["proxy"]["ports"])[0], "8080:8080");
+}
+
+#[test]
+fn images_are_pinned() {
+    let pinned = |image: &str| {
+        let tag = image.rsplit_once(':').map(|(_, tag)| tag.trim_start_matches('v')).unwrap_or_default();
+        let number = tag.split('-').next().unwrap_or_default();
+        number.split('.').count() == 3 && number.split('.').all(|part| part.parse::<u32>().is_ok())
+    };
+    for (name, service) in services() {
+        let image = service["image"].as_str();
+        assert!(image.map_or(service["build"] == ".", pinned), "{name}: {image:?}");
+    }
+    assert!(!pinned("haproxy:3.2-alpine") && !pinned("haproxy") && !pinned("haproxy:latest"));
+}
+
+#[test]
+fn what_is_mounted_exists_and_what_exists_is_mounted() {
+    let compose = compose();
+    let (mut volumes, mut configs) = (BTreeSet::new(), BTreeSet::new());
+    for service in services().values() {
+        let named = words(&service["volumes"]);
+        volumes.extend(
+            named.iter().filter_map(|volume| volume.split_once(':')).map(|(name, _)| name.to_owned()),
+        );
+        let named = service["configs"].as_array().map(Vec::as_slice).unwrap_or_default();
+        configs.extend(named.iter().map(|config| config["source"].as_str().unwrap().to_owned()));
+    }
+    let declared = |what: &str| compose[what].as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    assert_eq!(volumes, declared("volumes"));
+    assert_eq!(configs, declared("configs"));
+}
+
+/// Nothing of what builds the program is in the image, and nobody is root in it.
+#[test]
+fn the_image_is_the_program_alone() {
+    let said = |word: &str| DOCKERFILE.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
+    let stages = said("FROM ");
+    assert!(
+        stages.len() == 2 && stages[0].ends_with(" AS build") && !stages[1].contains("rust"),
+        "{stages:?}"
+    );
+    assert!(said("COPY ").last().unwrap().starts_with("--from=build "));
+    assert_eq!(said("USER "), ["stockade"]);
+    assert_eq!(said("ENTRYPOINT "), [r#"["stockade"]"#]);
+}
+
+/// A caller of the proxy is two open files, and one of a node; a container may have as few as a thousand.
+#[test]
+fn whoever_is_let_in_finds_a_file_to_be() {
+    for name in nodes().iter().map(String::as_str).chain(["proxy", "stockade"]) {
+        let files = services()[name]["ulimits"]["nofile"].as_u64();
+        assert!(files.is_some_and(|files| files > 2 * callers_max() + 100), "{name}: {files:?}");
+    }
+}
+
+/// Whoever reads the shop's refusals reads the proxy's.
+#[test]
+fn the_proxy_refuses_in_the_shops_own_words() {
+    let table = include_str!("../src/http/problem.rs");
+    let words = configuration("proxy");
+    let errors: Vec<_> =
+        words.lines().filter_map(|line| line.trim().strip_prefix("http-error status ")).collect();
+    assert_eq!(errors.len(), 3);
+    for error in errors {
+        let (status, rest) = error.split_once(' ').unwrap();
+        let problem: Value = serde_json::from_str(rest.split('\'').nth(1).unwrap()).unwrap();
+        let said = |name: &str| problem[name].as_str().unwrap();
+        assert_eq!(problem["status"].to_string(), status);
+        assert_eq!(said("type"), format!("urn:stockade:problem:{}", said("code")));
+        let row = table.lines().find(|line| line.contains(&format!("\"{}\"", said("code"))));
+        assert!(row.is_some_and(|row| row.ends_with(&format!("\"{}\";", said("title")))), "{problem}");
+    }
+}
+
+/// Compose cannot put a configuration that stands in its file into a container that is read-only.
+#[test]
+fn services_are_confined() {
+    for (name, service) in services() {
+        assert_eq!(words(&service["cap_drop"]), ["ALL"], "{name}");
+        assert_eq!(words(&service["security_opt"]), ["no-new-privileges:true"], "{name}");
+        assert!(service["privileged"].is_null() && service["cap_add"].is_null(), "{name}");
+        assert_eq!(service["read_only"].is_null(), !service["configs"].is_null(), "{name}");
+    }
+}
+
+#[test]
+fn the_proxy_and_those_who_watch_know_every_node() {
+    let (proxy, prometheus) = (configuration("proxy"), configuration("prometheus"));
+    let servers: Vec<Vec<&str>> = proxy
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|line| line.first() == Some(&"server"))
+        .collect();
+    assert_eq!(nodes(), ["node-one", "node-two"]);
+    for node in nodes() {
+        let (shop, ops, unseen) = (format!("{node}:8080"), format!("{node}:9090"), format!("{node}-unseen"));
+        let has = |line: &[&str]| servers.iter().any(|server| *server == line);
+        assert!(has(&["server", &node, &shop, "check"]), "{node}");
+        assert!(has(&["server", &unseen, &shop, "backup"]), "{node}");
+        assert!(has(&["server", &node, &ops, "track", &format!("shop/{node}")]), "{node}");
+        assert!(prometheus.contains(&format!("\"{ops}\"")), "{node}");
+    }
+    assert_eq!(servers.len(), 3 * nodes().len());
+    assert!(prometheus.contains("\"stockade:9090\""));
+}
+
+/// The nodes believe the proxy, and nobody else, about who asks.
+#[test]
+fn the_proxy_has_the_address_that_the_nodes_trust() {
+    let address = services()["proxy"]["networks"]["default"]["ipv4_address"].take();
+    for node in nodes() {
+        assert_eq!(services()[&node]["environment"]["STOCKADE_TRUSTED_PROXIES"], address);
+    }
+    let address = address.as_str().unwrap();
+    let network = compose()["networks"]["default"]["ipam"]["config"][0]["subnet"].take();
+    let network: stockade::config::Network = network.as_str().unwrap().parse().unwrap();
+    assert!(network.contains(address.parse().unwrap()));
+}
+
+/// `serve` looks at these, and does not start without them.
+#[test]
+fn the_database_says_yes_to_what_is_on_its_disk() {
+    let told = words(&services()["mysql"]["command"]);
+    for flag in ["--innodb-flush-log-at-trx-commit=1", "--sync-binlog=1", "--character-set-server=utf8mb4"] {
+        assert!(told.iter().any(|word| word == flag), "{flag}");
+    }
+    assert!(told.iter().any(|word| word.starts_with("--sql-mode=STRICT_TRANS_TABLES")));
+}
+
+#[test]
+fn what_is_watched_and_shown_is_measured() {
+    let dashboard: Value = serde_json::from_str(&configuration("grafana-shop")).unwrap();
+    let source: Value = serde_saphyr::from_str(&configuration("grafana-source")).unwrap();
+    let mut expressions = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        assert_eq!(panel["datasource"]["uid"], source["datasources"][0]["uid"]);
+        let targets = panel["targets"].as_array().unwrap();
+        expressions.extend(targets.iter().map(|target| target["expr"].as_str().unwrap().to_owned()));
+    }
+    let alerts: Value = serde_saphyr::from_str(&configuration("alerts")).unwrap();
+    for group in alerts["groups"].as_array().unwrap() {
+        let rules = group["rules"].as_array().unwrap();
+        expressions.extend(rules.iter().map(|rule| rule["expr"].as_str().unwrap().to_owned()));
+    }
+    let mut measured = 0;
+    for expression in &expressions {
+        let names = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        for name in names.filter(|name| name.starts_with("stockade_")) {
+            let name = name.trim_end_matches("_bucket");
+            assert!(METRICS.iter().any(|metric| metric.name == name), "{name} in {expression}");
+            measured += 1;
+        }
+    }
+    assert!(measured >= 10, "{expressions:?}");
+}

@@ -1,0 +1,373 @@
+//! The proxy of `docker-compose.yml`, with the very words that stand there, in front of two real nodes on a real database: whoever
+//! orders through it while the node that sells is killed, or stopped, waits for the other, and loses nothing.
+
+#[path = "support/compose.rs"]
+mod compose;
+#[path = "proxy/front.rs"]
+mod front;
+#[path = "proxy/puppet.rs"]
+mod puppet;
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use front::{Front, NODES, Place};
+use puppet::Puppet;
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use stockade::clock::Clock;
+use stockade::domain::user::Role;
+use stockade::tokens::Tokens;
+use stockade_servers::{MariaDb, free_address};
+use support::{Process, SECRET, Shop, id, one_line, user, wait_for};
+use tempfile::TempDir;
+
+const STOCK: u64 = 100_000;
+const BUYERS: u64 = 8;
+/// How long whoever comes in the middle of a take-over may have to wait.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(12);
+
+/// What Compose would start, on free ports of this machine.
+struct Cluster {
+    front: Front,
+    places: [Place; 2],
+    folders: [TempDir; 2],
+    database: MariaDb,
+    tokens: Tokens,
+    clock: Clock,
+    client: Client,
+}
+
+impl Cluster {
+    async fn open() -> Cluster {
+        let places = [0, 1].map(|_| Place::free());
+        Cluster {
+            front: Front::before(places).await,
+            places,
+            folders: [0, 1].map(|_| tempfile::tempdir().unwrap()),
+            database: MariaDb::started().await.unwrap(),
+            tokens: Tokens::new(SECRET.as_bytes(), &[]).unwrap(),
+            clock: Clock::start(),
+            client: client(),
+        }
+    }
+
+    fn begin(&self, node: usize) -> Process {
+        let Place { shop, ops } = self.places[node];
+        // Thirty-two bytes that stand nowhere in the repository.
+        let half = |half: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()));
+        let settings = [
+            ("STOCKADE_DATABASE_URL", self.database.url()),
+            ("STOCKADE_MASTER_KEY", half("left") + &half("right")),
+            ("STOCKADE_HTTP_ADDR", shop.to_string()),
+            ("STOCKADE_OPS_ADDR", ops.to_string()),
+        ];
+        Process::begin(
+            self.folders[node].path(),
+            &settings.each_ref().map(|(name, value)| (*name, value.as_str())),
+        )
+    }
+
+    /// One that stands by.
+    async fn stands_by(&self, node: usize) -> Process {
+        let process = self.begin(node);
+        process.says("stands by").await;
+        process
+    }
+
+    fn token(&self, who: u64, role: Role) -> String {
+        self.tokens.sign(user(who), role, 3_600, self.clock.now(), self.clock.chance()).unwrap()
+    }
+
+    /// By the operators' door.
+    async fn product(&self) -> String {
+        let body = json!({
+            "sku": "PROXY-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": STOCK,
+        });
+        self.front.lets_operators_in(&self.client).await;
+        let place = format!("http://{}/v1/admin/products", self.front.ops);
+        let asked = self.client.post(place).bearer_auth(self.token(0, Role::Admin)).json(&body);
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 201);
+        id(&answer.json().await.unwrap())
+    }
+
+    async fn stock(&self, product: &str) -> Value {
+        let place = format!("http://{}/v1/products/{product}/stock", self.front.shop);
+        self.client.get(place).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// What Docker would hear of a node.
+    fn health(&self, node: SocketAddr, database: SocketAddr) -> bool {
+        let check = compose::health_check(NODES[0]);
+        let script = check[2]
+            .replace("/8080", &format!("/{}", node.port()))
+            .replace(":0CEA ", &format!(":{:04X} ", database.port()));
+        says_yes(Command::new(&check[0]).args([&check[1], &script]))
+    }
+}
+
+/// One that stays for as long as the proxy keeps it.
+fn client() -> Client {
+    Client::builder().tls_certs_only([]).timeout(Duration::from_secs(30)).build().unwrap()
+}
+
+fn says_yes(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
+}
+
+/// What was acknowledged, by key: the buyer, the order's id and its place.
+type Acknowledged = BTreeMap<String, (u64, String, u64)>;
+
+/// Who orders through the proxy, and asks with the same key until it is certain.
+#[derive(Clone)]
+struct Buyers {
+    place: String,
+    body: Value,
+    client: Client,
+    keys: Arc<AtomicU64>,
+    told: Arc<Mutex<Acknowledged>>,
+    /// Answers that were not the order.
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Buyers {
+    fn come(cluster: &Cluster, product: &str) -> Buyers {
+        Buyers {
+            place: format!("http://{}/v1/orders", cluster.front.shop),
+            body: one_line(product, 1),
+            client: cluster.client.clone(),
+            keys: Arc::default(),
+            told: Arc::default(),
+            heard: Arc::default(),
+        }
+    }
+
+    async fn order(&self, who: u64, token: &str) {
+        let key = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
+        loop {
+            let asked = self.client.post(&self.place).bearer_auth(token).header("Idempotency-Key", &key);
+            let (status, text) = match asked.json(&self.body).send().await {
+                Ok(answer) => (answer.status().as_u16(), answer.text().await.unwrap_or_default()),
+                Err(error) => (0, error.to_string()),
+            };
+            if status == 201 {
+                let order: Value = serde_json::from_str(&text).unwrap();
+                let place = order["lines"][0]["receipt"]["sequence"].as_u64().unwrap();
+                self.told.lock().unwrap().insert(key, (who, id(&order), place));
+                return;
+            }
+            self.heard.lock().unwrap().push(format!("{status} {text}"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Some order while something is done to the shop; afterwards somebody comes who has waited `TAKEN_OVER_WITHIN` at the most.
+    async fn order_while(&self, cluster: &Cluster, something: impl Future<Output = ()>) {
+        let over = Arc::new(AtomicBool::new(false));
+        let buying: Vec<_> = (1..=BUYERS)
+            .map(|who| {
+                let (buyers, over, token) = (self.clone(), over.clone(), cluster.token(who, Role::Shopper));
+                tokio::spawn(async move {
+                    while !over.load(Ordering::Relaxed) {
+                        buyers.order(who, &token).await;
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                })
+            })
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        something.await;
+        let token = cluster.token(BUYERS + 1, Role::Shopper);
+        let next = tokio::time::timeout(TAKEN_OVER_WITHIN, self.order(BUYERS + 1, &token)).await;
+        assert!(
+            next.is_ok(),
+            "nobody can buy: {:?}\n{}",
+            self.heard.lock().unwrap(),
+            cluster.front.log_tail()
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        over.store(true, Ordering::Relaxed);
+        for buyer in buying {
+            buyer.await.unwrap();
+        }
+    }
+
+    /// Every order that was acknowledged is there under its id, no two have one place, and so many units are held.
+    async fn all_is_there(&self, cluster: &Cluster, product: &str) {
+        let told = self.told.lock().unwrap().clone();
+        let places: BTreeSet<_> = told.values().map(|(_, _, place)| place).collect();
+        assert_eq!(places.len(), told.len(), "two orders have one place");
+        for (who, order, place) in told.values() {
+            let token = cluster.token(*who, Role::Shopper);
+            let asked = self.client.get(format!("{}/{order}", self.place)).bearer_auth(token);
+            let found: Value = asked.send().await.unwrap().json().await.unwrap();
+            assert_eq!(found["lines"][0]["receipt"]["sequence"], *place, "{order} was acknowledged: {found}");
+        }
+        let stock = cluster.stock(product).await;
+        assert_eq!(stock["held"], told.len(), "{stock}");
+        assert_eq!(stock["available"], STOCK - told.len() as u64, "{stock}");
+    }
+}
+
+#[actix_web::test]
+async fn whoever_orders_through_the_proxy_waits_for_the_other_node_and_loses_nothing() {
+    let cluster = Cluster::open().await;
+    let mut one = cluster.begin(0);
+    one.open().await;
+    let mut two = cluster.stands_by(1).await;
+    let product = cluster.product().await;
+    let buyers = Buyers::come(&cluster, &product);
+
+    buyers.order_while(&cluster, async { one.kill() }).await;
+    two.open().await;
+    buyers.all_is_there(&cluster, &product).await;
+
+    // And back again, in order this time.
+    let mut one = cluster.stands_by(0).await;
+    buyers.order_while(&cluster, two.stop()).await;
+    one.open().await;
+    buyers.all_is_there(&cluster, &product).await;
+    one.stop().await;
+}
+
+/// Whoever comes while nobody sells is kept waiting, and told in the end in the shop's own words.
+#[actix_web::test]
+async fn where_no_node_ever_comes_the_proxy_says_so() {
+    let front = Front::before([0, 1].map(|_| Place::free())).await;
+    let clock = Clock::start();
+    let began = clock.nanos();
+    let answer = client().get(format!("http://{}/v1/products", front.shop)).send().await.unwrap();
+    let waited = Duration::from_nanos(clock.nanos() - began);
+    assert!(waited > TAKEN_OVER_WITHIN, "turned away after {waited:?}");
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["Content-Type"], "application/problem+json");
+    assert_eq!(answer.headers()["Retry-After"], "1");
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+}
+
+/// A node hangs up on everybody who asks for the first time, and nobody knows what it has done before that.
+#[actix_web::test]
+async fn what_may_have_been_done_is_asked_again_only_where_that_does_it_once() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let node = Puppet::opens("one", places[0].shop).await;
+    let client = client();
+    node.is_seen().await;
+    for (method, path, keyed, again) in [
+        ("GET", "/v1/products/lost", false, true),
+        ("POST", "/v1/orders?lost", true, true),
+        ("POST", "/v1/orders/lost/payment", true, true),
+        ("POST", "/v1/cart/checkout?lost", true, true),
+        ("POST", "/v1/orders?lost=keyless", false, false),
+        ("POST", "/v1/cart/items?lost=keyless", false, false),
+        ("DELETE", "/v1/cart?lost", false, false),
+        ("POST", "/v1/users?lost", true, false),
+    ] {
+        let asked = client
+            .request(Method::from_bytes(method.as_bytes()).unwrap(), format!("http://{}{path}", front.shop));
+        let asked = if keyed { asked.header("Idempotency-Key", "once") } else { asked };
+        // A connection that was used before is hung up on in the same way.
+        let status = asked.body("{}").send().await.map_or(502, |answer| answer.status().as_u16());
+        assert_eq!(status, if again { 200 } else { 502 }, "{method} {path}");
+        assert_eq!(node.asked(&format!("{method} {path}")), 1 + u64::from(again), "{method} {path}");
+    }
+    let fresh =
+        self::client().post(format!("http://{}/v1/orders?lost=fresh", front.shop)).send().await.unwrap();
+    assert_eq!(fresh.status(), 502);
+    assert_eq!(fresh.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+}
+
+/// Of what the proxy asks again with a key, every door keeps keys, or it would be done twice.
+#[actix_web::test]
+async fn doors_that_are_asked_again_keep_keys() {
+    let words = compose::configuration("proxy");
+    let (_, prefixes) = words.split_once("acl order path_beg ").unwrap();
+    let prefixes: Vec<&str> = prefixes.lines().next().unwrap().split_whitespace().collect();
+    let shop = Shop::open().await;
+    let document = shop.get("/openapi.json").send().await.ok(200);
+    shop.close().await;
+    let mut keep = BTreeSet::new();
+    for (path, doors) in document["paths"].as_object().unwrap() {
+        let again = prefixes.iter().any(|prefix| path.starts_with(prefix));
+        // A preview does nothing; what is put or deleted twice is put or deleted.
+        if !again || path == "/v1/orders/preview" {
+            continue;
+        }
+        for (method, door) in doors.as_object().unwrap() {
+            if ["post", "patch"].contains(&method.as_str()) {
+                let keeps =
+                    door["parameters"].as_array().unwrap().iter().any(|one| one["name"] == "Idempotency-Key");
+                assert!(keeps, "{method} {path}");
+                keep.insert(path);
+            }
+        }
+    }
+    assert!(keep.len() >= prefixes.len(), "{keep:?}");
+}
+
+#[actix_web::test]
+async fn a_node_that_leaves_finishes_what_it_has_and_gets_nothing_new() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let one = Puppet::opens("one", places[0].shop).await;
+    one.is_seen().await;
+    let (client, base) = (client(), format!("http://{}", front.shop));
+    let slow = tokio::spawn(client.post(format!("{base}/v1/users?slow")).send());
+    wait_for(|| (one.asked("POST /v1/users?slow") == 1).then_some(())).await;
+
+    one.ready_no_more();
+    Puppet::opens("two", places[1].shop).await.is_seen().await;
+    // More often than a node may fail before the proxy gives it up.
+    wait_for(|| (one.checks() > 10).then_some(())).await;
+    for _ in 0..10 {
+        let said = client.get(format!("{base}/found")).send().await.unwrap().text().await.unwrap();
+        assert!(said.starts_with("two"), "{said}\n{}", front.log_tail());
+    }
+    one.hurry();
+    let said = slow.await.unwrap().unwrap();
+    assert_eq!(said.status(), 200);
+    assert!(said.text().await.unwrap().starts_with("one"));
+    assert_eq!(one.asked("POST /v1/users?slow"), 1);
+}
+
+#[actix_web::test]
+async fn nobody_tells_a_node_through_the_proxy_who_he_is_not() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    Puppet::opens("one", places[0].shop).await.is_seen().await;
+    Puppet::opens("ops", places[0].ops).await;
+    for (door, name) in [(front.shop, "one"), (front.ops, "ops")] {
+        let asked = client().get(format!("http://{door}/")).header("X-Forwarded-For", "192.0.2.1");
+        let said = asked.send().await.unwrap().text().await.unwrap();
+        assert_eq!(said, format!("{name} heard of 127.0.0.1"));
+    }
+}
+
+#[actix_web::test]
+async fn a_node_is_well_when_it_is_ready_and_when_it_stands_by() {
+    let cluster = Cluster::open().await;
+    let [nobody, elsewhere] = [0, 1].map(|_| free_address().unwrap());
+    assert!(!cluster.health(nobody, elsewhere));
+    let mut one = cluster.begin(0);
+    one.open().await;
+    let [ready, standing_by] = cluster.places.map(|place| place.shop);
+    assert!(cluster.health(ready, elsewhere));
+    let two = cluster.stands_by(1).await;
+    assert!(!cluster.health(standing_by, elsewhere));
+    assert!(cluster.health(standing_by, cluster.database.address()));
+
+    // The image asks where the shop is set to listen.
+    let check = compose::image_health_check();
+    for (place, well) in [(ready, true), (standing_by, false)] {
+        let mut command = Command::new(&check[0]);
+        assert_eq!(says_yes(command.args(&check[1..]).env("STOCKADE_HTTP_ADDR", place.to_string())), well);
+    }
+    two.stop().await;
+    one.stop().await;
+}

@@ -1,0 +1,69 @@
+//! HAProxy with the very words of `docker-compose.yml`, on free ports of this machine, in front of nodes that a test chooses.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use reqwest::Client;
+use stockade_servers::{HaProxy, free_address};
+
+use crate::compose;
+
+pub const NODES: [&str; 2] = ["node-one", "node-two"];
+
+/// It looks ten times a second.
+const SEEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Where a node listens when it is its turn.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    pub shop: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+impl Place {
+    /// Where nobody listens yet.
+    pub fn free() -> Place {
+        Place { shop: free_address().unwrap(), ops: free_address().unwrap() }
+    }
+}
+
+pub struct Front {
+    proxy: HaProxy,
+    /// Where buyers ask.
+    pub shop: SocketAddr,
+    /// Where administrators ask.
+    pub ops: SocketAddr,
+}
+
+impl Front {
+    pub async fn before(nodes: [Place; 2]) -> Front {
+        let Place { shop, ops } = Place::free();
+        // So many files may not be open at once on every machine; a test has few callers.
+        let mut words = compose::configuration("proxy")
+            .replace(&format!("maxconn {}", compose::callers_max()), "maxconn 200")
+            .replace("bind :8080", &format!("bind {shop}"))
+            .replace("bind :9090", &format!("bind {ops}"));
+        for (name, node) in NODES.iter().zip(&nodes) {
+            words = words
+                .replace(&format!("{name}:8080"), &node.shop.to_string())
+                .replace(&format!("{name}:9090"), &node.ops.to_string());
+        }
+        Front { proxy: HaProxy::started(&words, shop).await.unwrap(), shop, ops }
+    }
+
+    /// Waits until it has seen that a node is ready. Buyers are kept meanwhile, and operators are told to come again.
+    pub async fn lets_operators_in(&self, client: &Client) {
+        let place = format!("http://{}/readyz", self.ops);
+        let asking = async {
+            while client.get(&place).send().await.unwrap().status() != 200 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(SEEN_WITHIN, asking).await.expect("it saw it in time");
+    }
+
+    /// What the proxy said last.
+    pub fn log_tail(&self) -> String {
+        self.proxy.log_tail()
+    }
+}

@@ -13,7 +13,7 @@ use crate::actors::nodes::{NodeSeen, Nodes};
 #[derive(Serialize, ToSchema)]
 pub struct NodeShown {
     /// Random, and another one after each start and each death. A shop in files has one node, without an id.
-    #[schema(example = "5f0c7a3e9b1d4c62a8f0e1d2c3b4a596")]
+    #[schema(pattern = "^[0-9a-f]{32}$")]
     id: Option<String>,
     /// `active`: it sells. `standing_by`: it hands every request to the active one.
     #[schema(value_type = String, example = "active")]

@@ -264,7 +264,7 @@ fn requests_never_unwrap() {
 }
 
 fn unwraps(file: &Source) -> Complaints {
-    if !matches!(file.room(), Some("http" | "actors" | "persistence" | "provider")) {
+    if !matches!(file.room(), Some("http" | "actors" | "persistence" | "provider" | "peer")) {
         return Vec::new();
     }
     [".unwrap()", ".expect("]

@@ -140,6 +140,16 @@ impl Cipher for AesGcm {
         }
     }
 
+    /// Noise §4.2. A key that cannot be made leaves none.
+    fn rekey(&mut self) {
+        let mut next = [0; 32 + MAX_TAG_LEN];
+        let made = self.encrypt(u64::MAX, &[], &[0; 32], &mut next) == next.len();
+        match next.first_chunk() {
+            Some(key) if made => self.set(key),
+            _ => self.0 = None,
+        }
+    }
+
     fn decrypt(&self, n: u64, aad: &[u8], sealed: &[u8], out: &mut [u8]) -> Result<usize, Error> {
         let key = self.0.as_ref().ok_or(Error::Decrypt)?;
         let plain = sealed.len().checked_sub(MAX_TAG_LEN).ok_or(Error::Decrypt)?;

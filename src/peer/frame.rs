@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_length_that_lies_takes_no_memory() {
         let huge = [0xff, 0xff, 0xff, 0xff, 0x0f];
-        let whole = |claims: &[u8]| [&[4, 1, 200, 1].as_slice(), claims].concat();
+        let whole = |claims: &[u8]| [[4, 1, 200, 1].as_slice(), claims].concat();
         for body in [whole(&huge), whole(&[&[0], huge.as_slice()].concat()), whole(&[0x80, 0x02, 0])] {
             let length = u32::try_from(body.len()).unwrap().to_le_bytes();
             assert!(Frame::first(&[length.as_slice(), &body].concat()).is_err());

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::channel::{self, Channel};
 use super::frame::{Ask, Block, Frame, Headers, head_fits};
 use super::pipe::{self, BATCH_BYTES};
-use super::stream::{Inbox, Incoming};
+use super::stream::{Counted, Inbox, Incoming};
 use super::{BODY_BYTES_MAX, Body, FLIGHT_MAX, PeerError, PeerKeys, Reply, Request, Unanswered};
 
 /// Pauses between two attempts to connect: they double, and chance shortens each by up to a half.
@@ -88,7 +88,7 @@ impl Link {
         let fits = request.body.len() <= BODY_BYTES_MAX
             && head_fits(request.method.len() + request.target.len(), &request.headers);
         let bytes = side.queued_bytes.get() + weight(&request);
-        let full = waiting.len() >= FLIGHT_MAX || bytes > QUEUED_BYTES_MAX;
+        let full = waiting.len().saturating_sub(side.streams.get()) >= FLIGHT_MAX || bytes > QUEUED_BYTES_MAX;
         if !fits || full || request.patience.is_zero() {
             return Err(Unanswered::NotSent);
         }
@@ -159,7 +159,10 @@ enum Waiting {
     Queued(oneshot::Sender<Answer>),
     /// Handed to the socket.
     Sent(oneshot::Sender<Answer>),
-    Streaming(Rc<Inbox>),
+    Streaming {
+        inbox: Rc<Inbox>,
+        _counted: Counted,
+    },
 }
 
 #[derive(Default)]
@@ -168,6 +171,8 @@ struct Asking {
     /// The last number that was given.
     last: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
+    /// How many of those are streams.
+    streams: Rc<Cell<usize>>,
     /// In the order of their numbers.
     queue: RefCell<VecDeque<Queued>>,
     queued_bytes: Cell<usize>,
@@ -217,7 +222,7 @@ impl pipe::Side for Asking {
                 let head = Heard::Head { status, headers: headers.0.into_owned(), inbox: inbox.clone() };
                 let answer = match self.waiting.borrow_mut().entry(id) {
                     Entry::Occupied(mut place) if matches!(place.get(), Waiting::Sent(_)) => {
-                        place.insert(Waiting::Streaming(inbox))
+                        place.insert(Waiting::Streaming { inbox, _counted: Counted::among(&self.streams) })
                     }
                     _ => return self.known(id),
                 };
@@ -228,13 +233,13 @@ impl pipe::Side for Asking {
                 Ok(())
             }
             Frame::Piece { id, bytes } => match self.waiting.borrow().get(&id) {
-                Some(Waiting::Streaming(inbox)) => inbox.push(bytes.0),
+                Some(Waiting::Streaming { inbox, .. }) => inbox.push(bytes.0),
                 _ => self.known(id),
             },
             Frame::End { id } => {
                 let ended = self.waiting.borrow_mut().remove(&id);
                 match ended {
-                    Some(Waiting::Streaming(inbox)) => {
+                    Some(Waiting::Streaming { inbox, .. }) => {
                         inbox.end();
                         Ok(())
                     }
@@ -269,11 +274,11 @@ impl Asking {
                 let _ = to.send(answer);
                 Ok(())
             }
-            (Some(Waiting::Streaming(inbox)), Err(Unanswered::Unknown)) => {
+            (Some(Waiting::Streaming { inbox, .. }), Err(Unanswered::Unknown)) => {
                 inbox.cut();
                 Ok(())
             }
-            (Some(Waiting::Streaming(inbox)), _) => {
+            (Some(Waiting::Streaming { inbox, .. }), _) => {
                 inbox.cut();
                 Err(PeerError::Malformed("a second answer to one request"))
             }
@@ -304,7 +309,7 @@ impl Asking {
             match waiting {
                 Waiting::Queued(answer) => drop(answer.send(Err(Unanswered::NotSent))),
                 Waiting::Sent(answer) => drop(answer.send(Err(Unanswered::Unknown))),
-                Waiting::Streaming(inbox) => inbox.cut(),
+                Waiting::Streaming { inbox, .. } => inbox.cut(),
             }
         }
     }

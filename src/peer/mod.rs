@@ -38,6 +38,8 @@ pub const HEAD_BYTES_MAX: usize = 128 * 1024;
 pub const HEADERS_MAX: usize = 256;
 /// Requests on their way over one connection, waiting to be written or to be answered.
 pub const FLIGHT_MAX: usize = 4_096;
+/// Streams that come over one connection. They are counted by themselves: those who watch keep nobody from buying.
+pub const STREAMS_MAX: usize = 4_096;
 
 /// Which listener a request came in by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

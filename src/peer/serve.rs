@@ -1,8 +1,9 @@
 //! The answering side of one connection: reads requests, has the desk answer each in a task of its own, and writes answers as they come.
 //!
 //! Always true: what began to be answered is answered to its end, also when whoever asked has gone or the connection is lost; it may
-//! be selling something. Only streams end early. No more than [`FLIGHT_MAX`] requests are being answered or waiting to be written; what
-//! comes beyond that is put aside unread, and whoever does not take his answers is not read from.
+//! be selling something. Only streams end early. No more than [`FLIGHT_MAX`] requests are being answered or waiting to be written, and
+//! no more than [`STREAMS_MAX`] streams flow; a request beyond that is put aside unread, a stream is cut, and whoever does not take his
+//! answers is not read from.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,9 +20,10 @@ use tokio::time::Instant;
 use super::channel::{self, Channel};
 use super::frame::{Ask, Block, Frame, Headers, PIECE_BYTES_MAX, head_fits};
 use super::pipe::{self, BATCH_BYTES};
-use super::stream::Flow;
+use super::stream::{Counted, Flow};
 use super::{
     BODY_BYTES_MAX, Body, Cut, Desk, Elsewhere, FLIGHT_MAX, PeerError, PeerKeys, Pieces, Reply, Request,
+    STREAMS_MAX,
 };
 
 /// Answers and pieces that wait to be written before no more is read, and their bytes.
@@ -55,6 +57,7 @@ impl Greeted {
             desk,
             last: Cell::new(0),
             flight: RefCell::default(),
+            streams: Rc::default(),
             answers: RefCell::default(),
             pieces: RefCell::default(),
             unwritten_bytes: Cell::new(0),
@@ -119,6 +122,8 @@ struct Answering {
     /// The last number that was asked under.
     last: Cell<u64>,
     flight: RefCell<HashMap<u64, Flight>>,
+    /// How many of those are streams that flow.
+    streams: Rc<Cell<usize>>,
     answers: RefCell<VecDeque<Out>>,
     /// Everything of streams. It goes behind all answers that wait: those are short, and somebody stands at a till.
     pieces: RefCell<VecDeque<Out>>,
@@ -187,7 +192,8 @@ impl Answering {
         self.last.set(id);
         let Some(me) = self.me.upgrade() else { return Ok(()) };
         // Not reading on would keep back the credit of streams, and with it the room that is waited for.
-        if self.flight.borrow().len() >= FLIGHT_MAX || ask.patience_us == 0 {
+        let deciding = self.flight.borrow().len().saturating_sub(self.streams.get());
+        if deciding >= FLIGHT_MAX || ask.patience_us == 0 {
             self.say(Out::Dropped { id });
             return Ok(());
         }
@@ -311,11 +317,16 @@ impl Slot {
 
     async fn pour(&self, status: u16, headers: Vec<(String, Vec<u8>)>, mut pieces: Pieces) {
         let (id, flow) = (self.id, Rc::new(Flow::new()));
+        if self.side.streams.get() >= STREAMS_MAX {
+            tracing::warn!(streams = STREAMS_MAX, "no more streams over one connection");
+            return self.last_word(Out::Cut { id });
+        }
         match self.side.flight.borrow_mut().get_mut(&id) {
             Some(state @ Flight::Deciding) => *state = Flight::Streaming(flow.clone()),
             // Nobody listens: the stream ends before it began.
             _ => return,
         }
+        let _counted = Counted::among(&self.side.streams);
         self.side.say_piece(Out::Head { id, status, headers });
         let last = loop {
             let piece = tokio::select! {

@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -25,6 +26,22 @@ enum State {
     Open,
     Ended,
     Cut,
+}
+
+/// One of the streams that are open, for as long as it is kept.
+pub(super) struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    pub(super) fn among(streams: &Rc<Cell<usize>>) -> Counted {
+        streams.set(streams.get() + 1);
+        Counted(streams.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
 }
 
 /// The listening end: pieces that arrived and are not read yet.
@@ -91,7 +108,7 @@ impl Inbox {
 
 /// The stream that whoever asked reads from. Dropped before its end it lets the other side know.
 pub(super) struct Incoming {
-    pub inbox: std::rc::Rc<Inbox>,
+    pub inbox: Rc<Inbox>,
     pub place: Place,
 }
 

@@ -1,22 +1,22 @@
 //! Two nodes that talk over loopback, both on the thread of the test.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+mod rules;
+mod shop;
+
 use std::future::Future;
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore};
-use tokio::task::{JoinHandle, LocalSet, spawn_local, yield_now};
+use tokio::sync::Semaphore;
+use tokio::task::{LocalSet, spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
-use super::frame::{Ask, Block, Frame, Headers};
+use self::rules::{Raw, ask};
+use self::shop::{At, Node, Shop};
 use super::stream::WINDOW_BYTES;
 use super::*;
 use crate::config::{MasterKey, MasterKeys};
@@ -42,11 +42,6 @@ fn request(target: &str) -> Request {
     }
 }
 
-fn reply(body: impl Into<Bytes>) -> Result<Reply, Elsewhere> {
-    let headers = vec![("content-type".into(), b"text/plain".to_vec())];
-    Ok(Reply { status: 201, headers, body: Body::Whole(body.into()) })
-}
-
 async fn text(reply: Result<Reply, Unanswered>) -> String {
     match reply.unwrap().body {
         Body::Whole(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
@@ -54,119 +49,6 @@ async fn text(reply: Result<Reply, Unanswered>) -> String {
             let pieces: Vec<_> = pieces.map(Result::unwrap).collect().await;
             String::from_utf8(pieces.concat()).unwrap()
         }
-    }
-}
-
-/// A desk whose answer depends on the path, and which remembers what it did.
-#[derive(Default)]
-struct Shop {
-    begun: RefCell<Vec<String>>,
-    done: Cell<usize>,
-    /// Opens the door of `/wait`.
-    door: Notify,
-    /// Pieces that `/endless` was asked for, and whether it has been dropped.
-    pieces: Cell<usize>,
-    dropped: Rc<Cell<bool>>,
-}
-
-struct Dropped(Rc<Cell<bool>>);
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        self.0.set(true);
-    }
-}
-
-struct At(Rc<Shop>);
-
-impl Desk for At {
-    fn answer(&self, request: Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
-        let shop = self.0.clone();
-        Box::pin(async move {
-            shop.begun.borrow_mut().push(request.target.clone());
-            let answer = shop.clone().decide(request).await;
-            shop.done.set(shop.done.get() + 1);
-            answer
-        })
-    }
-}
-
-impl Shop {
-    async fn decide(self: Rc<Self>, request: Request) -> Result<Reply, Elsewhere> {
-        match request.target.as_str() {
-            "/elsewhere" => Err(Elsewhere { session: 42 }),
-            "/wait" => {
-                self.door.notified().await;
-                reply("waited")
-            }
-            "/panic" => panic!("a desk falls over"),
-            "/large" => reply(vec![b'x'; 1_000_000]),
-            "/stout" => {
-                let headers = vec![("a".into(), vec![0; HEAD_BYTES_MAX])];
-                Ok(Reply { status: 200, headers, body: Body::Whole(Bytes::new()) })
-            }
-            "/cut" => stream_of(stream::iter([Ok(Bytes::from_static(b"half")), Err(Cut)])),
-            "/endless" => {
-                let dropped = Dropped(self.dropped.clone());
-                stream_of(stream::repeat_with(move || {
-                    let _ = &dropped;
-                    self.pieces.set(self.pieces.get() + 1);
-                    Ok(Bytes::from_static(&[b'p'; 1_000]))
-                }))
-            }
-            "/silent" => {
-                let dropped = Dropped(self.dropped.clone());
-                stream_of(stream::once(async move {
-                    std::future::pending::<()>().await;
-                    drop(dropped);
-                    Err(Cut)
-                }))
-            }
-            "/events" => {
-                let pieces = (0..3_000).map(|n| Ok(Bytes::from(format!("event {n:>6}\n").repeat(20))));
-                stream_of(stream::iter(pieces))
-            }
-            target => {
-                let Request { method, from, side, hops, session, headers, body, .. } = &request;
-                reply(format!("{method} {target} {from:?} {side:?} {hops} {session} {headers:?} {body:?}"))
-            }
-        }
-    }
-}
-
-fn stream_of(pieces: impl Stream<Item = Result<Bytes, Cut>> + 'static) -> Result<Reply, Elsewhere> {
-    Ok(Reply { status: 200, headers: Vec::new(), body: Body::Stream(Box::pin(pieces)) })
-}
-
-struct Node {
-    address: SocketAddr,
-    shop: Rc<Shop>,
-    serving: JoinHandle<()>,
-}
-
-impl Node {
-    async fn open(keys: PeerKeys) -> Node {
-        Node::open_at("127.0.0.1:0".parse().unwrap(), keys).await
-    }
-
-    async fn open_at(address: SocketAddr, keys: PeerKeys) -> Node {
-        let listener = TcpListener::bind(address).await.unwrap();
-        let (address, shop) = (listener.local_addr().unwrap(), Rc::new(Shop::default()));
-        let desk: Rc<dyn Desk> = Rc::new(At(shop.clone()));
-        let serving = spawn_local(async move {
-            let mut connections = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.spawn_local(serve(stream, keys.clone(), desk.clone()));
-            }
-        });
-        Node { address, shop, serving }
-    }
-
-    /// As if the process had died: listener and connections are gone.
-    async fn die(self) -> SocketAddr {
-        self.serving.abort();
-        let _ = self.serving.await;
-        self.address
     }
 }
 
@@ -260,6 +142,24 @@ fn beyond_the_bound_nothing_is_sent() {
         let heard = futures_util::future::join_all(many).await;
         let unsent = heard.iter().filter(|heard| matches!(heard, Err(Unanswered::NotSent))).count();
         assert_eq!((unsent, heard.iter().filter(|heard| heard.is_ok()).count()), (300 - 255, 255));
+    });
+}
+
+#[test]
+fn those_who_watch_keep_nobody_from_buying() {
+    story(async {
+        let (_node, link) = pair().await;
+        let mut watching = Vec::new();
+        for _ in 0..STREAMS_MAX / 64 {
+            let many = (0..64).map(|_| link.ask(request("/silent")));
+            watching.extend(futures_util::future::join_all(many).await);
+        }
+        assert!(watching.iter().all(Result::is_ok));
+        assert_eq!(link.ask(request("/silent")).await.unwrap_err(), Unanswered::Unknown);
+        assert!(link.ask(request("/bought")).await.is_ok());
+        watching.pop();
+        assert!(link.ask(request("/bought")).await.is_ok());
+        assert!(link.ask(request("/silent")).await.is_ok(), "there is room again");
     });
 }
 
@@ -511,103 +411,5 @@ fn nobody_is_waited_for_who_says_nothing() {
         assert!(idle.is_up());
         let quick = Request { patience: Duration::from_secs(1), ..request("/") };
         assert!(idle.ask(quick).await.is_ok());
-    });
-}
-
-/// Somebody who shares the key, and says what he likes.
-struct Raw {
-    stream: TcpStream,
-    channel: super::channel::Channel,
-    sealed: Vec<u8>,
-    plain: Vec<u8>,
-}
-
-impl Raw {
-    async fn to(address: SocketAddr) -> Raw {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let channel = super::channel::speak(&mut stream, &keys(&[1])).await.unwrap();
-        Raw { stream, channel, sealed: Vec::new(), plain: Vec::new() }
-    }
-
-    async fn say(&mut self, frames: &[Frame<'_>]) {
-        let mut plain = Vec::new();
-        frames.iter().for_each(|frame| frame.encode(&mut plain).unwrap());
-        self.say_bytes(&plain).await;
-    }
-
-    async fn say_bytes(&mut self, plain: &[u8]) {
-        let mut sealed = Vec::new();
-        self.channel.seal(plain, &mut sealed).unwrap();
-        self.stream.write_all(&sealed).await.unwrap();
-    }
-
-    /// The next frame; `None` at the end.
-    async fn hear(&mut self) -> Option<String> {
-        loop {
-            if let Some((frame, rest)) = Frame::first(&self.plain).unwrap() {
-                let (said, used) = (format!("{frame:?}"), self.plain.len() - rest.len());
-                self.plain.drain(..used);
-                if said != "Here" {
-                    return Some(said);
-                }
-                continue;
-            }
-            if !matches!(self.stream.read_buf(&mut self.sealed).await, Ok(1..)) {
-                return None;
-            }
-            let used = self.channel.open(&self.sealed, &mut self.plain).unwrap();
-            self.sealed.drain(..used);
-        }
-    }
-}
-
-fn ask(id: u64, patience_us: u64) -> Frame<'static> {
-    Frame::Ask(Ask {
-        id,
-        method: "GET",
-        target: "/raw",
-        from: None,
-        side: Side::Ops,
-        hops: 0,
-        session: 0,
-        patience_us,
-        headers: Headers::lent(&[]),
-        body: Block(b""),
-    })
-}
-
-#[test]
-fn whoever_breaks_the_rules_is_left() {
-    story(async {
-        let node = Node::open(keys(&[1])).await;
-        let crimes: BTreeMap<&str, Vec<Frame>> = BTreeMap::from([
-            ("a number twice", vec![ask(1, 1_000_000), ask(1, 1_000_000)]),
-            ("a number that shrinks", vec![ask(5, 1_000_000), ask(4, 1_000_000)]),
-            ("credit for nothing", vec![Frame::Credit { id: 1, bytes: 1 }]),
-            ("to leave what was not asked", vec![Frame::Leave { id: 9 }]),
-            ("to answer unasked", vec![Frame::End { id: 0 }]),
-        ]);
-        for (crime, frames) in crimes {
-            let mut raw = Raw::to(node.address).await;
-            raw.say(&frames).await;
-            let end = async { while raw.hear().await.is_some() {} };
-            assert!(timeout(Duration::from_secs(1), end).await.is_ok(), "{crime}");
-        }
-        for bytes in [[0xff, 0xff, 0xff, 0xff, 0].as_slice(), &[1, 0, 0, 0, 99], &[0; 8]] {
-            let mut raw = Raw::to(node.address).await;
-            raw.say_bytes(bytes).await;
-            assert_eq!(timeout(Duration::from_secs(1), raw.hear()).await.unwrap(), None, "{bytes:?}");
-        }
-        // What was not sealed ends it as well.
-        let mut raw = Raw::to(node.address).await;
-        raw.stream
-            .write_all(&[0, 20, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1])
-            .await
-            .unwrap();
-        assert_eq!(timeout(Duration::from_secs(1), raw.hear()).await.unwrap(), None);
-        // And a neighbour who keeps them is answered.
-        let mut raw = Raw::to(node.address).await;
-        raw.say(&[Frame::Here, ask(3, 5_000_000), Frame::Leave { id: 2 }]).await;
-        assert!(raw.hear().await.unwrap().starts_with("Whole { id: 3, status: 201"));
     });
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use actix::{Arbiter, ArbiterHandle};
 use actix_web::rt;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::listeners::{self, Listeners};
@@ -28,6 +28,8 @@ use crate::persistence::journal::{Active, Neighbours, follow};
 
 /// Connections of other nodes: one for each of their threads.
 const PEERS_MAX: usize = 1_024;
+/// Connections of whoever has not proved yet that he is a node.
+const STRANGERS_MAX: usize = 64;
 /// How often it is looked whether the last request has been answered.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -191,9 +193,9 @@ fn hears(standing: &mut Standing, active: Option<Active>) -> bool {
 
 /// Brings other nodes' connections to the threads, one after the other.
 async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
-    let room = Arc::new(Semaphore::new(PEERS_MAX));
+    let (nodes, strangers) = (Arc::new(Semaphore::new(PEERS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
     for thread in threads.iter().cycle() {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let Ok(stranger) = strangers.clone().acquire_owned().await else { return };
         let (stream, from) = match accepted(&peers).await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -202,13 +204,12 @@ async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
                 continue;
             }
         };
-        let front = front.clone();
+        let (front, nodes) = (front.clone(), nodes.clone());
         thread.spawn_fn(move || {
             rt::spawn(async move {
-                if let Err(error) = served(stream, front).await {
+                if let Err(error) = served(stream, front, stranger, &nodes).await {
                     tracing::debug!(%error, %from, "a connection of another node ended");
                 }
-                drop(permit);
             });
         });
     }
@@ -219,9 +220,16 @@ async fn accepted(peers: &TcpListener) -> std::io::Result<(std::net::TcpStream, 
     Ok((stream.into_std()?, from))
 }
 
-async fn served(stream: std::net::TcpStream, front: Front) -> Result<()> {
-    let stream = tokio::net::TcpStream::from_std(stream)?;
-    peer::serve(stream, front.keys.clone(), desk(&front)).await.map_err(|error| anyhow!(error))
+async fn served(
+    stream: std::net::TcpStream,
+    front: Front,
+    stranger: OwnedSemaphorePermit,
+    nodes: &Semaphore,
+) -> Result<()> {
+    let greeted = peer::greet(tokio::net::TcpStream::from_std(stream)?, &front.keys).await?;
+    drop(stranger);
+    let _node = nodes.try_acquire().context("too many connections of nodes")?;
+    Ok(greeted.serve(desk(&front)).await?)
 }
 
 #[cfg(test)]

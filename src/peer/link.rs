@@ -33,6 +33,13 @@ const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a connection may take to be accepted.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
+impl Request {
+    /// Whether it is small enough to travel.
+    pub fn fits(&self) -> bool {
+        self.body.len() <= BODY_BYTES_MAX && head_fits(self.method.len() + self.target.len(), &self.headers)
+    }
+}
+
 /// A connection to one node, of one thread. Cheap to clone; ends with the last clone and the last stream that came over it.
 #[derive(Clone)]
 pub struct Link(Rc<Held>);
@@ -78,6 +85,17 @@ impl Link {
         self.0.side.up.get()
     }
 
+    /// Returns once the connection stands.
+    pub async fn comes_up(&self) {
+        loop {
+            let came = self.0.side.came_up.notified();
+            if self.is_up() {
+                return;
+            }
+            came.await;
+        }
+    }
+
     fn line_up(
         &self,
         request: Request,
@@ -85,11 +103,9 @@ impl Link {
     ) -> Result<(Place, oneshot::Receiver<Answer>), Unanswered> {
         let side = &self.0.side;
         let mut waiting = side.waiting.borrow_mut();
-        let fits = request.body.len() <= BODY_BYTES_MAX
-            && head_fits(request.method.len() + request.target.len(), &request.headers);
         let bytes = side.queued_bytes.get() + weight(&request);
         let full = waiting.len().saturating_sub(side.streams.get()) >= FLIGHT_MAX || bytes > QUEUED_BYTES_MAX;
-        if !fits || full || request.patience.is_zero() {
+        if !request.fits() || full || request.patience.is_zero() {
             return Err(Unanswered::NotSent);
         }
         let id = side.last.get() + 1;
@@ -168,6 +184,8 @@ enum Waiting {
 #[derive(Default)]
 struct Asking {
     up: Cell<bool>,
+    /// Rung when it has become so.
+    came_up: Notify,
     /// The last number that was given.
     last: Cell<u64>,
     waiting: RefCell<HashMap<u64, Waiting>>,
@@ -356,6 +374,7 @@ async fn keep(side: Rc<Asking>, address: SocketAddr, keys: PeerKeys) {
                 tracing::info!(node = %address, "connected to a node");
                 (pause, told) = (PAUSE_MIN, false);
                 side.0.up.set(true);
+                side.0.came_up.notify_waiters();
                 let why = pipe::run(stream, channel, &*side.0).await;
                 side.0.lost();
                 tracing::warn!(node = %address, error = %why, "the connection to a node is lost");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::desk::{answered, headers_of, passed_on};
 use super::room::Room;
@@ -22,7 +22,7 @@ pub const WAIT_MAX: Duration = Duration::from_secs(6);
 /// How long the active node may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever waits looks again so often, whatever he hears.
-const AGAIN: Duration = Duration::from_millis(20);
+const AGAIN: Duration = Duration::from_millis(50);
 /// When to come back.
 const RETRY_MS: u64 = 1_000;
 
@@ -45,7 +45,15 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
 
 async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
     let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
-    answer_of(&room, asked(&request, body, **side)).await.map(passed_on)
+    let asked = asked(&request, body, **side);
+    // What does not fit would be tried until nobody waits any more.
+    if !asked.fits() {
+        return Err(Problem::new(
+            Code::PayloadTooLarge,
+            "The head of the request is too large to be handed on.",
+        ));
+    }
+    answer_of(&room, asked).await.map(passed_on)
 }
 
 fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
@@ -77,7 +85,8 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
             Problem::new(Code::Overloaded, "Too many wait for the active node.").retry_after(RETRY_MS)
         );
     };
-    let until = Instant::now() + WAIT_MAX;
+    let clock = &room.front.clock;
+    let began = clock.nanos();
     // Reading twice does nothing twice.
     let mut may_repeat = [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str());
     loop {
@@ -94,7 +103,7 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
                 .retry_after(RETRY_MS));
             }
         }
-        if Instant::now() >= until {
+        if Duration::from_nanos(clock.nanos().saturating_sub(began)) >= WAIT_MAX {
             return Err(Problem::new(Code::OwnerUnavailable, "No node is active at the moment.")
                 .retry_after(RETRY_MS));
         }
@@ -109,6 +118,8 @@ async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswe
         return Ok(answered(here, request.clone()).await);
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
-    let link = room.link(&node).await.filter(|link| link.is_up()).ok_or(Unanswered::NotSent)?;
+    let link = room.link(&node).await.ok_or(Unanswered::NotSent)?;
+    // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the active one.
+    timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
     link.ask(peer::Request { session: node.session, ..request.clone() }).await
 }

@@ -142,9 +142,8 @@ impl<'m> Member<'m> {
     pub async fn follow(&self) -> Result<(), StoreError> {
         let mut session = Connection::MySql(self.server.connect().await?);
         loop {
-            let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
-            self.tell(found.map(Seen::from).as_ref());
-            self.rest(false).await;
+            self.glance(&mut session).await?;
+            self.rest(&mut session, false).await;
         }
     }
 
@@ -187,19 +186,36 @@ impl<'m> Member<'m> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            self.rest(soon).await;
+            self.rest(session, soon).await;
         }
     }
 
-    /// Until the next look: shorter when there will be news soon, or somebody waits for them.
-    async fn rest(&self, soon: bool) {
+    /// Until the next look. When there will be news soon, or somebody waits for them, it is over once there are; to see that one only
+    /// reads, so however many wait nothing is written for them, and nobody counts as dead.
+    async fn rest(&self, session: &mut Connection, soon: bool) {
         let Timing { look_every, look_again, .. } = *self.timing;
-        tokio::time::sleep(look_again.min(look_every)).await;
-        if soon {
-            return;
+        let (began, known) = (self.clock.nanos(), self.neighbours.active.borrow().clone());
+        loop {
+            tokio::time::sleep(look_again.min(look_every)).await;
+            let rested = Duration::from_nanos(self.clock.nanos().saturating_sub(began));
+            let Some(left) = look_every.checked_sub(rested).filter(|left| !left.is_zero()) else { return };
+            if !soon && tokio::time::timeout(left, self.neighbours.look.notified()).await.is_err() {
+                return;
+            }
+            // What is wrong with the database the next look says.
+            let Ok(now) = self.glance(session).await else { return };
+            if now != known {
+                return;
+            }
         }
-        let _ = tokio::time::timeout(look_every.saturating_sub(look_again), self.neighbours.look.notified())
-            .await;
+    }
+
+    /// Who is active, for whoever only wants to ask him.
+    async fn glance(&self, session: &mut Connection) -> Result<Option<Active>, Error> {
+        let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
+        let active = found.map(|found| Seen::from(found).active());
+        self.tell(active.clone());
+        Ok(active)
     }
 
     /// The session that is active, if one is, as it is seen by somebody who can write.
@@ -210,17 +226,22 @@ impl<'m> Member<'m> {
         }
         let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
         let seen = found.map(Seen::from);
-        self.tell(seen.as_ref());
+        self.tell(seen.as_ref().map(Seen::active));
         Ok(seen)
     }
 
-    fn tell(&self, seen: Option<&Seen>) {
-        let active = seen.map(|seen| Active { session: seen.number, address: seen.address.clone() });
+    fn tell(&self, active: Option<Active>) {
         self.neighbours.active.send_if_modified(|known| {
             let news = *known != active;
             *known = active;
             news
         });
+    }
+}
+
+impl Seen {
+    fn active(&self) -> Active {
+        Active { session: self.number, address: self.address.clone() }
     }
 }
 

@@ -136,6 +136,7 @@ pub const METRICS: &[Metric] = &[
     Metric { labels: &["job"], ..row("stockade_job_rows_moved_total", Kind::Counter, "rows", "Rows that a job has moved.") },
     Metric { labels: &["job"], ..row("stockade_job_rows_failed_total", Kind::Counter, "rows", "Rows that a job could not move, each time it tried.") },
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
+    row("stockade_node_active", Kind::Gauge, "", "1 while the shop is open in this process; 0 while it starts, ends, or stands by for another node. Gauges of a node that stands by may be old."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Gauge, "seconds", "Processor time used, user and system."),
     row("process_resident_memory_bytes", Kind::Gauge, "bytes", "Memory in use."),
@@ -178,6 +179,7 @@ pub struct Metrics {
     pub webhooks_dead: Gauge,
     pub webhook_endpoints_disabled: Gauge,
     pub stream_subscribers: Gauge,
+    pub node_active: Gauge,
     pub payment_seconds: Histogram,
     pub money_group_rows: Histogram,
     pub money_write_seconds: Histogram,
@@ -233,6 +235,7 @@ impl Metrics {
             webhooks_dead: gauge!("stockade_webhooks_dead"),
             webhook_endpoints_disabled: gauge!("stockade_webhook_endpoints_disabled"),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
+            node_active: gauge!("stockade_node_active"),
             payment_seconds: histogram!("stockade_payment_seconds"),
             money_group_rows: histogram!("stockade_money_group_rows"),
             money_write_seconds: histogram!("stockade_money_write_seconds"),
@@ -243,6 +246,7 @@ impl Metrics {
         };
         // Served from the first scrape on, also where nothing has happened yet.
         for still in [
+            &metrics.node_active,
             &metrics.conservation_violations,
             &metrics.holds_live,
             &metrics.owner_queue_length,

@@ -215,12 +215,30 @@ fn the_proxy_and_those_who_watch_know_every_node() {
         let (shop, ops, unseen) = (format!("{node}:8080"), format!("{node}:9090"), format!("{node}-unseen"));
         let has = |line: &[&str]| servers.iter().any(|server| *server == line);
         assert!(has(&["server", &node, &shop, "check"]), "{node}");
-        assert!(has(&["server", &unseen, &shop, "backup"]), "{node}");
+        for place in [&shop, &ops] {
+            assert!(has(&["server", &unseen, place, "backup"]), "{node}");
+        }
         assert!(has(&["server", &node, &ops, "track", &format!("shop/{node}")]), "{node}");
         assert!(prometheus.contains(&format!("\"{ops}\"")), "{node}");
     }
-    assert_eq!(servers.len(), 3 * nodes().len());
+    assert_eq!(servers.len(), 4 * nodes().len());
     assert!(prometheus.contains("\"stockade:9090\""));
+}
+
+/// At a name that Compose gives it, and from inside alone.
+#[test]
+fn every_node_tells_the_others_where_they_reach_it() {
+    for node in nodes() {
+        let service = &services()[&node];
+        let said = |variable: &str| service["environment"][variable].as_str().unwrap().to_owned();
+        let port = |address: String| address.rsplit_once(':').unwrap().1.to_owned();
+        let peers = port(said("STOCKADE_PEER_ADDR"));
+        assert_eq!(said("STOCKADE_PEER_NAME"), format!("{node}:{peers}"));
+        for other in ["STOCKADE_HTTP_ADDR", "STOCKADE_OPS_ADDR"] {
+            assert_ne!(port(said(other)), peers, "{node}");
+        }
+        assert!(service["ports"].is_null(), "{node}");
+    }
 }
 
 /// The nodes believe the proxy, and nobody else, about who asks.

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use super::LEAVE_AFTER;
 use super::listeners::{self, Listeners};
 use super::server::{OPS_WORKERS, Servers, serve};
 use crate::clock::Clock;
@@ -129,10 +130,13 @@ impl NodeFront {
         }
     }
 
-    /// The shop goes on elsewhere: whoever still asks here is answered there, and then the threads end.
+    /// The shop goes on elsewhere: whoever still comes is answered there, and when callers have heard that they should ask elsewhere the
+    /// threads end.
     pub async fn leave(&self, config: &Config, clock: &Clock) {
         let Some(place) = super::store::place(config, clock, self.neighbours.clone()) else { return };
-        self.servers.pause().await;
+        self.front.readiness.raise(NotReady::ShuttingDown);
+        // A socket that nobody accepts from would keep them waiting.
+        let told = rt::time::sleep(LEAVE_AFTER);
         if self.neighbours.followed.load(Ordering::Acquire) {
             let mut active = self.neighbours.active.subscribe();
             tokio::select! {
@@ -144,6 +148,7 @@ impl NodeFront {
                 }
             }
         }
+        told.await;
         self.servers.stop().await;
     }
 }

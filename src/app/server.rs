@@ -23,6 +23,7 @@ use crate::actors::stock::Directory;
 use crate::config::Http;
 use crate::http::front::Open;
 use crate::http::{self, Doors, Side};
+use crate::telemetry::Metrics;
 
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// For the head of a request. Who needs longer is not a browser.
@@ -140,10 +141,12 @@ impl Serving {
             Way::Alone { gate, .. } => drop(gate.send_replace(true)),
             Way::Among { front, open } => front.open(open.clone()),
         }
+        Metrics::global().node_active.set(1.0);
     }
 
     /// No new connections; those that are open go on. Behind a front: no new requests, until another node is active.
     pub async fn pause(&self) {
+        Metrics::global().node_active.set(0.0);
         match &self.way {
             Way::Alone { servers, .. } => servers.pause().await,
             Way::Among { front, open } => front.close(open).await,
@@ -152,6 +155,7 @@ impl Serving {
 
     /// Behind a front: no new requests, from this moment on. The sockets of a shop that stands alone stay open, for the one that follows.
     pub fn shut(&self) {
+        Metrics::global().node_active.set(0.0);
         match &self.way {
             Way::Alone { .. } => {}
             Way::Among { front, open } => front.shut(open),

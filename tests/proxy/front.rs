@@ -1,19 +1,14 @@
 //! HAProxy with the very words of `docker-compose.yml`, on free ports of this machine, in front of nodes that a test chooses.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
-use reqwest::Client;
 use stockade_servers::{HaProxy, free_address};
 
 use crate::compose;
 
-pub const NODES: [&str; 2] = ["node-one", "node-two"];
+const NODES: [&str; 2] = ["node-one", "node-two"];
 
-/// It looks ten times a second.
-const SEEN_WITHIN: Duration = Duration::from_secs(10);
-
-/// Where a node listens when it is its turn.
+/// Where a node listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Place {
     pub shop: SocketAddr,
@@ -49,17 +44,6 @@ impl Front {
                 .replace(&format!("{name}:9090"), &node.ops.to_string());
         }
         Front { proxy: HaProxy::started(&words, shop).await.unwrap(), shop, ops }
-    }
-
-    /// Waits until it has seen that a node is ready. Buyers are kept meanwhile, and operators are told to come again.
-    pub async fn lets_operators_in(&self, client: &Client) {
-        let place = format!("http://{}/readyz", self.ops);
-        let asking = async {
-            while client.get(&place).send().await.unwrap().status() != 200 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(SEEN_WITHIN, asking).await.expect("it saw it in time");
     }
 
     /// What the proxy said last.

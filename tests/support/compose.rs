@@ -16,14 +16,7 @@ pub fn configuration(name: &str) -> String {
     content.replace("$$", "$")
 }
 
-/// What a container is asked to know how it is: the command and its arguments.
-pub fn health_check(service: &str) -> Vec<String> {
-    let test = compose()["services"][service]["healthcheck"]["test"].take();
-    let words = test.as_array().unwrap().iter();
-    words.skip(1).map(|word| word.as_str().unwrap().replace("$$", "$")).collect()
-}
-
-/// The same for the image, where its service says nothing else.
+/// What a container of the image is asked to know how it is: the command and its arguments.
 pub fn image_health_check() -> Vec<String> {
     let (_, said) = DOCKERFILE.split_once("\nHEALTHCHECK ").unwrap();
     let (_, command) = said.split_once("CMD ").unwrap();

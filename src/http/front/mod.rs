@@ -26,7 +26,7 @@ use super::{Doors, Side};
 use crate::clock::Clock;
 use crate::peer::PeerKeys;
 pub use desk::desk;
-pub use pass::WAIT_MAX;
+pub use pass::{KEEP_KEYS, WAIT_MAX};
 use room::Room;
 
 /// Where requests are answered.

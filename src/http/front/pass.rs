@@ -25,6 +25,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(50);
 /// When to come back.
 const RETRY_MS: u64 = 1_000;
+/// Behind these every door that is asked with a key answers the same again.
+pub const KEEP_KEYS: [&str; 2] = ["/v1/orders", "/v1/cart"];
 
 /// Opens what concerns this process alone, and one door for all the rest.
 pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
@@ -88,7 +90,7 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
     let clock = &room.front.clock;
     let began = clock.nanos();
     // Reading twice does nothing twice.
-    let mut may_repeat = [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str());
+    let mut may_repeat = is_look(&request) || has_key(&request);
     loop {
         let changed = room.changed.notified();
         match once(room, &request).await {
@@ -112,6 +114,16 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
     }
 }
 
+fn is_look(request: &peer::Request) -> bool {
+    [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str())
+}
+
+/// Whether it is done once, however often it is asked.
+fn has_key(request: &peer::Request) -> bool {
+    let names_one = || request.headers.iter().any(|(name, _)| name == "idempotency-key");
+    KEEP_KEYS.iter().any(|prefix| request.target.starts_with(prefix)) && names_one()
+}
+
 async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
     let side = if request.side == peer::Side::Ops { Side::Ops } else { Side::Shop };
     if let Some(here) = room.here(side) {
@@ -122,4 +134,30 @@ async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswe
     // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the active one.
     timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
     link.ask(peer::Request { session: node.session, ..request.clone() }).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_is_repeated_and_what_keeps_its_key() {
+        let asked = |method: &str, target: &str, header: &str| peer::Request {
+            method: method.to_owned(),
+            target: target.to_owned(),
+            from: None,
+            side: peer::Side::Shop,
+            hops: 1,
+            session: 0,
+            headers: vec![(header.to_owned(), b"mine".to_vec())],
+            body: Vec::new().into(),
+            patience: ANSWER_WITHIN,
+        };
+        assert!(is_look(&asked("GET", "/v1/products", "accept")));
+        assert!(!is_look(&asked("POST", "/v1/orders", "idempotency-key")));
+        assert!(has_key(&asked("POST", "/v1/orders", "idempotency-key")));
+        assert!(has_key(&asked("POST", "/v1/cart/checkout", "idempotency-key")));
+        assert!(!has_key(&asked("POST", "/v1/orders", "accept")));
+        assert!(!has_key(&asked("POST", "/v1/users", "idempotency-key")));
+    }
 }

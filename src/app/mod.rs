@@ -26,6 +26,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
+use crate::actors::mirror::{Mirror, MirrorHouse};
 use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
@@ -34,7 +35,7 @@ use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
-use crate::actors::stock::{Directory, House, UsedKeys};
+use crate::actors::stock::{Changes, Directory, House, UsedKeys};
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::actors::wish::Wishes;
@@ -46,6 +47,7 @@ use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
+use crate::persistence::redis::Redis;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
@@ -83,6 +85,7 @@ pub struct App {
     clock: Clock,
     /// What a developer may try to order.
     featured: Option<ProductId>,
+    mirror: Option<Mirror>,
     _vitals: Vitals,
     _following: Following,
     _rekeying: Rekeying,
@@ -149,6 +152,7 @@ impl App {
             metrics: Metrics::global().clone(),
             wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
             lagging: AtomicBool::new(false),
+            changes: if config.store.redis.is_some() { Changes::heard() } else { Changes::unheard() },
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
@@ -159,6 +163,7 @@ impl App {
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
+        let mirror = start_mirror(config, &directory, &revocations, &clock)?;
         let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
         let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
@@ -256,7 +261,7 @@ impl App {
         let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _vitals = Vitals::watch(journal, &directory, &readiness);
+        let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone());
         let store = store.clone();
         Ok(App {
             store,
@@ -274,6 +279,7 @@ impl App {
             tokens,
             clock,
             featured,
+            mirror,
             _vitals,
             _following,
             _rekeying,
@@ -318,6 +324,11 @@ impl App {
     /// The carts' owner.
     pub fn carts(&self) -> &Carts {
         &self.carts
+    }
+
+    /// The mirror in Redis, if there is one.
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref()
     }
 
     /// The payments' owner.
@@ -372,6 +383,9 @@ impl App {
         // Owners live on the servers' threads: they rest before those end.
         self.directory.drain().await;
         self.serving.stop().await;
+        if let Some(mirror) = &self.mirror {
+            mirror.stop().await;
+        }
         tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
         self.flush.stop().await;
         self.store.close().await;
@@ -393,6 +407,9 @@ impl App {
         }
         self.readiness.raise(NotReady::JournalUnavailable);
         self.streams.end();
+        if let Some(mirror) = &self.mirror {
+            left_after("the mirror", mirror.stop()).await;
+        }
         left_after("jobs", self.scheduler.abandon()).await;
         drop(self.recovery);
         self.payments.abandon();
@@ -417,6 +434,25 @@ fn bound<'l>(config: &Config, listeners: &'l mut Option<Listeners>) -> Result<&'
         Some(open) => open,
         none => none.insert(Listeners::bind(&config.http)?),
     })
+}
+
+/// Nothing waits for Redis: it may come later, or never.
+fn start_mirror(
+    config: &Config,
+    directory: &Directory,
+    revocations: &Revocations,
+    clock: &Clock,
+) -> Result<Option<Mirror>> {
+    let Some(place) = &config.store.redis else { return Ok(None) };
+    let house = MirrorHouse {
+        redis: Redis::open(place)?,
+        revocations: revocations.clone(),
+        clock: clock.clone(),
+        metrics: Metrics::global().clone(),
+    };
+    let mirror = Mirror::start(house)?;
+    mirror.copy(directory);
+    Ok(Some(mirror))
 }
 
 fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {

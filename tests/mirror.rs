@@ -9,6 +9,8 @@ mod support;
 mod losses;
 #[path = "mirror/places.rs"]
 mod places;
+#[path = "mirror/takeover.rs"]
+mod takeover;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

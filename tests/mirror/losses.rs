@@ -61,6 +61,13 @@ impl Crowd {
     }
 }
 
+/// Somebody else tells Redis something.
+async fn said(server: &Redis, words: &[&str]) {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut link = client.get_multiplexed_async_connection().await.unwrap();
+    redis::cmd(words[0]).arg(&words[1..]).exec_async(&mut link).await.unwrap();
+}
+
 async fn degraded(shop: &Shop) -> Value {
     // The shop is open all the time.
     shop.get("/readyz").send().await.ok(200)["degraded"].clone()
@@ -83,13 +90,16 @@ async fn orders_go_on_whatever_happens_to_redis_and_the_mirror_mends_itself() {
     let (orders, slowest) = crowd.since();
     println!("as usual: {orders} orders, the slowest {slowest:?}");
     assert!(orders > 0);
-    for loss in ["flushed", "killed, and empty again", "stopped"] {
+    for loss in ["flushed", "full", "killed, and empty again", "stopped"] {
         let begun = Instant::now();
         match loss {
             "flushed" => {
-                let client = redis::Client::open(server.url()).unwrap();
-                let mut raw = client.get_multiplexed_async_connection().await.unwrap();
-                redis::cmd("FLUSHALL").exec_async(&mut raw).await.unwrap();
+                said(&server, &["FLUSHALL"]).await;
+            }
+            "full" => {
+                said(&server, &["CONFIG", "SET", "maxmemory", "1"]).await;
+                until(async || degraded(&shop).await == json!(["mirror_behind"])).await;
+                said(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
             }
             "stopped" => {
                 let pid = Pid::from_raw(server.pid().unwrap() as i32).unwrap();

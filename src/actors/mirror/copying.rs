@@ -31,7 +31,7 @@ const COMPARE_EVERY_NS: u64 = 1_000_000_000;
 const COMPARED_MAX: usize = 64;
 /// Pauses after something failed though Redis answers: the first, and the longest.
 const FAILED_PAUSE: Duration = Duration::from_millis(100);
-const FAILED_PAUSE_MAX: Duration = Duration::from_secs(2);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// What is written now counts while this connection and this beat last.
 struct Era {

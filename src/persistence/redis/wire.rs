@@ -20,6 +20,9 @@ use super::mirror::SCRIPTS;
 use super::{ANSWER_WITHIN, CONNECT_WITHIN, NoRedis};
 use crate::config;
 
+/// Commands that wait to be sent over one connection; who finds no room waits no longer than for an answer.
+const WAITING_MAX: usize = 1_024;
+
 /// Where connections come from.
 pub(super) enum Door {
     Server(Client),
@@ -47,6 +50,7 @@ fn settings() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_WITHIN))
         .set_response_timeout(Some(ANSWER_WITHIN))
+        .set_pipeline_buffer_size(WAITING_MAX)
 }
 
 impl Door {

@@ -12,11 +12,12 @@ mod places;
 #[path = "mirror/takeover.rs"]
 mod takeover;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use stockade::actors::mirror::{AGE_MAX, Mirror, MirrorHouse};
+use stockade::actors::mirror::{AGE_MAX, Mirror, MirrorHouse, Tries};
 use stockade::actors::revocations::Revocations;
 use stockade::actors::stock::View;
 use stockade::clock::Clock;
@@ -42,7 +43,13 @@ async fn shop_on(redis: &Redis) -> Shop {
 
 /// A node that owns nothing: it reads the mirror and hears the bus.
 fn node(url: &str, revocations: &Revocations) -> Mirror {
+    let most = NonZeroU32::new(1_000).unwrap();
+    node_with(url, revocations, Tries::new(most, most, Clock::start()))
+}
+
+fn node_with(url: &str, revocations: &Revocations, tries: Tries) -> Mirror {
     let house = MirrorHouse {
+        tries,
         redis: Store::open(&place(url)).unwrap(),
         revocations: revocations.clone(),
         clock: Clock::start(),
@@ -251,6 +258,44 @@ fn session_of(token: &str) -> stockade::domain::id::SessionId {
     let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
     claims["sid"].as_str().unwrap().parse().unwrap()
+}
+
+#[actix_web::test]
+async fn who_tries_too_often_at_one_node_is_refused_at_the_others() {
+    let redis = Redis::started().await.unwrap();
+    let shop = Shop::open_with(|config| {
+        config.store.redis = Some(place(&redis.url()));
+        config.limits.order_rate_per_user = 2;
+        config.limits.order_burst_per_user = 40;
+    })
+    .await;
+    let [rate, burst] = [2, 40].map(|number| NonZeroU32::new(number).unwrap());
+    let elsewhere = Tries::new(rate, burst, Clock::start());
+    let node = node_with(&redis.url(), &Revocations::default(), elsewhere.clone());
+    until(async || node.redis_is_up() && shop.app().mirror().unwrap().redis_is_up()).await;
+    let product = shop.stocked(1_000).await;
+    // As much as one node allows.
+    (0..40).for_each(|_| elsewhere.take(user(1)).unwrap());
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut placed = 0;
+    let refused = loop {
+        let answer = shop.order(1, &product, 1).send().await;
+        match answer.status.as_u16() {
+            201 => placed += 1,
+            _ => break answer,
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    };
+    refused.problem(429, "rate_limited");
+    assert!(refused.header("Retry-After").is_some() && (1..30).contains(&placed), "{placed}");
+    until(async || elsewhere.take(user(1)).is_err()).await;
+    // Somebody else tries as much as is allowed, at one node, and is not refused.
+    for _ in 0..40 {
+        shop.order(2, &product, 1).send().await.ok(201);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.stop().await;
+    shop.close().await;
 }
 
 /// Where none is named, nothing says that it is missing.

@@ -26,7 +26,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
-use crate::actors::mirror::{Mirror, MirrorHouse};
+use crate::actors::mirror::{Mirror, MirrorHouse, Tries};
 use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
@@ -163,7 +163,8 @@ impl App {
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
-        let mirror = start_mirror(config, &directory, &revocations, &clock)?;
+        let tries = config.store.redis.as_ref().map(|_| tries(config, &clock));
+        let mirror = start_mirror(config, &directory, &revocations, tries.clone(), &clock)?;
         let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
         let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
@@ -225,7 +226,7 @@ impl App {
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
             streams: Streams::default(),
-            order_rate: order_rate(config),
+            order_rate: order_rate(config).shared(tries),
             webhooks: webhooks.clone(),
             scheduler: scheduler.clone(),
         };
@@ -441,12 +442,14 @@ fn start_mirror(
     config: &Config,
     directory: &Directory,
     revocations: &Revocations,
+    tries: Option<Tries>,
     clock: &Clock,
 ) -> Result<Option<Mirror>> {
-    let Some(place) = &config.store.redis else { return Ok(None) };
+    let (Some(place), Some(tries)) = (&config.store.redis, tries) else { return Ok(None) };
     let house = MirrorHouse {
         redis: Redis::open(place)?,
         revocations: revocations.clone(),
+        tries,
         clock: clock.clone(),
         metrics: Metrics::global().clone(),
     };
@@ -515,7 +518,17 @@ fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<S
 }
 
 fn order_rate(config: &Config) -> OrderRate {
+    let (per_second, burst) = order_quota(config);
+    OrderRate::new(per_second, burst)
+}
+
+fn tries(config: &Config, clock: &Clock) -> Tries {
+    let (per_second, burst) = order_quota(config);
+    Tries::new(per_second, burst, clock.clone())
+}
+
+fn order_quota(config: &Config) -> (NonZeroU32, NonZeroU32) {
     let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     let limits = &config.limits;
-    OrderRate::new(at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
+    (at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
 }

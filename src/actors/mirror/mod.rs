@@ -1,12 +1,14 @@
 //! The mirror: what owners publish, copied to Redis for the other nodes, and what those say, heard.
 //!
-//! It owns a thread with three tasks: one keeps the connection, one [copies](copying), one [listens](listening). Always true: nobody who
+//! It owns a thread with four tasks: one keeps the connection, one [copies](copying), one [listens](listening), one [reports](tries).
+//! Always true: nobody who
 //! sells waits for it; what it cannot copy now is not kept but copied anew from the owners when Redis is there again; and what is read
 //! from it says how old it is, and decides nothing.
 
 mod copying;
 mod listening;
 mod reader;
+mod tries;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -28,6 +30,7 @@ use listening::Listening;
 pub use copying::{BATCH_MAX, COPY_EVERY};
 pub use listening::WATCHED_MAX;
 pub use reader::{AGE_MAX, MirrorReader, TooMany};
+pub use tries::{COUNTED_MAX, Tries};
 
 /// Who is further behind than this says so.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
@@ -38,6 +41,7 @@ const NICE: i32 = 5;
 pub struct MirrorHouse {
     pub redis: Redis,
     pub revocations: Revocations,
+    pub tries: Tries,
     pub clock: Clock,
     pub metrics: Metrics,
 }
@@ -73,7 +77,7 @@ pub struct Mirror {
 impl Mirror {
     /// Begins to connect and to listen. Nothing is copied before [`Mirror::copy`].
     pub fn start(house: MirrorHouse) -> std::io::Result<Mirror> {
-        let MirrorHouse { redis, revocations, clock, metrics } = house;
+        let MirrorHouse { redis, revocations, tries, clock, metrics } = house;
         let (end, ended) = watch::channel(false);
         let standing = Arc::<Standing>::default();
         let owners = Arc::new(watch::Sender::new(None));
@@ -91,6 +95,7 @@ impl Mirror {
                     let mut tasks = JoinSet::new();
                     let stop = standing.clone();
                     tasks.spawn(async move { stop.stop.notified().await });
+                    tasks.spawn(tries.share(redis.clone()));
                     tasks.spawn(async move { redis.keep(&metrics).await });
                     tasks.spawn(copying.run());
                     tasks.spawn(listening.run());

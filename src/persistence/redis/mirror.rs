@@ -57,8 +57,7 @@ return {beat[1], string.format('%.0f', now[1] * 1000000 + now[2] - beat[2])}
 static WRITE_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(WRITE));
 static BEAT_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(BEAT));
 static LOOK_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(LOOK));
-pub(super) static SCRIPTS: LazyLock<[Script; 3]> =
-    LazyLock::new(|| [WRITE_SCRIPT.clone(), BEAT_SCRIPT.clone(), LOOK_SCRIPT.clone()]);
+pub(super) static SCRIPTS: [&LazyLock<Script>; 3] = [&WRITE_SCRIPT, &BEAT_SCRIPT, &LOOK_SCRIPT];
 
 /// How new a view is: first by its owner, then by its event. As a word it sorts as it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -8,6 +8,7 @@
 
 mod bus;
 mod mirror;
+mod rate;
 mod wire;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use wire::{Door, Wire};
 
 pub use bus::{Ear, Heard, Sounds};
 pub use mirror::{Beat, Generation, Mirrored, Sighting, Version, Wrote};
+pub use rate::Quota;
 
 /// The longest that one answer is waited for.
 pub const ANSWER_WITHIN: Duration = Duration::from_millis(250);

@@ -17,6 +17,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::mirror::SCRIPTS;
+use super::rate::TRIED_SCRIPT;
 use super::{ANSWER_WITHIN, CONNECT_WITHIN, NoRedis};
 use crate::config;
 
@@ -137,7 +138,7 @@ fn no_nodes() -> RedisError {
 impl Wire {
     /// Makes the scripts known, so that from here on their names suffice.
     pub(super) async fn teach(&self) -> Result<(), NoRedis> {
-        for script in &*SCRIPTS {
+        for script in SCRIPTS.into_iter().chain([&TRIED_SCRIPT]) {
             match self.clone() {
                 Wire::One(mut one) => script.load_async(&mut one).await?,
                 Wire::Many(mut many) => script.load_async(&mut many).await?,

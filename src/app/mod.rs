@@ -5,6 +5,7 @@
 
 mod demo;
 mod listeners;
+mod mirror;
 mod secret;
 mod server;
 mod store;
@@ -26,7 +27,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
-use crate::actors::mirror::{Mirror, MirrorHouse, Tries};
+use crate::actors::mirror::Mirror;
 use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
@@ -47,7 +48,6 @@ use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
-use crate::persistence::redis::Redis;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
@@ -163,8 +163,8 @@ impl App {
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
-        let tries = config.store.redis.as_ref().map(|_| tries(config, &clock));
-        let mirror = start_mirror(config, &directory, &revocations, tries.clone(), &clock)?;
+        let tries = mirror::tries(config, &clock);
+        let mirror = mirror::start(config, &directory, &revocations, tries.clone(), &clock)?;
         let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
         let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
@@ -437,27 +437,6 @@ fn bound<'l>(config: &Config, listeners: &'l mut Option<Listeners>) -> Result<&'
     })
 }
 
-/// Nothing waits for Redis: it may come later, or never.
-fn start_mirror(
-    config: &Config,
-    directory: &Directory,
-    revocations: &Revocations,
-    tries: Option<Tries>,
-    clock: &Clock,
-) -> Result<Option<Mirror>> {
-    let (Some(place), Some(tries)) = (&config.store.redis, tries) else { return Ok(None) };
-    let house = MirrorHouse {
-        redis: Redis::open(place)?,
-        revocations: revocations.clone(),
-        tries,
-        clock: clock.clone(),
-        metrics: Metrics::global().clone(),
-    };
-    let mirror = Mirror::start(house)?;
-    mirror.copy(directory);
-    Ok(Some(mirror))
-}
-
 fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
     let words = Words::new(&config.mail.public_url)?;
     let mailer = Mailer::new(&config.mail, store.dir())?;
@@ -520,11 +499,6 @@ fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<S
 fn order_rate(config: &Config) -> OrderRate {
     let (per_second, burst) = order_quota(config);
     OrderRate::new(per_second, burst)
-}
-
-fn tries(config: &Config, clock: &Clock) -> Tries {
-    let (per_second, burst) = order_quota(config);
-    Tries::new(per_second, burst, clock.clone())
 }
 
 fn order_quota(config: &Config) -> (NonZeroU32, NonZeroU32) {

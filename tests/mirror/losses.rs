@@ -8,13 +8,16 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
+use stockade::persistence::redis::ANSWER_WITHIN;
 use stockade_servers::Redis;
 
 use super::support::{Shop, client, one_line};
 use super::{is_mirrored, neighbour, shop_on, until};
 
-/// Longer than any order may take, on whatever machine this runs.
-const ORDER_MAX: Duration = Duration::from_secs(1);
+/// As long as an answer matters to whoever asked, on whatever machine this runs.
+const ORDER_MAX: Duration = Duration::from_secs(2);
+/// Nine of ten are answered sooner: whoever waited for Redis would wait as long as that for each.
+const USUAL_MAX: Duration = ANSWER_WITHIN;
 const BUYERS: u64 = 8;
 /// Between two orders of one buyer.
 const THINKS: Duration = Duration::from_millis(5);
@@ -47,10 +50,12 @@ impl Crowd {
         Crowd { buying: buying.collect(), over, times }
     }
 
-    /// How many orders there were meanwhile, and the slowest.
-    fn since(&self) -> (usize, Duration) {
-        let times = std::mem::take(&mut *self.times.lock().unwrap());
-        (times.len(), times.iter().max().copied().unwrap_or_default())
+    /// How many orders there were meanwhile, in what time nine of ten were answered, and the slowest.
+    fn since(&self) -> (usize, Duration, Duration) {
+        let mut times = std::mem::take(&mut *self.times.lock().unwrap());
+        times.sort();
+        let at = |place: usize| times.get(place).copied().unwrap_or_default();
+        (times.len(), at(times.len() * 9 / 10), at(times.len().saturating_sub(1)))
     }
 
     async fn leaves(self) {
@@ -87,8 +92,8 @@ async fn orders_go_on_whatever_happens_to_redis_and_the_mirror_mends_itself() {
     until(async || is_mirrored(&shop, &node, &quiet).await).await;
     let crowd = Crowd::comes(&shop, &product);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let (orders, slowest) = crowd.since();
-    println!("as usual: {orders} orders, the slowest {slowest:?}");
+    let (orders, usual, slowest) = crowd.since();
+    println!("as usual: {orders} orders, nine of ten within {usual:?}, the slowest {slowest:?}");
     assert!(orders > 0);
     for loss in ["flushed", "full", "killed, and empty again", "stopped"] {
         let begun = Instant::now();
@@ -122,9 +127,11 @@ async fn orders_go_on_whatever_happens_to_redis_and_the_mirror_mends_itself() {
         until(async || is_mirrored(&shop, &node, &quiet).await).await;
         until(async || degraded(&shop).await == json!([])).await;
         let mended = back.elapsed();
-        let (orders, slowest) = crowd.since();
-        println!("{loss}: mended after {mended:?}; {orders} orders meanwhile, the slowest {slowest:?}");
-        assert!(orders > 0 && slowest < ORDER_MAX, "{loss}: {slowest:?}");
+        let (orders, usual, slowest) = crowd.since();
+        println!(
+            "{loss}: mended after {mended:?}; {orders} orders meanwhile, nine of ten within {usual:?}, the slowest {slowest:?}"
+        );
+        assert!(orders > 0 && usual < USUAL_MAX && slowest < ORDER_MAX, "{loss}: {usual:?}, {slowest:?}");
     }
     crowd.leaves().await;
     until(async || is_mirrored(&shop, &node, &product).await).await;

@@ -34,9 +34,6 @@ pub use tries::{COUNTED_MAX, Tries};
 
 /// Who is further behind than this says so.
 const BEHIND_MAX: Duration = Duration::from_secs(1);
-/// How much less important than the order path the mirror is, in steps of the system's own scheduler.
-const NICE: i32 = 5;
-
 /// What the mirror needs of the house.
 pub struct MirrorHouse {
     pub redis: Redis,
@@ -88,8 +85,7 @@ impl Mirror {
         let mirror =
             Mirror { redis: redis.clone(), reader, owners, alive: Arc::new(Alive(standing.clone())), ended };
         std::thread::Builder::new().name("stockade-mirror".to_owned()).spawn(move || {
-            // An unprivileged process may always become less important.
-            let _ = rustix::process::nice(NICE);
+            // As important as the order path, of which it takes very little: it holds what an owner may need next, for a moment.
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime.block_on(async {
                     let mut tasks = JoinSet::new();

@@ -23,6 +23,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(250);
 pub const COUNTED_MAX: usize = 65_536;
 /// Whoever tries less than this in between is not reported: a crowd tries once each.
 const REPORTED_FROM: u32 = 2;
+/// So many that whoever collects keeps nobody waiting who counts.
+const SHARDS: usize = 1_024;
 /// Reports that travel together.
 const TOGETHER_MAX: usize = 256;
 
@@ -46,7 +48,7 @@ impl Tries {
         Tries(Arc::new(Inner {
             clock,
             quota: Quota { per_second: per_second.get(), burst: burst.get() },
-            counts: DashMap::new(),
+            counts: DashMap::with_shard_amount(SHARDS),
             counted: AtomicUsize::new(0),
             over: DashMap::new(),
             overs: AtomicUsize::new(0),

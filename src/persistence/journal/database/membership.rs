@@ -97,6 +97,21 @@ impl Watch {
     }
 }
 
+/// How whoever stands by looks at the database.
+struct Sight {
+    session: Connection,
+    /// The last look showed nothing, and that was told.
+    is_blind: bool,
+}
+
+impl Sight {
+    fn is_back(&mut self) {
+        if std::mem::take(&mut self.is_blind) {
+            tracing::info!("the database answers again: this node sees who is active");
+        }
+    }
+}
+
 /// Who this process is to the others, on which server.
 pub struct Member<'m> {
     pub server: &'m Server,
@@ -117,43 +132,80 @@ impl<'m> Member<'m> {
         Member { server, clock, timing, neighbours, node: clock.chance().to_be_bytes() }
     }
 
-    /// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number.
+    /// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number. Once
+    /// there was a connection nothing that the database says ends it: who stands by for days outlasts whatever happens there meanwhile.
     pub async fn join(&self) -> Result<i64, StoreError> {
-        let mut session = Connection::MySql(self.server.connect().await?);
-        for _ in 0..JOINS_MAX {
-            self.stand_by(&mut session).await?;
-            let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
-            let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(self.clock.now().0);
-            match joining.bind(self.neighbours.address.as_deref()).execute(&mut session).await {
-                Ok(_) => {
+        let (mut sight, mut overtaken) = (self.sight().await?, 0);
+        while overtaken < JOINS_MAX {
+            self.stand_by(&mut sight).await?;
+            match self.take_place(&mut sight.session).await {
+                Ok(number) => {
                     self.neighbours.active.send_replace(None);
-                    sql::query(I_STAND_BY_NO_MORE).bind(&self.node[..]).execute(&mut session).await?;
-                    close(session).await;
+                    close(sight.session).await;
                     return Ok(number);
                 }
-                Err(error) if is_duplicate(&error) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if is_duplicate(&error) => overtaken += 1,
+                // If it is taken after all, and nobody has heard of it, no heart beats there: it is taken over from.
+                Err(error) => {
+                    self.is_blind(&mut sight, error).await?;
+                    self.rest(&mut sight.session, false).await;
+                }
             }
         }
         Err(StoreError::Fenced)
     }
 
+    /// The place of the active session. Whoever has it stands by no more; that is written first, because from then on a heart beats.
+    async fn take_place(&self, session: &mut Connection) -> Result<i64, Error> {
+        sql::query(I_STAND_BY_NO_MORE).bind(&self.node[..]).execute(&mut *session).await?;
+        let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut *session).await?;
+        let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(self.clock.now().0);
+        joining.bind(self.neighbours.address.as_deref()).execute(session).await?;
+        Ok(number)
+    }
+
     /// Tells `neighbours` who is active, for as long as it is asked to, and becomes nobody.
     pub async fn follow(&self) -> Result<(), StoreError> {
-        let mut session = Connection::MySql(self.server.connect().await?);
+        let mut sight = self.sight().await?;
         loop {
-            self.glance(&mut session).await?;
-            self.rest(&mut session, false).await;
+            match self.glance(&mut sight.session).await {
+                Ok(_) => sight.is_back(),
+                Err(error) => self.is_blind(&mut sight, error).await?,
+            }
+            self.rest(&mut sight.session, false).await;
         }
     }
 
-    /// Returns once no session is active, and this one may be. While the database is away nothing is seen, and whoever stands by goes
-    /// on doing so.
-    async fn stand_by(&self, session: &mut Connection) -> Result<(), StoreError> {
+    async fn sight(&self) -> Result<Sight, StoreError> {
+        Ok(Sight { session: Connection::MySql(self.server.connect().await?), is_blind: false })
+    }
+
+    /// Nothing was seen, whatever the reason. It is told once, and the next look is had over a connection that is fit for it.
+    async fn is_blind(&self, sight: &mut Sight, error: Error) -> Result<(), StoreError> {
+        let trouble = trouble(&error);
+        if trouble == Trouble::Fenced {
+            return Err(error.into());
+        }
+        if !std::mem::replace(&mut sight.is_blind, true) {
+            tracing::warn!(%error, "the database does not do what it is asked: this node sees nothing, and stands by");
+        }
+        // Somebody else's lock is no fault of the connection. Whatever else it is, as a server that only reads since another one
+        // writes, may be better at the place that the address names by now.
+        if trouble != Trouble::Conflict
+            && let Ok(next) = self.server.connect().await
+        {
+            sight.session = Connection::MySql(next);
+        }
+        Ok(())
+    }
+
+    /// Returns once no session is active, and this one may be. While the database is away, or somebody's lock is in the way, nothing is
+    /// seen, and whoever stands by goes on doing so.
+    async fn stand_by(&self, sight: &mut Sight) -> Result<(), StoreError> {
         let (mut watch, mut told) = (Watch::default(), None);
         loop {
             let mut soon = false;
-            let has_stopped = match self.look(session).await {
+            let has_stopped = match self.look(&mut sight.session).await {
                 Ok(None) if self.neighbours.may_own => return Ok(()),
                 Ok(None) => Ok(false),
                 Ok(Some(other)) => {
@@ -165,28 +217,27 @@ impl<'m> Member<'m> {
                         );
                     }
                     match watch.look(other.clone(), self.clock.nanos(), self.timing) {
-                        true if self.neighbours.may_own => take_over(session, &other).await.map(|()| true),
+                        true if self.neighbours.may_own => {
+                            take_over(&mut sight.session, &other).await.map(|()| true)
+                        }
                         _ => Ok(false),
                     }
                 }
                 Err(error) => Err(error),
             };
             match has_stopped {
-                Ok(false) => {}
+                Ok(false) => sight.is_back(),
                 Ok(true) => {
+                    sight.is_back();
                     watch.blind();
                     continue;
                 }
-                Err(error) if trouble(&error) == Trouble::Lost => {
-                    tracing::warn!(%error, "the database does not answer: this node sees nothing, and stands by");
+                Err(error) => {
                     watch.blind();
-                    if let Ok(next) = self.server.connect().await {
-                        *session = Connection::MySql(next);
-                    }
+                    self.is_blind(sight, error).await?;
                 }
-                Err(error) => return Err(error.into()),
             }
-            self.rest(session, soon).await;
+            self.rest(&mut sight.session, soon).await;
         }
     }
 

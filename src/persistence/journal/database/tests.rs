@@ -82,6 +82,47 @@ async fn whoever_cannot_write_declares_nobody_dead() {
     next.close().await;
 }
 
+/// Somebody else's lock, for longer than it is waited for, and a table that is away for a while.
+#[tokio::test]
+async fn whoever_stands_by_outlasts_whatever_the_database_says() {
+    tokio::task::LocalSet::new().run_until(locked_and_away()).await;
+}
+
+async fn locked_and_away() {
+    let url = new_database().await;
+    let first = node(&url, BEATING).await;
+    let mut clerk = clerk(&url).await;
+    let second = tokio::task::spawn_local({
+        let url = url.clone();
+        async move { node(&url, BEATING).await }
+    });
+    let looking = async {
+        while clerk.connection().fetch_optional("select node_id from node_standbys").await.unwrap().is_none()
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it stands by");
+    clerk.connection().execute("begin").await.unwrap();
+    clerk.connection().fetch_all("select node_id from node_standbys for update").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    clerk.connection().execute("commit").await.unwrap();
+    assert!(!second.is_finished(), "a lock has ended it");
+    clerk.connection().execute("rename table node_standbys to away").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Nobody is there to be seen, and it sees nothing.
+    first.close().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!second.is_finished(), "a table that was away has ended it");
+    clerk.connection().execute("rename table away to node_standbys").await.unwrap();
+    let second = tokio::time::timeout(Duration::from_secs(20), second).await.unwrap().unwrap();
+    assert_eq!(
+        (append(&second, Owner::stocked(1, 10).seal(T0)), second.epoch()),
+        (Appended::Written, Epoch(2))
+    );
+    second.close().await;
+}
+
 /// Both were started at the same moment: one of them writes, whoever that is.
 #[tokio::test]
 async fn of_two_that_start_at_once_one_writes() {

@@ -1,6 +1,10 @@
 //! Two nodes on one database: one serves, the other stands by. Whatever happens to the first, or to the database, nothing that was
 //! acknowledged is lost, nothing is sold twice, and somebody serves again within seconds.
 
+#[path = "nodes/clients.rs"]
+mod clients;
+#[path = "nodes/door.rs"]
+mod door;
 mod support;
 
 use std::collections::BTreeMap;
@@ -56,14 +60,22 @@ impl Cluster {
     }
 
     fn begin_as(&self, node: usize, roles: &str) -> Process {
+        self.begin_with(node, &[("STOCKADE_ROLES", roles)])
+    }
+
+    fn begin_with(&self, node: usize, own: &[(&str, &str)]) -> Process {
         let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
-        let settings: Vec<_> = settings.chain([("STOCKADE_ROLES", roles)]).collect();
+        let settings: Vec<_> = settings.chain(own.iter().copied()).collect();
         Process::begin(self.folders[node].path(), &settings)
     }
 
     /// A node that hands over what it is asked.
     async fn stand_by(&self, node: usize, roles: &str) -> Process {
-        let mut process = self.begin_as(node, roles);
+        self.stand_by_with(node, &[("STOCKADE_ROLES", roles)]).await
+    }
+
+    async fn stand_by_with(&self, node: usize, own: &[(&str, &str)]) -> Process {
+        let mut process = self.begin_with(node, own);
         process.takes_requests().await;
         let is_ready = async {
             while process.ask("GET", "/readyz").send().await.status != 200 {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use actix_web::web::Bytes;
 use rustix::time::{ClockId, clock_gettime};
 use stockade::config::MasterKeys;
-use stockade::peer::{Body, Desk, Elsewhere, Link, PeerKeys, Reply, Request, Side, serve};
+use stockade::peer::{Body, Client, Desk, Elsewhere, Link, PeerKeys, Reply, Request, Side, serve};
 use tokio::net::TcpListener;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -77,7 +77,7 @@ fn order() -> Request {
     Request {
         method: "POST".to_owned(),
         target: "/v1/orders".to_owned(),
-        from: Some(([10, 1, 2, 3], 40_000).into()),
+        from: Some(Client { address: [10, 1, 2, 3].into(), is_exempt: false }),
         side: Side::Shop,
         hops: 0,
         session: 17,

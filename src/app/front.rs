@@ -22,9 +22,9 @@ use super::server::{OPS_WORKERS, Servers, serve};
 use super::strangers::{Seldom, Stranger, Strangers};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::Side;
 use crate::http::front::{Front, FrontFactory, Node, Open, Standing, WAIT_MAX, desk};
 use crate::http::health::{NotReady, Readiness};
+use crate::http::{Proxies, Side};
 use crate::peer::{self, PeerError, PeerKeys};
 use crate::persistence::journal::{Active, Neighbours, follow};
 
@@ -65,6 +65,7 @@ impl NodeFront {
             look: neighbours.look.clone(),
             readiness: Readiness::without_active_node(),
             clock: clock.clone(),
+            proxies: Proxies(config.http.trusted_proxies.clone().into()),
             with_ops: ops.is_some(),
         };
 

@@ -1,18 +1,23 @@
 //! Where a request comes from: the address of the connection, or what our own proxies say of it.
 //!
-//! `X-Forwarded-For` is believed from the right, as far as our own proxies wrote it, and from nobody else. What limits
-//! count is a neighbourhood: an IPv4 address, or the /64 that one IPv6 household gets.
+//! `X-Forwarded-For` is believed from the right, as far as our own proxies wrote it, and from nobody else. The node at which the
+//! connection came in reads it; whichever node answers takes that node's word. What limits count is a neighbourhood: an IPv4
+//! address, or the /64 that one IPv6 household gets.
 
 use std::future::{Ready, ready};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 
 use super::problem::Problem;
 use super::refusal::internal;
 use crate::config::Network;
+use crate::peer::Client;
+
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Our own proxies, as configured.
 #[derive(Debug, Clone)]
@@ -39,7 +44,21 @@ impl Neighbourhood {
     }
 }
 
+impl From<Client> for Neighbourhood {
+    fn from(client: Client) -> Neighbourhood {
+        Neighbourhood { is_exempt: client.is_exempt, ..Neighbourhood::of(client.address) }
+    }
+}
+
 impl Proxies {
+    /// Who asks over a connection from `peer`.
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
+        let said = headers.get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
+        let address = self.behind(peer, hops.into_iter());
+        Client { address, is_exempt: Neighbourhood::of(address).is_exempt || self.trust(address) }
+    }
+
     fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
@@ -65,20 +84,20 @@ impl FromRequest for Neighbourhood {
     type Future = Ready<Result<Neighbourhood, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let (Some(proxies), Some(peer)) = (request.app_data::<web::Data<Proxies>>(), request.peer_addr())
-        else {
-            return ready(Err(internal()));
+        // Put there by nobody but the desk that takes other nodes' requests.
+        let told = request.extensions().get::<Client>().copied();
+        let found = || {
+            let proxies = request.app_data::<web::Data<Proxies>>()?;
+            Some(proxies.client(request.peer_addr()?.ip(), request.headers()))
         };
-        let headers = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = headers.flat_map(|value| value.split(',')).collect();
-        let client = proxies.behind(peer.ip(), hops.into_iter());
-        let there = Neighbourhood::of(client);
-        ready(Ok(Neighbourhood { is_exempt: there.is_exempt || proxies.trust(client), ..there }))
+        ready(told.or_else(found).map(Neighbourhood::from).ok_or_else(internal))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::test::TestRequest;
+
     use super::*;
 
     fn behind(peer: &str, forwarded: &str) -> String {
@@ -105,5 +124,27 @@ mod tests {
         assert_eq!(of("::ffff:203.0.113.9"), of("203.0.113.9"));
         assert_ne!(of("203.0.113.9"), of("203.0.113.8"));
         assert!(of("::1").is_exempt && of("127.0.0.9").is_exempt && !of("10.0.0.1").is_exempt);
+    }
+
+    #[actix_web::test]
+    async fn whichever_node_answers_takes_the_word_of_the_one_where_somebody_came_in() {
+        let ours = Proxies(Arc::new(["10.0.0.0/8".parse().unwrap()]));
+        let asking = || {
+            let asking = TestRequest::default().app_data(web::Data::new(ours.clone()));
+            asking.peer_addr(([10, 0, 0, 1], 80).into()).insert_header((X_FORWARDED_FOR, "203.0.113.9"))
+        };
+        let of = |request: HttpRequest| async move { Neighbourhood::extract(&request).await.ok() };
+        let here = of(asking().to_http_request()).await.unwrap();
+        assert_eq!((here, here.is_exempt), (Neighbourhood::of([203, 0, 113, 9].into()), false));
+        for is_exempt in [false, true] {
+            let told = Client { address: "2001:db8::7".parse().unwrap(), is_exempt };
+            let request = asking().to_http_request();
+            request.extensions_mut().insert(told);
+            assert_eq!(of(request).await, Some(told.into()));
+        }
+        let nowhere = TestRequest::default().app_data(web::Data::new(ours.clone())).to_http_request();
+        assert_eq!(of(nowhere).await, None);
+        let proxy = ours.client([10, 0, 0, 1].into(), &HeaderMap::new());
+        assert!(proxy.is_exempt && !ours.client([192, 0, 2, 1].into(), &HeaderMap::new()).is_exempt);
     }
 }

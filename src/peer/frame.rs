@@ -5,12 +5,11 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::SocketAddr;
 
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{BODY_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, PeerError, Side};
+use super::{BODY_BYTES_MAX, Client, HEAD_BYTES_MAX, HEADERS_MAX, PeerError, Side};
 
 /// The largest piece of a stream in one frame: small, so that other answers come in between.
 pub(super) const PIECE_BYTES_MAX: usize = 16 * 1024;
@@ -82,7 +81,7 @@ pub(super) struct Ask<'a> {
     pub id: u64,
     pub method: &'a str,
     pub target: &'a str,
-    pub from: Option<SocketAddr>,
+    pub from: Option<Client>,
     pub side: Side,
     pub hops: u8,
     pub session: i64,
@@ -214,7 +213,7 @@ mod tests {
                 id: 300,
                 method: "POST",
                 target: "/v1/orders?a=b",
-                from: from.map(|from| from.parse().unwrap()),
+                from: from.map(|from| Client { address: from.parse().unwrap(), is_exempt: from == "::1" }),
                 side: Side::Ops,
                 hops: 1,
                 session: -4,
@@ -225,8 +224,8 @@ mod tests {
         };
         vec![
             Frame::Here,
-            ask(Some("127.0.0.1:80"), b"{}"),
-            ask(Some("[::1]:443"), b""),
+            ask(Some("192.0.2.1"), b"{}"),
+            ask(Some("::1"), b""),
             ask(None, b"x"),
             Frame::Credit { id: 1, bytes: 65_536 },
             Frame::Leave { id: u64::MAX },

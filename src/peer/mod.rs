@@ -20,7 +20,7 @@ mod tests;
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -49,14 +49,21 @@ pub enum Side {
     Ops,
 }
 
+/// Who asks, as it was found out where his connection came in. Another node has other proxies, and does not judge again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Client {
+    pub address: IpAddr,
+    /// The caps of an address do not hold for him.
+    pub is_exempt: bool,
+}
+
 /// A request on its way to the node that answers it.
 #[derive(Debug, Clone)]
 pub struct Request {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Whose connection it came in by.
-    pub from: Option<SocketAddr>,
+    pub from: Option<Client>,
     pub side: Side,
     /// Nodes it has passed through.
     pub hops: u8,

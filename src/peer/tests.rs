@@ -34,7 +34,7 @@ fn request(target: &str) -> Request {
     Request {
         method: "POST".into(),
         target: target.into(),
-        from: Some("10.1.2.3:4567".parse().unwrap()),
+        from: Some(Client { address: [10, 1, 2, 3].into(), is_exempt: true }),
         side: Side::Shop,
         hops: 1,
         session: 7,
@@ -91,7 +91,7 @@ fn a_request_arrives_whole_and_so_does_its_answer() {
         assert_eq!((answer.status, answer.headers.len()), (201, 1));
         assert_eq!(answer.headers[0], ("content-type".to_owned(), b"text/plain".to_vec()));
         let expected = format!(
-            "POST /v1/orders?a=b Some(10.1.2.3:4567) Shop 1 7 [(\"authorization\", {:?})] b\"{{\\\"quantity\\\":1}}\"",
+            "POST /v1/orders?a=b Some(Client {{ address: 10.1.2.3, is_exempt: true }}) Shop 1 7 [(\"authorization\", {:?})] b\"{{\\\"quantity\\\":1}}\"",
             b"Bearer x"
         );
         assert_eq!(text(Ok(answer)).await, expected);

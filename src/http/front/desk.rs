@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use actix_http::{Payload, Request};
+use actix_http::{HttpMessage, Payload, Request};
 use actix_web::HttpResponse;
 use actix_web::body::{BodyStream, BoxBody, MessageBody};
 use actix_web::dev::Response;
@@ -17,9 +17,11 @@ use super::room::{HereSide, Room};
 use super::{Front, Side};
 use crate::peer::{self, Body, Cut, Desk, Elsewhere, Reply};
 
-/// What concerns one connection only, and stays there (RFC 9110 §7.6.1); lengths are made anew.
-const STAY: [HeaderName; 9] = [
+/// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
+const STAY: [HeaderName; 11] = [
     header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::TE,
@@ -84,14 +86,33 @@ fn made(asked: peer::Request) -> Option<Request> {
         headers.append(name, HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?);
     }
     let head = request.head_mut();
-    (head.method, head.uri, head.headers, head.peer_addr) = (method, uri, headers, asked.from);
+    (head.method, head.uri, head.headers) = (method, uri, headers);
+    if let Some(client) = asked.from {
+        request.extensions_mut().insert(client);
+    }
     Some(request)
 }
 
 /// What goes along on the way, there or back.
 pub fn headers_of(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
-    let going = headers.iter().filter(|(name, _)| !STAY.contains(name));
+    let named = named(headers);
+    let going = headers.iter().filter(|(name, _)| !STAY.contains(name) && !named.contains(name));
     going.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
+}
+
+/// Those of the headers that `Connection` says concern one connection.
+fn named(headers: &HeaderMap) -> Vec<HeaderName> {
+    let mut named = Vec::new();
+    let said = headers.get_all(header::CONNECTION).filter_map(|value| value.to_str().ok());
+    for word in said.flat_map(|value| value.split(',')) {
+        if let Ok(name) = HeaderName::from_bytes(word.trim().as_bytes())
+            && headers.contains_key(&name)
+            && !named.contains(&name)
+        {
+            named.push(name);
+        }
+    }
+    named
 }
 
 fn told(answer: Response<BoxBody>) -> Reply {
@@ -147,6 +168,9 @@ mod tests {
         let mut went: Vec<_> = headers_of(&headers).into_iter().map(|(name, _)| name).collect();
         went.sort();
         assert_eq!(went, ["accept", "authorization"]);
+        headers.append(header::CONNECTION, HeaderValue::from_static("close, Accept"));
+        let went = headers_of(&headers);
+        assert_eq!(went.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["authorization"]);
     }
 
     #[actix_web::test]
@@ -154,7 +178,7 @@ mod tests {
         let asked = peer::Request {
             method: "POST".to_owned(),
             target: "/v1/orders?a=b".to_owned(),
-            from: Some(([192, 0, 2, 1], 4_000).into()),
+            from: Some(peer::Client { address: [192, 0, 2, 1].into(), is_exempt: false }),
             side: peer::Side::Shop,
             hops: 1,
             session: 1,
@@ -164,7 +188,7 @@ mod tests {
         };
         let request = made(asked.clone()).unwrap();
         assert_eq!((request.path(), request.uri().query()), ("/v1/orders", Some("a=b")));
-        assert_eq!(request.peer_addr(), asked.from);
+        assert_eq!(request.extensions().get::<peer::Client>().copied(), asked.from);
         assert_eq!(headers_of(&request.head().headers).len(), 2);
         assert!(made(peer::Request { target: "no path".to_owned(), ..asked.clone() }).is_none());
         assert!(made(peer::Request { headers: vec![("a b".to_owned(), Vec::new())], ..asked }).is_none());

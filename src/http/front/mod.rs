@@ -22,7 +22,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 
 use super::health::Readiness;
-use super::{Doors, Side};
+use super::{Doors, Proxies, Side};
 use crate::clock::Clock;
 use crate::peer::PeerKeys;
 pub use desk::desk;
@@ -75,6 +75,8 @@ pub struct Front {
     /// What is told while nobody is open here.
     pub readiness: Readiness,
     pub clock: Clock,
+    /// Who tells this node where a connection comes from.
+    pub proxies: Proxies,
     /// With a listener of their own for operators?
     pub with_ops: bool,
 }

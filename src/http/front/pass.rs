@@ -11,10 +11,11 @@ use super::desk::{answered, headers_of, passed_on};
 use super::room::Room;
 use super::{Side, Standing};
 use crate::http::body::Raw;
+use crate::http::client::X_FORWARDED_FOR;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::internal;
 use crate::http::request::Watch;
-use crate::http::{Who, open_doors};
+use crate::http::{Proxies, Who, open_doors};
 use crate::peer::{self, Reply, Unanswered};
 
 /// How long a request waits for an active node: longer than it takes to find that one is dead, and to follow it.
@@ -47,7 +48,7 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
 
 async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
     let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
-    let asked = asked(&request, body, **side);
+    let asked = asked(&room.front.proxies, &request, body, **side);
     // What does not fit would be tried until nobody waits any more.
     if !asked.fits() {
         return Err(Problem::new(
@@ -58,7 +59,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     answer_of(&room, asked).await.map(passed_on)
 }
 
-fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
+fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let side = match side {
         Side::Shop => peer::Side::Shop,
@@ -67,14 +68,17 @@ fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
         Side::All if request.path().starts_with("/v1/admin") => peer::Side::Ops,
         Side::All => peer::Side::Shop,
     };
+    let mut headers = headers_of(request.headers());
+    // It is read here; the node that answers believes other proxies.
+    headers.retain(|(name, _)| X_FORWARDED_FOR != *name.as_str());
     peer::Request {
         method: request.method().as_str().to_owned(),
         target: target.to_owned(),
-        from: request.peer_addr(),
+        from: request.peer_addr().map(|peer| proxies.client(peer.ip(), request.headers())),
         side,
         hops: 1,
         session: 0,
-        headers: headers_of(request.headers()),
+        headers,
         body: body.into(),
         patience: ANSWER_WITHIN,
     }

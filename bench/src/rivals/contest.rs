@@ -131,6 +131,7 @@ async fn sells_what_it_has(rival: Rival) -> Result<bool> {
         threads: 2,
         seed: rand::random(),
         kills: 0,
+        faults: Vec::new(),
         log_ins: 0,
         pace_seconds: None,
         read_back: 0,

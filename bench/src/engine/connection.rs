@@ -33,7 +33,8 @@ pub fn run_thread(plan: Arc<Plan>, live: &Live, index: usize, ready: &Barrier) -
     let worker = Rc::new(RefCell::new(Worker::new(plan.clone(), index, share)?));
     let local = LocalSet::new();
     for place in 0..share {
-        local.spawn_local(converse(worker.clone(), place, plan.target));
+        let number = place * plan.threads + index;
+        local.spawn_local(converse(worker.clone(), place, plan.targets.clone(), number));
     }
     let client = local.block_on(&runtime, async {
         let connected = timeout(CONNECT_TIMEOUT, until_connected(&worker)).await;
@@ -91,11 +92,11 @@ fn ticking_timer() -> Result<AsyncFd<OwnedFd>> {
     Ok(AsyncFd::new(timer)?)
 }
 
-/// One connection of the crowd, for the whole run.
-async fn converse(worker: Rc<RefCell<Worker>>, place: usize, target: SocketAddr) {
+/// One connection of the crowd, for the whole run. Where it is refused or cut it tries the next place, as a proxy would.
+async fn converse(worker: Rc<RefCell<Worker>>, place: usize, targets: Vec<SocketAddr>, number: usize) {
     let mut buffer = vec![0; 8 * 1024];
-    loop {
-        let Ok(stream) = connect(target).await else {
+    for turn in number.. {
+        let Ok(stream) = connect(targets[turn % targets.len()]).await else {
             sleep(RECONNECT_DELAY).await;
             continue;
         };

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Client;
 use rustix::process::Signal;
@@ -130,12 +130,13 @@ impl Crowd {
         let buying = (1..=BUYERS).map(|who| {
             let (told, over, base) = (told.clone(), over.clone(), base.clone());
             let (keys, refused, longest_us) = (keys.clone(), refused.clone(), longest_us.clone());
+            let clock = cluster.clock.clone();
             let (client, token, body) =
                 (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let key = format!("key-{}", keys.fetch_add(1, Ordering::Relaxed));
-                    let began = Instant::now();
+                    let began = clock.nanos();
                     // The same key until it is certain, as a shopper's device does.
                     while let Err(()) = order(&client, &base, &token, &key, &body, &told).await {
                         if over.load(Ordering::Relaxed) {
@@ -144,7 +145,7 @@ impl Crowd {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
-                    longest_us.fetch_max(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+                    longest_us.fetch_max((clock.nanos() - began) / 1_000, Ordering::Relaxed);
                 }
             })
         });

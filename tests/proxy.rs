@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use front::{Front, Place};
 use puppet::Puppet;
@@ -160,6 +160,7 @@ struct Buyers {
     heard: Arc<Mutex<Vec<String>>>,
     /// The longest that somebody waited for his order, since anybody looked.
     longest_us: Arc<AtomicU64>,
+    clock: Clock,
 }
 
 impl Buyers {
@@ -172,12 +173,13 @@ impl Buyers {
             told: Arc::default(),
             heard: Arc::default(),
             longest_us: Arc::default(),
+            clock: cluster.clock.clone(),
         }
     }
 
     async fn order(&self, who: u64, token: &str) {
         let key = format!("key-{}", self.keys.fetch_add(1, Ordering::Relaxed));
-        let began = Instant::now();
+        let began = self.clock.nanos();
         loop {
             let asked = self.client.post(&self.place).bearer_auth(token).header("Idempotency-Key", &key);
             let (status, text) = match asked.json(&self.body).send().await {
@@ -188,7 +190,7 @@ impl Buyers {
                 let order: Value = serde_json::from_str(&text).unwrap();
                 let place = order["lines"][0]["receipt"]["sequence"].as_u64().unwrap();
                 self.told.lock().unwrap().insert(key, (who, id(&order), place));
-                self.longest_us.fetch_max(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+                self.longest_us.fetch_max((self.clock.nanos() - began) / 1_000, Ordering::Relaxed);
                 return;
             }
             self.heard.lock().unwrap().push(format!("{status} {text}"));

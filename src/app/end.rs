@@ -56,7 +56,6 @@ impl App {
         self.streams.end();
         self.payments.finish().await;
         self.directory.drain().await;
-        self.serving.stop().await;
         self.flush.stop().await;
         let clock = self.clock.clone();
         self.store.close().await;

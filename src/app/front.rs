@@ -25,13 +25,17 @@ use crate::config::Config;
 use crate::http::front::{Front, FrontFactory, Node, Open, Standing, WAIT_MAX, desk};
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Proxies, Side};
-use crate::peer::{self, PeerError, PeerKeys};
+use crate::peer::{self, Link, PeerError, PeerKeys};
 use crate::persistence::journal::{Active, Neighbours, follow};
 
 /// Connections of other nodes: one for each of their threads.
 const PEERS_MAX: usize = 1_024;
 /// Sockets of whoever has not proved yet that he is a node, those among them that wait for a busy thread to let go of them.
 const GREETINGS_MAX: usize = 1_024;
+/// How long those who are inside may take: others wait outside meanwhile, and are to be let in elsewhere while they still do.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether the active node is to be reached.
+const PULSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the last request has been answered.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -63,6 +67,7 @@ impl NodeFront {
             standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
             keys: keys.clone(),
             look: neighbours.look.clone(),
+            closing: Arc::new(watch::Sender::new(false)),
             readiness: Readiness::without_active_node(),
             clock: clock.clone(),
             proxies: Proxies(config.http.trusted_proxies.clone().into()),
@@ -118,7 +123,7 @@ impl NodeFront {
         });
     }
 
-    /// The same, and returns when whoever was in has been answered, or has had the time that the configuration gives him.
+    /// The same, and returns when whoever was in has been answered, or has had a second.
     pub async fn close(&self, open: &Arc<Open>) {
         self.shut(open);
         let all_out = async {
@@ -127,7 +132,7 @@ impl NodeFront {
                 rt::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(self.shutdown, all_out).await.is_err() {
+        if tokio::time::timeout(self.shutdown.min(CLOSE_WITHIN), all_out).await.is_err() {
             tracing::warn!("some requests are not answered yet; they are left behind");
         }
     }
@@ -151,7 +156,15 @@ impl NodeFront {
             }
         }
         told.await;
-        self.servers.stop().await;
+        let rest = async {
+            rt::time::sleep(CLOSE_WITHIN).await;
+            self.front.closing.send_replace(true);
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = self.servers.stop() => {}
+            () = rest => {}
+        }
     }
 }
 
@@ -162,19 +175,32 @@ impl Drop for NodeFront {
 }
 
 /// Tells the threads who is active, whenever another node has become it.
+///
+/// A connection of its own shows whether that node is to be reached: to be ready without that would be an empty promise.
 async fn hear(front: Front, neighbours: Arc<Neighbours>) {
     let mut active = neighbours.active.subscribe();
+    let mut pulse = rt::time::interval(PULSE);
+    let mut way: Option<(Arc<Node>, Link)> = None;
     loop {
         let now = active.borrow_and_update().clone();
-        front.standing.send_if_modified(|standing| hears(standing, now));
-        let is_there = matches!(*front.standing.borrow(), Standing::There(_));
-        if is_there {
+        // Where this node was itself nobody is now: a former session of ours that still counts.
+        let other = now.filter(|active| active.address != neighbours.address);
+        front.standing.send_if_modified(|standing| hears(standing, other));
+        way = match (&*front.standing.borrow(), way.take()) {
+            (Standing::There(node), Some(kept)) if kept.0 == *node => Some(kept),
+            (Standing::There(node), _) => {
+                Some((node.clone(), Link::to(node.address.clone(), front.keys.clone())))
+            }
+            _ => None,
+        };
+        if way.as_ref().is_some_and(|(_, link)| link.is_up()) {
             front.readiness.clear(NotReady::NoActiveNode);
         } else {
             front.readiness.raise(NotReady::NoActiveNode);
         }
-        if active.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = active.changed() => if changed.is_err() { return },
+            _ = pulse.tick() => {}
         }
     }
 }

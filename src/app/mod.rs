@@ -19,7 +19,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -113,6 +113,14 @@ impl Entrance {
             None => Entrance::Own(Listeners::bind(&config.http)?),
             Some(_) => Entrance::Shared(NodeFront::start(config, clock).await?),
         })
+    }
+
+    /// Whether this node has become the active one, or is about to.
+    fn has_joined(&self) -> bool {
+        match self {
+            Entrance::Own(_) => false,
+            Entrance::Shared(front) => front.neighbours.joined.load(Ordering::Acquire),
+        }
     }
 
     /// The front, if there is one; sockets of the shop's own close.

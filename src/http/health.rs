@@ -70,8 +70,8 @@ impl Degraded {
 
     fn bit(self) -> u8 {
         match self {
-            Degraded::RedisUnavailable => 16,
-            Degraded::MirrorBehind => 32,
+            Degraded::RedisUnavailable => 32,
+            Degraded::MirrorBehind => 64,
         }
     }
 

@@ -5,6 +5,7 @@
 //! measurement is one atomic operation and no look-up.
 
 mod lanes;
+mod mirror;
 mod notices;
 
 use std::cell::RefCell;
@@ -21,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::Profile;
 use lanes::{Lane, new_lane, render_lanes};
 
+pub use mirror::MirrorMetrics;
 pub use notices::{notice_dropped, order_letter};
 
 /// How often what histograms collected is folded into their buckets.
@@ -135,6 +137,10 @@ pub const METRICS: &[Metric] = &[
     Metric { labels: &["job"], ..row("stockade_job_seconds", Kind::Seconds, "seconds", "One run of a job.") },
     Metric { labels: &["job"], ..row("stockade_job_rows_moved_total", Kind::Counter, "rows", "Rows that a job has moved.") },
     Metric { labels: &["job"], ..row("stockade_job_rows_failed_total", Kind::Counter, "rows", "Rows that a job could not move, each time it tried.") },
+    row("stockade_redis_up", Kind::Gauge, "", "1 while Redis answers; 0 while it does not, or where none is named."),
+    row("stockade_mirror_lag_seconds", Kind::Gauge, "seconds", "Since when something published may be missing in the mirror, 0 where there is none."),
+    Metric { labels: &["outcome"], ..row("stockade_mirror_writes_total", Kind::Counter, "views", "Views written to the mirror: `changed`, `same`, `older` (something newer stood there), `failed`.") },
+    row("stockade_mirror_mismatches_total", Kind::Counter, "views", "Views in the mirror that were found to differ from their owner's, and were written again."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     row("stockade_node_active", Kind::Gauge, "", "1 while the shop is open in this process; 0 while it starts, ends, or stands by for another node. Gauges of a node that stands by may be old."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
@@ -178,6 +184,7 @@ pub struct Metrics {
     pub webhooks_oldest_seconds: Gauge,
     pub webhooks_dead: Gauge,
     pub webhook_endpoints_disabled: Gauge,
+    pub mirror: MirrorMetrics,
     pub stream_subscribers: Gauge,
     pub node_active: Gauge,
     pub payment_seconds: Histogram,
@@ -234,6 +241,7 @@ impl Metrics {
             webhooks_oldest_seconds: gauge!("stockade_webhooks_oldest_seconds"),
             webhooks_dead: gauge!("stockade_webhooks_dead"),
             webhook_endpoints_disabled: gauge!("stockade_webhook_endpoints_disabled"),
+            mirror: MirrorMetrics::register(),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
             node_active: gauge!("stockade_node_active"),
             payment_seconds: histogram!("stockade_payment_seconds"),

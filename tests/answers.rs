@@ -36,7 +36,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("EndpointPage", "data next_cursor"),
     ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
     ("Export",       "cart deliveries locale new_email order_addresses orders payments profile refunds sessions trail verified_at wishes"),
-    ("Health",       "reasons status"),
+    ("Health",       "degraded reasons status"),
     ("JobPage",      "data next_cursor"),
     ("JobShown",     "last_run name next_at running running_since schedule"),
     ("LedgerPage",   "data next_cursor"),
@@ -263,8 +263,16 @@ async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
 #[actix_web::test]
 async fn asking_changes_nothing() {
     let (shop, scene) = scene(Shop::open().await).await;
-    let folder = shop.stop().await;
-    let before = rows(folder.path()).await;
+    let mut folder = shop.stop().await;
+    let mut before = rows(folder.path()).await;
+    // What the last questions have left to be done is done by itself, sooner or later.
+    loop {
+        folder = Shop::open_in(folder).await.stop().await;
+        let since = std::mem::replace(&mut before, rows(folder.path()).await);
+        if since == before {
+            break;
+        }
+    }
     let shop = Shop::open_in(folder).await;
     for route in gets().filter(|route| !route.ends_with("/stream")) {
         for method in ["GET", "HEAD"] {

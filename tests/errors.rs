@@ -201,7 +201,10 @@ async fn every_answer_carries_the_requests_id() {
 async fn the_machinery_is_told_how_things_are() {
     let shop = Shop::open().await;
     assert_eq!(shop.get("/livez").send().await.ok(200)["status"], "alive");
-    assert_eq!(shop.get("/readyz").send().await.ok(200), json!({ "status": "ready", "reasons": [] }));
+    assert_eq!(
+        shop.get("/readyz").send().await.ok(200),
+        json!({ "status": "ready", "reasons": [], "degraded": [] })
+    );
     let jar = shop.stocked(0).await;
     shop.order(1, &jar, 1).send().await.problem(409, "sold_out");
     let metrics = shop.get("/metrics").send().await;
@@ -263,5 +266,5 @@ async fn a_shutdown_is_told_before_anything_ends() {
         panic!("nobody said anything");
     };
     let (_folder, told) = tokio::join!(shop.stop(), listen);
-    assert_eq!(told.ok(503), json!({ "status": "not_ready", "reasons": ["shutting_down"] }));
+    assert_eq!(told.ok(503), json!({ "status": "not_ready", "reasons": ["shutting_down"], "degraded": [] }));
 }

@@ -156,6 +156,22 @@ fn is_sql(text: &str) -> bool {
 }
 
 #[test]
+fn redis_lives_in_persistence() {
+    tidy(
+        "What stands in Redis is a copy that can be made again, and one room sees to that: its commands stand in \
+         src/persistence/redis.",
+        each(&shop(), |file| {
+            let others = file.room() != Some("persistence");
+            let named = file.live.match_indices("redis::").filter(|_| others);
+            // A module of ours of the same name has a path before it.
+            let theirs = named
+                .filter(|(at, _)| !file.live[..*at].ends_with(|c: char| c == ':' || c.is_alphanumeric()));
+            theirs.map(|(at, _)| format!("{}:{} redis", file.path, line_of(&file.live, at))).collect()
+        }),
+    );
+}
+
+#[test]
 fn status_codes_live_in_http() {
     tidy(
         "A refusal is a variant that carries its numbers; words and status codes are made once, at the edge, in one table. \

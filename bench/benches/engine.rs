@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::actors::flusher::{self, LagLimits};
-use stockade::actors::stock::{Answer, Directory, Fingerprint, Home, House, NoHome, UsedKeys};
+use stockade::actors::stock::{Answer, Changes, Directory, Fingerprint, Home, House, NoHome, UsedKeys};
 use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
@@ -57,6 +57,7 @@ fn house(home: Arc<dyn Home>) -> Arc<House> {
         metrics: Metrics::global().clone(),
         wait_ms_max: stockade::actors::stock::INBOX_WAIT_MAX_MS,
         lagging: AtomicBool::new(false),
+        changes: Changes::unheard(),
     })
 }
 

@@ -14,7 +14,7 @@ mod redis;
 pub use haproxy::HaProxy;
 pub use mariadb::MariaDb;
 pub use process::{Process, free_address, run_to_end};
-pub use redis::Redis;
+pub use redis::{Redis, Sentinel};
 
 fn password() -> String {
     format!("{:032x}", rand::random::<u128>())

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -29,6 +29,26 @@ pub struct Redis {
 impl Redis {
     /// An empty store; the server does not run yet.
     pub fn install() -> Result<Self> {
+        Self::install_with(&[])
+    }
+
+    /// A cluster of one: it has all the slots, and speaks as a cluster does.
+    pub async fn cluster() -> Result<Self> {
+        let bus = format!("cluster-port {}", free_address()?.port());
+        let mut store = Self::install_with(&["cluster-enabled yes".to_owned(), bus])?;
+        store.start().await?;
+        let slots = "CLUSTER ADDSLOTSRANGE 0 16383";
+        ensure!(said(store.address, &store.password, slots).await?.matches("+OK").count() > 1, "no slots");
+        let (address, password) = (store.address, store.password.clone());
+        let ready = async || {
+            let info = said(address, &password, "CLUSTER INFO").await;
+            info.is_ok_and(|info| info.contains("cluster_state:ok"))
+        };
+        store.running()?.until(ready).await.context("a cluster")?;
+        Ok(store)
+    }
+
+    fn install_with(besides: &[String]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("stockade-redis-").tempdir()?;
         let store = Self { process: None, folder, address: free_address()?, password: password() };
         // In a file, since a command line can be read by everybody on the machine.
@@ -42,6 +62,7 @@ impl Redis {
             "auto-aof-rewrite-percentage 0".to_owned(),
             "save \"\"".to_owned(),
         ];
+        let settings = [&settings[..], besides].concat();
         std::fs::write(store.folder.path().join("redis.conf"), settings.join("\n") + "\n")?;
         Ok(store)
     }
@@ -72,6 +93,15 @@ impl Redis {
         Ok(())
     }
 
+    /// Takes away what its folder holds: it has to be told everything again. Only while it does not run.
+    pub fn forget(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "{SERVER} still runs");
+        match std::fs::remove_dir_all(self.folder.path().join("appendonlydir")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     pub async fn stop(&mut self) -> Result<()> {
         self.running()?.stop().await?;
         self.process = None;
@@ -96,13 +126,65 @@ impl Redis {
     }
 }
 
+/// Watches one server, and tells where it is.
+pub struct Sentinel {
+    /// Stands before the folder, so that it has ended when the folder goes.
+    _process: Process,
+    _folder: TempDir,
+    address: SocketAddr,
+    /// Of the server.
+    password: String,
+}
+
+impl Sentinel {
+    /// The name of what it watches.
+    const WATCHED: &str = "shop";
+
+    pub async fn started(redis: &Redis) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("stockade-sentinel-").tempdir()?;
+        let (address, watched, name) = (free_address()?, redis.address, Self::WATCHED);
+        let settings = [
+            format!("bind {}", address.ip()),
+            format!("port {}", address.port()),
+            format!("dir {}", folder.path().display()),
+            format!("sentinel monitor {name} {} {} 1", watched.ip(), watched.port()),
+            format!("sentinel auth-pass {name} {}", redis.password),
+        ];
+        let file = folder.path().join("sentinel.conf");
+        std::fs::write(&file, settings.join("\n") + "\n")?;
+        let mut command = Command::new(program::find(&[SERVER, CHECKER], PACKAGES)?);
+        command.arg0("redis-sentinel").arg(&file);
+        let mut process = Process::start(command, &folder.path().join("sentinel.log"))?;
+        let knows = format!("SENTINEL GET-MASTER-ADDR-BY-NAME {name}");
+        let ready = async || {
+            let told = said(address, "", &knows).await;
+            told.is_ok_and(|told| told.contains(&watched.port().to_string()))
+        };
+        process.until(ready).await.context("redis-sentinel")?;
+        Ok(Self { _process: process, _folder: folder, address, password: redis.password.clone() })
+    }
+
+    /// Where it is asked, and with which password the server then is.
+    pub fn url(&self) -> String {
+        format!("redis-sentinel://:{}@{}/{}", self.password, self.address, Self::WATCHED)
+    }
+}
+
 /// Whether it lets us in and has read its file: before that it says `-LOADING`.
 async fn pongs(address: SocketAddr, password: &str) -> std::io::Result<bool> {
+    Ok(said(address, password, "PING").await?.contains("+PONG\r\n"))
+}
+
+/// All that it says to one command, and to the log-in before it if there is a password.
+async fn said(address: SocketAddr, password: &str, command: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(format!("AUTH {password}\r\nPING\r\nQUIT\r\n").as_bytes()).await?;
+    let log_in = if password.is_empty() { String::new() } else { format!("AUTH {password}\r\n") };
+    stream.write_all(format!("{log_in}{command}\r\nQUIT\r\n").as_bytes()).await?;
+    // A sentinel does not know how to quit.
+    stream.shutdown().await?;
     let mut answers = String::new();
     stream.read_to_string(&mut answers).await?;
-    Ok(answers.contains("+PONG\r\n"))
+    Ok(answers)
 }
 
 #[cfg(test)]

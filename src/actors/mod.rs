@@ -17,6 +17,7 @@
 //! | `notices::Notices` | the pace at which buyers are written to about their orders, and reminders of holds | nobody; the flush and the rows of money ring |
 //! | `webhooks::Webhooks` | endpoints of other systems, and the pace at which they are told | the administrators' doors; the flush rings |
 //! | `scheduler::Scheduler` | the jobs' rows, and the times at which each is run | the administrators' doors, bounded by `scheduler::ASKS_MAX` a job |
+//! | `mirror::Mirror`, a thread | the copy of what owners publish, in Redis; nothing else is there | `stock::Changes`, bounded by `stock::CHANGED_MAX`; other nodes |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from payments to orders, from all of those to owners, and from
@@ -28,6 +29,7 @@ pub mod catalogue;
 pub mod delivery;
 pub mod flusher;
 pub mod history;
+pub mod mirror;
 pub mod nodes;
 pub mod notices;
 pub mod order;

@@ -1,7 +1,7 @@
 //! Whose access tokens are refused before they expire: a set in memory, usually empty, asked at every request.
 //!
 //! The truth is a table. What this node revokes it knows at once; what another node revoked it reads within
-//! [`POLL_EVERY`]. Always true: asking touches no database, and while nothing is revoked it is one load of a number.
+//! [`POLL_EVERY`], and at once where Redis carries word of it. Always true: asking touches no database, and while nothing is revoked it is one load of a number.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_web::rt;
 use dashmap::{DashMap, Entry};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
@@ -19,6 +20,8 @@ use crate::persistence::revocation::{Revocation, RevocationReader, Subject};
 
 /// How old what is known about other nodes may be.
 pub const POLL_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks: whoever hears of a thousand log-outs reads them together.
+const LOOKS_APART: Duration = Duration::from_millis(50);
 /// How much earlier than the last look the next one begins: clocks of nodes differ, and a transaction takes a while.
 const OVERLAP_MS: i64 = 60_000;
 
@@ -34,6 +37,10 @@ struct Inner {
     sessions: DashMap<SessionId, Millis>,
     /// Up to which beginning a user's sessions are dead, and until when that is remembered.
     users: DashMap<UserId, (Millis, Millis)>,
+    /// This node has written into the table.
+    written: Notify,
+    /// Another one says that it has.
+    heard: Notify,
 }
 
 impl Revocations {
@@ -50,7 +57,7 @@ impl Revocations {
 
     /// Refuses from now on.
     pub fn note(&self, revocation: &Revocation) {
-        let Inner { entries, sessions, users } = &*self.0;
+        let Inner { entries, sessions, users, .. } = &*self.0;
         entries.fetch_add(1, Ordering::AcqRel);
         let was_there = match revocation.subject {
             Subject::Session(session) => sessions.insert(session, revocation.until).is_some(),
@@ -71,9 +78,24 @@ impl Revocations {
         }
     }
 
+    /// What this node revoked is in the table by now: other nodes may look.
+    pub fn tell(&self) {
+        self.0.written.notify_one();
+    }
+
+    /// Waits until this node has written something that others should look at.
+    pub async fn told(&self) {
+        self.0.written.notified().await;
+    }
+
+    /// Somebody says that there is something new in the table: it is read now.
+    pub fn look(&self) {
+        self.0.heard.notify_one();
+    }
+
     /// Forgets whatever no token can outlive.
     pub fn forget(&self, now: Millis) {
-        let Inner { entries, sessions, users } = &*self.0;
+        let Inner { entries, sessions, users, .. } = &*self.0;
         let mut gone = 0;
         sessions.retain(|_, until| keep(*until > now, &mut gone));
         users.retain(|_, (_, until)| keep(*until > now, &mut gone));
@@ -96,10 +118,12 @@ impl Revocations {
         let revocations = self.clone();
         Ok(Following(rt::spawn(async move {
             loop {
-                rt::time::sleep(POLL_EVERY).await;
+                // Whichever comes first: it is time, or somebody says that there is something.
+                let _ = rt::time::timeout(POLL_EVERY - LOOKS_APART, revocations.0.heard.notified()).await;
                 if let Err(error) = revocations.catch_up(&reader, &mut since, &clock).await {
                     tracing::warn!(%error, "what other nodes revoked could not be read; trying again");
                 }
+                rt::time::sleep(LOOKS_APART).await;
             }
         })))
     }

@@ -31,6 +31,8 @@ use crate::persistence::journal::{Active, Neighbours, follow};
 const PEERS_MAX: usize = 1_024;
 /// Connections of whoever has not proved yet that he is a node.
 const STRANGERS_MAX: usize = 64;
+/// How long those who are inside may take: others wait outside meanwhile, and are to be let in elsewhere while they still do.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is looked whether the last request has been answered.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -62,6 +64,7 @@ impl NodeFront {
             standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
             keys: keys.clone(),
             look: neighbours.look.clone(),
+            closing: Arc::new(watch::Sender::new(false)),
             readiness: Readiness::without_active_node(),
             clock: clock.clone(),
             with_ops: ops.is_some(),
@@ -116,7 +119,7 @@ impl NodeFront {
         });
     }
 
-    /// The same, and returns when whoever was in has been answered, or has had the time that the configuration gives him.
+    /// The same, and returns when whoever was in has been answered, or has had a second.
     pub async fn close(&self, open: &Arc<Open>) {
         self.shut(open);
         let all_out = async {
@@ -125,7 +128,7 @@ impl NodeFront {
                 rt::time::sleep(LOOK).await;
             }
         };
-        if tokio::time::timeout(self.shutdown, all_out).await.is_err() {
+        if tokio::time::timeout(self.shutdown.min(CLOSE_WITHIN), all_out).await.is_err() {
             tracing::warn!("some requests are not answered yet; they are left behind");
         }
     }
@@ -149,7 +152,15 @@ impl NodeFront {
             }
         }
         told.await;
-        self.servers.stop().await;
+        let rest = async {
+            rt::time::sleep(CLOSE_WITHIN).await;
+            self.front.closing.send_replace(true);
+            std::future::pending::<()>().await
+        };
+        tokio::select! {
+            () = self.servers.stop() => {}
+            () = rest => {}
+        }
     }
 }
 
@@ -164,7 +175,9 @@ async fn hear(front: Front, neighbours: Arc<Neighbours>) {
     let mut active = neighbours.active.subscribe();
     loop {
         let now = active.borrow_and_update().clone();
-        front.standing.send_if_modified(|standing| hears(standing, now));
+        // Where this node was itself nobody is now: a former session of ours that still counts.
+        let other = now.filter(|active| active.address != neighbours.address);
+        front.standing.send_if_modified(|standing| hears(standing, other));
         let is_there = matches!(*front.standing.borrow(), Standing::There(_));
         if is_there {
             front.readiness.clear(NotReady::NoActiveNode);

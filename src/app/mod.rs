@@ -4,8 +4,10 @@
 //! acknowledged is in the journal, the tables show it, and another process may open the store.
 
 mod demo;
+mod end;
 mod front;
 mod listeners;
+mod mirror;
 mod secret;
 mod server;
 mod store;
@@ -16,10 +18,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix_web::rt;
 use anyhow::Result;
 
 use crate::actors::cart::{CartChores, CartHouse, Carts};
@@ -27,6 +28,7 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::flusher::{self, FlushHandle, LagLimits};
 use crate::actors::history::History;
+use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::notices::{NoticeHouse, Notices};
 use crate::actors::order::{Addresses, Orders};
@@ -36,7 +38,7 @@ use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
 use crate::actors::revive::revive;
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
-use crate::actors::stock::{Directory, House, UsedKeys};
+use crate::actors::stock::{Changes, Directory, House, UsedKeys};
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::actors::wish::Wishes;
@@ -65,8 +67,6 @@ pub use supervise::{Supervised, blocking, supervise};
 /// Between saying that we are not ready and refusing connections: what is in flight needs milliseconds, and a load balancer
 /// that asks often has heard of it.
 const LEAVE_AFTER: Duration = Duration::from_millis(200);
-/// How long each of those who work is waited for once the journal is lost.
-const ABANDON_WITHIN: Duration = Duration::from_secs(3);
 
 /// A running shop.
 pub struct App {
@@ -86,6 +86,7 @@ pub struct App {
     clock: Clock,
     /// What a developer may try to order.
     featured: Option<ProductId>,
+    mirror: Option<Mirror>,
     _vitals: Vitals,
     _following: Following,
     _rekeying: Rekeying,
@@ -111,6 +112,14 @@ impl Entrance {
             None => Entrance::Own(Listeners::bind(&config.http)?),
             Some(_) => Entrance::Shared(NodeFront::start(config, clock).await?),
         })
+    }
+
+    /// Whether this node has become the active one, or is about to.
+    fn has_joined(&self) -> bool {
+        match self {
+            Entrance::Own(_) => false,
+            Entrance::Shared(front) => front.neighbours.joined.load(Ordering::Acquire),
+        }
     }
 
     /// The front, if there is one; sockets of the shop's own close.
@@ -181,6 +190,7 @@ impl App {
             metrics: Metrics::global().clone(),
             wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
             lagging: AtomicBool::new(false),
+            changes: if config.store.redis.is_some() { Changes::heard() } else { Changes::unheard() },
         });
         let directory = Directory::new(house.clone());
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
@@ -191,6 +201,8 @@ impl App {
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
+        let tries = mirror::tries(config, &clock);
+        let mirror = mirror::start(config, &directory, &revocations, tries.clone(), &clock)?;
         let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
         let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
         let payments = Payments::new(PaymentHouse {
@@ -252,7 +264,7 @@ impl App {
             history: History::new(journal.reader().clone()),
             readiness: Readiness::starting(),
             streams: Streams::default(),
-            order_rate: order_rate(config),
+            order_rate: order_rate(config).shared(tries),
             webhooks: webhooks.clone(),
             scheduler: scheduler.clone(),
             nodes: Nodes::new(journal.clone(), directory.clone()),
@@ -296,7 +308,7 @@ impl App {
         let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _vitals = Vitals::watch(journal, &directory, &readiness);
+        let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone());
         let store = store.clone();
         Ok(App {
             store,
@@ -314,6 +326,7 @@ impl App {
             tokens,
             clock,
             featured,
+            mirror,
             _vitals,
             _following,
             _rekeying,
@@ -360,6 +373,11 @@ impl App {
         &self.carts
     }
 
+    /// The mirror in Redis, if there is one.
+    pub fn mirror(&self) -> Option<&Mirror> {
+        self.mirror.as_ref()
+    }
+
     /// The payments' owner.
     pub fn payments(&self) -> &Payments {
         &self.payments
@@ -396,87 +414,6 @@ impl App {
             Ended::JournalLost => self.abandon().await,
         }
         ended
-    }
-
-    /// Ends in order; nothing that was promised is left undone.
-    pub async fn stop(self) {
-        tracing::info!("stopping: not ready, finishing what is in flight");
-        self.readiness.raise(NotReady::ShuttingDown);
-        // A database that is away tells nobody, and is not waited for.
-        let heard_after = match rt::time::timeout(LEAVE_AFTER, self.store.journal.leaving()).await {
-            Ok(Ok(heard_after)) => heard_after,
-            _ => Duration::ZERO,
-        };
-        rt::time::sleep(LEAVE_AFTER.max(heard_after)).await;
-        if self.store.is_shared() {
-            return self.hand_over().await;
-        }
-        self.serving.pause().await;
-        self.streams.end();
-        // What is walked ends while its owners are still there; the rest is taken up at the next start.
-        self.scheduler.stop().await;
-        drop(self.recovery);
-        self.payments.finish().await;
-        // Owners live on the servers' threads: they rest before those end.
-        self.directory.drain().await;
-        self.serving.stop().await;
-        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
-        self.flush.stop().await;
-        self.store.close().await;
-        tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
-    }
-
-    /// The same where another node follows: what can end while callers are still answered ends first, so that they wait only for what
-    /// cannot, at the front of a node.
-    async fn hand_over(self) {
-        self.scheduler.stop().await;
-        drop(self.recovery);
-        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
-        let began = self.clock.nanos();
-        self.serving.pause().await;
-        self.streams.end();
-        self.payments.finish().await;
-        self.directory.drain().await;
-        self.serving.stop().await;
-        self.flush.stop().await;
-        let clock = self.clock.clone();
-        self.store.close().await;
-        let ms = clock.nanos().saturating_sub(began) / 1_000_000;
-        tracing::info!(ms, "stopped; everything acknowledged is in the database, and another node may go on");
-    }
-
-    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
-    async fn abandon(self) {
-        if self.store.is_shared() {
-            tracing::error!(
-                "this node writes nothing more: another has taken over. Those who wait ask there; this one stands by now"
-            );
-        } else {
-            tracing::error!(
-                data_dir = %self.store.dir().display(),
-                "the disk failed while the journal was written, and nobody knows whether the last group is on it. Those who wait \
-                 hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
-            );
-        }
-        self.readiness.raise(NotReady::JournalUnavailable);
-        self.serving.shut();
-        self.streams.end();
-        left_after("jobs", self.scheduler.abandon()).await;
-        drop(self.recovery);
-        self.payments.abandon();
-        left_after("owners", self.directory.drain()).await;
-        left_after("requests", self.serving.stop()).await;
-        let telling = async { tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop()) };
-        left_after("letters and webhooks", telling).await;
-        left_after("the flush", self.flush.abandon()).await;
-        left_after("the tables and the journal", self.store.close()).await;
-    }
-}
-
-/// Whoever waits for what cannot be written any more is not waited for: the shop opens again, here or elsewhere, when this has ended.
-async fn left_after<T>(who: &str, ending: impl Future<Output = T>) {
-    if tokio::time::timeout(ABANDON_WITHIN, ending).await.is_err() {
-        tracing::warn!("{who} did not end in time, and are left where they are");
     }
 }
 
@@ -539,7 +476,12 @@ fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<S
 }
 
 fn order_rate(config: &Config) -> OrderRate {
+    let (per_second, burst) = order_quota(config);
+    OrderRate::new(per_second, burst)
+}
+
+fn order_quota(config: &Config) -> (NonZeroU32, NonZeroU32) {
     let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     let limits = &config.limits;
-    OrderRate::new(at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
+    (at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
 }

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use actix_web::rt;
@@ -44,13 +45,24 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
         let mut entrance = Some(Entrance::of(config, &clock).await?);
         let mut rebuilds = VecDeque::new();
         while let Some(opening) = &entrance {
-            let built = tokio::select! {
-                built = App::build_behind(config, opening) => built,
-                // Whoever stands by for another node may do so for days.
-                () = stop.next(), if config.store.database_url.is_some() => {
-                    leave(config, &clock, entrance.take()).await;
-                    return Ok(Supervised::Stopped);
+            let built = {
+                let mut building = pin!(App::build_behind(config, opening));
+                tokio::select! {
+                    built = &mut building => Some(built),
+                    // Whoever stands by for another node may do so for days.
+                    () = stop.first(), if config.store.database_url.is_some() => {
+                        // Whoever has become the active one meanwhile hands over in order.
+                        let became = if opening.has_joined() { building.await.ok() } else { None };
+                        if let Some(app) = became {
+                            app.stop().await;
+                        }
+                        None
+                    }
                 }
+            };
+            let Some(built) = built else {
+                leave(config, &clock, entrance).await;
+                return Ok(Supervised::Stopped);
             };
             let app = match built {
                 Ok(app) => app,
@@ -61,7 +73,10 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
                         return Ok(give_up(config));
                     }
                     tokio::select! {
-                        () = stop.next() => return Ok(Supervised::Stopped),
+                        () = stop.first() => {
+                            leave(config, &clock, entrance).await;
+                            return Ok(Supervised::Stopped);
+                        }
                         () = rt::time::sleep(BETWEEN_REBUILDS) => continue,
                     }
                 }

@@ -12,6 +12,7 @@ mod master_key;
 mod network;
 mod payment;
 mod peers;
+mod redis;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::domain::user::PASSWORD_CHARS_MIN;
 use mail::sender;
 
+pub use self::redis::Redis;
 pub use days::Days;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
@@ -87,7 +89,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
     Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
     Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes, of which one sells, and each takes any request") },
-    Setting { common: true, ..setting("redis_url", "URL", "", "Unset: one node without Redis, which is all this version knows") },
+    Setting { common: true, ..setting("redis_url", "URL", "", "`redis://HOST:PORT`, `redis-cluster://HOST,HOST` or `redis-sentinel://HOST,HOST/NAME` (`rediss` for TLS), of this shop alone: stock is mirrored there for other nodes. Unset: no mirror") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
@@ -154,6 +156,8 @@ pub struct Store {
     pub data_dir: PathBuf,
     /// `mysql://…`: the database that keeps both for many nodes.
     pub database_url: Option<SecretString>,
+    /// Where stock is mirrored, if anywhere. Nothing is kept there alone.
+    pub redis: Option<Redis>,
     /// Zero but in tests of overload.
     pub journal_brake: Duration,
 }
@@ -229,7 +233,12 @@ impl Config {
     pub fn development(data_dir: &Path) -> Config {
         Config {
             profile: Profile::Development,
-            store: Store { data_dir: data_dir.to_owned(), database_url: None, journal_brake: Duration::ZERO },
+            store: Store {
+                data_dir: data_dir.to_owned(),
+                database_url: None,
+                redis: None,
+                journal_brake: Duration::ZERO,
+            },
             http: Http {
                 addr: SocketAddr::from(([127, 0, 0, 1], 0)),
                 ops_addr: None,
@@ -262,14 +271,12 @@ impl Config {
     /// Reads the merged layers; refuses what the engine could not start with.
     pub fn read(layers: &Layers) -> Result<Config, ConfigError> {
         let milliseconds = |key| layers.number::<u64>(key).map(Duration::from_millis);
-        if layers.text("redis_url").is_some() {
-            return Err(layers.bad("redis_url", "several nodes belong to a later version; leave it unset"));
-        }
         let config = Config {
             profile: layers.parsed("profile")?,
             store: Store {
                 data_dir: data_dir(layers)?,
                 database_url: database_url(layers)?,
+                redis: Redis::read(layers)?,
                 journal_brake: Duration::from_micros(layers.number("journal_brake_us")?),
             },
             http: Http {
@@ -537,7 +544,8 @@ mod tests {
         assert_eq!(database("sqlite://elsewhere"), Ok(false));
         assert!(database("mysql://root@db").unwrap_err().contains("names none"));
         assert!(database("postgres://root@db/shop").unwrap_err().contains("expected sqlite"));
-        assert!(read(&[("redis_url", "redis://cache")]).unwrap_err().contains("later"));
+        assert!(read(&[("redis_url", "redis://cache")]).unwrap().store.redis.is_some());
+        assert!(read(&[("redis_url", "cache")]).unwrap_err().contains("expected redis://"));
     }
 
     #[test]

@@ -15,11 +15,11 @@ use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::web::{Bytes, BytesMut};
 use actix_web::{FromRequest, HttpRequest};
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt, stream};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::problem::{Code, Problem};
 
@@ -27,6 +27,31 @@ use super::problem::{Code, Problem};
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
 /// How long a body may take to come.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Waits until all of a body is there, or as much of it as there is when it is too large, broken, or too slow. What is wrong with it
+/// is said by whoever reads it.
+pub async fn whole(mut payload: Payload) -> Payload {
+    let mut bytes = BytesMut::new();
+    let reading = async {
+        while let Some(piece) = payload.next().await {
+            match piece {
+                Ok(piece) => bytes.extend_from_slice(&piece),
+                Err(error) => return Some(error),
+            }
+            if bytes.len() > BODY_BYTES_MAX {
+                break;
+            }
+        }
+        None
+    };
+    let read = timeout(BODY_WITHIN, reading).await;
+    let first = stream::iter([Ok(bytes.freeze())]);
+    match read {
+        Ok(Some(error)) => Payload::Stream { payload: Box::pin(first.chain(stream::iter([Err(error)]))) },
+        // All of it, if nothing follows.
+        Ok(None) | Err(_) => Payload::Stream { payload: Box::pin(first.chain(payload)) },
+    }
+}
 
 /// The body, parsed.
 #[derive(Debug)]

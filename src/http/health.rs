@@ -56,6 +56,33 @@ impl NotReady {
     }
 }
 
+/// What is not as it should be, though orders can be acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Degraded {
+    /// Redis does not answer: other nodes see no stock of ours but through us.
+    RedisUnavailable,
+    /// Redis answers, and the mirror is not up to date all the same.
+    MirrorBehind,
+}
+
+impl Degraded {
+    const ALL: [Degraded; 2] = [Degraded::RedisUnavailable, Degraded::MirrorBehind];
+
+    fn bit(self) -> u8 {
+        match self {
+            Degraded::RedisUnavailable => 32,
+            Degraded::MirrorBehind => 64,
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Degraded::RedisUnavailable => "redis_unavailable",
+            Degraded::MirrorBehind => "mirror_behind",
+        }
+    }
+}
+
 /// Whether orders can be acknowledged, and why not. Cheap to clone; all clones tell the same.
 #[derive(Debug, Clone)]
 pub struct Readiness(Arc<AtomicU8>);
@@ -79,6 +106,21 @@ impl Readiness {
         self.0.fetch_and(!why.bit(), Ordering::Release);
     }
 
+    /// Whether so much is wrong, and no more.
+    pub fn degrade(&self, what: Degraded, it_is_so: bool) {
+        if it_is_so {
+            self.0.fetch_or(what.bit(), Ordering::Release);
+        } else {
+            self.0.fetch_and(!what.bit(), Ordering::Release);
+        }
+    }
+
+    /// What is wrong without keeping anybody from buying.
+    pub fn degraded(&self) -> Vec<Degraded> {
+        let bits = self.0.load(Ordering::Acquire);
+        Degraded::ALL.into_iter().filter(|what| bits & what.bit() != 0).collect()
+    }
+
     /// Every reason there is; none means ready.
     pub fn reasons(&self) -> Vec<NotReady> {
         let bits = self.0.load(Ordering::Acquire);
@@ -95,24 +137,30 @@ pub struct Health {
     /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`.
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
+    /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`.
+    #[schema(value_type = Vec<String>)]
+    degraded: Vec<&'static str>,
 }
 
 /// `GET /livez`: the process answers.
 pub async fn livez() -> HttpResponse {
-    HttpResponse::Ok().json(Health { status: "alive", reasons: Vec::new() })
+    HttpResponse::Ok().json(Health { status: "alive", reasons: Vec::new(), degraded: Vec::new() })
 }
 
 /// `GET /readyz`: 200 while orders can be acknowledged, else 503. Where operators have a listener of their own, only
 /// that one says why.
 pub async fn readyz(readiness: web::Data<Readiness>, side: web::Data<Side>) -> HttpResponse {
     let mut reasons: Vec<_> = readiness.reasons().into_iter().map(NotReady::word).collect();
-    if reasons.is_empty() {
-        HttpResponse::Ok().json(Health { status: "ready", reasons })
+    let mut degraded: Vec<_> = readiness.degraded().into_iter().map(Degraded::word).collect();
+    let ready = reasons.is_empty();
+    if **side == Side::Shop {
+        reasons.clear();
+        degraded.clear();
+    }
+    if ready {
+        HttpResponse::Ok().json(Health { status: "ready", reasons, degraded })
     } else {
-        if **side == Side::Shop {
-            reasons.clear();
-        }
-        HttpResponse::ServiceUnavailable().json(Health { status: "not_ready", reasons })
+        HttpResponse::ServiceUnavailable().json(Health { status: "not_ready", reasons, degraded })
     }
 }
 
@@ -136,6 +184,9 @@ mod tests {
         readiness.clone().clear(NotReady::Starting);
         assert_eq!(readiness.reasons(), [NotReady::FlushBehind]);
         readiness.clear(NotReady::FlushBehind);
-        assert_eq!(readiness.reasons(), []);
+        readiness.degrade(Degraded::RedisUnavailable, true);
+        assert_eq!((readiness.reasons(), readiness.degraded()), (vec![], vec![Degraded::RedisUnavailable]));
+        readiness.degrade(Degraded::RedisUnavailable, false);
+        assert_eq!(readiness.degraded(), []);
     }
 }

@@ -1,4 +1,4 @@
-//! How often one buyer may try: a bucket for each, in this process.
+//! How often one buyer may try: a bucket for each, in this process; where nodes share a Redis, what is tried at all of them counts as well.
 //!
 //! The limit protects the crowd from one of its members; what protects the owners from the crowd is their queues.
 
@@ -15,6 +15,7 @@ use governor::{Quota, RateLimiter};
 use hashbrown::DefaultHashBuilder;
 
 use super::problem::{Code, Problem};
+use crate::actors::mirror::Tries;
 use crate::domain::id::UserId;
 
 /// So many that two threads seldom want the same one.
@@ -56,17 +57,30 @@ const CHANGES_AT_ONCE: u32 = 400;
 
 /// The order doors' limiter. Cheap to clone.
 #[derive(Clone)]
-pub struct OrderRate(Limiter);
+pub struct OrderRate {
+    here: Limiter,
+    everywhere: Option<Tries>,
+}
 
 impl OrderRate {
     /// So many attempts a second, and so many at once.
     pub fn new(per_second: NonZeroU32, burst: NonZeroU32) -> OrderRate {
-        OrderRate(Limiter::new("orders", "This buyer tries too often.", per_second, burst))
+        let here = Limiter::new("orders", "This buyer tries too often.", per_second, burst);
+        OrderRate { here, everywhere: None }
+    }
+
+    /// The same, for all nodes together.
+    pub fn shared(self, everywhere: Option<Tries>) -> OrderRate {
+        OrderRate { everywhere, ..self }
     }
 
     /// Takes one attempt of `buyer`, or says when there will be one.
     pub fn take(&self, buyer: UserId) -> Result<(), Problem> {
-        self.0.take(buyer)
+        self.here.take(buyer)?;
+        match &self.everywhere {
+            Some(tries) => tries.take(buyer).map_err(|wait| self.here.too_many(wait)),
+            None => Ok(()),
+        }
     }
 }
 

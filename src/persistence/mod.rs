@@ -1,4 +1,4 @@
-//! The only place with SQL: the journal that is the truth, and the tables that are made from it.
+//! The only place with SQL and with Redis: the journal that is the truth, and the tables that are made from it.
 //!
 //! The journal's log is written before anybody hears *yes*. Four SQLite files stand behind it, each with one writer that
 //! also does all its checkpoints, and a pool of readers that can only read: `journal.db`, where histories are found;
@@ -22,6 +22,7 @@ pub mod outbox;
 pub mod payment;
 pub mod product;
 mod recall;
+pub mod redis;
 pub mod refund;
 pub mod revocation;
 pub mod session;

@@ -15,6 +15,7 @@ use hashbrown::DefaultHashBuilder;
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, NotDone, Reply, View};
+use super::changes::{Changes, Published};
 use super::home::Home;
 use super::inbox::{NoRoom, Post, Token};
 use super::owner::StockOwner;
@@ -72,6 +73,8 @@ pub struct House {
     pub wait_ms_max: u64,
     /// The flush is too far behind: no new holds until it has caught up.
     pub lagging: AtomicBool,
+    /// Who has published, for the mirror.
+    pub changes: Changes,
 }
 
 /// Tells the directories of one process apart.
@@ -236,6 +239,23 @@ impl Directory {
     /// Owners in memory.
     pub fn loaded_count(&self) -> usize {
         self.0.owners.len()
+    }
+
+    /// What all loaded owners show.
+    pub fn published(&self) -> Vec<Published> {
+        self.0.owners.iter().map(|owner| Published::of(owner.value().clone())).collect()
+    }
+
+    /// Whether the product's owner has published, and the mirror has not looked since.
+    pub fn has_changed(&self, product: ProductId) -> bool {
+        self.0.owners.get(&product).is_some_and(|owner| owner.changed().load(Ordering::SeqCst))
+    }
+
+    /// Has the mirror look at a product again.
+    pub fn show_again(&self, product: ProductId) {
+        if let Some(owner) = self.0.owners.get(&product) {
+            self.0.house.changes.note(&owner);
+        }
     }
 
     /// The loaded products of a shard.

@@ -1,6 +1,7 @@
 //! The owner of one product's stock: a pure protocol, the actor around it, and the way to it.
 
 mod answer;
+mod changes;
 mod directory;
 mod home;
 mod inbox;
@@ -10,6 +11,7 @@ mod shared;
 mod used_keys;
 
 pub use answer::{Answer, NotDone, Receipt, Reply, View};
+pub use changes::{CHANGED_MAX, Changes, Published};
 pub use directory::{Directory, House};
 pub use home::{Home, Later, NoHome, NotRead, Stored};
 pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS, PATIENCE_MS};

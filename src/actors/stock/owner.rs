@@ -244,6 +244,7 @@ impl StockOwner {
                 error!(product = %self.shared.product, "stock does not add up: {:?}", view.counts);
             }
             self.shared.publish(view, protocol.ledger());
+            self.house.changes.note(&self.shared);
             self.shared.set_returning(protocol.returns_units());
         }
     }

@@ -23,6 +23,8 @@ pub struct Shared {
     changes: watch::Sender<Option<Arc<View>>>,
     /// An event that gives units back is decided and not yet published.
     returning: AtomicBool,
+    /// It has published, and nobody has looked since.
+    changed: AtomicBool,
     /// Everyone who may have reached the limit; kept only while there is one.
     buyers: RwLock<Option<HashSet<UserId>>>,
 }
@@ -35,6 +37,7 @@ impl Shared {
             view: ArcSwapOption::empty(),
             changes: watch::Sender::new(None),
             returning: AtomicBool::new(false),
+            changed: AtomicBool::new(false),
             buyers: RwLock::new(None),
         }
     }
@@ -47,6 +50,10 @@ impl Shared {
     /// Every published view from here on, newest only.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.changes.subscribe()
+    }
+
+    pub(super) fn changed(&self) -> &AtomicBool {
+        &self.changed
     }
 
     /// The owner's word that units are on their way back.

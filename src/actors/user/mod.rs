@@ -320,6 +320,7 @@ impl Users {
         for revocation in revocations {
             self.0.revocations.note(revocation);
         }
+        self.0.revocations.tell();
         telemetry::revoked(revocations.len());
     }
 

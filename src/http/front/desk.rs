@@ -11,11 +11,12 @@ use actix_web::dev::Response;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::web::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt, stream};
+use tokio::sync::watch;
 
-use super::room::{HereSide, Room};
+use super::room::{Caller, HereSide, Room};
 use super::{Front, Side};
-use crate::peer::{self, Body, Cut, Desk, Elsewhere, Reply};
+use crate::peer::{self, Body, Cut, Desk, Elsewhere, Pieces, Reply};
 
 /// What concerns one connection only, and stays there (RFC 9110 §7.6.1); lengths are made anew.
 const STAY: [HeaderName; 9] = [
@@ -39,7 +40,7 @@ struct Counter(Rc<Room>);
 
 impl Desk for Counter {
     fn answer(&self, request: peer::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
-        match self.0.here(side_of(request.side)) {
+        match self.0.here(Caller::Node(side_of(request.side))) {
             Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
             None => {
                 let session = self.0.standing().session();
@@ -104,7 +105,7 @@ fn told(answer: Response<BoxBody>) -> Reply {
     Reply { status, headers, body }
 }
 
-fn pieces(body: BoxBody) -> impl futures_util::Stream<Item = Result<Bytes, Cut>> {
+fn pieces(body: BoxBody) -> impl Stream<Item = Result<Bytes, Cut>> {
     stream::unfold(Some(body), |body| async {
         let mut body = body?;
         let piece = std::future::poll_fn(|cx| Pin::new(&mut body).poll_next(cx)).await?;
@@ -116,7 +117,7 @@ fn pieces(body: BoxBody) -> impl futures_util::Stream<Item = Result<Bytes, Cut>>
 }
 
 /// What another node has answered, as an answer of this one.
-pub fn passed_on(reply: Reply) -> HttpResponse {
+pub fn passed_on(reply: Reply, closing: watch::Receiver<bool>) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::new(status);
     for (name, value) in reply.headers {
@@ -128,8 +129,23 @@ pub fn passed_on(reply: Reply) -> HttpResponse {
     match reply.body {
         Body::Whole(bytes) if bytes.is_empty() => answer,
         Body::Whole(bytes) => answer.set_body(BoxBody::new(bytes)),
-        Body::Stream(pieces) => answer.set_body(BoxBody::new(BodyStream::new(pieces))),
+        Body::Stream(pieces) => {
+            answer.set_body(BoxBody::new(BodyStream::new(until_closing(pieces, closing))))
+        }
     }
+}
+
+/// Cut when the front closes, not ended: whoever reads a list must not take what he has for all of it.
+fn until_closing(pieces: Pieces, closing: watch::Receiver<bool>) -> impl Stream<Item = Result<Bytes, Cut>> {
+    stream::unfold(Some((pieces, closing)), |state| async move {
+        let (mut pieces, mut closing) = state?;
+        let piece = tokio::select! {
+            biased;
+            piece = pieces.next() => piece?,
+            _ = closing.wait_for(|closing| *closing) => return Some((Err(Cut), None)),
+        };
+        Some((piece, Some((pieces, closing))))
+    })
 }
 
 #[cfg(test)]
@@ -170,12 +186,13 @@ mod tests {
         assert!(made(peer::Request { headers: vec![("a b".to_owned(), Vec::new())], ..asked }).is_none());
 
         let reply = told(Response::from(HttpResponse::Accepted().insert_header(("x-b", "3")).body("yes")));
-        let again = passed_on(reply);
+        let (closing, _) = watch::channel(false);
+        let again = passed_on(reply, closing.subscribe());
         assert_eq!(
             (again.status().as_u16(), again.headers().get("x-b").unwrap().as_bytes()),
             (202, &b"3"[..])
         );
-        let none = passed_on(told(Response::from(HttpResponse::NoContent().finish())));
+        let none = passed_on(told(Response::from(HttpResponse::NoContent().finish())), closing.subscribe());
         assert_eq!(none.body().size(), BodySize::None);
     }
 }

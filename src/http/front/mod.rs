@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix_http::Request;
+use actix_http::{Payload, Request};
 use actix_service::{Service, ServiceFactory};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Response};
@@ -22,12 +22,12 @@ use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 
 use super::health::Readiness;
-use super::{Doors, Side};
+use super::{Doors, Side, body};
 use crate::clock::Clock;
 use crate::peer::PeerKeys;
 pub use desk::desk;
 pub use pass::{KEEP_KEYS, WAIT_MAX};
-use room::Room;
+use room::{Caller, Room};
 
 /// Where requests are answered.
 #[derive(Clone)]
@@ -72,6 +72,8 @@ pub struct Front {
     pub keys: PeerKeys,
     /// Rung when somebody waits for news of who is active.
     pub look: Arc<Notify>,
+    /// Turns true when streams that are passed on are to end.
+    pub closing: Arc<watch::Sender<bool>>,
     /// What is told while nobody is open here.
     pub readiness: Readiness,
     pub clock: Clock,
@@ -132,11 +134,21 @@ impl ServiceFactory<Request> for FrontFactory {
 }
 
 /// Answers what comes in by one listener on one thread.
+#[derive(Clone)]
 pub struct FrontService {
     room: Rc<Room>,
     side: Side,
     /// While the shop is not open here: what concerns this process alone, and for everything else the active node.
     near: Answers,
+}
+
+impl FrontService {
+    fn answer(&self, request: Request) -> Answering {
+        match self.room.here(Caller::Own(self.side)) {
+            Some(here) => here.answer(request),
+            None => (self.near)(request),
+        }
+    }
 }
 
 impl Service<Request> for FrontService {
@@ -148,10 +160,16 @@ impl Service<Request> for FrontService {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&self, request: Request) -> Self::Future {
-        match self.room.here(self.side) {
-            Some(here) => here.answer(request),
-            None => (self.near)(request),
+    fn call(&self, mut request: Request) -> Self::Future {
+        let payload = request.take_payload();
+        if matches!(payload, Payload::None) {
+            return self.answer(request);
         }
+        let this = self.clone();
+        Box::pin(async move {
+            // Whoever sends slowly keeps nobody from closing the shop.
+            let (request, _) = request.replace_payload(body::whole(payload).await);
+            this.answer(request).await
+        })
     }
 }

@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::timeout;
 
 use super::desk::{answered, headers_of, passed_on};
-use super::room::Room;
+use super::room::{Caller, Room};
 use super::{Side, Standing};
 use crate::http::body::Raw;
 use crate::http::problem::{Code, Problem};
@@ -47,6 +47,7 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
 
 async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
     let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
+    let closing = room.front.closing.subscribe();
     let asked = asked(&request, body, **side);
     // What does not fit would be tried until nobody waits any more.
     if !asked.fits() {
@@ -55,7 +56,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
             "The head of the request is too large to be handed on.",
         ));
     }
-    answer_of(&room, asked).await.map(passed_on)
+    answer_of(&room, asked).await.map(|reply| passed_on(reply, closing))
 }
 
 fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
@@ -82,7 +83,7 @@ fn asked(request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
 
 /// The active node's answer, whichever node that becomes.
 async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Problem> {
-    let Some(_seat) = room.seat() else {
+    let Some(_seat) = room.seat(request.body.len()) else {
         return Err(
             Problem::new(Code::Overloaded, "Too many wait for the active node.").retry_after(RETRY_MS)
         );
@@ -91,27 +92,37 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
     let began = clock.nanos();
     // Reading twice does nothing twice.
     let mut may_repeat = is_look(&request) || has_key(&request);
+    let mut may_be_done = false;
     loop {
         let changed = room.changed.notified();
         match once(room, &request).await {
             Ok(reply) => return Ok(reply),
             Err(Unanswered::NotSent | Unanswered::Elsewhere { .. }) => {}
-            Err(Unanswered::Unknown | Unanswered::Late) if std::mem::take(&mut may_repeat) => {}
             Err(Unanswered::Unknown | Unanswered::Late) => {
-                return Err(Problem::new(
-                    Code::OutcomeUnknown,
-                    "The connection to the active node was lost. Ask again with the same key.",
-                )
-                .retry_after(RETRY_MS));
+                may_be_done = !is_look(&request);
+                if !std::mem::take(&mut may_repeat) {
+                    return Err(nobody(may_be_done));
+                }
             }
         }
         if Duration::from_nanos(clock.nanos().saturating_sub(began)) >= WAIT_MAX {
-            return Err(Problem::new(Code::OwnerUnavailable, "No node is active at the moment.")
-                .retry_after(RETRY_MS));
+            return Err(nobody(may_be_done));
         }
         room.front.look.notify_one();
         let _ = timeout(AGAIN, changed).await;
     }
+}
+
+/// There is no answer; what was on a connection that is lost may have been done.
+fn nobody(may_be_done: bool) -> Problem {
+    let problem = match may_be_done {
+        true => Problem::new(
+            Code::OutcomeUnknown,
+            "The connection to the active node was lost. Ask again with the same key.",
+        ),
+        false => Problem::new(Code::OwnerUnavailable, "No node is active at the moment."),
+    };
+    problem.retry_after(RETRY_MS)
 }
 
 fn is_look(request: &peer::Request) -> bool {
@@ -126,7 +137,7 @@ fn has_key(request: &peer::Request) -> bool {
 
 async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
     let side = if request.side == peer::Side::Ops { Side::Ops } else { Side::Shop };
-    if let Some(here) = room.here(side) {
+    if let Some(here) = room.here(Caller::Node(side)) {
         return Ok(answered(here, request.clone()).await);
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };

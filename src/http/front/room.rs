@@ -19,6 +19,8 @@ use crate::peer::Link;
 
 /// Requests of one thread that wait for an active node, or for its answer.
 const SEATS_MAX: usize = 4_096;
+/// Their bodies.
+const SEATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// For a name to be found.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -26,24 +28,36 @@ thread_local! {
     static ROOM: RefCell<Option<Rc<Room>>> = const { RefCell::new(None) };
 }
 
+/// Whose request it is: of a listener of this node, or of another node, where it came in by a listener of that side.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    Own(Side),
+    Node(Side),
+}
+
 /// The doors of the open shop.
 pub struct Here {
     _open: Arc<Open>,
     shop: Answers,
-    /// `None`: the shop's doors serve operators too.
-    ops: Option<Answers>,
+    ops: Answers,
+    /// One listener for everything, as in development: only for whoever comes in by that one.
+    all: Option<Answers>,
 }
 
 /// A side of them.
 pub struct HereSide {
     here: Rc<Here>,
-    is_ops: bool,
+    caller: Caller,
 }
 
 impl HereSide {
     pub fn answer(self, request: Request) -> Answering {
-        let HereSide { here, is_ops } = self;
-        let answers = here.ops.as_ref().filter(|_| is_ops).unwrap_or(&here.shop);
+        let HereSide { here, caller } = self;
+        let answers = match caller {
+            Caller::Own(Side::All) => here.all.as_ref().unwrap_or(&here.shop),
+            Caller::Own(Side::Ops) | Caller::Node(Side::Ops) => &here.ops,
+            Caller::Own(Side::Shop) | Caller::Node(Side::Shop | Side::All) => &here.shop,
+        };
         let answering = answers(request);
         Box::pin(async move {
             let answer = answering.await;
@@ -61,6 +75,7 @@ pub struct Room {
     /// Rung when the standing has changed, and the doors with it.
     pub changed: Notify,
     seats: Cell<usize>,
+    seated_bytes: Cell<usize>,
 }
 
 impl Room {
@@ -75,6 +90,7 @@ impl Room {
                     link: RefCell::default(),
                     changed: Notify::new(),
                     seats: Cell::new(0),
+                    seated_bytes: Cell::new(0),
                 });
                 rt::spawn(made.clone().keep());
                 none.insert(made).clone()
@@ -88,7 +104,11 @@ impl Room {
         loop {
             let now = standing.borrow_and_update().clone();
             let here = match now {
-                Standing::Here(open) => self.opened(open).await,
+                Standing::Here(open) => {
+                    // Nobody is asked any more.
+                    self.link.take();
+                    self.opened(open).await
+                }
                 Standing::Nowhere | Standing::There(_) => None,
             };
             self.here.replace(here);
@@ -105,18 +125,18 @@ impl Room {
             let open = &open;
             open_here(move |config| http::configure(config, &open.doors, side))
         };
-        let shop = doors(Side::shop(!with_ops)).await.ok()?;
-        let ops = match with_ops {
-            true => Some(doors(Side::Ops).await.ok()?),
-            false => None,
+        let (shop, ops) = (doors(Side::Shop).await.ok()?, doors(Side::Ops).await.ok()?);
+        let all = match with_ops {
+            true => None,
+            false => Some(doors(Side::All).await.ok()?),
         };
-        Some(Rc::new(Here { _open: open, shop, ops }))
+        Some(Rc::new(Here { _open: open, shop, ops, all }))
     }
 
-    /// The open doors of one side.
-    pub fn here(&self, side: Side) -> Option<HereSide> {
+    /// The open doors for a caller.
+    pub fn here(&self, caller: Caller) -> Option<HereSide> {
         let here = self.here.borrow().clone()?;
-        Some(HereSide { here, is_ops: side == Side::Ops })
+        Some(HereSide { here, caller })
     }
 
     pub fn standing(&self) -> Standing {
@@ -143,21 +163,27 @@ impl Room {
         }
     }
 
-    /// A seat for somebody who waits; `None`: all are taken.
-    pub fn seat(self: &Rc<Room>) -> Option<Seat> {
-        let taken = self.seats.get();
-        (taken < SEATS_MAX).then(|| {
+    /// A seat for somebody who waits with so many bytes; `None`: all are taken.
+    pub fn seat(self: &Rc<Room>, bytes: usize) -> Option<Seat> {
+        let (taken, all_bytes) = (self.seats.get(), self.seated_bytes.get() + bytes);
+        (taken < SEATS_MAX && all_bytes <= SEATED_BYTES_MAX).then(|| {
             self.seats.set(taken + 1);
-            Seat(self.clone())
+            self.seated_bytes.set(all_bytes);
+            Seat { room: self.clone(), bytes }
         })
     }
 }
 
 /// Given back when it is dropped.
-pub struct Seat(Rc<Room>);
+pub struct Seat {
+    room: Rc<Room>,
+    bytes: usize,
+}
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.seats.set(self.0.seats.get() - 1);
+        let Seat { room, bytes } = self;
+        room.seats.set(room.seats.get().saturating_sub(1));
+        room.seated_bytes.set(room.seated_bytes.get().saturating_sub(*bytes));
     }
 }

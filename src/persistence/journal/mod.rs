@@ -448,9 +448,9 @@ impl Journal {
 
     /// This node will leave: others are told, and the answer is how long it takes until they have heard. Nothing, where there are none.
     pub async fn leaving(&self) -> Result<Duration, StoreError> {
-        match &self.0.node {
-            Some(node) if !self.standbys().is_empty() => {
-                database::leaving(&node.server, self.0.epoch, &node.timing).await
+        match (&self.0.node, &self.0.lease) {
+            (Some(node), Some((clock, _))) => {
+                database::leaving(&node.server, self.0.epoch, &node.timing, &self.0.shared, clock).await
             }
             _ => Ok(Duration::ZERO),
         }

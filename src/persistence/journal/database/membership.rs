@@ -123,6 +123,8 @@ impl<'m> Member<'m> {
         for _ in 0..JOINS_MAX {
             self.stand_by(&mut session).await?;
             let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut session).await?;
+            // From here on a row of ours may stand there.
+            self.neighbours.joined.store(true, Ordering::Release);
             let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(self.clock.now().0);
             match joining.bind(self.neighbours.address.as_deref()).execute(&mut session).await {
                 Ok(_) => {
@@ -131,7 +133,7 @@ impl<'m> Member<'m> {
                     close(session).await;
                     return Ok(number);
                 }
-                Err(error) if is_duplicate(&error) => {}
+                Err(error) if is_duplicate(&error) => self.neighbours.joined.store(false, Ordering::Release),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -358,16 +360,21 @@ async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Resu
 }
 
 /// Whoever stands by is told that the session ends in a moment, and looks more often.
-pub async fn leaving(server: &Server, number: i64) -> Result<(), StoreError> {
+pub async fn leaving(server: &Server, number: i64, shared: &Shared, clock: &Clock) -> Result<(), StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
+    // Somebody may have come since the last beat.
+    count_on(&mut session, shared, clock.nanos()).await?;
     sql::query(LEAVING).bind(number).execute(&mut session).await?;
     close(session).await;
     Ok(())
 }
 
 /// The session ends by its own will: the next node need not wait.
-pub async fn leave(server: &Server, number: i64) -> Result<(), StoreError> {
+pub async fn leave(server: &Server, number: i64, shared: &Shared, clock: &Clock) -> Result<(), StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
+    if let Err(error) = count_on(&mut session, shared, clock.nanos()).await {
+        tracing::debug!(%error, "who stands by could not be read");
+    }
     sql::query(LEAVE).bind(number).execute(&mut session).await?;
     close(session).await;
     Ok(())

@@ -83,9 +83,16 @@ pub async fn start(
 }
 
 /// A node that will leave says so, and how long it is to wait until the others have heard.
-pub async fn leaving(server: &Server, epoch: Epoch, timing: &Timing) -> Result<Duration, StoreError> {
-    membership::leaving(server, epoch.0.cast_signed()).await?;
-    Ok(timing.look_every + timing.look_again)
+pub async fn leaving(
+    server: &Server,
+    epoch: Epoch,
+    timing: &Timing,
+    shared: &Shared,
+    clock: &Clock,
+) -> Result<Duration, StoreError> {
+    membership::leaving(server, epoch.0.cast_signed(), shared, clock).await?;
+    let nobody = shared.roster.seen(clock.nanos()).is_empty();
+    Ok(if nobody { Duration::ZERO } else { timing.look_every + timing.look_again })
 }
 
 /// Tells `neighbours` who is active for as long as it is awaited, without a wish to be it.
@@ -127,10 +134,11 @@ impl Keeper {
         }
         let _ = stop.send(());
         let _ = beating.join();
+        runtime.block_on(self.leave(writer));
         let follows = |standby: &Standby| standby.may_own;
         let followed = self.shared.roster.seen(self.clock.nanos()).iter().any(follows);
         self.neighbours.followed.store(followed, Ordering::Release);
-        runtime.block_on(self.leave(writer));
+        self.neighbours.joined.store(false, Ordering::Release);
     }
 
     /// On a thread of its own: the heart must not wait for a snapshot.
@@ -146,7 +154,7 @@ impl Keeper {
         if let Connection::MySql(writer) = writer {
             let _ = writer.close().await;
         }
-        if let Err(error) = membership::leave(&self.server, self.node).await {
+        if let Err(error) = membership::leave(&self.server, self.node, &self.shared, &self.clock).await {
             tracing::warn!(%error, "this node could not say that it leaves: the next one waits until it counts as dead");
         }
     }

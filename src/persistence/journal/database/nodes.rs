@@ -30,6 +30,8 @@ pub struct Neighbours {
     pub may_own: bool,
     /// Who was active at the last look; `None` while this one is, or nobody.
     pub active: watch::Sender<Option<Active>>,
+    /// Whether this one is active, or is about to be.
+    pub joined: AtomicBool,
     /// When this one left, somebody stood by who may follow.
     pub followed: AtomicBool,
     /// Somebody waits for news: look now.
@@ -42,6 +44,7 @@ impl Neighbours {
             address,
             may_own,
             active: watch::Sender::new(None),
+            joined: AtomicBool::new(false),
             followed: AtomicBool::new(false),
             look: Arc::default(),
         }

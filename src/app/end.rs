@@ -1,0 +1,106 @@
+//! How a shop ends: in order, handed over to another node, or left where it stands because nobody knows what the journal holds.
+//!
+//! Always true: what was acknowledged is in the journal before anybody else may open it, and nobody is waited for without end.
+
+use std::future::Future;
+use std::time::Duration;
+
+use actix_web::rt;
+
+use super::{App, LEAVE_AFTER};
+use crate::http::health::NotReady;
+
+/// How long each of those who work is waited for once the journal is lost.
+const ABANDON_WITHIN: Duration = Duration::from_secs(3);
+
+impl App {
+    /// Ends in order; nothing that was promised is left undone.
+    pub async fn stop(self) {
+        tracing::info!("stopping: not ready, finishing what is in flight");
+        self.readiness.raise(NotReady::ShuttingDown);
+        // A database that is away tells nobody, and is not waited for.
+        let heard_after = match rt::time::timeout(LEAVE_AFTER, self.store.journal.leaving()).await {
+            Ok(Ok(heard_after)) => heard_after,
+            _ => Duration::ZERO,
+        };
+        rt::time::sleep(LEAVE_AFTER.max(heard_after)).await;
+        if self.store.is_shared() {
+            return self.hand_over().await;
+        }
+        self.serving.pause().await;
+        self.streams.end();
+        // What is walked ends while its owners are still there; the rest is taken up at the next start.
+        self.scheduler.stop().await;
+        drop(self.recovery);
+        self.payments.finish().await;
+        // Owners live on the servers' threads: they rest before those end.
+        self.directory.drain().await;
+        self.serving.stop().await;
+        if let Some(mirror) = &self.mirror {
+            mirror.stop().await;
+        }
+        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
+        self.flush.stop().await;
+        self.store.close().await;
+        tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
+    }
+
+    /// The same where another node follows: what can end while callers are still answered ends first, so that they wait only for what
+    /// cannot, at the front of a node.
+    async fn hand_over(self) {
+        self.scheduler.stop().await;
+        drop(self.recovery);
+        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
+        let began = self.clock.nanos();
+        self.serving.pause().await;
+        self.streams.end();
+        self.payments.finish().await;
+        self.directory.drain().await;
+        self.flush.stop().await;
+        let clock = self.clock.clone();
+        self.store.close().await;
+        let ms = clock.nanos().saturating_sub(began) / 1_000_000;
+        tracing::info!(ms, "stopped; everything acknowledged is in the database, and another node may go on");
+        // What it still writes there is older than what the next one does, and loses.
+        if let Some(mirror) = &self.mirror {
+            mirror.stop().await;
+        }
+    }
+
+    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
+    pub(super) async fn abandon(self) {
+        if self.store.is_shared() {
+            tracing::error!(
+                "this node writes nothing more: another has taken over. Those who wait ask there; this one stands by now"
+            );
+        } else {
+            tracing::error!(
+                data_dir = %self.store.dir().display(),
+                "the disk failed while the journal was written, and nobody knows whether the last group is on it. Those who wait \
+                 hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
+            );
+        }
+        self.readiness.raise(NotReady::JournalUnavailable);
+        self.serving.shut();
+        self.streams.end();
+        if let Some(mirror) = &self.mirror {
+            left_after("the mirror", mirror.stop()).await;
+        }
+        left_after("jobs", self.scheduler.abandon()).await;
+        drop(self.recovery);
+        self.payments.abandon();
+        left_after("owners", self.directory.drain()).await;
+        left_after("requests", self.serving.stop()).await;
+        let telling = async { tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop()) };
+        left_after("letters and webhooks", telling).await;
+        left_after("the flush", self.flush.abandon()).await;
+        left_after("the tables and the journal", self.store.close()).await;
+    }
+}
+
+/// Whoever waits for what cannot be written any more is not waited for: the shop opens again, here or elsewhere, when this has ended.
+async fn left_after<T>(who: &str, ending: impl Future<Output = T>) {
+    if tokio::time::timeout(ABANDON_WITHIN, ending).await.is_err() {
+        tracing::warn!("{who} did not end in time, and are left where they are");
+    }
+}

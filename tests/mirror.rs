@@ -1,0 +1,309 @@
+//! The mirror in Redis: another node sees what was published a moment ago, nothing older ever takes the place of something newer, and
+//! whatever happens to Redis, orders go on and the mirror mends itself.
+
+#![allow(clippy::disallowed_methods, reason = "a test of how long something takes needs the time")]
+
+mod support;
+
+#[path = "mirror/losses.rs"]
+mod losses;
+#[path = "mirror/places.rs"]
+mod places;
+#[path = "mirror/takeover.rs"]
+mod takeover;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use stockade::actors::mirror::{AGE_MAX, Mirror, MirrorHouse, Tries};
+use stockade::actors::revocations::Revocations;
+use stockade::actors::stock::View;
+use stockade::clock::Clock;
+use stockade::config;
+use stockade::domain::amount::{Currency, Money};
+use stockade::domain::id::{ProductId, UserId};
+use stockade::domain::stock::{Counts, Epoch, Millis, Sequence, Settings};
+use stockade::persistence::Tables;
+use stockade::persistence::redis::{Beat, Generation, Heard, Link, Mirrored, Redis as Store, Version};
+use stockade::telemetry::{self, Metrics};
+use stockade_servers::Redis;
+use support::{Shop, id, user};
+
+fn place(url: &str) -> config::Redis {
+    url.parse().unwrap()
+}
+
+async fn shop_on(redis: &Redis) -> Shop {
+    let shop = Shop::open_with(|config| config.store.redis = Some(place(&redis.url()))).await;
+    until(async || shop.app().mirror().unwrap().redis_is_up()).await;
+    shop
+}
+
+/// A node that owns nothing: it reads the mirror and hears the bus.
+fn node(url: &str, revocations: &Revocations) -> Mirror {
+    let most = NonZeroU32::new(1_000).unwrap();
+    node_with(url, revocations, Tries::new(most, most, Clock::start()))
+}
+
+fn node_with(url: &str, revocations: &Revocations, tries: Tries) -> Mirror {
+    let house = MirrorHouse {
+        tries,
+        redis: Store::open(&place(url)).unwrap(),
+        revocations: revocations.clone(),
+        clock: Clock::start(),
+        metrics: Metrics::global().clone(),
+    };
+    Mirror::start(house).unwrap()
+}
+
+/// Another node that reads the same Redis.
+async fn neighbour(redis: &Redis) -> Mirror {
+    let mirror = node(&redis.url(), &Revocations::default());
+    until(async || mirror.redis_is_up()).await;
+    mirror
+}
+
+/// Looks again and again, for ten seconds.
+async fn until(mut look: impl AsyncFnMut() -> bool) {
+    let begun = Instant::now();
+    while !look().await {
+        assert!(begun.elapsed() < Duration::from_secs(10), "it never comes");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// `available held sold sequence` of a view.
+fn counters(view: &View) -> [u64; 4] {
+    [view.counts.available(), view.counts.held, view.counts.sold, view.sequence.0]
+}
+
+/// What the other node tells of a product is what its owner does.
+async fn is_mirrored(shop: &Shop, node: &Mirror, product: &str) -> bool {
+    let seen = node.reader().stock_of(product.parse().unwrap()).await;
+    match seen {
+        Some((view, age)) => age <= AGE_MAX && counters(&view) == shop.counters(product).await,
+        None => false,
+    }
+}
+
+#[actix_web::test]
+async fn another_node_sees_an_order_within_a_quarter_of_a_second() {
+    let redis = Redis::started().await.unwrap();
+    let (shop, node) = (shop_on(&redis).await, neighbour(&redis).await);
+    let product = shop.stocked(1_000).await;
+    until(async || is_mirrored(&shop, &node, &product).await).await;
+    let named: ProductId = product.parse().unwrap();
+    let mut changes = node.reader().watch(named).unwrap();
+    let seen = tokio::time::timeout(Duration::from_secs(2), changes.changed()).await;
+    seen.expect("what is there is told at once").unwrap();
+    let mut worst = Duration::ZERO;
+    for buyer in 1..=20 {
+        shop.order(buyer, &product, 1).send().await.ok(201);
+        let ordered = Instant::now();
+        let heard = changes.wait_for(|view| view.as_ref().is_some_and(|view| view.counts.held >= buyer));
+        tokio::time::timeout(Duration::from_secs(2), heard).await.expect("a change").unwrap();
+        let (view, age) = node.reader().stock_of(named).await.expect("a view that is young enough");
+        worst = worst.max(ordered.elapsed());
+        assert_eq!(view.counts.held, buyer);
+        assert!(age <= AGE_MAX, "{age:?}");
+    }
+    assert!(worst <= AGE_MAX, "{worst:?}");
+    println!("an order is seen elsewhere within {worst:?}");
+    // Nothing happens, and it is still known to be so.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        assert!(node.reader().stock_of(named).await.is_some());
+    }
+    // A product that nobody has ever published is nothing to be told of.
+    assert!(node.reader().stock_of(ProductId::new(Millis(1), 7)).await.is_none());
+    // Whoever has left says nothing, and is believed no longer than that.
+    shop.close().await;
+    tokio::time::sleep(AGE_MAX).await;
+    assert!(node.reader().stock_of(named).await.is_none());
+    node.stop().await;
+}
+
+fn view(epoch: u64, sequence: u64) -> Mirrored {
+    let price = Money { amount: 1_000, currency: Currency::KRW };
+    let settings =
+        Settings { price, opens_at: None, closes_at: None, per_customer_limit: None, hold_ms: 600_000 };
+    Mirrored {
+        version: Version { epoch: Epoch(epoch), sequence: Sequence(sequence) },
+        counts: Counts { on_hand: sequence, held: epoch, sold: 0 },
+        settings: Arc::new(settings),
+        paused: false,
+        archived: false,
+        as_of: Millis(1),
+    }
+}
+
+/// A connection that somebody keeps.
+async fn kept(url: &str) -> (Store, Arc<Link>) {
+    let store = Store::open(&place(url)).unwrap();
+    let keeping = store.clone();
+    tokio::spawn(async move { keeping.keep(Metrics::global()).await });
+    until(async || store.is_up()).await;
+    let link = store.link().unwrap();
+    (store, link)
+}
+
+#[actix_web::test]
+async fn an_older_view_never_takes_the_place_of_a_newer_one() {
+    let redis = Redis::started().await.unwrap();
+    let product = ProductId::new(Millis(1), 1);
+    let (store, link) = kept(&redis.url()).await;
+    let (mut ear, mut sounds) = store.listen().await.unwrap();
+    ear.open_for(&[product]).await.unwrap();
+    // An owner that was taken over and does not know it, and the one that took over: both as fast as they can.
+    let writers = (1..=4_u64).map(|epoch| {
+        let url = redis.url();
+        actix_web::rt::spawn(async move {
+            let (_, link) = kept(&url).await;
+            let generation = Generation::new(u128::from(epoch));
+            let mut older = 0;
+            for sequence in 0..250 {
+                let views = [(product, view(epoch, 1_000 - epoch * 100 + sequence))];
+                older += link.write(&generation, &views).await.unwrap().older;
+            }
+            older
+        })
+    });
+    let older: u64 = futures_util::future::join_all(writers).await.into_iter().map(Result::unwrap).sum();
+    assert!(older > 0, "they did not race");
+    let (generation, stored) = link.stored(&[product]).await.unwrap().remove(0).unwrap();
+    assert_eq!((stored, generation), (view(4, 1_000 - 400 + 249), Generation::new(4)));
+    // And nobody heard of them in another order.
+    let mut newest = None;
+    while newest != Some(view(4, 1_000 - 400 + 249).version) {
+        let Some(Heard::Stock(_, heard)) = futures_util::StreamExt::next(&mut sounds).await else { panic!() };
+        assert!(newest < Some(heard.version));
+        newest = Some(heard.version);
+    }
+    // A beat belongs to the newest owner, and to one generation.
+    let (mine, other) = (Generation::new(1), Generation::new(2));
+    let beat = |epoch, generation, first| {
+        let (link, generation) = (link.clone(), Generation::clone(generation));
+        async move { link.beat(Epoch(epoch), &generation, Duration::ZERO, first).await.unwrap() }
+    };
+    assert_eq!(beat(2, &mine, false).await, Beat::Lost);
+    assert_eq!((beat(2, &mine, true).await, beat(2, &mine, false).await), (Beat::Kept, Beat::Kept));
+    assert_eq!((beat(1, &other, true).await, beat(2, &other, false).await), (Beat::Older, Beat::Lost));
+    assert_eq!((beat(3, &other, true).await, beat(2, &mine, false).await), (Beat::Kept, Beat::Older));
+    // What was written in another generation than the beat's is told by nobody.
+    assert_eq!(link.look(product).await.unwrap(), None);
+    link.write(&other, &[(product, view(5, 1))]).await.unwrap();
+    let seen = link.look(product).await.unwrap().unwrap();
+    assert!(seen.view == view(5, 1) && seen.age < Duration::from_secs(5));
+}
+
+/// What somebody else did to it is found, told and mended.
+#[actix_web::test]
+async fn a_mirror_that_differs_from_its_owner_is_found_and_mended() {
+    let redis = Redis::started().await.unwrap();
+    let (shop, node) = (shop_on(&redis).await, neighbour(&redis).await);
+    let product = shop.stocked(50).await;
+    until(async || is_mirrored(&shop, &node, &product).await).await;
+    let (_, link) = kept(&redis.url()).await;
+    let named: ProductId = product.parse().unwrap();
+    let (generation, mut stored) = link.stored(&[named]).await.unwrap().remove(0).unwrap();
+    // It says that it is newer than its owner, and is not.
+    stored.version.sequence.0 += 1_000;
+    stored.counts.held = 17;
+    link.write(&generation, &[(named, stored)]).await.unwrap();
+    assert!(!is_mirrored(&shop, &node, &product).await);
+    until(async || is_mirrored(&shop, &node, &product).await).await;
+    let told = telemetry::render();
+    let mismatches = told.lines().find(|line| line.starts_with("stockade_mirror_mismatches_total ")).unwrap();
+    assert!(!mismatches.ends_with(" 0"), "{mismatches}");
+    shop.close().await;
+    node.stop().await;
+}
+
+#[actix_web::test]
+async fn a_log_out_is_heard_by_other_nodes_at_once() {
+    let redis = Redis::started().await.unwrap();
+    let shop = shop_on(&redis).await;
+    // Another node: it has read the table, and hears the bus.
+    let (revocations, tables) = (Revocations::default(), Tables::open(shop.folder()).await.unwrap());
+    let following = revocations.follow(tables.revocations(), shop.clock.clone()).await.unwrap();
+    let node = node(&redis.url(), &revocations);
+    until(async || node.redis_is_up()).await;
+    let mina = shop.newcomer(1).await;
+    let mut worst = Duration::ZERO;
+    for _ in 0..5 {
+        let pair = shop.log_in(&mina).await;
+        let who: UserId = shop.id_of(&pair).await.parse().unwrap();
+        let session = session_of(&pair.access);
+        assert!(!revocations.cover(who, session));
+        let begun = Instant::now();
+        let left = shop.as_of(&pair, "DELETE", "/v1/sessions/current").send().await;
+        assert_eq!(left.status, 204, "{}", left.text);
+        until(async || revocations.cover(who, session)).await;
+        worst = worst.max(begun.elapsed());
+        assert!(!revocations.cover(user(1), session) || revocations.cover(who, session));
+    }
+    println!("a log-out is heard elsewhere within {worst:?}");
+    assert!(worst < Duration::from_secs(1), "{worst:?}");
+    node.stop().await;
+    drop(following);
+    tables.close().await.unwrap();
+    shop.close().await;
+}
+
+fn session_of(token: &str) -> stockade::domain::id::SessionId {
+    use base64::Engine;
+    let part = token.split('.').nth(1).unwrap();
+    let claims = base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    claims["sid"].as_str().unwrap().parse().unwrap()
+}
+
+#[actix_web::test]
+async fn who_tries_too_often_at_one_node_is_refused_at_the_others() {
+    let redis = Redis::started().await.unwrap();
+    let shop = Shop::open_with(|config| {
+        config.store.redis = Some(place(&redis.url()));
+        config.limits.order_rate_per_user = 2;
+        config.limits.order_burst_per_user = 40;
+    })
+    .await;
+    let [rate, burst] = [2, 40].map(|number| NonZeroU32::new(number).unwrap());
+    let elsewhere = Tries::new(rate, burst, Clock::start());
+    let node = node_with(&redis.url(), &Revocations::default(), elsewhere.clone());
+    until(async || node.redis_is_up() && shop.app().mirror().unwrap().redis_is_up()).await;
+    let product = shop.stocked(1_000).await;
+    // As much as one node allows.
+    (0..40).for_each(|_| elsewhere.take(user(1)).unwrap());
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    let mut placed = 0;
+    let refused = loop {
+        let answer = shop.order(1, &product, 1).send().await;
+        match answer.status.as_u16() {
+            201 => placed += 1,
+            _ => break answer,
+        }
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    };
+    refused.problem(429, "rate_limited");
+    assert!(refused.header("Retry-After").is_some() && (1..30).contains(&placed), "{placed}");
+    until(async || elsewhere.take(user(1)).is_err()).await;
+    // Somebody else tries as much as is allowed, at one node, and is not refused.
+    for _ in 0..40 {
+        shop.order(2, &product, 1).send().await.ok(201);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    node.stop().await;
+    shop.close().await;
+}
+
+/// Where none is named, nothing says that it is missing.
+#[actix_web::test]
+async fn a_shop_without_redis_misses_nothing() {
+    let shop = Shop::open().await;
+    shop.order(1, &id(&shop.product(5, json!({})).await), 1).send().await.ok(201);
+    assert!(shop.app().mirror().is_none());
+    assert_eq!(shop.get("/readyz").send().await.ok(200)["degraded"], json!([]));
+    shop.close().await;
+}

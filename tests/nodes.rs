@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use reqwest::Client;
 use rustix::process::Signal;
@@ -56,8 +56,12 @@ impl Cluster {
     }
 
     fn begin_as(&self, node: usize, roles: &str) -> Process {
+        self.begin_with(node, &[("STOCKADE_ROLES", roles)])
+    }
+
+    fn begin_with(&self, node: usize, besides: &[(&str, &str)]) -> Process {
         let settings = self.settings.iter().map(|(name, value)| (*name, value.as_str()));
-        let settings: Vec<_> = settings.chain([("STOCKADE_ROLES", roles)]).collect();
+        let settings: Vec<_> = settings.chain(besides.iter().copied()).collect();
         Process::begin(self.folders[node].path(), &settings)
     }
 
@@ -65,12 +69,7 @@ impl Cluster {
     async fn stand_by(&self, node: usize, roles: &str) -> Process {
         let mut process = self.begin_as(node, roles);
         process.takes_requests().await;
-        let is_ready = async {
-            while process.ask("GET", "/readyz").send().await.status != 200 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), is_ready).await.expect("it finds no active node");
+        process.is_ready().await;
         process
     }
 
@@ -131,12 +130,13 @@ impl Crowd {
         let buying = (1..=BUYERS).map(|who| {
             let (told, over, base) = (told.clone(), over.clone(), base.clone());
             let (keys, refused, longest_us) = (keys.clone(), refused.clone(), longest_us.clone());
+            let clock = cluster.clock.clone();
             let (client, token, body) =
                 (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
                     let key = format!("key-{}", keys.fetch_add(1, Ordering::Relaxed));
-                    let began = Instant::now();
+                    let began = clock.nanos();
                     // The same key until it is certain, as a shopper's device does.
                     while let Err(()) = order(&client, &base, &token, &key, &body, &told).await {
                         if over.load(Ordering::Relaxed) {
@@ -145,7 +145,7 @@ impl Crowd {
                         refused.fetch_add(1, Ordering::Relaxed);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
-                    longest_us.fetch_max(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+                    longest_us.fetch_max((clock.nanos() - began) / 1_000, Ordering::Relaxed);
                 }
             })
         });
@@ -516,4 +516,44 @@ fn refused(folder: &Path, settings: &[(&str, &str)]) -> String {
         .unwrap();
     assert!(!told.status.success());
     String::from_utf8_lossy(&told.stderr).into_owned() + &String::from_utf8_lossy(&told.stdout)
+}
+
+/// Administration and metrics are for whoever reaches the operators' listener, at whichever node.
+#[actix_web::test]
+async fn a_strangers_door_of_another_node_leads_to_no_operators_door() {
+    let cluster = Cluster::open().await;
+    let serving = cluster.start(0).await;
+    // The active node has one listener for everything, the other one does not.
+    let mut gateway = cluster.begin_with(1, &[("STOCKADE_OPS_ADDR", "127.0.0.1:0")]);
+    gateway.takes_requests().await;
+    gateway.is_ready().await;
+    let admin = cluster.token(0, Role::Admin);
+    for path in ["/v1/admin/nodes", "/v1/admin/products", "/metrics", "/docs"] {
+        gateway.ask("GET", path).bearer(&admin).send().await.problem(404, "not_found");
+    }
+    serving.ask("GET", "/v1/admin/nodes").bearer(&admin).send().await.ok(200);
+}
+
+/// Whoever sends half a request and waits keeps nobody from buying while a node hands over.
+#[actix_web::test]
+async fn a_slow_caller_does_not_hold_up_a_hand_over() {
+    use std::io::Write;
+
+    let cluster = Cluster::open().await;
+    let going = cluster.start(0).await;
+    let product = cluster.product(&going).await;
+    let mut next = cluster.stand_by(1, "owner,gateway").await;
+    let crowd = Crowd::come(&cluster, &next, &product);
+    let mut slow = std::net::TcpStream::connect(going.addr()).unwrap();
+    let head = "POST /v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{";
+    slow.write_all(head.as_bytes()).unwrap();
+    crowd.goes_on(100).await;
+    going.signal(Signal::TERM);
+    // Long before whoever waits at the other node would be turned away.
+    let opened = tokio::time::timeout(Duration::from_secs(5), next.open()).await;
+    assert!(opened.is_ok(), "{}", going.log());
+    crowd.goes_on(100).await;
+    assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", next.log());
+    drop(going);
+    books_close(&cluster, next, &product, crowd).await;
 }

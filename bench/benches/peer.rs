@@ -32,7 +32,7 @@ fn main() {
 async fn round(at_once: usize, requests: usize) {
     let keys = PeerKeys::of(&MasterKeys::one([7; 32])).expect("keys");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let link = Link::to(listener.local_addr().expect("an address"), keys.clone());
+    let link = Link::to(listener.local_addr().expect("an address").to_string(), keys.clone());
     let (stream, _) = listener.accept().await.expect("a connection");
     spawn_local(serve(stream, keys, Rc::new(Till)));
     link.ask(order()).await.expect("an answer");

@@ -104,7 +104,8 @@ impl Catalogue {
             orders.write(Key { attempt, round: 0 }, 0, &mut request);
             request
         });
-        let reference = self.hammer(stage.target, requests.collect(), 201).strike(stage.pid()).await?;
+        let reference =
+            self.hammer(stage.target, requests.collect(), 201).strike(stage.pids().first().copied()).await?;
         drop(stage);
         let target = shop.target();
         let hot = list_products(target, 1).await?.pop().context("the shop is empty")?;

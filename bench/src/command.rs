@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::faults::Fault;
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
+use crate::stage::Doors;
 use crate::workload::{Overrides, Workload};
 use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference, rivals};
 
@@ -86,6 +88,12 @@ struct WorkloadArgs {
     #[arg(long, value_name = "N", num_args = 0..=1, require_equals = true, default_missing_value = "5")]
     #[arg(default_value_t = 0, conflicts_with = "url")]
     kill: u64,
+    /// The shop has so many nodes on a MariaDB of its own, and the crowd asks all of them
+    #[arg(long, value_name = "N", conflicts_with_all = ["url", "reference", "kill", "log_ins"])]
+    nodes: Option<usize>,
+    /// What befalls the node that is active then, one after the other
+    #[arg(long = "fault", value_name = "KIND", value_delimiter = ',', requires_all = ["nodes", "pace"])]
+    faults: Vec<Fault>,
     /// So many people log in again and again meanwhile
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["url", "reference", "kill"])]
     log_ins: usize,
@@ -165,7 +173,10 @@ impl WorkloadArgs {
         let scene = match (self.url, self.tokens) {
             _ if self.reference => Scene::Reference,
             (Some(url), Some(tokens)) => Scene::Elsewhere { url, tokens, admin: self.admin_token },
-            _ => Scene::Own { binary: self.binary.find()? },
+            _ => match self.nodes {
+                Some(nodes) => Scene::Nodes { binary: self.binary.find()?, nodes, doors: Doors::All },
+                None => Scene::Own { binary: self.binary.find()? },
+            },
         };
         let run = Run {
             workload,
@@ -173,6 +184,7 @@ impl WorkloadArgs {
             threads: self.threads.max(1),
             seed: self.seed.unwrap_or_else(rand::random),
             kills: self.kill,
+            faults: self.faults,
             log_ins: self.log_ins,
             pace_seconds: self.pace,
             read_back: self.read_back,

@@ -1,5 +1,5 @@
 //! One load from its first request to its last, with everything that goes on beside it: the progress line, the samples of
-//! the server, the measured window, and the kills.
+//! the server, the measured window, and the kills or faults.
 
 use std::cell::{Cell, RefCell};
 use std::io::{IsTerminal, Write};
@@ -13,14 +13,24 @@ use tokio::time::{Duration, sleep};
 use crate::chance::Dice;
 use crate::clock::{Nanos, as_seconds, now_ns};
 use crate::engine::{self, Harvest, Live, Plan};
+use crate::faults::{self, Fallen, Fault, Ordeal};
 use crate::sampler::{CpuMeter, Sample, Sampler};
 use crate::shop::Shop;
 use crate::stage::{Server, Stage};
 
-/// How often, and within what part of the sale, the server is killed.
+/// What is done to a shop while it sells.
 #[derive(Clone, Copy, Debug)]
-pub struct Killing {
-    pub kills: u64,
+pub enum Harm<'a> {
+    Nothing,
+    /// A shop on one node is killed so often.
+    Kills(u64),
+    /// These befall a shop on several nodes.
+    Faults(&'a [Fault]),
+}
+
+/// The measure of when harm is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Sale {
     /// Units in stock at the start, and units an order takes.
     pub stock: u64,
     pub quantity: u64,
@@ -42,20 +52,21 @@ pub struct Drive {
     pub harvest: Harvest,
     pub samples: Vec<Sample>,
     pub kills: Vec<Kill>,
+    pub faults: Vec<Fallen>,
     /// CPU over the measured window.
     pub server_cpu_us: Option<u64>,
     pub store_cpu_us: Option<u64>,
     pub cpu: CpuMeter,
 }
 
-/// Kills fall between these shares of the sale.
-const FIRST_KILL: f64 = 0.03;
-const LAST_KILL: f64 = 0.90;
+/// Kills and faults fall between these shares of the sale.
+pub const FIRST_KILL: f64 = 0.03;
+pub const LAST_KILL: f64 = 0.90;
 
-pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>) -> Result<Drive> {
+pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sale) -> Result<Drive> {
     let live = Arc::new(Live::default());
     let (cpu, store_cpu) = (CpuMeter::default(), CpuMeter::default());
-    cpu.watch(stage.pid());
+    cpu.watch(stage.pids());
     store_cpu.watch(stage.store_pid());
     let threads = engine::start(plan, &live)?;
     let all_finished = || live.finished_threads.load(Relaxed) == plan.threads as u64;
@@ -64,28 +75,48 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>
     }
     let start_ns = live.start_ns.get().copied().unwrap_or_default();
     let sampler = Sampler {
-        target: stage.target,
+        targets: stage.nodes(),
         every: Duration::from_nanos(plan.interval_ns.max(200_000_000)),
         cpu: &cpu,
         samples: RefCell::default(),
     };
-    let kills = RefCell::new(Vec::new());
+    let (kills, fallen) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let is_under_way = Cell::new(false);
     let window = Window { server: &cpu, store: &store_cpu, opened: Cell::default(), closed: Cell::default() };
     let finished = async {
-        while !all_finished() {
+        while !all_finished() || is_under_way.get() {
             sleep(Duration::from_millis(2)).await;
         }
     };
-    let shop = match &mut stage.server {
-        Server::Shop(shop) => Some(shop.as_mut()),
-        Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
+    let harming = async {
+        match (harm, &mut stage.server) {
+            (Harm::Nothing, _) => {}
+            (Harm::Kills(kills_wanted), Server::Shop(shop)) => {
+                kill_and_restart(shop, &live, &cpu, start_ns, kills_wanted, sale, &kills).await?;
+            }
+            (Harm::Faults(wanted), Server::Cluster(cluster)) => {
+                let ordeal = Ordeal {
+                    live: &live,
+                    server: &cpu,
+                    store: &store_cpu,
+                    start_ns,
+                    fallen: &fallen,
+                    is_under_way: &is_under_way,
+                };
+                ordeal.befall(cluster, wanted, sale).await?;
+            }
+            (Harm::Kills(_), _) => bail!("--kill needs a server of one's own"),
+            (Harm::Faults(_), _) => bail!("--fault needs nodes of one's own"),
+        }
+        // The run goes on until every buyer has heard.
+        std::future::pending::<Result<()>>().await
     };
     let outcome = tokio::select! {
         () = finished => Ok(()),
         () = sampler.run(start_ns) => Ok(()),
         () = show_progress(&live, start_ns) => Ok(()),
         () = window.watch(start_ns, plan) => Ok(()),
-        failed = kill_and_restart(shop, &live, &cpu, start_ns, killing, &kills) => failed,
+        failed = harming => failed,
     };
     window.close();
     if outcome.is_err() {
@@ -94,9 +125,11 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, killing: Option<Killing>
     end_progress();
     let harvest = engine::join(threads);
     outcome?;
-    let samples = sampler.samples.take();
+    let (harvest, samples) = (harvest?, sampler.samples.take());
     let (server_cpu_us, store_cpu_us) = window.cpu_us();
-    Ok(Drive { harvest: harvest?, samples, kills: kills.take(), server_cpu_us, store_cpu_us, cpu })
+    let mut faults = fallen.take();
+    faults::hear(&mut faults, &harvest.history, start_ns);
+    Ok(Drive { harvest, samples, kills: kills.take(), faults, server_cpu_us, store_cpu_us, cpu })
 }
 
 /// CPU from the end of the warm-up to the end of arrivals, or of the run.
@@ -144,22 +177,19 @@ async fn sleep_until(moment: Nanos) {
     sleep(Duration::from_nanos(left.min(3600 * 1_000_000_000))).await;
 }
 
-/// Kills the server at random points of the sale and starts it again. Never ends well: it waits for the run to end.
+/// Kills the server at random points of the sale and starts it again.
 async fn kill_and_restart(
-    shop: Option<&mut Shop>,
+    shop: &mut Shop,
     live: &Live,
     cpu: &CpuMeter,
     start_ns: Nanos,
-    killing: Option<Killing>,
+    wanted: u64,
+    sale: Sale,
     kills: &RefCell<Vec<Kill>>,
 ) -> Result<()> {
-    let Some(Killing { kills: wanted, stock, quantity, seed }) = killing else {
-        return std::future::pending().await;
-    };
-    let Some(shop) = shop else { bail!("--kill needs a server of one's own") };
-    let mut dice = Dice::new(seed);
+    let mut dice = Dice::new(sale.seed);
     let since_start = || as_seconds(now_ns().saturating_sub(start_ns));
-    let sale = stock / quantity;
+    let sale = sale.stock / sale.quantity;
     for kill in 0..wanted {
         let share = FIRST_KILL + (LAST_KILL - FIRST_KILL) * (kill as f64 + dice.fraction()) / wanted as f64;
         while live.acknowledged.load(Relaxed) < (sale as f64 * share) as u64 {
@@ -182,7 +212,7 @@ async fn kill_and_restart(
             unsold_share,
         });
     }
-    std::future::pending().await
+    Ok(())
 }
 
 /// One line that is written over and over on a terminal, and now and then elsewhere. Never ends.

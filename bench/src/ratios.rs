@@ -6,8 +6,7 @@ use clap::Args;
 
 use crate::drive::grouped;
 use crate::report::Report;
-use crate::rounds::{self, ENDLESS_STOCK, Rounds, median, ms, one_decimal, print_bound};
-use crate::sampler::Sample;
+use crate::rounds::{self, ENDLESS_STOCK, Rounds, median, ms, one_decimal, print_bound, print_lag};
 
 /// Shares of the reference, and limits, that the engine must reach. The two limits in microseconds were set on a machine
 /// whose reference costs 9.1 µs an answer and reaches 125,000 of them a second: `print_machine` says what this one does.
@@ -164,36 +163,4 @@ fn print_floors(legs: &[Leg]) -> bool {
         all_met &= print_lag(&leg.report.samples);
     }
     all_met
-}
-
-/// The flush keeps up if its lag in the last third of the run is no longer than in the middle one, but for a breath.
-fn print_lag(samples: &[Sample]) -> bool {
-    let third = |part: usize| {
-        let range = samples.len() * part / 3..samples.len() * (part + 1) / 3;
-        let lags: Vec<f64> = samples[range].iter().filter_map(|sample| sample.flush_lag_events).collect();
-        lags.iter().sum::<f64>() / lags.len().max(1) as f64
-    };
-    let [first, middle, last] = [third(0), third(1), third(2)];
-    let measured = samples.iter().any(|sample| sample.flush_lag_events.is_some());
-    let keeps_up = measured && last <= middle * 1.25 + 5_000.0;
-    let word = if keeps_up { "PASS" } else { "FAIL" };
-    println!(
-        "{word}  sustained, flush lag in events   {first:.0} → {middle:.0} → {last:.0} (means of the thirds), not growing"
-    );
-    keeps_up
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_growing_lag_is_told_from_one_that_swings() {
-        let samples = |lag: fn(usize) -> f64| -> Vec<Sample> {
-            (0..60).map(|at| Sample { flush_lag_events: Some(lag(at)), ..Sample::default() }).collect()
-        };
-        assert!(print_lag(&samples(|at| if at % 2 == 0 { 20_000.0 } else { 2_000.0 })));
-        assert!(!print_lag(&samples(|at| at as f64 * 2_000.0)));
-        assert!(!print_lag(&[Sample::default()]));
-    }
 }

@@ -10,6 +10,8 @@ use crate::judge::Ruling;
 use crate::report::Report;
 use crate::rivals::Rival;
 use crate::run::{Run, Scene};
+use crate::sampler::Sample;
+use crate::stage::Doors;
 use crate::workload::{Card, Overrides, Thresholds, Workload};
 
 /// More than any leg sells.
@@ -67,6 +69,11 @@ impl Rounds {
         self.run(Scene::Own { binary: self.binary.find()? }, leg).await
     }
 
+    /// On so many nodes and a MariaDB of their own.
+    pub async fn nodes(&self, nodes: usize, doors: Doors, leg: Leg) -> Result<Report> {
+        self.run(Scene::Nodes { binary: self.binary.find()?, nodes, doors }, leg).await
+    }
+
     async fn run(&self, scene: Scene, leg: Leg) -> Result<Report> {
         let over = Overrides {
             rate: leg.rate,
@@ -88,6 +95,7 @@ impl Rounds {
             threads: self.threads,
             seed: rand::random(),
             kills: 0,
+            faults: Vec::new(),
             log_ins: leg.log_ins,
             pace_seconds: None,
             read_back: READ_BACK,
@@ -125,6 +133,23 @@ pub fn print_bound(name: &str, value: Option<f64>, bound: f64, at_least: bool) -
     met
 }
 
+/// The flush keeps up if its lag in the last third of the run is no longer than in the middle one, but for a breath.
+pub fn print_lag(samples: &[Sample]) -> bool {
+    let third = |part: usize| {
+        let range = samples.len() * part / 3..samples.len() * (part + 1) / 3;
+        let lags: Vec<f64> = samples[range].iter().filter_map(|sample| sample.flush_lag_events).collect();
+        lags.iter().sum::<f64>() / lags.len().max(1) as f64
+    };
+    let [first, middle, last] = [third(0), third(1), third(2)];
+    let measured = samples.iter().any(|sample| sample.flush_lag_events.is_some());
+    let keeps_up = measured && last <= middle * 1.25 + 5_000.0;
+    let word = if keeps_up { "PASS" } else { "FAIL" };
+    println!(
+        "{word}  sustained, flush lag in events   {first:.0} → {middle:.0} → {last:.0} (means of the thirds), not growing"
+    );
+    keeps_up
+}
+
 pub fn ms(us: u64) -> f64 {
     us as f64 / 1000.0
 }
@@ -141,6 +166,16 @@ mod tests {
     #[test]
     fn the_median_is_what_stands_in_the_middle() {
         assert_eq!((median(vec![]), median(vec![3.0, 1.0, 2.0])), (None, Some(2.0)));
+    }
+
+    #[test]
+    fn a_growing_lag_is_told_from_one_that_swings() {
+        let samples = |lag: fn(usize) -> f64| -> Vec<Sample> {
+            (0..60).map(|at| Sample { flush_lag_events: Some(lag(at)), ..Sample::default() }).collect()
+        };
+        assert!(print_lag(&samples(|at| if at % 2 == 0 { 20_000.0 } else { 2_000.0 })));
+        assert!(!print_lag(&samples(|at| at as f64 * 2_000.0)));
+        assert!(!print_lag(&[Sample::default()]));
     }
 
     #[test]

@@ -11,15 +11,16 @@ use crate::chance::Zipf;
 use crate::client::Client;
 use crate::clock::{MILLISECOND, Nanos, SECOND, as_seconds, seconds};
 use crate::crowd::{Crowd, LogIns};
-use crate::drive::{Drive, Killing, drive, grouped};
+use crate::drive::{Drive, Harm, Sale, drive, grouped};
 use crate::engine::{Arrivals, Plan};
+use crate::faults::{self, Fault};
 use crate::judge::{Evidence, PROVIDER_BOOK, Ruling, Verdict, judge};
 use crate::report::{
     Latencies, Latency, Machine, Report, SCHEMA, Setting, Summary, TimeLine, by_word, started_now,
 };
 use crate::rivals::Rival;
 use crate::sampler::flush_lag;
-use crate::stage::{Server, Stage};
+use crate::stage::{Doors, Server, Stage};
 use crate::thresholds;
 use crate::wire::OrderRequests;
 use crate::workload::Workload;
@@ -30,7 +31,10 @@ pub struct Run {
     pub scene: Scene,
     pub threads: usize,
     pub seed: u64,
+    /// A shop on one node is killed so often.
     pub kills: u64,
+    /// These befall a shop on several.
+    pub faults: Vec<Fault>,
     /// So many people log in again and again meanwhile; it needs a shop of one's own.
     pub log_ins: usize,
     /// Selling lasts about this long.
@@ -43,6 +47,7 @@ pub struct Run {
 #[derive(Clone, Debug)]
 pub enum Scene {
     Own { binary: PathBuf },
+    Nodes { binary: PathBuf, nodes: usize, doors: Doors },
     Elsewhere { url: String, tokens: PathBuf, admin: Option<String> },
     Reference,
     Rival(Rival),
@@ -57,14 +62,10 @@ impl Run {
         let started_at = started_now();
         let mut stage = self.set_stage().await?;
         let plan = Arc::new(self.plan(&stage)?);
-        let killing = (self.kills > 0).then(|| Killing {
-            kills: self.kills,
-            stock: stage.on_hand.iter().sum(),
-            quantity: self.workload.quantity,
-            seed: self.seed,
-        });
+        let sale =
+            Sale { stock: stage.on_hand.iter().sum(), quantity: self.workload.quantity, seed: self.seed };
         let crowd = self.gather(&mut stage).await?;
-        let drive = drive(&mut stage, &plan, killing).await?;
+        let drive = drive(&mut stage, &plan, self.harm(), sale).await?;
         let log_ins = crowd.map(Crowd::disperse).transpose()?;
         let settled_us = self.settle(&stage, &drive).await;
         let mut verdicts = self.judge(&stage, &plan, &drive).await?;
@@ -72,7 +73,7 @@ impl Run {
         verdicts.extend(log_ins.iter().map(LogIns::verdict));
         let summary = summarize(&plan, &drive, settled_us);
         let answered = Latency::of(&drive.harvest.tally.answered_us()?);
-        verdicts.extend(thresholds::verdicts(&self.workload, self.kills, &summary, &answered));
+        verdicts.extend(thresholds::verdicts(&self.workload, self.is_harmed(), &summary, &answered));
         if self.keep_store
             && let Some(path) = stage.keep_store()
         {
@@ -94,14 +95,30 @@ impl Run {
             time_line: TimeLine::of(&drive.harvest.tally, plan.interval_ns),
             samples: drive.samples,
             kills: drive.kills,
+            faults: drive.faults,
             log_ins,
             verdicts,
         })
     }
 
+    fn harm(&self) -> Harm<'_> {
+        match (self.kills, self.faults.as_slice()) {
+            (0, []) => Harm::Nothing,
+            (kills, []) => Harm::Kills(kills),
+            (_, faults) => Harm::Faults(faults),
+        }
+    }
+
+    fn is_harmed(&self) -> bool {
+        !matches!(self.harm(), Harm::Nothing)
+    }
+
     async fn set_stage(&self) -> Result<Stage> {
         match &self.scene {
             Scene::Own { binary } => Stage::own(binary, &self.workload).await,
+            Scene::Nodes { binary, nodes, doors } => {
+                Stage::cluster(binary, &self.workload, *nodes, *doors).await
+            }
             Scene::Elsewhere { url, tokens, admin } => {
                 Stage::elsewhere(url, tokens, admin.clone(), self.workload.products).await
             }
@@ -139,7 +156,7 @@ impl Run {
         });
         let goods = if stage.products.len() == 1 { sale } else { u64::MAX };
         Ok(Plan {
-            target: stage.target,
+            targets: stage.targets.clone(),
             requests: OrderRequests::new(
                 &stage.target.to_string(),
                 &stage.tokens,
@@ -169,9 +186,9 @@ impl Run {
 
     /// Waits until the tables have caught up with the journal; the server's CPU up to then.
     async fn settle(&self, stage: &Stage, drive: &Drive) -> Option<u64> {
-        let mut client = Client::new(stage.target);
+        let mut client = Client::new(stage.active().await.ok()?);
         let deadline = Instant::now() + SETTLE_TIMEOUT;
-        while matches!(stage.server, Server::Shop(_)) && Instant::now() < deadline {
+        while matches!(stage.server, Server::Shop(_) | Server::Cluster(_)) && Instant::now() < deadline {
             let reply = client.get("/metrics", None).await.ok()?.text();
             if flush_lag(&reply)? <= 0.0 {
                 break;
@@ -187,7 +204,7 @@ impl Run {
             Server::Reference { .. } => return Ok(Vec::new()),
             Server::Rival(shop) => return Ok(vec![shop.verdict(&drive.harvest.tally).await?]),
             Server::Shop(shop) => Some(shop.data_dir().join(PROVIDER_BOOK)),
-            Server::Elsewhere => None,
+            Server::Cluster(_) | Server::Elsewhere => None,
         };
         let history = &drive.harvest.history;
         let heard = history.acknowledged.len() as u64
@@ -224,14 +241,17 @@ impl Run {
                 false => Verdict::fail("kills", detail),
             });
         }
-        if let Some(shop) = stage.shop() {
-            verdicts.push(match shop.stop().await {
+        if !self.faults.is_empty() {
+            verdicts.push(faults::verdict(&drive.faults, self.faults.len()));
+        }
+        if let Some((stopped, audited)) = stage.close().await {
+            verdicts.push(match stopped {
                 Ok(()) => Verdict::pass("clean stop", "SIGTERM, exit 0"),
-                Err(error) => Verdict::fail("clean stop", error.to_string()),
+                Err(error) => Verdict::fail("clean stop", format!("{error:#}")),
             });
-            verdicts.push(match shop.audit() {
+            verdicts.push(match audited {
                 Ok(said) => Verdict::pass("audit", said.lines().last().unwrap_or("no differences").trim()),
-                Err(error) => Verdict::fail("audit", error.to_string()),
+                Err(error) => Verdict::fail("audit", format!("{error:#}")),
             });
         }
         verdicts
@@ -240,6 +260,10 @@ impl Run {
     fn setting(&self) -> Setting {
         let server = match &self.scene {
             Scene::Own { .. } => "shop".to_owned(),
+            Scene::Nodes { nodes, doors: Doors::All, .. } => format!("shop on {nodes} nodes"),
+            Scene::Nodes { nodes, doors: Doors::StandingBy, .. } => {
+                format!("shop on {nodes} nodes, forwarded")
+            }
             Scene::Reference => "reference".to_owned(),
             Scene::Rival(rival) => rival.word().to_owned(),
             Scene::Elsewhere { url, .. } => url.clone(),
@@ -250,6 +274,7 @@ impl Run {
             seed: self.seed,
             pace_seconds: self.pace_seconds,
             kills: self.kills,
+            faults: self.faults.clone(),
         }
     }
 
@@ -271,7 +296,7 @@ impl Run {
                 client.noticed_late
             ));
         }
-        if open && self.kills == 0 && client.longest_backlog > plan.connections as u64 {
+        if open && !self.is_harmed() && client.longest_backlog > plan.connections as u64 {
             warnings.push(format!(
                 "up to {} attempts waited for a free connection: the offered rate is over what is served",
                 grouped(client.longest_backlog)
@@ -354,6 +379,7 @@ pub fn announce(report: &Report, folder: Option<&Path>) -> Result<bool> {
             kill.back_at_s - kill.at_s
         );
     }
+    report.faults.iter().for_each(|fallen| println!("  {fallen}"));
     report.warnings.iter().for_each(|warning| println!("  WARNING {warning}"));
     for verdict in &report.verdicts {
         let word = match verdict.ruling {

@@ -2,11 +2,11 @@
 //! once an interval. A histogram's sums are turned into the mean and the 99th percentile of each interval.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
 
 use crate::client::Client;
 use crate::clock::{Nanos, as_seconds, now_ns};
@@ -18,7 +18,7 @@ use crate::process::{cpu_us, resident_bytes};
 pub struct Sample {
     /// Seconds into the run.
     pub at_s: f64,
-    /// CPU used since the process started, kills included.
+    /// CPU used since the processes started, kills included.
     pub cpu_us: Option<u64>,
     pub resident_bytes: Option<u64>,
     pub flush_lag_events: Option<f64>,
@@ -30,34 +30,43 @@ pub struct Sample {
     pub group_write_p99_us: Option<f64>,
 }
 
-/// CPU time of a server that may be killed and started again: what its former lives used stays counted.
+/// CPU time, all together, of servers that may be killed and started again: what their former lives used stays counted.
 #[derive(Default)]
 pub struct CpuMeter {
-    pid: Cell<Option<u32>>,
+    /// What each of those that live was last seen to have used.
+    seen_us: RefCell<BTreeMap<u32, u64>>,
     former_us: Cell<u64>,
-    seen_us: Cell<u64>,
 }
 
 impl CpuMeter {
-    pub fn watch(&self, pid: Option<u32>) {
-        self.former_us.set(self.former_us.get() + self.seen_us.take());
-        self.pid.set(pid);
+    /// These live from now on, and no other.
+    pub fn watch(&self, pids: impl IntoIterator<Item = u32>) {
+        let mut former = self.seen_us.take();
+        let living = pids.into_iter().map(|pid| (pid, former.remove(&pid).unwrap_or_default()));
+        *self.seen_us.borrow_mut() = living.collect();
+        self.former_us.set(self.former_us.get() + former.values().sum::<u64>());
     }
 
+    /// Nothing if it watches nobody.
     pub fn read_us(&self) -> Option<u64> {
-        if let Some(now) = cpu_us(self.pid.get()?) {
-            self.seen_us.set(now);
+        let mut seen = self.seen_us.borrow_mut();
+        for (pid, seen_us) in &mut *seen {
+            *seen_us = cpu_us(*pid).unwrap_or(*seen_us);
         }
-        Some(self.former_us.get() + self.seen_us.get())
+        (!seen.is_empty()).then(|| self.former_us.get() + seen.values().sum::<u64>())
     }
 
     fn resident_bytes(&self) -> Option<u64> {
-        resident_bytes(self.pid.get()?)
+        self.seen_us.borrow().keys().filter_map(|pid| resident_bytes(*pid)).reduce(|a, b| a + b)
     }
 }
 
+/// A server that sleeps says nothing, and the others are not kept waiting for it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
 pub struct Sampler<'a> {
-    pub target: SocketAddr,
+    /// All nodes: what they count is added up.
+    pub targets: Vec<SocketAddr>,
     pub every: Duration,
     pub cpu: &'a CpuMeter,
     pub samples: RefCell<Vec<Sample>>,
@@ -66,7 +75,7 @@ pub struct Sampler<'a> {
 impl Sampler<'_> {
     /// Samples until it is dropped.
     pub async fn run(&self, start_ns: Nanos) {
-        let mut client = Client::new(self.target);
+        let mut clients: Vec<Client> = self.targets.iter().map(|target| Client::new(*target)).collect();
         let mut ticks = interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut before = Exposition::default();
@@ -78,11 +87,18 @@ impl Sampler<'_> {
                 resident_bytes: self.cpu.resident_bytes(),
                 ..Sample::default()
             };
-            // A server that is down at the moment has nothing to say; the next sample will.
-            if let Ok(reply) = client.get("/metrics", None).await
-                && reply.status == 200
-            {
-                let now = Exposition::parse(&reply.text());
+            let mut said = String::new();
+            for client in &mut clients {
+                // A server that is down at the moment has nothing to say; the next sample will.
+                match timeout(ANSWER_TIMEOUT, client.get("/metrics", None)).await {
+                    Ok(Ok(reply)) if reply.status == 200 => said.push_str(&reply.text()),
+                    Ok(_) => {}
+                    // What it answers when it wakes is not for the next question.
+                    Err(_) => *client = Client::new(client.target()),
+                }
+            }
+            if !said.is_empty() {
+                let now = Exposition::parse(&said);
                 now.describe(&before, &mut sample);
                 before = now;
             }
@@ -181,6 +197,17 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_used_before_it_died_stays_counted_and_so_do_the_others() {
+        let meter = CpuMeter::default();
+        assert_eq!(meter.read_us(), None);
+        *meter.seen_us.borrow_mut() = BTreeMap::from([(u32::MAX, 70), (u32::MAX - 1, 5)]);
+        meter.watch([u32::MAX - 1, u32::MAX - 2]);
+        assert_eq!((meter.read_us(), meter.former_us.get()), (Some(75), 70));
+        meter.watch([u32::MAX - 2]);
+        assert_eq!((meter.read_us(), meter.former_us.get()), (Some(75), 75));
+    }
 
     #[test]
     fn a_histogram_tells_the_interval_and_not_the_past() {

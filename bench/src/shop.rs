@@ -24,6 +24,8 @@ pub struct Shop {
     folder: TempDir,
     target: SocketAddr,
     secret: String,
+    /// More environment for every call, as a shop on a database needs.
+    environment: Vec<(String, String)>,
     /// More environment for the server alone, as a preloaded shim needs.
     pub server_environment: Vec<(String, String)>,
     process: Option<Process>,
@@ -32,16 +34,12 @@ pub struct Shop {
 impl Shop {
     /// A seeded store; the server does not run yet.
     pub fn seeded(binary: &Path, goods: &Goods) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("stockade-bench-").tempdir()?;
-        std::fs::create_dir(folder.path().join("data"))?;
-        let shop = Self {
-            binary: binary.to_owned(),
-            folder,
-            target: free_address()?,
-            secret: format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>()),
-            server_environment: Vec::new(),
-            process: None,
-        };
+        Self::seeded_on(binary, goods, Vec::new())
+    }
+
+    /// The same, wherever the environment says that its store is.
+    pub fn seeded_on(binary: &Path, goods: &Goods, environment: Vec<(String, String)>) -> Result<Self> {
+        let shop = Self::closed(binary.to_owned(), random_key(), environment)?;
         let mut seed = shop.command("seed");
         seed.args(["--users", &goods.users.to_string(), "--products", &goods.products.to_string()]);
         seed.args(["--stock", &goods.stock.to_string()]);
@@ -53,6 +51,25 @@ impl Shop {
         }
         run_to_end(seed)?;
         Ok(shop)
+    }
+
+    /// Another node of the same shop, with a folder and an address of its own; it does not run yet.
+    pub fn beside(&self) -> Result<Self> {
+        Self::closed(self.binary.clone(), self.secret.clone(), self.environment.clone())
+    }
+
+    fn closed(binary: PathBuf, secret: String, environment: Vec<(String, String)>) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("stockade-bench-").tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        Ok(Self {
+            binary,
+            folder,
+            target: free_address()?,
+            secret,
+            environment,
+            server_environment: Vec::new(),
+            process: None,
+        })
     }
 
     /// One access token for each of the seed's users, in the seed's order.
@@ -105,6 +122,15 @@ impl Shop {
         self.process.as_ref().context("the server is not running")?.send_kill()
     }
 
+    /// SIGSTOP: it does nothing more until `wake`, and nobody is told.
+    pub fn pause(&mut self) -> Result<()> {
+        self.running()?.pause()
+    }
+
+    pub fn wake(&mut self) -> Result<()> {
+        self.running()?.wake()
+    }
+
     pub async fn stop(&mut self) -> Result<()> {
         self.running()?.stop().await?;
         self.process = None;
@@ -153,9 +179,15 @@ impl Shop {
             // We stand before it as a proxy would: our people come from addresses of their own.
             .env("STOCKADE_TRUSTED_PROXIES", "127.0.0.0/8")
             // A stray configuration file in the caller's folder must not decide what is measured.
-            .current_dir(self.folder.path());
+            .current_dir(self.folder.path())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
+}
+
+/// Thirty-two bytes in hexadecimal that nobody else has.
+pub fn random_key() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
 }
 
 /// The server's binary: the one named, or the one beside this one.

@@ -1,5 +1,5 @@
-//! Where a run takes place: a shop of its own, a shop somewhere else, a rival's, or the reference server. Whatever it is, the
-//! engine needs an address, tokens and product ids; the judges also need what was in stock before.
+//! Where a run takes place: a shop of its own on one node or several, a shop somewhere else, a rival's, or the reference server.
+//! Whatever it is, the engine needs addresses, tokens and product ids; the judges also need what was in stock before.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Client, each};
+use crate::cluster::Cluster;
 use crate::judge::stock;
 use crate::process::{Process, free_address, ready};
 use crate::reference;
@@ -18,7 +19,10 @@ use crate::shop::{Goods, Shop, read_tokens};
 use crate::workload::Workload;
 
 pub struct Stage {
+    /// Where we ask.
     pub target: SocketAddr,
+    /// Where the crowd asks.
+    pub targets: Vec<SocketAddr>,
     pub tokens: Vec<String>,
     pub admin: Option<String>,
     pub products: Vec<String>,
@@ -29,29 +33,50 @@ pub struct Stage {
 
 pub enum Server {
     Shop(Box<Shop>),
+    Cluster(Box<Cluster>),
     Reference { process: Process, _folder: TempDir },
     Rival(Box<RivalShop>),
     Elsewhere,
 }
 
+/// Which nodes of a shop the crowd asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doors {
+    All,
+    /// Those that stand by and hand on what they are asked.
+    StandingBy,
+}
+
 impl Stage {
     /// A fresh shop with the workload's goods, running.
     pub async fn own(binary: &Path, workload: &Workload) -> Result<Self> {
-        let mut shop = Shop::seeded(
-            binary,
-            &Goods {
-                users: workload.users,
-                products: workload.products,
-                stock: workload.stock,
-                hold_seconds: workload.hold_seconds,
-                per_customer_limit: workload.per_customer_limit,
-            },
-        )?;
+        let mut shop = Shop::seeded(binary, &goods_of(workload))?;
         let tokens = shop.tokens(workload.users)?;
         let admin = Some(shop.admin_token()?);
         shop.start().await?;
         let (target, server) = (shop.target(), Server::Shop(Box::new(shop)));
         Self::look_around(target, tokens, admin, workload.products, server).await
+    }
+
+    /// A fresh shop on several nodes with the workload's goods, running.
+    pub async fn cluster(binary: &Path, workload: &Workload, nodes: usize, doors: Doors) -> Result<Self> {
+        ensure!(
+            workload.payment.is_none(),
+            "on several nodes nobody pays: the simulated provider's book lies in the folder of one of them"
+        );
+        let mut cluster = Cluster::seeded(binary, &goods_of(workload), nodes).await?;
+        let tokens = cluster.tokens(workload.users)?;
+        let admin = Some(cluster.admin_token().to_owned());
+        cluster.start().await?;
+        let (mut targets, active) = (cluster.targets(), cluster.active().await?);
+        let target = targets[0];
+        if doors == Doors::StandingBy {
+            targets.remove(active);
+        }
+        ensure!(!targets.is_empty(), "no node stands by");
+        let server = Server::Cluster(Box::new(cluster));
+        let stage = Self::look_around(target, tokens, admin, workload.products, server).await?;
+        Ok(Self { targets, ..stage })
     }
 
     /// A shop that somebody else runs.
@@ -77,6 +102,7 @@ impl Stage {
         ready(&mut process, target, "/readyz").await?;
         Ok(Self {
             target,
+            targets: vec![target],
             tokens: reference::tokens(users, &secret)?,
             admin: None,
             products: vec!["prod_01kas0000000000000000000zz".into()],
@@ -91,6 +117,7 @@ impl Stage {
         let shop = RivalShop::open(rival, &secret, stock).await?;
         Ok(Self {
             target: shop.target(),
+            targets: vec![shop.target()],
             tokens: reference::tokens(users, &secret)?,
             admin: None,
             products: RivalShop::products(),
@@ -99,12 +126,34 @@ impl Stage {
         })
     }
 
-    pub fn pid(&self) -> Option<u32> {
+    /// The processes of the servers, where they are ours.
+    pub fn pids(&self) -> Vec<u32> {
         match &self.server {
-            Server::Shop(shop) => shop.pid(),
-            Server::Reference { process, .. } => Some(process.id()),
-            Server::Rival(shop) => Some(shop.pid()),
-            Server::Elsewhere => None,
+            Server::Shop(shop) => shop.pid().into_iter().collect(),
+            Server::Cluster(cluster) => cluster.pids().collect(),
+            Server::Reference { process, .. } => vec![process.id()],
+            Server::Rival(shop) => vec![shop.pid()],
+            Server::Elsewhere => Vec::new(),
+        }
+    }
+
+    /// Where each server answers, whether the crowd asks there or not.
+    pub fn nodes(&self) -> Vec<SocketAddr> {
+        match &self.server {
+            Server::Cluster(cluster) => cluster.targets(),
+            Server::Shop(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => {
+                vec![self.target]
+            }
+        }
+    }
+
+    /// The server that sells.
+    pub async fn active(&self) -> Result<SocketAddr> {
+        match &self.server {
+            Server::Cluster(cluster) => Ok(cluster.targets()[cluster.active().await?]),
+            Server::Shop(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => {
+                Ok(self.target)
+            }
         }
     }
 
@@ -112,6 +161,7 @@ impl Stage {
     pub fn store_pid(&self) -> Option<u32> {
         match &self.server {
             Server::Rival(shop) => shop.store_pid(),
+            Server::Cluster(cluster) => cluster.database_pid(),
             Server::Shop(_) | Server::Reference { .. } | Server::Elsewhere => None,
         }
     }
@@ -119,13 +169,26 @@ impl Stage {
     pub fn shop(&mut self) -> Option<&mut Shop> {
         match &mut self.server {
             Server::Shop(shop) => Some(shop),
+            Server::Cluster(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
+        }
+    }
+
+    /// Stops what sells, and has it audit its own books; nothing where that is not ours to do.
+    pub async fn close(&mut self) -> Option<(Result<()>, Result<String>)> {
+        match &mut self.server {
+            Server::Shop(shop) => Some((shop.stop().await, shop.audit())),
+            Server::Cluster(cluster) => Some((cluster.stop_all().await, cluster.audit())),
             Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
         }
     }
 
     /// Stops what was started. The path of a store worth looking at, if `keep`.
     pub fn keep_store(&mut self) -> Option<PathBuf> {
-        self.shop().map(Shop::keep)
+        match &mut self.server {
+            Server::Shop(shop) => Some(shop.keep()),
+            Server::Cluster(cluster) => cluster.keep(),
+            Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
+        }
     }
 
     async fn look_around(
@@ -140,7 +203,17 @@ impl Stage {
         let stocks =
             each(target, 16, &products, async |client, product| stock(client, product).await).await?;
         let on_hand = stocks.iter().map(|stock| (stock.available + stock.held + stock.sold) as u64).collect();
-        Ok(Self { target, tokens, admin, products, on_hand, server })
+        Ok(Self { target, targets: vec![target], tokens, admin, products, on_hand, server })
+    }
+}
+
+fn goods_of(workload: &Workload) -> Goods {
+    Goods {
+        users: workload.users,
+        products: workload.products,
+        stock: workload.stock,
+        hold_seconds: workload.hold_seconds,
+        per_customer_limit: workload.per_customer_limit,
     }
 }
 

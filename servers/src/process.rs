@@ -56,6 +56,16 @@ impl Process {
         Ok(kill_process(self.pid()?, Signal::KILL)?)
     }
 
+    /// SIGSTOP: it does nothing more until `wake`, and nobody is told.
+    pub fn pause(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::STOP)?)
+    }
+
+    /// SIGCONT.
+    pub fn wake(&self) -> Result<()> {
+        Ok(kill_process(self.pid()?, Signal::CONT)?)
+    }
+
     /// SIGKILL, and its remains taken away.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill()?;

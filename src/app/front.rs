@@ -19,20 +19,23 @@ use tokio::task::JoinHandle;
 use super::LEAVE_AFTER;
 use super::listeners::{self, Listeners};
 use super::server::{OPS_WORKERS, Servers, serve};
+use super::strangers::{Seldom, Stranger, Strangers};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::Side;
 use crate::http::front::{Front, FrontFactory, Node, Open, Standing, WAIT_MAX, desk};
 use crate::http::health::{NotReady, Readiness};
-use crate::peer::{self, PeerKeys};
+use crate::peer::{self, Link, PeerError, PeerKeys};
 use crate::persistence::journal::{Active, Neighbours, follow};
 
 /// Connections of other nodes: one for each of their threads.
 const PEERS_MAX: usize = 1_024;
-/// Connections of whoever has not proved yet that he is a node.
-const STRANGERS_MAX: usize = 64;
+/// Sockets of whoever has not proved yet that he is a node, those among them that wait for a busy thread to let go of them.
+const GREETINGS_MAX: usize = 1_024;
 /// How long those who are inside may take: others wait outside meanwhile, and are to be let in elsewhere while they still do.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether the active node is to be reached.
+const PULSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the last request has been answered.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -171,21 +174,32 @@ impl Drop for NodeFront {
 }
 
 /// Tells the threads who is active, whenever another node has become it.
+///
+/// A connection of its own shows whether that node is to be reached: to be ready without that would be an empty promise.
 async fn hear(front: Front, neighbours: Arc<Neighbours>) {
     let mut active = neighbours.active.subscribe();
+    let mut pulse = rt::time::interval(PULSE);
+    let mut way: Option<(Arc<Node>, Link)> = None;
     loop {
         let now = active.borrow_and_update().clone();
         // Where this node was itself nobody is now: a former session of ours that still counts.
         let other = now.filter(|active| active.address != neighbours.address);
         front.standing.send_if_modified(|standing| hears(standing, other));
-        let is_there = matches!(*front.standing.borrow(), Standing::There(_));
-        if is_there {
+        way = match (&*front.standing.borrow(), way.take()) {
+            (Standing::There(node), Some(kept)) if kept.0 == *node => Some(kept),
+            (Standing::There(node), _) => {
+                Some((node.clone(), Link::to(node.address.clone(), front.keys.clone())))
+            }
+            _ => None,
+        };
+        if way.as_ref().is_some_and(|(_, link)| link.is_up()) {
             front.readiness.clear(NotReady::NoActiveNode);
         } else {
             front.readiness.raise(NotReady::NoActiveNode);
         }
-        if active.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = active.changed() => if changed.is_err() { return },
+            _ = pulse.tick() => {}
         }
     }
 }
@@ -209,11 +223,28 @@ fn hears(standing: &mut Standing, active: Option<Active>) -> bool {
     news
 }
 
+/// The nodes' door.
+struct Door {
+    front: Front,
+    nodes: Semaphore,
+    strangers: Strangers,
+    greetings: Arc<Semaphore>,
+    wrong_key: Seldom,
+    no_place: Seldom,
+}
+
 /// Brings other nodes' connections to the threads, one after the other.
 async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
-    let (nodes, strangers) = (Arc::new(Semaphore::new(PEERS_MAX)), Arc::new(Semaphore::new(STRANGERS_MAX)));
+    let door = Arc::new(Door {
+        front,
+        nodes: Semaphore::new(PEERS_MAX),
+        strangers: Strangers::default(),
+        greetings: Arc::new(Semaphore::new(GREETINGS_MAX)),
+        wrong_key: Seldom::default(),
+        no_place: Seldom::default(),
+    });
     for thread in threads.iter().cycle() {
-        let Ok(stranger) = strangers.clone().acquire_owned().await else { return };
+        let Ok(greeting) = door.greetings.clone().acquire_owned().await else { return };
         let (stream, from) = match accepted(&peers).await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -222,10 +253,10 @@ async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
                 continue;
             }
         };
-        let (front, nodes) = (front.clone(), nodes.clone());
+        let (door, stranger) = (door.clone(), door.strangers.admit(from.ip()));
         thread.spawn_fn(move || {
             rt::spawn(async move {
-                if let Err(error) = served(stream, front, stranger, &nodes).await {
+                if let Err(error) = door.serve(stream, from, stranger, greeting).await {
                     tracing::debug!(%error, %from, "a connection of another node ended");
                 }
             });
@@ -238,16 +269,31 @@ async fn accepted(peers: &TcpListener) -> std::io::Result<(std::net::TcpStream, 
     Ok((stream.into_std()?, from))
 }
 
-async fn served(
-    stream: std::net::TcpStream,
-    front: Front,
-    stranger: OwnedSemaphorePermit,
-    nodes: &Semaphore,
-) -> Result<()> {
-    let greeted = peer::greet(tokio::net::TcpStream::from_std(stream)?, &front.keys).await?;
-    drop(stranger);
-    let _node = nodes.try_acquire().context("too many connections of nodes")?;
-    Ok(greeted.serve(desk(&front)).await?)
+impl Door {
+    async fn serve(
+        &self,
+        stream: std::net::TcpStream,
+        from: SocketAddr,
+        stranger: Stranger,
+        greeting: OwnedSemaphorePermit,
+    ) -> Result<()> {
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        let greeted = stranger.greets(peer::greet(stream, &self.front.keys)).await;
+        drop(greeting);
+        let now_ns = self.front.clock.nanos();
+        let greeted = greeted.context("another stranger has come")?.inspect_err(|why| {
+            if matches!(why, PeerError::WrongKey | PeerError::Damaged) && self.wrong_key.is_due(now_ns) {
+                tracing::warn!(%from, "somebody at the nodes' door does not know our key");
+            }
+        })?;
+        let Ok(_place) = self.nodes.try_acquire() else {
+            if self.no_place.is_due(now_ns) {
+                tracing::warn!(%from, places = PEERS_MAX, "no more connections of nodes are taken");
+            }
+            return Ok(());
+        };
+        Ok(greeted.serve(desk(&self.front)).await?)
+    }
 }
 
 #[cfg(test)]

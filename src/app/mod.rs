@@ -11,6 +11,7 @@ mod mirror;
 mod secret;
 mod server;
 mod store;
+mod strangers;
 mod supervise;
 mod vitals;
 

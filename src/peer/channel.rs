@@ -6,19 +6,13 @@
 //! ChaCha20-Poly1305 the first is several times as fast where the processor knows AES. Always true: what has not been
 //! authenticated goes no further than this file.
 
-use std::time::Duration;
-
 use snow::{Builder, HandshakeState, TransportState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use super::crypt::AwsLc;
 use super::keys::KEY_BYTES;
 use super::{PeerError, PeerKeys};
-
-/// Who has not proved his key by then is nobody.
-pub(super) const GREETING_WITHIN: Duration = Duration::from_secs(2);
 
 const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
 /// Protocol and version: a side that means another one fails as with another key.
@@ -46,34 +40,29 @@ pub(super) async fn speak(stream: &mut TcpStream, keys: &PeerKeys) -> Result<Cha
     let mut greeting = [0; GREETING_BYTES];
     let mut noise =
         builder(keys.speaking().ok_or(PeerError::NoKey)?)?.build_initiator().map_err(|_| PeerError::NoKey)?;
-    let exchange = async {
-        write(&mut noise, &mut greeting)?;
-        stream.write_all(&greeting).await?;
-        stream.read_exact(&mut greeting).await.map_err(|error| match error.kind() {
-            // Whoever does not believe us closes without a word.
-            std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => PeerError::WrongKey,
-            _ => PeerError::Io(error),
-        })?;
-        read(&mut noise, &greeting)
-    };
-    timeout(GREETING_WITHIN, exchange).await.map_err(|_| PeerError::NoGreeting)??;
+    write(&mut noise, &mut greeting)?;
+    stream.write_all(&greeting).await?;
+    stream.read_exact(&mut greeting).await.map_err(|error| match error.kind() {
+        // Whoever does not believe us closes without a word.
+        std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset => PeerError::WrongKey,
+        _ => PeerError::Io(error),
+    })?;
+    read(&mut noise, &greeting)?;
     Channel::of(noise)
 }
 
-/// Hears a greeting, believes it if it was made with any of our keys, and answers with the same.
+/// Hears a greeting, believes it if it was made with any of our keys, and answers with the same. Whoever greets may only repeat what
+/// he has overheard; his first record shows that he does not.
 pub(super) async fn listen(stream: &mut TcpStream, keys: &PeerKeys) -> Result<Channel, PeerError> {
     let mut greeting = [0; GREETING_BYTES];
-    let exchange = async {
-        stream.read_exact(&mut greeting).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => PeerError::Ended,
-            _ => PeerError::Io(error),
-        })?;
-        let mut noise = believed(keys, &greeting)?;
-        write(&mut noise, &mut greeting)?;
-        stream.write_all(&greeting).await?;
-        Ok::<_, PeerError>(noise)
-    };
-    Channel::of(timeout(GREETING_WITHIN, exchange).await.map_err(|_| PeerError::NoGreeting)??)
+    stream.read_exact(&mut greeting).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => PeerError::Ended,
+        _ => PeerError::Io(error),
+    })?;
+    let mut noise = believed(keys, &greeting)?;
+    write(&mut noise, &mut greeting)?;
+    stream.write_all(&greeting).await?;
+    Channel::of(noise)
 }
 
 fn believed(keys: &PeerKeys, greeting: &[u8]) -> Result<HandshakeState, PeerError> {
@@ -159,6 +148,8 @@ impl Channel {
     }
 }
 
+/// What a record is longer than what it says.
+pub(super) const RECORD_EXTRA_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 /// The longest record with its length.
 pub(super) const RECORD_BYTES: usize = LENGTH_BYTES + RECORD_BYTES_MAX;
 

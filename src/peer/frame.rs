@@ -18,6 +18,8 @@ pub(super) const PIECE_BYTES_MAX: usize = 16 * 1024;
 const EXTRA_BYTES: usize = 1_024;
 pub(super) const FRAME_BYTES_MAX: usize = HEAD_BYTES_MAX + BODY_BYTES_MAX + EXTRA_BYTES;
 const LENGTH_BYTES: usize = 4;
+/// The whole of [`Frame::Here`]: a length, and which frame it is.
+pub(super) const HERE_BYTES: usize = LENGTH_BYTES + 1;
 /// What the lengths of a header's name and value take at most.
 const HEADER_EXTRA_BYTES: usize = 8;
 

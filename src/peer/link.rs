@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,13 +14,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channel::{self, Channel};
+use super::channel::Channel;
 use super::frame::{Ask, Block, Frame, Headers, head_fits};
+use super::greeting;
 use super::pipe::{self, BATCH_BYTES};
 use super::stream::{Counted, Inbox, Incoming};
 use super::{BODY_BYTES_MAX, Body, FLIGHT_MAX, PeerError, PeerKeys, Reply, Request, Unanswered};
@@ -30,7 +31,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// Bytes of requests that wait to be written.
 const QUEUED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long a connection may take to be accepted.
+/// How long a name may take to be found, and then, with all its addresses together, to be connected with.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 impl Request {
@@ -56,10 +57,10 @@ impl Drop for Held {
 }
 
 impl Link {
-    /// Connects, now and whenever the connection is lost.
-    pub fn to(address: SocketAddr, keys: PeerKeys) -> Link {
+    /// Connects with `HOST:PORT`, now and whenever the connection is lost; the name is looked up anew each time.
+    pub fn to(place: String, keys: PeerKeys) -> Link {
         let side = Rc::new(Asking::default());
-        let task = tokio::task::spawn_local(keep(side.clone(), address, keys));
+        let task = tokio::task::spawn_local(keep(side.clone(), place, keys));
         Link(Rc::new(Held { side, task }))
     }
 
@@ -85,7 +86,7 @@ impl Link {
         self.0.side.up.get()
     }
 
-    /// Returns once the connection stands.
+    /// Returns once the connection stands, and the other side reads what comes.
     pub async fn comes_up(&self) {
         loop {
             let came = self.0.side.came_up.notified();
@@ -365,24 +366,24 @@ impl Drop for Ending {
     }
 }
 
-async fn keep(side: Rc<Asking>, address: SocketAddr, keys: PeerKeys) {
+async fn keep(side: Rc<Asking>, place: String, keys: PeerKeys) {
     let side = Ending(side);
     let (mut pause, mut told) = (PAUSE_MIN, false);
     loop {
-        match connect(address, &keys).await {
+        match connect(&place, &keys).await {
             Ok((stream, channel)) => {
-                tracing::info!(node = %address, "connected to a node");
+                tracing::info!(node = %place, "connected to a node");
                 (pause, told) = (PAUSE_MIN, false);
                 side.0.up.set(true);
                 side.0.came_up.notify_waiters();
                 let why = pipe::run(stream, channel, &*side.0).await;
                 side.0.lost();
-                tracing::warn!(node = %address, error = %why, "the connection to a node is lost");
+                tracing::warn!(node = %place, error = %why, "the connection to a node is lost");
             }
             // Once: the attempts that follow fail of the same thing.
             Err(why) if !told => {
                 told = true;
-                tracing::warn!(node = %address, error = %why, "no connection to a node, trying again");
+                tracing::warn!(node = %place, error = %why, "no connection to a node, trying again");
             }
             Err(_) => {}
         }
@@ -391,12 +392,26 @@ async fn keep(side: Rc<Asking>, address: SocketAddr, keys: PeerKeys) {
     }
 }
 
-async fn connect(address: SocketAddr, keys: &PeerKeys) -> Result<(TcpStream, Channel), PeerError> {
-    let connecting = timeout(CONNECT_WITHIN, TcpStream::connect(address));
-    let mut stream = connecting.await.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+async fn connect(place: &str, keys: &PeerKeys) -> Result<(TcpStream, Channel), PeerError> {
+    let mut stream = reach(place).await?;
     stream.set_nodelay(true)?;
-    let channel = channel::speak(&mut stream, keys).await?;
+    let channel = greeting::speak(&mut stream, keys).await?;
     Ok((stream, channel))
+}
+
+/// The first of a name's addresses at which somebody accepts. None of them, where nobody answers at all, takes the time of the others.
+async fn reach(place: &str) -> io::Result<TcpStream> {
+    let late = |_| io::Error::from(io::ErrorKind::TimedOut);
+    let addresses: Vec<_> = timeout(CONNECT_WITHIN, lookup_host(place)).await.map_err(late)??.collect();
+    let each = CONNECT_WITHIN / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let mut why = io::Error::from(io::ErrorKind::NotFound);
+    for address in addresses {
+        match timeout(each, TcpStream::connect(address)).await.map_err(late).flatten() {
+            Ok(stream) => return Ok(stream),
+            Err(error) => why = error,
+        }
+    }
+    Err(why)
 }
 
 /// By up to a half, by chance: nodes that lost one node together do not all come back to it together.

@@ -9,6 +9,7 @@
 mod channel;
 mod crypt;
 mod frame;
+mod greeting;
 mod keys;
 mod link;
 mod pipe;
@@ -135,6 +136,8 @@ pub enum PeerError {
     Ended,
     #[error("no greeting within two seconds")]
     NoGreeting,
+    #[error("the other side knows us, and has no place for another connection")]
+    NoPlace,
     #[error("the other side shares no key with us, or speaks another version")]
     WrongKey,
     #[error("a record is damaged, or was not made for this place")]

@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::channel::{self, Channel};
+use super::channel::Channel;
 use super::frame::{Ask, Block, Frame, Headers, PIECE_BYTES_MAX, head_fits};
+use super::greeting;
 use super::pipe::{self, BATCH_BYTES};
 use super::stream::{Counted, Flow};
 use super::{
@@ -35,15 +36,16 @@ pub async fn serve(stream: TcpStream, keys: PeerKeys, desk: Rc<dyn Desk>) -> Res
     greet(stream, &keys).await?.serve(desk).await
 }
 
-/// Hears who has connected; within two seconds he has proved that he shares a key, or is nobody. To be called for a bounded number
-/// of connections at once.
+/// Hears who has connected; within two seconds he has proved that he shares a key, with words that nobody can repeat, or is nobody. To
+/// be called for a bounded number of connections at once.
 pub async fn greet(mut stream: TcpStream, keys: &PeerKeys) -> Result<Greeted, PeerError> {
     stream.set_nodelay(true)?;
-    let channel = channel::listen(&mut stream, keys).await?;
+    let channel = greeting::listen(&mut stream, keys).await?;
     Ok(Greeted { stream, channel })
 }
 
-/// A connection with somebody who shares a key with us.
+/// A connection with somebody who shares a key with us. He sends nothing before it is served; dropped, it tells him that there is no
+/// place for him.
 pub struct Greeted {
     stream: TcpStream,
     channel: Channel,
@@ -52,6 +54,8 @@ pub struct Greeted {
 impl Greeted {
     /// Until the connection ends, which is no error if it ends between two frames.
     pub async fn serve(self, desk: Rc<dyn Desk>) -> Result<(), PeerError> {
+        let Greeted { mut stream, mut channel } = self;
+        greeting::welcome(&mut stream, &mut channel).await?;
         let side = Closing(Rc::new_cyclic(|me| Answering {
             me: me.clone(),
             desk,
@@ -64,7 +68,7 @@ impl Greeted {
             wake: Notify::new(),
             written: Notify::new(),
         }));
-        match pipe::run(self.stream, self.channel, &*side.0).await {
+        match pipe::run(stream, channel, &*side.0).await {
             PeerError::Ended => Ok(()),
             why => Err(why),
         }

@@ -1,5 +1,6 @@
 //! Two nodes that talk over loopback, both on the thread of the test.
 
+mod greetings;
 mod rules;
 mod shop;
 
@@ -17,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use self::rules::{Raw, ask};
 use self::shop::{At, Node, Shop};
+use super::channel::Channel;
 use super::stream::WINDOW_BYTES;
 use super::*;
 use crate::config::{MasterKey, MasterKeys};
@@ -64,8 +66,16 @@ async fn until(what: &str, mut so: impl FnMut() -> bool) {
 /// A node, and a link to it.
 async fn pair() -> (Node, Link) {
     let node = Node::open(keys(&[1])).await;
-    let link = Link::to(node.address, keys(&[1]));
+    let link = Link::to(node.address.to_string(), keys(&[1]));
     (node, link)
+}
+
+/// Somebody's connection, with a place, and nobody who serves it.
+async fn taken(listener: &TcpListener) -> (TcpStream, Channel) {
+    let mut stream = listener.accept().await.unwrap().0;
+    let mut channel = greeting::listen(&mut stream, &keys(&[1])).await.unwrap();
+    greeting::welcome(&mut stream, &mut channel).await.unwrap();
+    (stream, channel)
 }
 
 fn story(tale: impl Future<Output = ()>) {
@@ -270,7 +280,7 @@ fn patience_ends_on_this_side_and_on_the_other() {
 fn whoever_has_no_key_is_nobody() {
     story(async {
         let node = Node::open(keys(&[1])).await;
-        let link = Link::to(node.address, keys(&[2]));
+        let link = Link::to(node.address.to_string(), keys(&[2]));
         let short = Request { patience: Duration::from_millis(200), ..request("/") };
         assert_eq!(link.ask(short).await.unwrap_err(), Unanswered::NotSent);
         assert!(!link.is_up() && node.shop.begun.borrow().is_empty());
@@ -312,7 +322,7 @@ fn a_former_key_is_believed() {
     story(async {
         let node = Node::open(keys(&[2, 1])).await;
         for (key, believed) in [(keys(&[1]), true), (keys(&[2]), true), (keys(&[3, 1, 2]), false)] {
-            let link = Link::to(node.address, key);
+            let link = Link::to(node.address.to_string(), key);
             let short = Request { patience: Duration::from_secs(1), ..request("/") };
             assert_eq!(link.ask(short).await.is_ok(), believed);
         }
@@ -356,9 +366,8 @@ fn what_was_not_handed_to_the_socket_was_certainly_not_sent() {
     story(async {
         // A node that shares the key, and reads nothing.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let link = Link::to(listener.local_addr().unwrap(), keys(&[1]));
-        let mut stream = listener.accept().await.unwrap().0;
-        let _channel = super::channel::listen(&mut stream, &keys(&[1])).await.unwrap();
+        let link = Link::to(listener.local_addr().unwrap().to_string(), keys(&[1]));
+        let (stream, _channel) = taken(&listener).await;
         let stout = || Request { body: vec![0; BODY_BYTES_MAX].into(), ..request("/") };
         let ask = |request| {
             let link = link.clone();
@@ -382,9 +391,8 @@ fn what_was_not_handed_to_the_socket_was_certainly_not_sent() {
 fn nobody_is_waited_for_who_says_nothing() {
     story(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let link = Link::to(listener.local_addr().unwrap(), keys(&[1]));
-        let mut stream = listener.accept().await.unwrap().0;
-        let _channel = super::channel::listen(&mut stream, &keys(&[1])).await.unwrap();
+        let link = Link::to(listener.local_addr().unwrap().to_string(), keys(&[1]));
+        let _taken = taken(&listener).await;
         let heard = timeout(Duration::from_secs(6), link.ask(request("/"))).await.unwrap();
         assert_eq!(
             heard.unwrap_err(),
@@ -403,7 +411,7 @@ fn nobody_is_waited_for_who_says_nothing() {
             let accepted = listener.accept().await.unwrap().0;
             if accepted.peer_addr().unwrap() == mute.local_addr().unwrap() {
                 let serving = spawn_local(serve(accepted, keys(&[1]), desk));
-                let _channel = super::channel::speak(&mut mute, &keys(&[1])).await.unwrap();
+                let _channel = super::greeting::speak(&mut mute, &keys(&[1])).await.unwrap();
                 break timeout(Duration::from_secs(6), serving).await.unwrap().unwrap();
             }
         };

@@ -63,6 +63,17 @@ impl Process {
         self.base = format!("http://{addr}");
     }
 
+    /// Waits until it would be given requests.
+    pub async fn is_ready(&self) {
+        let is_ready = async {
+            while self.ask("GET", "/readyz").send().await.status != 200 {
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_secs(30), is_ready).await;
+        assert!(waited.is_ok(), "it finds no active node:\n{}", self.log());
+    }
+
     /// Waits until its log says so, since it was last open.
     pub async fn says(&self, words: &str) {
         wait_for(|| self.log()[self.before..].contains(words).then_some(())).await;

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::{Arc, Barrier};
@@ -29,11 +30,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// One thread from its first connection to its last answer.
 pub fn run_thread(plan: Arc<Plan>, live: &Live, index: usize, ready: &Barrier) -> Result<Harvest> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let share = (plan.connections + plan.threads - 1 - index) / plan.threads;
+    let numbers = numbers_of(index, plan.threads, plan.connections);
+    let share = numbers.len();
     let worker = Rc::new(RefCell::new(Worker::new(plan.clone(), index, share)?));
     let local = LocalSet::new();
-    for place in 0..share {
-        local.spawn_local(converse(worker.clone(), place, plan.target));
+    for (place, number) in numbers.enumerate() {
+        local.spawn_local(converse(worker.clone(), place, plan.targets.clone(), number));
     }
     let client = local.block_on(&runtime, async {
         let connected = timeout(CONNECT_TIMEOUT, until_connected(&worker)).await;
@@ -53,6 +55,13 @@ pub fn run_thread(plan: Arc<Plan>, live: &Live, index: usize, ready: &Barrier) -
     let client =
         ClientEffort { noticed_late: worker.noticed_late, longest_backlog: worker.longest_backlog, ..client };
     Ok(Harvest { tally: worker.tally, history: worker.history, client })
+}
+
+/// The connections of a thread. They follow each other, so that every thread asks every node: who asks one node would otherwise be
+/// the work of one thread, and waiting for it all that the thread does.
+fn numbers_of(index: usize, threads: usize, connections: usize) -> Range<usize> {
+    let before = |index: usize| connections / threads * index + index.min(connections % threads);
+    before(index)..before(index + 1)
 }
 
 async fn until_connected(worker: &RefCell<Worker>) {
@@ -91,11 +100,11 @@ fn ticking_timer() -> Result<AsyncFd<OwnedFd>> {
     Ok(AsyncFd::new(timer)?)
 }
 
-/// One connection of the crowd, for the whole run.
-async fn converse(worker: Rc<RefCell<Worker>>, place: usize, target: SocketAddr) {
+/// One connection of the crowd, for the whole run. Where it is refused or cut it tries the next place, as a proxy would.
+async fn converse(worker: Rc<RefCell<Worker>>, place: usize, targets: Vec<SocketAddr>, number: usize) {
     let mut buffer = vec![0; 8 * 1024];
-    loop {
-        let Ok(stream) = connect(target).await else {
+    for turn in number.. {
+        let Ok(stream) = connect(targets[turn % targets.len()]).await else {
             sleep(RECONNECT_DELAY).await;
             continue;
         };
@@ -134,4 +143,19 @@ fn hear(
     }
     buffer.copy_within(start..filled, 0);
     Some(filled - start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_is_of_one_thread_and_every_thread_asks_every_node() {
+        let numbers = [0, 1, 2].map(|index| numbers_of(index, 3, 11));
+        assert_eq!(numbers, [0..4, 4..8, 8..11]);
+        for nodes in 1..=3 {
+            let asked = numbers.clone().map(|numbers| numbers.map(|number| number % nodes).max());
+            assert_eq!(asked, [Some(nodes - 1); 3]);
+        }
+    }
 }

@@ -28,7 +28,8 @@ use crate::workload::Retry;
 
 /// Everything a run's threads need to know; fixed before the first of them starts.
 pub struct Plan {
-    pub target: SocketAddr,
+    /// One or more: connections are spread over them evenly.
+    pub targets: Vec<SocketAddr>,
     pub requests: OrderRequests,
     pub popularity: Zipf,
     pub seed: u64,

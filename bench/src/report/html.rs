@@ -122,7 +122,7 @@ fn outcomes(report: &Report) -> String {
         y: Axis::linear(sums.fold(0.0, f64::max), count_label),
         series: Vec::new(),
         stack: stack.collect(),
-        marks: report.kills.iter().map(|kill| kill.at_s).collect(),
+        marks: report.harmed_at_s(),
     }
     .svg()
 }
@@ -145,7 +145,7 @@ fn latency_over_time(report: &Report) -> String {
             line("longest", "unavailable", |point| point.max_us),
         ],
         stack: Vec::new(),
-        marks: report.kills.iter().map(|kill| kill.at_s).collect(),
+        marks: report.harmed_at_s(),
     }
     .svg()
 }
@@ -201,7 +201,7 @@ fn server_picture(report: &Report, title: &str, label: Label, lines: &[Line]) ->
         return String::new();
     }
     let highest = series.iter().flat_map(|series| &series.points).map(|point| point.1).fold(0.0, f64::max);
-    let marks = report.kills.iter().map(|kill| kill.at_s).collect();
+    let marks = report.harmed_at_s();
     let plot = Plot {
         x: Axis::time(end(report)),
         y: Axis::linear(highest, label),

@@ -16,6 +16,7 @@ use crate::clock::{as_seconds, rfc3339, unix_ms};
 use crate::crowd::LogIns;
 use crate::drive::Kill;
 use crate::engine::Tally;
+use crate::faults::{Fallen, Fault};
 use crate::judge::Verdict;
 use crate::sampler::Sample;
 use crate::workload::Workload;
@@ -35,6 +36,8 @@ pub struct Report {
     /// The server's own account of itself, in the order of time.
     pub samples: Vec<Sample>,
     pub kills: Vec<Kill>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fallen>,
     /// Of the people who logged in meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_ins: Option<LogIns>,
@@ -52,12 +55,14 @@ pub struct Machine {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Setting {
-    /// `shop`, `reference`, a rival's name, or the URL of a server elsewhere.
+    /// `shop`, `shop on N nodes`, `reference`, a rival's name, or the URL of a server elsewhere.
     pub server: String,
     pub threads: usize,
     pub seed: u64,
     pub pace_seconds: Option<f64>,
     pub kills: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -118,6 +123,12 @@ pub struct Point {
 }
 
 impl Report {
+    /// The moments at which harm was done, in seconds of the run.
+    pub fn harmed_at_s(&self) -> Vec<f64> {
+        let kills = self.kills.iter().map(|kill| kill.at_s);
+        kills.chain(self.faults.iter().map(|fallen| fallen.at_s)).collect()
+    }
+
     pub fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,5 +1,6 @@
-//! The shop and its rivals against the HTTP ceiling. First every rival sells a few units to a larger crowd, and must have sold
-//! exactly those; then every round drives each of them once.
+//! The shop, as it comes and on a database, and its rivals against the HTTP ceiling. First every rival sells a few units to a
+//! larger crowd, and must have sold exactly those; then every round drives each of them once; in the end the shop on MySQL sells
+//! for as long as it takes to see whether its tables keep up.
 
 use std::collections::BTreeMap;
 
@@ -11,8 +12,11 @@ use crate::answer::Outcome;
 use crate::drive::grouped;
 use crate::judge::Ruling;
 use crate::report::Report;
-use crate::rounds::{ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_verdicts};
+use crate::rounds::{
+    ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_bound, print_lag, print_verdicts,
+};
 use crate::run::{Run, Scene};
+use crate::stage::Doors;
 use crate::workload::{Overrides, Thresholds, Workload};
 
 /// Before anything is measured: so many units, and so many buyers, all at once.
@@ -20,6 +24,15 @@ const FEW_UNITS: u64 = 20;
 const BUYERS: u64 = 60;
 /// Where each unit is a row, there are as many as nobody sells a second on one product.
 const UNITS_A_SECOND: f64 = 20_000.0;
+
+/// What the shop on MySQL must reach: the ceiling's share in a burst and in the long run, how many times the better rival on the
+/// same database, and what is left of a node's own orders when they come by another node.
+const BURST_SHARE: f64 = 0.6;
+const SUSTAINED_SHARE: f64 = 0.20;
+const TIMES_MARIADB: f64 = 12.0;
+const FORWARDED_SHARE: f64 = 0.6;
+/// Seconds of the sustained leg.
+const SUSTAINED_S: f64 = 60.0;
 
 #[derive(Args)]
 #[command(mut_arg("seconds", |seconds| seconds.default_value("5")))]
@@ -29,14 +42,21 @@ pub struct Contest {
     /// Only these; all of them otherwise
     #[arg(long = "rival", value_name = "NAME")]
     rivals: Vec<Rival>,
+    /// Seconds of the sustained leg on MySQL, once, after the rounds; 0 leaves it out [default: 60, or 0 without rounds]
+    #[arg(long)]
+    sustained: Option<f64>,
 }
 
-/// Who is driven in a round, in this order. The shop on another home of its journal is one more of these.
+/// Who is driven in a round, in this order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Contender {
     Reference,
     /// The shop as it comes: on SQLite and its own log.
     Embedded,
+    /// One node on MariaDB, asked directly.
+    OnMySql,
+    /// Two of them, asked at the one that stands by.
+    Forwarded,
     Rival(Rival),
 }
 
@@ -57,7 +77,7 @@ impl Contest {
         for _ in self.rounds.numbers() {
             let mut ceiling = 0.0;
             for who in self.contenders() {
-                let report = self.drive(who).await?;
+                let report = self.drive(who, self.rounds.seconds).await?;
                 let per_s = report.summary.acknowledged_per_s;
                 if who == Contender::Reference {
                     ceiling = per_s;
@@ -69,6 +89,11 @@ impl Contest {
             print_table(&self.contenders(), &drives);
             passed &= print_verdicts(drives.iter().map(|drive| (drive.who.name(), &drive.report)));
             passed &= print_lasted(&drives);
+            passed &= print_floors(&drives);
+        }
+        let sustained = self.sustained.unwrap_or(if self.rounds.rounds > 0 { SUSTAINED_S } else { 0.0 });
+        if sustained > 0.0 {
+            passed &= self.sustain(sustained).await?;
         }
         Ok(passed)
     }
@@ -78,12 +103,22 @@ impl Contest {
     }
 
     fn contenders(&self) -> Vec<Contender> {
-        let ours = [Contender::Reference, Contender::Embedded];
+        let ours = [Contender::Reference, Contender::Embedded, Contender::OnMySql, Contender::Forwarded];
         ours.into_iter().chain(self.rivals().into_iter().map(Contender::Rival)).collect()
     }
 
-    async fn drive(&self, who: Contender) -> Result<Report> {
-        let seconds = self.rounds.seconds;
+    /// Whether the tables on MySQL keep up with what is sold.
+    async fn sustain(&self, seconds: f64) -> Result<bool> {
+        eprintln!("sustained, {seconds} s");
+        let ceiling = self.drive(Contender::Reference, self.rounds.seconds).await?;
+        let report = self.drive(Contender::OnMySql, seconds).await?;
+        let share = report.summary.acknowledged_per_s / ceiling.summary.acknowledged_per_s;
+        let hold = print_verdicts([(Contender::OnMySql.name(), &report)]);
+        let reached = print_bound("MySQL sustained, × ceiling", Some(share), SUSTAINED_SHARE, true);
+        Ok(print_lag(&report.samples) && reached && hold)
+    }
+
+    async fn drive(&self, who: Contender, seconds: f64) -> Result<Report> {
         let stock = match who {
             Contender::Rival(Rival::SkipLocked) => ((seconds + 1.0) * UNITS_A_SECOND) as u64,
             _ => ENDLESS_STOCK,
@@ -92,6 +127,8 @@ impl Contest {
         match who {
             Contender::Reference => self.rounds.reference(leg).await,
             Contender::Embedded => self.rounds.shop(leg).await,
+            Contender::OnMySql => self.rounds.nodes(1, Doors::All, leg).await,
+            Contender::Forwarded => self.rounds.nodes(2, Doors::StandingBy, leg).await,
             Contender::Rival(rival) => self.rounds.rival(rival, leg).await,
         }
     }
@@ -102,6 +139,8 @@ impl Contender {
         match self {
             Self::Reference => "reference",
             Self::Embedded => "stockade, embedded",
+            Self::OnMySql => "stockade, on MySQL",
+            Self::Forwarded => "stockade, forwarded",
             Self::Rival(rival) => rival.word(),
         }
     }
@@ -131,6 +170,7 @@ async fn sells_what_it_has(rival: Rival) -> Result<bool> {
         threads: 2,
         seed: rand::random(),
         kills: 0,
+        faults: Vec::new(),
         log_ins: 0,
         pace_seconds: None,
         read_back: 0,
@@ -168,12 +208,31 @@ fn print_table(contenders: &[Contender], drives: &[Drive]) {
             each.join("  ")
         );
     }
-    let share = |who| middle(drives, who, |drive| Some(drive.share));
-    let on_mariadb = [Rival::RowLock, Rival::SkipLocked].map(|rival| share(Contender::Rival(rival)));
-    let better = on_mariadb.into_iter().flatten().reduce(f64::max);
-    if let Some((ours, theirs)) = share(Contender::Embedded).zip(better) {
-        println!("\nThe shop sells {:.1} times what the better rival on MariaDB does.", ours / theirs);
+    if let Some(times) = times_mariadb(drives, Contender::Embedded) {
+        println!("\nThe shop sells {times:.1} times what the better rival on MariaDB does.");
     }
+}
+
+fn share(drives: &[Drive], who: Contender) -> Option<f64> {
+    middle(drives, who, |drive| Some(drive.share))
+}
+
+/// How many times the better rival on MariaDB somebody sells; nothing if none of them was driven.
+fn times_mariadb(drives: &[Drive], who: Contender) -> Option<f64> {
+    let theirs = [Rival::RowLock, Rival::SkipLocked].map(|rival| share(drives, Contender::Rival(rival)));
+    let better = theirs.into_iter().flatten().reduce(f64::max)?;
+    Some(share(drives, who)? / better)
+}
+
+fn print_floors(drives: &[Drive]) -> bool {
+    let direct = share(drives, Contender::OnMySql);
+    let forwarded = share(drives, Contender::Forwarded).zip(direct).map(|(by_another, own)| by_another / own);
+    let mut all_met = print_bound("MySQL burst, × ceiling", direct, BURST_SHARE, true);
+    let times = times_mariadb(drives, Contender::OnMySql);
+    if times.is_some() {
+        all_met &= print_bound("MySQL, × the better on MariaDB", times, TIMES_MARIADB, true);
+    }
+    all_met & print_bound("forwarded ÷ direct", forwarded, FORWARDED_SHARE, true)
 }
 
 fn middle(drives: &[Drive], who: Contender, value: fn(&Drive) -> Option<f64>) -> Option<f64> {

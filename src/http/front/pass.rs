@@ -141,7 +141,7 @@ async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswe
         return Ok(answered(here, request.clone()).await);
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
-    let link = room.link(&node).await.ok_or(Unanswered::NotSent)?;
+    let link = room.link(&node);
     // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the active one.
     timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
     link.ask(peer::Request { session: node.session, ..request.clone() }).await

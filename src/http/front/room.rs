@@ -6,12 +6,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix_http::Request;
 use actix_web::rt;
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
@@ -21,8 +19,6 @@ use crate::peer::Link;
 const SEATS_MAX: usize = 4_096;
 /// Their bodies.
 const SEATED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// For a name to be found.
-const RESOLVE_WITHIN: Duration = Duration::from_secs(1);
 
 thread_local! {
     static ROOM: RefCell<Option<Rc<Room>>> = const { RefCell::new(None) };
@@ -144,21 +140,13 @@ impl Room {
     }
 
     /// The way to a node; what led to another one is given up.
-    pub async fn link(&self, node: &Arc<Node>) -> Option<Link> {
-        if let Some((known, link)) = &*self.link.borrow()
-            && known == node
-        {
-            return Some(link.clone());
-        }
-        let finding = tokio::net::lookup_host(node.address.as_str());
-        let address = timeout(RESOLVE_WITHIN, finding).await.ok()?.ok()?.next()?;
+    pub fn link(&self, node: &Arc<Node>) -> Link {
         let mut kept = self.link.borrow_mut();
         match &*kept {
-            // Somebody else was faster.
-            Some((known, link)) if known == node => Some(link.clone()),
+            Some((known, link)) if known == node => link.clone(),
             _ => {
-                let link = Link::to(address, self.front.keys.clone());
-                Some(kept.insert((node.clone(), link)).1.clone())
+                let link = Link::to(node.address.clone(), self.front.keys.clone());
+                kept.insert((node.clone(), link)).1.clone()
             }
         }
     }

@@ -11,8 +11,9 @@ use tokio::time::timeout;
 use super::shop::Node;
 use super::{keys, story};
 use crate::peer::Side;
-use crate::peer::channel::{self, Channel};
+use crate::peer::channel::Channel;
 use crate::peer::frame::{Ask, Block, Frame, Headers};
+use crate::peer::greeting;
 
 /// Somebody who shares the key, and says what he likes.
 pub(super) struct Raw {
@@ -25,7 +26,7 @@ pub(super) struct Raw {
 impl Raw {
     pub(super) async fn to(address: SocketAddr) -> Raw {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let channel = channel::speak(&mut stream, &keys(&[1])).await.unwrap();
+        let channel = greeting::speak(&mut stream, &keys(&[1])).await.unwrap();
         Raw { stream, channel, sealed: Vec::new(), plain: Vec::new() }
     }
 

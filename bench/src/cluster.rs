@@ -1,0 +1,240 @@
+//! A shop on several nodes: a MariaDB of its own, and `stockade` processes on it, of which one sells while the others hand on
+//! whatever they are asked.
+//!
+//! It owns the processes, and every harm that is done to them goes through it. Always true: a node keeps its addresses and its
+//! folder, and the database its data, across everything that happens to their processes; who is active is what the nodes
+//! themselves say, since any of them may have taken over meanwhile.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::future::join_all;
+use serde_json::Value;
+use stockade_servers::MariaDb;
+use tokio::time::{Duration, Instant, sleep, timeout};
+
+use crate::client::Client;
+use crate::process::free_address;
+use crate::shop::{Goods, Shop, random_key};
+
+/// How long one node may take to say who is active.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long they may be at odds: a death is believed after four seconds, and a database that died has to read its log.
+const AGREE_TIMEOUT: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(20);
+
+pub struct Cluster {
+    /// They stand before the database, so that they have ended when it goes.
+    nodes: Vec<Node>,
+    database: MariaDb,
+    admin: String,
+}
+
+struct Node {
+    shop: Shop,
+    /// Where the other nodes reach it; they call it by this.
+    peer: SocketAddr,
+    is_paused: bool,
+}
+
+/// What the nodes say of themselves.
+struct Seen {
+    /// The session of the active one: the later one has taken over from all before it.
+    session: u64,
+    /// Where other nodes reach it.
+    active: String,
+    /// How many are up, it among them.
+    nodes: usize,
+}
+
+impl Cluster {
+    /// A seeded database, running; no node runs yet.
+    pub async fn seeded(binary: &Path, goods: &Goods, nodes: usize) -> Result<Self> {
+        ensure!(nodes > 0, "a shop has at least one node");
+        let database = MariaDb::started().await?;
+        let environment = vec![
+            ("STOCKADE_DATABASE_URL".to_owned(), database.url()),
+            ("STOCKADE_MASTER_KEY".to_owned(), random_key()),
+        ];
+        let mut shops = vec![Shop::seeded_on(binary, goods, environment)?];
+        while shops.len() < nodes {
+            shops.push(shops[0].beside()?);
+        }
+        let admin = shops[0].admin_token()?;
+        let nodes = shops.into_iter().map(Node::of).collect::<Result<_>>()?;
+        Ok(Self { nodes, database, admin })
+    }
+
+    /// One access token for each of the seed's users, in the seed's order.
+    pub fn tokens(&self, users: usize) -> Result<Vec<String>> {
+        self.nodes[0].shop.tokens(users)
+    }
+
+    pub fn admin_token(&self) -> &str {
+        &self.admin
+    }
+
+    /// Starts the first node, which becomes the active one, and then the others, until all know of each other.
+    pub async fn start(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            node.shop.start().await?;
+        }
+        self.whole().await
+    }
+
+    /// Where each node answers, in the nodes' order.
+    pub fn targets(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.shop.target()).collect()
+    }
+
+    /// The processes of the nodes that run.
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.nodes.iter().filter_map(|node| node.shop.pid())
+    }
+
+    pub fn database_pid(&self) -> Option<u32> {
+        self.database.pid()
+    }
+
+    /// The number of the node that sells, once there is one.
+    pub async fn active(&self) -> Result<usize> {
+        let seen = self.agree("no node is active", |_| true).await?;
+        self.nodes
+            .iter()
+            .position(|node| node.peer.to_string() == seen.active)
+            .with_context(|| format!("the active node is at {}, and that is none of ours", seen.active))
+    }
+
+    /// Waits until one node is active and knows of all others.
+    pub async fn whole(&self) -> Result<()> {
+        let all = self.nodes.len();
+        self.agree("some node is missing", |seen| seen.nodes >= all).await.map(drop)
+    }
+
+    pub fn kill(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].shop.kill()
+    }
+
+    /// SIGTERM: it hands over, and must end well.
+    pub async fn stop(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].shop.stop().await
+    }
+
+    /// Starts a node that was killed or stopped, and waits until it takes requests.
+    pub async fn start_again(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].shop.start().await
+    }
+
+    pub fn pause(&mut self, node: usize) -> Result<()> {
+        let node = &mut self.nodes[node];
+        node.shop.pause()?;
+        node.is_paused = true;
+        Ok(())
+    }
+
+    pub fn wake(&mut self, node: usize) -> Result<()> {
+        let node = &mut self.nodes[node];
+        node.shop.wake()?;
+        node.is_paused = false;
+        Ok(())
+    }
+
+    pub fn kill_database(&mut self) -> Result<()> {
+        self.database.kill()
+    }
+
+    pub async fn start_database(&mut self) -> Result<()> {
+        self.database.start().await
+    }
+
+    /// Stops every node, whoever sells last of all, so that nobody has to take over; each must end well.
+    pub async fn stop_all(&mut self) -> Result<()> {
+        let active = self.active().await?;
+        let others = (0..self.nodes.len()).filter(|node| *node != active);
+        for node in others.chain([active]) {
+            self.stop(node).await.with_context(|| format!("node {node}"))?;
+        }
+        Ok(())
+    }
+
+    /// What `stockade audit` says of the database while no node runs.
+    pub fn audit(&self) -> Result<String> {
+        ensure!(self.pids().next().is_none(), "the books are closed once every node has stopped");
+        self.nodes[0].shop.audit()
+    }
+
+    /// Leaves what the nodes wrote on disk when the cluster is dropped, and says where the first one's is; the database goes.
+    pub fn keep(&mut self) -> Option<PathBuf> {
+        self.nodes.iter_mut().map(|node| node.shop.keep()).collect::<Vec<_>>().into_iter().next()
+    }
+
+    /// What the nodes say, once it is as wanted.
+    async fn agree(&self, complaint: &str, is_wanted: impl Fn(&Seen) -> bool) -> Result<Seen> {
+        let deadline = Instant::now() + AGREE_TIMEOUT;
+        loop {
+            match self.look().await {
+                Some(seen) if is_wanted(&seen) => return Ok(seen),
+                _ if Instant::now() > deadline => bail!("{complaint} after {AGREE_TIMEOUT:?}"),
+                _ => sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Asks all nodes that are awake. One that has just been woken may still believe that it is the active one.
+    async fn look(&self) -> Option<Seen> {
+        let awake = self.nodes.iter().filter(|node| !node.is_paused && node.shop.pid().is_some());
+        let answers = join_all(awake.map(async |node| {
+            let mut client = Client::new(node.shop.target());
+            let answer = timeout(ANSWER_TIMEOUT, client.get_json("/v1/admin/nodes", Some(&self.admin))).await;
+            Seen::read(&answer.ok()?.ok()?)
+        }));
+        latest(answers.await.into_iter().flatten())
+    }
+}
+
+impl Node {
+    fn of(mut shop: Shop) -> Result<Self> {
+        let peer = free_address()?;
+        shop.server_environment.push(("STOCKADE_PEER_ADDR".to_owned(), peer.to_string()));
+        Ok(Self { shop, peer, is_paused: false })
+    }
+}
+
+impl Seen {
+    fn read(list: &Value) -> Option<Self> {
+        let rows = list["data"].as_array()?;
+        let active = rows.iter().find(|row| row["state"] == "active")?;
+        Some(Self {
+            session: active["session"].as_u64()?,
+            active: active["address"].as_str()?.to_owned(),
+            nodes: rows.len(),
+        })
+    }
+}
+
+fn latest(seen: impl Iterator<Item = Seen>) -> Option<Seen> {
+    seen.max_by_key(|seen| (seen.session, seen.nodes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn seen(session: Option<u64>, address: &str) -> Option<Seen> {
+        let state = if session.is_some() { "active" } else { "standing_by" };
+        Seen::read(&json!({ "data": [
+            { "state": state, "address": address, "session": session },
+            { "state": "standing_by", "address": "127.0.0.1:9", "session": null },
+        ] }))
+    }
+
+    #[test]
+    fn the_latest_session_is_believed_and_nobody_who_names_none() {
+        assert!(seen(None, "127.0.0.1:1").is_none());
+        let told = [seen(Some(3), "127.0.0.1:1"), seen(None, "127.0.0.1:7"), seen(Some(4), "127.0.0.1:2")];
+        let seen = latest(told.into_iter().flatten()).unwrap();
+        assert_eq!((seen.active.as_str(), seen.nodes), ("127.0.0.1:2", 2));
+    }
+}

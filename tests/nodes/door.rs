@@ -1,6 +1,6 @@
 //! The door at which nodes come in: strangers stand there too, and keep no node out.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use stockade::domain::user::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,10 +27,9 @@ async fn a_crowd_of_strangers_keeps_no_node_out() {
     for _ in 0..1_500 {
         crowd.push(TcpStream::connect(&place).await.unwrap());
     }
-    let began = Instant::now();
-    gateway.ask("POST", "/v1/orders").bearer(&buyer).json(&one_line(&product, 1)).send().await.ok(201);
-    let took = began.elapsed();
-    assert!(took < Duration::from_millis(900), "{took:?}");
+    // A place was given to whoever had waited longest for it: nobody waits until the strangers have been too slow.
+    let ordering = gateway.ask("POST", "/v1/orders").bearer(&buyer).json(&one_line(&product, 1)).send();
+    tokio::time::timeout(Duration::from_secs(4), ordering).await.expect("strangers keep it out").ok(201);
     // The last of them is there still, and the first has gone.
     assert_eq!(crowd[0].read(&mut [0]).await.unwrap(), 0);
     let last = &mut crowd[1_499];

@@ -65,7 +65,7 @@ impl NodeFront {
         let neighbours = Arc::new(Neighbours::new(Some(address.clone()), config.peers.may_own));
         let front = Front {
             standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
-            keys: keys.clone(),
+            keys,
             look: neighbours.look.clone(),
             closing: Arc::new(watch::Sender::new(false)),
             readiness: Readiness::without_active_node(),

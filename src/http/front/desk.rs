@@ -14,8 +14,8 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
+use super::Front;
 use super::room::{Caller, HereSide, Room};
-use super::{Front, Side};
 use crate::peer::{self, Body, Cut, Desk, Elsewhere, Pieces, Reply};
 
 /// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
@@ -42,20 +42,13 @@ struct Counter(Rc<Room>);
 
 impl Desk for Counter {
     fn answer(&self, request: peer::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
-        match self.0.here(Caller::Node(side_of(request.side))) {
+        match self.0.here(Caller::Node(request.side)) {
             Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
             None => {
                 let session = self.0.standing().session();
                 Box::pin(async move { Err(Elsewhere { session }) })
             }
         }
-    }
-}
-
-fn side_of(side: peer::Side) -> Side {
-    match side {
-        peer::Side::Shop => Side::Shop,
-        peer::Side::Ops => Side::Ops,
     }
 }
 

@@ -140,8 +140,7 @@ fn has_key(request: &peer::Request) -> bool {
 }
 
 async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
-    let side = if request.side == peer::Side::Ops { Side::Ops } else { Side::Shop };
-    if let Some(here) = room.here(Caller::Node(side)) {
+    if let Some(here) = room.here(Caller::Node(request.side)) {
         return Ok(answered(here, request.clone()).await);
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };

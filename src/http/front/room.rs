@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
-use crate::peer::Link;
+use crate::peer::{self, Link};
 
 /// Requests of one thread that wait for an active node, or for its answer.
 const SEATS_MAX: usize = 4_096;
@@ -28,7 +28,7 @@ thread_local! {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
     Own(Side),
-    Node(Side),
+    Node(peer::Side),
 }
 
 /// The doors of the open shop.
@@ -51,8 +51,8 @@ impl HereSide {
         let HereSide { here, caller } = self;
         let answers = match caller {
             Caller::Own(Side::All) => here.all.as_ref().unwrap_or(&here.shop),
-            Caller::Own(Side::Ops) | Caller::Node(Side::Ops) => &here.ops,
-            Caller::Own(Side::Shop) | Caller::Node(Side::Shop | Side::All) => &here.shop,
+            Caller::Own(Side::Ops) | Caller::Node(peer::Side::Ops) => &here.ops,
+            Caller::Own(Side::Shop) | Caller::Node(peer::Side::Shop) => &here.shop,
         };
         let answering = answers(request);
         Box::pin(async move {

@@ -261,18 +261,18 @@ impl<'m> Member<'m> {
             }
             // What is wrong with the database the next look says.
             let Ok(now) = self.glance(session).await else { return };
-            if now != known {
+            if now.as_ref().map(Seen::active) != known {
                 return;
             }
         }
     }
 
     /// Who is active, for whoever only wants to ask him.
-    async fn glance(&self, session: &mut Connection) -> Result<Option<Active>, Error> {
+    async fn glance(&self, session: &mut Connection) -> Result<Option<Seen>, Error> {
         let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
-        let active = found.map(|found| Seen::from(found).active());
-        self.tell(active.clone());
-        Ok(active)
+        let seen = found.map(Seen::from);
+        self.tell(seen.as_ref().map(Seen::active));
+        Ok(seen)
     }
 
     /// The session that is active, if one is, as it is seen by somebody who can write.
@@ -281,10 +281,7 @@ impl<'m> Member<'m> {
             let standing = sql::query(STAND_BY).bind(&self.node[..]).bind(self.neighbours.address.as_deref());
             standing.bind(i64::from(self.neighbours.may_own)).execute(&mut *session).await?;
         }
-        let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
-        let seen = found.map(Seen::from);
-        self.tell(seen.as_ref().map(Seen::active));
-        Ok(seen)
+        self.glance(session).await
     }
 
     fn tell(&self, active: Option<Active>) {

@@ -78,13 +78,12 @@ impl Roster {
     /// Notes what the table holds at `now_ns`; hands back the rows of those who have gone.
     pub fn note(&self, rows: Vec<Looked>, now_ns: u64) -> Vec<Looked> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = |row: &Looked| {
+        let noted = rows.into_iter().map(|row| {
             let same = known.iter().find(|(seen, _)| (&seen.node, seen.looks) == (&row.node, row.looks));
-            same.map_or(now_ns, |(_, since)| *since)
-        };
-        let noted: Vec<_> =
-            rows.into_iter().map(|row| (since(&row), row)).map(|(at, row)| (row, at)).collect();
-        *known = noted;
+            let since = same.map_or(now_ns, |(_, since)| *since);
+            (row, since)
+        });
+        *known = noted.collect();
         known
             .iter()
             .filter(|(_, at)| ms_between(*at, now_ns) >= GONE_MS)

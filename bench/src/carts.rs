@@ -94,7 +94,7 @@ struct Scene {
 }
 
 impl Carts {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         let (carts, units) = (grouped(self.carts as u64), grouped(self.stock * self.products as u64));
         println!(
@@ -116,19 +116,14 @@ impl Carts {
             println!("      the store is kept in {}", shop.keep().display());
         }
         for Verdict { name, ruling, detail } in &verdicts {
-            let word = match ruling {
-                Ruling::Pass => "PASS",
-                Ruling::Fail => "FAIL",
-                Ruling::Skip => "SKIP",
-            };
-            println!("{word}  {name}: {detail}");
+            println!("{}  {name}: {detail}", ruling.word());
         }
-        let passed = verdicts.iter().all(|verdict| verdict.ruling != Ruling::Fail);
+        let ruling = Ruling::of(&verdicts);
         println!("      {:.1} s for all of them", took.as_secs_f64());
-        if !passed {
+        if ruling > Ruling::Pass {
             println!("      seed {seed}");
         }
-        Ok(passed)
+        Ok(ruling)
     }
 
     async fn scene(&self, dice: &mut Dice) -> Result<(Scene, Shop)> {

@@ -13,6 +13,7 @@ use crate::client::Client;
 use crate::command::Binary;
 use crate::drive::grouped;
 use crate::hammer::{Blows, Hammer};
+use crate::judge::Ruling;
 use crate::rounds::{median, one_decimal, print_bound};
 use crate::shop::{Goods, Shop};
 use crate::stage::{Stage, list_products};
@@ -67,7 +68,7 @@ struct Listing {
 }
 
 impl Catalogue {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let binary = self.binary.find()?;
         let mut rounds = Vec::new();
         if self.rounds > 0 {
@@ -84,15 +85,17 @@ impl Catalogue {
             median(rounds.iter().map(|round| of(round).per_s / round.reference.per_s).collect())
         };
         println!();
-        let mut passed = rounds.is_empty()
-            || print_bound("hot product page, × ceiling", share(|round| round.page), PAGE_SHARE, true);
+        let mut ruling = match rounds.is_empty() {
+            true => Ruling::Pass,
+            false => print_bound("hot product page, × ceiling", share(|round| round.page), PAGE_SHARE, true),
+        };
         if let Some(share) = share(|round| round.list) {
             println!("      a list of 20 reaches {share:.2}");
         }
         if self.products > 0 {
-            passed &= self.list_all(&binary).await?;
+            ruling = ruling.and(self.list_all(&binary).await?);
         }
-        Ok(passed)
+        Ok(ruling)
     }
 
     async fn round(&self, shop: &Shop) -> Result<Round> {
@@ -128,22 +131,22 @@ impl Catalogue {
         }
     }
 
-    async fn list_all(&self, binary: &std::path::Path) -> Result<bool> {
+    async fn list_all(&self, binary: &std::path::Path) -> Result<Ruling> {
         eprintln!("{} products are made", grouped(self.products as u64));
         let mut shop = seeded(binary, self.products)?;
         let admin = shop.admin_token()?;
         shop.start().await?;
-        let mut passed = true;
+        let mut ruling = Ruling::Pass;
         for (name, path) in [
             ("newest first", "/v1/products?"),
             ("by name", "/v1/products?q=seeded&"),
             ("what is left", "/v1/products?available=true&"),
         ] {
             let listing = self.listing(shop.target(), path, &admin).await?;
-            passed &= listing.print(name, self.products);
+            ruling = ruling.and(listing.print(name, self.products));
         }
         shop.stop().await?;
-        Ok(passed)
+        Ok(ruling)
     }
 
     async fn listing(&self, target: SocketAddr, path: &str, admin: &str) -> Result<Listing> {
@@ -196,33 +199,30 @@ impl Catalogue {
 }
 
 impl Listing {
-    /// Complete, each once, and every page as dear as every other.
-    fn print(&self, name: &str, products: usize) -> bool {
+    /// Complete, each once, and no page dearer than the first ones.
+    fn print(&self, name: &str, products: usize) -> Ruling {
         let once = self.ids.iter().collect::<HashSet<_>>().len() == self.ids.len();
-        let tenths = self.tenths();
-        let (least, most) =
-            (tenths.iter().copied().fold(f64::MAX, f64::min), tenths.iter().copied().fold(0.0, f64::max));
+        let [first, middle, last] = self.tenths();
         let verdicts = [
             (
                 "complete",
-                self.seeded == products,
+                Ruling::held(self.seeded == products),
                 format!("{} of {}", grouped(self.seeded as u64), grouped(products as u64)),
             ),
-            ("no duplicates", once, format!("{} rows", grouped(self.ids.len() as u64))),
-            ("while some are added", self.added > 0, grouped(self.added as u64)),
+            ("no duplicates", Ruling::held(once), format!("{} rows", grouped(self.ids.len() as u64))),
+            ("while some are added", Ruling::held(self.added > 0), grouped(self.added as u64)),
             (
                 "constant time a page",
-                most <= least * TENTHS_MAX,
+                Ruling::reached(middle.max(last) <= first * TENTHS_MAX),
                 format!(
-                    "{:.0} → {:.0} → {:.0} µs (medians of the first, middle and last tenth), at most {TENTHS_MAX} times one another",
-                    tenths[0], tenths[1], tenths[2]
+                    "{first:.0} → {middle:.0} → {last:.0} µs (medians of the first, middle and last tenth), at most {TENTHS_MAX} times the first"
                 ),
             ),
         ];
-        for (what, met, detail) in &verdicts {
-            println!("{}  listing {name}, {what}: {detail}", if *met { "PASS" } else { "FAIL" });
+        for (what, ruling, detail) in &verdicts {
+            println!("{}  listing {name}, {what}: {detail}", ruling.word());
         }
-        verdicts.iter().all(|(_, met, _)| *met)
+        verdicts.iter().fold(Ruling::Pass, |worst, (_, ruling, _)| worst.and(*ruling))
     }
 
     /// What a page takes in the first, the middle and the last tenth.
@@ -276,10 +276,13 @@ mod tests {
 
     #[test]
     fn a_listing_that_grows_slower_or_twice_as_long_is_told_from_a_good_one() {
-        assert!(listing(vec![100.0; 50]).print("x", 2));
-        assert!(!listing((0..50).map(|page| 100.0 + f64::from(page) * 10.0).collect()).print("x", 2));
-        assert!(!listing(vec![100.0; 50]).print("x", 3));
-        assert!(!Listing { ids: vec!["a".into(), "a".into()], ..listing(vec![1.0]) }.print("x", 2));
-        assert!(!Listing { added: 0, ..listing(vec![1.0]) }.print("x", 2));
+        assert_eq!(listing(vec![100.0; 50]).print("x", 2), Ruling::Pass);
+        let slower = |page| 100.0 + f64::from(page) * 10.0;
+        assert_eq!(listing((0..50).map(slower).collect()).print("x", 2), Ruling::Miss);
+        assert_eq!(listing((0..50).rev().map(slower).collect()).print("x", 2), Ruling::Pass);
+        assert_eq!(listing(vec![100.0; 50]).print("x", 3), Ruling::Fail);
+        let twice = Listing { ids: vec!["a".into(), "a".into()], ..listing(vec![1.0]) };
+        assert_eq!(twice.print("x", 2), Ruling::Fail);
+        assert_eq!(Listing { added: 0, ..listing(vec![1.0]) }.print("x", 2), Ruling::Fail);
     }
 }

@@ -1,5 +1,5 @@
-//! The command line. Exit code 0: everything passed; 1: a verdict failed or a threshold was missed; 2: the harness itself
-//! could not do its work.
+//! The command line. Exit code 0: everything passed; 1: a verdict failed; 2: the harness itself could not do its work; 3: every
+//! verdict passed, and a figure fell short.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
 use crate::faults::Fault;
+use crate::judge::Ruling;
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::stage::Doors;
@@ -131,24 +132,24 @@ impl Binary {
 }
 
 impl Command {
-    pub fn perform(self) -> Result<bool> {
+    pub fn perform(self) -> Result<Ruling> {
         match self.other {
             Some(Other::Reference { addr, secret, users, out }) => {
                 if let Some(out) = out {
                     std::fs::write(&out, reference::tokens(users, &secret)?.join("\n") + "\n")?;
                 }
                 actix_web::rt::System::new().block_on(reference::serve(addr, &secret))?;
-                Ok(true)
+                Ok(Ruling::Pass)
             }
             Some(Other::Rival(serve)) => {
                 actix_web::rt::System::new().block_on(serve.perform())?;
-                Ok(true)
+                Ok(Ruling::Pass)
             }
             other => Self { other, ..self }.measure(),
         }
     }
 
-    fn measure(self) -> Result<bool> {
+    fn measure(self) -> Result<Ruling> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             match self.other {
@@ -158,7 +159,7 @@ impl Command {
                 Some(Other::Purchases(purchases)) => purchases.perform().await,
                 Some(Other::Catalogue(catalogue)) => catalogue.perform().await,
                 Some(Other::Carts(carts)) => carts.perform().await,
-                Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| true),
+                Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| Ruling::Pass),
                 Some(Other::Rivals(contest)) => contest.perform().await,
                 Some(Other::Reference { .. } | Other::Rival(_)) | None => self.workload.perform().await,
             }
@@ -167,7 +168,7 @@ impl Command {
 }
 
 impl WorkloadArgs {
-    async fn perform(self) -> Result<bool> {
+    async fn perform(self) -> Result<Ruling> {
         let name = self.workload.as_deref().context("which workload?")?;
         let workload = Workload::load(name)?.with(&self.overrides)?;
         let scene = match (self.url, self.tokens) {
@@ -191,10 +192,10 @@ impl WorkloadArgs {
             keep_store: self.keep_store,
         };
         let report = run.perform().await?;
-        let passed = announce(&report, Some(&self.out))?;
-        if !passed {
+        let ruling = announce(&report, Some(&self.out))?;
+        if ruling > Ruling::Pass {
             println!("  seed {}", run.seed);
         }
-        Ok(passed)
+        Ok(ruling)
     }
 }

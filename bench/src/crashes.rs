@@ -18,7 +18,7 @@ use crate::chance::Dice;
 use crate::client::{Client, each};
 use crate::command::Binary;
 use crate::drive::grouped;
-use crate::judge::stock;
+use crate::judge::{Ruling, stock};
 use crate::shim::PageCache;
 use crate::shop::{Goods, Shop};
 use crate::stage::list_products;
@@ -85,22 +85,22 @@ impl std::fmt::Display for Lost {
 impl std::error::Error for Lost {}
 
 impl Crashes {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         println!("crashes: {} kills, seed {seed}", self.kills);
         let outcome = self.rounds(seed).await;
         match (outcome, self.without_sync) {
             (Ok(orders), false) => {
                 println!("PASS  {} kills, {} orders acknowledged, none lost", self.kills, grouped(orders));
-                Ok(true)
+                Ok(Ruling::Pass)
             }
             (Ok(_), true) => {
                 println!("FAIL  syncs were ignored, and nobody noticed");
-                Ok(false)
+                Ok(Ruling::Fail)
             }
             (Err(error), true) if error.is::<Lost>() => {
                 println!("PASS  syncs were ignored, and it was noticed: {error:#}");
-                Ok(true)
+                Ok(Ruling::Pass)
             }
             (Err(error), _) => {
                 println!("FAIL  {error:#}");
@@ -109,7 +109,7 @@ impl Crashes {
                     self.kills,
                     self.flags()
                 );
-                Ok(false)
+                Ok(Ruling::Fail)
             }
         }
     }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::drive::grouped;
+use crate::judge::Ruling;
 use crate::report::Report;
 use crate::rounds::{ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_verdicts};
 use crate::workload::Thresholds;
@@ -33,7 +34,7 @@ struct Round {
 }
 
 impl Logins {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let mut rounds = Vec::new();
         for _ in self.rounds.numbers() {
             let (without, with) = (self.leg(0).await?, self.leg(self.parallel).await?);
@@ -41,7 +42,7 @@ impl Logins {
         }
         print_table(&rounds);
         let verdicts_hold = print_verdicts(rounds.iter().flat_map(Round::legs));
-        Ok(print_bound(&rounds) && verdicts_hold)
+        Ok(print_bound(&rounds).and(verdicts_hold))
     }
 
     async fn leg(&self, log_ins: usize) -> Result<Report> {
@@ -114,16 +115,16 @@ fn print_table(rounds: &[Round]) {
     }
 }
 
-fn print_bound(rounds: &[Round]) -> bool {
+fn print_bound(rounds: &[Round]) -> Ruling {
     let median = median(rounds.iter().map(Round::share).collect());
-    let met = median.is_some_and(|share| share <= 1.0);
+    let ruling = Ruling::reached(median.is_some_and(|share| share <= 1.0));
     println!(
         "\n{}  p99 with log-ins, by the larger of {TIMES_MAX} × without and {} ms: {}, at most 1",
-        if met { "PASS" } else { "FAIL" },
+        ruling.word(),
         P99_US_MAX / 1000,
         median.map_or("not measured".to_owned(), |share| format!("{share:.2}")),
     );
-    met
+    ruling
 }
 
 #[cfg(test)]

@@ -43,8 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match command::Command::parse().perform() {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(ruling) => ruling.into(),
         Err(error) => {
             eprintln!("stockade-bench: {error:#}");
             ExitCode::from(2)

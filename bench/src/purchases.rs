@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::drive::grouped;
+use crate::judge::Ruling;
 use crate::report::Report;
 use crate::rounds::{ENDLESS_STOCK, Leg, Rounds, median, ms, one_decimal, print_bound, print_verdicts};
 use crate::workload::Thresholds;
@@ -35,7 +36,7 @@ struct Round {
 }
 
 impl Purchases {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let mut rounds = Vec::new();
         for _ in self.rounds.numbers() {
             let closed = self.leg(None).await?;
@@ -46,7 +47,7 @@ impl Purchases {
         }
         print_table(&rounds);
         let verdicts_hold = print_verdicts(rounds.iter().flat_map(Round::legs));
-        Ok(print_bounds(&rounds) && verdicts_hold)
+        Ok(print_bounds(&rounds).and(verdicts_hold))
     }
 
     async fn leg(&self, rate: Option<f64>) -> Result<Report> {
@@ -91,7 +92,7 @@ fn print_table(rounds: &[Round]) {
     }
 }
 
-fn print_bounds(rounds: &[Round]) -> bool {
+fn print_bounds(rounds: &[Round]) -> Ruling {
     let per_s = median(rounds.iter().map(|round| round.closed.summary.acknowledged_per_s).collect());
     let p99_ms = |of: fn(&Round) -> &Report| {
         median(rounds.iter().map(|round| ms(of(round).latency.acknowledged.p99_us)).collect())
@@ -105,5 +106,5 @@ fn print_bounds(rounds: &[Round]) -> bool {
         println!("      p99 {p99_ms:.1} ms at half of that");
     }
     let bounded = "at half of the least rate, p99 ms";
-    print_bound(bounded, p99_ms(|round| &round.steady), P99_MS_MAX, false) && enough
+    print_bound(bounded, p99_ms(|round| &round.steady), P99_MS_MAX, false).and(enough)
 }

@@ -5,6 +5,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::drive::grouped;
+use crate::judge::Ruling;
 use crate::report::Report;
 use crate::rounds::{self, ENDLESS_STOCK, Rounds, median, ms, one_decimal, print_bound, print_lag};
 
@@ -36,7 +37,7 @@ struct Leg {
 }
 
 impl Ratios {
-    pub async fn perform(self) -> Result<bool> {
+    pub async fn perform(self) -> Result<Ruling> {
         let (rounds, mut legs) = (&self.rounds, Vec::new());
         for _ in rounds.numbers() {
             let reference = rounds.reference(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
@@ -64,7 +65,7 @@ impl Ratios {
         print_table(&legs);
         print_machine(&legs);
         let verdicts_hold = rounds::print_verdicts(legs.iter().map(|leg| (leg.name, &leg.report)));
-        Ok(print_floors(&legs) && verdicts_hold)
+        Ok(print_floors(&legs).and(verdicts_hold))
     }
 }
 
@@ -129,7 +130,7 @@ fn print_machine(legs: &[Leg]) {
     );
 }
 
-fn print_floors(legs: &[Leg]) -> bool {
+fn print_floors(legs: &[Leg]) -> Ruling {
     let of = |name: &str, value: fn(&Leg) -> Option<f64>| {
         median(legs.iter().filter(|leg| leg.name == name).filter_map(value).collect())
     };
@@ -155,12 +156,12 @@ fn print_floors(legs: &[Leg]) -> bool {
         floors.push(("sustained, × ceiling", Some(leg.share), SUSTAINED_SHARE, true));
     }
     println!();
-    let mut all_met = true;
+    let mut ruling = Ruling::Pass;
     for (name, value, floor, at_least) in floors {
-        all_met &= print_bound(name, value, floor, at_least);
+        ruling = ruling.and(print_bound(name, value, floor, at_least));
     }
     if let Some(leg) = sustained {
-        all_met &= print_lag(&leg.report.samples);
+        ruling = ruling.and(print_lag(&leg.report.samples));
     }
-    all_met
+    ruling
 }

@@ -107,16 +107,16 @@ impl Rounds {
 }
 
 /// What the judges of the legs did not pass, and what makes their figures worth less.
-pub fn print_verdicts<'a>(legs: impl IntoIterator<Item = (&'static str, &'a Report)>) -> bool {
-    let mut all_hold = true;
+pub fn print_verdicts<'a>(legs: impl IntoIterator<Item = (&'static str, &'a Report)>) -> Ruling {
+    let mut ruling = Ruling::Pass;
     for (name, report) in legs {
         report.warnings.iter().for_each(|warning| println!("WARNING  {name}: {warning}"));
-        for verdict in report.verdicts.iter().filter(|verdict| verdict.ruling == Ruling::Fail) {
-            println!("FAIL  {name}: {}: {}", verdict.name, verdict.detail);
-            all_hold = false;
+        for verdict in report.verdicts.iter().filter(|verdict| verdict.ruling > Ruling::Pass) {
+            println!("{}  {name}: {}: {}", verdict.ruling.word(), verdict.name, verdict.detail);
+            ruling = ruling.and(verdict.ruling);
         }
     }
-    all_hold
+    ruling
 }
 
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
@@ -124,17 +124,17 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.get(values.len() / 2).copied()
 }
 
-/// One line for a bound; whether the value keeps to it.
-pub fn print_bound(name: &str, value: Option<f64>, bound: f64, at_least: bool) -> bool {
+/// One line for a bound, and the ruling on it.
+pub fn print_bound(name: &str, value: Option<f64>, bound: f64, at_least: bool) -> Ruling {
     let met = value.is_some_and(|value| if at_least { value >= bound } else { value <= bound });
-    let (word, side) = (if met { "PASS" } else { "FAIL" }, if at_least { "at least" } else { "at most" });
+    let (ruling, side) = (Ruling::reached(met), if at_least { "at least" } else { "at most" });
     let value = value.map_or("not measured".to_owned(), |value| format!("{value:.2}"));
-    println!("{word}  {name:<32} {value}, {side} {bound}");
-    met
+    println!("{}  {name:<32} {value}, {side} {bound}", ruling.word());
+    ruling
 }
 
 /// The flush keeps up if its lag in the last third of the run is no longer than in the middle one, but for a breath.
-pub fn print_lag(samples: &[Sample]) -> bool {
+pub fn print_lag(samples: &[Sample]) -> Ruling {
     let third = |part: usize| {
         let range = samples.len() * part / 3..samples.len() * (part + 1) / 3;
         let lags: Vec<f64> = samples[range].iter().filter_map(|sample| sample.flush_lag_events).collect();
@@ -143,11 +143,12 @@ pub fn print_lag(samples: &[Sample]) -> bool {
     let [first, middle, last] = [third(0), third(1), third(2)];
     let measured = samples.iter().any(|sample| sample.flush_lag_events.is_some());
     let keeps_up = measured && last <= middle * 1.25 + 5_000.0;
-    let word = if keeps_up { "PASS" } else { "FAIL" };
+    let ruling = Ruling::reached(keeps_up);
     println!(
-        "{word}  sustained, flush lag in events   {first:.0} → {middle:.0} → {last:.0} (means of the thirds), not growing"
+        "{}  sustained, flush lag in events   {first:.0} → {middle:.0} → {last:.0} (means of the thirds), not growing",
+        ruling.word()
     );
-    keeps_up
+    ruling
 }
 
 pub fn ms(us: u64) -> f64 {
@@ -173,15 +174,16 @@ mod tests {
         let samples = |lag: fn(usize) -> f64| -> Vec<Sample> {
             (0..60).map(|at| Sample { flush_lag_events: Some(lag(at)), ..Sample::default() }).collect()
         };
-        assert!(print_lag(&samples(|at| if at % 2 == 0 { 20_000.0 } else { 2_000.0 })));
-        assert!(!print_lag(&samples(|at| at as f64 * 2_000.0)));
-        assert!(!print_lag(&[Sample::default()]));
+        let swinging = samples(|at| if at % 2 == 0 { 20_000.0 } else { 2_000.0 });
+        assert_eq!(print_lag(&swinging), Ruling::Pass);
+        assert_eq!(print_lag(&samples(|at| at as f64 * 2_000.0)), Ruling::Miss);
+        assert_eq!(print_lag(&[Sample::default()]), Ruling::Miss);
     }
 
     #[test]
     fn a_bound_is_kept_from_one_side_and_only_by_what_was_measured() {
-        assert!(print_bound("x", Some(5.0), 5.0, true) && print_bound("x", Some(5.0), 5.0, false));
-        assert!(!print_bound("x", Some(4.9), 5.0, true) && !print_bound("x", Some(5.1), 5.0, false));
-        assert!(!print_bound("x", None, 5.0, false));
+        let kept = |value, at_least| print_bound("x", value, 5.0, at_least) == Ruling::Pass;
+        assert!(kept(Some(5.0), true) && kept(Some(5.0), false));
+        assert!(!kept(Some(4.9), true) && !kept(Some(5.1), false) && !kept(None, false));
     }
 }

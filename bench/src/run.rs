@@ -333,8 +333,8 @@ fn summarize(plan: &Plan, drive: &Drive, settled_us: Option<u64>) -> Summary {
     }
 }
 
-/// Prints a report for people; `true` if nothing failed.
-pub fn announce(report: &Report, folder: Option<&Path>) -> Result<bool> {
+/// Prints a report for people; the worst of its verdicts.
+pub fn announce(report: &Report, folder: Option<&Path>) -> Result<Ruling> {
     let summary = &report.summary;
     println!("{}: {}", report.workload.name, report.workload.shows);
     println!(
@@ -382,16 +382,11 @@ pub fn announce(report: &Report, folder: Option<&Path>) -> Result<bool> {
     report.faults.iter().for_each(|fallen| println!("  {fallen}"));
     report.warnings.iter().for_each(|warning| println!("  WARNING {warning}"));
     for verdict in &report.verdicts {
-        let word = match verdict.ruling {
-            Ruling::Pass => "PASS",
-            Ruling::Fail => "FAIL",
-            Ruling::Skip => "SKIP",
-        };
-        println!("  {word}  {:<18} {}", verdict.name, verdict.detail);
+        println!("  {}  {:<18} {}", verdict.ruling.word(), verdict.name, verdict.detail);
     }
     if let Some(folder) = folder {
         let (json, html) = report.write(folder)?;
         println!("  {}\n  {}", json.display(), html.display());
     }
-    Ok(report.verdicts.iter().all(|verdict| verdict.ruling != Ruling::Fail))
+    Ok(Ruling::of(&report.verdicts))
 }

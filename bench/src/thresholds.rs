@@ -10,30 +10,33 @@ use crate::workload::Workload;
 
 pub fn verdicts(workload: &Workload, is_harmed: bool, summary: &Summary, answered: &Latency) -> Vec<Verdict> {
     let limits = workload.thresholds;
-    let ruled = |name: &str, met: bool, detail: String| {
-        if met { Verdict::pass(name, detail) } else { Verdict::fail(name, detail) }
+    let figure = |name: &str, met: bool, detail: String| {
+        if met { Verdict::pass(name, detail) } else { Verdict::miss(name, detail) }
     };
     let mut verdicts = Vec::new();
     // A killed server makes buyers wait; how long is not what such a run is about.
     if let Some(limit) = limits.p99_ms.filter(|_| !is_harmed) {
         let p99_ms = answered.p99_us as f64 / 1000.0;
-        verdicts.push(ruled("p99", p99_ms <= limit, format!("{p99_ms:.2} ms, at most {limit} ms")));
+        verdicts.push(figure("p99", p99_ms <= limit, format!("{p99_ms:.2} ms, at most {limit} ms")));
     }
     if let Some(least) = limits.min_acknowledged {
         let acknowledged = summary.outcomes.get(Outcome::Acknowledged.word()).copied().unwrap_or(0);
         let detail = format!("{}, at least {}", grouped(acknowledged), grouped(least));
-        verdicts.push(ruled("acknowledged", acknowledged >= least, detail));
+        verdicts.push(match acknowledged >= least {
+            true => Verdict::pass("acknowledged", detail),
+            false => Verdict::fail("acknowledged", detail),
+        });
     }
     if let Some(least) = limits.min_answers_per_second {
         let detail = format!("{:.0}/s, at least {least:.0}/s", summary.answers_per_s);
-        verdicts.push(ruled("answers", summary.answers_per_s >= least, detail));
+        verdicts.push(figure("answers", summary.answers_per_s >= least, detail));
     }
     if let Some(most) = limits.max_unavailable_share {
         let unavailable = Outcome::ALL.iter().filter(|outcome| outcome.is_unavailable());
         let count: u64 = unavailable.filter_map(|outcome| summary.outcomes.get(outcome.word())).sum();
         let share = count as f64 / summary.outcomes.values().sum::<u64>().max(1) as f64;
         let detail = format!("{:.3} % of the answers, at most {:.3} %", share * 100.0, most * 100.0);
-        verdicts.push(ruled("unavailable", share <= most, detail));
+        verdicts.push(figure("unavailable", share <= most, detail));
     }
     if !workload.exactly.is_empty() {
         verdicts.push(exactly(&workload.exactly, &summary.outcomes));

@@ -11,9 +11,7 @@ const STYLE: &str = include_str!("page.css");
 
 pub fn page(report: &Report) -> String {
     let name = escape(&report.workload.name);
-    let passed = report.verdicts.iter().all(|verdict| verdict.ruling != Ruling::Fail);
-    let stamp =
-        if passed { r#"<b class="stamp pass">PASS</b>"# } else { r#"<b class="stamp fail">FAIL</b>"# };
+    let stamp = stamp("stamp ", Ruling::of(&report.verdicts));
     let mut out = format!(
         r#"<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{name} · stockade-bench</title><style>{STYLE}</style><main><header><p class="kicker">stockade-bench · {}</p><h1>{name} {stamp}</h1><p class="lead">{}</p></header>"#,
         escape(&report.started_at),
@@ -29,6 +27,11 @@ pub fn page(report: &Report) -> String {
     out += &latency_table(report);
     out += &circumstances(report);
     out + "</main></html>"
+}
+
+fn stamp(class: &str, ruling: Ruling) -> String {
+    let word = ruling.word();
+    format!(r#"<b class="{class}{}">{word}</b>"#, word.to_lowercase())
 }
 
 fn figures(report: &Report) -> String {
@@ -55,13 +58,9 @@ fn verdicts(verdicts: &[Verdict]) -> String {
     let rows: String = verdicts
         .iter()
         .map(|verdict| {
-            let (class, word) = match verdict.ruling {
-                Ruling::Pass => ("pass", "PASS"),
-                Ruling::Fail => ("fail", "FAIL"),
-                Ruling::Skip => ("skip", "SKIP"),
-            };
+            let word = stamp("", verdict.ruling);
             let (name, detail) = (escape(&verdict.name), escape(&verdict.detail));
-            format!(r#"<tr><td><b class="{class}">{word}</b></td><td>{name}</td><td>{detail}</td></tr>"#)
+            format!(r#"<tr><td>{word}</td><td>{name}</td><td>{detail}</td></tr>"#)
         })
         .collect();
     if rows.is_empty() {

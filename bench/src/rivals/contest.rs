@@ -68,10 +68,10 @@ struct Drive {
 }
 
 impl Contest {
-    pub async fn perform(self) -> Result<bool> {
-        let mut passed = true;
+    pub async fn perform(self) -> Result<Ruling> {
+        let mut ruling = Ruling::Pass;
         for rival in self.rivals() {
-            passed &= sells_what_it_has(rival).await?;
+            ruling = ruling.and(sells_what_it_has(rival).await?);
         }
         let mut drives = Vec::new();
         for _ in self.rounds.numbers() {
@@ -87,15 +87,14 @@ impl Contest {
         }
         if !drives.is_empty() {
             print_table(&self.contenders(), &drives);
-            passed &= print_verdicts(drives.iter().map(|drive| (drive.who.name(), &drive.report)));
-            passed &= print_lasted(&drives);
-            passed &= print_floors(&drives);
+            let judged = print_verdicts(drives.iter().map(|drive| (drive.who.name(), &drive.report)));
+            ruling = ruling.and(judged).and(print_lasted(&drives)).and(print_floors(&drives));
         }
         let sustained = self.sustained.unwrap_or(if self.rounds.rounds > 0 { SUSTAINED_S } else { 0.0 });
         if sustained > 0.0 {
-            passed &= self.sustain(sustained).await?;
+            ruling = ruling.and(self.sustain(sustained).await?);
         }
-        Ok(passed)
+        Ok(ruling)
     }
 
     fn rivals(&self) -> Vec<Rival> {
@@ -108,14 +107,14 @@ impl Contest {
     }
 
     /// Whether the tables on MySQL keep up with what is sold.
-    async fn sustain(&self, seconds: f64) -> Result<bool> {
+    async fn sustain(&self, seconds: f64) -> Result<Ruling> {
         eprintln!("sustained, {seconds} s");
         let ceiling = self.drive(Contender::Reference, self.rounds.seconds).await?;
         let report = self.drive(Contender::OnMySql, seconds).await?;
         let share = report.summary.acknowledged_per_s / ceiling.summary.acknowledged_per_s;
         let hold = print_verdicts([(Contender::OnMySql.name(), &report)]);
         let reached = print_bound("MySQL sustained, × ceiling", Some(share), SUSTAINED_SHARE, true);
-        Ok(print_lag(&report.samples) && reached && hold)
+        Ok(print_lag(&report.samples).and(reached).and(hold))
     }
 
     async fn drive(&self, who: Contender, seconds: f64) -> Result<Report> {
@@ -147,7 +146,7 @@ impl Contender {
 }
 
 /// Whoever sells more than there is, or less, is no rival.
-async fn sells_what_it_has(rival: Rival) -> Result<bool> {
+async fn sells_what_it_has(rival: Rival) -> Result<Ruling> {
     let over = Overrides {
         closed: true,
         connections: Some(BUYERS as usize),
@@ -178,10 +177,9 @@ async fn sells_what_it_has(rival: Rival) -> Result<bool> {
     };
     let report = run.perform().await?;
     for verdict in &report.verdicts {
-        let word = if verdict.ruling == Ruling::Pass { "PASS" } else { "FAIL" };
-        println!("{word}  {}, {}: {}", rival.word(), verdict.name, verdict.detail);
+        println!("{}  {}, {}: {}", verdict.ruling.word(), rival.word(), verdict.name, verdict.detail);
     }
-    Ok(report.verdicts.iter().all(|verdict| verdict.ruling == Ruling::Pass))
+    Ok(Ruling::of(&report.verdicts))
 }
 
 fn print_table(contenders: &[Contender], drives: &[Drive]) {
@@ -224,15 +222,15 @@ fn times_mariadb(drives: &[Drive], who: Contender) -> Option<f64> {
     Some(share(drives, who)? / better)
 }
 
-fn print_floors(drives: &[Drive]) -> bool {
+fn print_floors(drives: &[Drive]) -> Ruling {
     let direct = share(drives, Contender::OnMySql);
     let forwarded = share(drives, Contender::Forwarded).zip(direct).map(|(by_another, own)| by_another / own);
-    let mut all_met = print_bound("MySQL burst, × ceiling", direct, BURST_SHARE, true);
+    let mut ruling = print_bound("MySQL burst, × ceiling", direct, BURST_SHARE, true);
     let times = times_mariadb(drives, Contender::OnMySql);
     if times.is_some() {
-        all_met &= print_bound("MySQL, × the better on MariaDB", times, TIMES_MARIADB, true);
+        ruling = ruling.and(print_bound("MySQL, × the better on MariaDB", times, TIMES_MARIADB, true));
     }
-    all_met & print_bound("forwarded ÷ direct", forwarded, FORWARDED_SHARE, true)
+    ruling.and(print_bound("forwarded ÷ direct", forwarded, FORWARDED_SHARE, true))
 }
 
 fn middle(drives: &[Drive], who: Contender, value: fn(&Drive) -> Option<f64>) -> Option<f64> {
@@ -240,12 +238,12 @@ fn middle(drives: &[Drive], who: Contender, value: fn(&Drive) -> Option<f64>) ->
 }
 
 /// A rival that ran out of goods was measured saying no.
-fn print_lasted(drives: &[Drive]) -> bool {
+fn print_lasted(drives: &[Drive]) -> Ruling {
     let sold_out = |drive: &&Drive| drive.report.summary.outcomes.contains_key(Outcome::SoldOut.word());
-    let mut lasted = true;
+    let mut ruling = Ruling::Pass;
     for drive in drives.iter().filter(sold_out) {
         println!("FAIL  {}: sold out before the end", drive.who.name());
-        lasted = false;
+        ruling = Ruling::Fail;
     }
-    lasted
+    ruling
 }

@@ -366,8 +366,10 @@ async fn a_sale_that_is_not_running_says_why() {
     let with_sale = |sale| shop.product(5, json!({ "sale": sale }));
     let later = id(&with_sale(json!({ "opens_at": "2999-01-01T00:00:00Z" })).await);
     let over = id(&with_sale(json!({ "closes_at": "2020-01-01T00:00:00Z" })).await);
-    let told = shop.order(1, &later, 1).send().await.problem(409, "sale_not_open");
-    assert_eq!(told["opens_at"], "2999-01-01T00:00:00.000Z");
+    let told = shop.order(1, &later, 1).send().await;
+    let wait: u64 = told.header("retry-after").unwrap().parse().unwrap();
+    assert!(wait > 900 * 365 * 86_400, "it says when to come back, and not to come every second: {wait}");
+    assert_eq!(told.problem(409, "sale_not_open")["opens_at"], "2999-01-01T00:00:00.000Z");
     shop.order(1, &over, 1).send().await.problem(409, "sale_closed");
 
     let jar = shop.stocked(5).await;

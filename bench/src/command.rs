@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
+use crate::bystanders::Bystanders;
 use crate::faults::Fault;
 use crate::judge::Ruling;
 use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::stage::Doors;
 use crate::workload::{Overrides, Workload};
-use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference, rivals};
+use crate::{carts, catalogue, compare, crashes, logins, overload, purchases, ratios, reference, rivals};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -38,6 +39,8 @@ enum Other {
     Ratios(ratios::Ratios),
     /// Orders at a fixed rate, without and with people who log in meanwhile
     Logins(logins::Logins),
+    /// Ten times as many as can be served, with and without people who hold connections and buy nothing
+    Overload(overload::Overload),
     /// Check out many carts at once, of too few products, and judge who got what
     Carts(carts::Carts),
     /// Whole purchases a second, order and payment in one call, and how long one takes at half that rate
@@ -158,6 +161,7 @@ impl Command {
                 Some(Other::Logins(logins)) => logins.perform().await,
                 Some(Other::Purchases(purchases)) => purchases.perform().await,
                 Some(Other::Catalogue(catalogue)) => catalogue.perform().await,
+                Some(Other::Overload(overload)) => overload.perform().await,
                 Some(Other::Carts(carts)) => carts.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| Ruling::Pass),
                 Some(Other::Rivals(contest)) => contest.perform().await,
@@ -176,7 +180,7 @@ impl WorkloadArgs {
             (Some(url), Some(tokens)) => Scene::Elsewhere { url, tokens, admin: self.admin_token },
             _ => match self.nodes {
                 Some(nodes) => Scene::Nodes { binary: self.binary.find()?, nodes, doors: Doors::All },
-                None => Scene::Own { binary: self.binary.find()? },
+                None => Scene::Own { binary: self.binary.find()?, environment: Vec::new() },
             },
         };
         let run = Run {
@@ -187,6 +191,7 @@ impl WorkloadArgs {
             kills: self.kill,
             faults: self.faults,
             log_ins: self.log_ins,
+            bystanders: Bystanders::default(),
             pace_seconds: self.pace,
             read_back: self.read_back,
             keep_store: self.keep_store,

@@ -148,7 +148,7 @@ impl Window<'_> {
     async fn watch(&self, start_ns: Nanos, plan: &Plan) {
         sleep_until(start_ns.saturating_add(plan.warm_up_ns)).await;
         self.opened.set(Some(self.read()));
-        sleep_until(start_ns.saturating_add(plan.duration_ns)).await;
+        sleep_until(start_ns.saturating_add(plan.measured_until_ns)).await;
         self.close();
         std::future::pending().await
     }

@@ -2,6 +2,7 @@
 //! whether what was sold is what was there.
 
 mod answer;
+mod bystanders;
 mod carts;
 mod catalogue;
 mod chance;
@@ -18,6 +19,7 @@ mod faults;
 mod hammer;
 mod judge;
 mod logins;
+mod overload;
 mod process;
 mod purchases;
 mod ratios;

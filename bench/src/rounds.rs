@@ -5,6 +5,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::bystanders::Bystanders;
 use crate::command::Binary;
 use crate::judge::Ruling;
 use crate::report::Report;
@@ -16,9 +17,9 @@ use crate::workload::{Card, Overrides, Thresholds, Workload};
 
 /// More than any leg sells.
 pub const ENDLESS_STOCK: u64 = 50_000_000;
-const USERS: usize = 10_000;
+pub const USERS: usize = 10_000;
 /// Orders are read back in samples: the figures are what these commands are about.
-const READ_BACK: usize = 2_000;
+pub const READ_BACK: usize = 2_000;
 
 #[derive(Args)]
 pub struct Rounds {
@@ -66,7 +67,8 @@ impl Rounds {
     }
 
     pub async fn shop(&self, leg: Leg) -> Result<Report> {
-        self.run(Scene::Own { binary: self.binary.find()? }, leg).await
+        let scene = Scene::Own { binary: self.binary.find()?, environment: Vec::new() };
+        self.run(scene, leg).await
     }
 
     /// On so many nodes and a MariaDB of their own.
@@ -97,6 +99,7 @@ impl Rounds {
             kills: 0,
             faults: Vec::new(),
             log_ins: leg.log_ins,
+            bystanders: Bystanders::default(),
             pace_seconds: None,
             read_back: READ_BACK,
             keep_store: false,

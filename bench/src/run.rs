@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::answer::Outcome;
+use crate::bystanders::{Bystanders, Gathering};
 use crate::chance::Zipf;
 use crate::client::Client;
 use crate::clock::{MILLISECOND, Nanos, SECOND, as_seconds, seconds};
@@ -37,6 +38,8 @@ pub struct Run {
     pub faults: Vec<Fault>,
     /// So many people log in again and again meanwhile; it needs a shop of one's own.
     pub log_ins: usize,
+    /// These hold connections meanwhile.
+    pub bystanders: Bystanders,
     /// Selling lasts about this long.
     pub pace_seconds: Option<f64>,
     /// At most so many orders are read back.
@@ -46,9 +49,21 @@ pub struct Run {
 
 #[derive(Clone, Debug)]
 pub enum Scene {
-    Own { binary: PathBuf },
-    Nodes { binary: PathBuf, nodes: usize, doors: Doors },
-    Elsewhere { url: String, tokens: PathBuf, admin: Option<String> },
+    /// With more environment for the server.
+    Own {
+        binary: PathBuf,
+        environment: Vec<(String, String)>,
+    },
+    Nodes {
+        binary: PathBuf,
+        nodes: usize,
+        doors: Doors,
+    },
+    Elsewhere {
+        url: String,
+        tokens: PathBuf,
+        admin: Option<String>,
+    },
     Reference,
     Rival(Rival),
 }
@@ -65,7 +80,12 @@ impl Run {
         let sale =
             Sale { stock: stage.on_hand.iter().sum(), quantity: self.workload.quantity, seed: self.seed };
         let crowd = self.gather(&mut stage).await?;
+        let bystanders = match self.bystanders == Bystanders::default() {
+            true => None,
+            false => Some(self.bystanders.gather(stage.target).await?),
+        };
         let drive = drive(&mut stage, &plan, self.harm(), sale).await?;
+        bystanders.map(Gathering::disperse).transpose()?;
         let log_ins = crowd.map(Crowd::disperse).transpose()?;
         let settled_us = self.settle(&stage, &drive).await;
         let mut verdicts = self.judge(&stage, &plan, &drive).await?;
@@ -115,7 +135,7 @@ impl Run {
 
     async fn set_stage(&self) -> Result<Stage> {
         match &self.scene {
-            Scene::Own { binary } => Stage::own(binary, &self.workload).await,
+            Scene::Own { binary, environment } => Stage::own(binary, &self.workload, environment).await,
             Scene::Nodes { binary, nodes, doors } => {
                 Stage::cluster(binary, &self.workload, *nodes, *doors).await
             }
@@ -147,7 +167,12 @@ impl Run {
                     pace: sale as f64 / pace_seconds,
                 }
             }
-            (None, Some(rate)) => Arrivals::Open { rate, paced: 0, pace: rate },
+            (None, Some(rate)) => match (workload.calm, workload.duration_seconds) {
+                (Some(calm), Some(seconds)) => {
+                    Arrivals::Open { rate: calm.rate, paced: (rate * seconds) as u64, pace: rate }
+                }
+                _ => Arrivals::Open { rate, paced: 0, pace: rate },
+            },
             (None, None) => Arrivals::Closed,
         };
         let planned = self.pace_seconds.or(workload.planned_seconds());
@@ -169,7 +194,10 @@ impl Run {
             seed: self.seed,
             arrivals,
             attempts: workload.attempts.unwrap_or(u64::MAX),
-            duration_ns: workload.duration_seconds.map_or(Nanos::MAX, seconds),
+            duration_ns: workload
+                .duration_seconds
+                .map_or(Nanos::MAX, |lasts| seconds(lasts + workload.calm.map_or(0.0, |calm| calm.seconds))),
+            measured_until_ns: workload.duration_seconds.map_or(Nanos::MAX, seconds),
             warm_up_ns: seconds(workload.warm_up_seconds),
             connections: workload.connections,
             threads: self.threads.min(workload.connections),
@@ -312,7 +340,8 @@ impl Run {
 fn summarize(plan: &Plan, drive: &Drive, settled_us: Option<u64>) -> Summary {
     let tally = &drive.harvest.tally;
     let measured_s =
-        as_seconds(tally.last_answer_ns.min(plan.duration_ns).saturating_sub(plan.warm_up_ns)).max(1e-6);
+        as_seconds(tally.last_answer_ns.min(plan.measured_until_ns).saturating_sub(plan.warm_up_ns))
+            .max(1e-6);
     let answers = |outcomes: &[u64; Outcome::COUNT]| {
         let answered = Outcome::ALL.iter().filter(|outcome| **outcome != Outcome::ConnectionCut);
         answered.map(|outcome| outcomes[*outcome as usize]).sum::<u64>() as f64

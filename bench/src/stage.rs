@@ -49,8 +49,9 @@ pub enum Doors {
 
 impl Stage {
     /// A fresh shop with the workload's goods, running.
-    pub async fn own(binary: &Path, workload: &Workload) -> Result<Self> {
+    pub async fn own(binary: &Path, workload: &Workload, environment: &[(String, String)]) -> Result<Self> {
         let mut shop = Shop::seeded(binary, &goods_of(workload))?;
+        shop.server_environment.extend_from_slice(environment);
         let tokens = shop.tokens(workload.users)?;
         let admin = Some(shop.admin_token()?);
         shop.start().await?;

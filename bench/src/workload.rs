@@ -48,6 +48,9 @@ pub struct Workload {
     /// Ordering and paying is one call. Without it an order is only held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<Card>,
+    /// After `duration_seconds` fewer come, to see how soon the shop is itself again; not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calm: Option<Calm>,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]
@@ -63,6 +66,14 @@ pub struct Workload {
 pub struct Card {
     /// The simulated provider decides by it.
     pub token: String,
+}
+
+/// So many a second come when the crowd has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Calm {
+    pub rate: f64,
+    pub seconds: f64,
 }
 
 /// When a buyer tries again, with the key of the first try. An answer that never came is always asked for again.

@@ -105,7 +105,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("order_rate_per_user", "N", "50", "Orders a second that one user may try; beyond it: 429"),
     setting("order_burst_per_user", "N", "200", "How many of them may come at once"),
     setting("flush_lag_bytes_max", "BYTES", "1073741824", "How far the tables may lag behind the journal; at the cap new holds are refused with 503"),
-    setting("queue_wait_ms_max", "MS", "500", "The longest predicted wait at a product's owner; beyond it: 503 before anything is decided"),
+    setting("queue_wait_ms_max", "MS", "250", "The longest that a product's owner is predicted to take for an answer; beyond it: 503 before anything is decided"),
     setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
     setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
@@ -263,7 +263,7 @@ impl Config {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
                 flush_lag_bytes_max: 1 << 30,
-                queue_wait_max: Duration::from_millis(500),
+                queue_wait_max: Duration::from_millis(250),
             },
         }
     }

@@ -100,13 +100,20 @@ pub struct FieldError {
     pub detail: String,
 }
 
+/// When to come back.
+#[derive(Debug, Clone, Copy)]
+enum Retry {
+    After { ms: u64 },
+    At(Millis),
+}
+
 #[derive(Debug)]
 struct Inner {
     code: Code,
     detail: Cow<'static, str>,
     facts: Vec<(&'static str, Fact)>,
     errors: Vec<FieldError>,
-    retry_after_ms: Option<u64>,
+    retry: Option<Retry>,
     headers: Vec<(header::HeaderName, HeaderValue)>,
 }
 
@@ -121,12 +128,13 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
     /// Spreads the waits, so that the refused do not come back all at once.
     pub chance: u32,
+    pub now: Millis,
 }
 
 impl Problem {
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Problem {
         let (detail, facts, errors) = (detail.into(), Vec::new(), Vec::new());
-        Problem(Box::new(Inner { code, detail, facts, errors, retry_after_ms: None, headers: Vec::new() }))
+        Problem(Box::new(Inner { code, detail, facts, errors, retry: None, headers: Vec::new() }))
     }
 
     /// 422 for one field.
@@ -153,7 +161,13 @@ impl Problem {
     }
 
     pub fn retry_after(mut self, ms: u64) -> Problem {
-        self.0.retry_after_ms = Some(ms);
+        self.0.retry = Some(Retry::After { ms });
+        self
+    }
+
+    /// Come back then.
+    pub fn retry_at(mut self, at: Millis) -> Problem {
+        self.0.retry = Some(Retry::At(at));
         self
     }
 
@@ -187,7 +201,11 @@ impl Problem {
         for (name, value) in &self.0.headers {
             answer.insert_header((name.clone(), value.clone()));
         }
-        if let Some(ms) = self.0.retry_after_ms {
+        if let Some(retry) = self.0.retry {
+            let ms = match retry {
+                Retry::After { ms } => ms,
+                Retry::At(at) => at.0.saturating_sub(asked.now.0).max(0).unsigned_abs(),
+            };
             let seconds = ms.div_ceil(1000).max(1) + u64::from(asked.chance % 3);
             answer.insert_header((header::RETRY_AFTER, HeaderValue::from(seconds)));
         }
@@ -270,7 +288,8 @@ mod tests {
         let problem = Problem::new(Code::SoldOut, "2 were asked for.")
             .number("available", 1u32)
             .number("requested", 2u32);
-        let answer = problem.answer(Asked { path: "/v1/orders", request_id: "r1", chance: 0 });
+        let answer =
+            problem.answer(Asked { path: "/v1/orders", request_id: "r1", chance: 0, now: Millis(0) });
         assert_eq!(answer.status(), 409);
         let body = String::from_utf8(to_bytes(answer.into_body()).await.unwrap().to_vec()).unwrap();
         assert_eq!(
@@ -281,11 +300,18 @@ mod tests {
 
     #[test]
     fn a_wait_is_spread() {
-        let problem = Problem::new(Code::Overloaded, "").retry_after(200);
-        let waits: Vec<String> = (0..3)
-            .map(|chance| problem.answer(Asked { path: "", request_id: "", chance }))
-            .map(|answer| answer.headers().get(header::RETRY_AFTER).unwrap().to_str().unwrap().to_owned())
-            .collect();
-        assert_eq!(waits, ["1", "2", "3"]);
+        let waits = |problem: &Problem| -> Vec<String> {
+            let answers = (0..3).map(|chance| {
+                problem.answer(Asked { path: "", request_id: "", chance, now: Millis(10_000) })
+            });
+            let word = |answer: HttpResponse| {
+                answer.headers().get(header::RETRY_AFTER).unwrap().to_str().unwrap().to_owned()
+            };
+            answers.map(word).collect()
+        };
+        let problem = |why| Problem::new(why, "");
+        assert_eq!(waits(&problem(Code::Overloaded).retry_after(200)), ["1", "2", "3"]);
+        assert_eq!(waits(&problem(Code::SaleNotOpen).retry_at(Millis(70_500))), ["61", "62", "63"]);
+        assert_eq!(waits(&problem(Code::SaleNotOpen).retry_at(Millis(9_000))), ["1", "2", "3"]);
     }
 }

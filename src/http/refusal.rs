@@ -62,7 +62,7 @@ fn refusal(product: ProductId, why: Refusal) -> Problem {
         Refusal::Archived => of_product(Code::SaleClosed, "The product is off sale for good."),
         Refusal::Paused => of_product(Code::SalePaused, "The sale of this product is paused."),
         Refusal::NotOpen { opens_at } =>
-            of_product(Code::SaleNotOpen, "The sale of this product opens later.").with("opens_at", Fact::Time(opens_at)),
+            of_product(Code::SaleNotOpen, "The sale of this product opens later.").with("opens_at", Fact::Time(opens_at)).retry_at(opens_at),
         Refusal::Closed { closed_at } =>
             of_product(Code::SaleClosed, "The sale of this product is over.").with("closed_at", Fact::Time(closed_at)),
         Refusal::LimitExceeded { limit, has, requested } =>

@@ -140,7 +140,7 @@ fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) ->
 fn written_out(answer: ServiceResponse<BoxBody>, asked: &Arrived, clock: &Clock) -> ServiceResponse<BoxBody> {
     let path = answer.request().path();
     let request_id = asked.id.to_str().unwrap_or_default();
-    let words = Asked { path, request_id, chance: clock.chance() as u32 };
+    let words = Asked { path, request_id, chance: clock.chance() as u32, now: clock.now() };
     let error = answer.response().error();
     let (code, body) = match error.and_then(|error| error.as_error::<Problem>()) {
         Some(problem) => (problem.code(), problem.answer(words)),

@@ -38,6 +38,8 @@ pub struct Plan {
     pub attempts: u64,
     /// Arrivals end after this long, and with them the retries of whatever was certainly refused.
     pub duration_ns: Nanos,
+    /// Answers after this are judged, but not measured.
+    pub measured_until_ns: Nanos,
     pub warm_up_ns: Nanos,
     pub connections: usize,
     pub threads: usize,

@@ -289,7 +289,7 @@ impl Worker {
         let Flight { attempt, sent_ns } = flight;
         let since_start = now.saturating_sub(self.start_ns);
         let is_measured = attempt.intended_ns >= self.start_ns + self.plan.warm_up_ns
-            && since_start <= self.plan.duration_ns;
+            && since_start <= self.plan.measured_until_ns;
         let latency = outcome.is_certain().then(|| now.saturating_sub(attempt.intended_ns));
         self.tally.count(outcome, since_start, is_measured, latency);
         self.remember(&flight, outcome, body, now);

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::Rival;
 use crate::answer::Outcome;
+use crate::bystanders::Bystanders;
 use crate::drive::grouped;
 use crate::judge::Ruling;
 use crate::report::Report;
@@ -171,6 +172,7 @@ async fn sells_what_it_has(rival: Rival) -> Result<Ruling> {
         kills: 0,
         faults: Vec::new(),
         log_ins: 0,
+        bystanders: Bystanders::default(),
         pace_seconds: None,
         read_back: 0,
         keep_store: false,

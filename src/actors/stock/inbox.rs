@@ -23,8 +23,8 @@ use crate::domain::stock::{Command, Millis};
 pub const INBOX_MAX: usize = 65_536;
 /// Of those, how many may be reservations.
 pub const INBOX_RESERVES_MAX: usize = INBOX_MAX / 5 * 4;
-/// A reservation that would wait longer is refused at the door, unless the configuration says otherwise.
-pub const INBOX_WAIT_MAX_MS: u64 = 500;
+/// A reservation whose answer would take longer is refused at the door, unless the configuration says otherwise.
+pub const INBOX_WAIT_MAX_MS: u64 = 250;
 
 /// How long an answer matters to whoever asked.
 pub const PATIENCE_MS: i64 = 2_000;
@@ -68,7 +68,7 @@ impl Post {
 /// Why a question did not get in.
 #[derive(Debug)]
 pub enum NoRoom {
-    /// It would wait this long.
+    /// Its answer would take this long.
     Full { wait_ms: u64 },
     /// This owner has gone; ask the directory again. The question comes back.
     Closed(Box<Post>),
@@ -91,6 +91,8 @@ pub struct Inbox {
     signalled: AtomicBool,
     /// Questions that are not decided yet, drained ones included.
     undecided: AtomicUsize,
+    /// Decided, and not with the journal yet.
+    open: AtomicUsize,
     /// Smoothed time from handing a group to the journal to its word.
     group_ns: AtomicU64,
     /// The owner has gone, or is going: what it has published may be overtaken.
@@ -109,14 +111,13 @@ impl Inbox {
         }
     }
 
-    /// Puts a question in, or says why not: too many wait, or a reservation would wait longer than `wait_ms_max`.
+    /// Puts a question in, or says why not: too many wait, or a reservation's answer would take longer than `wait_ms_max`.
     /// Stamped under the lock, so that stamps and places agree.
     pub fn push(&self, mut post: Post, wait_ms_max: u64, clock: &Clock) -> Result<(), NoRoom> {
         let reserve = post.is_reserve();
         let waiting = self.undecided.load(Ordering::Relaxed);
-        // So many groups have to be written before this question's, each full: a short queue waits for one.
-        let groups = (waiting / GROUP_EVENTS_MAX as usize) as u64;
-        let wait_ms = groups.saturating_mul(self.group_ns.load(Ordering::Relaxed)) / 1_000_000;
+        let before = waiting + self.open.load(Ordering::Relaxed);
+        let wait_ms = predicted_ms(before, self.group_ns.load(Ordering::Relaxed));
         let max = if reserve { INBOX_RESERVES_MAX } else { INBOX_MAX };
         if waiting >= max || (reserve && wait_ms > wait_ms_max) {
             post.give_up();
@@ -189,16 +190,21 @@ impl Inbox {
         self.undecided.fetch_sub(count, Ordering::AcqRel);
     }
 
+    /// Notes how many decided questions the next group has.
+    pub fn opened(&self, count: usize) {
+        self.open.store(count, Ordering::Relaxed);
+    }
+
     /// How many questions wait for a decision.
     pub fn undecided(&self) -> usize {
         self.undecided.load(Ordering::Acquire)
     }
 
-    /// Notes how long a group took.
+    /// Notes how long a group took. A journal that becomes slow is believed sooner than one that becomes quick.
     pub fn observe_group(&self, ns: u64) {
         let before = self.group_ns.load(Ordering::Relaxed);
-        let smoothed = if before == 0 { ns } else { before - before / 8 + ns / 8 };
-        self.group_ns.store(smoothed, Ordering::Relaxed);
+        let part = if ns > before { 2 } else { 8 };
+        self.group_ns.store(before - before / part + ns / part, Ordering::Relaxed);
     }
 
     /// Whether nothing goes in any more.
@@ -224,6 +230,15 @@ impl Inbox {
     }
 }
 
+/// How long an answer takes behind so many questions: the group that is being written, those that wait, each full, and its own. Behind
+/// less than a full group nobody is turned away, however slow the journal is: without anybody it would not be seen to be quick again.
+fn predicted_ms(before: usize, group_ns: u64) -> u64 {
+    match (before / GROUP_EVENTS_MAX as usize) as u64 {
+        0 => 0,
+        groups => (groups + 2).saturating_mul(group_ns) / 1_000_000,
+    }
+}
+
 /// Yields once for any number of questions or words that came since.
 #[derive(Debug)]
 pub struct Wakeups(pub Arc<Inbox>);
@@ -240,6 +255,15 @@ impl Stream for Wakeups {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_takes_what_is_under_way_what_waits_and_its_own_group() {
+        let (full, group_ns) = (GROUP_EVENTS_MAX as usize, 100_000_000);
+        assert_eq!(predicted_ms(full - 1, group_ns), 0);
+        assert_eq!(predicted_ms(full, group_ns), 300);
+        assert_eq!(predicted_ms(3 * full, group_ns), 500);
+        assert_eq!(predicted_ms(full, 1_000_000), 3);
+    }
 
     #[test]
     fn whoever_drains_an_owner_that_has_gone_does_not_wait_for_it() {

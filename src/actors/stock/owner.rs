@@ -152,8 +152,18 @@ impl StockOwner {
         }
         self.returning();
         self.carry_out(ctx);
+        self.note_open();
         self.set_timer(ctx);
         self.leave_if_unborn(ctx);
+    }
+
+    /// Tells the doors how many stand before them.
+    fn note_open(&self) {
+        let open = match &self.phase {
+            Phase::Serving(protocol) => protocol.open_events(),
+            Phase::Loading | Phase::Halted => 0,
+        };
+        self.shared.inbox.opened(open);
     }
 
     /// Tells the doors whether units are on their way back, before anyone may take the mailbox for empty.

@@ -232,6 +232,11 @@ impl<T> Protocol<T> {
         events.min(bytes).max(1)
     }
 
+    /// How many events are decided and not with the journal yet.
+    pub fn open_events(&self) -> usize {
+        self.open.count as usize
+    }
+
     /// Whether everything decided is written and answered.
     pub fn is_quiet(&self) -> bool {
         self.in_flight.is_none() && self.open.count == 0

@@ -371,11 +371,11 @@ async fn an_administrator_sees_the_jobs_and_runs_them() {
 
     let metrics = shop.get("/metrics").send().await.text;
     for line in [
-        r#"stockade_job_last_ok{job="clearing"} 1"#,
-        r#"stockade_job_runs_total{job="clearing",outcome="failed"} 0"#,
-        r#"stockade_job_seconds_count{job="clearing"}"#,
-        r#"stockade_job_next_seconds{job="clearing"}"#,
-        r#"stockade_job_rows_moved_total{job="clearing"}"#,
+        r#"stockade_job_last_ok{name="clearing"} 1"#,
+        r#"stockade_job_runs_total{name="clearing",outcome="failed"} 0"#,
+        r#"stockade_job_seconds_count{name="clearing"}"#,
+        r#"stockade_job_next_timestamp_seconds{name="clearing"}"#,
+        r#"stockade_job_rows_moved_total{name="clearing"}"#,
     ] {
         assert!(metrics.contains(line), "{line}");
     }

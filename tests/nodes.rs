@@ -311,6 +311,11 @@ async fn any_node_takes_any_request() {
         assert_eq!(csv.status, 200, "{}", csv.text);
         assert_eq!(csv.text.lines().count(), place + 2, "{}", csv.text);
     }
+    for (node, hands_on) in [(&serving, false), (&other, true), (&gateway, true)] {
+        let told = node.ask("GET", "/metrics").send().await.text;
+        let said = told.contains("stockade_forward_seconds_count{outcome=\"answered\"}");
+        assert_eq!(said, hands_on, "{told}");
+    }
     // The active one counts the others with each beat.
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let nodes = read(&gateway, "/v1/admin/nodes", &cluster.token(0, Role::Admin)).await;

@@ -437,6 +437,7 @@ async fn of_two_nodes_one_says_that_it_sells() {
     let mut two = cluster.stands_by(1).await;
     one.signal(rustix::process::Signal::STOP);
     two.open().await;
+    cluster.comes_to_say(1, "/metrics", "\nstockade_takeovers_total{cause=\"died\"} 1\n").await;
     one.signal(rustix::process::Signal::CONT);
     cluster.comes_to_say(0, "/metrics", "\nstockade_node_active 0\n").await;
     cluster.comes_to_say(1, "/metrics", "\nstockade_node_active 1\n").await;

@@ -114,9 +114,14 @@ impl Drop for Process {
 }
 
 /// Runs a command to its end; what it printed, or an error with all of it.
-pub fn run_to_end(mut command: Command) -> Result<String> {
+pub fn run_to_end(command: Command) -> Result<String> {
+    run_with(command, Stdio::null())
+}
+
+/// The same for a command that reads something.
+pub fn run_with(mut command: Command, input: Stdio) -> Result<String> {
     let output = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .output()
         .with_context(|| format!("cannot run {}", command.get_program().to_string_lossy()))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();

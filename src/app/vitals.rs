@@ -1,18 +1,25 @@
-//! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, and the journal's numbers.
+//! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, the journal's numbers, and what is left of
+//! the products that are hot.
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix_web::rt;
+use metrics::Counter;
 use tokio::task::JoinHandle;
 
 use crate::actors::mirror::Mirror;
-use crate::actors::stock::Directory;
+use crate::actors::stock::{Directory, HotProducts, View};
+use crate::domain::id::ProductId;
 use crate::http::health::{Degraded, NotReady, Readiness};
 use crate::persistence::journal::{Health, Journal};
+use crate::telemetry::{ProductUnits, show_products};
 
 /// A load balancer asks no more often.
 const PULSE: Duration = Duration::from_millis(100);
+/// So many pulses lie between two looks at which products are hot.
+const PULSES_A_LOOK: u32 = 10;
 
 /// Ends with its app.
 pub struct Vitals(JoinHandle<()>);
@@ -25,8 +32,9 @@ impl Vitals {
         mirror: Option<Mirror>,
     ) -> Vitals {
         let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
+        let mut hot = HotProducts::of(&directory);
         Vitals(rt::spawn(async move {
-            let mut pulse = rt::time::interval(PULSE);
+            let (mut pulse, mut pulses, mut counted) = (rt::time::interval(PULSE), 0_u32, [0; 3]);
             loop {
                 pulse.tick().await;
                 let house = directory.house();
@@ -37,10 +45,34 @@ impl Vitals {
                     readiness.degrade(Degraded::RedisUnavailable, !mirror.redis_is_up());
                     readiness.degrade(Degraded::MirrorBehind, mirror.is_behind());
                 }
-                house.metrics.journal_bytes.absolute(journal.stats().bytes.load(Ordering::Relaxed));
+                let (metrics, stats) = (&house.metrics, journal.stats());
+                let [bytes, events, writes] = &mut counted;
+                count(&metrics.journal_bytes, &stats.bytes, bytes);
+                count(&metrics.journal_events, &stats.events, events);
+                count(&metrics.journal_writes, &stats.groups, writes);
+                if pulses.is_multiple_of(PULSES_A_LOOK) {
+                    show_products(hot.look().into_iter().map(shown).collect());
+                }
+                pulses = pulses.wrapping_add(1);
             }
         }))
     }
+}
+
+fn shown((product, view): (ProductId, Arc<View>)) -> ProductUnits {
+    let counts = view.counts;
+    ProductUnits {
+        product: product.to_string(),
+        available: counts.available(),
+        held: counts.held,
+        sold: counts.sold,
+    }
+}
+
+/// Counts what came since. The journal that follows this one begins at nothing.
+fn count(counter: &Counter, total: &AtomicU64, before: &mut u64) {
+    let total = total.load(Ordering::Relaxed);
+    counter.increment(total.saturating_sub(std::mem::replace(before, total)));
 }
 
 fn set(readiness: &Readiness, why: NotReady, it_is_so: bool) {
@@ -50,5 +82,7 @@ fn set(readiness: &Readiness, why: NotReady, it_is_so: bool) {
 impl Drop for Vitals {
     fn drop(&mut self) {
         self.0.abort();
+        // Whoever sells them from now on says what is left.
+        show_products(Vec::new());
     }
 }

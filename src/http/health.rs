@@ -9,7 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Side;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::refusal::internal;
 use crate::telemetry;
 
@@ -165,7 +165,13 @@ pub async fn readyz(readiness: web::Data<Readiness>, side: web::Data<Side>) -> H
 }
 
 /// `GET /metrics`: the Prometheus text format.
-pub async fn metrics() -> Result<HttpResponse, Problem> {
+pub async fn metrics(readiness: web::Data<Readiness>) -> Result<HttpResponse, Problem> {
+    let (reasons, degraded) = (readiness.reasons(), readiness.degraded());
+    telemetry::conditions(
+        NotReady::ALL.map(|why| (why.word(), reasons.contains(&why))),
+        Degraded::ALL.map(|what| (what.word(), degraded.contains(&what))),
+    );
+    telemetry::refusals_known(Code::ALL.iter().map(|code| code.word()));
     // Adding up takes milliseconds, in which a thread that serves buyers would serve nobody.
     let text = web::block(telemetry::render).await.map_err(|_| internal())?;
     Ok(HttpResponse::Ok()

@@ -150,7 +150,7 @@ async fn a_poisoned_line_is_told_and_taken_along_when_it_is_mended() {
     assert_eq!((&last["moved"], &last["failed"], &last["outcome"]), (&19.into(), &1.into(), &"done".into()));
     assert!(last["problems"][0].as_str().unwrap().starts_with(&format!("{} line 1", orders[7])), "{last}");
     let metrics = shop.get("/metrics").send().await.text;
-    assert!(metrics.contains(r#"stockade_job_rows_failed_total{job="deliveries"}"#));
+    assert!(metrics.contains(r#"stockade_job_rows_failed_total{name="deliveries"}"#));
     spoil(&shop, "update deliveries set quantity = 1 where order_id = ?", &orders[7]).await;
     shop.clock.advance(1_000);
     shop.app().scheduler().look().await;

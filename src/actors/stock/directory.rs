@@ -246,6 +246,12 @@ impl Directory {
         self.0.owners.iter().map(|owner| Published::of(owner.value().clone())).collect()
     }
 
+    /// The products of which so many events or more were published since this was asked last, each with how many.
+    pub(super) fn moved(&self, least: u64) -> Vec<(ProductId, u64)> {
+        let moved = self.0.owners.iter().map(|owner| (owner.product, owner.moved()));
+        moved.filter(|(_, events)| *events >= least).collect()
+    }
+
     /// Whether the product's owner has published, and the mirror has not looked since.
     pub fn has_changed(&self, product: ProductId) -> bool {
         self.0.owners.get(&product).is_some_and(|owner| owner.changed().load(Ordering::SeqCst))

@@ -2,7 +2,7 @@
 //!
 //! Always true: the view never runs ahead of the journal; a refusal from the view is one the owner would give too.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
@@ -25,6 +25,8 @@ pub struct Shared {
     returning: AtomicBool,
     /// It has published, and nobody has looked since.
     changed: AtomicBool,
+    /// The newest event when somebody asked how many there were since; `u64::MAX` before the first time.
+    counted_to: AtomicU64,
     /// Everyone who may have reached the limit; kept only while there is one.
     buyers: RwLock<Option<HashSet<UserId>>>,
 }
@@ -38,6 +40,7 @@ impl Shared {
             changes: watch::Sender::new(None),
             returning: AtomicBool::new(false),
             changed: AtomicBool::new(false),
+            counted_to: AtomicU64::new(u64::MAX),
             buyers: RwLock::new(None),
         }
     }
@@ -50,6 +53,12 @@ impl Shared {
     /// Every published view from here on, newest only.
     pub fn watch(&self) -> watch::Receiver<Option<Arc<View>>> {
         self.changes.subscribe()
+    }
+
+    /// Events that were published since the last time this was asked; none the first time.
+    pub(super) fn moved(&self) -> u64 {
+        let newest = self.view.load().as_ref().map_or(0, |view| view.sequence.0);
+        newest.saturating_sub(self.counted_to.swap(newest, Ordering::Relaxed))
     }
 
     pub(super) fn changed(&self) -> &AtomicBool {

@@ -48,16 +48,19 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
 
 async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
     let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
-    let closing = room.front.closing.subscribe();
+    let clock = &room.front.clock;
+    let (closing, began) = (room.front.closing.subscribe(), clock.nanos());
     let asked = asked(&room.front.proxies, &request, body, **side);
-    // What does not fit would be tried until nobody waits any more.
-    if !asked.fits() {
-        return Err(Problem::new(
-            Code::PayloadTooLarge,
-            "The head of the request is too large to be handed on.",
-        ));
-    }
-    answer_of(&room, asked).await.map(|reply| passed_on(reply, closing))
+    let answer = match asked.fits() {
+        true => answer_of(&room, asked).await,
+        // It would be tried until nobody waits any more.
+        false => {
+            Err(Problem::new(Code::PayloadTooLarge, "The head of the request is too large to be handed on."))
+        }
+    };
+    let outcome = answer.as_ref().map_or_else(|problem| problem.code().word(), |_| "answered");
+    room.forwards.count(outcome, Duration::from_nanos(clock.nanos().saturating_sub(began)));
+    answer.map(|reply| passed_on(reply, closing))
 }
 
 fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
 use crate::peer::{self, Link};
+use crate::telemetry::Forwards;
 
 /// Requests of one thread that wait for an active node, or for its answer.
 const SEATS_MAX: usize = 4_096;
@@ -70,6 +71,7 @@ pub struct Room {
     link: RefCell<Option<(Arc<Node>, Link)>>,
     /// Rung when the standing has changed, and the doors with it.
     pub changed: Notify,
+    pub forwards: Forwards,
     seats: Cell<usize>,
     seated_bytes: Cell<usize>,
 }
@@ -85,6 +87,7 @@ impl Room {
                     here: RefCell::default(),
                     link: RefCell::default(),
                     changed: Notify::new(),
+                    forwards: Forwards::default(),
                     seats: Cell::new(0),
                     seated_bytes: Cell::new(0),
                 });

@@ -15,6 +15,7 @@ use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
 use crate::persistence::sql::mysql::{self, Server, Session};
 use crate::persistence::sql::{self, Connection, Error, Trouble, is_duplicate, trouble};
+use crate::telemetry;
 
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
@@ -137,9 +138,13 @@ impl<'m> Member<'m> {
     pub async fn join(&self) -> Result<i64, StoreError> {
         let (mut sight, mut overtaken) = (self.sight().await?, 0);
         while overtaken < JOINS_MAX {
-            self.stand_by(&mut sight).await?;
+            let died = self.stand_by(&mut sight).await?;
             match self.take_place(&mut sight.session).await {
                 Ok(number) => {
+                    // The very first follows nobody.
+                    if number > 1 {
+                        telemetry::took_over(if died { "died" } else { "left" });
+                    }
                     self.neighbours.active.send_replace(None);
                     close(sight.session).await;
                     return Ok(number);
@@ -205,14 +210,14 @@ impl<'m> Member<'m> {
         Ok(())
     }
 
-    /// Returns once no session is active, and this one may be. While the database is away, or somebody's lock is in the way, nothing is
+    /// Returns once no session is active, and this one may be; whether it has declared the last one dead. While the database is away, or somebody's lock is in the way, nothing is
     /// seen, and whoever stands by goes on doing so.
-    async fn stand_by(&self, sight: &mut Sight) -> Result<(), StoreError> {
-        let (mut watch, mut told) = (Watch::default(), None);
+    async fn stand_by(&self, sight: &mut Sight) -> Result<bool, StoreError> {
+        let (mut watch, mut told, mut died) = (Watch::default(), None, false);
         loop {
             let mut soon = false;
             let has_stopped = match self.look(&mut sight.session).await {
-                Ok(None) if self.neighbours.may_own => return Ok(()),
+                Ok(None) if self.neighbours.may_own => return Ok(died),
                 Ok(None) => Ok(false),
                 Ok(Some(other)) => {
                     soon = other.leaving;
@@ -224,7 +229,10 @@ impl<'m> Member<'m> {
                     }
                     match watch.look(other.clone(), self.clock.nanos(), self.timing) {
                         true if self.neighbours.may_own => {
-                            take_over(&mut sight.session, &other).await.map(|()| true)
+                            take_over(&mut sight.session, &other).await.map(|sealed| {
+                                died |= sealed;
+                                true
+                            })
                         }
                         _ => Ok(false),
                     }
@@ -308,21 +316,22 @@ impl From<Found> for Seen {
     }
 }
 
-/// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it.
-async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<(), Error> {
+/// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it. Whether it was sealed by this node.
+async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Error> {
     let Connection::MySql(writer) = &mut *session else { return Err(Error::PoolClosed) };
     if !mysql::end_writers(writer, stopped.number).await? {
         tracing::warn!(
             session = stopped.number,
             "the writers of a node that has stopped could not be ended yet"
         );
-        return Ok(());
+        return Ok(false);
     }
     let sealed = sql::query(DECLARE_DEAD).bind(stopped.number).bind(stopped.beat).execute(session).await?;
-    if sealed.rows_affected() == 1 {
+    let sealed = sealed.rows_affected() == 1;
+    if sealed {
         tracing::warn!(session = stopped.number, "a node has stopped: this one takes over");
     }
-    Ok(())
+    Ok(sealed)
 }
 
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.

@@ -14,7 +14,7 @@ use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::internal;
-use crate::http::request::Watch;
+use crate::http::request::{Watch, head_too_large};
 use crate::http::{Proxies, Who, open_doors};
 use crate::peer::{self, Reply, Unanswered};
 
@@ -37,8 +37,8 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
         _ => false,
     };
     let clock = room.front.clock.clone();
-    open_doors(opens, &clock, config);
-    let watch = Watch { route: "passed_on", private: false, passes_on: true, clock };
+    let watch = Watch { route: "passed_on", private: false, passes_on: true, clock, address_rate: None };
+    open_doors(opens, &watch, config);
     config
         .service(web::resource("/{path:.*}").default_service(web::to(pass_on)).wrap(watch))
         .app_data(web::Data::new(side))
@@ -52,10 +52,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     let asked = asked(&room.front.proxies, &request, body, **side);
     // What does not fit would be tried until nobody waits any more.
     if !asked.fits() {
-        return Err(Problem::new(
-            Code::PayloadTooLarge,
-            "The head of the request is too large to be handed on.",
-        ));
+        return Err(head_too_large());
     }
     answer_of(&room, asked).await.map(|reply| passed_on(reply, closing))
 }

@@ -316,3 +316,16 @@ fn an_administrator_is_made_with_a_password_that_no_command_line_shows() {
     assert_eq!(shop.run("admin create --email a@example.com --password x").code, 2);
     assert_eq!(shop.run("audit").code, 0);
 }
+
+/// What only operators may see has a listener of its own there, or nothing starts.
+#[test]
+fn production_does_not_start_without_a_listener_for_operators() {
+    let shop = Shop::new();
+    let made_up = || format!("{:032x}", rand::random::<u128>());
+    let mut serve = shop.command("serve --profile production --http-addr 127.0.0.1:0 --data-dir data");
+    serve.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", made_up() + &made_up());
+    serve.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes");
+    let said = Said::of(serve.output().unwrap());
+    said.fails_with(&["production needs STOCKADE_OPS_ADDR", "only operators reach", "127.0.0.1:9090"]);
+    assert!(!shop.path().join("data").exists());
+}

@@ -5,7 +5,7 @@ mod support;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
-use stockade::http::ROUTES;
+use stockade::http::{ROUTES, Who};
 use support::{SECRET, Shop, forged, user};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
@@ -95,6 +95,12 @@ async fn a_token_that_is_not_quite_right_is_no_token() {
     shop.close().await;
 }
 
+/// A path with something in each of its places.
+fn filled(path: &str) -> String {
+    let path = path.replace("{id}", NOBODYS_ORDER).replace("{line}", "1");
+    path.replace("{name}", "clearing").replace("{file:.*}", "index.html")
+}
+
 #[actix_web::test]
 async fn paths_and_methods_that_do_not_exist_say_so() {
     let shop = Shop::open().await;
@@ -126,12 +132,7 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
         assert_eq!(told.header("Allow"), Some(allow));
     }
     for route in ROUTES {
-        let path = route
-            .path
-            .replace("{id}", NOBODYS_ORDER)
-            .replace("{line}", "1")
-            .replace("{name}", "clearing")
-            .replace("{file:.*}", "index.html");
+        let path = filled(route.path);
         for method in ["OPTIONS", "TRACE", "PROPFIND", "BREW"] {
             shop.ask(method, &path).send().await.problem(405, "method_not_allowed");
         }
@@ -237,14 +238,39 @@ async fn the_reference_is_served_from_the_binary() {
 #[actix_web::test]
 async fn operators_have_a_listener_of_their_own_if_they_want_one() {
     let shop = Shop::open_with(|config| config.http.ops_addr = Some(([127, 0, 0, 1], 0).into())).await;
-    for path in ["/metrics", "/docs", "/docs/", "/v1/admin/products"] {
+    // Each of their doors, by every method that there is: like one that is nowhere, also for an administrator.
+    let theirs = ROUTES.iter().filter(|route| [Who::Admin, Who::Operator].contains(&route.who));
+    let mut doors = 0;
+    for route in theirs {
+        let path = filled(route.path);
+        for method in [route.method, "HEAD", "OPTIONS", "BREW"] {
+            let told = shop.admin(method, &path).send().await;
+            assert_eq!(told.status, 404, "{method} {path}");
+        }
+        doors += 1;
+    }
+    assert!(doors >= 30, "{doors}");
+    for path in [
+        "/metrics/",
+        "//metrics",
+        "/metrics?x",
+        "/%6detrics",
+        "/docs/index.html",
+        "/docs/../metrics",
+        "/V1/admin/orders",
+    ] {
         shop.admin("GET", path).send().await.problem(404, "not_found");
     }
-    shop.get("/readyz").send().await.ok(200);
-    shop.get("/openapi.json").send().await.ok(200);
+    assert_eq!(
+        shop.get("/readyz").send().await.ok(200),
+        json!({ "status": "ready", "reasons": [], "degraded": [] })
+    );
 
-    for path in ["/livez", "/readyz", "/metrics", "/docs/"] {
+    for path in ["/livez", "/readyz", "/metrics", "/docs/", "/openapi.json"] {
         assert_eq!(shop.ops("GET", path).send().await.status, 200, "{path}");
+    }
+    for path in ["/v1/products", "/v1/users/me", "/verify", "/v1/payments/webhook"] {
+        shop.ops("GET", path).send().await.problem(404, "not_found");
     }
     let admin = shop.token(0, Role::Admin);
     shop.ops("POST", "/v1/admin/products").bearer(&admin).json(&json!({})).send().await.invalid();

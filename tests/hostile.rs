@@ -376,6 +376,7 @@ async fn a_body_that_trickles_is_not_waited_for() {
     }
     let heard = String::from_utf8_lossy(&heard);
     assert!(heard.starts_with("HTTP/1.1 408") && heard.contains("request_timeout"), "{heard}");
+    assert!(heard.to_lowercase().contains("\r\nconnection: close\r\n"), "{heard}");
     shop.close().await;
 }
 

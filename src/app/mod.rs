@@ -3,6 +3,7 @@
 //! Always true: when [`App::build`] returns, orders can be acknowledged; when [`App::stop`] returns, everything that was
 //! acknowledged is in the journal, the tables show it, and another process may open the store.
 
+mod connections;
 mod demo;
 mod end;
 mod front;
@@ -49,7 +50,7 @@ use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
+use crate::http::{Abuse, AddressRate, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
@@ -250,6 +251,7 @@ impl App {
             wishes,
             carts: carts.clone(),
             cart_rate: CartRate::default(),
+            address_rate: address_rate(config),
             revocations,
             users: users.clone(),
             abuse: Abuse::new(clock.clone()),
@@ -481,8 +483,16 @@ fn order_rate(config: &Config) -> OrderRate {
     OrderRate::new(per_second, burst)
 }
 
+fn address_rate(config: &Config) -> AddressRate {
+    let limits = &config.limits;
+    AddressRate::new(at_least_one(limits.look_rate_per_address), at_least_one(limits.change_rate_per_address))
+}
+
+fn at_least_one(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
 fn order_quota(config: &Config) -> (NonZeroU32, NonZeroU32) {
-    let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
     let limits = &config.limits;
     (at_least_one(limits.order_rate_per_user), at_least_one(limits.order_burst_per_user))
 }

@@ -17,15 +17,15 @@ use actix_web::{App as Routes, Error, HttpServer};
 use anyhow::{Context, Result, ensure};
 use tokio::sync::watch;
 
+use super::connections::Connections;
 use super::front::NodeFront;
 use super::listeners::Listeners;
 use crate::actors::stock::Directory;
 use crate::config::Http;
 use crate::http::front::Open;
-use crate::http::{self, Doors, Side};
+use crate::http::{self, Doors, Proxies, Side};
 use crate::telemetry::Metrics;
 
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// For the head of a request. Who needs longer is not a browser.
 const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// For a connection to say good-bye.
@@ -213,10 +213,13 @@ where
     S::Service: 'static,
     B: MessageBody + 'static,
 {
+    let proxies = Proxies(config.trusted_proxies.clone().into());
+    let connections = Connections::new(config.connections_per_address, proxies);
     let server = HttpServer::new(factory)
+        .on_connect(move |connection, held| connections.meet(connection, held))
         .workers(workers)
         .max_connections(config.connections_max)
-        .keep_alive(KEEP_ALIVE)
+        .keep_alive(config.keep_alive)
         .client_request_timeout(HEAD_WITHIN)
         .client_disconnect_timeout(DISCONNECT_WITHIN)
         .tcp_nodelay(true)

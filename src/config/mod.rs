@@ -94,16 +94,20 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
-    setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference and administration answer, and then only there; required in production"),
+    setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference with its document, and administration answer, and then only there; required in production"),
     setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
     setting("peer_name", "HOST:PORT", "", "What other nodes call that place, where it is not the address itself, as in a container"),
     setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may sell; `gateway`: it hands all of them over"),
     setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
+    setting("connections_per_address", "N", "100", "Open connections from one address, or one /64 of IPv6; more are hung up on"),
+    setting("keep_alive_ms", "MS", "30000", "How long a connection may be idle; longer than a proxy of yours keeps its own"),
     setting("shutdown_ms", "MS", "10000", "How long a shutdown waits for requests in flight"),
     setting("order_rate_per_user", "N", "50", "Orders a second that one user may try; beyond it: 429"),
     setting("order_burst_per_user", "N", "200", "How many of them may come at once"),
+    setting("look_rate_per_address", "N", "1000", "Looks a second from one address, or one /64 of IPv6, and twice as many at once; beyond it: 429"),
+    setting("change_rate_per_address", "N", "300", "The same for requests that change something"),
     setting("flush_lag_bytes_max", "BYTES", "1073741824", "How far the tables may lag behind the journal; at the cap new holds are refused with 503"),
     setting("queue_wait_ms_max", "MS", "250", "The longest that a product's owner is predicted to take for an answer; beyond it: 503 before anything is decided"),
     setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
@@ -170,6 +174,10 @@ pub struct Http {
     pub workers: usize,
     /// Of one worker.
     pub connections_max: usize,
+    /// Of one listener. Loopback and trusted proxies have as many as they like.
+    pub connections_per_address: u32,
+    /// How long a connection may be idle.
+    pub keep_alive: Duration,
     pub shutdown: Duration,
 }
 
@@ -211,6 +219,9 @@ pub struct Limits {
     /// Orders a second.
     pub order_rate_per_user: u32,
     pub order_burst_per_user: u32,
+    /// Requests a second.
+    pub look_rate_per_address: u32,
+    pub change_rate_per_address: u32,
     pub flush_lag_bytes_max: u64,
     pub queue_wait_max: Duration,
 }
@@ -245,6 +256,8 @@ impl Config {
                 trusted_proxies: Vec::new(),
                 workers: 2,
                 connections_max: 10_000,
+                connections_per_address: 100,
+                keep_alive: Duration::from_secs(30),
                 shutdown: Duration::from_secs(10),
             },
             peers: Peers::development(),
@@ -262,6 +275,8 @@ impl Config {
             limits: Limits {
                 order_rate_per_user: 50,
                 order_burst_per_user: 200,
+                look_rate_per_address: 1_000,
+                change_rate_per_address: 300,
                 flush_lag_bytes_max: 1 << 30,
                 queue_wait_max: Duration::from_millis(250),
             },
@@ -285,6 +300,8 @@ impl Config {
                 trusted_proxies: layers.list("trusted_proxies")?,
                 workers: workers(layers)?,
                 connections_max: layers.positive("connections_max")?,
+                connections_per_address: layers.positive("connections_per_address")?,
+                keep_alive: Duration::from_millis(layers.positive("keep_alive_ms")?),
                 shutdown: milliseconds("shutdown_ms")?,
             },
             peers: Peers::read(layers)?,
@@ -313,6 +330,8 @@ impl Config {
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
                 order_burst_per_user: layers.positive("order_burst_per_user")?,
+                look_rate_per_address: layers.positive("look_rate_per_address")?,
+                change_rate_per_address: layers.positive("change_rate_per_address")?,
                 flush_lag_bytes_max: layers.positive("flush_lag_bytes_max")?,
                 queue_wait_max: Duration::from_millis(layers.positive("queue_wait_ms_max")?),
             },
@@ -477,6 +496,8 @@ mod tests {
         assert_eq!(format!("{:?}", read.webhooks), format!("{:?}", made.webhooks));
         assert_eq!(format!("{:?}", read.days), format!("{:?}", made.days));
         assert_eq!(read.http.connections_max, made.http.connections_max);
+        assert_eq!(read.http.connections_per_address, made.http.connections_per_address);
+        assert_eq!(read.http.keep_alive, made.http.keep_alive);
         assert_eq!(read.http.shutdown, made.http.shutdown);
     }
 

@@ -92,7 +92,7 @@ impl Calendar {
     pub fn start_of(&self, at: Millis) -> Millis {
         match self.day {
             Day::Civil => self.midnight(self.face(at).time),
-            Day::Compressed(ms) => Millis(at.0 - at.0.rem_euclid(ms)),
+            Day::Compressed(ms) => Millis(at.0.saturating_sub(at.0.rem_euclid(ms))),
         }
     }
 

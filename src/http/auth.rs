@@ -66,9 +66,12 @@ fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
     Ok(identity)
 }
 
-fn bearer(request: &HttpRequest) -> Option<&str> {
+pub(super) fn bearer(request: &HttpRequest) -> Option<&str> {
+    let mut all = request.headers().get_all(header::AUTHORIZATION);
+    // Of two, whoever reads the other one would take the caller for somebody else.
+    let (Some(only), None) = (all.next(), all.next()) else { return None };
     // Not `to_str`, which looks at each letter: a token that is not ours convinces nobody, whatever it is made of.
-    let value = std::str::from_utf8(request.headers().get(header::AUTHORIZATION)?.as_bytes()).ok()?;
+    let value = std::str::from_utf8(only.as_bytes()).ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_matches(' '))
 }

@@ -5,7 +5,7 @@
 //! address, or the /64 that one IPv6 household gets.
 
 use std::future::{Ready, ready};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -51,31 +51,57 @@ impl From<Client> for Neighbourhood {
 }
 
 impl Proxies {
-    /// Who asks over a connection from `peer`.
+    /// Who asks over a connection from `peer`. Whoever a proxy of ours speaks for without saying it in a way that can be read has its
+    /// address and not its freedom.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
-        let said = headers.get_all(X_FORWARDED_FOR).filter_map(|value| value.to_str().ok());
+        let said = headers.get_all(X_FORWARDED_FOR).map(|value| value.to_str().unwrap_or("?"));
         let hops: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
-        let address = self.behind(peer, hops.into_iter());
-        Client { address, is_exempt: Neighbourhood::of(address).is_exempt || self.trust(address) }
+        let (address, is_read) = self.behind(peer, hops.into_iter());
+        let has_no_caps = Neighbourhood::of(address).is_exempt || self.trust(address);
+        Client { address, is_exempt: is_read && has_no_caps }
     }
 
     fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The address behind `peer`, after what it and the proxies behind it say.
-    fn behind<'h>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h str>) -> IpAddr {
+    /// The address behind `peer`, after what it and the proxies behind it say; and whether all of that was an address.
+    fn behind<'h>(
+        &self,
+        peer: IpAddr,
+        forwarded: impl DoubleEndedIterator<Item = &'h str>,
+    ) -> (IpAddr, bool) {
         let mut client = peer;
         for hop in forwarded.rev() {
             if !self.trust(client) {
                 break;
             }
-            match hop.trim().parse() {
-                Ok(address) => client = address,
-                Err(_) => break,
+            match address_of(hop.trim()) {
+                Some(address) => client = address,
+                None => return (client, false),
             }
         }
-        client
+        (client, true)
+    }
+}
+
+/// An address as proxies write it: bare, in brackets, or with a port.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let with_port = || hop.parse::<SocketAddr>().ok().map(|place| place.ip());
+    bare.parse().ok().or_else(with_port)
+}
+
+impl Neighbourhood {
+    /// Where a request comes from; `None`: from nowhere, as in a test.
+    pub fn asking(request: &HttpRequest) -> Option<Neighbourhood> {
+        // Put there by nobody but the desk that takes other nodes' requests.
+        let told = request.extensions().get::<Client>().copied();
+        let found = || {
+            let proxies = request.app_data::<web::Data<Proxies>>()?;
+            Some(proxies.client(request.peer_addr()?.ip(), request.headers()))
+        };
+        told.or_else(found).map(Neighbourhood::from)
     }
 }
 
@@ -84,18 +110,13 @@ impl FromRequest for Neighbourhood {
     type Future = Ready<Result<Neighbourhood, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        // Put there by nobody but the desk that takes other nodes' requests.
-        let told = request.extensions().get::<Client>().copied();
-        let found = || {
-            let proxies = request.app_data::<web::Data<Proxies>>()?;
-            Some(proxies.client(request.peer_addr()?.ip(), request.headers()))
-        };
-        ready(told.or_else(found).map(Neighbourhood::from).ok_or_else(internal))
+        ready(Neighbourhood::asking(request).ok_or_else(internal))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderValue;
     use actix_web::test::TestRequest;
 
     use super::*;
@@ -103,7 +124,7 @@ mod tests {
     fn behind(peer: &str, forwarded: &str) -> String {
         let ours = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let hops: Vec<&str> = forwarded.split(',').filter(|hop| !hop.is_empty()).collect();
-        Proxies(Arc::new(ours)).behind(peer.parse().unwrap(), hops.into_iter()).to_string()
+        Proxies(Arc::new(ours)).behind(peer.parse().unwrap(), hops.into_iter()).0.to_string()
     }
 
     #[test]
@@ -113,7 +134,23 @@ mod tests {
         assert_eq!(behind("10.0.0.1", "1.1.1.1, 203.0.113.9,10.0.0.2"), "203.0.113.9");
         assert_eq!(behind("fd00::1", "2001:db8::7"), "2001:db8::7");
         assert_eq!(behind("10.0.0.1", "nonsense"), "10.0.0.1");
+        assert_eq!(behind("10.0.0.1", "203.0.113.9:4711"), "203.0.113.9");
+        assert_eq!(behind("10.0.0.1", "1.1.1.1, [2001:db8::7]:80, [fd00::1]"), "2001:db8::7");
         assert_eq!(behind("10.0.0.1", ""), "10.0.0.1");
+    }
+
+    #[test]
+    fn whoever_is_hidden_behind_a_proxy_has_the_caps_of_an_address() {
+        let ours = Proxies(Arc::new(["10.0.0.0/8".parse().unwrap()]));
+        let is_exempt = |said: &'static [u8]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(said).unwrap());
+            ours.client([10, 0, 0, 1].into(), &headers).is_exempt
+        };
+        assert!(is_exempt(b"10.0.0.2") && is_exempt(b"10.0.0.3, 10.0.0.2"));
+        for hidden in [&b"unknown"[..], b"", b"_hidden", b"10.0.0.2,", b"127.0.0.1, 203.0.113.9", b"\xff"] {
+            assert!(!is_exempt(hidden), "{hidden:?}");
+        }
     }
 
     #[test]

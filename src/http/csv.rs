@@ -195,6 +195,14 @@ fn line(out: &mut String, cells: impl Iterator<Item = Cell>) {
     out.push_str("\r\n");
 }
 
+/// A line of texts.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn line_of(texts: &[&str]) -> String {
+    let mut out = String::new();
+    line(&mut out, texts.iter().map(|text| Cell::Text((*text).to_owned())));
+    out
+}
+
 /// Some programs pass over spaces before they look, and take the wide forms of these signs for the signs.
 fn is_formula(text: &str) -> bool {
     let starts = |text: &str, signs: &[char]| text.starts_with(signs);

@@ -12,6 +12,8 @@ mod csv;
 mod delivery;
 mod docs;
 pub mod front;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod health;
 mod idempotency;
 mod job;
@@ -39,10 +41,11 @@ use actix_web::{HttpResponse, web};
 
 pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
-pub use client::Proxies;
+pub use client::{Neighbourhood, Proxies};
 pub use openapi::document;
 pub use product::{Pages, STREAMS_MAX, Streams};
-pub use rate::{CartRate, OrderRate};
+pub use rate::{AddressRate, CartRate, OrderRate};
+pub use request::HEAD_BYTES_MAX;
 
 use crate::actors::cart::Carts;
 use crate::actors::catalogue::Catalogue;
@@ -137,7 +140,7 @@ macro_rules! table {
             },
         )+)*];
 
-        fn open_doors(opens: impl Fn(Who) -> bool, clock: &Clock, config: &mut web::ServiceConfig) {
+        fn open_doors(opens: impl Fn(Who) -> bool, watch: &Watch, config: &mut web::ServiceConfig) {
             $({
                 let mut doors = web::resource($path);
                 let mut methods: Vec<&str> = Vec::new();
@@ -148,7 +151,7 @@ macro_rules! table {
                 if !methods.is_empty() {
                     let allow = methods.join(", ");
                     let private = [$(Who::$who),+].into_iter().any(Who::is_somebody);
-                    let watch = Watch { route: $path, private, passes_on: false, clock: clock.clone() };
+                    let watch = Watch { route: $path, private, passes_on: false, ..watch.clone() };
                     config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
                 }
             })*
@@ -235,7 +238,7 @@ table! {
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
     "/metrics"                          GET Operator health::metrics;
-    "/openapi.json"                     GET Probe docs::openapi;
+    "/openapi.json"                     GET Operator docs::openapi;
     "/docs"                             GET Operator docs::entrance;
     "/docs/{file:.*}"                   GET Operator docs::page;
 }
@@ -265,6 +268,7 @@ pub struct Doors {
     pub wishes: Wishes,
     pub carts: Carts,
     pub cart_rate: CartRate,
+    pub address_rate: AddressRate,
 }
 
 /// Opens the doors of one side in one worker.
@@ -292,9 +296,16 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         wishes,
         carts,
         cart_rate,
+        address_rate,
     } = doors.clone();
-    open_doors(|who| side.opens(who), &clock, config);
-    let watch = Watch { route: "none", private: false, passes_on: false, clock: clock.clone() };
+    let watch = Watch {
+        route: "none",
+        private: false,
+        passes_on: false,
+        clock: clock.clone(),
+        address_rate: Some(address_rate),
+    };
+    open_doors(|who| side.opens(who), &watch, config);
     config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
     config
         .app_data(web::Data::new(side))

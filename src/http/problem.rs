@@ -74,6 +74,7 @@ codes! {
     IdempotencyKeyReused  422 "idempotency_key_reused"  "The key belongs to another request";
     PreconditionRequired  428 "precondition_required"   "If-Match is needed";
     RateLimited           429 "rate_limited"            "Too many requests";
+    HeadTooLarge          431 "head_too_large"          "The head of the request is too large";
     Internal              500 "internal"                "Something went wrong on our side";
     Overloaded            503 "overloaded"              "Too much is waiting; nothing was done";
     OwnerUnavailable      503 "owner_unavailable"       "Not available at the moment; nothing was done";
@@ -199,6 +200,10 @@ impl Problem {
         let mut answer = HttpResponse::build(self.status());
         answer.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         for (name, value) in &self.0.headers {
+            // The server writes this one itself, and would leave ours out.
+            if *name == header::CONNECTION {
+                answer.force_close();
+            }
             answer.insert_header((name.clone(), value.clone()));
         }
         if let Some(retry) = self.0.retry {

@@ -1,19 +1,23 @@
-//! How often one buyer may try: a bucket for each, in this process; where nodes share a Redis, what is tried at all of them counts as well.
+//! How often one buyer may try, and one address ask: a bucket for each, in this process; where nodes share a Redis, what a buyer tries
+//! at all of them counts as well.
 //!
 //! The limit protects the crowd from one of its members; what protects the owners from the crowd is their queues.
 
 use std::cell::Cell;
+use std::hash::Hash;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use governor::clock::{Clock as _, QuantaClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
 use hashbrown::DefaultHashBuilder;
 
+use super::client::Neighbourhood;
 use super::problem::{Code, Problem};
 use crate::actors::mirror::Tries;
 use crate::domain::id::UserId;
@@ -32,14 +36,19 @@ thread_local! {
 }
 
 /// The hasher is keyed, and quicker than the default one for sixteen bytes.
-type Buckets = DashMapStateStore<UserId, DefaultHashBuilder>;
+type Buckets<K> = DashMapStateStore<K, DefaultHashBuilder>;
 
-/// A limiter of what one person may do. Cheap to clone.
-#[derive(Clone)]
-struct Limiter(Arc<Inner>);
+/// A limiter of what one of them may do. Cheap to clone.
+struct Limiter<K: Hash + Eq + Clone>(Arc<Inner<K>>);
 
-struct Inner {
-    limiter: RateLimiter<UserId, Buckets, QuantaClock>,
+impl<K: Hash + Eq + Clone> Clone for Limiter<K> {
+    fn clone(&self) -> Limiter<K> {
+        Limiter(self.0.clone())
+    }
+}
+
+struct Inner<K: Hash + Eq + Clone> {
+    limiter: RateLimiter<K, Buckets<K>, QuantaClock>,
     clock: QuantaClock,
     burst: NonZeroU32,
     /// How long an empty bucket takes to be full.
@@ -58,7 +67,7 @@ const CHANGES_AT_ONCE: u32 = 400;
 /// The order doors' limiter. Cheap to clone.
 #[derive(Clone)]
 pub struct OrderRate {
-    here: Limiter,
+    here: Limiter<UserId>,
     everywhere: Option<Tries>,
 }
 
@@ -86,7 +95,7 @@ impl OrderRate {
 
 /// The limiter of the cart's and the wishes' doors. Cheap to clone.
 #[derive(Clone)]
-pub struct CartRate(Limiter);
+pub struct CartRate(Limiter<UserId>);
 
 impl CartRate {
     /// Takes one change of `user`, or says when there will be one.
@@ -104,12 +113,41 @@ impl Default for CartRate {
     }
 }
 
-impl Limiter {
+/// What one address may ask in a second, whoever it is in whose name. Cheap to clone.
+///
+/// It counts at all doors; those where an account, a letter or an order is at stake have narrower limits besides.
+#[derive(Clone)]
+pub struct AddressRate {
+    looks: Limiter<Neighbourhood>,
+    changes: Limiter<Neighbourhood>,
+}
+
+impl AddressRate {
+    /// So many looks a second, and so many requests that change something; twice that at once.
+    pub fn new(looks: NonZeroU32, changes: NonZeroU32) -> AddressRate {
+        const ABOUT: &str = "Too many requests come from this address.";
+        let limiter = |name, rate: NonZeroU32| Limiter::new(name, ABOUT, rate, rate.saturating_mul(TWO));
+        AddressRate { looks: limiter("looks", looks), changes: limiter("changes", changes) }
+    }
+
+    /// Takes one request from there, or says when there will be one.
+    pub fn take(&self, from: Neighbourhood, method: &Method) -> Result<(), Problem> {
+        match *method {
+            _ if from.is_exempt => Ok(()),
+            Method::GET | Method::HEAD => self.looks.take(from),
+            _ => self.changes.take(from),
+        }
+    }
+}
+
+const TWO: NonZeroU32 = NonZeroU32::MIN.saturating_add(1);
+
+impl<K: Hash + Eq + Clone> Limiter<K> {
     /// So many a second, and so many at once.
-    fn new(name: &'static str, about: &'static str, per_second: NonZeroU32, burst: NonZeroU32) -> Limiter {
+    fn new(name: &'static str, about: &'static str, per_second: NonZeroU32, burst: NonZeroU32) -> Limiter<K> {
         let quota = Quota::per_second(per_second).allow_burst(burst);
         let clock = QuantaClock::default();
-        let buckets = Buckets::with_hasher_and_shard_amount(DefaultHashBuilder::default(), SHARDS);
+        let buckets = Buckets::<K>::with_hasher_and_shard_amount(DefaultHashBuilder::default(), SHARDS);
         Limiter(Arc::new(Inner {
             limiter: RateLimiter::new(quota, buckets, clock.clone()),
             clock,
@@ -121,7 +159,7 @@ impl Limiter {
         }))
     }
 
-    fn take(&self, who: UserId) -> Result<(), Problem> {
+    fn take(&self, who: K) -> Result<(), Problem> {
         let asked = ASKED.get();
         ASKED.set(asked.wrapping_add(1));
         if asked.is_multiple_of(COUNTED_OF)
@@ -181,5 +219,19 @@ mod tests {
         let tries = (0..1_000).filter(|_| carts.take(a).is_ok()).count() as u32;
         assert!((CHANGES_AT_ONCE..1_000).contains(&tries), "{tries}");
         assert!(carts.take(b).is_ok());
+    }
+
+    #[test]
+    fn an_address_has_a_limit_for_looks_and_one_for_changes_and_we_have_none() {
+        let rate = AddressRate::new(NonZeroU32::new(10).unwrap(), NonZeroU32::MIN);
+        let there = Neighbourhood::of([203, 0, 113, 9].into());
+        let took = |from, method| (0..1_000).filter(|_| rate.take(from, method).is_ok()).count();
+        assert!((20..1_000).contains(&took(there, &Method::GET)));
+        assert!((2..20).contains(&took(there, &Method::POST)));
+        assert_eq!(rate.take(there, &Method::DELETE).unwrap_err().code(), Code::RateLimited);
+        let household = |last: u16| Neighbourhood::of([0x2001, 0xdb8, 0, 0, 0, 0, 0, last].into());
+        assert!(took(household(1), &Method::HEAD) >= 20 && took(household(2), &Method::GET) < 20);
+        assert!((2..20).contains(&took(Neighbourhood::of([203, 0, 113, 8].into()), &Method::PUT)));
+        assert_eq!(took(Neighbourhood::of([127, 0, 0, 1].into()), &Method::POST), 1_000);
     }
 }

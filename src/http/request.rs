@@ -1,9 +1,10 @@
 //! What happens around every answer: the request gets an id, a problem is written out, the answer is counted.
 //!
 //! One middleware, without a box or a span a request. `X-Request-Id` is taken over when it is sane, made when it is
-//! not, and stands in every answer. Only our own failures are worth a log line.
+//! not, and stands in every answer. Only our own failures are worth a log line. Heads that are too large, and addresses that ask
+//! too often, are turned away before anybody looks at what they want.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready as at_once};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -13,14 +14,19 @@ use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::Method;
-use actix_web::http::header::{CACHE_CONTROL, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use futures_util::future::Either;
 use pin_project_lite::pin_project;
 
-use super::problem::{Asked, Problem};
+use super::client::Neighbourhood;
+use super::problem::{Asked, Code, Problem};
+use super::rate::AddressRate;
 use super::refusal::internal;
 use crate::clock::Clock;
 use crate::telemetry::{self, Answers};
 
+/// The largest head of a request: its path and its headers.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A longer id is replaced by our own.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
@@ -36,6 +42,8 @@ pub struct Watch {
     /// What is said here may be another node's answer, which bears its own id.
     pub passes_on: bool,
     pub clock: Clock,
+    /// How often one address may ask. What is passed on is counted where it is answered.
+    pub address_rate: Option<AddressRate>,
 }
 
 impl<S> Transform<S, ServiceRequest> for Watch
@@ -46,12 +54,12 @@ where
     type Error = Error;
     type Transform = Watched<S>;
     type InitError = ();
-    type Future = std::future::Ready<Result<Watched<S>, ()>>;
+    type Future = Ready<Result<Watched<S>, ()>>;
 
     fn new_transform(&self, service: S) -> Self::Future {
-        let (private, passes_on, clock) = (self.private, self.passes_on, self.clock.clone());
-        let watching = Watching { private, passes_on, clock, answers: Answers::of(self.route) };
-        std::future::ready(Ok(Watched { service, watch: Rc::new(watching) }))
+        let Watch { route, private, passes_on, clock, address_rate } = self.clone();
+        let watching = Watching { private, passes_on, clock, address_rate, answers: Answers::of(route) };
+        at_once(Ok(Watched { service, watch: Rc::new(watching) }))
     }
 }
 
@@ -60,7 +68,34 @@ struct Watching {
     private: bool,
     passes_on: bool,
     clock: Clock,
+    address_rate: Option<AddressRate>,
     answers: Answers,
+}
+
+impl Watching {
+    /// Why nobody looks at what is asked for.
+    fn refuses(&self, request: &ServiceRequest) -> Option<Problem> {
+        if head_bytes(request) > HEAD_BYTES_MAX {
+            return Some(head_too_large());
+        }
+        let rate = self.address_rate.as_ref()?;
+        let from = Neighbourhood::asking(request.request())?;
+        rate.take(from, request.method()).err()
+    }
+}
+
+/// What the head takes on the wire, but for its first line's method and version.
+fn head_bytes(request: &ServiceRequest) -> usize {
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    target + headers.sum::<usize>()
+}
+
+/// Whoever sends that has nothing more to say that would fit.
+pub fn head_too_large() -> Problem {
+    Problem::new(Code::HeadTooLarge, "The path and the headers have at most 16,384 bytes.")
+        .number("limit", HEAD_BYTES_MAX as u64)
+        .header(CONNECTION, HeaderValue::from_static("close"))
 }
 
 /// The doors of one path, watched over.
@@ -75,7 +110,7 @@ where
 {
     type Response = ServiceResponse<BoxBody>;
     type Error = Error;
-    type Future = Answering<S::Future>;
+    type Future = Answering<Either<S::Future, Ready<Result<Self::Response, Error>>>>;
 
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.service.poll_ready(cx)
@@ -88,7 +123,11 @@ where
             id: request_id(request.headers(), clock),
             method: word_of(request.method()),
         });
-        Answering { future: self.service.call(request), asked, watch: self.watch.clone() }
+        let future = match self.watch.refuses(&request) {
+            None => Either::Left(self.service.call(request)),
+            Some(problem) => Either::Right(at_once(Ok(request.error_response(problem)))),
+        };
+        Answering { future, asked, watch: self.watch.clone() }
     }
 }
 

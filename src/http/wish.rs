@@ -30,6 +30,12 @@ impl FromStr for Cursor {
     }
 }
 
+/// Whether this word names a place.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn read_cursor(word: &str) -> bool {
+    word.parse::<Cursor>().is_ok()
+}
+
 /// `GET /v1/wishes`: the products, newest wish first.
 pub async fn list(
     Shopper(user): Shopper,

@@ -153,20 +153,31 @@ pub(super) const RECORD_EXTRA_BYTES: usize = LENGTH_BYTES + TAG_BYTES;
 /// The longest record with its length.
 pub(super) const RECORD_BYTES: usize = LENGTH_BYTES + RECORD_BYTES_MAX;
 
+/// Both ends of a channel of its own.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn pair() -> Option<(Channel, Channel)> {
+    let key = [7; KEY_BYTES];
+    let (mut a, mut b) =
+        (builder(&key).ok()?.build_initiator().ok()?, builder(&key).ok()?.build_responder().ok()?);
+    let mut greeting = [0; GREETING_BYTES];
+    write(&mut a, &mut greeting).and_then(|()| read(&mut b, &greeting)).ok()?;
+    write(&mut b, &mut greeting).and_then(|()| read(&mut a, &greeting)).ok()?;
+    Some((Channel::of(a).ok()?, Channel::of(b).ok()?))
+}
+
+/// Whether somebody who greets so is believed to know a key.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn believes(greeting: &[u8]) -> bool {
+    let keys = crate::config::MasterKeys::one([7; crate::config::MASTER_KEY_BYTES]);
+    PeerKeys::of(&keys).is_ok_and(|keys| believed(&keys, greeting).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn pair() -> (Channel, Channel) {
-        let key = [7; KEY_BYTES];
-        let mut a = builder(&key).unwrap().build_initiator().unwrap();
-        let mut b = builder(&key).unwrap().build_responder().unwrap();
-        let mut greeting = [0; GREETING_BYTES];
-        write(&mut a, &mut greeting).unwrap();
-        read(&mut b, &greeting).unwrap();
-        write(&mut b, &mut greeting).unwrap();
-        read(&mut a, &greeting).unwrap();
-        (Channel::of(a).unwrap(), Channel::of(b).unwrap())
+        super::pair().unwrap()
     }
 
     fn hex(text: &str) -> Vec<u8> {

@@ -9,6 +9,8 @@
 mod channel;
 mod crypt;
 mod frame;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod greeting;
 mod keys;
 mod link;

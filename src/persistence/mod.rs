@@ -10,6 +10,8 @@ mod buyer;
 pub mod cart;
 pub mod delivery;
 pub mod flush;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod job;
 pub mod journal;
 mod migrations;

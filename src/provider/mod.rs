@@ -5,6 +5,8 @@
 //! *unknown*; and neither a token nor a secret is ever logged.
 
 mod books;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod simulated;
 mod stripe;
 mod webhook;

@@ -6,6 +6,8 @@
 
 mod address;
 mod caller;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod sign;
 mod target;
 

@@ -36,6 +36,10 @@ impl Target {
             return Err(BadTarget::NotHttps);
         }
         let url = Url::parse(url).map_err(|_| BadTarget::NotHttps)?;
+        // What is kept is the normal form, and it is read again at each call; writing a letter as `%22` makes it longer.
+        if url.as_str().len() > URL_BYTES_MAX {
+            return Err(BadTarget::NotHttps);
+        }
         let reach = match (url.scheme(), allow_loopback) {
             ("https", false) => Reach::Public,
             ("https", true) => Reach::PublicAndLoopback,
@@ -107,6 +111,7 @@ mod tests {
             assert_eq!(Target::parse(bad, false), Err(why), "{bad}");
         }
         assert!(Target::parse(&format!("https://example.com/{}", "x".repeat(2_048)), false).is_err());
+        assert!(Target::parse(&format!("https://example.com/{}", "\"".repeat(1_000)), false).is_err());
         assert_eq!(Target::parse("http://127.0.0.1:9", true).unwrap_err(), BadTarget::Port);
         assert_eq!(Target::parse("http://127.0.0.1:9999", true).unwrap().reach, Reach::Loopback);
     }

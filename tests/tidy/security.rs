@@ -1,4 +1,4 @@
-//! What must never stand in a source file for the sake of those who trust us; and that each promise of `SECURITY.md` names a
+//! What must never stand in a source file for the sake of those who trust us; and that each promise of `docs/security.md` names a
 //! test that exists.
 
 use std::collections::BTreeSet;
@@ -131,20 +131,20 @@ fn is_chance(run: &str) -> bool {
 
 #[test]
 fn each_promise_names_a_test_that_exists() {
-    let text = fs::read_to_string(root().join("SECURITY.md")).unwrap_or_default();
+    let text = fs::read_to_string(root().join("docs/security.md")).unwrap_or_default();
     let rows: Vec<_> = (1..).zip(text.lines()).filter(|(_, line)| line.starts_with("| ")).collect();
     let mut complaints = Complaints::new();
     for (number, row) in rows.iter().filter(|(_, row)| !row.starts_with("| promise")) {
         let tests: Vec<_> = row.split('`').skip(1).step_by(2).filter(|word| word.contains("::")).collect();
         if tests.is_empty() {
-            complaints.push(format!("SECURITY.md:{number} names no test"));
+            complaints.push(format!("docs/security.md:{number} names no test"));
         }
         for test in tests.into_iter().filter(|test| !exists(test)) {
-            complaints.push(format!("SECURITY.md:{number} there is no test {test}"));
+            complaints.push(format!("docs/security.md:{number} there is no test {test}"));
         }
     }
     if rows.len() < 30 {
-        complaints.push("SECURITY.md:1 has lost its rows".to_owned());
+        complaints.push("docs/security.md:1 has lost its rows".to_owned());
     }
     tidy(
         "What is promised is shown by a test, and found by its name: `file::name`, in tests/ or beside the code.",

@@ -14,7 +14,7 @@ use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::internal;
-use crate::http::request::Watch;
+use crate::http::request::{Watch, head_too_large};
 use crate::http::{Proxies, Who, open_doors};
 use crate::peer::{self, Reply, Unanswered};
 
@@ -37,8 +37,8 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
         _ => false,
     };
     let clock = room.front.clock.clone();
-    open_doors(opens, &clock, config);
-    let watch = Watch { route: "passed_on", private: false, passes_on: true, clock };
+    let watch = Watch { route: "passed_on", private: false, passes_on: true, clock, address_rate: None };
+    open_doors(opens, &watch, config);
     config
         .service(web::resource("/{path:.*}").default_service(web::to(pass_on)).wrap(watch))
         .app_data(web::Data::new(side))
@@ -54,9 +54,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     let answer = match asked.fits() {
         true => answer_of(&room, asked).await,
         // It would be tried until nobody waits any more.
-        false => {
-            Err(Problem::new(Code::PayloadTooLarge, "The head of the request is too large to be handed on."))
-        }
+        false => Err(head_too_large()),
     };
     let outcome = answer.as_ref().map_or_else(|problem| problem.code().word(), |_| "answered");
     room.forwards.count(outcome, Duration::from_nanos(clock.nanos().saturating_sub(began)));

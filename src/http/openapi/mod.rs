@@ -122,7 +122,7 @@ fn parameters(route: &Route, door: &Door) -> Vec<Value> {
 }
 
 fn responses(route: &Route, door: &Door) -> Map<String, Value> {
-    let mut codes = vec![Code::Internal];
+    let mut codes = vec![Code::RateLimited, Code::HeadTooLarge, Code::Internal];
     if route.who.is_somebody() {
         codes.extend([Code::Unauthenticated, Code::TokenExpired]);
     }

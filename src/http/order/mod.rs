@@ -11,6 +11,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 pub use admin::look_up;
 pub use ask::{ItemRequest, OrderRequest, PreviewRequest, expected_total, line_quantity};
+#[cfg(any(test, feature = "fuzz"))]
+pub use ask::{fingerprint, items};
 pub use preview::{Preview, preview};
 pub use show::{OrderShown, shown};
 

@@ -95,6 +95,12 @@ impl FromStr for Cursor {
     }
 }
 
+/// The word of a place that this word names.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn cursor_again(word: &str) -> Option<String> {
+    word.parse::<Cursor>().ok().map(|place| place.to_string())
+}
+
 /// `GET /v1/products?q=&ids=&tag=&available=`: newest first, by name with `q`.
 pub async fn list(
     query: Query,

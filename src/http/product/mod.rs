@@ -13,9 +13,15 @@ use actix_web::{HttpRequest, HttpResponse, web};
 pub use admin::{StockChanged, archive, change, create, pause, restock, resume};
 pub use ask::{ProductPatch, ProductRequest, RestockRequest};
 pub use ledger::{KINDS, Movement, ledger};
+#[cfg(any(test, feature = "fuzz"))]
+pub use list::cursor_again;
 pub use list::{list, look_up};
 pub use page::Pages;
 pub use show::{ProductShown, SaleStateSchema, StockShown, state_word};
+#[cfg(any(test, feature = "fuzz"))]
+pub use show::{if_match, is_known};
+#[cfg(any(test, feature = "fuzz"))]
+pub use stream::last_seen;
 pub use stream::{STREAMS_MAX, Streams, stream};
 
 use super::problem::Problem;

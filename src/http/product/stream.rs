@@ -100,7 +100,7 @@ pub async fn stream(
 }
 
 /// What the client saw last. Anything but a sequence is as good as nothing.
-fn last_seen(request: &HttpRequest) -> Option<Sequence> {
+pub fn last_seen(request: &HttpRequest) -> Option<Sequence> {
     request.headers().get("last-event-id")?.to_str().ok()?.parse().ok().map(Sequence)
 }
 

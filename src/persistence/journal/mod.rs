@@ -33,6 +33,8 @@ pub use database::{Active, Neighbours, Standby, Timing, follow};
 pub use lock::Lock;
 pub use memory::MemoryJournal;
 pub use reader::{JournalReader, Stored};
+#[cfg(any(test, feature = "fuzz"))]
+pub use segment::read_groups;
 pub use stats::{Head, JournalStats};
 
 use std::path::PathBuf;

@@ -261,7 +261,8 @@ fn decode(bytes: &[u8], segment: u64) -> Option<Group> {
     }
     let mut body = Reader(body);
     let entries = (0..count).map(|_| body.entry()).collect::<Option<Vec<Entry>>>()?;
-    Some(Group { first_pos, entries, bytes: whole.len().next_multiple_of(PAGE_BYTES) })
+    // What stands behind the last entry was not written by us.
+    body.0.is_empty().then_some(Group { first_pos, entries, bytes: whole.len().next_multiple_of(PAGE_BYTES) })
 }
 
 /// Takes numbers from the front of what is left.
@@ -300,6 +301,27 @@ impl<'b> Reader<'b> {
 /// Bytes that the entry takes in a group.
 pub fn bytes_of(entry: &Entry) -> usize {
     ENTRY_HEAD_BYTES + entry.events.len()
+}
+
+/// A file of the log as it stands; and one with a group that has these bytes for its entries, and says so.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn read_groups(bytes: &[u8]) {
+    let _ = entries(bytes, 1);
+    for count in [0_u32, 1, 2, u32::MAX] {
+        let mut group = vec![0; GROUP_HEAD_BYTES];
+        group[..4].copy_from_slice(&GROUP_MAGIC.to_le_bytes());
+        group[4..8].copy_from_slice(&count.to_le_bytes());
+        group[8..16].copy_from_slice(&1_u64.to_le_bytes());
+        group[24..28].copy_from_slice(&(bytes.len() as u32).to_le_bytes());
+        group.extend_from_slice(bytes);
+        let sum = checksum(&group[..32], &group[GROUP_HEAD_BYTES..]);
+        group[32..GROUP_HEAD_BYTES].copy_from_slice(&sum);
+        group.resize(group.len().next_multiple_of(PAGE_BYTES), 0);
+        let Some(read) = decode(&group, 1) else { continue };
+        let mut again = Vec::new();
+        encode(&mut again, 1, read.first_pos, read.entries.iter());
+        assert_eq!(again, group, "what was read is written as it was");
+    }
 }
 
 #[cfg(test)]

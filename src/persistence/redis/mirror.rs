@@ -273,6 +273,22 @@ fn stored(fields: Value, product: ProductId) -> Result<Option<(Generation, Mirro
     }
 }
 
+/// A version, a newline and a view; and an answer of Redis as it came.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn read_views(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Some((version, body)) = text.split_once('\n')
+        && let Some(view) = Mirrored::parse(version, body)
+    {
+        let again = view.body().ok().and_then(|body| Mirrored::parse(&view.version.to_string(), &body));
+        assert_eq!(again, Some(view), "what was read is written and read again");
+    }
+    let _ = Mirrored::heard(&text);
+    if let Ok(answer) = redis::parse_redis_value(bytes) {
+        let _ = stored(answer, ProductId::from_bytes([1; 16]));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,8 @@ use crate::telemetry::Metrics;
 use wire::{Door, Wire};
 
 pub use bus::{Ear, Heard, Sounds};
+#[cfg(any(test, feature = "fuzz"))]
+pub use mirror::read_views;
 pub use mirror::{Beat, Generation, Mirrored, Sighting, Version, Wrote};
 pub use rate::Quota;
 

@@ -353,3 +353,21 @@ fn metadata(name: &str) -> String {
 fn key(payment: PaymentId, step: &str) -> String {
     format!("{payment}:{step}")
 }
+
+/// Reads what Stripe would answer, in every shape that we take.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn read_answers(body: &[u8]) {
+    use shapes::{ErrorBody, Intent, List, RefundObject};
+
+    let look = |intent: &Intent| drop((intent.payment(), intent.seen(), intent.status()));
+    let look_back = |refund: &RefundObject| drop((refund.names(), refund.seen()));
+    serde_json::from_slice::<Intent>(body).iter().for_each(look);
+    serde_json::from_slice::<List<Intent>>(body).iter().for_each(|list| list.data.iter().for_each(look));
+    serde_json::from_slice::<RefundObject>(body).iter().for_each(look_back);
+    serde_json::from_slice::<List<RefundObject>>(body)
+        .iter()
+        .for_each(|list| list.data.iter().for_each(look_back));
+    if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
+        let _ = (error.code("fallback"), error.is_unknown_method(), error.is_other_request());
+    }
+}

@@ -1,0 +1,14 @@
+//! What stands on the disk and in Redis, for `crate::fuzz`.
+
+use super::journal;
+use super::redis;
+
+/// A file of the log as it stands, and a group of which the checksum fits.
+pub fn groups(bytes: &[u8]) {
+    journal::read_groups(bytes);
+}
+
+/// A version, a newline and a view; and an answer of Redis.
+pub fn mirror_views(bytes: &[u8]) {
+    redis::read_views(bytes);
+}

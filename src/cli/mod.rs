@@ -5,6 +5,7 @@ mod admin;
 mod settings;
 mod token;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{self, Supervised};
 use crate::clock::Clock;
 use crate::config::{Config, Layers, Profile};
+use crate::http;
 use crate::seed::{self, Plan};
 use crate::telemetry;
 
@@ -70,6 +72,13 @@ Examples:
   stockade admin create --email boss@example.com < password.txt
           The same from a file; the server must not run";
 
+const OPENAPI_EXAMPLES: &str = "\
+Examples:
+  stockade openapi > openapi.json
+          For a generator of clients; it needs neither a server nor a store
+  stockade openapi --http > stockade.http
+          Every request once, to be sent from an editor";
+
 /// Sells scarce stock to a crowd: first come, first served, durable before yes.
 #[derive(Debug, Parser)]
 #[command(name = "stockade", version, after_help = EXAMPLES, max_term_width = 110, disable_help_subcommand = true)]
@@ -125,6 +134,13 @@ enum Command {
         #[command(flatten)]
         flags: CommonFlags,
     },
+    /// Print the API's description: OpenAPI 3.1, as the server tells it at /openapi.json
+    #[command(after_help = OPENAPI_EXAMPLES)]
+    Openapi {
+        /// Print a file of requests for the REST clients of VS Code and JetBrains' IDEs instead
+        #[arg(long)]
+        http: bool,
+    },
     /// Print the effective configuration and where each value came from; secrets are shown as …
     Config {
         #[command(flatten)]
@@ -173,6 +189,7 @@ impl Cli {
             Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
             Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
             Some(Command::Audit { provider, flags }) => audit(&before.and(flags.0).config()?, provider),
+            Some(Command::Openapi { http }) => describe(http),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
     }
@@ -286,6 +303,16 @@ fn verdict(differences: usize, none: &str) -> String {
         1 => "1 difference".to_owned(),
         many => format!("{many} differences"),
     }
+}
+
+fn describe(as_requests: bool) -> Result<ExitCode> {
+    let document = http::document();
+    let text = match as_requests {
+        true => http::client_file(&document),
+        false => serde_json::to_string_pretty(&document)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("standard output cannot be written")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(layers: &Layers) -> Result<ExitCode> {

@@ -88,12 +88,12 @@ def filter_failure(context, failure, case, response):
 
 
 def filled(value):
-    """The same with products that there are and cards that pay, or no order would ever stand."""
+    """The same with products that there are and cards that pay, and without a price that nobody asks."""
     if isinstance(value, list):
         return [filled(one) for one in value]
     if not isinstance(value, dict):
         return value
-    full = {name: filled(one) for name, one in value.items()}
+    full = {name: filled(one) for name, one in value.items() if name not in ("address", "expected_total") or len(str(one)) % 4 == 0}
     for name, choices in (("product_id", PRODUCTS), ("token", ["tok_ok", "tok_ok", "tok_declined"])):
         if isinstance(full.get(name), str) and choices:
             full[name] = choices[len(full[name]) % len(choices)]
@@ -101,10 +101,12 @@ def filled(value):
 
 
 @schemathesis.hook
-def map_body(context, body):
-    """What is sent."""
-    operation = context.operation.definition.raw["operationId"]
-    return filled(body) if re.match("(order|cart|payment)_(?!webhook)", operation) else body
+def map_case(context, case):
+    """What is sent: what is right may as well succeed, or no order would ever stand; what is wrong stays as it is."""
+    operation = case.operation.definition.raw["operationId"]
+    if case.meta is not None and case.meta.generation.mode.is_positive and re.match("(order|cart|payment)_(?!webhook)", operation):
+        case.body = filled(case.body)
+    return case
 
 
 @schemathesis.hook

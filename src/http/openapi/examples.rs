@@ -15,6 +15,7 @@ pub const REFUND: &str = "ref_01jbhx5m2re3t5v7w9x1y3z5a7";
 pub const ENDPOINT: &str = "whe_01jb8k2d4yf6h8j0k2m4n6p8q0";
 pub const DELIVERY: &str = "whd_01jbeqa1c3e5f7g9h1j3k5m7n9";
 pub const REQUEST_ID: &str = "5f0c2a9d31b74e86a1c05d7e";
+pub const TRACEPARENT: &str = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
 const EVENT: &str = "evt_01jbeq9x8wf0r2s4t6v8w0x2y4";
 
 const PLACED_AT: &str = "2026-10-30T09:00:00.250Z";

@@ -168,11 +168,17 @@ fn shared_parameters() -> Value {
              the answer and in our log.",
             examples::REQUEST_ID,
         ),
+        "traceparent": header(
+            "traceparent",
+            "W3C Trace Context. One that is well formed gives our log its trace id; any other is as good as none.",
+            examples::TRACEPARENT,
+        ),
     })
 }
 
 fn parameters(route: &Route, door: &Door) -> Vec<Value> {
-    let mut parameters = vec![json!({ "$ref": "#/components/parameters/X-Request-Id" })];
+    let shared = [REQUEST_ID, "traceparent"].map(|name| format!("#/components/parameters/{name}"));
+    let mut parameters: Vec<Value> = shared.iter().map(|place| json!({ "$ref": place })).collect();
     let in_path = |name: &str, about: &str, example: &str| {
         json!({
             "name": name, "in": "path", "required": true, "description": about, "schema": { "type": "string" },

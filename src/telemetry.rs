@@ -1,4 +1,4 @@
-//! What the process tells its operator: log lines and numbers.
+//! What the process tells its operator in numbers.
 //!
 //! Every metric that `/metrics` serves stands once in [`METRICS`] with its kind, its unit and its meaning; a test compares
 //! the table with what is served. Hot paths record through handles of [`Metrics`] that were registered beforehand, so a
@@ -10,16 +10,12 @@ mod notices;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::IsTerminal;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::Profile;
 use lanes::{Lane, new_lane, render_lanes};
 
 pub use mirror::MirrorMetrics;
@@ -27,9 +23,6 @@ pub use notices::{notice_dropped, order_letter};
 
 /// How often what histograms collected is folded into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
-
-/// The server beneath us tells each of its threads' comings and goings; that is for those who ask.
-const FILTER_DEFAULT: &str = "info,actix_server=warn";
 
 /// From a tenth of a millisecond to ten seconds.
 const SECONDS_BUCKETS: &[f64] = &[
@@ -527,21 +520,6 @@ fn observe_process() {
     if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
         gauge!("process_open_fds").set(open.count() as f64);
     }
-}
-
-/// Starts the log: JSON in production, readable lines in development, coloured on a terminal. `RUST_LOG` chooses what is
-/// told, `info` if it is unset. Lines go to standard error, so that standard output belongs to what was asked for.
-pub fn start_log(profile: Profile) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER_DEFAULT));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second start, as in tests, changes nothing.
-    let _ = match profile {
-        Profile::Production => lines.json().flatten_event(true).with_current_span(true).finish().try_init(),
-        Profile::Development => {
-            let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            lines.compact().with_target(false).with_ansi(colour).finish().try_init()
-        }
-    };
 }
 
 #[cfg(test)]

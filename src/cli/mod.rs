@@ -15,8 +15,8 @@ use crate::app::{self, Supervised};
 use crate::clock::Clock;
 use crate::config::{Config, Layers, Profile};
 use crate::http;
+use crate::logs;
 use crate::seed::{self, Plan};
-use crate::telemetry;
 
 use settings::{CommonFlags, Flags};
 
@@ -212,7 +212,8 @@ fn in_words(error: &anyhow::Error) -> String {
 
 fn serve(layers: &Layers) -> Result<ExitCode> {
     let config = Config::read(layers)?;
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
+    let _exporting = logs::Exporting::start();
     for name in layers.strangers() {
         tracing::warn!(name, "this variable looks like a setting of ours and is none");
     }
@@ -223,14 +224,14 @@ fn serve(layers: &Layers) -> Result<ExitCode> {
 }
 
 fn migrate(config: &Config) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     app::blocking(seed::prepare(config))?;
     println!("The store in {} is up to date.", config.store.data_dir.display());
     Ok(ExitCode::SUCCESS)
 }
 
 fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let clock = Clock::start();
     let plan = Plan {
         products: what.products,
@@ -255,7 +256,7 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
 }
 
 fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let report = app::blocking(seed::audit(config))?;
     let money = &report.money;
     println!(

@@ -9,6 +9,7 @@ pub mod domain;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;
+pub mod logs;
 pub mod mail;
 pub mod peer;
 pub mod persistence;

@@ -60,9 +60,10 @@ const SHOWN: &[(&str, &str)] = &[
     ("PaymentStatus", ""),
     ("Preview",      "address lines orderable total"),
     ("PreviewLine",  "amount available name product_id quantity sale_state short sku unit_price"),
-    ("Problem",      "available captured closed_at code delivered_at delivery_status detail errors has instance limit line \
-                      logged_in_at max_age_seconds opens_at order order_id product_id reason refund_id refunded request_id \
-                      requested returnable_until sequence shipped_at status title type"),
+    ("Price",        "amount currency"),
+    ("Problem",      "actual available captured closed_at code confirmed delivered_at delivery_status detail errors expected has held \
+                      instance limit line logged_in_at max_age_seconds opens_at order order_id product_id promised reason refund_id \
+                      refunded request_id requested returnable_until returned sequence shipped_at sold status title type would_be"),
     ("ProductFound", "archived created_at description held id image_url name on_hand price sale sku sold stock tags thumbnail_url \
                       updated_at"),
     ("ProductFoundPage", "data next_cursor"),

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
 use stockade::http::{ROUTES, Who};
-use support::{SECRET, Shop, forged, user};
+use support::{Person, Process, SECRET, Shop, forged, user, wait_for};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
 const NOBODYS_ORDER: &str = "order_01h455vb4pex5vsknk084sn02q";
@@ -233,6 +233,63 @@ async fn the_reference_is_served_from_the_binary() {
     assert!(settings.text.contains("/openapi.json"), "{}", settings.text);
     shop.get("/docs/none.js").send().await.problem(404, "not_found");
     shop.close().await;
+}
+
+/// Nothing is remembered of one request when the next one is answered by the same thread.
+#[actix_web::test]
+async fn a_line_of_the_log_names_the_request_that_it_is_about() {
+    const TRACE: &str = "0123456789abcdef0123456789abcdef";
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(folder.path(), &[("RUST_LOG", "info")]).await;
+    let traced = process.post("/v1/users", &Person::number(1).words()).header("X-Request-Id", "build-42/7");
+    let traced = traced.header("traceparent", &format!("00-{TRACE}-0123456789abcdef-01")).send().await;
+    assert_eq!(traced.header("X-Request-Id"), Some("build-42/7"));
+    let untraced = process.post("/v1/users", &Person::number(2).words());
+    let untraced = untraced.header("traceparent", &format!("00-{TRACE}-0000000000000000-01")).send().await;
+    let id = untraced.header("X-Request-Id").unwrap();
+    let lines = wait_for(|| {
+        let log = process.log();
+        let lines = log.lines().filter(|line| line.contains("has signed up")).map(str::to_owned);
+        Some(lines.collect::<Vec<_>>()).filter(|lines| lines.len() == 2)
+    })
+    .await;
+    assert!(lines[0].ends_with(&format!(" request_id=build-42/7 trace_id={TRACE}")), "{}", lines[0]);
+    assert!(lines[1].ends_with(&format!(" request_id={id}")), "{}", lines[1]);
+    process.stop().await;
+}
+
+/// With the feature `otel`: a request is a span below the one that it came with, and a collector hears of it.
+#[cfg(feature = "otel")]
+#[actix_web::test]
+async fn a_collector_hears_of_each_request() {
+    use std::io::{Read, Write};
+    const TRACE: &str = "0123456789abcdef0123456789abcdef";
+    let collector = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let place = format!("http://{}", collector.local_addr().unwrap());
+    let heard = std::thread::spawn(move || {
+        let (mut caller, _) = collector.accept().unwrap();
+        let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+        let told = |bytes: &[u8]| bytes.windows(14).any(|window| window == b"POST /v1/users");
+        while !told(&bytes) {
+            let read = caller.read(&mut piece).unwrap();
+            assert!(read > 0, "{}", String::from_utf8_lossy(&bytes));
+            bytes.extend_from_slice(&piece[..read]);
+        }
+        caller.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+        bytes
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*place), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
+    let process = Process::start(folder.path(), &settings).await;
+    let ask = process.post("/v1/users", &Person::number(1).words()).header("X-Request-Id", "build-42/7");
+    ask.header("traceparent", &format!("00-{TRACE}-fedcba9876543210-01")).send().await;
+    wait_for(|| heard.is_finished().then_some(())).await;
+    let heard = heard.join().unwrap();
+    let has = |part: &[u8]| heard.windows(part.len()).any(|window| window == part);
+    let trace = u128::from_str_radix(TRACE, 16).unwrap().to_be_bytes();
+    let parent = 0xfedc_ba98_7654_3210_u64.to_be_bytes();
+    assert!(has(b"POST /v1/traces") && has(b"stockade") && has(b"build-42/7") && has(&trace) && has(&parent));
+    process.stop().await;
 }
 
 #[actix_web::test]

@@ -24,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["clock", "domain"]),
     ("config", &["config", "domain"]),
     ("telemetry", &["telemetry", "config"]),
+    ("logs", &["logs", "config"]),
     ("vault", &["vault", "domain", "clock", "config"]),
     ("mail", &["mail", "domain", "clock", "telemetry", "config"]),
     ("provider", &["provider", "domain", "clock", "telemetry", "config"]),
@@ -38,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
             "clock",
             "telemetry",
+            "logs",
             "config",
             "mail",
             "provider",
@@ -46,7 +48,21 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("tokens", &["tokens", "domain"]),
-    ("http", &["http", "actors", "persistence", "tokens", "domain", "clock", "telemetry", "config", "peer"]),
+    (
+        "http",
+        &[
+            "http",
+            "actors",
+            "persistence",
+            "tokens",
+            "domain",
+            "clock",
+            "telemetry",
+            "logs",
+            "config",
+            "peer",
+        ],
+    ),
 ];
 
 fn root() -> &'static Path {

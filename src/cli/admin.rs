@@ -13,8 +13,8 @@ use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::user::{Email, PasswordPolicy};
+use crate::logs;
 use crate::seed;
-use crate::telemetry;
 
 #[derive(Debug, Args)]
 pub struct AdminArgs {
@@ -37,7 +37,7 @@ pub fn run(config: &Config, args: &AdminArgs) -> Result<ExitCode> {
     let email: Email = email.parse().context("--email")?;
     let policy = PasswordPolicy { chars_min: config.people.password_chars_min };
     let password = policy.accept(ask_password()?, Some(&email))?;
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let admin = app::blocking(seed::make_admin(config, &Clock::start(), email, password))?;
     println!("{admin} may administer the shop in {}.", config.store.data_dir.display());
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ mod admin;
 mod settings;
 mod token;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -13,8 +14,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::app::{self, Supervised};
 use crate::clock::Clock;
 use crate::config::{Config, Layers, Profile};
+use crate::http;
+use crate::logs;
 use crate::seed::{self, Plan};
-use crate::telemetry;
 
 use settings::{CommonFlags, Flags};
 
@@ -69,6 +71,13 @@ Examples:
           Asks for the password, twice, without showing it
   stockade admin create --email boss@example.com < password.txt
           The same from a file; the server must not run";
+
+const OPENAPI_EXAMPLES: &str = "\
+Examples:
+  stockade openapi > openapi.json
+          For a generator of clients; it needs neither a server nor a store
+  stockade openapi --http > stockade.http
+          Every request once, to be sent from an editor";
 
 /// Sells scarce stock to a crowd: first come, first served, durable before yes.
 #[derive(Debug, Parser)]
@@ -125,6 +134,13 @@ enum Command {
         #[command(flatten)]
         flags: CommonFlags,
     },
+    /// Print the API's description: OpenAPI 3.1, as the server tells it at /openapi.json
+    #[command(after_help = OPENAPI_EXAMPLES)]
+    Openapi {
+        /// Print a file of requests for the REST clients of VS Code and JetBrains' IDEs instead
+        #[arg(long)]
+        http: bool,
+    },
     /// Print the effective configuration and where each value came from; secrets are shown as …
     Config {
         #[command(flatten)]
@@ -173,6 +189,7 @@ impl Cli {
             Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
             Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
             Some(Command::Audit { provider, flags }) => audit(&before.and(flags.0).config()?, provider),
+            Some(Command::Openapi { http }) => describe(http),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
     }
@@ -195,7 +212,8 @@ fn in_words(error: &anyhow::Error) -> String {
 
 fn serve(layers: &Layers) -> Result<ExitCode> {
     let config = Config::read(layers)?;
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
+    let _exporting = logs::Exporting::start();
     for name in layers.strangers() {
         tracing::warn!(name, "this variable looks like a setting of ours and is none");
     }
@@ -206,14 +224,14 @@ fn serve(layers: &Layers) -> Result<ExitCode> {
 }
 
 fn migrate(config: &Config) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     app::blocking(seed::prepare(config))?;
     println!("The store in {} is up to date.", config.store.data_dir.display());
     Ok(ExitCode::SUCCESS)
 }
 
 fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let clock = Clock::start();
     let plan = Plan {
         products: what.products,
@@ -238,7 +256,7 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
 }
 
 fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let report = app::blocking(seed::audit(config))?;
     let money = &report.money;
     println!(
@@ -286,6 +304,16 @@ fn verdict(differences: usize, none: &str) -> String {
         1 => "1 difference".to_owned(),
         many => format!("{many} differences"),
     }
+}
+
+fn describe(as_requests: bool) -> Result<ExitCode> {
+    let document = http::document();
+    let text = match as_requests {
+        true => http::client_file(&document),
+        false => serde_json::to_string_pretty(&document)? + "\n",
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("standard output cannot be written")?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(layers: &Layers) -> Result<ExitCode> {

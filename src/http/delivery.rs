@@ -29,7 +29,7 @@ const REASON_CHARS_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct ReturnRequest {
     /// In a few words that name nobody; forgotten when the line is back.
-    #[schema(min_length = 1, max_length = 200, example = "too small")]
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S", example = "too small")]
     pub reason: String,
 }
 

@@ -42,7 +42,7 @@ use actix_web::{HttpResponse, web};
 pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
 pub use client::{Neighbourhood, Proxies};
-pub use openapi::document;
+pub use openapi::{client_file, document};
 pub use product::{Pages, STREAMS_MAX, Streams};
 pub use rate::{AddressRate, CartRate, OrderRate};
 pub use request::HEAD_BYTES_MAX;

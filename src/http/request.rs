@@ -23,6 +23,7 @@ use super::problem::{Asked, Code, Problem};
 use super::rate::AddressRate;
 use super::refusal::internal;
 use crate::clock::Clock;
+use crate::logs::{self, Ended, Mark, Marked, Trace};
 use crate::telemetry::{self, Answers};
 
 /// The largest head of a request: its path and its headers.
@@ -30,7 +31,7 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A longer id is replaced by our own.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Watches over the doors of one path.
 #[derive(Clone)]
@@ -58,13 +59,15 @@ where
 
     fn new_transform(&self, service: S) -> Self::Future {
         let Watch { route, private, passes_on, clock, address_rate } = self.clone();
-        let watching = Watching { private, passes_on, clock, address_rate, answers: Answers::of(route) };
+        let answers = Answers::of(route);
+        let watching = Watching { route, private, passes_on, clock, address_rate, answers };
         at_once(Ok(Watched { service, watch: Rc::new(watching) }))
     }
 }
 
 /// What is kept for the doors of one path on one thread.
 struct Watching {
+    route: &'static str,
     private: bool,
     passes_on: bool,
     clock: Clock,
@@ -118,22 +121,21 @@ where
 
     fn call(&self, request: ServiceRequest) -> Self::Future {
         let clock = &self.watch.clock;
-        let asked = Some(Arrived {
-            at_ns: clock.nanos(),
-            id: request_id(request.headers(), clock),
-            method: word_of(request.method()),
-        });
+        let arrived = Arrived { at_ns: clock.nanos(), method: word_of(request.method()) };
+        let headers = request.headers();
+        let trace = Trace::begin(headers, || clock.chance());
+        let mark = Mark { request_id: request_id(headers, clock), trace };
         let future = match self.watch.refuses(&request) {
             None => Either::Left(self.service.call(request)),
             Some(problem) => Either::Right(at_once(Ok(request.error_response(problem)))),
         };
-        Answering { future, asked, watch: self.watch.clone() }
+        Answering { future: Marked::new(future, mark), arrived, watch: self.watch.clone() }
     }
 }
 
+#[derive(Clone, Copy)]
 struct Arrived {
     at_ns: u64,
-    id: HeaderValue,
     method: &'static str,
 }
 
@@ -141,8 +143,8 @@ pin_project! {
     /// An answer on its way.
     pub struct Answering<F> {
         #[pin]
-        future: F,
-        asked: Option<Arrived>,
+        future: Marked<F>,
+        arrived: Arrived,
         watch: Rc<Watching>,
     }
 }
@@ -154,20 +156,33 @@ where
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let answer = ready!(this.future.poll(cx))?;
-        let Some(asked) = this.asked.take() else { return Poll::Ready(Ok(answer)) };
-        Poll::Ready(Ok(finish(answer, asked, this.watch)))
+        let mut this = self.project();
+        let answer = ready!(this.future.as_mut().poll(cx))?;
+        let Some(mark) = this.future.take_mark() else { return Poll::Ready(Ok(answer)) };
+        Poll::Ready(Ok(finish(answer, *this.arrived, mark, this.watch)))
     }
 }
 
-fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) -> ServiceResponse<BoxBody> {
-    let mut answer =
-        if answer.response().error().is_some() { written_out(answer, &asked, &watch.clock) } else { answer };
+fn finish(
+    answer: ServiceResponse<BoxBody>,
+    asked: Arrived,
+    mark: Mark,
+    watch: &Watching,
+) -> ServiceResponse<BoxBody> {
+    let mut answer = if answer.response().error().is_some() {
+        written_out(answer, asked.method, &mark, &watch.clock)
+    } else {
+        answer
+    };
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
-    watch.answers.count(asked.method, answer.status().as_u16(), took);
+    let (method, status) = (asked.method, answer.status().as_u16());
+    watch.answers.count(method, status, took);
+    if mark.trace.is_some() {
+        let at = Duration::from_millis(watch.clock.now().0.unsigned_abs());
+        mark.ended(&Ended { method, route: watch.route, status, at, took });
+    }
     if !watch.passes_on || !answer.headers().contains_key(X_REQUEST_ID) {
-        answer.headers_mut().insert(X_REQUEST_ID, asked.id);
+        answer.headers_mut().insert(X_REQUEST_ID, mark.request_id);
     }
     if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -176,9 +191,14 @@ fn finish(answer: ServiceResponse<BoxBody>, asked: Arrived, watch: &Watching) ->
 }
 
 /// Puts the whole problem in the place of the bare status.
-fn written_out(answer: ServiceResponse<BoxBody>, asked: &Arrived, clock: &Clock) -> ServiceResponse<BoxBody> {
+fn written_out(
+    answer: ServiceResponse<BoxBody>,
+    method: &'static str,
+    mark: &Mark,
+    clock: &Clock,
+) -> ServiceResponse<BoxBody> {
     let path = answer.request().path();
-    let request_id = asked.id.to_str().unwrap_or_default();
+    let request_id = mark.request_id.to_str().unwrap_or_default();
     let words = Asked { path, request_id, chance: clock.chance() as u32, now: clock.now() };
     let error = answer.response().error();
     let (code, body) = match error.and_then(|error| error.as_error::<Problem>()) {
@@ -188,8 +208,10 @@ fn written_out(answer: ServiceResponse<BoxBody>, asked: &Arrived, clock: &Clock)
     };
     telemetry::refused(code.word());
     if code.status() == 500 {
-        let (method, error) = (asked.method, error.map(ToString::to_string).unwrap_or_default());
-        tracing::error!(request_id, method, path, %error, "request {request_id} was answered with an internal error");
+        let error = error.map(ToString::to_string).unwrap_or_default();
+        logs::about(&mut Some(mark.clone()), || {
+            tracing::error!(method, path, %error, "request {request_id} was answered with an internal error");
+        });
     }
     answer.into_response(body)
 }

@@ -1,4 +1,4 @@
-//! What the process tells its operator: log lines and numbers.
+//! What the process tells its operator in numbers.
 //!
 //! Every metric that `/metrics` serves stands once in [`METRICS`] with its kind, its unit and its meaning; tests compare the table
 //! with what is served, documented and watched. Hot paths record through handles of [`Metrics`] that were registered beforehand, or
@@ -7,7 +7,6 @@
 mod catalogue;
 mod handles;
 mod lanes;
-mod log;
 mod mirror;
 mod notices;
 mod outcomes;
@@ -23,7 +22,6 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 pub use catalogue::{Kind, METRICS, Metric};
 pub use handles::Metrics;
-pub use log::start_log;
 pub use mirror::MirrorMetrics;
 pub use notices::{notice_dropped, order_letter};
 pub use outcomes::{

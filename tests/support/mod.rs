@@ -1,6 +1,7 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+pub mod contract;
 mod delivery;
 pub mod film;
 pub mod kill;
@@ -225,13 +226,23 @@ impl Ask {
         Ask { builder: self.builder.header("Content-Type", content_type).body(body.to_owned()) }
     }
 
+    /// The answer, which must be one that the document promises.
     pub async fn send(self) -> Reply {
-        Reply::read(self.builder.send().await.unwrap()).await.unwrap()
+        self.heard().await.unwrap()
     }
 
-    /// The answer, if one comes.
+    /// The same, if one comes.
     pub async fn try_send(self) -> Option<Reply> {
-        Reply::read(self.builder.send().await.ok()?).await.ok()
+        self.heard().await.ok()
+    }
+
+    async fn heard(self) -> reqwest::Result<Reply> {
+        let (client, request) = self.builder.build_split();
+        let request = request?;
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let reply = Reply::read(client.execute(request).await?).await?;
+        contract::holds(&method, &path, reply.status.as_u16(), &reply.headers, &reply.text);
+        Ok(reply)
     }
 }
 

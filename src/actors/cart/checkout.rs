@@ -17,6 +17,7 @@ use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::Method;
 use crate::domain::stock::{KeyUse, Refusal, Refused};
 use crate::domain::user::Address;
+use crate::logs::carried;
 
 /// What somebody wants to order out of the cart.
 pub struct CheckOut {
@@ -56,12 +57,12 @@ impl Carts {
         let busy = || NotDone::Busy { retry_after_ms: RETRY_MS };
         let ticket = self.0.turns.queue(ask.user).map_err(|_| busy())?;
         let carts = self.clone();
-        let running = rt::spawn(async move {
+        let running = rt::spawn(carried(async move {
             let turn = ticket.turn().await;
             let done = carts.run(ask).await;
             drop(turn);
             done
-        });
+        }));
         running.await.unwrap_or_else(|_| Err(NotDone::Unknown.into()))
     }
 

@@ -22,6 +22,7 @@ use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{Cause, Command, KeyUse, Refusal, Refused, Reserve, Sequence};
+use crate::logs::carried;
 use crate::persistence::order::OrderReader;
 
 /// How long a list waits for the tables to catch up before it shows what is there.
@@ -203,7 +204,7 @@ impl Orders {
         claim: Option<Claim>,
     ) -> Result<PlacedOrder, NotDone> {
         let orders = self.clone();
-        let placing = actix::spawn(async move { orders.run_placement(ask, order, claim).await });
+        let placing = actix::spawn(carried(async move { orders.run_placement(ask, order, claim).await }));
         placing.await.unwrap_or(Err(NotDone::Unknown))
     }
 
@@ -241,7 +242,7 @@ impl Orders {
                 for (product, command) in keep {
                     let directory = directory.clone();
                     // What gets lost here is asked for again when the placing is due.
-                    actix::spawn(async move { directory.ask(product, command).await });
+                    actix::spawn(carried(async move { directory.ask(product, command).await }));
                 }
                 let order = sight::born(order, ask.buyer, deadline, &lines).ok_or(NotDone::Internal)?;
                 Ok(PlacedOrder { order, replayed: false })

@@ -17,6 +17,7 @@ use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Cause, Refund};
 use crate::domain::stock::{self, KeyUse, Refusal, Refused};
+use crate::logs::carried;
 use crate::persistence::money::{Cancel, Write, Written};
 
 /// Orders that may be given back at the same time without waiting for each other.
@@ -110,7 +111,7 @@ impl Payments {
         key: Option<KeyUse>,
     ) -> Result<Cancelled, NotCancelled> {
         let payments = self.clone();
-        let cancelling = rt::spawn(async move { payments.cancel_paid(order, line, key).await });
+        let cancelling = rt::spawn(carried(async move { payments.cancel_paid(order, line, key).await }));
         cancelling.await.unwrap_or(Err(NotDone::Unknown.into()))
     }
 

@@ -15,6 +15,7 @@ use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Begin, Method, Payment, PaymentState, begin};
 use crate::domain::stock::{Attempt, KeyUse, Refusal};
+use crate::logs::carried;
 use crate::persistence::money::{Write, Written};
 
 /// How long a buyer waits for the end of his payment. Then he hears that it is on its way.
@@ -59,10 +60,10 @@ impl Payments {
         match self.0.desk.sit(order, key, joins) {
             Ok(seat) => {
                 let (payments, mut progress) = (self.clone(), seat.watch());
-                rt::spawn(async move {
+                rt::spawn(carried(async move {
                     payments.run(pay, seat).await;
                     drop(place);
-                });
+                }));
                 progress.heard(ANSWER_WITHIN).await
             }
             Err(Occupied::Same(mut progress)) => {

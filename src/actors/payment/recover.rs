@@ -19,6 +19,7 @@ use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
+use crate::logs::carried;
 
 /// Rows taken up at a time.
 const BATCH_MAX: u32 = 128;
@@ -287,10 +288,10 @@ impl Payments {
             Review::Open(payment, order) => (payment, order),
         };
         let mut walk = self.begin_giving_back(&payment, &order).await?;
-        let walking = rt::spawn(async move {
+        let walking = rt::spawn(carried(async move {
             walk.to_its_end().await;
             walk.payment().clone()
-        });
+        }));
         let payment = walking.await.map_err(|_| NotDone::Unknown)?;
         self.wake();
         Ok(Some(PaymentSight::fresh(payment, false)))

@@ -41,6 +41,7 @@ use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, Role, WeakPassword};
+use crate::logs::carried;
 use crate::persistence::revocation::{Revocation, Subject};
 use crate::persistence::user::{Blind, User, UserError, UserFilter, UsersFound};
 use crate::persistence::{StoreError, Tables, Writing};
@@ -328,12 +329,12 @@ impl Users {
     fn errand(&self, work: impl Future<Output = Result<(), Unable>> + 'static) -> Result<(), Unable> {
         let busy = Unable::Busy { retry_after_ms: RETRY_MS };
         let place = self.0.errands.clone().try_acquire_owned().map_err(|_| busy)?;
-        rt::spawn(async move {
+        rt::spawn(carried(async move {
             if let Err(error) = work.await {
                 tracing::warn!(%error, "something that somebody asked for could not be done");
             }
             drop(place);
-        });
+        }));
         Ok(())
     }
 }

@@ -14,8 +14,9 @@ use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::internal;
-use crate::http::request::{Watch, head_too_large};
+use crate::http::request::{Watch, X_REQUEST_ID, head_too_large};
 use crate::http::{Proxies, Who, open_doors};
+use crate::logs;
 use crate::peer::{self, Reply, Unanswered};
 
 /// How long a request waits for an active node: longer than it takes to find that one is dead, and to follow it.
@@ -73,6 +74,16 @@ fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -
     let mut headers = headers_of(request.headers());
     // It is read here; the node that answers believes other proxies.
     headers.retain(|(name, _)| X_FORWARDED_FOR != *name.as_str());
+    // It has one name on every node; an id that makes no sense was replaced here.
+    if let Some(logs::Mark { request_id, trace }) = logs::current() {
+        let trace = trace.and_then(logs::Trace::handed_on);
+        for (name, value) in [(X_REQUEST_ID, Some(request_id)), (logs::TRACEPARENT, trace)] {
+            if let Some(value) = value {
+                headers.retain(|(known, _)| name != *known.as_str());
+                headers.push((name.as_str().to_owned(), value.as_bytes().to_vec()));
+            }
+        }
+    }
     peer::Request {
         method: request.method().as_str().to_owned(),
         target: target.to_owned(),
@@ -154,6 +165,23 @@ async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswe
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_has_one_id_on_every_node() {
+        use actix_web::http::header::HeaderValue;
+        use actix_web::test::TestRequest;
+        let proxies = Proxies(std::sync::Arc::new([]));
+        let came = TestRequest::default().insert_header((X_REQUEST_ID, "of, no, use"));
+        let came = came.insert_header(("traceparent", "goes along")).to_http_request();
+        let request_id = HeaderValue::from_static("ours");
+        let mut mark = Some(logs::Mark { request_id, trace: None });
+        let sent = logs::about(&mut mark, || asked(&proxies, &came, Raw(Vec::new()), Side::Shop));
+        let of = |name: &str| -> Vec<&[u8]> {
+            sent.headers.iter().filter(|(it, _)| it == name).map(|(_, value)| &value[..]).collect()
+        };
+        assert_eq!(of("x-request-id"), [b"ours"]);
+        assert_eq!(of("traceparent"), [b"goes along"]);
+    }
 
     #[test]
     fn a_look_is_repeated_and_what_keeps_its_key() {

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::doors::{Door, body, cursor, idempotency_key, limit, told};
+use super::examples;
 use crate::http::problem::Code;
 
 const WISH: &str = "^[0-9]{1,15}-prod_[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -80,9 +81,9 @@ pub fn of(door: &str) -> Option<Door> {
                 Idempotency-Key the same request may be sent again: it hears of the same order, whatever is in the cart by then. The \
                 key belongs to the order: to POST /v1/orders this is another body.")
         }
-        .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", Value::Null)
+        .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", examples::order("paid"))
         .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
-            Value::Null)
+            examples::order("unknown"))
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before.")
         .with_header(202, "Idempotent-Replayed", "`true` when the key had made this order before."),
         _ => return None,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{cart, jobs, lookup, money, nodes, people, reference, text_header};
+use super::{cart, examples, headers, jobs, lookup, money, nodes, people, reference, text_header};
 use crate::http::problem::Code;
 
 /// A body by the name of its schema.
@@ -21,6 +21,10 @@ pub struct Door {
     pub body: Option<Body>,
     pub gives: Vec<(u16, Value)>,
     pub refuses: &'static [Code],
+    /// Its body is signed, and read as it is.
+    pub takes_any_body: bool,
+    /// A 409 may say when to come back.
+    pub conflict_passes: bool,
 }
 
 pub(super) const ORDER: &str = "^order_[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -46,9 +50,9 @@ pub fn of(door: &str) -> Door {
                 and hears how that ended: `payment_declined` carries the order as it is then. With `address` it goes there \
                 instead of to the account's address; that needs an account.")
         }
-        .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", order_example())
+        .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", Value::Null)
         .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
-            Value::Null)
+            examples::order("unknown"))
         .with_header(202, "Idempotent-Replayed", "`true` when the key had made this order before.")
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),
         "order::preview" => Door {
@@ -68,7 +72,7 @@ pub fn of(door: &str) -> Door {
         }
         .gives(200, "A page.", "OrderPage", Value::Null),
         "order::find" => Door { refuses: BUSY, ..told("orders", "One order", "Readable from the moment it is acknowledged.") }
-            .gives(200, "The order as it is now.", "OrderShown", order_example()),
+            .gives(200, "The order as it is now.", "OrderShown", Value::Null),
         "order::cancel" => Door {
             parameters: vec![idempotency_key(false)],
             refuses: &[
@@ -78,7 +82,7 @@ pub fn of(door: &str) -> Door {
             ..told("orders", "Cancel an order", "While it is held, or paid and none of its lines has shipped; not while a payment \
                 runs. Its units are available again at once, and what was paid goes back.")
         }
-        .gives(200, "The cancelled order.", "OrderShown", Value::Null)
+        .gives(200, "The cancelled order.", "OrderShown", examples::order("cancelled"))
         .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
         "delivery::cancel" => Door {
             parameters: vec![idempotency_key(false)],
@@ -89,7 +93,7 @@ pub fn of(door: &str) -> Door {
             ..told("orders", "Cancel a line", "Of a paid order, before that line ships. Its units are available again at once, and \
                 what was paid for it goes back; the other lines go on.")
         }
-        .gives(200, "The order.", "OrderShown", Value::Null)
+        .gives(200, "The order.", "OrderShown", examples::order("cancelled"))
         .with_header(200, "Idempotent-Replayed", "`true` when this key had cancelled it before."),
         "delivery::send_back" => Door {
             body: body("ReturnRequest", json!({ "reason": "too small" })),
@@ -101,7 +105,7 @@ pub fn of(door: &str) -> Door {
             ..told("orders", "Send a line back", "Once it has been delivered, and not later than two days after that. The next run \
                 takes it in: then its units are available again, and what was paid for it goes back.")
         }
-        .gives(200, "The order.", "OrderShown", Value::Null)
+        .gives(200, "The order.", "OrderShown", examples::order("return_requested"))
         .with_header(200, "Idempotent-Replayed", "`true` when this key had sent it back before."),
         "product::list" => Door {
             parameters: vec![
@@ -114,7 +118,9 @@ pub fn of(door: &str) -> Door {
         }
         .gives(200, "A page.", "ProductPage", Value::Null)
         .with_header(200, "ETag", "Weak; changes with text, settings and stock of any product on the page.")
-        .gives_nothing(304, "It is as it was."),
+        .gives_nothing(304, "It is as it was.")
+        .with_header(304, "ETag", "The one that was sent.")
+        .revalidated(),
         "product::find" => Door {
             parameters: vec![header("If-None-Match", false, "ETags that are known already.")],
             refuses: BUSY,
@@ -122,7 +128,9 @@ pub fn of(door: &str) -> Door {
         }
         .gives(200, "The product.", "ProductShown", Value::Null)
         .with_header(200, "ETag", "Changes with text, settings and stock.")
-        .gives_nothing(304, "It is as it was."),
+        .gives_nothing(304, "It is as it was.")
+        .with_header(304, "ETag", "The one that was sent.")
+        .revalidated(),
         "product::stock" => Door { refuses: BUSY, ..told("products", "One product's stock", "At most one flush old.") }
             .gives(200, "Its counters.", "StockShown", Value::Null),
         "product::stream" => Door {
@@ -176,12 +184,15 @@ pub fn of(door: &str) -> Door {
         .with_header(200, "Idempotent-Replayed", "`true` when this key had done it before."),
         "product::pause" => sale_switch("Pause the sale", "Refuses new orders until it is resumed. Holds stand."),
         "product::resume" => sale_switch("Resume the sale", "Undoes a pause."),
-        "health::livez" => told("operations", "Does it live?", "").gives(200, "It does.", "Health", Value::Null),
-        "health::readyz" => told("operations", "Can orders be acknowledged?", "")
+        "health::livez" => told("operations", "Does it live?", "The process answers; whether it sells is another question.")
+            .gives(200, "It does.", "Health", json!({ "status": "alive", "reasons": [], "degraded": [] })),
+        "health::readyz" => told("operations", "Can orders be acknowledged?", "Reasons are told to operators: where they have a \
+            listener of their own, only there.")
             .gives(200, "They can.", "Health", Value::Null)
-            .gives(503, "They cannot, and why.", "Health", Value::Null),
-        "health::metrics" => told("operations", "Metrics", "").gives_text(200, "The Prometheus text format."),
-        "docs::openapi" => told("operations", "This document", "").gives_json(200, "OpenAPI 3.1."),
+            .gives(503, "They cannot, and why.", "Health",
+                json!({ "status": "not_ready", "reasons": ["journal_unavailable"], "degraded": [] })),
+        "health::metrics" => told("operations", "Metrics", "What this process has counted and measured.").gives_metrics(),
+        "docs::openapi" => told("operations", "This document", "Made from the doors' own table.").gives_document(),
         _ => lookup::of(door)
             .or_else(|| money::of(door))
             .or_else(|| jobs::of(door))
@@ -204,10 +215,7 @@ pub(super) fn told(tag: &'static str, summary: &'static str, about: &'static str
 
 impl Door {
     fn response(mut self, status: u16, about: &str, content: Option<Value>) -> Door {
-        let mut response = json!({
-            "description": about,
-            "headers": { "X-Request-Id": text_header("The request's id, as it stands in our log.") },
-        });
+        let mut response = json!({ "description": about, "headers": { "X-Request-Id": headers::reference("X-Request-Id") } });
         if let Some(content) = content {
             response["content"] = content;
         }
@@ -215,11 +223,10 @@ impl Door {
         self
     }
 
+    /// With the schema's own example, unless another is given.
     pub(super) fn gives(self, status: u16, about: &str, schema: &str, example: Value) -> Door {
-        let mut json = json!({ "schema": reference(schema) });
-        if !example.is_null() {
-            json["example"] = example;
-        }
+        let example = if example.is_null() { examples::of(schema) } else { example };
+        let json = json!({ "schema": reference(schema), "example": example });
         self.response(status, about, Some(json!({ "application/json": json })))
     }
 
@@ -227,33 +234,57 @@ impl Door {
         self.response(status, about, None)
     }
 
-    fn gives_json(self, status: u16, about: &str) -> Door {
-        self.response(status, about, Some(json!({ "application/json": { "schema": { "type": "object" } } })))
+    fn gives_document(self) -> Door {
+        let example =
+            json!({ "openapi": "3.1.0", "info": { "title": "Stockade", "version": "1.0.0" }, "paths": {} });
+        let json = json!({ "schema": { "type": "object" }, "example": example });
+        self.response(200, "OpenAPI 3.1.", Some(json!({ "application/json": json })))
     }
 
-    fn gives_text(self, status: u16, about: &str) -> Door {
-        self.response(status, about, Some(json!({ "text/plain": { "schema": { "type": "string" } } })))
+    fn gives_metrics(self) -> Door {
+        let example = "# TYPE stockade_node_active gauge\nstockade_node_active 1\n";
+        let text = json!({ "schema": { "type": "string" }, "example": example });
+        self.response(200, "The Prometheus text format.", Some(json!({ "text/plain": text })))
     }
 
     pub(super) fn gives_html(self) -> Door {
-        self.gives_file("text/html")
+        self.gives_file("text/html", "<!doctype html><html lang=\"en\"></html>")
+            .with_header(200, "Vary", "`accept-language`.")
+            .with_header(200, "Cache-Control", "`no-store`.")
     }
 
-    pub(super) fn gives_file(self, kind: &str) -> Door {
-        self.response(200, "The file.", Some(json!({ kind: { "schema": { "type": "string" } } })))
+    /// A file that a browser loads.
+    pub(super) fn gives_file(self, kind: &str, example: &str) -> Door {
+        let content = json!({ kind: { "schema": { "type": "string" }, "example": example } });
+        headers::OF_PAGES.iter().fold(self.response(200, "The file.", Some(content)), |door, name| {
+            door.with(200, name, headers::reference(name))
+        })
     }
 
     fn gives_stream(self) -> Door {
         let example = "id: 17\ndata: {\"available\":83,\"held\":17,\"sold\":0,\"sequence\":17,\"as_of\":\"2026-10-30T09:15:00.250Z\"}\n\n";
         let content = json!({ "text/event-stream": { "schema": { "type": "string" }, "example": example } });
         self.response(200, "Events until the client leaves or the server stops.", Some(content))
+            .with_header(200, "Cache-Control", "`no-store`.")
+            .with_header(200, "X-Accel-Buffering", "`no`: a proxy passes each event on as it comes.")
     }
 
-    pub(super) fn with_header(mut self, status: u16, name: &str, about: &str) -> Door {
-        for (known, response) in &mut self.gives {
-            if *known == status {
-                response["headers"][name] = text_header(about);
-            }
+    /// Whoever keeps a copy asks whether it is still good.
+    fn revalidated(self) -> Door {
+        self.with_header(200, "Cache-Control", "`no-cache`: ask again, with `If-None-Match`.").with_header(
+            304,
+            "Cache-Control",
+            "`no-cache`: ask again, with `If-None-Match`.",
+        )
+    }
+
+    pub(super) fn with_header(self, status: u16, name: &str, about: &str) -> Door {
+        self.with(status, name, text_header(about))
+    }
+
+    fn with(mut self, status: u16, name: &str, header: Value) -> Door {
+        for (_, response) in self.gives.iter_mut().filter(|(known, _)| *known == status) {
+            response["headers"][name] = header.clone();
         }
         self
     }
@@ -285,30 +316,6 @@ fn product_body() -> Option<Body> {
 
 fn item() -> Value {
     json!({ "product_id": "prod_01h455vb4pex5vsknk084sn02q", "quantity": 2 })
-}
-
-fn order_example() -> Value {
-    json!({
-        "id": "order_01h455vb4pex5vsknk084sn02q",
-        "status": "pending_payment",
-        "lines": [{
-            "line": 1,
-            "product_id": "prod_01h455vb4pex5vsknk084sn02q",
-            "sku": "JAR-MOON-01",
-            "name": "Moon jar",
-            "quantity": 2,
-            "unit_price": { "amount": 19_900, "currency": "KRW" },
-            "status": "held",
-            "delivery_status": null,
-            "delivered_at": null,
-            "receipt": { "sequence": 17 },
-        }],
-        "total": { "amount": 39_800, "currency": "KRW" },
-        "hold_expires_at": "2026-10-30T09:10:00.250Z",
-        "payment": null,
-        "created_at": "2026-10-30T09:00:00.250Z",
-        "updated_at": "2026-10-30T09:00:00.250Z",
-    })
 }
 
 pub(super) fn statuses() -> Vec<&'static str> {

@@ -32,7 +32,10 @@ pub fn of(door: &str) -> Option<Door> {
                 cursor(ORDER),
             ],
         )
-        .gives_table("OrderFoundPage"),
+        .gives_table(
+            "OrderFoundPage",
+            "order_id,buyer_id,status,created_at\r\norder_01jbeq9h0wfx3tq4r2n6d8v5ka,user_01j2c5m8k4e7rspqa1b3c5d7e9,paid,2026-10-30T09:00:00.250Z\r\n",
+        ),
         "product::look_up" => look_up(
             "Products, archived ones among them",
             "Newest first, with `q` by name.",
@@ -46,7 +49,10 @@ pub fn of(door: &str) -> Option<Door> {
                 cursor(PLACE),
             ],
         )
-        .gives_table("ProductFoundPage"),
+        .gives_table(
+            "ProductFoundPage",
+            "id,sku,name\r\nprod_01h455vb4pex5vsknk084sn02q,JAR-MOON-01,Moon jar\r\n",
+        ),
         "product::ledger" => look_up(
             "Every movement of the stock",
             "Oldest first, without gaps, with the counters after each; narrowed, only those that are asked for.",
@@ -57,7 +63,10 @@ pub fn of(door: &str) -> Option<Door> {
                 cursor(SEQUENCE),
             ],
         )
-        .gives_table("LedgerPage"),
+        .gives_table(
+            "LedgerPage",
+            "sequence,at,kind\r\n17,2026-10-30T09:00:00.250Z,held\r\n",
+        ),
         "user::list" => Door {
             refuses: &[Code::OwnerUnavailable],
             ..look_up(
@@ -71,7 +80,10 @@ pub fn of(door: &str) -> Option<Door> {
                 ],
             )
         }
-        .gives_table("AccountPage"),
+        .gives_table(
+            "AccountPage",
+            "id,state,role\r\nuser_01j2c5m8k4e7rspqa1b3c5d7e9,verified,shopper\r\n",
+        ),
         _ => return None,
     })
 }
@@ -87,7 +99,7 @@ fn look_up(summary: &'static str, about: &'static str, mut parameters: Vec<Value
 
 impl Door {
     /// A page, or a table.
-    fn gives_table(self, page: &str) -> Door {
+    fn gives_table(self, page: &str, table: &str) -> Door {
         let mut door = self.gives(
             200,
             "A page; it may be short though more follows. As CSV, all pages from the cursor on in one table, `limit` or not: a cell of \
@@ -96,7 +108,9 @@ impl Door {
             Value::Null,
         );
         for (_, response) in &mut door.gives {
-            response["content"]["text/csv"] = json!({ "schema": { "type": "string" } });
+            response["content"]["text/csv"] = json!({ "schema": { "type": "string" }, "example": table });
+            response["headers"]["Content-Disposition"] =
+                text_header("On a table: the name of the file it makes.");
             response["headers"]["X-Rows-Max"] = text_header(&format!(
                 "On a table: it ends with the part in which row {ROWS_MAX} stands. `cursor` with its last id goes on."
             ));

@@ -4,7 +4,10 @@
 //! to a door stands in `doors`. A test holds the result against the route table.
 
 mod cart;
+mod client_file;
 mod doors;
+mod examples;
+mod headers;
 mod jobs;
 mod lookup;
 mod money;
@@ -36,10 +39,40 @@ use super::user::{
 };
 use super::webhook_endpoint::{DeliveryShown, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
+use crate::domain::webhook::EventKind;
+pub use client_file::client_file;
 use doors::{Body, Door};
 
 /// The description's path of what is not part of the API: the page that shows it.
 const UNDESCRIBED: &str = "/docs";
+
+const REQUEST_ID: &str = "X-Request-Id";
+
+const ABOUT: &str = "Sells scarce stock, first come first served, to a crowd that arrives all at once.
+
+Every refusal is a problem after RFC 9457: its `code` is a stable word, and each operation lists the words that it may say. Beside \
+what stands there, a path that is not in this document is 404 `not_found`, and another method of a path that is, 405 \
+`method_not_allowed` with `Allow`. What is not HTTP/1.1, or has a head that is too large or too slow, is answered with a bare 400, \
+408 or 431, and the connection is closed. What is sent too slowly is 408 `request_timeout`, and the connection is closed as well.
+
+`/v1/admin`, `/metrics` and `/docs` are answered by the operators' listener alone, where there is one.";
+
+/// The pages of lists, with what their rows are.
+const PAGES: [(&str, &str); 13] = [
+    ("OrderPage", "OrderShown"),
+    ("OrderFoundPage", "OrderFound"),
+    ("ProductPage", "ProductShown"),
+    ("ProductFoundPage", "ProductFound"),
+    ("LedgerPage", "Movement"),
+    ("SessionPage", "SessionShown"),
+    ("AccountPage", "AccountShown"),
+    ("RefundPage", "RefundShown"),
+    ("CompensationPage", "CompensationShown"),
+    ("EndpointPage", "EndpointShown"),
+    ("DeliveryPage", "DeliveryShown"),
+    ("JobPage", "JobShown"),
+    ("NodePage", "NodeShown"),
+];
 
 /// The whole document.
 pub fn document() -> Value {
@@ -53,7 +86,7 @@ pub fn document() -> Value {
         "info": {
             "title": "Stockade",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Sells scarce stock, first come first served, to a crowd that arrives all at once.",
+            "description": ABOUT,
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "tags": [
@@ -69,6 +102,10 @@ pub fn document() -> Value {
         "webhooks": webhooks::told_to_endpoints(),
         "components": {
             "securitySchemes": { "access_token": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT" } },
+            "parameters": shared_parameters(),
+            "headers": headers::components(),
+            "examples": shared_examples(),
+            "responses": shared_responses(),
             "schemas": schemas(),
         },
     })
@@ -103,100 +140,171 @@ fn keeps_out(who: Who) -> Option<Code> {
     }
 }
 
+/// Whether a node that stands by hands it to the active one.
+fn is_passed_on(who: Who) -> bool {
+    match who {
+        Who::Anyone | Who::Shopper | Who::Member | Who::Recent | Who::Admin => true,
+        Who::Operator | Who::Probe => false,
+    }
+}
+
+/// Whether what this path answers concerns one person, by whatever method.
+fn is_private(path: &str) -> bool {
+    ROUTES.iter().any(|route| route.path == path && route.who.is_somebody())
+}
+
+/// What every path takes. Both are replaced where they make no sense, and refused nowhere.
+fn shared_parameters() -> Value {
+    let header = |name: &str, about: &str, example: &str| {
+        json!({
+            "name": name, "in": "header", "required": false, "description": about, "schema": { "type": "string" },
+            "example": example,
+        })
+    };
+    json!({
+        "X-Request-Id": header(
+            REQUEST_ID,
+            "Your name for this request: 1 to 128 visible ASCII characters. Any other is replaced by one of ours. It stands in \
+             the answer and in our log.",
+            examples::REQUEST_ID,
+        ),
+        "traceparent": header(
+            "traceparent",
+            "W3C Trace Context. One that is well formed gives our log its trace id; any other is as good as none.",
+            examples::TRACEPARENT,
+        ),
+    })
+}
+
 fn parameters(route: &Route, door: &Door) -> Vec<Value> {
-    let mut parameters = Vec::new();
+    let shared = [REQUEST_ID, "traceparent"].map(|name| format!("#/components/parameters/{name}"));
+    let mut parameters: Vec<Value> = shared.iter().map(|place| json!({ "$ref": place })).collect();
+    let in_path = |name: &str, about: &str, example: &str| {
+        json!({
+            "name": name, "in": "path", "required": true, "description": about, "schema": { "type": "string" },
+            "example": example,
+        })
+    };
     if route.path.contains("{id}") {
         let about = "A typed id. One that is malformed, foreign or somebody else's is 404.";
-        parameters.push(json!({
-            "name": "id", "in": "path", "required": true, "description": about, "schema": { "type": "string" },
-        }));
+        parameters.push(in_path("id", about, examples::subject_of(route.path)));
     }
     if route.path.contains("{line}") {
         let about = "The number of one of its lines. Any other word is 404.";
-        parameters.push(json!({
-            "name": "line", "in": "path", "required": true, "description": about, "schema": { "type": "string" },
-        }));
+        parameters.push(in_path("line", about, "1"));
     }
     parameters.extend(door.parameters.iter().cloned());
     parameters
 }
 
-fn responses(route: &Route, door: &Door) -> Map<String, Value> {
+/// Every code that this door may answer, in the order of the table.
+fn refuses(route: &Route, door: &Door) -> Vec<Code> {
     let mut codes = vec![Code::RateLimited, Code::HeadTooLarge, Code::Internal];
     if route.who.is_somebody() {
         codes.extend([Code::Unauthenticated, Code::TokenExpired]);
     }
     codes.extend(keeps_out(route.who));
-    if route.path.contains("{id}") {
+    if route.path.contains('{') {
         codes.push(Code::NotFound);
     }
-    if route.method == "POST" || door.body.is_some() {
-        codes.extend([
-            Code::MalformedJson,
-            Code::RequestTimeout,
-            Code::PayloadTooLarge,
-            Code::UnsupportedMediaType,
-        ]);
+    let reads_body = route.method == "POST" || door.body.is_some();
+    if reads_body {
+        codes.extend([Code::MalformedJson, Code::RequestTimeout, Code::PayloadTooLarge]);
     }
-    if route.method == "POST" || !door.parameters.is_empty() || door.body.is_some() {
+    if reads_body && !door.takes_any_body {
+        codes.extend([Code::UnsupportedMediaType, Code::ValidationFailed]);
+    }
+    if door.parameters.iter().any(|parameter| parameter["in"] == "query") {
         codes.push(Code::ValidationFailed);
     }
+    if is_passed_on(route.who) {
+        // A head that is too large to travel, and nobody who answers.
+        codes.extend([Code::PayloadTooLarge, Code::Overloaded, Code::OwnerUnavailable]);
+        if route.method != "GET" {
+            codes.push(Code::OutcomeUnknown);
+        }
+    }
     codes.extend(door.refuses);
+    Code::ALL.iter().copied().filter(|code| codes.contains(code)).collect()
+}
+
+fn responses(route: &Route, door: &Door) -> Map<String, Value> {
     let mut responses = Map::new();
     for (status, response) in &door.gives {
         responses.insert(status.to_string(), response.clone());
     }
     let mut by_status: BTreeMap<u16, Vec<Code>> = BTreeMap::new();
-    // In the order of the table, each once.
-    for code in Code::ALL.iter().filter(|code| codes.contains(code)) {
-        by_status.entry(code.status()).or_default().push(*code);
+    for code in refuses(route, door) {
+        by_status.entry(code.status()).or_default().push(code);
     }
     for (status, codes) in by_status {
         // /readyz says 503 in its own shape.
-        responses.entry(status.to_string()).or_insert_with(|| refusal(status, &codes));
+        responses.entry(status.to_string()).or_insert_with(|| refusal(status, &codes, door));
+    }
+    if is_private(route.path) {
+        for response in responses.values_mut() {
+            response["headers"]["Cache-Control"] = headers::reference("Cache-Control");
+        }
     }
     responses
 }
 
-fn refusal(status: u16, codes: &[Code]) -> Value {
+/// The answer of these codes, which have one status.
+fn refusal(status: u16, codes: &[Code], door: &Door) -> Value {
     let told: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.word(), code.title())).collect();
-    let mut headers = json!({ "X-Request-Id": text_header("The request's id, as it stands in our log.") });
-    match status {
-        401 => headers["WWW-Authenticate"] = text_header("`Bearer`, and what was wrong with the token."),
-        429 => {
-            headers["Retry-After"] = seconds_header();
-            headers["RateLimit-Policy"] = text_header("Quota and window in seconds: `\"orders\";q=200;w=4`.");
-            headers["RateLimit"] =
-                text_header("What remains, and seconds until there is more: `\"orders\";r=0;t=1`.");
-        }
-        503 => headers["Retry-After"] = seconds_header(),
-        _ => {}
+    let words: Vec<&str> = codes.iter().map(|code| code.word()).collect();
+    let examples: Map<String, Value> = words.iter().map(|word| (word.to_string(), example(word))).collect();
+    let mut all = vec!["X-Request-Id"];
+    all.extend(match status {
+        401 => &["WWW-Authenticate"][..],
+        405 => &["Allow"],
+        429 => &["Retry-After", "RateLimit-Policy", "RateLimit"],
+        503 => &["Retry-After"],
+        _ => &[],
+    });
+    let mut headers: Map<String, Value> =
+        all.into_iter().map(|name| (name.to_owned(), headers::reference(name))).collect();
+    if codes.contains(&Code::IdempotencyInProgress) || door.conflict_passes {
+        headers.insert("Retry-After".into(), headers::sometimes("Retry-After"));
+    }
+    // How an order was paid is told again to whoever asks again, whatever it is.
+    let pays = door.refuses.contains(&Code::PaymentDeclined);
+    if pays && [402, 503].contains(&status) {
+        headers
+            .insert("Idempotent-Replayed".into(), text_header("`true` when the key had heard this before."));
     }
     json!({
         "description": told.join(" · "),
         "headers": headers,
-        "content": { "application/problem+json": { "schema": reference("Problem"), "example": example(codes[0]) } },
+        "content": { "application/problem+json": {
+            "schema": { "allOf": [
+                reference("Problem"),
+                { "type": "object", "properties": { "status": { "const": status }, "code": { "enum": words } } },
+            ] },
+            "examples": examples,
+        } },
     })
+}
+
+/// What no operation can say of itself, because it is about what is no operation.
+fn shared_responses() -> Value {
+    json!({
+        "NoSuchPath": refusal(404, &[Code::NotFound], &Door::default()),
+        "NoSuchMethod": refusal(405, &[Code::MethodNotAllowed], &Door::default()),
+    })
+}
+
+fn shared_examples() -> Map<String, Value> {
+    let shown = |code: &Code| json!({ "summary": code.title(), "value": examples::problem(*code) });
+    Code::ALL.iter().map(|code| (code.word().to_owned(), shown(code))).collect()
+}
+
+fn example(word: &str) -> Value {
+    json!({ "$ref": format!("#/components/examples/{word}") })
 }
 
 fn text_header(about: &str) -> Value {
     json!({ "description": about, "schema": { "type": "string" } })
-}
-
-fn seconds_header() -> Value {
-    json!({ "description": "Seconds to wait.", "schema": { "type": "integer", "minimum": 1 } })
-}
-
-fn example(code: Code) -> Value {
-    json!({
-        "type": format!("urn:stockade:problem:{}", code.word()),
-        "title": code.title(),
-        "status": code.status(),
-        "code": code.word(),
-        "detail": "A sentence about this very request.",
-        "instance": "/v1/orders",
-        "request_id": "5f0c2a9d31b74e86a1c05d7e",
-    })
 }
 
 fn reference(schema: &str) -> Value {
@@ -267,21 +375,7 @@ fn schemas() -> Map<String, Value> {
     ] {
         schemas.insert(name.into(), with_besides(&schemas[shown], besides));
     }
-    for (page, row) in [
-        ("OrderPage", "OrderShown"),
-        ("OrderFoundPage", "OrderFound"),
-        ("ProductPage", "ProductShown"),
-        ("ProductFoundPage", "ProductFound"),
-        ("LedgerPage", "Movement"),
-        ("SessionPage", "SessionShown"),
-        ("AccountPage", "AccountShown"),
-        ("RefundPage", "RefundShown"),
-        ("CompensationPage", "CompensationShown"),
-        ("EndpointPage", "EndpointShown"),
-        ("DeliveryPage", "DeliveryShown"),
-        ("JobPage", "JobShown"),
-        ("NodePage", "NodeShown"),
-    ] {
+    for (page, row) in PAGES {
         schemas.insert(page.into(), json!({
             "type": "object",
             "required": ["data", "next_cursor"],
@@ -290,6 +384,10 @@ fn schemas() -> Map<String, Value> {
                 "next_cursor": { "type": ["string", "null"], "description": "Where the next page begins; null on the last." },
             },
         }));
+    }
+    let events: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    for request in ["EndpointRequest", "EndpointPatch"] {
+        schemas[request]["properties"]["events"]["items"]["enum"] = json!(events);
     }
     schemas.insert(
         "PaymentEvent".into(),
@@ -320,105 +418,61 @@ fn with_besides(schema: &Value, besides: Value) -> Value {
     schema
 }
 
-/// Problem details after RFC 9457. Codes carry more members than these: the numbers that explain them.
+/// Problem details after RFC 9457. Each code has more members than the first: the numbers that explain it.
 fn problem() -> Value {
     let codes: Vec<&str> = Code::ALL.iter().map(|code| code.word()).collect();
-    let number = || json!({ "type": "integer" });
-    let mut problem = json!({
+    let mut members = json!({
+        "type": { "type": "string" },
+        "title": { "type": "string" },
+        "status": { "type": "integer" },
+        "code": { "type": "string", "enum": codes },
+        "detail": { "type": "string" },
+        "instance": { "type": "string" },
+        "request_id": { "type": "string" },
+        "sequence": { "type": "integer", "description": "Where in the product's history it was decided." },
+        "reason": { "type": "string", "description": "A word of the payment provider's, or ours." },
+        "order": reference("OrderShown"),
+        "expected": reference("Money"),
+        "actual": reference("Money"),
+        "max_age_seconds": { "type": "integer", "description": "How long ago the log-in may be." },
+        "errors": { "type": "array", "items": {
+            "type": "object",
+            "required": ["pointer", "detail"],
+            "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
+        } },
+    });
+    let numbers = [
+        "available",
+        "requested",
+        "limit",
+        "has",
+        "captured",
+        "refunded",
+        "promised",
+        "would_be",
+        "confirmed",
+        "held",
+        "returned",
+        "sold",
+        "line",
+    ];
+    let words = ["product_id", "order_id", "refund_id", "delivery_status"];
+    let times = ["opens_at", "closed_at", "logged_in_at", "shipped_at", "delivered_at", "returnable_until"];
+    let number = json!({ "type": "integer" });
+    let word = json!({ "type": "string" });
+    let time = json!({ "type": "string", "format": "date-time" });
+    for (names, schema) in [(&numbers[..], number), (&words, word), (&times, time)] {
+        for name in names {
+            members[*name] = schema.clone();
+        }
+    }
+    json!({
         "type": "object",
         "description": "Problem details (RFC 9457).",
         "required": ["type", "title", "status", "code", "detail", "instance", "request_id"],
-        "properties": {
-            "type": { "type": "string" },
-            "title": { "type": "string" },
-            "status": { "type": "integer" },
-            "code": { "type": "string", "enum": codes },
-            "detail": { "type": "string" },
-            "instance": { "type": "string" },
-            "request_id": { "type": "string" },
-            "product_id": { "type": "string" },
-            "order_id": { "type": "string" },
-            "sequence": { "type": "integer", "description": "Where in the product's history it was decided." },
-            "available": number(),
-            "requested": number(),
-            "limit": number(),
-            "has": number(),
-            "captured": number(),
-            "refunded": number(),
-            "refund_id": { "type": "string" },
-            "reason": { "type": "string", "description": "A word of the payment provider's, or ours." },
-            "order": reference("OrderShown"),
-            "line": number(),
-            "delivery_status": { "type": "string" },
-            "max_age_seconds": { "type": "integer", "description": "How long ago the log-in may be." },
-            "errors": { "type": "array", "items": {
-                "type": "object",
-                "required": ["pointer", "detail"],
-                "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
-            } },
-        },
-    });
-    let times = ["opens_at", "closed_at", "logged_in_at", "shipped_at", "delivered_at", "returnable_until"];
-    for name in times {
-        problem["properties"][name] = json!({ "type": "string", "format": "date-time" });
-    }
-    problem
+        "properties": members,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_document_and_the_route_table_agree() {
-        let document = document();
-        let mut described: Vec<String> = Vec::new();
-        for (path, methods) in document["paths"].as_object().unwrap() {
-            described.extend(
-                methods.as_object().unwrap().keys().map(|method| format!("{} {path}", method.to_uppercase())),
-            );
-        }
-        let mut served: Vec<String> = ROUTES
-            .iter()
-            .filter(|route| !route.path.starts_with(UNDESCRIBED))
-            .map(|route| format!("{} {}", route.method, route.path))
-            .collect();
-        described.sort();
-        served.sort();
-        assert_eq!(described, served);
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        fn references(value: &Value, found: &mut Vec<String>) {
-            match value {
-                Value::Object(map) => {
-                    found.extend(map.get("$ref").and_then(Value::as_str).map(str::to_owned));
-                    map.values().for_each(|value| references(value, found));
-                }
-                Value::Array(list) => list.iter().for_each(|value| references(value, found)),
-                _ => {}
-            }
-        }
-        let document = document();
-        let mut found = Vec::new();
-        references(&document, &mut found);
-        assert!(found.len() > 30);
-        for pointer in found {
-            assert!(document.pointer(pointer.trim_start_matches('#')).is_some(), "{pointer}");
-        }
-    }
-
-    #[test]
-    fn whatever_asks_for_a_token_says_so() {
-        let document = document();
-        for route in ROUTES.iter().filter(|route| route.who.is_somebody()) {
-            let operation = &document["paths"][route.path][route.method.to_lowercase()];
-            assert!(
-                operation["responses"]["401"].is_object()
-                    && operation["responses"]["403"].is_object() == keeps_out(route.who).is_some(),
-                "{route:?}"
-            );
-        }
-    }
-}
+mod tests;

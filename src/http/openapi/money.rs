@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::doors::{Door, body, cursor, header, idempotency_key, limit, query, told};
+use super::examples;
 use crate::actors::payment::{SIGNATURE_HEADER, Standing};
 use crate::http::problem::Code;
 
@@ -26,13 +27,14 @@ pub fn of(door: &str) -> Option<Door> {
                 the payment runs. With an Idempotency-Key the same request may be sent again: it hears how its payment stands now. \
                 `payment_declined` carries the order as it is then.")
         }
-        .gives(200, "It is paid.", "OrderShown", Value::Null)
+        .gives(200, "It is paid.", "OrderShown", examples::order("paid"))
         .gives(202, "The payment is on its way, or the provider has not answered: `payment.status` says which. It is asked until it \
-            has, and the units stay held meanwhile.", "OrderShown", Value::Null)
+            has, and the units stay held meanwhile.", "OrderShown", examples::order("unknown"))
         .with_header(200, "Idempotent-Replayed", "`true` when this key had begun it before.")
         .with_header(202, "Idempotent-Replayed", "`true` when this key had begun it before."),
         "payment::webhook" => Door {
             parameters: vec![header(SIGNATURE_HEADER, true, "The provider's signature over the time and the body.")],
+            takes_any_body: true,
             body: body("PaymentEvent", json!({ "id": "evt_1", "type": "payment_intent.succeeded", "data": { "object": {} } })),
             refuses: &[
                 Code::InvalidSignature, Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::doors::{Door, body, told};
+use super::doors::{Door, body, header, told};
 use super::webhooks;
 use crate::http::problem::Code;
 
@@ -37,6 +37,7 @@ const SWITCH: &[Code] = &[Code::OrderStateConflict, Code::OwnerUnavailable, Code
 pub fn of(door: &str) -> Door {
     match door {
         "user::sign_up" => Door {
+            parameters: vec![language()],
             body: body("SignUpRequest", sign_up_example()),
             refuses: LETTER,
             ..told("people", "Sign up", "The answer is the same whether the address is known or not; a letter tells its \
@@ -62,7 +63,7 @@ pub fn of(door: &str) -> Door {
             ..told("people", "Reset the password", "With the token of the link. Good for one use; every session ends.")
         }
         .gives_nothing(204, "The new password counts."),
-        "user::me" => Door { refuses: &[Code::NotFound, Code::OwnerUnavailable], ..told("people", "One's profile", "") }
+        "user::me" => Door { refuses: &[Code::NotFound, Code::OwnerUnavailable], ..told("people", "One's profile", "What the account says of its owner.") }
             .gives(200, "The profile.", "ProfileShown", Value::Null),
         "user::change" => Door {
             body: body("ProfilePatch", json!({ "name": "Mina Kim", "phone": "010-9876-5432" })),
@@ -97,18 +98,21 @@ pub fn of(door: &str) -> Door {
         }
         .gives_nothing(204, "It is gone."),
         "session::log_in" => Door {
+            parameters: vec![header("User-Agent", false, "What the device is called in the list of sessions.")],
             body: body("LogInRequest", json!({ "email": "mina@example.com", "password": "four foxes fly far" })),
             refuses: LOG_IN,
             ..told("sessions", "Log in", "A wrong password and an unknown address are the same answer.")
         }
-        .gives(201, "Tokens.", "TokensShown", Value::Null),
+        .gives(201, "Tokens.", "TokensShown", Value::Null)
+        .with_header(201, "Cache-Control", "`no-store`."),
         "session::refresh" => Door {
             body: body("RefreshRequest", json!({ "refresh_token": "sess_01h455vb4pex5vsknk084sn02q_AAAA.BBBB" })),
             refuses: REFRESH,
             ..told("sessions", "Stay logged in", "A new pair; the old refresh token dies. Whoever did not hear the answer may \
                 ask again with the same token within ten seconds. Later, or with an older one, the session ends.")
         }
-        .gives(200, "The new pair.", "TokensShown", Value::Null),
+        .gives(200, "The new pair.", "TokensShown", Value::Null)
+        .with_header(200, "Cache-Control", "`no-store`."),
         "session::list" => Door { refuses: STORE, ..told("sessions", "Where one is logged in", "Newest first, all on one page.") }
             .gives(200, "The sessions.", "SessionPage", Value::Null),
         "session::end" => Door { refuses: SESSION, ..told("sessions", "Log a device out", "Its tokens are refused at once.") }
@@ -117,17 +121,25 @@ pub fn of(door: &str) -> Door {
             .gives_nothing(204, "It is logged out."),
         "session::end_all" => Door { refuses: SESSION, ..told("sessions", "Log out everywhere", "Every device.") }
             .gives_nothing(204, "They are logged out."),
-        "page::verify" => told("people", "The page behind a verification link", "Opening it does nothing; its button does.")
-            .gives_html(),
-        "page::reset" => told("people", "The page behind a reset link", "Opening it does nothing; its button does.").gives_html(),
-        "page::script" => told("people", "What the pages do", "").gives_file("text/javascript"),
-        "page::style" => told("people", "What the pages look like", "").gives_file("text/css"),
+        "page::verify" => page("The page behind a verification link"),
+        "page::reset" => page("The page behind a reset link"),
+        "page::script" => told("people", "What the pages do", "The script of both.").gives_file("text/javascript", "\"use strict\";"),
+        "page::style" => told("people", "What the pages look like", "The style of both.").gives_file("text/css", "body { margin: 0 }"),
         "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins.") }
             .gives_nothing(204, "They are out."),
         "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension.") }
             .gives_nothing(204, "They may log in."),
         _ => webhooks::of(door),
     }
+}
+
+fn language() -> Value {
+    header("Accept-Language", false, "The language to be spoken to in: Korean or English.")
+}
+
+fn page(summary: &'static str) -> Door {
+    let about = "Opening it does nothing; its button does.";
+    Door { parameters: vec![language()], ..told("people", summary, about) }.gives_html()
 }
 
 fn email_body() -> Option<super::doors::Body> {

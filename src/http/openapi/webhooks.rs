@@ -33,7 +33,7 @@ pub fn of(door: &str) -> Door {
                 Webhooks with the secret in the answer, which is not shown again (but to the same Idempotency-Key). Only addresses that \
                 everybody can reach are called.")
         }
-        .gives(201, "The endpoint and its secret.", "EndpointShown", Value::Null)
+        .gives(201, "The endpoint and its secret.", "EndpointShown", with_secret(None))
         .with_header(201, "Idempotent-Replayed", "`true` when the key had registered it before."),
         "webhook_endpoint::change" => Door {
             body: body("EndpointPatch", json!({ "enabled": true })),
@@ -53,7 +53,7 @@ pub fn of(door: &str) -> Door {
             ..told("administration", "Another secret for an endpoint", "For 24 hours the secrets before it sign as well: each \
                 webhook carries a signature of each.")
         }
-        .gives(200, "The endpoint and its new secret.", "EndpointShown", Value::Null)
+        .gives(200, "The endpoint and its new secret.", "EndpointShown", with_secret(Some("2026-10-31T09:00:00.250Z")))
         .with_header(200, "Idempotent-Replayed", "`true` when the key had made this secret before."),
         "webhook_endpoint::deliveries" => Door {
             parameters: vec![
@@ -105,7 +105,7 @@ fn event(kind: EventKind) -> Value {
                     "timestamp": { "type": "string", "format": "date-time" },
                     "data": data(kind),
                 },
-            } } },
+            }, "example": super::examples::told_to_endpoints(kind.as_str()) } },
         },
         "responses": { "204": { "description": "Taken." } },
     } })
@@ -139,4 +139,13 @@ fn data(kind: EventKind) -> Value {
 
 fn states() -> Vec<&'static str> {
     DeliveryState::ALL.iter().map(|state| state.as_str()).collect()
+}
+
+fn with_secret(former_until: Option<&str>) -> Value {
+    let mut endpoint = super::examples::of("EndpointShown");
+    endpoint["secret"] = json!("whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=");
+    if let Some(until) = former_until {
+        endpoint["former_secret_until"] = json!(until);
+    }
+    endpoint
 }

@@ -57,7 +57,7 @@ pub struct RefundRequest {
     #[schema(value_type = RestockSchema)]
     pub restock: Restock,
     /// Why, in a few words; they stand in the log, so they name nobody.
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     pub reason: String,
 }
 

@@ -8,7 +8,7 @@ use crate::domain::amount::{Money, UNIT_PRICE_MAX};
 use crate::domain::product::Tag;
 use crate::domain::stock::{HOLD_MS_DEFAULT, HOLD_MS_MAX, ON_HAND_MAX, Settings};
 use crate::http::problem::Problem;
-use crate::http::shapes::MoneySchema;
+use crate::http::shapes::PriceSchema;
 use crate::http::time::Stamp;
 
 const SKU_LEN_MAX: usize = 64;
@@ -22,25 +22,33 @@ const REASON_LEN_MAX: usize = 200;
 #[serde(deny_unknown_fields)]
 pub struct ProductRequest {
     /// Unique in the shop.
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
+    )]
     sku: String,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
+    )]
     name: String,
     #[serde(default)]
-    #[schema(max_length = 10_000)]
+    #[schema(max_length = 10_000, pattern = r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]*$")]
     description: String,
-    #[schema(value_type = MoneySchema)]
+    #[schema(value_type = PriceSchema)]
     price: Money,
     #[schema(minimum = 0, maximum = 1_000_000_000_000_u64)]
     stock: u64,
     #[serde(default)]
-    #[schema(value_type = Vec<TagSchema>, max_items = 2)]
+    #[schema(value_type = BTreeSet<TagSchema>, max_items = 2)]
     tags: Vec<Tag>,
     #[serde(default)]
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = "^(https?://|/)[!-~]*$")]
     thumbnail_url: Option<String>,
     #[serde(default)]
-    #[schema(max_length = 2048)]
+    #[schema(max_length = 2048, pattern = "^(https?://|/)[!-~]*$")]
     image_url: Option<String>,
     #[serde(default)]
     sale: SaleRequest,
@@ -77,21 +85,29 @@ pub struct SaleRequest {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductPatch {
-    #[schema(min_length = 1, max_length = 64)]
+    #[schema(
+        min_length = 1,
+        max_length = 64,
+        pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
+    )]
     sku: Option<String>,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
+    )]
     name: Option<String>,
-    #[schema(max_length = 10_000)]
+    #[schema(max_length = 10_000, pattern = r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]*$")]
     description: Option<String>,
-    #[schema(value_type = Option<MoneySchema>)]
+    #[schema(value_type = Option<PriceSchema>)]
     price: Option<Money>,
-    #[schema(value_type = Option<Vec<TagSchema>>, max_items = 2)]
+    #[schema(value_type = Option<BTreeSet<TagSchema>>, max_items = 2)]
     tags: Option<Vec<Tag>>,
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>, max_length = 2048)]
+    #[schema(value_type = Option<String>, max_length = 2048, pattern = "^(https?://|/)[!-~]*$")]
     thumbnail_url: Option<Option<String>>,
     #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>, max_length = 2048)]
+    #[schema(value_type = Option<String>, max_length = 2048, pattern = "^(https?://|/)[!-~]*$")]
     image_url: Option<Option<String>>,
     #[serde(default)]
     sale: SaleRequest,
@@ -104,7 +120,11 @@ pub struct RestockRequest {
     /// Negative takes units away, never below what is held or sold.
     #[schema(minimum = -1_000_000_000_000_i64, maximum = 1_000_000_000_000_i64)]
     pub delta: i64,
-    #[schema(min_length = 1, max_length = 200)]
+    #[schema(
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
+    )]
     pub reason: String,
 }
 

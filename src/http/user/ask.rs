@@ -16,7 +16,7 @@ pub struct SignUpRequest {
     #[schema(value_type = String, format = "email", max_length = 254, example = "mina@example.com")]
     pub email: Email,
     /// 8 characters to 128 bytes, of any kind.
-    #[schema(value_type = String, format = Password, example = "four foxes fly far")]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128, example = "four foxes fly far")]
     pub password: SecretString,
     #[schema(value_type = String, min_length = 1, max_length = 100, example = "Mina Park")]
     pub name: PersonName,
@@ -68,7 +68,7 @@ impl ProfilePatch {
 pub struct PasswordRequest {
     #[schema(value_type = String, format = Password)]
     pub current_password: SecretString,
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     pub new_password: SecretString,
 }
 
@@ -78,7 +78,7 @@ pub struct PasswordRequest {
 pub struct ResetRequest {
     #[schema(value_type = String)]
     pub token: SecretString,
-    #[schema(value_type = String, format = Password)]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 128)]
     pub new_password: SecretString,
 }
 

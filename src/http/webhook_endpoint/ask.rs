@@ -23,7 +23,7 @@ pub struct EndpointRequest {
     /// What it wants to be told: the words under `webhooks` in this document, such as `order.paid` and `stock.sold_out`.
     #[schema(min_items = 1, example = json!(["order.paid", "stock.sold_out"]))]
     events: Vec<String>,
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\x00]*$")]
     description: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct EndpointRequest {
 pub struct EndpointPatch {
     #[schema(min_items = 1, example = json!(["order.paid"]))]
     events: Option<Vec<String>>,
-    #[schema(max_length = 200)]
+    #[schema(max_length = 200, pattern = r"^[^\x00]*$")]
     description: Option<String>,
     /// `true` also enables an endpoint again that was disabled because it failed.
     enabled: Option<bool>,

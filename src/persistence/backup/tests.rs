@@ -1,16 +1,10 @@
-//! What a backup holds is what the migrations make, and damage is found before anything is written.
+//! What a backup holds is what the migrations make.
 
-use std::path::Path;
-
-use rstest::rstest;
 use sqlx::Row;
 
-use super::listed::{Kind, Part, TABLES};
+use super::listed::{Kind, Part, TABLES, Table};
 use super::parts::FILES;
-use super::*;
-use crate::clock::Clock;
-use crate::persistence::testing::Home::{self, MySql, Sqlite};
-use crate::persistence::testing::new_database;
+use crate::persistence::testing::Home::Sqlite;
 
 #[tokio::test]
 async fn every_table_and_every_column_is_in_a_backup() {
@@ -35,7 +29,7 @@ async fn every_table_and_every_column_is_in_a_backup() {
         }
         let mut listed: Vec<_> = TABLES.iter().filter(|table| table.part == part).collect();
         listed.sort_by_key(|table| table.name);
-        let columns = |table: &&super::listed::Table| {
+        let columns = |table: &&Table| {
             let name = table.name.to_owned();
             table
                 .columns

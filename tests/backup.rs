@@ -123,7 +123,8 @@ fn token(who: u64, role: Role) -> String {
 
 async fn stocked(shop: &Process, number: usize) -> String {
     let price = json!({ "amount": 1_000, "currency": "KRW" });
-    let body = json!({ "sku": format!("CUP-{number}"), "name": "Cup", "price": price, "stock": 1_000_000 });
+    let sku = format!("CUP-{number}-{:x}", Clock::start().chance());
+    let body = json!({ "sku": sku, "name": "Cup", "price": price, "stock": 1_000_000 });
     let made = shop.ask("POST", "/v1/admin/products").bearer(&token(0, Role::Admin)).json(&body).send().await;
     id(&made.ok(201))
 }

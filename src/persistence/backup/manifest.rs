@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::BackupError;
-use super::listed::TABLES;
+use super::listed::{TABLES, Table};
 use super::rows::{Written, sum_of};
 use crate::persistence::migrations;
 
 /// The shape of the files. Another number is another shape.
 const FORMAT: u32 = 1;
-const MANIFEST: &str = "manifest.json";
-const SUMS: &str = "SHA256SUMS";
+pub const MANIFEST: &str = "manifest.json";
+pub const SUMS: &str = "SHA256SUMS";
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ impl Manifest {
     /// Reads it, and every file to its end: all of them are what was written, and of a shape that is ours.
     pub fn read(dir: &Path) -> Result<Manifest, BackupError> {
         let sums = Sums::read(dir)?;
-        let expected = TABLES.iter().map(super::listed::Table::file).chain([MANIFEST.to_owned()]);
+        let expected = TABLES.iter().map(Table::file).chain([MANIFEST.to_owned()]);
         for name in expected {
             sums.check(dir, &name)?;
         }

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 
 use super::listed::{Part, TABLES, Table};
-use super::manifest::{JournalHead, Manifest, Sums};
+use super::manifest::{JournalHead, MANIFEST, Manifest, SUMS, Sums};
 use super::moment::Moment;
 use super::rows::{self, Written};
 use super::{BackupError, Place};
@@ -36,25 +36,19 @@ pub struct Taken {
 pub async fn take(place: Place<'_>, to: &Path, clock: &Clock) -> Result<Taken, BackupError> {
     let made_at = jiff::Timestamp::from_millisecond(clock.now().0).unwrap_or_default();
     let mut moment = Moment::of(place, clock).await?;
-    let levels = moment.parts.levels().await?;
-    if let Some((folder, _)) = migrations::levels()
-        .into_iter()
-        .zip(levels)
-        .find_map(|((folder, ours), found)| (ours != found).then_some((folder, found)))
-    {
-        return Err(BackupError::OtherStore { folder });
+    for ((folder, ours), found) in migrations::levels().into_iter().zip(moment.parts.levels().await?) {
+        if ours != found {
+            return Err(BackupError::OtherStore { folder });
+        }
     }
     let is_new = make(to)?;
     let written = write(&mut moment, to, made_at).await;
-    let written = match written {
-        Ok(written) => written,
-        Err(error) => {
-            undo(to, is_new);
-            return Err(error);
-        }
-    };
+    if written.is_err() {
+        undo(to, is_new);
+    }
+    let (manifest, bytes) = written?;
     moment.parts.close().await?;
-    Ok(Taken { manifest: written.0, bytes: written.1, held: moment.held })
+    Ok(Taken { manifest, bytes, held: moment.held })
 }
 
 async fn write(
@@ -89,9 +83,18 @@ async fn write(
     let last_pos = moment.log.last().map_or(archived, |(pos, _)| *pos);
     let manifest =
         Manifest::new(taken_at, JournalHead { last_pos, epoch: moment.parts.epoch().await? }, rows);
-    let written = manifest.write(to, sums).and_then(|()| File::open(to)?.sync_all());
+    let written = manifest.write(to, sums).and_then(|()| synced(to));
     written.map_err(|source| BackupError::File { path: to.to_owned(), source })?;
     Ok((manifest, bytes))
+}
+
+/// The folder and its name are on the disk, too.
+fn synced(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()?;
+    match dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => File::open(".")?.sync_all(),
+    }
 }
 
 /// One table on its way into its file.
@@ -156,9 +159,9 @@ fn make(dir: &Path) -> Result<bool, BackupError> {
 
 /// Takes away what was not finished, as far as that goes: without its sums nobody takes it for a backup.
 fn undo(dir: &Path, is_new: bool) {
-    let names: Vec<PathBuf> = TABLES.iter().map(|table| dir.join(table.file())).collect();
-    for path in names {
-        let _ = std::fs::remove_file(path);
+    let tables = TABLES.iter().map(Table::file);
+    for name in tables.chain([MANIFEST.to_owned(), SUMS.to_owned()]) {
+        let _ = std::fs::remove_file(dir.join(name));
     }
     if is_new {
         let _ = std::fs::remove_dir(dir);

@@ -75,6 +75,9 @@ fn the_help_names_every_command_and_shows_how() {
         "seed",
         "token",
         "audit",
+        "backup",
+        "restore",
+        "completions",
         "admin",
         "config",
         "--data-dir",
@@ -84,10 +87,23 @@ fn the_help_names_every_command_and_shows_how() {
         assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
     }
     assert!(!help.out.contains("--jwt-secret"), "a secret on a command line is no secret");
-    for command in ["seed", "token", "audit"] {
+    for command in ["seed", "token", "audit", "backup", "restore", "completions"] {
         assert!(shop.run(&format!("{command} --help")).out.contains("Examples:"), "{command}");
     }
     assert_eq!(shop.run("sell --everything").code, 2);
+}
+
+#[test]
+fn a_shell_learns_every_command_and_flag() {
+    let shop = Shop::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = shop.run(&format!("completions {shell}"));
+        assert_eq!(script.code, 0, "{script:?}");
+        for word in ["stockade", "restore", "data-dir", "http-addr"] {
+            assert!(script.out.contains(word), "{shell} does not learn {word}");
+        }
+    }
+    assert_eq!(shop.run("completions cmd").code, 2);
 }
 
 #[test]

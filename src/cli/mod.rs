@@ -2,6 +2,7 @@
 //! found, 2 a command that cannot be understood.
 
 mod admin;
+mod backup;
 mod settings;
 mod token;
 
@@ -9,7 +10,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::app::{self, Supervised};
 use crate::clock::Clock;
@@ -32,6 +34,8 @@ Examples:
           An access token for each of them
   stockade audit
           Does everything add up? Exit code 1 if not
+  stockade backup --to backups/today
+          A copy of all of it at one moment, while the shop sells
 
 Every setting is a flag, a variable (STOCKADE_HTTP_ADDR) and a key of stockade.toml (http_addr); the first of these
 that says something wins. `stockade config` shows what counts, and who said it.";
@@ -64,6 +68,12 @@ Examples:
           And our payments and refunds against the provider's books, whoever STOCKADE_PAYMENT_PROVIDER says it is
 
 Nothing is repaired. What has not ended is counted as under way; a server that starts goes on with it.";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  stockade completions bash > ~/.local/share/bash-completion/completions/stockade
+  stockade completions zsh > ~/.zfunc/_stockade
+  stockade completions fish > ~/.config/fish/completions/stockade.fish";
 
 const ADMIN_EXAMPLES: &str = "\
 Examples:
@@ -141,6 +151,25 @@ enum Command {
         #[arg(long)]
         http: bool,
     },
+    /// Copy everything as it is at one moment into a folder; the shop may run
+    #[command(after_help = backup::BACKUP_EXAMPLES)]
+    Backup {
+        #[command(flatten)]
+        what: backup::BackupArgs,
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Fill an empty data directory, or an empty database, from a backup
+    #[command(after_help = backup::RESTORE_EXAMPLES)]
+    Restore {
+        #[command(flatten)]
+        what: backup::RestoreArgs,
+        #[command(flatten)]
+        flags: CommonFlags,
+    },
+    /// Print what a shell needs to complete commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions { shell: Shell },
     /// Print the effective configuration and where each value came from; secrets are shown as …
     Config {
         #[command(flatten)]
@@ -190,6 +219,9 @@ impl Cli {
             Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
             Some(Command::Audit { provider, flags }) => audit(&before.and(flags.0).config()?, provider),
             Some(Command::Openapi { http }) => describe(http),
+            Some(Command::Backup { what, flags }) => backup::take(&before.and(flags.0).config()?, &what),
+            Some(Command::Restore { what, flags }) => backup::restore(&before.and(flags.0).config()?, &what),
+            Some(Command::Completions { shell }) => Ok(complete(shell)),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }
     }
@@ -316,6 +348,16 @@ fn describe(as_requests: bool) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn complete(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "stockade", &mut script);
+    // `print!` would panic where nobody reads to the end.
+    match std::io::stdout().write_all(&script) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn show(layers: &Layers) -> Result<ExitCode> {
     let rows: Vec<_> = layers.effective().collect();
     let width = rows.iter().map(|row| row.setting.key.len()).max().unwrap_or(0);
@@ -340,7 +382,6 @@ fn shown(value: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

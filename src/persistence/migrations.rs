@@ -191,6 +191,12 @@ fn migrator<'f>(files: impl IntoIterator<Item = (i64, &'f str, &'static str)>) -
     Migrator::with_migrations(files.into_iter().map(migration).collect())
 }
 
+/// How many files each folder of a shop's tables and of its journal has.
+pub fn levels() -> [(&'static str, i64); 4] {
+    [("tables", TABLES), ("people", PEOPLE), ("money", MONEY), ("journal", JOURNAL)]
+        .map(|(folder, files)| (folder, files.len() as i64))
+}
+
 /// What `journal.db` goes through.
 pub fn journal() -> Migrator {
     migrator(JOURNAL.iter().copied())

@@ -6,6 +6,7 @@
 //! the tables exactly once; `people.db`, the truth about people; and `money.db`, the truth about payments.
 
 pub mod audit;
+pub mod backup;
 mod buyer;
 pub mod cart;
 pub mod delivery;

@@ -12,6 +12,7 @@
 //! the place of the lock and the seal (`database`). Everything else is the same.
 
 mod archive;
+mod copy;
 mod database;
 mod heads;
 mod inbox;
@@ -29,9 +30,11 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::persistence) use copy::log_behind;
 pub use database::{Active, Neighbours, Standby, Timing, follow};
 pub use lock::Lock;
 pub use memory::MemoryJournal;
+pub(in crate::persistence) use reader::tuning;
 pub use reader::{JournalReader, Stored};
 #[cfg(any(test, feature = "fuzz"))]
 pub use segment::read_groups;

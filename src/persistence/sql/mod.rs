@@ -3,7 +3,7 @@
 //! Two typed drivers stand behind three enums, [`Connection`], [`Pool`] and [`Row`]; a [`Query`] holds its text and its values until
 //! it meets one of them. Always true: a statement is a literal, or one of a few lengths of a [`Listed`] one, and is compiled
 //! once a connection; every value is bound. What must differ between the two stands in `sqlite` and `mysql`, side by side,
-//! and nobody outside this folder, `store` and `tables` asks which it is.
+//! and nobody outside this folder, `store`, `tables` and `backup` asks which it is.
 
 mod connection;
 mod error;

@@ -56,6 +56,10 @@ const MARKED: &str =
     "select cast(is_used_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?)) as signed)";
 const THERE: &str = "select cast(count(*) as signed) from information_schema.processlist where id = ?";
 const LIVES: &str = "select number from node_sessions where number = ? and active = 1 lock in share mode";
+const REPEATABLE: &str = "set session transaction isolation level repeatable read";
+const FREEZE: &str = "start transaction with consistent snapshot, read only";
+const TABLES: &str =
+    "select cast(count(*) as signed) from information_schema.tables where table_schema = database()";
 const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))";
 
 /// Why a server is not one to keep a shop on.
@@ -326,6 +330,18 @@ impl Found {
         }
         Ok(())
     }
+}
+
+/// Whether the database has no table.
+pub async fn is_empty(session: &mut Session) -> Result<bool, Error> {
+    let tables: i64 = sqlx::query_scalar(TABLES).fetch_one(&mut session.connection).await?;
+    Ok(tables == 0)
+}
+
+/// From now on this session sees, in all tables, what is committed by this moment, and nothing else.
+pub async fn freeze(session: &mut Session) -> Result<(), Error> {
+    session.connection.execute(REPEATABLE).await?;
+    bounded(session.connection.execute(FREEZE)).await.map(drop)
 }
 
 /// The server's number for what went wrong.

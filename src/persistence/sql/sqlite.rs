@@ -1,6 +1,7 @@
 //! SQLite as this house uses it: how a file is opened, which version will do, what an error means.
 //!
-//! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write.
+//! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write. A backup has another one
+//! for a moment, which only holds its lock.
 
 use std::path::Path;
 use std::time::Duration;
@@ -79,6 +80,17 @@ pub async fn nice_writer(path: &Path, tuning: Tuning) -> Result<SqliteConnection
         let _ = done.send(connection);
     })?;
     opened.await.map_err(|_| StoreError::Closed)?
+}
+
+/// A connection beside the one that writes, to a file that is there: to hold its lock. It waits for that for so long.
+pub async fn beside_writer(path: &Path, wait_ms: u64) -> Result<SqliteConnection, sqlx::Error> {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(Duration::from_millis(wait_ms))
+        .pragma("wal_autocheckpoint", "0")
+        .disable_statement_logging()
+        .connect()
+        .await
 }
 
 /// One connection that only reads.

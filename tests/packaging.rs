@@ -1,0 +1,385 @@
+//! What `deploy/` and `.github/` say of the shop is true: units and manifests can be read, name settings that exist and are a shop that
+//! starts in production, ask the doors that are there, and wait for as long as a shutdown takes; workflows call scripts that exist.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use serde_json::Value;
+use stockade::cli::Cli;
+use stockade::config::{Config, Layers, Profile, SETTINGS};
+
+const LABEL: &str = "app.kubernetes.io/name";
+/// What the last flush may take, and a node that is handed the shop.
+const LAST_WORDS_S: u64 = 20;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn is_setting(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.variable() == name)
+}
+
+fn is_secret(name: &str) -> bool {
+    // The address of a database holds a password.
+    SETTINGS.iter().any(|setting| setting.secret && setting.variable() == name)
+        || name == "STOCKADE_DATABASE_URL"
+}
+
+/// A secret that stands nowhere.
+fn made_up(name: &str) -> String {
+    let half = |end: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{name}{end}").as_bytes()));
+    let both = half("left") + &half("right");
+    match name {
+        "STOCKADE_DATABASE_URL" => format!("mysql://shop:{both}@db:3306/shop"),
+        "STOCKADE_SMTP_URL" => format!("smtps://shop:{both}@mail"),
+        "STOCKADE_STRIPE_SECRET_KEY" => format!("sk_live_{both}"),
+        "STOCKADE_PAYMENT_WEBHOOK_SECRET" => format!("whsec_{both}"),
+        _ => both,
+    }
+}
+
+fn seconds(word: &str) -> u64 {
+    word.parse().unwrap()
+}
+
+fn shutdown_s(config: &Config) -> u64 {
+    config.http.shutdown.as_secs()
+}
+
+// --- systemd --------------------------------------------------------------------------------------------------------------------
+
+/// A unit, by section: words behind words, each as often as it stands there.
+fn unit(name: &str) -> BTreeMap<String, Vec<(String, String)>> {
+    let mut sections = BTreeMap::<String, Vec<_>>::new();
+    let mut section = String::new();
+    for line in text(&format!("deploy/systemd/{name}")).lines().filter(|line| !line.is_empty()) {
+        if line.starts_with('#') {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            section = name.to_owned();
+            continue;
+        }
+        let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("{name}: {line}"));
+        assert!(!section.is_empty() && key.chars().all(char::is_alphanumeric), "{name}: {line}");
+        sections.entry(section.clone()).or_default().push((key.to_owned(), value.to_owned()));
+    }
+    sections
+}
+
+fn said<'u>(unit: &'u BTreeMap<String, Vec<(String, String)>>, key: &str) -> &'u str {
+    let found: Vec<_> = unit.values().flatten().filter(|(name, _)| name == key).collect();
+    assert_eq!(found.len(), 1, "{key}");
+    &found[0].1
+}
+
+/// The file that the units name, with the secrets that their head names.
+fn of_the_machine() -> Config {
+    let secrets = ["JWT_SECRET", "MASTER_KEY", "SMTP_URL", "STRIPE_SECRET_KEY", "PAYMENT_WEBHOOK_SECRET"]
+        .map(|name| format!("STOCKADE_{name}"))
+        .map(|name| (name.clone(), made_up(&name)));
+    let layers = Layers::of(Some(&root().join("deploy/systemd/stockade.toml")), secrets, []).unwrap();
+    Config::read(&layers).unwrap()
+}
+
+#[test]
+fn the_unit_starts_a_shop_in_production_and_lets_it_end() {
+    let (unit, config) = (unit("stockade.service"), of_the_machine());
+    assert_eq!(config.profile, Profile::Production);
+    let words: Vec<&str> = said(&unit, "ExecStart").split(' ').collect();
+    assert_eq!(words, ["/usr/local/bin/stockade", "serve", "--config", "/etc/stockade/stockade.toml"]);
+    Cli::try_parse_from(words).unwrap();
+    assert_eq!(config.store.data_dir, Path::new("/var/lib").join(said(&unit, "StateDirectory")));
+    assert_eq!(said(&unit, "KillSignal"), "SIGTERM");
+    assert!(seconds(said(&unit, "TimeoutStopSec")) >= shutdown_s(&config) + LAST_WORDS_S);
+    assert!(said(&unit, "LimitNOFILE").parse::<usize>().unwrap() > config.http.connections_max);
+    // Nobody but this machine reaches either listener: TLS is the proxy's.
+    assert!(config.http.addr.ip().is_loopback() && config.http.ops_addr.unwrap().ip().is_loopback());
+}
+
+#[test]
+fn the_units_are_confined() {
+    for name in ["stockade.service", "stockade-backup.service"] {
+        let unit = unit(name);
+        for (key, value) in [
+            ("User", "stockade"),
+            ("NoNewPrivileges", "yes"),
+            ("CapabilityBoundingSet", ""),
+            ("ProtectSystem", "strict"),
+            ("ProtectHome", "yes"),
+            ("PrivateTmp", "yes"),
+            ("PrivateDevices", "yes"),
+            ("MemoryDenyWriteExecute", "yes"),
+            ("SystemCallFilter", "@system-service"),
+            ("UMask", "0077"),
+            ("EnvironmentFile", "/etc/stockade/secrets"),
+        ] {
+            assert_eq!(said(&unit, key), value, "{name}: {key}");
+        }
+        assert!(
+            !unit["Service"].iter().any(|(key, _)| key == "Environment"),
+            "{name}: a secret is read by all"
+        );
+    }
+}
+
+#[test]
+fn the_timer_takes_backups_of_the_same_shop() {
+    let backup = unit("stockade-backup.service");
+    let shell = said(&backup, "ExecStart");
+    let line = shell.split_once("exec ").unwrap().1.trim_end_matches('\'').replace('"', "");
+    let (words, to) = line.split_once(" --to ").unwrap();
+    assert!(to.starts_with(said(&backup, "ReadWritePaths")), "{to}");
+    Cli::try_parse_from(words.split(' ').chain(["--to", to])).unwrap();
+    assert!(words.ends_with("backup --config /etc/stockade/stockade.toml"), "{words}");
+    assert!(unit("stockade-backup.timer").contains_key("Timer"));
+}
+
+// --- Kubernetes -----------------------------------------------------------------------------------------------------------------
+
+fn manifests() -> Vec<Value> {
+    let all: Value = serde_saphyr::from_str(&text("deploy/kubernetes/kustomization.yaml")).unwrap();
+    let files = all["resources"].as_array().unwrap().iter().map(|file| file.as_str().unwrap().to_owned());
+    files
+        .flat_map(|file| {
+            serde_saphyr::from_multiple::<Value>(&text(&format!("deploy/kubernetes/{file}"))).unwrap()
+        })
+        .collect()
+}
+
+fn manifest(kind: &str, name: &str) -> Value {
+    let found = manifests().into_iter().find(|one| one["kind"] == kind && one["metadata"]["name"] == name);
+    found.unwrap_or_else(|| panic!("no {kind} {name}"))
+}
+
+/// The pods that are started, with the one container of each.
+fn pods() -> [(Value, Value); 2] {
+    let nodes = manifest("Deployment", "stockade")["spec"]["template"]["spec"].take();
+    let backup =
+        manifest("CronJob", "stockade-backup")["spec"]["jobTemplate"]["spec"]["template"]["spec"].take();
+    [nodes, backup].map(|pod| {
+        assert_eq!(pod["containers"].as_array().unwrap().len(), 1);
+        let container = pod["containers"][0].clone();
+        (pod, container)
+    })
+}
+
+/// The secrets that the head of the manifests makes.
+fn secrets() -> Vec<String> {
+    let head = text("deploy/kubernetes/stockade.yaml");
+    let named = head.split("--from-literal=").skip(1).filter_map(|rest| rest.split_once('='));
+    named.map(|(name, _)| name.to_owned()).collect()
+}
+
+fn configured(container: &Value) -> Config {
+    let mut said: Vec<(String, String)> = Vec::new();
+    let settings = manifest("ConfigMap", "stockade");
+    for (name, value) in settings["data"].as_object().unwrap() {
+        assert!(is_setting(name) && !is_secret(name), "{name} in a ConfigMap");
+        said.push((name.clone(), value.as_str().unwrap_or_else(|| panic!("{name} is no word")).to_owned()));
+    }
+    let secrets = secrets();
+    assert!(secrets.iter().all(|name| is_secret(name)), "{secrets:?}");
+    said.extend(secrets.iter().map(|name| (name.clone(), made_up(name))));
+    for one in container["env"].as_array().unwrap() {
+        let name = one["name"].as_str().unwrap();
+        assert!(is_setting(name) || name == "POD_IP", "{name}");
+        assert!(!is_secret(name), "{name} stands in a manifest");
+        if let Some(value) = one["value"].as_str() {
+            said.push((name.to_owned(), value.replace("$(POD_IP)", "10.1.2.3")));
+        }
+    }
+    let from: BTreeSet<_> = container["envFrom"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|one| {
+            one.as_object().unwrap().iter().map(|(kind, of)| (kind.clone(), of["name"].to_string()))
+        })
+        .collect();
+    let whole = |kind: &str| (kind.to_owned(), "\"stockade\"".to_owned());
+    assert_eq!(from, BTreeSet::from([whole("configMapRef"), whole("secretRef")]));
+    Config::read(&Layers::of(None, said, []).unwrap()).unwrap()
+}
+
+#[test]
+fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
+    for (_, container) in pods() {
+        let config = configured(&container);
+        assert_eq!(config.profile, Profile::Production);
+        assert!(config.store.database_url.is_some());
+    }
+    let (_, node) = &pods()[0];
+    let words: Vec<_> = node["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+    Cli::try_parse_from(["stockade"].into_iter().chain(words)).unwrap();
+    let (_, backup) = &pods()[1];
+    assert!(backup["command"][2].as_str().unwrap().starts_with("exec stockade backup --to \"/backups/"));
+}
+
+#[test]
+fn nodes_are_asked_at_doors_that_are_there_and_given_time_to_leave() {
+    let (pod, node) = &pods()[0];
+    let config = configured(node);
+    let ports: BTreeMap<&str, u64> = node["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|port| (port["name"].as_str().unwrap(), port["containerPort"].as_u64().unwrap()))
+        .collect();
+    let expected = [
+        ("shop", u64::from(config.http.addr.port())),
+        ("operators", u64::from(config.http.ops_addr.unwrap().port())),
+        ("nodes", u64::from(config.peers.addr.port())),
+    ];
+    assert_eq!(ports, BTreeMap::from(expected));
+    for (probe, path) in
+        [("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")]
+    {
+        assert_eq!(node[probe]["httpGet"]["path"], path, "{probe}");
+        assert_eq!(node[probe]["httpGet"]["port"], "shop", "{probe}");
+    }
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+    let pause = node["lifecycle"]["preStop"]["exec"]["command"][1].as_str().map(seconds).unwrap();
+    assert!(grace >= pause + shutdown_s(&config) + LAST_WORDS_S, "{grace} s");
+    let deployment = manifest("Deployment", "stockade");
+    let replicas = deployment["spec"]["replicas"].as_u64().unwrap();
+    let budget = manifest("PodDisruptionBudget", "stockade")["spec"]["maxUnavailable"].as_u64().unwrap();
+    assert!(budget < replicas - 1, "one that sells and one that takes over stay");
+    assert_eq!(deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
+}
+
+#[test]
+fn whoever_is_selected_is_there_and_nodes_are_reached_by_nodes_alone() {
+    let labels = |one: &Value| one[LABEL].as_str().map(str::to_owned).unwrap();
+    let deployment = manifest("Deployment", "stockade");
+    let pods = labels(&deployment["spec"]["template"]["metadata"]["labels"]);
+    let policy = manifest("NetworkPolicy", "stockade");
+    for selected in [
+        &deployment["spec"]["selector"]["matchLabels"],
+        &deployment["spec"]["template"]["spec"]["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"],
+        &manifest("Service", "stockade")["spec"]["selector"],
+        &manifest("Service", "stockade-operators")["spec"]["selector"],
+        &manifest("PodDisruptionBudget", "stockade")["spec"]["selector"]["matchLabels"],
+        &policy["spec"]["podSelector"]["matchLabels"],
+    ] {
+        assert_eq!(labels(selected), pods);
+    }
+    let backup = manifest("CronJob", "stockade-backup");
+    assert_ne!(
+        labels(&backup["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]),
+        pods,
+        "it is no node"
+    );
+    let rules = policy["spec"]["ingress"].as_array().unwrap();
+    let who = |port: &str| {
+        let rule: Vec<_> = rules.iter().filter(|rule| rule["ports"][0]["port"] == port).collect();
+        assert_eq!(rule.len(), 1, "{port}");
+        rule[0]["from"].clone()
+    };
+    assert!(who("shop").is_null());
+    assert!(who("operators")[0]["namespaceSelector"]["matchLabels"].is_object());
+    assert_eq!(labels(&who("nodes")[0]["podSelector"]["matchLabels"]), pods);
+    assert_eq!(rules.len(), 3);
+    // Only the shop is behind the address that strangers are sent to.
+    let shop = manifest("Service", "stockade");
+    assert_eq!(shop["spec"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(shop["spec"]["ports"][0]["targetPort"], "shop");
+}
+
+#[test]
+fn pods_are_confined() {
+    for (pod, container) in pods() {
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert!(text("Dockerfile").contains(&format!("--uid {} ", pod["securityContext"]["runAsUser"])));
+        let confined = &container["securityContext"];
+        assert_eq!(confined["allowPrivilegeEscalation"], false);
+        assert_eq!(confined["readOnlyRootFilesystem"], true);
+        assert_eq!(confined["capabilities"]["drop"][0], "ALL");
+        assert!(container["resources"]["requests"]["cpu"].is_string());
+        assert!(container["resources"]["limits"]["memory"].is_string());
+        // Whatever is mounted is there.
+        let names = |list: &Value| {
+            list.as_array().unwrap().iter().map(|one| one["name"].to_string()).collect::<BTreeSet<_>>()
+        };
+        assert_eq!(names(&container["volumeMounts"]), names(&pod["volumes"]));
+    }
+}
+
+// --- workflows ------------------------------------------------------------------------------------------------------------------
+
+fn workflows() -> Vec<(String, Value)> {
+    let folder = root().join(".github/workflows");
+    let files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(files.len() >= 3);
+    files
+        .iter()
+        .map(|file| {
+            let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+            let read = serde_saphyr::from_str(&std::fs::read_to_string(file).unwrap());
+            (name.clone(), read.unwrap_or_else(|error| panic!("{name}: {error}")))
+        })
+        .collect()
+}
+
+fn steps(workflow: &Value) -> Vec<Value> {
+    let jobs = workflow["jobs"].as_object().unwrap();
+    jobs.values().flat_map(|job| job["steps"].as_array().unwrap().clone()).collect()
+}
+
+#[test]
+fn workflows_call_scripts_that_exist() {
+    let mut called = BTreeSet::new();
+    for (name, workflow) in workflows() {
+        for step in steps(&workflow) {
+            let run = step["run"].as_str().unwrap_or_default();
+            let words = run.split(|letter: char| letter.is_whitespace() || ";\"'()".contains(letter));
+            for script in words.filter(|word| word.starts_with("scripts/") || word.starts_with(".ci/")) {
+                // What may not be there yet is asked for first.
+                let asked =
+                    step["if"].as_str().is_some_and(|when| when.contains(&format!("hashFiles('{script}')")));
+                let file = std::fs::metadata(root().join(script));
+                let runs = file.is_ok_and(|file| file.permissions().mode() & 0o111 != 0);
+                assert!(runs || asked, "{name} calls {script}");
+                called.insert(script.to_owned());
+            }
+        }
+    }
+    assert!(called.contains(".ci/run"), "{called:?}");
+}
+
+#[test]
+fn workflows_may_do_no_more_than_they_must() {
+    for (name, workflow) in workflows() {
+        assert_eq!(workflow["permissions"]["contents"], "read", "{name}");
+        assert_eq!(workflow["permissions"].as_object().unwrap().len(), 1, "{name}");
+        assert!(
+            workflow["on"].get("pull_request_target").is_none(),
+            "{name} would run strangers' code with our keys"
+        );
+        for job in workflow["jobs"].as_object().unwrap().values() {
+            assert!(job["timeout-minutes"].is_u64() && job.get("permissions").is_none(), "{name}");
+        }
+        for step in steps(&workflow) {
+            if let Some(action) = step["uses"].as_str() {
+                let (whose, version) = action.split_once('@').unwrap();
+                assert!(whose.starts_with("actions/") && version.starts_with('v'), "{name}: {action}");
+                assert!(
+                    !whose.ends_with("/checkout") || step["with"]["persist-credentials"] == false,
+                    "{name}"
+                );
+            }
+            // What somebody else may have written is never part of a script.
+            let run = step["run"].as_str().unwrap_or_default();
+            assert!(!run.contains("${{"), "{name}: {run}");
+        }
+    }
+}

@@ -10,8 +10,8 @@ use secrecy::ExposeSecret;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::logs;
 use crate::persistence::backup::{self, Manifest, Place};
-use crate::telemetry;
 
 pub const BACKUP_EXAMPLES: &str = "\
 Examples:
@@ -49,7 +49,7 @@ pub struct RestoreArgs {
 }
 
 pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let taken = app::blocking(async { Ok(backup::take(place(config), &what.to, &Clock::start()).await?) })?;
     println!(
         "The shop as it was at {}: {}, {:.1} MiB in {}. Writers waited for {} ms.",
@@ -63,7 +63,7 @@ pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
 }
 
 pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
-    telemetry::start_log(config.profile);
+    logs::start(config.profile);
     let place = what.into.as_deref().map_or_else(|| place(config), Place::Files);
     let manifest = app::blocking(async { Ok(backup::restore(&what.from, place, &Clock::start()).await?) })?;
     println!(

@@ -85,7 +85,7 @@ pub fn bodies(bytes: &[u8]) {
 }
 
 fn written_out(problem: &Problem) {
-    let answer = problem.answer(Asked { path: "/", request_id: "fuzz", chance: 1 });
+    let answer = problem.answer(Asked { path: "/", request_id: "fuzz", chance: 1, now: Millis(0) });
     assert!(answer.status().is_client_error(), "{problem}");
 }
 

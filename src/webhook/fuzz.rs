@@ -48,8 +48,8 @@ fn is_open(address: IpAddr) -> bool {
         }
         IpAddr::V6(v6) => {
             let mapped = v6.to_ipv4_mapped().is_some();
-            !(mapped || v6.is_loopback() || v6.is_unspecified() || v6.is_multicast() || v6.is_unique_local())
-                && !v6.is_unicast_link_local()
+            let local = v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local();
+            !(mapped || local || v6.is_unspecified() || v6.is_multicast())
         }
     }
 }

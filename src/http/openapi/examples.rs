@@ -315,6 +315,7 @@ fn told(code: Code) -> (&'static str, &'static str, Value) {
             "The link was used or has expired. If it was to verify an account, another letter is on its way.", none),
         Code::PreconditionFailed => ("/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q",
             "The product has changed since this ETag: read it again.", none),
+        Code::HeadTooLarge => ("/v1/products", "The path and the headers have at most 16,384 bytes.", json!({ "limit": 16_384 })),
         Code::PayloadTooLarge => ("/v1/orders", "A body has at most 65,536 bytes.", json!({ "limit": 65_536 })),
         Code::UnsupportedMediaType => ("/v1/orders", "Send the body with Content-Type: application/json.", none),
         Code::ValidationFailed => ("/v1/orders", "A field is not valid.", json!({ "errors": [

@@ -264,7 +264,8 @@ fn refusal(status: u16, codes: &[Code], door: &Door) -> Value {
     });
     let mut headers: Map<String, Value> =
         all.into_iter().map(|name| (name.to_owned(), headers::reference(name))).collect();
-    if codes.contains(&Code::IdempotencyInProgress) || door.conflict_passes {
+    let may_wait = [Code::IdempotencyInProgress, Code::SaleNotOpen];
+    if may_wait.iter().any(|code| codes.contains(code)) || door.conflict_passes {
         headers.insert("Retry-After".into(), headers::sometimes("Retry-After"));
     }
     // How an order was paid is told again to whoever asks again, whatever it is.

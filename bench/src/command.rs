@@ -92,9 +92,12 @@ struct WorkloadArgs {
     /// The shop has so many nodes on a MariaDB of its own, and the crowd asks all of them
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "reference", "kill", "log_ins"])]
     nodes: Option<usize>,
-    /// What befalls the node that is active then, one after the other
+    /// What befalls the node that is active then, or what it rests on, one after the other
     #[arg(long = "fault", value_name = "KIND", value_delimiter = ',', requires_all = ["nodes", "pace"])]
     faults: Vec<Fault>,
+    /// All of them so often, one round after the other
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "faults")]
+    fault_times: usize,
     /// So many people log in again and again meanwhile
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["url", "reference", "kill"])]
     log_ins: usize,
@@ -185,7 +188,7 @@ impl WorkloadArgs {
             threads: self.threads.max(1),
             seed: self.seed.unwrap_or_else(rand::random),
             kills: self.kill,
-            faults: self.faults,
+            faults: self.faults.repeat(self.fault_times),
             log_ins: self.log_ins,
             pace_seconds: self.pace,
             read_back: self.read_back,

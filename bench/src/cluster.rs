@@ -128,6 +128,10 @@ impl Cluster {
         self.nodes.iter().filter_map(|node| node.shop.pid())
     }
 
+    pub fn database_url(&self) -> String {
+        self.database.url()
+    }
+
     pub fn database_pid(&self) -> Option<u32> {
         self.database.pid()
     }

@@ -13,7 +13,7 @@ use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::stage::Doors;
 use crate::workload::{Overrides, Workload};
-use crate::{carts, catalogue, compare, crashes, logins, purchases, ratios, reference, rivals};
+use crate::{carts, catalogue, compare, crashes, groups, logins, purchases, ratios, reference, rivals};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -46,6 +46,8 @@ enum Other {
     Catalogue(catalogue::Catalogue),
     /// Other ways to sell a hot product, on MariaDB and Redis, against the shop and the HTTP ceiling in interleaved rounds
     Rivals(rivals::Contest),
+    /// Transactions of the journal on MySQL at a low and a high rate of orders, by the database's own counters
+    Groups(groups::Groups),
     /// Serve one rival
     #[command(hide = true)]
     Rival(rivals::Serve),
@@ -164,6 +166,7 @@ impl Command {
                 Some(Other::Carts(carts)) => carts.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| Ruling::Pass),
                 Some(Other::Rivals(contest)) => contest.perform().await,
+                Some(Other::Groups(groups)) => groups.perform().await,
                 Some(Other::Reference { .. } | Other::Rival(_)) | None => self.workload.perform().await,
             }
         })

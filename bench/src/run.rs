@@ -97,6 +97,7 @@ impl Run {
             samples: drive.samples,
             kills: drive.kills,
             faults: drive.faults,
+            counted: drive.counted,
             log_ins,
             verdicts,
         })

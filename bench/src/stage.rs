@@ -172,6 +172,14 @@ impl Stage {
         }
     }
 
+    /// The database of nodes, for whoever wants to ask it himself.
+    pub fn database_url(&self) -> Option<String> {
+        match &self.server {
+            Server::Cluster(cluster) => Some(cluster.database_url()),
+            Server::Shop(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
+        }
+    }
+
     /// What makes a run on it worth less than it looks.
     pub fn warning(&self) -> Option<&str> {
         match &self.server {

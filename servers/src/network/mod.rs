@@ -68,7 +68,7 @@ impl Network {
                 kind: Kind::Proxies(Proxies::open()?),
                 warning: Some(format!(
                     "no network namespaces could be made ({}): proxies on loopback are cut in their place",
-                    first_line(&format!("{why:#}"))
+                    format!("{why:#}").replace('\n', " ")
                 )),
             },
         })
@@ -143,10 +143,6 @@ impl Site {
             Some(namespace) => namespaces::command(namespace, program),
         }
     }
-}
-
-fn first_line(text: &str) -> &str {
-    text.lines().next().unwrap_or_default()
 }
 
 #[cfg(test)]

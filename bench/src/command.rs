@@ -205,3 +205,41 @@ impl WorkloadArgs {
         Ok(ruling)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    fn told(words: &str) -> Result<Command, clap::Error> {
+        Command::try_parse_from(["stockade-bench", "flash_sale"].into_iter().chain(words.split(' ')))
+    }
+
+    #[test]
+    fn faults_are_told_in_a_list_and_need_nodes_and_time() {
+        let told_twice =
+            "--nodes 3 --pace 60 --fault partition-nodes,redis-kill --fault stop --fault-times 2";
+        let workload = told(told_twice).unwrap().workload;
+        assert_eq!(workload.faults, [Fault::PartitionNodes, Fault::RedisKill, Fault::Stop]);
+        assert_eq!(workload.fault_times, 2);
+        assert_eq!(told("--nodes 3 --pace 60 --fault kill").unwrap().workload.fault_times, 1);
+        for wrong in [
+            "--nodes 3 --fault kill",
+            "--pace 60 --fault kill",
+            "--nodes 3 --pace 60 --fault flood",
+            "--nodes 3 --pace 60 --fault-times 2",
+        ] {
+            assert!(told(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_gate_lets_every_fault_fall_once() {
+        let gate = include_str!("../../scripts/verify");
+        let list = gate.split_once("local faults=").unwrap().1.lines().next().unwrap();
+        let mut listed: Vec<Fault> =
+            list.split(',').map(|word| Fault::from_str(word, false).unwrap()).collect();
+        listed.sort_by_key(|fault| *fault as u8);
+        assert_eq!(listed, Fault::value_variants());
+    }
+}

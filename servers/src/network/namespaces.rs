@@ -51,8 +51,14 @@ impl Namespaces {
         let name = format!("{PREFIX}{}-{number}", std::process::id());
         let router = format!("{name}-router");
         ip(&["netns", "add", &router])?;
-        let mut these = Self { name, subnet: 0, nodes: 0 };
-        these.subnet = free_subnet(&router)?;
+        let subnet = match free_subnet(&router) {
+            Ok(subnet) => subnet,
+            Err(error) => {
+                let _ = ip(&["netns", "del", &router]);
+                return Err(error);
+            }
+        };
+        let mut these = Self { name, subnet, nodes: 0 };
         these.lead_to_us(&router)?;
         for node in 0..nodes {
             these.add(node, &router)?;
@@ -83,8 +89,8 @@ impl Namespaces {
             Cut::Database(node) => self.set_between(self.node(node), self.database(), is_cut),
             Cut::Redis(node) => self.set_between(self.node(node), self.redis(), is_cut),
             Cut::Nodes => {
-                let pairs = (0..self.nodes).flat_map(|one| (0..one).map(move |other| (one, other)));
-                pairs.map(|(one, other)| self.set_between(self.node(one), self.node(other), is_cut)).collect()
+                let mut pairs = (0..self.nodes).flat_map(|one| (0..one).map(move |other| (one, other)));
+                pairs.try_for_each(|(one, other)| self.set_between(self.node(one), self.node(other), is_cut))
             }
         }
     }

@@ -1,9 +1,9 @@
-//! A shop on several nodes: a MariaDB of its own, and `stockade` processes on it, of which one sells while the others hand on
-//! whatever they are asked.
+//! A shop on several nodes: a MariaDB of its own, a Redis if it shall have one, and `stockade` processes on them, of which one
+//! sells while the others hand on whatever they are asked.
 //!
-//! It owns the processes, and every harm that is done to them goes through it. Always true: a node keeps its addresses and its
-//! folder, and the database its data, across everything that happens to their processes; who is active is what the nodes
-//! themselves say, since any of them may have taken over meanwhile.
+//! It owns the processes and the network between them, and every harm that is done to them goes through it. Always true: a node
+//! keeps its addresses and its folder, and the database its data, across everything that happens to their processes; who is active
+//! is what the nodes themselves say, since any of them may have taken over meanwhile.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,11 +11,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
 use serde_json::Value;
-use stockade_servers::MariaDb;
+use stockade_servers::{Cut, MariaDb, Network, Redis};
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::client::Client;
-use crate::process::free_address;
 use crate::shop::{Goods, Shop, random_key};
 
 /// How long one node may take to say who is active.
@@ -24,18 +23,41 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 const AGREE_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
+/// What stands in Redis while the mirror is whole: that it is looked after, and at least one product.
+const BEAT: &str = "stockade:{mirror}:beat";
+const VIEWS: &str = "stockade:*:view";
+
+/// What a shop has around it beside its database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    pub redis: bool,
+    /// A network that can be cut.
+    pub cuts: bool,
+}
+
 pub struct Cluster {
-    /// They stand before the database, so that they have ended when it goes.
+    /// They stand before the servers, so that they have ended when those go.
     nodes: Vec<Node>,
     database: MariaDb,
+    redis: Option<Redis>,
+    /// Last, since all of them are in it.
+    network: Network,
     admin: String,
 }
 
 struct Node {
     shop: Shop,
-    /// Where the other nodes reach it; they call it by this.
-    peer: SocketAddr,
+    /// What the other nodes call it.
+    name: SocketAddr,
     is_paused: bool,
+}
+
+/// What a node says of its own health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    pub is_ready: bool,
+    /// Something is wrong though orders go on.
+    pub is_degraded: bool,
 }
 
 /// What the nodes say of themselves.
@@ -50,9 +72,15 @@ struct Seen {
 
 impl Cluster {
     /// A seeded database, running; no node runs yet.
-    pub async fn seeded(binary: &Path, goods: &Goods, nodes: usize) -> Result<Self> {
+    pub async fn seeded(binary: &Path, goods: &Goods, nodes: usize, around: Surroundings) -> Result<Self> {
         ensure!(nodes > 0, "a shop has at least one node");
-        let database = MariaDb::started().await?;
+        let mut network = if around.cuts { Network::that_can_be_cut(nodes)? } else { Network::whole() };
+        let mut database = MariaDb::install_at(network.database())?;
+        database.start().await?;
+        let mut redis = around.redis.then(|| Redis::install_at(network.redis())).transpose()?;
+        if let Some(redis) = &mut redis {
+            redis.start().await?;
+        }
         let environment = vec![
             ("STOCKADE_DATABASE_URL".to_owned(), database.url()),
             ("STOCKADE_MASTER_KEY".to_owned(), random_key()),
@@ -62,8 +90,15 @@ impl Cluster {
             shops.push(shops[0].beside()?);
         }
         let admin = shops[0].admin_token()?;
-        let nodes = shops.into_iter().map(Node::of).collect::<Result<_>>()?;
-        Ok(Self { nodes, database, admin })
+        let shops = shops.into_iter().enumerate();
+        let nodes =
+            shops.map(|(number, shop)| Node::of(shop, number, &mut network, &database, redis.as_ref()));
+        Ok(Self { nodes: nodes.collect::<Result<_>>()?, database, redis, network, admin })
+    }
+
+    /// Why what is done to it is worth less than it could be.
+    pub fn warning(&self) -> Option<&str> {
+        self.network.warning()
     }
 
     /// One access token for each of the seed's users, in the seed's order.
@@ -93,6 +128,10 @@ impl Cluster {
         self.nodes.iter().filter_map(|node| node.shop.pid())
     }
 
+    pub fn database_url(&self) -> String {
+        self.database.url()
+    }
+
     pub fn database_pid(&self) -> Option<u32> {
         self.database.pid()
     }
@@ -102,14 +141,52 @@ impl Cluster {
         let seen = self.agree("no node is active", |_| true).await?;
         self.nodes
             .iter()
-            .position(|node| node.peer.to_string() == seen.active)
+            .position(|node| node.name.to_string() == seen.active)
             .with_context(|| format!("the active node is at {}, and that is none of ours", seen.active))
     }
 
-    /// Waits until one node is active and knows of all others.
+    /// Waits until one node is active and knows of all others, and each of them takes requests and misses nothing.
     pub async fn whole(&self) -> Result<()> {
         let all = self.nodes.len();
-        self.agree("some node is missing", |seen| seen.nodes >= all).await.map(drop)
+        self.agree("some node is missing", |seen| seen.nodes >= all).await?;
+        let is_whole = async || {
+            let health = join_all((0..all).map(|node| self.health(node))).await;
+            health.iter().all(|health| health.is_ready && !health.is_degraded)
+        };
+        until("some node is not well", is_whole).await
+    }
+
+    /// Waits until the mirror is there, of a shop that has sold something.
+    pub async fn mirrored(&self) -> Result<()> {
+        until("the mirror is not made again", async || self.is_mirrored().await.unwrap_or(false)).await
+    }
+
+    /// Whoever does not answer is not ready.
+    pub async fn health(&self, node: usize) -> Health {
+        let asked = async {
+            let reply = Client::new(self.nodes[node].shop.target()).get("/readyz", None).await.ok()?;
+            let degraded = reply.json().ok()?;
+            let is_degraded = degraded["degraded"].as_array().is_some_and(|what| !what.is_empty());
+            Some(Health { is_ready: reply.status == 200, is_degraded })
+        };
+        timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// How many nodes there are, whether they run or not.
+    pub fn size(&self) -> usize {
+        self.nodes.len()
+    }
+
+    async fn is_mirrored(&self) -> Result<bool> {
+        let mut connection = self.ask_redis().await?;
+        let beats: bool = redis::cmd("EXISTS").arg(BEAT).query_async(&mut connection).await?;
+        let views: Vec<String> = redis::cmd("KEYS").arg(VIEWS).query_async(&mut connection).await?;
+        Ok(beats && !views.is_empty())
+    }
+
+    async fn ask_redis(&self) -> Result<redis::aio::MultiplexedConnection> {
+        let url = self.redis.as_ref().context("there is no Redis")?.url();
+        Ok(redis::Client::open(url)?.get_multiplexed_async_connection().await?)
     }
 
     pub fn kill(&mut self, node: usize) -> Result<()> {
@@ -146,6 +223,30 @@ impl Cluster {
 
     pub async fn start_database(&mut self) -> Result<()> {
         self.database.start().await
+    }
+
+    /// From here on nothing gets through there, and nobody is told.
+    pub fn cut(&self, cut: Cut) -> Result<()> {
+        self.network.cut(cut)
+    }
+
+    pub fn mend(&self, cut: Cut) -> Result<()> {
+        self.network.mend(cut)
+    }
+
+    pub fn kill_redis(&mut self) -> Result<()> {
+        self.redis.as_mut().context("there is no Redis")?.kill()
+    }
+
+    /// Starts it without whatever it knew.
+    pub async fn start_redis_empty(&mut self) -> Result<()> {
+        let redis = self.redis.as_mut().context("there is no Redis")?;
+        redis.forget()?;
+        redis.start().await
+    }
+
+    pub async fn flush_redis(&self) -> Result<()> {
+        Ok(redis::cmd("FLUSHALL").exec_async(&mut self.ask_redis().await?).await?)
     }
 
     /// Stops every node, whoever sells last of all, so that nobody has to take over; each must end well.
@@ -194,10 +295,25 @@ impl Cluster {
 }
 
 impl Node {
-    fn of(mut shop: Shop) -> Result<Self> {
-        let peer = free_address()?;
-        shop.server_environment.push(("STOCKADE_PEER_ADDR".to_owned(), peer.to_string()));
-        Ok(Self { shop, peer, is_paused: false })
+    fn of(
+        mut shop: Shop,
+        number: usize,
+        network: &mut Network,
+        database: &MariaDb,
+        redis: Option<&Redis>,
+    ) -> Result<Self> {
+        let site = network.site(number, database.address(), redis.map(Redis::address))?;
+        let mut told = |name: &str, value: String| shop.server_environment.push((name.to_owned(), value));
+        told("STOCKADE_PEER_ADDR", site.peers.to_string());
+        told("STOCKADE_PEER_NAME", site.name.to_string());
+        told("STOCKADE_DATABASE_URL", database.url_by(site.database));
+        told("STOCKADE_TRUSTED_PROXIES", network.watchers());
+        if let Some((redis, address)) = redis.zip(site.redis) {
+            told("STOCKADE_REDIS_URL", redis.url_by(address));
+        }
+        let name = site.name;
+        shop.settle(site);
+        Ok(Self { shop, name, is_paused: false })
     }
 }
 
@@ -211,6 +327,15 @@ impl Seen {
             nodes: rows.len(),
         })
     }
+}
+
+async fn until(complaint: &str, is_so: impl AsyncFn() -> bool) -> Result<()> {
+    let deadline = Instant::now() + AGREE_TIMEOUT;
+    while !is_so().await {
+        ensure!(Instant::now() < deadline, "{complaint} after {AGREE_TIMEOUT:?}");
+        sleep(POLL).await;
+    }
+    Ok(())
 }
 
 fn latest(seen: impl Iterator<Item = Seen>) -> Option<Seen> {

@@ -14,7 +14,9 @@ use crate::run::{Run, Scene, announce};
 use crate::shop::find_binary;
 use crate::stage::Doors;
 use crate::workload::{Overrides, Workload};
-use crate::{carts, catalogue, compare, crashes, logins, overload, purchases, ratios, reference, rivals};
+use crate::{
+    carts, catalogue, compare, crashes, groups, logins, overload, purchases, ratios, reference, rivals,
+};
 
 /// Sends a crowd at a shop, measures, and judges.
 #[derive(Parser)]
@@ -49,6 +51,8 @@ enum Other {
     Catalogue(catalogue::Catalogue),
     /// Other ways to sell a hot product, on MariaDB and Redis, against the shop and the HTTP ceiling in interleaved rounds
     Rivals(rivals::Contest),
+    /// Transactions of the journal on MySQL at a low and a high rate of orders, by the database's own counters
+    Groups(groups::Groups),
     /// Serve one rival
     #[command(hide = true)]
     Rival(rivals::Serve),
@@ -95,9 +99,12 @@ struct WorkloadArgs {
     /// The shop has so many nodes on a MariaDB of its own, and the crowd asks all of them
     #[arg(long, value_name = "N", conflicts_with_all = ["url", "reference", "kill", "log_ins"])]
     nodes: Option<usize>,
-    /// What befalls the node that is active then, one after the other
+    /// What befalls the node that is active then, or what it rests on, one after the other
     #[arg(long = "fault", value_name = "KIND", value_delimiter = ',', requires_all = ["nodes", "pace"])]
     faults: Vec<Fault>,
+    /// All of them so often, one round after the other
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "faults")]
+    fault_times: usize,
     /// So many people log in again and again meanwhile
     #[arg(long, value_name = "N", default_value_t = 0, conflicts_with_all = ["url", "reference", "kill"])]
     log_ins: usize,
@@ -165,6 +172,7 @@ impl Command {
                 Some(Other::Carts(carts)) => carts.perform().await,
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| Ruling::Pass),
                 Some(Other::Rivals(contest)) => contest.perform().await,
+                Some(Other::Groups(groups)) => groups.perform().await,
                 Some(Other::Reference { .. } | Other::Rival(_)) | None => self.workload.perform().await,
             }
         })
@@ -189,7 +197,7 @@ impl WorkloadArgs {
             threads: self.threads.max(1),
             seed: self.seed.unwrap_or_else(rand::random),
             kills: self.kill,
-            faults: self.faults,
+            faults: self.faults.repeat(self.fault_times),
             log_ins: self.log_ins,
             bystanders: Bystanders::default(),
             pace_seconds: self.pace,
@@ -202,5 +210,43 @@ impl WorkloadArgs {
             println!("  seed {}", run.seed);
         }
         Ok(ruling)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::ValueEnum;
+
+    fn told(words: &str) -> Result<Command, clap::Error> {
+        Command::try_parse_from(["stockade-bench", "flash_sale"].into_iter().chain(words.split(' ')))
+    }
+
+    #[test]
+    fn faults_are_told_in_a_list_and_need_nodes_and_time() {
+        let told_twice =
+            "--nodes 3 --pace 60 --fault partition-nodes,redis-kill --fault stop --fault-times 2";
+        let workload = told(told_twice).unwrap().workload;
+        assert_eq!(workload.faults, [Fault::PartitionNodes, Fault::RedisKill, Fault::Stop]);
+        assert_eq!(workload.fault_times, 2);
+        assert_eq!(told("--nodes 3 --pace 60 --fault kill").unwrap().workload.fault_times, 1);
+        for wrong in [
+            "--nodes 3 --fault kill",
+            "--pace 60 --fault kill",
+            "--nodes 3 --pace 60 --fault flood",
+            "--nodes 3 --pace 60 --fault-times 2",
+        ] {
+            assert!(told(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_gate_lets_every_fault_fall_once() {
+        let gate = include_str!("../../scripts/verify");
+        let list = gate.split_once("local faults=").unwrap().1.lines().next().unwrap();
+        let mut listed: Vec<Fault> =
+            list.split(',').map(|word| Fault::from_str(word, false).unwrap()).collect();
+        listed.sort_by_key(|fault| *fault as u8);
+        assert_eq!(listed, Fault::value_variants());
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::{Duration, sleep};
 
 use crate::chance::Dice;
 use crate::clock::{Nanos, as_seconds, now_ns};
+use crate::counters::{Counted, Counters};
 use crate::engine::{self, Harvest, Live, Plan};
 use crate::faults::{self, Fallen, Fault, Ordeal};
 use crate::sampler::{CpuMeter, Sample, Sampler};
@@ -57,6 +58,8 @@ pub struct Drive {
     pub server_cpu_us: Option<u64>,
     pub store_cpu_us: Option<u64>,
     pub cpu: CpuMeter,
+    /// Of a database that was left alone.
+    pub counted: Option<Counted>,
 }
 
 /// Kills and faults fall between these shares of the sale.
@@ -68,6 +71,10 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
     let (cpu, store_cpu) = (CpuMeter::default(), CpuMeter::default());
     cpu.watch(stage.pids());
     store_cpu.watch(stage.store_pid());
+    let mut counters = match (harm, stage.database_url()) {
+        (Harm::Nothing, Some(url)) if plan.duration_ns < Nanos::MAX => Some(Counters::of(&url).await?),
+        _ => None,
+    };
     let threads = engine::start(plan, &live)?;
     let all_finished = || live.finished_threads.load(Relaxed) == plan.threads as u64;
     while live.start_ns.get().is_none() && !all_finished() {
@@ -81,10 +88,17 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
         samples: RefCell::default(),
     };
     let (kills, fallen) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
-    let is_under_way = Cell::new(false);
+    let (is_under_way, is_counted) = (Cell::new(false), Cell::new(false));
     let window = Window { server: &cpu, store: &store_cpu, opened: Cell::default(), closed: Cell::default() };
+    let counting = async {
+        if let Some(counters) = &mut counters {
+            counters.watch(start_ns, plan, &live).await?;
+        }
+        is_counted.set(true);
+        std::future::pending::<Result<()>>().await
+    };
     let finished = async {
-        while !all_finished() || is_under_way.get() {
+        while !all_finished() || is_under_way.get() || !is_counted.get() {
             sleep(Duration::from_millis(2)).await;
         }
     };
@@ -117,6 +131,7 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
         () = show_progress(&live, start_ns) => Ok(()),
         () = window.watch(start_ns, plan) => Ok(()),
         failed = harming => failed,
+        failed = counting => failed,
     };
     window.close();
     if outcome.is_err() {
@@ -129,7 +144,11 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
     let (server_cpu_us, store_cpu_us) = window.cpu_us();
     let mut faults = fallen.take();
     faults::hear(&mut faults, &harvest.history, start_ns);
-    Ok(Drive { harvest, samples, kills: kills.take(), faults, server_cpu_us, store_cpu_us, cpu })
+    let counted = match counters {
+        Some(counters) => counters.counted().await?,
+        None => None,
+    };
+    Ok(Drive { harvest, samples, kills: kills.take(), faults, server_cpu_us, store_cpu_us, cpu, counted })
 }
 
 /// CPU from the end of the warm-up to the end of arrivals, or of the run.

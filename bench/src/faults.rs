@@ -1,7 +1,8 @@
-//! What befalls a shop on several nodes while it sells: each fault falls at the node that is active at that moment, is undone, and
-//! the next one waits until the nodes are whole again.
+//! What befalls a shop on several nodes while it sells: each fault falls at the node that is active at that moment, or at what it
+//! rests on, is undone, and the next one waits until all is whole again.
 //!
-//! Always true: a fault that has begun is undone before the run ends, and one that did not fall, or too late, is no proof.
+//! Always true: a fault that has begun is undone before the run ends, and one that did not fall, or too late, or that the nodes did
+//! not notice, is no proof.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -10,11 +11,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
+use stockade_servers::Cut;
 use tokio::time::{Duration, sleep};
 
 use crate::chance::Dice;
 use crate::clock::{Nanos, as_seconds, now_ns, seconds};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Surroundings};
 use crate::drive::{FIRST_KILL, LAST_KILL, Sale, grouped};
 use crate::engine::{History, Live};
 use crate::judge::Verdict;
@@ -31,6 +33,30 @@ pub enum Fault {
     Pause,
     /// SIGKILL for the database, which is started again
     Database,
+    /// Nothing gets through between the node and the database, for eight seconds
+    PartitionDatabase,
+    /// Nothing gets through between the node and Redis, for three seconds
+    PartitionRedis,
+    /// Nothing gets through between the nodes, for six seconds
+    PartitionNodes,
+    /// SIGKILL for Redis, which is started again two seconds later without its data
+    RedisKill,
+    /// FLUSHALL
+    RedisFlush,
+}
+
+impl Fault {
+    /// What it cuts, if it falls at this node.
+    fn cut(self, node: usize) -> Option<Cut> {
+        match self {
+            Self::PartitionDatabase => Some(Cut::Database(node)),
+            Self::PartitionRedis => Some(Cut::Redis(node)),
+            Self::PartitionNodes => Some(Cut::Nodes),
+            Self::Kill | Self::Stop | Self::Pause | Self::Database | Self::RedisKill | Self::RedisFlush => {
+                None
+            }
+        }
+    }
 }
 
 /// One fault, and what came of it.
@@ -47,6 +73,9 @@ pub struct Fallen {
     pub in_flight: u64,
     /// Share of the stock that nobody can have been sold yet.
     pub unsold_share: f64,
+    /// The nodes noticed, where one can see that from outside before it is undone.
+    #[serde(default)]
+    pub is_felt: bool,
     /// How long after it the first order was acknowledged that was asked for after it.
     pub next_order_s: Option<f64>,
     /// The longest time without any acknowledgement between it and the next fault, or the end of the sale.
@@ -55,6 +84,12 @@ pub struct Fallen {
 
 /// Longer than the others wait before they take over.
 const PAUSE: Duration = Duration::from_secs(10);
+const WITHOUT_DATABASE: Duration = Duration::from_secs(8);
+/// Longer than a node waits before it believes that Redis is away.
+const WITHOUT_REDIS: Duration = Duration::from_secs(3);
+const REDIS_AWAY: Duration = Duration::from_secs(2);
+/// Longer than nodes that are connected wait for a word of each other.
+const WITHOUT_EACH_OTHER: Duration = Duration::from_secs(6);
 /// A fault falls in this first part of its share of the sale, so that there is room to undo it.
 const EARLY: f64 = 0.3;
 /// With less than this unsold a fault proves little.
@@ -84,13 +119,16 @@ impl Ordeal<'_> {
             }
             let node = cluster.active().await?;
             self.is_under_way.set(true);
+            if let Some(cut) = fault.cut(node) {
+                cluster.cut(cut)?;
+            }
             let (acknowledged, in_flight) =
                 (self.live.acknowledged.load(Relaxed), self.live.in_flight.load(Relaxed));
             let undecided = in_flight + self.live.uncertain.load(Relaxed);
             let at_s = self.since_start();
             self.server.read_us();
             self.store.read_us();
-            self.fall(cluster, *fault, node).await?;
+            let is_felt = self.fall(cluster, *fault, node).await?;
             self.fallen.borrow_mut().push(Fallen {
                 fault: *fault,
                 node,
@@ -99,6 +137,7 @@ impl Ordeal<'_> {
                 acknowledged,
                 in_flight,
                 unsold_share: orders.saturating_sub(acknowledged + undecided) as f64 / orders as f64,
+                is_felt,
                 next_order_s: None,
                 silence_s: 0.0,
             });
@@ -107,27 +146,57 @@ impl Ordeal<'_> {
         Ok(())
     }
 
-    /// The fault, and its undoing.
-    async fn fall(&self, cluster: &mut Cluster, fault: Fault, node: usize) -> Result<()> {
+    /// The fault, if it is more than a cut that is there already, and its undoing; whether it was noticed.
+    async fn fall(&self, cluster: &mut Cluster, fault: Fault, node: usize) -> Result<bool> {
+        let mut is_felt = true;
         match fault {
             Fault::Kill => cluster.kill(node)?,
             Fault::Stop => cluster.stop(node).await?,
             Fault::Pause => {
                 cluster.pause(node)?;
                 sleep(PAUSE).await;
+                is_felt = cluster.active().await? != node;
                 cluster.wake(node)?;
             }
             Fault::Database => {
                 cluster.kill_database()?;
                 cluster.start_database().await?;
             }
+            Fault::PartitionDatabase => {
+                sleep(WITHOUT_DATABASE).await;
+                is_felt = cluster.active().await? != node;
+            }
+            Fault::PartitionRedis => {
+                sleep(WITHOUT_REDIS).await;
+                is_felt = cluster.health(node).await.is_degraded;
+            }
+            Fault::PartitionNodes => {
+                sleep(WITHOUT_EACH_OTHER).await;
+                for other in (0..cluster.size()).filter(|other| *other != node) {
+                    is_felt &= !cluster.health(other).await.is_ready;
+                }
+            }
+            Fault::RedisKill => {
+                cluster.kill_redis()?;
+                sleep(REDIS_AWAY).await;
+                is_felt = cluster.health(node).await.is_degraded;
+                cluster.start_redis_empty().await?;
+            }
+            Fault::RedisFlush => cluster.flush_redis().await?,
+        }
+        if let Some(cut) = fault.cut(node) {
+            cluster.mend(cut)?;
         }
         if matches!(fault, Fault::Kill | Fault::Stop) {
             cluster.start_again(node).await?;
         }
         self.server.watch(cluster.pids());
         self.store.watch(cluster.database_pid());
-        cluster.whole().await
+        cluster.whole().await?;
+        if matches!(fault, Fault::RedisKill | Fault::RedisFlush) {
+            cluster.mirrored().await?;
+        }
+        Ok(is_felt)
     }
 
     fn since_start(&self) -> f64 {
@@ -156,11 +225,20 @@ fn longest_silence(answered: &[Nanos], from: Nanos, until: Nanos) -> Nanos {
     longest
 }
 
-/// Every fault fell while there was something to lose, and somebody bought after it.
+/// What a shop needs around it, so that these can befall it.
+pub fn surroundings(faults: &[Fault]) -> Surroundings {
+    let cuts = faults.iter().any(|fault| fault.cut(0).is_some());
+    Surroundings { redis: !faults.is_empty(), cuts }
+}
+
+/// Every fault fell while there was something to lose, and was noticed, and somebody bought after it.
 pub fn verdict(fallen: &[Fallen], wanted: usize) -> Verdict {
-    let good = |fallen: &&Fallen| fallen.unsold_share >= UNSOLD_MIN && fallen.next_order_s.is_some();
+    let good = |fallen: &&Fallen| {
+        fallen.unsold_share >= UNSOLD_MIN && fallen.is_felt && fallen.next_order_s.is_some()
+    };
     let proved = fallen.iter().filter(good).count();
-    let detail = format!("{proved} of {wanted} fell while at least 5 % was unsold, and orders followed");
+    let detail =
+        format!("{proved} of {wanted} fell while at least 5 % was unsold, were noticed, and orders followed");
     if proved == wanted { Verdict::pass("faults", detail) } else { Verdict::fail("faults", detail) }
 }
 
@@ -171,6 +249,13 @@ impl fmt::Display for Fallen {
             Fault::Stop => write!(f, "node {} told to stop", self.node),
             Fault::Pause => write!(f, "node {} paused for {} s", self.node, PAUSE.as_secs()),
             Fault::Database => write!(f, "database killed under node {}", self.node),
+            Fault::PartitionDatabase => write!(f, "node {} cut off from the database", self.node),
+            Fault::PartitionRedis => write!(f, "node {} cut off from Redis", self.node),
+            Fault::PartitionNodes => {
+                write!(f, "nodes cut off from each other, with node {} active", self.node)
+            }
+            Fault::RedisKill => write!(f, "Redis killed under node {}, and emptied", self.node),
+            Fault::RedisFlush => write!(f, "Redis emptied under node {}", self.node),
         }?;
         write!(
             f,
@@ -183,7 +268,8 @@ impl fmt::Display for Fallen {
             Some(next_order_s) => write!(f, "next order after {next_order_s:.2} s")?,
             None => write!(f, "no order after it")?,
         }
-        write!(f, ", silence {:.2} s, whole after {:.2} s", self.silence_s, self.whole_at_s - self.at_s)
+        write!(f, ", silence {:.2} s, whole after {:.2} s", self.silence_s, self.whole_at_s - self.at_s)?;
+        if self.is_felt { Ok(()) } else { f.write_str("; NOT NOTICED") }
     }
 }
 
@@ -201,6 +287,7 @@ mod tests {
             acknowledged: 1_000,
             in_flight: 3,
             unsold_share,
+            is_felt: true,
             next_order_s,
             silence_s: 4.2,
         }
@@ -213,6 +300,7 @@ mod tests {
         assert_eq!(verdict(&[good], 2).ruling, Ruling::Fail);
         assert_eq!(verdict(&[good, fallen(0.04, Some(4.2))], 2).ruling, Ruling::Fail);
         assert_eq!(verdict(&[good, fallen(0.5, None)], 2).ruling, Ruling::Fail);
+        assert_eq!(verdict(&[good, Fallen { is_felt: false, ..good }], 2).ruling, Ruling::Fail);
     }
 
     #[test]
@@ -228,5 +316,16 @@ mod tests {
         let line = "node 1 killed at 1.00 s with 1,000 acknowledged, 3 in flight; next order after 4.20 s, \
                     silence 4.20 s, whole after 5.00 s";
         assert_eq!(fallen(0.5, Some(4.2)).to_string(), line);
+        let unfelt = Fallen { is_felt: false, ..fallen(0.5, Some(4.2)) };
+        assert_eq!(unfelt.to_string(), format!("{line}; NOT NOTICED"));
+    }
+
+    #[test]
+    fn only_what_is_cut_needs_a_network_that_can_be() {
+        assert_eq!(surroundings(&[]), Surroundings::default());
+        assert_eq!(surroundings(&[Fault::RedisFlush]), Surroundings { redis: true, cuts: false });
+        let all = Fault::value_variants();
+        let cut = all.iter().filter(|fault| surroundings(&[**fault]).cuts).count();
+        assert_eq!((all.len(), cut), (9, 3));
     }
 }

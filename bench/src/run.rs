@@ -88,6 +88,7 @@ impl Run {
         bystanders.map(Gathering::disperse).transpose()?;
         let log_ins = crowd.map(Crowd::disperse).transpose()?;
         let settled_us = self.settle(&stage, &drive).await;
+        let warned = stage.warning().map(str::to_owned);
         let mut verdicts = self.judge(&stage, &plan, &drive).await?;
         verdicts.extend(self.close(&mut stage, &drive).await);
         verdicts.extend(log_ins.iter().map(LogIns::verdict));
@@ -105,7 +106,7 @@ impl Run {
             machine: Machine::here(),
             workload: self.workload.clone(),
             setting: self.setting(),
-            warnings: self.warnings(&plan, &drive, &summary),
+            warnings: warned.into_iter().chain(self.warnings(&plan, &drive, &summary)).collect(),
             summary,
             latency: Latencies {
                 answered,
@@ -116,6 +117,7 @@ impl Run {
             samples: drive.samples,
             kills: drive.kills,
             faults: drive.faults,
+            counted: drive.counted,
             log_ins,
             verdicts,
         })
@@ -137,7 +139,8 @@ impl Run {
         match &self.scene {
             Scene::Own { binary, environment } => Stage::own(binary, &self.workload, environment).await,
             Scene::Nodes { binary, nodes, doors } => {
-                Stage::cluster(binary, &self.workload, *nodes, *doors).await
+                Stage::cluster(binary, &self.workload, *nodes, *doors, faults::surroundings(&self.faults))
+                    .await
             }
             Scene::Elsewhere { url, tokens, admin } => {
                 Stage::elsewhere(url, tokens, admin.clone(), self.workload.products).await

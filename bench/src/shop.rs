@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use stockade_servers::Site;
 use tempfile::TempDir;
 
 use crate::process::{Process, free_address, ready, run_to_end};
@@ -28,6 +29,8 @@ pub struct Shop {
     environment: Vec<(String, String)>,
     /// More environment for the server alone, as a preloaded shim needs.
     pub server_environment: Vec<(String, String)>,
+    /// Where the server runs, if its place is not beside ours.
+    site: Option<Site>,
     process: Option<Process>,
 }
 
@@ -68,8 +71,15 @@ impl Shop {
             secret,
             environment,
             server_environment: Vec::new(),
+            site: None,
             process: None,
         })
+    }
+
+    /// Gives the server, which does not run yet, a place in a network.
+    pub fn settle(&mut self, site: Site) {
+        self.target = site.http;
+        self.site = Some(site);
     }
 
     /// One access token for each of the seed's users, in the seed's order.
@@ -100,7 +110,10 @@ impl Shop {
 
     /// Starts the server without waiting until it is ready.
     pub fn launch(&mut self) -> Result<()> {
-        let mut command = self.command("serve");
+        let mut command = match &self.site {
+            Some(site) => self.told(site.command(&self.binary)?, "serve"),
+            None => self.command("serve"),
+        };
         command.envs(self.server_environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start(command, &self.folder.path().join("server.log"))?);
         Ok(())
@@ -169,7 +182,10 @@ impl Shop {
     }
 
     fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(&self.binary);
+        self.told(Command::new(&self.binary), subcommand)
+    }
+
+    fn told(&self, mut command: Command, subcommand: &str) -> Command {
         command
             .arg(subcommand)
             .env("STOCKADE_PROFILE", "development")

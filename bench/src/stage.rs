@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::client::{Client, each};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Surroundings};
 use crate::judge::stock;
 use crate::process::{Process, free_address, ready};
 use crate::reference;
@@ -60,12 +60,18 @@ impl Stage {
     }
 
     /// A fresh shop on several nodes with the workload's goods, running.
-    pub async fn cluster(binary: &Path, workload: &Workload, nodes: usize, doors: Doors) -> Result<Self> {
+    pub async fn cluster(
+        binary: &Path,
+        workload: &Workload,
+        nodes: usize,
+        doors: Doors,
+        around: Surroundings,
+    ) -> Result<Self> {
         ensure!(
             workload.payment.is_none(),
             "on several nodes nobody pays: the simulated provider's book lies in the folder of one of them"
         );
-        let mut cluster = Cluster::seeded(binary, &goods_of(workload), nodes).await?;
+        let mut cluster = Cluster::seeded(binary, &goods_of(workload), nodes, around).await?;
         let tokens = cluster.tokens(workload.users)?;
         let admin = Some(cluster.admin_token().to_owned());
         cluster.start().await?;
@@ -164,6 +170,22 @@ impl Stage {
             Server::Rival(shop) => shop.store_pid(),
             Server::Cluster(cluster) => cluster.database_pid(),
             Server::Shop(_) | Server::Reference { .. } | Server::Elsewhere => None,
+        }
+    }
+
+    /// The database of nodes, for whoever wants to ask it himself.
+    pub fn database_url(&self) -> Option<String> {
+        match &self.server {
+            Server::Cluster(cluster) => Some(cluster.database_url()),
+            Server::Shop(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
+        }
+    }
+
+    /// What makes a run on it worth less than it looks.
+    pub fn warning(&self) -> Option<&str> {
+        match &self.server {
+            Server::Cluster(cluster) => cluster.warning(),
+            Server::Shop(_) | Server::Reference { .. } | Server::Rival(_) | Server::Elsewhere => None,
         }
     }
 

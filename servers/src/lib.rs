@@ -4,9 +4,11 @@
 //! MariaDB and Redis are whatever the machine has installed; each has a password of its own, so that nobody else on the
 //! machine gets in. Both keep their folder, their port and their password across kills, and acknowledge nothing that is not
 //! on disk. HAProxy is what stands in front of nodes, and keeps nothing; Prometheus watches them, and forgets.
+//! A [`Network`] lies between all of them where it shall be cut.
 
 mod haproxy;
 mod mariadb;
+mod network;
 mod process;
 mod program;
 mod prometheus;
@@ -14,6 +16,7 @@ mod redis;
 
 pub use haproxy::HaProxy;
 pub use mariadb::MariaDb;
+pub use network::{Cut, Network, Site};
 pub use process::{Process, free_address, run_to_end};
 pub use prometheus::{Prometheus, check_metrics, promtool};
 pub use redis::{Redis, Sentinel};

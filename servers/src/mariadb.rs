@@ -3,7 +3,7 @@
 //! No binary log, so that a commit costs one sync and not two; `innodb_flush_method` is left at its default (`O_DIRECT`);
 //! a buffer pool and a log large enough that neither is what a test waits for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use crate::process::{Process, free_address, run_to_end};
+use crate::process::{Process, free_address_at, run_to_end};
 use crate::{password, program};
 
 const PACKAGES: &str = "mariadb-server-core mariadb-client-core";
@@ -31,8 +31,13 @@ pub struct MariaDb {
 impl MariaDb {
     /// An empty database; the server does not run yet. It takes a second or two, in which the caller's thread waits.
     pub fn install() -> Result<Self> {
+        Self::install_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, for an address of this machine that is not loopback.
+    pub fn install_at(ip: IpAddr) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("stockade-mariadb-").tempdir()?;
-        let database = Self { process: None, folder, address: free_address()?, password: password() };
+        let database = Self { process: None, folder, address: free_address_at(ip)?, password: password() };
         // Executed at every start, and it changes nothing at the second.
         let welcome = [
             format!("create database if not exists {NAME} character set utf8mb4 collate utf8mb4_bin;"),
@@ -84,7 +89,12 @@ impl MariaDb {
 
     /// Where it answers, with the user, the password and the database.
     pub fn url(&self) -> String {
-        format!("mysql://{NAME}:{}@{}/{NAME}", self.password, self.address)
+        self.url_by(self.address)
+    }
+
+    /// The same for whoever reaches it at another address.
+    pub fn url_by(&self, address: SocketAddr) -> String {
+        format!("mysql://{NAME}:{}@{address}/{NAME}", self.password)
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -1,6 +1,6 @@
 //! Child processes: started with their output in a file, stopped by their own process id, never left behind.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -141,5 +141,10 @@ fn failure(command: &Command, status: ExitStatus, stdout: &str, stderr: &str) ->
 
 /// An address nobody listens on at the moment.
 pub fn free_address() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    free_address_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same at one address of this machine.
+pub fn free_address_at(ip: IpAddr) -> Result<SocketAddr> {
+    Ok(TcpListener::bind((ip, 0)).with_context(|| format!("no port is free at {ip}"))?.local_addr()?)
 }

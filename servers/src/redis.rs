@@ -1,7 +1,7 @@
 //! `redis-server` on a folder of its own. It answers a write when its append-only file is on disk (`appendfsync always`), never
 //! rewrites that file, and takes no snapshots.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::process::{Process, free_address};
+use crate::process::{Process, free_address, free_address_at};
 use crate::{password, program};
 
 /// It holds the program under the name of its checker, and no service.
@@ -29,13 +29,19 @@ pub struct Redis {
 impl Redis {
     /// An empty store; the server does not run yet.
     pub fn install() -> Result<Self> {
-        Self::install_with(&[])
+        Self::install_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// The same, for an address of this machine that is not loopback.
+    pub fn install_at(ip: IpAddr) -> Result<Self> {
+        Self::install_with(ip, &[])
     }
 
     /// A cluster of one: it has all the slots, and speaks as a cluster does.
     pub async fn cluster() -> Result<Self> {
         let bus = format!("cluster-port {}", free_address()?.port());
-        let mut store = Self::install_with(&["cluster-enabled yes".to_owned(), bus])?;
+        let settings = ["cluster-enabled yes".to_owned(), bus];
+        let mut store = Self::install_with(Ipv4Addr::LOCALHOST.into(), &settings)?;
         store.start().await?;
         let slots = "CLUSTER ADDSLOTSRANGE 0 16383";
         ensure!(said(store.address, &store.password, slots).await?.matches("+OK").count() > 1, "no slots");
@@ -48,9 +54,9 @@ impl Redis {
         Ok(store)
     }
 
-    fn install_with(besides: &[String]) -> Result<Self> {
+    fn install_with(ip: IpAddr, besides: &[String]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("stockade-redis-").tempdir()?;
-        let store = Self { process: None, folder, address: free_address()?, password: password() };
+        let store = Self { process: None, folder, address: free_address_at(ip)?, password: password() };
         // In a file, since a command line can be read by everybody on the machine.
         let settings = [
             format!("bind {}", store.address.ip()),
@@ -110,7 +116,12 @@ impl Redis {
 
     /// Where it answers, with the password.
     pub fn url(&self) -> String {
-        format!("redis://:{}@{}/", self.password, self.address)
+        self.url_by(self.address)
+    }
+
+    /// The same for whoever reaches it at another address.
+    pub fn url_by(&self, address: SocketAddr) -> String {
+        format!("redis://:{}@{address}/", self.password)
     }
 
     pub fn address(&self) -> SocketAddr {

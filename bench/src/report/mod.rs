@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Outcome;
 use crate::clock::{as_seconds, rfc3339, unix_ms};
+use crate::counters::Counted;
 use crate::crowd::LogIns;
 use crate::drive::Kill;
 use crate::engine::Tally;
@@ -38,6 +39,9 @@ pub struct Report {
     pub kills: Vec<Kill>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fallen>,
+    /// By the database of nodes that nothing befell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<Counted>,
     /// Of the people who logged in meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_ins: Option<LogIns>,

@@ -136,7 +136,9 @@ fn what_is_mounted_exists_and_what_exists_is_mounted() {
     let compose = compose();
     let (mut volumes, mut configs) = (BTreeSet::new(), BTreeSet::new());
     for service in services().values() {
-        let named = words(&service["volumes"]);
+        let mut named = words(&service["volumes"]);
+        // A folder of the repository is looked at elsewhere.
+        named.retain(|volume| !volume.starts_with('.'));
         volumes.extend(
             named.iter().filter_map(|volume| volume.split_once(':')).map(|(name, _)| name.to_owned()),
         );

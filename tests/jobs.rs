@@ -300,8 +300,9 @@ async fn a_dry_run_moves_nothing() {
     house.clock.advance(DAY_MS);
     let ByHand::Ended(ran) = scheduler.run(user(0), NAME, true).await.unwrap() else { panic!() };
     assert_eq!(ran.tally.moved, u64::from(ROWS));
-    assert_eq!(job.moved_at_all(), 0);
-    assert_eq!(scheduler.job(NAME).await.unwrap().last, None);
+    // The run that is due may have been made by itself by now, and then it has moved everything once.
+    let last = scheduler.job(NAME).await.unwrap().last;
+    assert!(last.is_none_or(|ran| !ran.by_hand));
     scheduler.look().await;
     job.assert_moved_once_by_each(&[ran.scheduled]);
     scheduler.stop().await;

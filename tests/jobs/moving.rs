@@ -79,10 +79,6 @@ impl Moving {
         self.0.dropped.load(Ordering::SeqCst)
     }
 
-    pub fn moved_at_all(&self) -> usize {
-        self.0.rows.lock().unwrap().values().map(Vec::len).sum()
-    }
-
     #[track_caller]
     pub fn assert_moved_once_by_each(&self, occurrences: &[Millis]) {
         for (row, moved) in self.0.rows.lock().unwrap().iter() {

@@ -125,6 +125,7 @@ impl Sample {
 /// What a developer sees first, on standard output.
 pub fn greeting(
     addr: SocketAddr,
+    ops_addr: Option<SocketAddr>,
     tokens: &Tokens,
     clock: &Clock,
     featured: Option<ProductId>,
@@ -134,8 +135,9 @@ pub fn greeting(
     let (shopper, admin) = (sign(1, Role::Shopper)?, sign(0, Role::Admin)?);
     let mut text = String::new();
     writeln!(text, "\nThe shop is open: http://{addr}/v1/products")?;
-    writeln!(text, "Reference:        http://{addr}/docs")?;
-    writeln!(text, "Metrics:          http://{addr}/metrics")?;
+    let ops = ops_addr.unwrap_or(addr);
+    writeln!(text, "Reference:        http://{ops}/docs")?;
+    writeln!(text, "Metrics:          http://{ops}/metrics")?;
     writeln!(text, "\nBoth tokens are good for twelve hours (`stockade token` signs more).")?;
     writeln!(text, "export TOKEN={shopper}")?;
     writeln!(text, "export ADMIN={admin}")?;

@@ -398,7 +398,7 @@ impl App {
 
     /// What a developer wants to read first.
     pub fn greeting(&self) -> Result<String> {
-        demo::greeting(self.addr(), &self.tokens, &self.clock, self.featured)
+        demo::greeting(self.addr(), self.ops_addr(), &self.tokens, &self.clock, self.featured)
     }
 
     /// Serves until `stop` comes, or the journal is lost. `leaving` is called before anything else once it is clear that no

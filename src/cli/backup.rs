@@ -15,18 +15,18 @@ use crate::persistence::backup::{self, Manifest, Place};
 
 pub const BACKUP_EXAMPLES: &str = "\
 Examples:
-  stockade backup --to /backups/$(date -u +%FT%TZ)
+  stockade backup --to /backups/$(date -u +%FT%H-%M-%SZ)
           Everything at one moment; the shop goes on selling
-  (cd /backups/2026-10-30T02:00:00Z && sha256sum --check SHA256SUMS)
+  (cd /backups/2026-10-30T02-00-00Z && sha256sum --check SHA256SUMS)
           Has it been damaged since?
 
 It holds the journal and all tables, and no key: what is sealed in it opens with STOCKADE_MASTER_KEY alone. Keep that elsewhere.";
 
 pub const RESTORE_EXAMPLES: &str = "\
 Examples:
-  stockade restore --from /backups/2026-10-30T02:00:00Z --into /var/lib/stockade && stockade audit --data-dir /var/lib/stockade
+  stockade restore --from /backups/2026-10-30T02-00-00Z --into /var/lib/stockade && stockade audit --data-dir /var/lib/stockade
           A shop as it was at that moment, and whether everything adds up
-  STOCKADE_DATABASE_URL=mysql://… stockade restore --from /backups/2026-10-30T02:00:00Z
+  STOCKADE_DATABASE_URL=mysql://… stockade restore --from /backups/2026-10-30T02-00-00Z
           The same in an empty database, wherever the backup was taken
 
 The backup is checked before anything is written, and a place in which there is something is refused.";

@@ -106,19 +106,9 @@ impl Overload {
         // What is offered is a number, not what those who were turned away make of it.
         workload.retry = Retry { unavailable: false, ..Retry::default() };
         let brake = ("STOCKADE_JOURNAL_BRAKE_US".to_owned(), leg.brake_us.to_string());
-        let run = Run {
-            workload,
-            scene: Scene::Own { binary: self.binary.find()?, environment: vec![brake] },
-            threads: self.threads,
-            seed: rand::random(),
-            kills: 0,
-            faults: Vec::new(),
-            log_ins: 0,
-            bystanders: leg.bystanders,
-            pace_seconds: None,
-            read_back: READ_BACK,
-            keep_store: false,
-        };
+        let scene = Scene::Own { binary: self.binary.find()?, environment: vec![brake] };
+        let (threads, bystanders) = (self.threads, leg.bystanders);
+        let run = Run { threads, bystanders, read_back: READ_BACK, ..Run::of(workload, scene) };
         run.perform().await
     }
 

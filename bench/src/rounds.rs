@@ -5,7 +5,6 @@
 use anyhow::Result;
 use clap::Args;
 
-use crate::bystanders::Bystanders;
 use crate::command::Binary;
 use crate::judge::Ruling;
 use crate::report::Report;
@@ -91,21 +90,9 @@ impl Rounds {
         let mut workload = Workload::load("steady")?.with(&over)?;
         workload.payment = leg.card.map(|token| Card { token: token.to_owned() });
         workload.thresholds = leg.thresholds;
-        Run {
-            workload,
-            scene,
-            threads: self.threads,
-            seed: rand::random(),
-            kills: 0,
-            faults: Vec::new(),
-            log_ins: leg.log_ins,
-            bystanders: Bystanders::default(),
-            pace_seconds: None,
-            read_back: READ_BACK,
-            keep_store: false,
-        }
-        .perform()
-        .await
+        Run { threads: self.threads, log_ins: leg.log_ins, read_back: READ_BACK, ..Run::of(workload, scene) }
+            .perform()
+            .await
     }
 }
 

@@ -73,6 +73,23 @@ const RATE_AFTER_SALE: f64 = 5_000.0;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Run {
+    /// One to which nothing befalls, by two threads, with new dice, and of which nothing is read back.
+    pub fn of(workload: Workload, scene: Scene) -> Self {
+        Self {
+            workload,
+            scene,
+            threads: 2,
+            seed: rand::random(),
+            kills: 0,
+            faults: Vec::new(),
+            log_ins: 0,
+            bystanders: Bystanders::default(),
+            pace_seconds: None,
+            read_back: 0,
+            keep_store: false,
+        }
+    }
+
     pub async fn perform(&self) -> Result<Report> {
         let started_at = started_now();
         let mut stage = self.set_stage().await?;

@@ -9,7 +9,6 @@ use clap::Args;
 
 use super::Rival;
 use crate::answer::Outcome;
-use crate::bystanders::Bystanders;
 use crate::drive::grouped;
 use crate::judge::Ruling;
 use crate::report::Report;
@@ -164,19 +163,7 @@ async fn sells_what_it_has(rival: Rival) -> Result<Ruling> {
         (Outcome::Acknowledged.word().to_owned(), FEW_UNITS),
         (Outcome::SoldOut.word().to_owned(), BUYERS - FEW_UNITS),
     ]);
-    let run = Run {
-        workload,
-        scene: Scene::Rival(rival),
-        threads: 2,
-        seed: rand::random(),
-        kills: 0,
-        faults: Vec::new(),
-        log_ins: 0,
-        bystanders: Bystanders::default(),
-        pace_seconds: None,
-        read_back: 0,
-        keep_store: false,
-    };
+    let run = Run::of(workload, Scene::Rival(rival));
     let report = run.perform().await?;
     for verdict in &report.verdicts {
         println!("{}  {}, {}: {}", verdict.ruling.word(), rival.word(), verdict.name, verdict.detail);

@@ -2,6 +2,9 @@
 //!
 //! `STOCKADE_PROPTEST_CASES` says how many blobs are tried each way.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
 use stockade::domain::amount::{Currency, Money, Quantity};
@@ -183,4 +186,33 @@ fn nonsense_is_named_with_its_place() {
     let said = replay_forged(blob, 3).map_err(|error| error.to_string());
     assert_eq!(said, Err(format!("{HERE}: event 3 (held) cannot follow what is before it")));
     let Ok(()) = replay_forged(entry.events, entry.last.0) else { panic!("the day itself is sound") };
+}
+
+fn seed(target: &str, name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target).join(name)
+}
+
+/// The seeds that nobody could type: what this version writes, kept beside what earlier ones have written.
+///
+/// `cargo test --test decoders seeds_are_written -- --ignored`, when a shape has a new version.
+#[test]
+#[ignore = "writes into fuzz/corpus"]
+fn seeds_are_written() {
+    let (ledger, entry) = busy_day();
+    let put = |target: &str, name: &str, bytes: &[u8]| fs::write(seed(target, name), bytes).unwrap();
+    let snapshot = ledger.snapshot();
+    put("journal_events", "busy_day", &entry.events);
+    put("snapshots", "busy_day", &snapshot);
+    put("snapshots", "busy_day_without_its_sum", &snapshot[..snapshot.len() - 8]);
+    put("snapshots", "nothing", &Ledger::default().snapshot());
+}
+
+/// Of what we write each seed is read: a corpus of a shape that has gone finds nothing.
+#[test]
+fn the_written_seeds_are_of_today() {
+    let (ledger, entry) = busy_day();
+    let kept = |target: &str, name: &str| fs::read(seed(target, name)).unwrap();
+    assert_eq!(kept("journal_events", "busy_day"), entry.events);
+    let again = Ledger::restore(&kept("snapshots", "busy_day")).map(|again| again.digest());
+    assert_eq!(again, Ok(ledger.digest()));
 }

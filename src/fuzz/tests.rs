@@ -14,12 +14,6 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::{TARGETS, Target};
 use crate::clock::Clock;
-use crate::domain::amount::{Currency, Money, Quantity};
-use crate::domain::id::{OrderId, ProductId, UserId};
-use crate::domain::stock::{
-    Attempt, Back, CameBack, Cause, Command, Decision, HOLD_MS_DEFAULT, KeyUse, Ledger, Millis, Place,
-    PlacedLine, Reserve, Restock, Sequence, Settings,
-};
 
 /// How often each target is tried, where nobody says otherwise: some tenths of a second.
 const ROUNDS: u64 = 1_500;
@@ -224,91 +218,4 @@ fn the_seeded_hand_is_the_same_every_time_and_finds_a_planted_mistake() {
     let mistaken = |bytes: &[u8]| bytes.contains(&0) && bytes.len() > 3;
     let mut chance = Chance(7);
     assert!((0..ROUNDS).any(|_| mistaken(&changed(&seeds, &mut chance))));
-}
-
-/// A ledger in which everything has happened, and its events.
-fn busy_day() -> (Ledger, Vec<u8>) {
-    let (mut ledger, mut events) = (Ledger::default(), Vec::new());
-    let (order, home) = (|n: u8| OrderId::from_bytes([n; 16]), ProductId::from_bytes([1; 16]));
-    let (one, attempt) = (Quantity::of_line(1).unwrap(), Attempt::FIRST);
-    let price = Money { amount: 100, currency: Currency::KRW };
-    let settings = Settings {
-        price,
-        opens_at: None,
-        closes_at: None,
-        per_customer_limit: Some(2),
-        hold_ms: HOLD_MS_DEFAULT,
-    };
-    let reserve = |n: u8, placing| {
-        let (buyer, key) = (UserId::from_bytes([n; 16]), Some(KeyUse { key: [n; 16], body: 5 }));
-        Command::Reserve(Reserve {
-            order: order(n),
-            line: 0,
-            buyer,
-            quantity: one,
-            key,
-            expected: None,
-            placing,
-        })
-    };
-    let line = PlacedLine { line: 0, product: home, quantity: one, unit_price: price, sequence: Sequence(2) };
-    let mut commands = vec![Command::Create { settings, stock: 20 }];
-    commands.extend((0..4).map(|n| reserve(n, None)));
-    commands.push(reserve(4, Some(home)));
-    commands.extend([
-        Command::Place(Place { order: order(4), deadline: Millis(9), lines: vec![line] }),
-        Command::Pin { order: order(0), attempt },
-        Command::Pin { order: order(1), attempt },
-        Command::Confirm { order: order(0), quantity: one, attempt },
-        Command::Return {
-            order: order(0),
-            quantity: one,
-            back: Back::ToStock,
-            why: CameBack::Returned,
-            by: 8,
-        },
-        Command::Unpin { order: order(1), attempt },
-        Command::Release { order: order(2), cause: Cause::Cancelled, by: 4 },
-        Command::Restock(Restock {
-            delta: 5,
-            reason: "lorry".into(),
-            key: Some(KeyUse { key: [9; 16], body: 1 }),
-        }),
-    ]);
-    for command in commands {
-        let Ok(Decision::Event(event)) = ledger.decide(&command, Millis(0)) else { panic!("{command:?}") };
-        event.encode(&mut events);
-        ledger.apply(&event);
-    }
-    (ledger, events)
-}
-
-/// The seeds that nobody could type: what this version writes, kept beside what earlier ones have written.
-///
-/// `cargo test --lib fuzz::tests::seeds_are_written -- --ignored`, when a shape has a new version.
-#[test]
-#[ignore = "writes into fuzz/corpus"]
-fn seeds_are_written() {
-    let (ledger, events) = busy_day();
-    let put = |target: &str, name: &str, bytes: &[u8]| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-        fs::write(folder.join(name), bytes).unwrap();
-    };
-    let snapshot = ledger.snapshot();
-    put("journal_events", "busy_day", &events);
-    put("snapshots", "busy_day", &snapshot);
-    put("snapshots", "busy_day_without_its_sum", &snapshot[..snapshot.len() - 8]);
-    put("snapshots", "nothing", &Ledger::default().snapshot());
-}
-
-/// Of what we write each seed is read: a corpus of a shape that has gone finds nothing.
-#[test]
-fn the_written_seeds_are_of_today() {
-    let (ledger, events) = busy_day();
-    let kept = |target: &str, name: &str| {
-        fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target).join(name)).unwrap()
-    };
-    assert_eq!(kept("journal_events", "busy_day"), events);
-    let again = Ledger::restore(&kept("snapshots", "busy_day")).map(|again| again.digest());
-    assert_eq!(again, Ok(ledger.digest()));
 }

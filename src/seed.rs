@@ -206,7 +206,7 @@ pub async fn stock_up(store: &Store, goods: Vec<Goods>) -> Result<()> {
     store.tables.product_writer().insert_all(&products).await.context("the products could not be written")?;
     let mut waiting = Vec::with_capacity(births.len());
     for (product, at, created) in births {
-        let entry = birth(product, at, store.journal.epoch(), created);
+        let entry = birth(product, at, store.journal.epoch_of(product), created);
         let (told, hear) = oneshot::channel();
         let reply = Box::new(move |appended| {
             // Nobody listens any more when an earlier entry has failed.

@@ -122,6 +122,9 @@ const NODES: &[File] = files!("nodes":
     4 "0004_node_standbys_address",
     5 "0005_node_standbys_may_own",
     6 "0006_node_sessions_leaving",
+    7 "0007_journal_end",
+    8 "0008_journal_end_row",
+    9 "0009_shards",
 );
 
 /// A folder's files with what MySQL reads in their place.

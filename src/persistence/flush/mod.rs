@@ -102,7 +102,7 @@ pub struct LagGauge {
 
 impl LagGauge {
     pub fn lag(&self) -> Lag {
-        let head = self.journal.head();
+        let head = self.journal.end();
         Lag {
             events: (self.backlog.events + head.events)
                 .saturating_sub(self.gone.events.load(Ordering::Relaxed)),
@@ -130,7 +130,7 @@ impl Flusher {
         let (events, bytes) = journal.reader().backlog(pos).await?;
         // What the journal took in before this moment is in the backlog, or was flushed by somebody before us. An
         // entry that arrives in between is missed rather than counted twice: then the lag would never reach zero.
-        let before = journal.head();
+        let before = journal.look_at_end().await?;
         let gone = Gone { events: AtomicU64::new(before.events), bytes: AtomicU64::new(before.bytes) };
         let gauge =
             LagGauge { journal: journal.clone(), backlog: Lag { events, bytes }, gone: Arc::new(gone) };
@@ -148,6 +148,7 @@ impl Flusher {
 
     /// Flushes one slice. An error leaves the tables as they were; the next call tries again.
     pub async fn run_slice(&mut self) -> Result<Flushed, FlushError> {
+        self.gauge.journal.look_at_end().await?;
         let Some(plan) = self.plan(SLICE_EVENTS_MAX).await? else {
             return Ok(Flushed { pos: self.pos, ..Flushed::default() });
         };

@@ -31,7 +31,7 @@ mod writer;
 mod tests;
 
 pub(in crate::persistence) use copy::log_behind;
-pub use database::{Active, Neighbours, Standby, Timing, follow};
+pub use database::{Active, Neighbours, Owned, Peer, Standby, Timing, follow};
 pub use lock::Lock;
 pub use memory::MemoryJournal;
 pub(in crate::persistence) use reader::tuning;
@@ -42,7 +42,7 @@ pub use stats::{Head, JournalStats};
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
@@ -50,10 +50,10 @@ use tokio::sync::{oneshot, watch};
 use super::StoreError;
 use super::sql::mysql::Server;
 use crate::clock::Clock;
-use crate::domain::id::ProductId;
+use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::{Entry, Epoch, Sequence};
 use archive::Archive;
-use database::Roster;
+use database::{Member, Roster};
 use heads::Heads;
 use inbox::Inbox;
 use lock::UncleanMark;
@@ -217,8 +217,16 @@ struct Shared {
     in_doubt: Arc<AtomicBool>,
     /// When the last beat was sent that the database has confirmed, by our own steady clock.
     beaten_ns: AtomicU64,
-    /// In a database: who stands by.
+    /// In a database: who else is there.
     roster: Roster,
+    /// In a database: whether this node is the lead.
+    leads: AtomicBool,
+    /// In a database: the epochs of the shards that this node owns, 0 for the others. There are none in files.
+    epochs: OnceLock<Box<[AtomicU64]>>,
+    /// In a database: how often the lead has changed, at least; it never falls.
+    term: AtomicU64,
+    /// In a database: where the journal of all nodes was last seen to end.
+    end: Mutex<Head>,
     /// For a disk that cannot be trusted; a database looks after its own.
     mark: Option<UncleanMark>,
 }
@@ -236,6 +244,10 @@ impl Shared {
             in_doubt: Arc::default(),
             beaten_ns: AtomicU64::new(0),
             roster: Roster::default(),
+            leads: AtomicBool::new(false),
+            epochs: OnceLock::new(),
+            term: AtomicU64::new(0),
+            end: Mutex::default(),
             mark,
         })
     }
@@ -300,10 +312,8 @@ impl Shared {
 
 /// What makes this process a node.
 struct Node {
-    id: [u8; 16],
-    neighbours: Arc<Neighbours>,
+    member: Member,
     server: Server,
-    timing: Timing,
 }
 
 /// Ends the writer with the last handle.
@@ -371,18 +381,31 @@ impl Journal {
         }
     }
 
-    /// The same in a database, as the one of its nodes that writes: waits for as long as another one does. The server is that of this
-    /// node, for whatever else it writes.
+    /// The same in a database, as the lead of its nodes: waits for as long as another one is it. The server is that of this node, for
+    /// whatever else it writes.
     pub async fn connect(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
+        let (journal, server) = Journal::join(config).await?;
+        match journal.lead().await {
+            Ok(()) => Ok((journal, server)),
+            Err(error) => {
+                journal.close().await;
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The same as one of its nodes, which owns what the lead gives it, and may become the lead.
+    pub async fn join(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
         let shared = Shared::new(config.inbox_max, &config.brake_us, None);
-        let (clock, timing, neighbours) = (config.clock.clone(), config.timing, config.neighbours.clone());
+        let (clock, timing) = (config.clock.clone(), config.timing);
+        shared.epochs.get_or_init(|| (0..SHARDS).map(|_| AtomicU64::new(0)).collect());
         let (found, ended) = database::start(config, Arc::clone(&shared)).await?;
         let opened = Opened {
             reader: JournalReader::on(&found.server, shared.tail.clone(), shared.in_doubt.clone()),
             shared,
             epoch: found.epoch,
             lease: Some((clock.clone(), timing.lease)),
-            node: Some(Node { id: found.node_id, neighbours, server: found.server.clone(), timing }),
+            node: Some(Node { member: found.member, server: found.server.clone() }),
             ended: Mutex::new(Some(ended)),
         };
         match opened.begin(found.groups, clock) {
@@ -443,21 +466,127 @@ impl Journal {
 
     /// This node's name, another one after each opening; none where there is no database to meet in.
     pub fn node_id(&self) -> Option<[u8; 16]> {
-        self.0.node.as_ref().map(|node| node.id)
+        self.0.node.as_ref().map(|node| node.member.node)
     }
 
     /// What this node tells others of itself, where there are others.
     pub fn neighbours(&self) -> Option<&Neighbours> {
-        self.0.node.as_ref().map(|node| &*node.neighbours)
+        self.0.node.as_ref().map(|node| &*node.member.neighbours)
     }
 
     /// This node will leave: others are told, and the answer is how long it takes until they have heard. Nothing, where there are none.
     pub async fn leaving(&self) -> Result<Duration, StoreError> {
         match (&self.0.node, &self.0.lease) {
             (Some(node), Some((clock, _))) => {
-                database::leaving(&node.server, self.0.epoch, &node.timing, &self.0.shared, clock).await
+                database::leaving(&node.server, self.0.epoch, &node.member.timing, &self.0.shared, clock)
+                    .await
             }
             _ => Ok(Duration::ZERO),
+        }
+    }
+
+    /// Waits until this node is the lead: the one that runs the shop and says who owns what. From then on it owns every shard that
+    /// nobody has who lives.
+    pub async fn lead(&self) -> Result<(), StoreError> {
+        let Some(node) = &self.0.node else { return Ok(()) };
+        let number = self.0.epoch.0.cast_signed();
+        node.member.lead(number).await?;
+        self.0.shared.leads.store(true, Ordering::Release);
+        let living: Vec<i64> = self.peers_now().await?.iter().map(|peer| peer.session).collect();
+        let known = self.shards().await?;
+        let lives =
+            |shard: &u16| known.iter().any(|row| row.shard == *shard && living.contains(&row.session));
+        let free: Vec<u16> = (0..SHARDS).filter(|shard| !lives(shard)).collect();
+        self.give(&free, number).await?;
+        let all = self.look_at_shards().await?;
+        let term = all.iter().map(|row| row.epoch.unsigned_abs()).max();
+        self.0.shared.term.store(term.unwrap_or_default(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Of two leads the later one has no smaller number, and each of two openings of files a greater one than the one before.
+    pub fn term(&self) -> u64 {
+        match self.0.node {
+            Some(_) => self.0.shared.term.load(Ordering::Acquire),
+            None => self.0.epoch.0,
+        }
+    }
+
+    /// Whether this node is the lead, as far as it knows. Where there is no database there is no other.
+    pub fn leads(&self) -> bool {
+        self.0.node.is_none() || self.0.shared.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether that session is the lead, by the database's word.
+    pub async fn is_led_by(&self, session: u64) -> Result<bool, StoreError> {
+        match &self.0.node {
+            Some(node) => Ok(database::lead_of(&node.server).await? == Some(session.cast_signed())),
+            None => Ok(false),
+        }
+    }
+
+    /// Who has a session, this node among them, as it was last seen; none where there is no database to meet in.
+    pub fn peers(&self) -> watch::Receiver<Vec<Peer>> {
+        self.0.shared.roster.watch_peers()
+    }
+
+    /// The same, looked at now.
+    pub async fn peers_now(&self) -> Result<Vec<Peer>, StoreError> {
+        match (&self.0.node, &self.0.lease) {
+            (Some(node), Some((clock, _))) => database::sessions(&node.server, &self.0.shared, clock).await,
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Who owns which shard; none where there is one node only.
+    pub async fn shards(&self) -> Result<Vec<Owned>, StoreError> {
+        match &self.0.node {
+            Some(node) => database::all_shards(&node.server).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The lead gives shards to a session. Whoever had them has let go of them, or lives no more.
+    pub async fn give(&self, shards: &[u16], to: i64) -> Result<(), StoreError> {
+        match &self.0.node {
+            Some(node) if !shards.is_empty() => database::give(&node.server, shards, to).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads which shards are this node's, and writes in their epochs from now on; says all rows.
+    pub async fn look_at_shards(&self) -> Result<Vec<Owned>, StoreError> {
+        let all = self.shards().await?;
+        let own = self.0.epoch.0.cast_signed();
+        for (shard, epoch) in self.0.shared.epochs.get().into_iter().flatten().enumerate() {
+            let row = all.iter().find(|row| usize::from(row.shard) == shard && row.session == own);
+            epoch.store(row.map_or(0, |row| row.epoch.unsigned_abs()), Ordering::Release);
+        }
+        Ok(all)
+    }
+
+    /// The epoch in which a product's entries are written here.
+    pub fn epoch_of(&self, product: ProductId) -> Epoch {
+        let epochs = self.0.shared.epochs.get();
+        let epoch = epochs.and_then(|epochs| epochs.get(usize::from(product.shard())));
+        match epoch.map_or(0, |epoch| epoch.load(Ordering::Acquire)) {
+            0 => self.0.epoch,
+            epoch => Epoch(epoch),
+        }
+    }
+
+    /// Looks where the journal of all nodes ends.
+    pub async fn look_at_end(&self) -> Result<Head, StoreError> {
+        let Some(end) = self.0.reader.end_of_all().await? else { return Ok(self.head()) };
+        *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        Ok(end)
+    }
+
+    /// Where the journal of all nodes was last seen to end; of one node alone it is known.
+    pub fn end(&self) -> Head {
+        match &self.0.node {
+            None => self.head(),
+            Some(_) => *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner),
         }
     }
 

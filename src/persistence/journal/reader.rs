@@ -14,6 +14,7 @@ use sqlx::sqlite::SqliteSynchronous;
 use super::READERS_MAX;
 use super::archive::{self, PAGE_BYTES};
 use super::segment;
+use super::stats::Head;
 use super::tail::{Placed, Tail};
 use crate::domain::id::ProductId;
 use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
@@ -45,6 +46,9 @@ const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
 const BACKLOG: &str = "select cast(coalesce(sum(last_seq - first_seq + 1), 0) as signed), \
     cast(coalesce(sum(length(events)), 0) as signed), coalesce(max(pos), 0) from journal where pos > ?";
 
+/// Where the journal of all nodes ends, and what was written since their entries are counted.
+const END: &str = "select pos, events, bytes from journal_end where id = 1";
+
 /// Entries read at once when events are counted: each holds one at least.
 const ENTRIES_AT_ONCE: u32 = 4_096;
 
@@ -73,6 +77,8 @@ pub fn tuning() -> Tuning {
 pub struct JournalReader {
     tail: Arc<Tail>,
     pool: Pool,
+    /// Other nodes write as well: what stands behind the tail nobody here knows.
+    is_shared: bool,
     /// Nobody knows yet what became of the last group: no history can be read to its end.
     in_doubt: Arc<AtomicBool>,
 }
@@ -81,12 +87,12 @@ impl JournalReader {
     /// Opens nothing yet. The journal must have been opened once before, so that its tables exist.
     pub(super) fn of(dir: &Path, tail: Arc<Tail>) -> JournalReader {
         let pool = Pool::Sqlite(readers(&dir.join("journal.db"), &tuning(), READERS_MAX));
-        JournalReader { tail, pool, in_doubt: Arc::default() }
+        JournalReader { tail, pool, is_shared: false, in_doubt: Arc::default() }
     }
 
     /// The same in a database.
     pub(super) fn on(server: &Server, tail: Arc<Tail>, in_doubt: Arc<AtomicBool>) -> JournalReader {
-        JournalReader { tail, pool: Pool::MySql(server.readers(READERS_MAX)), in_doubt }
+        JournalReader { tail, pool: Pool::MySql(server.readers(READERS_MAX)), is_shared: true, in_doubt }
     }
 
     /// The journal in a database whose nodes have stopped.
@@ -149,7 +155,9 @@ impl JournalReader {
 
     /// Entries of all products behind `pos`, in order of writing: whole entries, until they hold `events_max`.
     pub async fn after(&self, pos: i64, events_max: u64) -> Result<Vec<(i64, Entry)>, StoreError> {
-        if let Some(found) = self.tail.after(pos, events_max) {
+        if let Some(found) = self.tail.after(pos, events_max)
+            && !(found.is_empty() && self.is_shared)
+        {
             return Ok(owned(found));
         }
         let mut connection = self.pool.acquire().await?;
@@ -212,6 +220,15 @@ impl JournalReader {
         Ok(new.fold((events, bytes), |(events, bytes), entry| {
             (events + entry.count(), bytes + entry.events.len() as u64)
         }))
+    }
+
+    /// Where the journal of all nodes ends; `None` where there is one node only.
+    pub(super) async fn end_of_all(&self) -> Result<Option<Head>, StoreError> {
+        if !self.is_shared {
+            return Ok(None);
+        }
+        let row = sql::query(END).fetch_one(&self.pool).await?;
+        Ok(Some(Head { pos: row.try_get(0)?, events: unsigned(&row, 1)?, bytes: unsigned(&row, 2)? }))
     }
 
     pub(in crate::persistence) async fn close(&self) {

@@ -47,8 +47,9 @@ impl PutDown for Shelved {
     fn append<'e>(
         &mut self,
         entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
-    ) -> Result<(), LogError> {
-        self.log.append(entries)
+    ) -> Result<i64, LogError> {
+        let first = self.log.last_pos() + 1;
+        self.log.append(entries).map(|()| first)
     }
 
     /// The archive looks for room.

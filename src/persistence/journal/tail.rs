@@ -1,7 +1,8 @@
 //! The tail: what the log holds and `journal.db` does not yet, in memory, for everyone who reads.
 //!
 //! Always true: its entries follow each other without a gap, and each is on the disk already. An entry leaves only
-//! after it was committed to `journal.db`; so whoever looks here first and there afterwards misses nothing.
+//! after it was committed to `journal.db`; so whoever looks here first and there afterwards misses nothing. In a database an entry is
+//! committed before it comes in here; where another node has written in between, all before it leaves.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,8 +43,10 @@ impl Tail {
     /// Adds entries that are on the disk, the first of them at `pos`. Says how many bytes the tail has now.
     pub fn push(&self, pos: i64, written: impl Iterator<Item = Entry>) -> usize {
         let mut tail = self.entries();
-        if tail.entries.is_empty() {
-            tail.first_pos = pos;
+        if tail.first_pos + tail.entries.len() as i64 != pos {
+            // Either it is empty, or somebody else's entries stand in between.
+            tail.entries.clear();
+            (tail.first_pos, tail.bytes) = (pos, 0);
         }
         for entry in written {
             tail.bytes += bytes_of(&entry);

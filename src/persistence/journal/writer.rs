@@ -43,11 +43,11 @@ pub trait PutDown: Send + 'static {
     fn last_pos(&self) -> i64;
     /// Where the histories of those products end that have one.
     fn heads(&mut self, products: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError>;
-    /// Puts the entries down together, behind all others, and waits until nothing can undo that.
+    /// Puts the entries down together, behind all others, and waits until nothing can undo that; says the place of the first.
     fn append<'e>(
         &mut self,
         entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
-    ) -> Result<(), LogError>;
+    ) -> Result<i64, LogError>;
     /// Whether it takes groups again that it did not take for a while, and what became of the last is known.
     fn settle(&mut self) -> Settled;
     /// So many bytes are kept in memory for those who read.
@@ -166,9 +166,8 @@ impl<P: PutDown> Writer<P> {
 
     fn write(&mut self, group: Vec<Append>) {
         let began = self.clock.nanos();
-        let first_pos = self.place.last_pos() + 1;
         match self.place.append(group.iter().map(|append| &append.entry)) {
-            Ok(()) => {
+            Ok(first_pos) => {
                 let volume = Volume::of(group.iter().map(|append| &append.entry));
                 self.shared.stats.written(
                     volume,

@@ -9,12 +9,13 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use sqlx::migrate::Migrator;
 use sqlx::mysql::{
     MySql, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions,
 };
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::{ConnectOptions, Connection, Either, Executor, Row};
 use tokio::runtime::Handle;
 
 use super::{Error, StoreError};
@@ -55,7 +56,8 @@ const MARK: &str =
 const MARKED: &str =
     "select cast(is_used_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?)) as signed)";
 const THERE: &str = "select cast(count(*) as signed) from information_schema.processlist where id = ?";
-const LIVES: &str = "select number from node_sessions where number = ? and active = 1 lock in share mode";
+const LIVES: &str =
+    "select number from node_sessions where number = ? and active is not null lock in share mode";
 const REPEATABLE: &str = "set session transaction isolation level repeatable read";
 const FREEZE: &str = "start transaction with consistent snapshot, read only";
 const TABLES: &str =
@@ -389,9 +391,27 @@ pub async fn begin(session: &mut Session) -> Result<(), Error> {
     }
 }
 
+/// Has the server do several statements of one text, one after the other until one fails, without asking us in between: for each the
+/// number of rows that it matched, and the number that `last_insert_id(…)` made in it.
+pub async fn all_at_once(session: &mut Session, text: String) -> Result<Vec<(u64, u64)>, Error> {
+    let mut said = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).fetch_many(&mut session.connection);
+    let mut done = Vec::new();
+    while let Some(one) = said.try_next().await? {
+        if let Either::Left(one) = one {
+            done.push((one.rows_affected(), one.last_insert_id()));
+        }
+    }
+    Ok(done)
+}
+
 /// Begins a transaction that is nobody's in particular.
 pub async fn begin_plainly(connection: &mut MySqlConnection) -> Result<(), Error> {
     bounded(connection.execute("start transaction")).await.map(|_| ())
+}
+
+/// Undoes what was begun, if anything was.
+pub async fn roll_back(session: &mut Session) -> Result<(), Error> {
+    within(SIGN_OF_LIFE_MS, session.connection.execute("rollback")).await.map(drop)
 }
 
 /// Commits what went well and undoes what did not.

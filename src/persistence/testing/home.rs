@@ -53,14 +53,6 @@ impl Home {
         }
     }
 
-    /// The place of an entry: the so many'th of the so many'th opening.
-    pub fn place(self, opening: i64, number: i64) -> i64 {
-        match self {
-            Home::Sqlite => number,
-            Home::MySql => (opening << 40) + number,
-        }
-    }
-
     /// What the audit says of a journal and the tables, both of which are closed.
     pub async fn audit(self, dir: &TempDir) -> Report {
         if self == Home::Sqlite {

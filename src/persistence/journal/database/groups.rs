@@ -3,8 +3,8 @@
 //! Always true: a group is all there or not at all; none is written once the node counts as dead; and a connection that was lost is
 //! ended, with whatever it had left open, before anybody says what became of its last group.
 
-use std::cell::Cell;
-use std::sync::{Arc, LazyLock};
+use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -15,9 +15,10 @@ use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
 use crate::persistence::journal::log::LogError;
 use crate::persistence::journal::reader::archived_heads;
+use crate::persistence::journal::stats::Volume;
 use crate::persistence::journal::writer::{PutDown, Settled};
-use crate::persistence::sql::mysql::{self, Server};
-use crate::persistence::sql::{self, Connection, Error, Listed, Query, Trouble, signed, trouble};
+use crate::persistence::sql::mysql::{self, Server, Session};
+use crate::persistence::sql::{self, Connection, Error, Trouble, signed, trouble};
 
 /// Bytes of entries kept in memory for the flush and for owners that are read again.
 const TAIL_BYTES: usize = 32 * 1024 * 1024;
@@ -28,28 +29,21 @@ const TRY_WITHIN: Duration = Duration::from_secs(3);
 /// … and how long those who wait are kept while it is found out what became of it.
 const RECOVER_WITHIN: Duration = Duration::from_millis(1_000);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// Places of one session: enough for a thousand groups a second over thirty years.
-const PLACES: i64 = 1 << 40;
+/// MySQL's number for a column that may not be null.
+const NULL: u16 = 1048;
 
-/// One entry, as nearly every group is in a rush: a statement that is its own transaction.
-const INSERT_ONE: &str = "insert into journal (pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events) \
-    select ?, ?, ?, ?, ?, ?, ?, ? from node_sessions where number = ? and active = 1 lock in share mode";
-static INSERT: LazyLock<Listed> = LazyLock::new(|| {
-    Listed::fine(
-        "insert into journal (pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events) values ",
-        "(?, ?, ?, ?, ?, ?, ?, ?)",
-        "",
-    )
-});
-const LAST_POS: &str = "select coalesce(max(pos), ?) from journal where pos > ? and pos < ?";
+/// What an entry is found by when nobody knows whether it was written.
+const FOUND: &str = "select pos from journal where product_id = ? and first_seq = ? and hash = ?";
+const END: &str = "select pos from journal_end where id = 1";
 
-/// The end of the journal. The writer of the active node has it.
+/// The end of the journal. The writer of a node has it.
 pub struct Groups {
     server: Server,
-    writer: Option<Connection>,
+    writer: Option<Session>,
     /// The server's number for a connection that was lost, and may stand there still.
     lost: Option<i64>,
     node: i64,
+    /// The place of the newest entry that this one has written or seen.
     last_pos: i64,
     runtime: Arc<Runtime>,
 }
@@ -58,43 +52,73 @@ pub struct Groups {
 enum Failed {
     /// Somebody else's lock was in the way. Nothing was written.
     Conflict,
-    /// The connection was lost; `sent`: whether the end of the transaction may have arrived.
-    Lost {
-        sent: bool,
-        said: String,
-    },
+    /// The connection was lost, and the group may have arrived.
+    Lost(String),
     Certain(LogError),
 }
 
-/// The first place of a session.
-pub fn before_first(node: i64) -> i64 {
-    node.saturating_mul(PLACES)
+/// A group as one text, from the beginning of its transaction to its commit: whoever is stopped while it is under way holds up nobody,
+/// because the server needs nothing more from him.
+///
+/// The row of the session is locked first: whoever declares it dead waits for the end. If it is dead, the next place is null, which the
+/// table does not take, and nothing behind it is done. Then the row in which the journal's end stands: from there on every other node
+/// waits until this one has committed, so places follow each other without a gap, in the order of the commits.
+fn text_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + Clone) -> String {
+    let count = entries.len();
+    let volume = Volume::of(entries.clone());
+    let room = 2 * usize::try_from(volume.bytes).unwrap_or_default() + 320 * count + 640;
+    let mut text = String::with_capacity(room);
+    // Writing into a `String` does not fail.
+    let _ = write!(
+        text,
+        "start transaction; set @lives = null; \
+         select number into @lives from node_sessions where number = {node} and active is not null lock in share mode; \
+         update journal_end set pos = if(@lives is null, null, last_insert_id(pos + {count})), \
+         events = events + {}, bytes = bytes + {} where id = 1; \
+         insert into journal (pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events) values ",
+        volume.events, volume.bytes
+    );
+    for (number, entry) in entries.enumerate() {
+        let Entry { product, first, last, epoch, at, hash, events } = entry;
+        let comma = if number == 0 { "" } else { ", " };
+        let behind = count - 1 - number;
+        let _ = write!(text, "{comma}(last_insert_id() - {behind}, x'");
+        hex(product.as_bytes(), &mut text);
+        let _ = write!(text, "', {}, {}, {}, {}, x'", first.0, last.0, epoch.0, at.0);
+        hex(&hash.0, &mut text);
+        text.push_str("', x'");
+        hex(events, &mut text);
+        text.push_str("')");
+    }
+    text.push_str("; commit");
+    text
 }
 
-fn bound<'q>(query: Query<'q>, pos: i64, entry: &'q Entry) -> Query<'q> {
-    query
-        .bind(pos)
-        .bind(&entry.product.as_bytes()[..])
-        .bind(signed(entry.first.0))
-        .bind(signed(entry.last.0))
-        .bind(signed(entry.epoch.0))
-        .bind(entry.at.0)
-        .bind(&entry.hash.0[..])
-        .bind(&entry.events[..])
+/// The place of the statement that counts places among those of [`text_of`].
+const COUNTING: usize = 3;
+
+fn hex(bytes: &[u8], out: &mut String) {
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    for byte in bytes {
+        out.push(DIGITS[usize::from(byte >> 4)]);
+        out.push(DIGITS[usize::from(byte & 15)]);
+    }
 }
 
 /// MySQL's numbers for a server that takes no writes, and for a disk without room.
 const READ_ONLY: [u16; 3] = [1290, 1792, 1836];
 const FULL: [u16; 2] = [1021, 1114];
 
-fn failed(error: Error, sent: bool) -> Failed {
+fn failed(error: Error) -> Failed {
     let said = error.to_string();
     match trouble(&error) {
         Trouble::Conflict => Failed::Conflict,
-        Trouble::Lost => Failed::Lost { sent, said },
+        Trouble::Lost => Failed::Lost(said),
         Trouble::Fenced => Failed::Certain(LogError::Sealed),
         Trouble::Duplicate => Failed::Certain(LogError::Refused(said)),
         Trouble::Other => match mysql::number(&error) {
+            Some(NULL) => Failed::Certain(LogError::Sealed),
             Some(number) if READ_ONLY.contains(&number) => {
                 Failed::Certain(LogError::ReadOnly(std::io::Error::other(said)))
             }
@@ -110,56 +134,36 @@ impl Groups {
     /// `server` is that of the node.
     pub fn new(server: Server, node: i64) -> std::io::Result<Groups> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (last_pos, runtime) = (before_first(node), Arc::new(runtime));
-        Ok(Groups { server, writer: None, lost: None, node, last_pos, runtime })
+        Ok(Groups { server, writer: None, lost: None, node, last_pos: 0, runtime: Arc::new(runtime) })
     }
 
-    async fn try_append<'e>(
-        &mut self,
-        entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
-    ) -> Result<(), Failed> {
-        let first = self.last_pos + 1;
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            none => {
-                let session = self.server.connect_here().await.map_err(|error| failed(error, false))?;
-                none.insert(Connection::MySql(session))
-            }
+    /// The place of the last entry.
+    async fn try_append(&mut self, text: String) -> Result<i64, Failed> {
+        let Some(writer) = &mut self.writer else {
+            return Err(Failed::Certain(LogError::Away("there is no connection".to_owned())));
         };
-        let alone = entries.len() == 1;
-        let placed = (first..).zip(entries);
-        let sent = Cell::new(false);
         let trying = async {
-            if alone && let Some((pos, entry)) = placed.clone().next() {
-                sent.set(true);
-                let one = bound(sql::query(INSERT_ONE), pos, entry).bind(self.node);
-                return match one.execute(&mut *writer).await {
-                    Ok(done) if done.rows_affected() == 1 => Ok(()),
-                    Ok(_) => Err(Failed::Certain(LogError::Sealed)),
-                    Err(error) => Err(failed(error, true)),
-                };
+            let done = mysql::all_at_once(writer, text).await;
+            if done.is_err() {
+                // What came before the statement that failed.
+                let _ = mysql::roll_back(writer).await;
             }
-            sql::begin(writer).await.map_err(|error| failed(error, false))?;
-            let all: Vec<(i64, &Entry)> = placed.collect();
-            for (text, piece) in INSERT.cut(&all) {
-                let query =
-                    piece.iter().fold(sql::query(text), |query, (pos, entry)| bound(query, *pos, entry));
-                if let Err(error) = query.execute(&mut *writer).await {
-                    let _ = sql::query("rollback").execute(&mut *writer).await;
-                    return Err(failed(error, false));
-                }
-            }
-            sent.set(true);
-            sql::query("commit").execute(&mut *writer).await.map(|_| ()).map_err(|error| failed(error, true))
+            done
         };
         let tried = tokio::time::timeout(TRY_WITHIN, trying).await;
-        tried
-            .unwrap_or_else(|_| Err(Failed::Lost { sent: sent.get(), said: "it does not answer".to_owned() }))
+        let done = match tried {
+            Ok(done) => done.map_err(failed)?,
+            Err(_) => return Err(Failed::Lost("it does not answer".to_owned())),
+        };
+        match done.get(COUNTING).map(|(_, last)| i64::try_from(*last)) {
+            Some(Ok(last)) => Ok(last),
+            _ => Err(Failed::Lost("it says something else than it was asked".to_owned())),
+        }
     }
 
-    /// Ends the connection that was lost and reads where the journal ends.
+    /// Ends the connection that was lost; then nothing of ours is under way any more.
     async fn recover(&mut self) -> Result<(), StoreError> {
-        if let Some(Connection::MySql(lost)) = self.writer.take() {
+        if let Some(lost) = self.writer.take() {
             self.lost = Some(lost.id());
         }
         let mut session = self.server.connect_here().await?;
@@ -170,14 +174,10 @@ impl Groups {
             self.lost = None;
         }
         let mut writer = Connection::MySql(session);
-        let base = before_first(self.node);
-        self.last_pos = sql::query_scalar(LAST_POS)
-            .bind(base)
-            .bind(base)
-            .bind(base + PLACES)
-            .fetch_one(&mut writer)
-            .await?;
-        self.writer = Some(writer);
+        self.last_pos = sql::query_scalar(END).fetch_one(&mut writer).await?;
+        if let Connection::MySql(session) = writer {
+            self.writer = Some(session);
+        }
         Ok(())
     }
 
@@ -193,13 +193,36 @@ impl Groups {
         runtime.block_on(async { tokio::time::timeout(RECOVER_WITHIN, recovering).await }).is_ok()
     }
 
-    fn look_up(&mut self, products: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
-        if self.writer.is_none() && !self.recovered() {
-            return Err(StoreError::InDoubt);
+    /// Asks something of the connection, and once more of another one if that was lost without anybody's noticing.
+    fn ask<T>(
+        &mut self,
+        question: impl AsyncFn(&mut Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        for _ in 0..2 {
+            if self.writer.is_none() && !self.recovered() {
+                return Err(StoreError::InDoubt);
+            }
+            let Some(writer) = self.writer.take() else { return Err(StoreError::InDoubt) };
+            let (id, mut writer) = (writer.id(), Connection::MySql(writer));
+            let asking = async { tokio::time::timeout(TRY_WITHIN, question(&mut writer)).await };
+            match (self.runtime.block_on(asking), writer) {
+                (Ok(Ok(answer)), Connection::MySql(writer)) => {
+                    self.writer = Some(writer);
+                    return Ok(answer);
+                }
+                _ => self.lost = Some(id),
+            }
         }
-        let Some(writer) = &mut self.writer else { return Err(StoreError::InDoubt) };
-        let looking = async { tokio::time::timeout(TRY_WITHIN, archived_heads(writer, products)).await };
-        self.runtime.block_on(looking).map_err(|_| StoreError::InDoubt)?
+        Err(StoreError::InDoubt)
+    }
+
+    /// Where an entry stands of which nobody knows whether it was written.
+    fn place_of(&mut self, entry: &Entry) -> Result<Option<i64>, StoreError> {
+        self.ask(async |connection| {
+            let found = sql::query_scalar(FOUND).bind(&entry.product.as_bytes()[..]);
+            let found = found.bind(signed(entry.first.0)).bind(&entry.hash.0[..]);
+            Ok(found.fetch_optional(connection).await?)
+        })
     }
 }
 
@@ -209,36 +232,37 @@ impl PutDown for Groups {
     }
 
     fn heads(&mut self, products: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
-        match self.look_up(products) {
-            Ok(found) => Ok(found),
-            // The connection may have been lost long ago, without anybody's noticing.
-            Err(_) if self.recovered() => self.look_up(products),
-            Err(_) => Err(StoreError::InDoubt),
-        }
+        self.ask(async |connection| archived_heads(connection, products).await)
     }
 
     fn append<'e>(
         &mut self,
         entries: impl ExactSizeIterator<Item = &'e Entry> + Clone,
-    ) -> Result<(), LogError> {
-        let (first, count) = (self.last_pos + 1, entries.len() as i64);
+    ) -> Result<i64, LogError> {
+        let count = entries.len() as i64;
+        if self.writer.is_none() && !self.recovered() {
+            return Err(LogError::Away("there is no connection".to_owned()));
+        }
         for _ in 0..TRIES {
             let runtime = self.runtime.clone();
-            let (sent, said) = match runtime.block_on(self.try_append(entries.clone())) {
-                Ok(()) => {
-                    self.last_pos += count;
-                    return Ok(());
+            let said = match runtime.block_on(self.try_append(text_of(self.node, entries.clone()))) {
+                Ok(last) => {
+                    self.last_pos = last;
+                    return Ok(last + 1 - count);
                 }
                 Err(Failed::Conflict) => continue,
                 Err(Failed::Certain(error)) => return Err(error),
-                Err(Failed::Lost { sent, said }) => (sent, said),
+                Err(Failed::Lost(said)) => said,
             };
             if !self.recovered() {
-                return Err(if sent { LogError::InDoubt(said) } else { LogError::Away(said) });
+                return Err(LogError::InDoubt(said));
             }
-            // It had arrived.
-            if self.last_pos >= first {
-                return Ok(());
+            let Some(first) = entries.clone().next() else { return Ok(self.last_pos + 1) };
+            match self.place_of(first) {
+                // It had arrived.
+                Ok(Some(first)) => return Ok(first),
+                Ok(None) => {}
+                Err(_) => return Err(LogError::InDoubt(said)),
             }
         }
         Err(LogError::Away("it is busy, or lost again and again".to_owned()))
@@ -255,7 +279,7 @@ impl PutDown for Groups {
     }
 
     fn close(&mut self) {
-        if let Some(Connection::MySql(writer)) = self.writer.take() {
+        if let Some(writer) = self.writer.take() {
             let _ = self.runtime.block_on(writer.close());
         }
     }

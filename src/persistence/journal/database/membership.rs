@@ -1,15 +1,17 @@
-//! Which node of many is the one that writes: its row among `node_sessions`, the beat of its heart, and how another takes over.
+//! Which nodes write: their rows among `node_sessions`, the beats of their hearts, and how another takes the place of one that died.
 //!
-//! Always true: at most one session is active, and its row is locked by every transaction of its writers; a session is declared dead
-//! only by somebody who saw its beat unchanged for [`Timing::dead_after`] on his own clock, while he could write to the database and
-//! read it at least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they had left
-//! open. No clock of another machine is believed, and nobody is dead because nobody could read or write.
+//! Every node that may own stock has a session from its start on; one of them is the *lead*, which runs the shop and gives the others
+//! their shards. Always true: at most one session is the lead; a session's row is locked by every transaction of its writers; a session
+//! is declared dead only by somebody who saw its beat unchanged for [`Timing::dead_after`] on his own clock, while he could write to
+//! the database and read it at least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they
+//! had left open. No clock of another machine is believed, and nobody is dead because nobody could read or write.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::nodes::{Active, Looked, Neighbours};
+use super::nodes::{Active, Looked, Neighbours, Peer};
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
@@ -20,20 +22,29 @@ use crate::telemetry;
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
 
-const ACTIVE: &str = "select number, node_id, beat, address, leaving from node_sessions where active = 1";
+/// `active` of the lead; that of another session is its number below zero, and `null` once it has ended.
+const LEAD: &str = "select number, node_id, beat, address, leaving from node_sessions where active = 1";
+const SESSIONS: &str = "select number, node_id, beat, address, leaving from node_sessions \
+    where active is not null order by number limit 256";
 /// A database that reads and does not write makes every heart stand still: whoever looks writes first.
 const LOOKED: &str = "update node_standbys set looks = looks + 1 where node_id = ?";
 const STAND_BY: &str = "insert into node_standbys (node_id, looks, address, may_own) values (?, 1, ?, ?)";
 const STANDBYS: &str = "select node_id, looks, address, may_own from node_standbys limit 256";
 const HAS_GONE: &str = "delete from node_standbys where node_id = ? and looks = ?";
 const I_STAND_BY_NO_MORE: &str = "delete from node_standbys where node_id = ?";
+const NOR_STANDS_BY: &str =
+    "delete from node_standbys where node_id = (select node_id from node_sessions where number = ?)";
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
-const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, 1, 0, ?, ?)";
-const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active = 1";
+const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
+const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and active = ?";
+const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active is not null";
 const DECLARE_DEAD: &str =
-    "update node_sessions set active = null where number = ? and beat = ? and active = 1";
-const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and active = 1";
-const LEAVE: &str = "update node_sessions set active = null where number = ? and active = 1";
+    "update node_sessions set active = null where number = ? and beat = ? and active is not null";
+const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and active is not null";
+const LEAVE: &str = "update node_sessions set active = null where number = ? and active is not null";
+/// What was in the journal before places were counted there, or was restored.
+const COUNT_PLACES: &str = "update journal_end set pos = (select coalesce(max(pos), 0) from journal) \
+    where id = 1 and pos < (select coalesce(max(pos), 0) from journal)";
 
 /// How long things take between nodes.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +64,7 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Timing {
-            beat_every: Duration::from_millis(1_000),
+            beat_every: Duration::from_millis(500),
             look_every: Duration::from_millis(500),
             look_again: Duration::from_millis(10),
             dead_after: Duration::from_millis(4_000),
@@ -113,66 +124,91 @@ impl Sight {
     }
 }
 
-/// Who this process is to the others, on which server.
-pub struct Member<'m> {
-    pub server: &'m Server,
-    pub clock: &'m Clock,
-    pub timing: &'m Timing,
-    pub neighbours: &'m Neighbours,
+/// Who this process is to the others, on which server. Cheap to clone.
+#[derive(Clone)]
+pub struct Member {
+    pub server: Server,
+    pub clock: Clock,
+    pub timing: Timing,
+    pub neighbours: Arc<Neighbours>,
     /// Random, and anew for each try: who comes back after a death is somebody else.
     pub node: [u8; 16],
 }
 
-impl<'m> Member<'m> {
-    pub fn new(
-        server: &'m Server,
-        clock: &'m Clock,
-        timing: &'m Timing,
-        neighbours: &'m Neighbours,
-    ) -> Member<'m> {
-        Member { server, clock, timing, neighbours, node: clock.chance().to_be_bytes() }
+impl Member {
+    pub fn new(server: &Server, clock: &Clock, timing: &Timing, neighbours: &Arc<Neighbours>) -> Member {
+        let (server, clock, neighbours) = (server.clone(), clock.clone(), neighbours.clone());
+        let node = clock.chance().to_be_bytes();
+        Member { server, clock, timing: *timing, neighbours, node }
     }
 
-    /// Waits until no other session is active, takes over from one that has stopped, and becomes the active one. Says its number. Once
-    /// there was a connection nothing that the database says ends it: who stands by for days outlasts whatever happens there meanwhile.
+    /// A session of this node's own, beside those of others; says its number. Whoever may own nothing stands by for as long as it is
+    /// awaited.
     pub async fn join(&self) -> Result<i64, StoreError> {
-        let (mut sight, mut overtaken) = (self.sight().await?, 0);
-        while overtaken < JOINS_MAX {
-            let died = self.stand_by(&mut sight).await?;
+        let mut sight = self.sight().await?;
+        if !self.neighbours.may_own {
+            self.stand_by(&mut sight, None).await?;
+        }
+        for _ in 0..JOINS_MAX {
             match self.take_place(&mut sight.session).await {
                 Ok(number) => {
+                    close(sight.session).await;
+                    return Ok(number);
+                }
+                Err(error) if is_duplicate(&error) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(StoreError::Fenced)
+    }
+
+    async fn take_place(&self, session: &mut Connection) -> Result<i64, Error> {
+        sql::query(COUNT_PLACES).execute(&mut *session).await?;
+        let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut *session).await?;
+        let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(-number);
+        let joining = joining.bind(self.clock.now().0).bind(self.neighbours.address.as_deref());
+        joining.execute(session).await?;
+        Ok(number)
+    }
+
+    /// Waits until no other session is the lead, takes over from one that has stopped, and makes this one the lead. Nothing that the
+    /// database says ends it: who stands by for days outlasts whatever happens there meanwhile.
+    pub async fn lead(&self, number: i64) -> Result<(), StoreError> {
+        let mut sight = self.sight().await?;
+        loop {
+            let died = self.stand_by(&mut sight, Some(number)).await?;
+            match self.take_the_lead(&mut sight.session, number).await {
+                Ok(true) => {
                     // The very first follows nobody.
                     if number > 1 {
                         telemetry::took_over(if died { "died" } else { "left" });
                     }
                     self.neighbours.active.send_replace(None);
                     close(sight.session).await;
-                    return Ok(number);
+                    return Ok(());
                 }
+                // Somebody has taken this node for dead.
+                Ok(false) => return Err(StoreError::Fenced),
                 Err(error) => {
                     self.neighbours.joined.store(false, Ordering::Release);
                     if is_duplicate(&error) {
-                        overtaken += 1;
                         continue;
                     }
-                    // If it is taken after all, and nobody has heard of it, no heart beats there: it is taken over from.
+                    // If it was taken after all, the next look says so.
                     self.is_blind(&mut sight, error).await?;
                     self.rest(&mut sight.session, false).await;
                 }
             }
         }
-        Err(StoreError::Fenced)
     }
 
-    /// The place of the active session. Whoever has it stands by no more; that is written first, because from then on a heart beats.
-    async fn take_place(&self, session: &mut Connection) -> Result<i64, Error> {
+    /// Whoever is the lead stands by no more; that is written first. Whether this session has lived to be it.
+    async fn take_the_lead(&self, session: &mut Connection, number: i64) -> Result<bool, Error> {
         sql::query(I_STAND_BY_NO_MORE).bind(&self.node[..]).execute(&mut *session).await?;
-        let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut *session).await?;
         // From here on a row of ours may stand there.
         self.neighbours.joined.store(true, Ordering::Release);
-        let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(self.clock.now().0);
-        joining.bind(self.neighbours.address.as_deref()).execute(session).await?;
-        Ok(number)
+        let taken = sql::query(TAKE_THE_LEAD).bind(number).bind(-number).execute(session).await?;
+        Ok(taken.rows_affected() == 1)
     }
 
     /// Tells `neighbours` who is active, for as long as it is asked to, and becomes nobody.
@@ -210,24 +246,25 @@ impl<'m> Member<'m> {
         Ok(())
     }
 
-    /// Returns once no session is active, and this one may be; whether it has declared the last one dead. While the database is away, or somebody's lock is in the way, nothing is
-    /// seen, and whoever stands by goes on doing so.
-    async fn stand_by(&self, sight: &mut Sight) -> Result<bool, StoreError> {
+    /// Returns once no session is the lead, or this one is it already, and this node may be; whether it has declared the last one dead.
+    /// While the database is away, or somebody's lock is in the way, nothing is seen, and whoever stands by goes on doing so.
+    async fn stand_by(&self, sight: &mut Sight, own: Option<i64>) -> Result<bool, StoreError> {
         let (mut watch, mut told, mut died) = (Watch::default(), None, false);
         loop {
             let mut soon = false;
             let has_stopped = match self.look(&mut sight.session).await {
                 Ok(None) if self.neighbours.may_own => return Ok(died),
                 Ok(None) => Ok(false),
+                Ok(Some(other)) if own == Some(other.number) => return Ok(died),
                 Ok(Some(other)) => {
                     soon = other.leaving;
                     if told.replace(other.number) != Some(other.number) {
                         tracing::info!(
                             session = other.number,
-                            "another node is active; this one stands by, and takes over when it stops"
+                            "another node is the lead; this one takes over when it stops"
                         );
                     }
-                    match watch.look(other.clone(), self.clock.nanos(), self.timing) {
+                    match watch.look(other.clone(), self.clock.nanos(), &self.timing) {
                         true if self.neighbours.may_own => {
                             take_over(&mut sight.session, &other).await.map(|sealed| {
                                 died |= sealed;
@@ -258,7 +295,7 @@ impl<'m> Member<'m> {
     /// Until the next look. When there will be news soon, or somebody waits for them, it is over once there are; to see that one only
     /// reads, so however many wait nothing is written for them, and nobody counts as dead.
     async fn rest(&self, session: &mut Connection, soon: bool) {
-        let Timing { look_every, look_again, .. } = *self.timing;
+        let Timing { look_every, look_again, .. } = self.timing;
         let (began, known) = (self.clock.nanos(), self.neighbours.active.borrow().clone());
         loop {
             tokio::time::sleep(look_again.min(look_every)).await;
@@ -277,7 +314,7 @@ impl<'m> Member<'m> {
 
     /// Who is active, for whoever only wants to ask him.
     async fn glance(&self, session: &mut Connection) -> Result<Option<Seen>, Error> {
-        let found: Option<Found> = sql::query_as(ACTIVE).fetch_optional(session).await?;
+        let found: Option<Found> = sql::query_as(LEAD).fetch_optional(session).await?;
         let seen = found.map(Seen::from);
         self.tell(seen.as_ref().map(Seen::active));
         Ok(seen)
@@ -337,9 +374,9 @@ async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Err
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.
 pub async fn is_occupied(server: &Server) -> Result<bool, StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
-    let active: Option<Found> = sql::query_as(ACTIVE).fetch_optional(&mut session).await?;
+    let sessions: Vec<Found> = sql::query_as(SESSIONS).fetch_all(&mut session).await?;
     close(session).await;
-    Ok(active.is_some())
+    Ok(!sessions.is_empty())
 }
 
 async fn close(session: Connection) {
@@ -348,38 +385,73 @@ async fn close(session: Connection) {
     }
 }
 
-/// Beats until it is stopped, or another node has taken over: then the journal is fenced.
-pub async fn beat(
-    server: Server,
-    number: i64,
-    timing: Timing,
-    clock: Clock,
-    shared: Arc<Shared>,
-    mut stop: tokio::sync::oneshot::Receiver<()>,
-) {
-    let mut session: Option<Session> = None;
-    loop {
-        let sent_ns = clock.nanos();
-        match beat_once(&server, &mut session, number).await {
-            Ok(true) => {
-                shared.beaten_ns.store(sent_ns, Ordering::Release);
-                count(&mut session, &shared, clock.nanos()).await;
+/// Whose heart it is.
+pub struct Heart {
+    pub server: Server,
+    pub number: i64,
+    pub timing: Timing,
+    pub clock: Clock,
+    pub shared: Arc<Shared>,
+}
+
+impl Heart {
+    /// Beats until it is stopped, or another node has declared it dead: then the journal is fenced. The lead's looks after the others'
+    /// as well.
+    pub async fn beat(self, mut stop: tokio::sync::oneshot::Receiver<()>) {
+        let mut session: Option<Session> = None;
+        let mut watches: HashMap<i64, Watch> = HashMap::new();
+        loop {
+            let sent_ns = self.clock.nanos();
+            match beat_once(&self.server, &mut session, self.number).await {
+                Ok(true) => {
+                    self.shared.beaten_ns.store(sent_ns, Ordering::Release);
+                    let seen = look_around(&mut session, &self.shared, self.clock.nanos()).await;
+                    if self.shared.leads.load(Ordering::Acquire) {
+                        self.look_after(&mut watches, seen);
+                    }
+                }
+                Ok(false) => return self.shared.fence("another node has taken over"),
+                // It is looked for again at the next beat. Without it nobody can take over either.
+                Err(error) => {
+                    tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
+                    session = None;
+                    watches.clear();
+                }
             }
-            Ok(false) => return shared.fence("another node has taken over"),
-            // It is looked for again at the next beat. Without it nobody can take over either.
-            Err(error) => {
-                tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
-                session = None;
+            tokio::select! {
+                _ = &mut stop => break,
+                () = tokio::time::sleep(self.timing.beat_every) => {}
             }
         }
-        tokio::select! {
-            _ = &mut stop => break,
-            () = tokio::time::sleep(timing.beat_every) => {}
+    }
+
+    /// Ends the sessions of others whose hearts have stopped, in tasks of their own: this heart waits for nothing.
+    fn look_after(&self, watches: &mut HashMap<i64, Watch>, seen: Vec<Seen>) {
+        let now_ns = self.clock.nanos();
+        watches.retain(|number, _| seen.iter().any(|seen| seen.number == *number));
+        for other in seen.into_iter().filter(|seen| seen.number != self.number) {
+            let watch = watches.entry(other.number).or_default();
+            if !watch.look(other.clone(), now_ns, &self.timing) {
+                continue;
+            }
+            watch.blind();
+            let server = self.server.clone();
+            tokio::spawn(async move {
+                let ended = async {
+                    let mut session = Connection::MySql(server.connect_here().await?);
+                    let ended = take_over(&mut session, &other).await;
+                    close(session).await;
+                    ended
+                };
+                if let Err(error) = ended.await {
+                    tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");
+                }
+            });
         }
     }
 }
 
-/// Whether the session is still active.
+/// Whether the session still lives.
 async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) -> Result<bool, StoreError> {
     let writer = match session.take() {
         Some(session) => session,
@@ -393,19 +465,25 @@ async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) 
     Ok(beaten.rows_affected() == 1)
 }
 
-/// Notes who stands by. What cannot be read now is read at the next beat.
-async fn count(session: &mut Option<Session>, shared: &Shared, now_ns: u64) {
-    let Some(reader) = session.take() else { return };
+/// Notes who is there. What cannot be read now is read at the next beat.
+async fn look_around(session: &mut Option<Session>, shared: &Shared, now_ns: u64) -> Vec<Seen> {
+    let Some(reader) = session.take() else { return Vec::new() };
     let mut reader = Connection::MySql(reader);
     let counted = count_on(&mut reader, shared, now_ns).await;
     match (reader, counted) {
-        (Connection::MySql(reader), Ok(())) => *session = Some(reader),
-        (_, Err(error)) => tracing::debug!(%error, "who stands by could not be read"),
-        (_, Ok(())) => {}
+        (Connection::MySql(reader), Ok(seen)) => {
+            *session = Some(reader);
+            seen
+        }
+        (_, Err(error)) => {
+            tracing::debug!(%error, "who is there could not be read");
+            Vec::new()
+        }
+        (_, Ok(seen)) => seen,
     }
 }
 
-async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Result<(), Error> {
+async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Result<Vec<Seen>, Error> {
     let rows: Vec<(Vec<u8>, i64, Option<String>, i64)> =
         sql::query_as(STANDBYS).fetch_all(&mut *reader).await?;
     let rows = rows.into_iter().map(|(node, looks, address, may_own)| Looked {
@@ -417,7 +495,16 @@ async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Resu
     for gone in shared.roster.note(rows.collect(), now_ns) {
         sql::query(HAS_GONE).bind(gone.node).bind(gone.looks).execute(&mut *reader).await?;
     }
-    Ok(())
+    let sessions: Vec<Found> = sql::query_as(SESSIONS).fetch_all(&mut *reader).await?;
+    let seen: Vec<Seen> = sessions.into_iter().map(Seen::from).collect();
+    let peers = seen.iter().map(|seen| Peer {
+        session: seen.number,
+        node: seen.node.clone(),
+        address: seen.address.clone(),
+        leaving: seen.leaving,
+    });
+    shared.roster.meet(peers.collect());
+    Ok(seen)
 }
 
 /// Whoever stands by is told that the session ends in a moment, and looks more often.
@@ -430,6 +517,22 @@ pub async fn leaving(server: &Server, number: i64, shared: &Shared, clock: &Cloc
     Ok(())
 }
 
+/// Who has a session now.
+pub async fn sessions(server: &Server, shared: &Shared, clock: &Clock) -> Result<Vec<Peer>, StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    count_on(&mut session, shared, clock.nanos()).await?;
+    close(session).await;
+    Ok(shared.roster.peers())
+}
+
+/// Which session is the lead.
+pub async fn lead_of(server: &Server) -> Result<Option<i64>, StoreError> {
+    let mut session = Connection::MySql(server.connect().await?);
+    let lead: Option<Found> = sql::query_as(LEAD).fetch_optional(&mut session).await?;
+    close(session).await;
+    Ok(lead.map(|(number, ..)| number))
+}
+
 /// The session ends by its own will: the next node need not wait.
 pub async fn leave(server: &Server, number: i64, shared: &Shared, clock: &Clock) -> Result<(), StoreError> {
     let mut session = Connection::MySql(server.connect().await?);
@@ -437,6 +540,7 @@ pub async fn leave(server: &Server, number: i64, shared: &Shared, clock: &Clock)
         tracing::debug!(%error, "who stands by could not be read");
     }
     sql::query(LEAVE).bind(number).execute(&mut session).await?;
+    sql::query(NOR_STANDS_BY).bind(number).execute(&mut session).await?;
     close(session).await;
     Ok(())
 }

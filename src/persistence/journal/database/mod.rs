@@ -1,12 +1,14 @@
-//! The journal's home in a database of MySQL's, for many nodes: one of them writes, and another takes over when it stops.
+//! The journal's home in a database of MySQL's, for many nodes: each writes what its own products do, and another takes its place when
+//! it stops.
 //!
-//! A group is a transaction (`groups`). Who writes, and from when on nobody else does, is `membership`'s. The places of a session's
-//! entries follow each other behind those of all sessions before it, so whoever reads in order of place reads in order of time.
-//! Always true: the first entry of a session is written after the last one of the session before it was.
+//! A group is a transaction (`groups`). Who writes, and from when on no more, is `membership`'s; what each owns is `shards`'. The places
+//! of all nodes' entries follow each other in the order in which they were committed, so whoever reads in order of place reads in order
+//! of time. Always true: the first entry of a shard's owner is written after the last one of the owner before it was.
 
 mod groups;
 mod membership;
 mod nodes;
+mod shards;
 
 #[cfg(test)]
 mod tests;
@@ -19,8 +21,9 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use membership::{Timing, is_occupied};
-pub use nodes::{Active, Neighbours, Roster, Standby};
+pub use membership::{Member, Timing, is_occupied, lead_of, sessions};
+pub use nodes::{Active, Neighbours, Peer, Roster, Standby};
+pub use shards::{Owned, all as all_shards, give};
 
 use super::snapshot::{Progress, Saving};
 use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
@@ -33,7 +36,7 @@ use groups::Groups;
 
 /// How often the keeper looks around while there is no snapshot to be saved.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
+const LAST_POS: &str = "select pos from journal_end where id = 1";
 
 /// What the opening found and made.
 pub struct Found {
@@ -41,10 +44,10 @@ pub struct Found {
     pub groups: Groups,
     /// For whatever else this node writes.
     pub server: Server,
-    pub node_id: [u8; 16],
+    pub member: Member,
 }
 
-/// Brings the database up to date, becomes the node that writes, and leaves a thread that keeps it so. The receiver hears the end.
+/// Brings the database up to date, joins the nodes that write, and leaves a thread that keeps it so. The receiver hears the end.
 pub async fn start(
     config: DatabaseConfig,
     shared: Arc<Shared>,
@@ -55,7 +58,7 @@ pub async fn start(
     mysql::migrate(&mut session, &migrations::on_mysql()).await?;
     session.close().await.map_err(StoreError::from)?;
     let member = membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours);
-    let (node, node_id) = (member.join().await?, member.node);
+    let node = member.join().await?;
     let server = server.of_node(node);
     let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
     let last_pos: i64 =
@@ -79,7 +82,7 @@ pub async fn start(
     };
     std::thread::Builder::new().name("stockade-keeper".to_owned()).spawn(keep).map_err(StoreError::Thread)?;
     let epoch = Epoch(node.unsigned_abs());
-    Ok((Found { epoch, groups, server, node_id }, ended))
+    Ok((Found { epoch, groups, server, member }, ended))
 }
 
 /// A node that will leave says so, and how long it is to wait until the others have heard.
@@ -144,9 +147,14 @@ impl Keeper {
     /// On a thread of its own: the heart must not wait for a snapshot.
     fn start_beating(&self, stopped: oneshot::Receiver<()>) -> std::io::Result<JoinHandle<()>> {
         let runtime = runtime()?;
-        let (server, node, timing) = (self.server.clone(), self.node, self.timing);
-        let (clock, shared) = (self.clock.clone(), Arc::clone(&self.shared));
-        let beat = move || runtime.block_on(membership::beat(server, node, timing, clock, shared, stopped));
+        let heart = membership::Heart {
+            server: self.server.clone(),
+            number: self.node,
+            timing: self.timing,
+            clock: self.clock.clone(),
+            shared: Arc::clone(&self.shared),
+        };
+        let beat = move || runtime.block_on(heart.beat(stopped));
         std::thread::Builder::new().name("stockade-beat".to_owned()).spawn(beat)
     }
 

@@ -51,6 +51,17 @@ impl Neighbours {
     }
 }
 
+/// A node that has a session: one that may own stock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub session: i64,
+    pub node: Vec<u8>,
+    /// Where it answers other nodes; `None`: it does not.
+    pub address: Option<String>,
+    /// It has said that it goes in a moment.
+    pub leaving: bool,
+}
+
 /// A node that stands by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standby {
@@ -70,14 +81,34 @@ pub struct Looked {
     pub may_own: bool,
 }
 
-/// Those who stand by, as the active node sees them with its own clock.
+/// Who is there, as one node sees it with its own clock.
 #[derive(Debug, Default)]
-pub struct Roster(Mutex<Vec<(Looked, u64)>>);
+pub struct Roster {
+    standbys: Mutex<Vec<(Looked, u64)>>,
+    peers: watch::Sender<Vec<Peer>>,
+}
 
 impl Roster {
+    /// Notes who has a session, this node among them.
+    pub fn meet(&self, peers: Vec<Peer>) {
+        self.peers.send_if_modified(|known| {
+            let news = *known != peers;
+            *known = peers;
+            news
+        });
+    }
+
+    pub fn peers(&self) -> Vec<Peer> {
+        self.peers.borrow().clone()
+    }
+
+    pub fn watch_peers(&self) -> watch::Receiver<Vec<Peer>> {
+        self.peers.subscribe()
+    }
+
     /// Notes what the table holds at `now_ns`; hands back the rows of those who have gone.
     pub fn note(&self, rows: Vec<Looked>, now_ns: u64) -> Vec<Looked> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = rows.into_iter().map(|row| {
             let same = known.iter().find(|(seen, _)| (&seen.node, seen.looks) == (&row.node, row.looks));
             let since = same.map_or(now_ns, |(_, since)| *since);
@@ -92,7 +123,7 @@ impl Roster {
     }
 
     pub fn seen(&self, now_ns: u64) -> Vec<Standby> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
         let standbys = known.iter().map(|(row, at)| Standby {
             node: row.node.clone(),
             address: row.address.clone(),

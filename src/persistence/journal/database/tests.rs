@@ -6,6 +6,7 @@ use sqlx::Executor;
 
 use super::*;
 use crate::clock::Clock;
+use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::{Entry, Ledger};
 use crate::persistence::journal::{Append, AppendTo, Appended, Journal};
 use crate::persistence::testing::*;
@@ -25,6 +26,12 @@ const BEATING: Timing =
 async fn node(url: &str, timing: Timing) -> Journal {
     let config = DatabaseConfig { timing, ..DatabaseConfig::new(url, Clock::start()) };
     Journal::connect(config).await.unwrap().0
+}
+
+/// One that owns what it is given.
+async fn beside(url: &str, timing: Timing) -> Journal {
+    let config = DatabaseConfig { timing, ..DatabaseConfig::new(url, Clock::start()) };
+    Journal::join(config).await.unwrap().0
 }
 
 async fn clerk(url: &str) -> mysql::Session {
@@ -123,15 +130,15 @@ async fn locked_and_away() {
     second.close().await;
 }
 
-/// Both were started at the same moment: one of them writes, whoever that is.
+/// Both were started at the same moment: one of them is the lead, whichever that is.
 #[tokio::test]
-async fn of_two_that_start_at_once_one_writes() {
+async fn of_two_that_start_at_once_one_leads() {
     let url = new_database().await;
     let journal = tokio::select! {
         first = node(&url, BEATING) => first,
         second = node(&url, BEATING) => second,
     };
-    assert_eq!(journal.epoch(), Epoch(1));
+    assert!(journal.leads() && journal.is_led_by(journal.epoch().0).await.unwrap());
     journal.close().await;
 }
 
@@ -222,4 +229,96 @@ async fn cut_again_and_again(url: String, over: Arc<AtomicBool>) -> usize {
         }
     }
     cut
+}
+
+/// Places follow each other without a gap, over all nodes, and whoever reads in their order misses nothing.
+#[tokio::test]
+async fn several_nodes_write_one_journal() {
+    const ENTRIES: u64 = 60;
+    let url = new_database().await;
+    let lead = node(&url, BEATING).await;
+    let others = [beside(&url, BEATING).await, beside(&url, BEATING).await];
+    let writing = [&lead, &others[0], &others[1]].into_iter().zip(1..).map(|(journal, number)| async move {
+        let mut owner = Owner::stocked(number, 10_000);
+        for held in 0..ENTRIES {
+            assert_eq!(append(journal, owner.seal(T0)), Appended::Written);
+            owner.hold(order(u128::from(held) + 1, owner.product), buyer(1), 1, T0);
+            tokio::task::yield_now().await;
+        }
+        owner
+    });
+    let owners = futures_util::future::join_all(writing).await;
+    let (mut pos, mut read) = (0, 0);
+    loop {
+        let found = lead.reader().after(pos, 7).await.unwrap();
+        let Some((last, _)) = found.last() else { break };
+        assert!(found.iter().zip(pos + 1..).all(|((at, _), expected)| *at == expected));
+        (pos, read) = (*last, read + found.len());
+    }
+    assert_eq!((pos, read), (180, 180));
+    let end = lead.look_at_end().await.unwrap();
+    assert_eq!((end.pos, end.events, lead.end()), (180, end.events, end));
+    for owner in &owners {
+        // The last hold is not sealed.
+        assert_eq!(read_again(&others[0], owner).await.sequence().0 + 1, owner.ledger.sequence().0);
+    }
+    for journal in others {
+        journal.close().await;
+    }
+    lead.close().await;
+}
+
+/// Whoever stops in the middle of its group holds up nobody: the server has all of it, or nothing.
+#[tokio::test]
+async fn an_owner_whose_heart_has_stopped_is_ended_by_the_lead() {
+    let url = new_database().await;
+    let lead = node(&url, BEATING).await;
+    let stopped = beside(&url, STOPPED).await;
+    let own = stopped.epoch().0.cast_signed();
+    lead.give(&[5, 6], own).await.unwrap();
+    assert_eq!(append(&stopped, Owner::stocked(1, 10).seal(T0)), Appended::Written);
+    let mut peers = lead.peers();
+    let ended = peers.wait_for(|peers| !peers.is_empty() && peers.iter().all(|peer| peer.session != own));
+    tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap();
+    let fenced = Appended::NotWritten(NotWritten::Fenced);
+    assert_eq!(append(&stopped, Owner::stocked(2, 10).seal(T0)), fenced);
+    let two = vec![Owner::stocked(3, 1).seal(T0), Owner::stocked(4, 1).seal(T0)];
+    assert_eq!(append_all(&stopped, two), [fenced, fenced]);
+    assert_eq!(append(&lead, Owner::stocked(5, 10).seal(T0)), Appended::Written);
+    assert_eq!(lead.look_at_end().await.unwrap().pos, 2, "what was not written has left no gap");
+    stopped.close().await;
+    lead.close().await;
+}
+
+#[tokio::test]
+async fn a_shard_s_epoch_grows_with_each_move_and_the_lead_s_term_never_falls() {
+    let url = new_database().await;
+    let patient = Timing { dead_after: Duration::from_secs(3_600), ..BEATING };
+    let second = beside(&url, patient).await;
+    let first = node(&url, patient).await;
+    let (own, other) = (first.epoch().0.cast_signed(), second.epoch().0.cast_signed());
+    let row = |rows: &[Owned], shard: u16| *rows.iter().find(|row| row.shard == shard).unwrap();
+    let all = first.look_at_shards().await.unwrap();
+    assert!(all.len() == usize::from(SHARDS) && all.iter().all(|row| (row.session, row.epoch) == (own, own)));
+    let mut before = row(&all, 7).epoch;
+    for to in [other, own, other, own, other] {
+        first.give(&[7], to).await.unwrap();
+        let all = second.look_at_shards().await.unwrap();
+        assert!(row(&all, 7).session == to && row(&all, 7).epoch > before);
+        before = row(&all, 7).epoch;
+    }
+    let product =
+        (1..).map(|number| ProductId::new(T0, number)).find(|product| product.shard() == 7).unwrap();
+    assert_eq!(second.epoch_of(product).0, before.unsigned_abs());
+    let term = first.term();
+    assert!(first.is_led_by(first.epoch().0).await.unwrap());
+    first.close().await;
+    second.lead().await.unwrap();
+    assert!(second.is_led_by(second.epoch().0).await.unwrap() && second.term() >= term);
+    let all = second.look_at_shards().await.unwrap();
+    assert!(all.iter().all(|row| row.session == other));
+    assert_eq!(row(&all, 7).epoch, before, "what it had it keeps");
+    // Whoever has left gives nothing away.
+    assert!(first.give(&[7], own).await.is_err());
+    second.close().await;
 }

@@ -28,6 +28,7 @@ pub mod cart;
 pub mod catalogue;
 pub mod delivery;
 pub mod flusher;
+pub mod following;
 pub mod history;
 pub mod mirror;
 pub mod nodes;

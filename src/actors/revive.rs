@@ -9,20 +9,71 @@ use std::collections::BTreeSet;
 use futures_util::StreamExt;
 use tracing::info;
 
-use crate::actors::stock::{Directory, Fingerprint};
-use crate::persistence::journal::Journal;
+use crate::actors::stock::{Directory, Fingerprint, UsedKeys};
+use crate::domain::stock::Event;
+use crate::persistence::flush::Run;
+use crate::persistence::journal::{Journal, JournalReader};
 use crate::persistence::{StoreError, Tables};
 
-/// Fills the registry of used keys from the tables and loads the owners that must not sleep.
-pub async fn revive(directory: &Directory, journal: &Journal, tables: &Tables) -> Result<(), StoreError> {
-    let house = directory.house();
-    let began = house.clock.nanos();
+/// Events that are read at once.
+const EVENTS_AT_ONCE: u64 = 5_000;
+
+/// Learns the keys of orders that the tables do not show yet from the journal. An owner in this process notes those of its product when
+/// it is loaded; of an owner elsewhere they are known from here.
+pub struct Keys {
+    keys: UsedKeys,
+    journal: JournalReader,
+    /// Up to here they are known.
+    pos: i64,
+}
+
+impl Keys {
+    /// Those of everything behind the tables, and later of everything behind that.
+    pub async fn behind(tables: &Tables, journal: &Journal, keys: &UsedKeys) -> Result<Keys, StoreError> {
+        let pos = tables.flushed_pos().await?;
+        Ok(Keys { keys: keys.clone(), journal: journal.reader().clone(), pos })
+    }
+
+    /// Reads to the journal's end.
+    pub async fn catch_up(&mut self) -> Result<(), StoreError> {
+        loop {
+            let found = self.journal.after(self.pos, EVENTS_AT_ONCE).await?;
+            let Some((last, _)) = found.last() else { return Ok(()) };
+            self.pos = *last;
+            for (_, entry) in found {
+                let product = entry.product;
+                // What cannot be read stops its owner, and says so there.
+                let Ok(run) = Run::of(entry) else { continue };
+                for event in run.events {
+                    let (buyer, key) = match event {
+                        Event::Held(held) => (held.buyer, held.key),
+                        Event::Placed(placed) => (placed.buyer, placed.key),
+                        _ => continue,
+                    };
+                    if let Some(key) = key {
+                        self.keys.keep(Fingerprint::of(buyer, key.key), product);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Fills the registry of used keys from the tables.
+pub async fn recall_keys(directory: &Directory, tables: &Tables) -> Result<(), StoreError> {
     let orders = tables.orders();
     let mut keys = std::pin::pin!(orders.all_keys());
     while let Some(used) = keys.next().await {
         let used = used?;
-        house.keys.keep(Fingerprint::of(used.buyer, used.key), used.home);
+        directory.house().keys.keep(Fingerprint::of(used.buyer, used.key), used.home);
     }
+    Ok(())
+}
+
+/// Loads the owners that must not sleep.
+pub async fn revive(directory: &Directory, journal: &Journal, tables: &Tables) -> Result<(), StoreError> {
+    let house = directory.house();
+    let began = house.clock.nanos();
     let mut awake: BTreeSet<_> = tables.stock().holding().await?.into_iter().collect();
     awake.extend(journal.reader().products_after(tables.flushed_pos().await?).await?);
     let products: Vec<_> = awake.into_iter().collect();

@@ -55,7 +55,13 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         self.payments.finish().await;
+        if let Some(placement) = &self.placement {
+            placement.stop().await;
+        }
         self.directory.drain().await;
+        if let Some(owning) = &self.owning {
+            owning.close_desk();
+        }
         self.flush.stop().await;
         let clock = self.clock.clone();
         self.store.close().await;
@@ -89,6 +95,10 @@ impl App {
         left_after("jobs", self.scheduler.abandon()).await;
         drop(self.recovery);
         self.payments.abandon();
+        drop(self.placement);
+        if let Some(owning) = &self.owning {
+            owning.close_desk();
+        }
         left_after("owners", self.directory.drain()).await;
         left_after("requests", self.serving.stop()).await;
         let telling = async { tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop()) };

@@ -9,6 +9,8 @@ mod end;
 mod front;
 mod listeners;
 mod mirror;
+mod owners;
+mod owning;
 mod secret;
 mod server;
 mod store;
@@ -20,7 +22,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -37,10 +39,11 @@ use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
-use crate::actors::revive::revive;
+use crate::actors::placement::{Placement, PlacementHouse};
+use crate::actors::revive::{Keys, recall_keys, revive};
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
-use crate::actors::stock::{Changes, Directory, House, UsedKeys};
+use crate::actors::stock::Directory;
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::actors::wish::Wishes;
@@ -52,6 +55,7 @@ use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, AddressRate, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
+use crate::persistence::StoreError;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
@@ -59,8 +63,10 @@ use crate::vault::Vault;
 use crate::webhook::{Caller, by_system};
 use front::NodeFront;
 use listeners::Listeners;
+use owning::house;
 use vitals::Vitals;
 
+pub use owning::Owning;
 pub use secret::{tokens, vault, webhook_secret};
 pub use server::Serving;
 pub use store::Store;
@@ -73,6 +79,9 @@ const LEAVE_AFTER: Duration = Duration::from_millis(200);
 /// A running shop.
 pub struct App {
     store: Store,
+    /// At a node that is one of many.
+    owning: Option<Owning>,
+    placement: Option<Placement>,
     directory: Directory,
     flush: FlushHandle,
     outbox: Outbox,
@@ -116,7 +125,15 @@ impl Entrance {
         })
     }
 
-    /// Whether this node has become the active one, or is about to.
+    /// Joins the other nodes, if there are to be any.
+    pub async fn join(&self, config: &Config) -> Result<Option<Owning>> {
+        Ok(match self {
+            Entrance::Own(_) => None,
+            Entrance::Shared(front) => Some(Owning::join(config, front).await?),
+        })
+    }
+
+    /// Whether this node has become the lead, or is about to.
     fn has_joined(&self) -> bool {
         match self {
             Entrance::Own(_) => false,
@@ -153,19 +170,26 @@ pub enum Ended {
 impl App {
     /// Opens everything. Must be called inside an actix `System`.
     pub async fn build(config: &Config) -> Result<App> {
-        App::build_behind(config, &Entrance::of(config, &Clock::start()).await?).await
+        let entrance = Entrance::of(config, &Clock::start()).await?;
+        let owning = entrance.join(config).await?;
+        App::build_behind(config, &entrance, owning.as_ref()).await
     }
 
     /// The same behind an entrance that may be open already: an app that follows another on the same files keeps its callers waiting
-    /// instead of turning them away, and at a node that is one of many they are answered elsewhere meanwhile.
-    pub async fn build_behind(config: &Config, entrance: &Entrance) -> Result<App> {
-        let clock = Clock::start();
+    /// instead of turning them away, and at a node that is one of many they are answered elsewhere meanwhile: such a node has joined
+    /// the others, and the shop opens here when it leads them.
+    pub async fn build_behind(
+        config: &Config,
+        entrance: &Entrance,
+        owning: Option<&Owning>,
+    ) -> Result<App> {
+        let clock = owning.map_or_else(Clock::start, |owning| owning.clock().clone());
         let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
-        let store = match entrance {
-            Entrance::Own(_) => Store::open(config, &clock).await?,
-            Entrance::Shared(front) => Store::open_among(config, &clock, front.neighbours.clone()).await?,
+        let store = match owning {
+            None => Store::open(config, &clock).await?,
+            Some(owning) => owning.lead().await?,
         };
-        let assembled = App::assemble(config, entrance, clock, tokens, vault, &store).await;
+        let assembled = App::assemble(config, entrance, owning, clock, (tokens, vault), &store).await;
         if assembled.is_err() {
             store.close().await;
         }
@@ -175,9 +199,9 @@ impl App {
     async fn assemble(
         config: &Config,
         entrance: &Entrance,
+        owning: Option<&Owning>,
         clock: Clock,
-        tokens: Tokens,
-        vault: Vault,
+        (tokens, vault): (Tokens, Vault),
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
@@ -185,21 +209,15 @@ impl App {
             Profile::Development => demo::furnish(store, &clock).await?,
             Profile::Production => None,
         };
-        let house = Arc::new(House {
-            home: Arc::new(journal.clone()),
-            clock: clock.clone(),
-            keys: UsedKeys::default(),
-            metrics: Metrics::global().clone(),
-            wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
-            lagging: AtomicBool::new(false),
-            changes: if config.store.redis.is_some() { Changes::heard() } else { Changes::unheard() },
-        });
-        let directory = Directory::new(house.clone());
+        let directory = match owning {
+            None => Directory::new(house(config, &clock, journal)),
+            Some(owning) => owning.directory().clone(),
+        };
         let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
         let provider = start_provider(config, entrance.addr()?, store, &clock)?;
         let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
-        let flush = flusher::start(house.clone(), journal, tables, limits).await?;
+        let flush = flusher::start(directory.shared_house(), journal, tables, limits).await?;
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
@@ -272,6 +290,7 @@ impl App {
             scheduler: scheduler.clone(),
             nodes: Nodes::new(journal.clone(), directory.clone()),
         };
+        let nodes = doors.nodes.clone();
         let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
         let opening = async {
             let serving = match entrance {
@@ -282,16 +301,26 @@ impl App {
                     Serving::behind(front, journal.epoch().0.cast_signed(), &doors, &directory)
                 }
             };
-            match revive(&directory, journal, tables).await {
-                Ok(()) => Ok(serving),
+            let reviving = async {
+                let keys = Keys::behind(tables, journal, &directory.house().keys).await?;
+                recall_keys(&directory, tables).await?;
+                let placement = match owning {
+                    None => None,
+                    Some(owning) => Some(place(owning, store, keys).await?),
+                };
+                revive(&directory, journal, tables).await?;
+                Ok(placement)
+            };
+            match reviving.await {
+                Ok(placement) => Ok((serving, placement)),
                 Err(error) => {
                     serving.stop().await;
-                    Err(error.into())
+                    Err(anyhow::Error::from(StoreError::from(error)))
                 }
             }
         };
-        let serving = match opening.await {
-            Ok(serving) => serving,
+        let (serving, placement) = match opening.await {
+            Ok(opened) => opened,
             Err(error) => {
                 flush.abandon().await;
                 return Err(error);
@@ -306,6 +335,9 @@ impl App {
                 return Err(error.into());
             }
         };
+        if let Some(placement) = &placement {
+            nodes.follow(placement.shares());
+        }
         scheduler.open();
         // What it asks is known by now.
         let _cart_chores = CartChores::start(carts.clone());
@@ -315,6 +347,8 @@ impl App {
         let store = store.clone();
         Ok(App {
             store,
+            owning: owning.cloned(),
+            placement,
             directory,
             flush,
             outbox,
@@ -418,6 +452,16 @@ impl App {
         }
         ended
     }
+}
+
+async fn place(owning: &Owning, store: &Store, keys: Keys) -> Result<Placement, StoreError> {
+    let house = PlacementHouse {
+        journal: store.journal.clone(),
+        directory: owning.directory().clone(),
+        tables: store.tables.clone(),
+        nodes: owning.ways(),
+    };
+    Placement::open(house, keys).await
 }
 
 fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {

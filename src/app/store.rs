@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::persistence::Tables;
-use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Neighbours};
+use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Neighbours, Server};
 
 /// Both, opened for writing. While it is open nobody else can open it.
 #[derive(Clone)]
@@ -25,32 +25,20 @@ impl Store {
     /// The journal first: its lock, or the session of this node, covers the tables. In a database another node may be at it: then
     /// this one stands by until that has stopped.
     pub async fn open(config: &Config, clock: &Clock) -> Result<Store> {
-        // Nobody is to ask a command for anything.
-        Store::open_among(config, clock, Arc::new(Neighbours::new(None, true))).await
+        if config.store.database_url.is_some() {
+            // Nobody is to ask a command for anything.
+            let neighbours = Arc::new(Neighbours::new(None, true));
+            return Joined::among(config, clock, neighbours).await?.lead().await;
+        }
+        let dir = config.store.data_dir.clone();
+        let journal = Journal::open(JournalConfig::new(&dir, clock.clone())).await?;
+        journal.brake().store(brake_us(config), Ordering::Relaxed);
+        let tables = Tables::open(&dir).await;
+        let tables = tables.with_context(|| format!("the tables in {} could not be opened", dir.display()));
+        Store::of(dir, false, journal, tables).await
     }
 
-    /// The same for a node that other nodes reach.
-    pub async fn open_among(config: &Config, clock: &Clock, neighbours: Arc<Neighbours>) -> Result<Store> {
-        let brake_us = u64::try_from(config.store.journal_brake.as_micros()).unwrap_or(u64::MAX);
-        let dir = config.store.data_dir.clone();
-        let place = place(config, clock, neighbours);
-        let shared = place.is_some();
-        let (journal, tables) = match place {
-            None => {
-                let journal = Journal::open(JournalConfig::new(&dir, clock.clone())).await?;
-                let tables = Tables::open(&dir).await;
-                (
-                    journal,
-                    tables.with_context(|| format!("the tables in {} could not be opened", dir.display())),
-                )
-            }
-            Some(place) => {
-                std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be used", dir.display()))?;
-                let (journal, server) = Journal::connect(place).await?;
-                (journal, Tables::on(&server).await.context("the tables in the database could not be opened"))
-            }
-        };
-        journal.brake().store(brake_us, Ordering::Relaxed);
+    async fn of(dir: PathBuf, shared: bool, journal: Journal, tables: Result<Tables>) -> Result<Store> {
         match tables {
             Ok(tables) => Ok(Store { dir, shared, journal, tables }),
             Err(error) => {
@@ -78,6 +66,40 @@ impl Store {
         }
         self.journal.close().await;
     }
+}
+
+/// The journal of a node that is one of many: it writes what the node's own products do. The tables are the lead's.
+#[derive(Clone)]
+pub struct Joined {
+    dir: PathBuf,
+    server: Server,
+    pub journal: Journal,
+}
+
+impl Joined {
+    pub async fn among(config: &Config, clock: &Clock, neighbours: Arc<Neighbours>) -> Result<Joined> {
+        let dir = config.store.data_dir.clone();
+        std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be used", dir.display()))?;
+        let place = place(config, clock, neighbours).context("no database is named")?;
+        let (journal, server) = Journal::join(place).await?;
+        journal.brake().store(brake_us(config), Ordering::Relaxed);
+        Ok(Joined { dir, server, journal })
+    }
+
+    /// Waits until this node is the lead.
+    pub async fn lead(self) -> Result<Store> {
+        let Joined { dir, server, journal } = self;
+        if let Err(error) = journal.lead().await {
+            journal.close().await;
+            return Err(error.into());
+        }
+        let tables = Tables::on(&server).await.context("the tables in the database could not be opened");
+        Store::of(dir, true, journal, tables).await
+    }
+}
+
+fn brake_us(config: &Config) -> u64 {
+    u64::try_from(config.store.journal_brake.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The database that keeps the store for several nodes, if there is one.

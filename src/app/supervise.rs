@@ -12,7 +12,7 @@ use actix_web::rt;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Ended, Entrance};
+use super::{App, Ended, Entrance, Owning};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
@@ -45,16 +45,39 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
         let mut entrance = Some(Entrance::of(config, &clock).await?);
         let mut rebuilds = VecDeque::new();
         while let Some(opening) = &entrance {
+            let joined = tokio::select! {
+                joined = opening.join(config) => Some(joined),
+                // Whoever may own nothing stands by for as long as he lives.
+                () = stop.first(), if config.store.database_url.is_some() => None,
+            };
+            let Some(joined) = joined else {
+                leave(config, &clock, entrance).await;
+                return Ok(Supervised::Stopped);
+            };
+            let owning = match joined {
+                Ok(owning) => owning,
+                Err(error) if rebuilds.is_empty() => return Err(error),
+                Err(error) => {
+                    tracing::error!(error = format!("{error:#}"), "this node cannot join the others yet");
+                    if !may_rebuild(&mut rebuilds, clock.now()) {
+                        return Ok(give_up(config));
+                    }
+                    rt::time::sleep(BETWEEN_REBUILDS).await;
+                    continue;
+                }
+            };
             let built = {
-                let mut building = pin!(App::build_behind(config, opening));
+                let mut building = pin!(App::build_behind(config, opening, owning.as_ref()));
                 tokio::select! {
                     built = &mut building => Some(built),
                     // Whoever stands by for another node may do so for days.
                     () = stop.first(), if config.store.database_url.is_some() => {
-                        // Whoever has become the active one meanwhile hands over in order.
+                        // Whoever has become the lead meanwhile hands over in order.
                         let became = if opening.has_joined() { building.await.ok() } else { None };
-                        if let Some(app) = became {
-                            app.stop().await;
+                        match (became, &owning) {
+                            (Some(app), _) => app.stop().await,
+                            (None, Some(owning)) => owning.clone().leave().await,
+                            (None, None) => {}
                         }
                         None
                     }
@@ -66,6 +89,16 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
             };
             let app = match built {
                 Ok(app) => app,
+                Err(error) if owning.as_ref().is_some_and(Owning::is_lost) => {
+                    tracing::error!(error = format!("{error:#}"), "this node joins the others anew");
+                    if let Some(owning) = owning {
+                        owning.abandon().await;
+                    }
+                    if !may_rebuild(&mut rebuilds, clock.now()) {
+                        return Ok(give_up(config));
+                    }
+                    continue;
+                }
                 Err(error) if rebuilds.is_empty() => return Err(error),
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");

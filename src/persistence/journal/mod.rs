@@ -48,7 +48,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
-use super::sql::mysql::Server;
+pub use super::sql::mysql::Server;
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::{Entry, Epoch, Sequence};

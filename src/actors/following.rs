@@ -1,0 +1,94 @@
+//! A node that follows a lead: it owns what the table `shards` gives it, and lets go of what it is told to.
+//!
+//! Always true: it believes nobody that he is the lead but the database; a question of a lead that is none any more is not begun; and
+//! when it has said that it let go of a shard, everything it had decided there is written and answered.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::stock::{Directory, NodeName, NotAsked, Route};
+use crate::domain::id::SHARDS;
+use crate::persistence::StoreError;
+use crate::persistence::journal::Journal;
+
+/// What the lead says. Words of one lead are numbered: one that was long on its way is not obeyed after a later one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Word {
+    pub lead: u64,
+    pub number: u64,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Following {
+    journal: Journal,
+    directory: Directory,
+    /// The last word that was obeyed; held while one is.
+    last: Arc<Mutex<Word>>,
+}
+
+impl Following {
+    pub fn new(journal: Journal, directory: Directory) -> Following {
+        let last = Arc::new(Mutex::new(Word { lead: 0, number: 0 }));
+        Following { journal, directory, last }
+    }
+
+    /// Follows a lead that has announced itself, and serves what the table says.
+    pub async fn follow(&self, word: Word) -> Result<(), NotAsked> {
+        let mut last = self.last.lock().await;
+        self.heed(&mut last, word).await?;
+        let Some(routes) = self.directory.routes() else { return Err(NotAsked::Elsewhere) };
+        let is_news = routes.lead() != word.lead;
+        routes.follow(word.lead).await;
+        let rows = self.journal.look_at_shards().await.map_err(unread)?;
+        let own = self.journal.epoch().0.cast_signed();
+        let is_own = |shard: &u16| rows.iter().any(|row| row.shard == *shard && row.session == own);
+        let (own, others): (Vec<u16>, Vec<u16>) = (0..SHARDS).partition(is_own);
+        let new: Vec<u16> = own.into_iter().filter(|shard| !routes.is_here(*shard)).collect();
+        let gone: Vec<u16> =
+            others.into_iter().filter(|shard| is_news || matches!(*routes.of(*shard), Route::Here)).collect();
+        self.give_up(&gone, word.lead).await?;
+        self.directory.settle(&new, Route::Here);
+        Ok(())
+    }
+
+    /// Nothing of these shards is decided here any more.
+    pub async fn let_go(&self, word: Word, shards: &[u16]) -> Result<(), NotAsked> {
+        let mut last = self.last.lock().await;
+        self.heed(&mut last, word).await?;
+        self.give_up(shards, word.lead).await
+    }
+
+    /// Whether it is the lead that speaks, and this is its newest word.
+    async fn heed(&self, last: &mut Word, word: Word) -> Result<(), NotAsked> {
+        if word.lead == last.lead && word.number <= last.number {
+            return Err(NotAsked::Elsewhere);
+        }
+        if !self.journal.is_led_by(word.lead).await.map_err(unread)? {
+            return Err(NotAsked::Elsewhere);
+        }
+        *last = word;
+        Ok(())
+    }
+
+    /// Questions about these go to the lead, who knows where they belong.
+    async fn give_up(&self, shards: &[u16], lead: u64) -> Result<(), NotAsked> {
+        if shards.is_empty() {
+            return Ok(());
+        }
+        self.directory.let_go(shards).await;
+        let peers = self.journal.peers_now().await.map_err(unread)?.into_iter();
+        let address = peers.filter(|peer| peer.session == lead.cast_signed()).find_map(|peer| peer.address);
+        if let Some(address) = address {
+            self.directory.settle(shards, Route::Away(Arc::new(NodeName { session: lead, address })));
+        }
+        Ok(())
+    }
+}
+
+fn unread(error: StoreError) -> NotAsked {
+    tracing::warn!(%error, "the database does not say who leads");
+    NotAsked::Unknown
+}

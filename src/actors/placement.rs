@@ -1,0 +1,386 @@
+//! The lead's placement: which node owns which shard, and how one moves.
+//!
+//! It owns the table `shards` and the routes of this node's directory. A shard moves in three steps: its owner lets go of it, the
+//! row says who has it now, and that one is told to look. Always true: a row changes only after its owner has let go or its session
+//! has ended; questions about a shard that is moving wait in their mailboxes; and a node is asked nothing before it has said that it
+//! follows this lead, and the keys of all orders that it had written until then are known here.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix_web::rt;
+use futures_util::{Stream, StreamExt};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::following::Word;
+use super::revive::Keys;
+use super::stock::{Directory, NodeName, NotAsked, Route, View};
+use crate::domain::id::{ProductId, SHARDS};
+use crate::domain::placement::{self, Member, ShardNow};
+use crate::persistence::journal::{Journal, Owned, Peer};
+use crate::persistence::stock::StockReader;
+use crate::persistence::{StoreError, Tables};
+
+/// How often it is looked who is there, when nobody comes or goes.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a node may take to answer the lead.
+const TOLD_WITHIN: Duration = Duration::from_secs(2);
+/// … and to let go of what it has, with what is under way there.
+const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+/// Shards that move at once; those with products in memory move in small pieces, so that each waits for little.
+const AT_ONCE: usize = 128;
+const AT_ONCE_LOADED: usize = 4;
+/// Pause before a stream of views is asked for again.
+const VIEWS_AGAIN: Duration = Duration::from_millis(100);
+
+/// Something that is asked of another node.
+pub type Told = Pin<Box<dyn Future<Output = Result<(), NotAsked>>>>;
+/// What another node's owners publish.
+pub type Views = Pin<Box<dyn Stream<Item = (ProductId, View)>>>;
+
+/// The way from the lead to the nodes that follow it.
+pub trait Leading: 'static {
+    /// Who speaks is the lead: the node looks which shards are its own, and answers once it serves them and nobody else's question.
+    fn lead(&self, node: &NodeName, word: Word) -> Told;
+    /// The node lets go of these shards, and answers once everything it had decided is written and answered.
+    fn let_go(&self, node: &NodeName, word: Word, shards: Vec<u16>) -> Told;
+    /// What its owners show: first all of it, then whatever changes. It ends when the connection does.
+    fn views(&self, node: &NodeName) -> Views;
+}
+
+/// What placement needs of the shop.
+pub struct PlacementHouse {
+    pub journal: Journal,
+    pub directory: Directory,
+    pub tables: Tables,
+    pub nodes: Rc<dyn Leading>,
+}
+
+/// What a node owns, for those who look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    pub session: u64,
+    pub node: Vec<u8>,
+    pub address: Option<String>,
+    pub shards: u16,
+    /// It has said that it goes.
+    pub leaving: bool,
+}
+
+/// Cheap to clone. Ends with the last one.
+#[derive(Clone)]
+pub struct Placement(Rc<Running>);
+
+struct Running {
+    shares: Arc<Mutex<Vec<Share>>>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+    }
+}
+
+impl Placement {
+    /// Tells every node that this one is the lead now, and says where each shard's owners are. When it returns, each question finds
+    /// its owner or waits for it, and the keys of all orders are known.
+    pub async fn open(house: PlacementHouse, keys: Keys) -> Result<Placement, StoreError> {
+        let own = house.journal.epoch().0;
+        let shares = Arc::<Mutex<Vec<Share>>>::default();
+        let stock = house.tables.stock();
+        let mut placing = Placing {
+            own,
+            rows: house.journal.look_at_shards().await?,
+            house,
+            stock,
+            keys,
+            words: Cell::new(0),
+            told: BTreeMap::new(),
+            unsettled: (0..SHARDS).collect(),
+            shares: shares.clone(),
+        };
+        placing.begin().await?;
+        let stop = watch::Sender::new(false);
+        let task = rt::spawn(placing.run(stop.subscribe()));
+        Ok(Placement(Rc::new(Running { shares, stop, task: Mutex::new(Some(task)) })))
+    }
+
+    /// Who owns how much.
+    pub fn shares(&self) -> Arc<Mutex<Vec<Share>>> {
+        self.0.shares.clone()
+    }
+
+    /// Nothing moves any more. What is moving is moved to its end.
+    pub async fn stop(&self) {
+        self.0.stop.send_replace(true);
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+}
+
+/// A node that follows.
+struct Follower {
+    name: Arc<NodeName>,
+    views: JoinHandle<()>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.views.abort();
+    }
+}
+
+struct Placing {
+    /// This node's own session.
+    own: u64,
+    house: PlacementHouse,
+    stock: StockReader,
+    keys: Keys,
+    /// How much has been said to others.
+    words: Cell<u64>,
+    /// A row for each shard, in their order.
+    rows: Vec<Owned>,
+    /// Those who have said that they follow, by their sessions.
+    told: BTreeMap<u64, Follower>,
+    /// Shards of which nobody serves questions at the moment.
+    unsettled: BTreeSet<u16>,
+    shares: Arc<Mutex<Vec<Share>>>,
+}
+
+impl Placing {
+    async fn begin(&mut self) -> Result<(), StoreError> {
+        let directory = self.house.directory.clone();
+        if let Some(routes) = directory.routes() {
+            routes.follow(self.own).await;
+        }
+        // What led to the lead before this one.
+        let away: Vec<u16> = (0..SHARDS).filter(|shard| !directory.is_here(*shard)).collect();
+        directory.let_go(&away).await;
+        let peers = self.house.journal.peers_now().await?;
+        for peer in &peers {
+            self.meet(peer).await;
+        }
+        self.keys.catch_up().await?;
+        self.settle().await;
+        self.show(&peers);
+        Ok(())
+    }
+
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        let mut peers = self.house.journal.peers();
+        loop {
+            let now = peers.borrow_and_update().clone();
+            if let Err(error) = self.step(&now, &stop).await {
+                tracing::warn!(%error, "who owns what could not be looked at; it is tried again");
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                changed = peers.changed() => if changed.is_err() { return },
+                () = rt::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Who has come is told, what the gone have left is given to others, and what is too much at one node moves.
+    async fn step(&mut self, peers: &[Peer], stop: &watch::Receiver<bool>) -> Result<(), StoreError> {
+        // At the very first look nobody may have been seen yet.
+        if !peers.iter().any(|peer| peer.session.unsigned_abs() == self.own) {
+            return Ok(());
+        }
+        let lives = |session: &u64| peers.iter().any(|peer| peer.session.unsigned_abs() == *session);
+        let gone: Vec<u64> = self.told.keys().copied().filter(|session| !lives(session)).collect();
+        for session in gone {
+            tracing::warn!(session, "a node has gone: what it owned goes to others");
+            self.told.remove(&session);
+            let left = self.shards_of(session);
+            self.house.directory.let_go(&left).await;
+            self.unsettled.extend(left);
+        }
+        for peer in peers {
+            self.meet(peer).await;
+        }
+        if !self.unsettled.is_empty() {
+            self.keys.catch_up().await?;
+            self.settle().await;
+        }
+        for (shards, to) in self.moves(peers) {
+            if *stop.borrow() {
+                break;
+            }
+            self.carry(&shards, to).await?;
+            self.show(peers);
+        }
+        self.show(peers);
+        Ok(())
+    }
+
+    /// Tells a node that does not know it yet who leads; until it has said that it follows it is asked nothing.
+    async fn meet(&mut self, peer: &Peer) {
+        let session = peer.session.unsigned_abs();
+        if session == self.own || self.told.contains_key(&session) || peer.leaving {
+            return;
+        }
+        let Some(address) = peer.address.clone() else { return };
+        let name = Arc::new(NodeName { session, address });
+        if !self.tell(&name).await {
+            return;
+        }
+        let views = rt::spawn(show_views(self.house.nodes.clone(), name.clone(), self.house.directory.clone()));
+        tracing::info!(session, address = name.address, "a node follows");
+        self.told.insert(session, Follower { name, views });
+        // What it has written for the lead before this one is to be known before it is asked.
+        self.unsettled.extend(self.shards_of(session));
+    }
+
+    async fn tell(&self, name: &NodeName) -> bool {
+        let told = timeout(TOLD_WITHIN, self.house.nodes.lead(name, self.word())).await;
+        let told = told.unwrap_or(Err(NotAsked::Unknown));
+        if let Err(error) = &told {
+            tracing::warn!(%error, session = name.session, "a node does not follow yet");
+        }
+        told.is_ok()
+    }
+
+    fn word(&self) -> Word {
+        let number = self.words.get() + 1;
+        self.words.set(number);
+        Word { lead: self.own, number }
+    }
+
+    fn shards_of(&self, session: u64) -> Vec<u16> {
+        let of_it = self.rows.iter().filter(|row| row.session.unsigned_abs() == session);
+        of_it.map(|row| row.shard).collect()
+    }
+
+    /// Where each of the unsettled shards' rows leads questions are let through again; what belongs to nobody who lives stays.
+    async fn settle(&mut self) {
+        let mut by_owner: BTreeMap<u64, Vec<u16>> = BTreeMap::new();
+        for row in &self.rows {
+            if self.unsettled.contains(&row.shard) {
+                by_owner.entry(row.session.unsigned_abs()).or_default().push(row.shard);
+            }
+        }
+        for (session, shards) in by_owner {
+            let route = if session == self.own {
+                Route::Here
+            } else {
+                match self.told.get(&session).map(|follower| follower.name.clone()) {
+                    // It may have let go of some of them without our hearing it.
+                    Some(name) if self.tell(&name).await => Route::Away(name),
+                    _ => continue,
+                }
+            };
+            self.house.directory.settle(&shards, route);
+            shards.iter().for_each(|shard| drop(self.unsettled.remove(shard)));
+            self.wake(&shards).await;
+        }
+    }
+
+    /// Owners that must not sleep: of products that were in memory, or have holds that lapse.
+    async fn wake(&self, shards: &[u16]) {
+        let directory = &self.house.directory;
+        let mut awake: BTreeSet<ProductId> = BTreeSet::new();
+        for shard in shards {
+            awake.extend(directory.loaded_in(*shard));
+        }
+        match self.stock.holding().await {
+            Ok(holding) => awake.extend(holding.into_iter().filter(|product| shards.contains(&product.shard()))),
+            Err(error) => tracing::warn!(%error, "which products have holds could not be read"),
+        }
+        directory.rouse(awake.into_iter().collect());
+    }
+
+    /// What is to move where, in the order in which it moves.
+    fn moves(&self, peers: &[Peer]) -> Vec<(Vec<u16>, u64)> {
+        let may_own = |peer: &&Peer| {
+            let session = peer.session.unsigned_abs();
+            session == self.own || self.told.contains_key(&session)
+        };
+        let mut members: Vec<(&Peer, [u8; 16])> = peers
+            .iter()
+            .filter(may_own)
+            .filter_map(|peer| Some((peer, <[u8; 16]>::try_from(peer.node.as_slice()).ok()?)))
+            .collect();
+        members.sort_unstable_by_key(|(_, id)| *id);
+        let place = |session: i64| members.iter().position(|(peer, _)| peer.session == session);
+        let shards: Vec<ShardNow> = self
+            .rows
+            .iter()
+            .map(|row| ShardNow {
+                owner: place(row.session),
+                weight: u32::try_from(self.house.directory.loaded_in(row.shard).len()).unwrap_or(u32::MAX),
+            })
+            .collect();
+        let ids: Vec<Member> =
+            members.iter().map(|(peer, id)| Member { id: *id, leaving: peer.leaving }).collect();
+        let mut groups: Vec<(Vec<u16>, u64, Option<usize>, bool)> = Vec::new();
+        for step in placement::moves(&ids, &shards) {
+            let Some((to, _)) = members.get(step.to) else { continue };
+            let to = to.session.unsigned_abs();
+            let loaded = shards.get(usize::from(step.shard)).is_some_and(|shard| shard.weight > 0);
+            let most = if loaded { AT_ONCE_LOADED } else { AT_ONCE };
+            match groups.iter_mut().rev().find(|group| (group.1, group.2, group.3) == (to, step.from, loaded)) {
+                Some(group) if group.0.len() < most => group.0.push(step.shard),
+                _ => groups.push((vec![step.shard], to, step.from, loaded)),
+            }
+        }
+        groups.into_iter().map(|(shards, to, ..)| (shards, to)).collect()
+    }
+
+    /// Moves shards that have one owner, or none.
+    async fn carry(&mut self, shards: &[u16], to: u64) -> Result<(), StoreError> {
+        let from = shards.first().and_then(|shard| self.rows.get(usize::from(*shard)));
+        let Some(from) = from.map(|row| row.session.unsigned_abs()) else { return Ok(()) };
+        self.unsettled.extend(shards);
+        self.house.directory.let_go(shards).await;
+        if let Some(follower) = self.told.get(&from) {
+            let letting_go = self.house.nodes.let_go(&follower.name, self.word(), shards.to_vec());
+            let let_go = timeout(LET_GO_WITHIN, letting_go).await.unwrap_or(Err(NotAsked::Unknown));
+            if let Err(error) = let_go {
+                // Whether it has is found out when it is told to look, or when it has gone.
+                tracing::warn!(%error, session = from, "a node did not let go of what is to move");
+                self.settle().await;
+                return Ok(());
+            }
+        }
+        let given = self.house.journal.give(shards, to.cast_signed()).await;
+        self.rows = self.house.journal.look_at_shards().await?;
+        given?;
+        self.settle().await;
+        Ok(())
+    }
+
+    fn show(&self, peers: &[Peer]) {
+        let share = |peer: &Peer| Share {
+            session: peer.session.unsigned_abs(),
+            node: peer.node.clone(),
+            address: peer.address.clone(),
+            shards: u16::try_from(self.shards_of(peer.session.unsigned_abs()).len()).unwrap_or(u16::MAX),
+            leaving: peer.leaving,
+        };
+        *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = peers.iter().map(share).collect();
+    }
+}
+
+/// Shows here what another node's owners publish, for as long as it is awaited.
+async fn show_views(nodes: Rc<dyn Leading>, name: Arc<NodeName>, directory: Directory) {
+    loop {
+        let mut views = nodes.views(&name);
+        while let Some((product, view)) = views.next().await {
+            directory.show(product, view, &name);
+        }
+        rt::time::sleep(VIEWS_AGAIN).await;
+    }
+}

@@ -1,0 +1,142 @@
+//! What a node owns, whether it runs the shop or not: its session, its owners, and the desk at which other nodes ask them.
+//!
+//! It is there from the node's start to its end, or to the loss of its session; the shop that opens in this process is built on it.
+//! Always true: what is asked of its owners is answered by them or by nobody, and when it has left nothing is decided here.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use actix_web::rt;
+use anyhow::Result;
+
+use super::front::NodeFront;
+use super::owners::{OwnersDesk, Ways};
+use super::store::{Joined, Store};
+use crate::actors::following::Following;
+use crate::actors::placement::Leading;
+use crate::actors::stock::{Changes, Directory, House, Routes, UsedKeys};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::domain::id::SHARDS;
+use crate::persistence::journal::Journal;
+use crate::telemetry::Metrics;
+
+/// How long whoever leaves waits for the lead to take over what it owns.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+/// How long owners may take to rest once their journal is lost.
+const ABANDON_WITHIN: Duration = Duration::from_secs(3);
+
+/// What all owners of a process share.
+pub fn house(config: &Config, clock: &Clock, journal: &Journal) -> Arc<House> {
+    Arc::new(House {
+        home: Arc::new(journal.clone()),
+        clock: clock.clone(),
+        keys: UsedKeys::default(),
+        metrics: Metrics::global().clone(),
+        wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
+        lagging: AtomicBool::new(false),
+        // Among nodes the lead looks, and whoever copies for it.
+        changes: match config.store.redis.is_some() || config.store.database_url.is_some() {
+            true => Changes::heard(),
+            false => Changes::unheard(),
+        },
+    })
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Owning {
+    joined: Joined,
+    directory: Directory,
+    clock: Clock,
+    front: Arc<NodeFront>,
+    ways: Ways,
+}
+
+impl Owning {
+    /// Joins the nodes of the database that the configuration names. Whoever may own nothing waits for as long as he is awaited.
+    pub async fn join(config: &Config, front: &Arc<NodeFront>) -> Result<Owning> {
+        let clock = Clock::start();
+        let joined = Joined::among(config, &clock, front.neighbours.clone()).await?;
+        let journal = &joined.journal;
+        let ways = Ways::new(front.keys());
+        let routes = Routes::new(journal.epoch().0, Arc::new(ways.clone()), journal.brake().clone());
+        let directory = Directory::among(house(config, &clock, journal), routes);
+        front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
+        let following = Following::new(journal.clone(), directory.clone());
+        front.seat_owners(Some(OwnersDesk::new(directory.clone(), following)));
+        Ok(Owning { joined, directory, clock, front: front.clone(), ways })
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The way to the nodes that follow.
+    pub fn ways(&self) -> Rc<dyn Leading> {
+        Rc::new(self.ways.clone())
+    }
+
+    /// Waits until this node is the lead, and hands over what its shop stands in.
+    pub async fn lead(&self) -> Result<Store> {
+        let mut lost = self.joined.journal.fatal();
+        tokio::select! {
+            store = self.joined.clone().lead() => store,
+            _ = lost.wait_for(|lost| *lost) => anyhow::bail!("another node has taken this one for dead"),
+        }
+    }
+
+    /// Whether its session has ended against its will.
+    pub fn is_lost(&self) -> bool {
+        *self.joined.journal.fatal().borrow()
+    }
+
+    /// Nobody asks its owners any more.
+    pub fn close_desk(&self) {
+        self.front.seat_owners(None);
+    }
+
+    /// Leaves in order, as one that does not lead: the lead takes what it owns, and then its session ends.
+    pub async fn leave(self) {
+        let journal = &self.joined.journal;
+        if let Err(error) = journal.leaving().await {
+            tracing::warn!(%error, "this node could not say that it leaves");
+        }
+        let taken = async {
+            while self.owns_something().await {
+                rt::time::sleep(LOOK).await;
+            }
+        };
+        if rt::time::timeout(TAKEN_WITHIN, taken).await.is_err() {
+            tracing::warn!("nobody has taken over what this node owns; it goes all the same");
+        }
+        self.close_desk();
+        self.directory.drain().await;
+        journal.close().await;
+        tracing::info!("this node has left the others");
+    }
+
+    async fn owns_something(&self) -> bool {
+        // Where nobody leads nobody takes over.
+        let led = self.front.neighbours.active.borrow().is_some();
+        led && (0..SHARDS).any(|shard| self.directory.is_here(shard))
+    }
+
+    /// Its session has ended: nothing more is written, whoever waits hears so.
+    pub async fn abandon(self) {
+        self.close_desk();
+        if rt::time::timeout(ABANDON_WITHIN, self.directory.drain()).await.is_err() {
+            tracing::warn!("owners did not rest in time, and are left where they are");
+        }
+        if rt::time::timeout(ABANDON_WITHIN, self.joined.journal.close()).await.is_err() {
+            tracing::warn!("the journal was not closed in time, and is left where it is");
+        }
+    }
+}

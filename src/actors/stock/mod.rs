@@ -18,8 +18,8 @@ pub use abroad::{
     ASKS_MAX, About, Abroad, Asking, NodeName, NotAsked, Pace, QUESTION_BYTES_MAX, Question, Route, Said,
 };
 pub use answer::{Answer, NotDone, Receipt, Reply, View};
-pub use changes::{CHANGED_MAX, Changes, Published};
 pub use away::{QUESTIONS_MAX, WAIT_MAX_MS};
+pub use changes::{CHANGED_MAX, Changes, Published};
 pub use directory::{Directory, House};
 pub use home::{Home, Later, NoHome, NotRead, Stored};
 pub use hot::{HOT_PRODUCTS_MAX, HotProducts};

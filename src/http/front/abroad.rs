@@ -175,4 +175,3 @@ async fn whole(body: Body) -> Result<Bytes, NotAsked> {
     }
     Ok(all.into())
 }
-

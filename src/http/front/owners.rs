@@ -3,7 +3,7 @@
 //! Always true: a body that cannot be read is refused and nothing is done of it; what is for another session than ours, or comes from
 //! a lead that is not followed, is refused too.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -61,15 +61,21 @@ pub trait Follower: Send + Sync + 'static {
 pub struct Owners {
     directory: Directory,
     follower: Arc<dyn Follower>,
+    /// The number of the last stream of views: one listens at a time, whoever came last.
+    listener: Mutex<u64>,
 }
 
 impl Owners {
     pub fn new(directory: Directory, follower: Arc<dyn Follower>) -> Owners {
-        Owners { directory, follower }
+        Owners { directory, follower, listener: Mutex::default() }
     }
 
     fn lead(&self) -> u64 {
         self.directory.routes().map_or(0, |routes| routes.lead())
+    }
+
+    fn listener(&self) -> MutexGuard<'_, u64> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn elsewhere(&self) -> Elsewhere {
@@ -122,7 +128,12 @@ impl Owners {
         if lead != self.lead() {
             return Err(self.elsewhere());
         }
-        let telling = Telling { owners: self, lead, waiting: Vec::new(), whole: false };
+        let number = {
+            let mut listener = self.listener();
+            *listener += 1;
+            *listener
+        };
+        let telling = Telling { owners: self, lead, number, waiting: Vec::new(), whole: false };
         let pieces = stream::unfold(Some(telling), |telling| async {
             let mut telling = telling?;
             match telling.next().await {
@@ -142,6 +153,7 @@ impl Owners {
 struct Telling {
     owners: Arc<Owners>,
     lead: u64,
+    number: u64,
     waiting: Vec<Published>,
     /// Everything has been told once.
     whole: bool,
@@ -160,7 +172,11 @@ impl Telling {
             if self.whole {
                 sleep(VIEWS_EVERY).await;
             }
-            let directory = &self.owners.directory;
+            let (listener, directory) = (self.owners.listener(), &self.owners.directory);
+            if *listener != self.number {
+                return None;
+            }
+            // What is taken here nobody else hears of: all of it is for whoever listens.
             let each = directory.house().changes.take(&mut self.waiting);
             if !each || !self.whole {
                 self.waiting = directory.published();
@@ -237,9 +253,7 @@ pub(super) fn body_of(said: &impl Serialize) -> Option<Bytes> {
 
 fn written(said: &impl Serialize) -> Reply {
     match body_of(said) {
-        Some(body) => {
-            Reply { status: StatusCode::OK.as_u16(), headers: Vec::new(), body: Body::Whole(body) }
-        }
+        Some(body) => Reply { status: StatusCode::OK.as_u16(), headers: Vec::new(), body: Body::Whole(body) },
         None => only(StatusCode::INTERNAL_SERVER_ERROR),
     }
 }

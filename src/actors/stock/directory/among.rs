@@ -131,7 +131,9 @@ impl Directory {
     pub fn loaded_here(&self) -> usize {
         match self.routes() {
             None => self.loaded_count(),
-            Some(routes) => self.0.owners.iter().filter(|owner| routes.is_here(owner.product.shard())).count(),
+            Some(routes) => {
+                self.0.owners.iter().filter(|owner| routes.is_here(owner.product.shard())).count()
+            }
         }
     }
 
@@ -186,7 +188,8 @@ impl Directory {
         let (said, heard) = oneshot::channel();
         let said = Arc::new(std::sync::Mutex::new(Some(said)));
         self.on_a_thread(|| {
-            let (abroad, node, question, said) = (abroad.clone(), node.clone(), question.clone(), said.clone());
+            let (abroad, node, question, said) =
+                (abroad.clone(), node.clone(), question.clone(), said.clone());
             move || {
                 let said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 actix::spawn(async move {

@@ -22,7 +22,7 @@ use super::server::{OPS_WORKERS, Servers, serve};
 use super::strangers::{Seldom, Stranger, Strangers};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::front::{Front, FrontFactory, Node, Open, Standing, WAIT_MAX, desk};
+use crate::http::front::{Front, FrontFactory, Node, Open, Owners, Standing, WAIT_MAX, Ways, desk};
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Proxies, Side};
 use crate::peer::{self, Link, PeerError, PeerKeys};
@@ -66,6 +66,7 @@ impl NodeFront {
         let front = Front {
             standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
             keys,
+            owners: Arc::default(),
             look: neighbours.look.clone(),
             closing: Arc::new(watch::Sender::new(false)),
             readiness: Readiness::without_active_node(),
@@ -110,6 +111,16 @@ impl NodeFront {
     /// From now on requests are answered here, those that wait first.
     pub fn open(&self, open: Arc<Open>) {
         self.front.standing.send_replace(Standing::Here(open));
+    }
+
+    /// From now on other nodes are answered about the stock that is owned here, or are not.
+    pub fn own(&self, owners: Option<Arc<Owners>>) {
+        self.front.owners.store(owners);
+    }
+
+    /// The way to owners at other nodes.
+    pub fn ways(&self) -> Ways {
+        Ways::new(self.front.keys.clone(), self.front.clock.clone())
     }
 
     /// Nobody is let in any more: whoever comes waits for another node.

@@ -13,6 +13,7 @@ pub mod job;
 pub mod notice;
 pub mod order;
 pub mod payment;
+pub mod placement;
 pub mod product;
 pub mod stock;
 pub mod trail;

@@ -61,6 +61,7 @@ use crate::actors::user::Users;
 use crate::actors::webhooks::Webhooks;
 use crate::actors::wish::Wishes;
 use crate::clock::Clock;
+use crate::peer;
 use crate::tokens::Tokens;
 use problem::{Code, Problem};
 use request::Watch;
@@ -115,6 +116,15 @@ impl Side {
     /// The shop's listener, which serves operators too where they have none of their own.
     pub fn shop(with_ops: bool) -> Side {
         if with_ops { Side::All } else { Side::Shop }
+    }
+
+    /// The doors for a request that came in at another node; none for what nodes ask each other.
+    fn of_node(side: peer::Side) -> Option<Side> {
+        match side {
+            peer::Side::Shop => Some(Side::Shop),
+            peer::Side::Ops => Some(Side::Ops),
+            peer::Side::Owners => None,
+        }
     }
 
     fn opens(self, who: Who) -> bool {

@@ -16,7 +16,7 @@ use super::{PeerError, PeerKeys};
 
 const NOISE: &str = "Noise_NNpsk0_25519_AESGCM_SHA256";
 /// Protocol and version: a side that means another one fails as with another key.
-const PROLOGUE: &[u8] = b"stockade peer 1";
+const PROLOGUE: &[u8] = b"stockade peer 2";
 /// Both greetings are a public key and the tag of an empty message.
 const GREETING_BYTES: usize = 32 + TAG_BYTES;
 const TAG_BYTES: usize = 16;

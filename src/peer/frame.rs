@@ -208,13 +208,13 @@ mod tests {
     }
 
     fn all(headers: &[(String, Vec<u8>)]) -> Vec<Frame<'_>> {
-        let ask = |from: Option<&str>, body| {
+        let ask = |from: Option<&str>, side, body| {
             Frame::Ask(Ask {
                 id: 300,
                 method: "POST",
                 target: "/v1/orders?a=b",
                 from: from.map(|from| Client { address: from.parse().unwrap(), is_exempt: from == "::1" }),
-                side: Side::Ops,
+                side,
                 hops: 1,
                 session: -4,
                 patience_us: 5_000_000,
@@ -224,9 +224,9 @@ mod tests {
         };
         vec![
             Frame::Here,
-            ask(Some("192.0.2.1"), b"{}"),
-            ask(Some("::1"), b""),
-            ask(None, b"x"),
+            ask(Some("192.0.2.1"), Side::Shop, b"{}"),
+            ask(Some("::1"), Side::Ops, b""),
+            ask(None, Side::Owners, b"x"),
             Frame::Credit { id: 1, bytes: 65_536 },
             Frame::Leave { id: u64::MAX },
             Frame::Whole { id: 2, status: 201, headers: Headers::lent(headers), body: Block(b"{\"a\":1}") },

@@ -49,6 +49,8 @@ pub const STREAMS_MAX: usize = 4_096;
 pub enum Side {
     Shop,
     Ops,
+    /// None: a node asks about stock that is owned elsewhere, or a lead speaks to owners.
+    Owners,
 }
 
 /// Who asks, as it was found out where his connection came in. Another node has other proxies, and does not judge again.

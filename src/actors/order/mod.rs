@@ -271,15 +271,14 @@ impl Orders {
     pub async fn look(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
         let directory = &self.0.directory;
         let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
-        let homes = match &row {
-            // An owner that is not loaded has nothing that is not flushed.
-            Some(row) => Vec::from_iter(directory.peek(row.home).map(|_| row.home)),
-            None => directory.loaded_in(order.shard()),
+        let at_home = match &row {
+            Some(row) => directory.known_at(row.home, order).await?,
+            None => directory.find(order).await?,
         };
-        for home in homes {
-            let Answer::Order(Some(view)) = directory.order(home, order).await? else { continue };
-            let Some(mut seen) = sight::of_view(&view) else { continue };
-            seen.updated_at = directory.peek(home).map_or(seen.created_at, |view| view.as_of);
+        if let Some(view) = at_home
+            && let Some(mut seen) = sight::of_view(&view)
+        {
+            seen.updated_at = directory.peek(view.product).map_or(seen.created_at, |view| view.as_of);
             self.see_lines(&mut seen).await?;
             return Ok(Some(sight::latest(row, seen)));
         }
@@ -293,9 +292,7 @@ impl Orders {
     async fn see_lines(&self, seen: &mut Order) -> Result<(), NotDone> {
         let directory = &self.0.directory;
         for line in seen.lines.iter_mut().filter(|line| line.product != seen.home) {
-            if directory.peek(line.product).is_some()
-                && let Answer::Order(Some(view)) = directory.order(line.product, seen.id).await?
-            {
+            if let Some(view) = directory.known_at(line.product, seen.id).await? {
                 (line.status, line.quantity) = (sight::line_status(&view), view.quantity);
             }
         }

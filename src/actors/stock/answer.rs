@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Counts, Millis, OrderView, Refused, SaleState, Sequence, Settings};
 
 /// A hold that stands, and is durable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     pub order: OrderId,
     pub product: ProductId,
@@ -22,7 +24,7 @@ pub struct Receipt {
 }
 
 /// The answer to what was not refused. It is durable when it is heard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     Reserved(Receipt),
     /// The key was used before, for this order.
@@ -40,7 +42,7 @@ pub enum Answer {
 }
 
 /// The answer to what did not happen, or may have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum NotDone {
     /// A business no.
     #[error("{product}: {refused}")]
@@ -74,7 +76,7 @@ impl NotDone {
 pub type Reply = Result<Answer, NotDone>;
 
 /// What the owner has published: never ahead of the journal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     pub sequence: Sequence,
     pub counts: Counts,

@@ -1,7 +1,10 @@
 //! Who owns which product: the way from a product's id to its owner's mailbox.
 //!
 //! It owns the registry of loaded owners and starts them on first use, on the thread of whoever asks first: that
-//! thread is awake. Always true: a product has at most one owner in this process.
+//! thread is awake. Always true: a product has at most one owner in this process, and where several nodes sell it has none here
+//! unless its shard is routed here.
+
+mod among;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,11 +18,13 @@ use hashbrown::DefaultHashBuilder;
 use tokio::sync::{oneshot, watch};
 
 use super::answer::{Answer, NotDone, Reply, View};
+use super::away::Forwarder;
 use super::changes::{Changes, Published};
 use super::home::Home;
 use super::inbox::{NoRoom, Post, Token};
 use super::owner::StockOwner;
 use super::protocol::Ask;
+use super::routes::Routes;
 use super::shared::Shared;
 use super::used_keys::{Claim, UsedKeys};
 use crate::actors::order::word_of_home;
@@ -98,6 +103,8 @@ struct Inner {
     owners: DashMap<ProductId, Arc<Shared>, DefaultHashBuilder>,
     /// Loaded products by shard: where an order that is not flushed yet can be found.
     shards: Box<[Mutex<Vec<ProductId>>]>,
+    /// Where the owners of each shard are; in a shop that stands alone they are here.
+    routes: Option<Routes>,
     arbiters: ArcSwap<Vec<ArbiterHandle>>,
     next_arbiter: AtomicUsize,
     closed: AtomicBool,
@@ -109,11 +116,16 @@ pub struct Directory(Arc<Inner>);
 
 impl Directory {
     pub fn new(house: Arc<House>) -> Directory {
+        Directory::with(house, None)
+    }
+
+    fn with(house: Arc<House>, routes: Option<Routes>) -> Directory {
         Directory(Arc::new(Inner {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             house,
             owners: DashMap::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            routes,
             arbiters: ArcSwap::default(),
             next_arbiter: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
@@ -184,7 +196,7 @@ impl Directory {
             _ => None,
         };
         let (reply, answer) = oneshot::channel();
-        let token = Token { reply, buyer, asked_ns: clock.nanos() };
+        let token = Token { reply, buyer, asked_ns: clock.nanos(), in_doubt: false };
         let mut post = Post::new(ask, token);
         for _ in 0..OWNER_TRIES {
             match owner.inbox.push(post, self.0.house.wait_ms_max, clock) {
@@ -319,18 +331,30 @@ impl Directory {
 
     /// Puts the owner on one of the threads that serve, or on this one while there are none.
     fn start(&self, shared: Arc<Shared>) {
+        self.on_a_thread(|| {
+            let (directory, shared) = (self.clone(), shared.clone());
+            move || directory.keep(shared)
+        });
+    }
+
+    fn on_a_thread<F: FnOnce() + Send + 'static>(&self, work: impl Fn() -> F) {
         let arbiters = self.0.arbiters.load();
         let turn = self.0.next_arbiter.fetch_add(1, Ordering::Relaxed);
         // A thread that has ended takes nothing any more: the next one does.
-        for step in 0..arbiters.len() {
-            let arbiter = &arbiters[(turn + step) % arbiters.len()];
-            let actor = StockOwner::new(shared.clone(), self.0.house.clone(), self.clone());
-            if arbiter.spawn_fn(move || drop(actor.start())) {
-                return;
-            }
+        let taken = (0..arbiters.len()).any(|step| arbiters[(turn + step) % arbiters.len()].spawn_fn(work()));
+        if !taken {
+            Arbiter::current().spawn_fn(work());
         }
-        let actor = StockOwner::new(shared, self.0.house.clone(), self.clone());
-        Arbiter::current().spawn_fn(move || drop(actor.start()));
+    }
+
+    /// On the thread it is to be on: whoever takes from this mailbox begins.
+    fn keep(self, shared: Arc<Shared>) {
+        match &self.0.routes {
+            Some(routes) if !routes.is_here(shared.product.shard()) => {
+                actix::spawn(Forwarder::new(shared, self).run());
+            }
+            _ => drop(StockOwner::new(shared, self.0.house.clone(), self).start()),
+        }
     }
 
     /// The owner has gone, or is going: the next question starts a new one.
@@ -342,6 +366,8 @@ impl Directory {
             self.shard(owner.product.shard()).retain(|product| *product != owner.product);
         }
         left.into_iter().for_each(Post::give_up);
+        // Whoever waits for the mailbox to be handed over hears that there is none.
+        drop(owner.inbox.take_leave());
     }
 
     /// Asks the home of a placing hold whether its order was born, and tells the owner.
@@ -356,7 +382,8 @@ impl Directory {
         });
     }
 
-    /// Shutdown: every owner finishes its group, stores itself and stops. Nothing is started any more.
+    /// Shutdown: every owner finishes its group, stores itself and stops, and what was asked of other nodes is answered. Nothing is
+    /// started any more.
     pub async fn drain(&self) {
         self.0.closed.store(true, Ordering::Release);
         let owners: Vec<_> = self.0.owners.iter().map(|owner| owner.value().clone()).collect();

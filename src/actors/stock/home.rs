@@ -35,7 +35,10 @@ pub trait Home: Send + Sync + 'static {
         sequence: Sequence,
         body: Vec<u8>,
     ) -> Later<Result<(), NotRead>>;
-    fn epoch(&self) -> Epoch;
+    /// Under which epoch this product's entries are written from now on.
+    fn epoch(&self, product: ProductId) -> Epoch;
+    /// The number of this opening of the journal: whoever opens it later has a higher one.
+    fn session(&self) -> Epoch;
     /// Whether groups are accepted. While they are not, nothing is decided that would need one.
     fn is_writable(&self) -> bool;
     /// Whether what was published may be told as the last word, without asking an owner.
@@ -79,7 +82,11 @@ impl Home for Journal {
         })
     }
 
-    fn epoch(&self) -> Epoch {
+    fn epoch(&self, _: ProductId) -> Epoch {
+        self.epoch()
+    }
+
+    fn session(&self) -> Epoch {
         self.epoch()
     }
 
@@ -109,7 +116,11 @@ impl Home for NoHome {
         Box::pin(async { Ok(()) })
     }
 
-    fn epoch(&self) -> Epoch {
+    fn epoch(&self, _: ProductId) -> Epoch {
+        Epoch(1)
+    }
+
+    fn session(&self) -> Epoch {
         Epoch(1)
     }
 

@@ -13,8 +13,9 @@ use futures_util::Stream;
 use futures_util::task::AtomicWaker;
 use tokio::sync::oneshot;
 
-use super::answer::{NotDone, Reply};
+use super::answer::{Answer, NotDone, Reply};
 use super::protocol::{Ask, GROUP_EVENTS_MAX, Outcome};
+use super::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::{Command, Millis};
@@ -37,6 +38,26 @@ pub struct Token {
     pub buyer: Option<UserId>,
     /// When it was asked, for the waiting time; on the clock of [`crate::clock::Clock::nanos`].
     pub asked_ns: u64,
+    /// It was sent to another node, and nobody knows what became of it.
+    pub in_doubt: bool,
+}
+
+impl Token {
+    /// The answer leaves. What every door must know from now on is noted first.
+    pub(super) fn reply(self, reply: Reply, shared: &Shared) {
+        let reserved = matches!(&reply, Ok(Answer::Reserved(_)));
+        // Before the answer: whoever has heard it may come back at once.
+        if reserved && let Some(buyer) = self.buyer {
+            shared.bought(buyer);
+        }
+        self.say(reply);
+    }
+
+    fn say(self, reply: Reply) {
+        let reply = if self.in_doubt { reply.map_err(NotDone::after_all) } else { reply };
+        // Nobody may listen any more: the order stands all the same, and its key will find it.
+        let _ = self.reply.send(reply);
+    }
 }
 
 /// One question in the mailbox.
@@ -55,9 +76,9 @@ impl Post {
         Post { ask, token, arrived: Millis(0), until: Millis(0) }
     }
 
-    /// It was certainly not decided, and never will be.
+    /// It was certainly not decided here, and never will be.
     pub fn give_up(self) {
-        let _ = self.token.reply.send(Err(NotDone::Unavailable));
+        self.token.say(Err(NotDone::Unavailable));
     }
 
     fn is_reserve(&self) -> bool {
@@ -80,6 +101,7 @@ struct Queues {
     reserves: VecDeque<Post>,
     appended: Option<Outcome>,
     drain: Option<oneshot::Sender<()>>,
+    leave: Option<oneshot::Sender<()>>,
     closed: bool,
 }
 
@@ -157,6 +179,23 @@ impl Inbox {
         self.wake();
     }
 
+    /// Asks whoever takes from this mailbox to finish what he has taken and to go, and leaves the rest in it, in order. Where nobody
+    /// takes any more, and nobody will, `left` is dropped at once.
+    pub fn leave(&self, left: oneshot::Sender<()>) {
+        {
+            let mut queues = self.lock();
+            if queues.closed {
+                return;
+            }
+            queues.leave = Some(left);
+        }
+        self.wake();
+    }
+
+    pub fn take_leave(&self) -> Option<oneshot::Sender<()>> {
+        self.lock().leave.take()
+    }
+
     pub fn take_appended(&self) -> Option<Outcome> {
         self.lock().appended.take()
     }
@@ -172,6 +211,45 @@ impl Inbox {
         out.extend(queues.urgent.drain(..urgent));
         let reserves = queues.reserves.len().min(room - urgent);
         out.extend(queues.reserves.drain(..reserves));
+    }
+
+    /// Puts back what was taken and not decided, before everything else of its class. In the order in which it was taken.
+    pub fn give_back(&self, posts: Vec<Post>) {
+        if posts.is_empty() {
+            return;
+        }
+        self.undecided.fetch_add(posts.len(), Ordering::AcqRel);
+        let mut queues = self.lock();
+        if queues.closed {
+            drop(queues);
+            self.undecided.fetch_sub(posts.len(), Ordering::AcqRel);
+            return posts.into_iter().for_each(Post::give_up);
+        }
+        for post in posts.into_iter().rev() {
+            if post.is_reserve() { queues.reserves.push_front(post) } else { queues.urgent.push_front(post) }
+        }
+    }
+
+    /// Takes out what arrived before `then`.
+    pub fn take_older(&self, then: Millis) -> Vec<Post> {
+        let mut queues = self.lock();
+        let queues = &mut *queues;
+        let mut older = Vec::new();
+        for queue in [&mut queues.urgent, &mut queues.reserves] {
+            while queue.front().is_some_and(|post| post.arrived < then) {
+                older.extend(queue.pop_front());
+            }
+        }
+        older
+    }
+
+    /// Lets what waits matter for so long after its arrival.
+    pub fn extend_patience(&self, ms: i64) {
+        let mut queues = self.lock();
+        let queues = &mut *queues;
+        for post in queues.urgent.iter_mut().chain(&mut queues.reserves) {
+            post.until = post.until.max(post.arrived.plus(ms));
+        }
     }
 
     /// When the oldest waiting question arrived.
@@ -250,6 +328,12 @@ impl Stream for Wakeups {
         self.0.waker.register(cx.waker());
         if self.0.signalled.swap(false, Ordering::AcqRel) { Poll::Ready(Some(())) } else { Poll::Pending }
     }
+}
+
+/// How long a group takes, if it is one of ordinary size, where `under_way` questions were answered in `ns`.
+pub(super) fn group_ns(ns: u64, under_way: usize) -> u64 {
+    let group = u64::from(GROUP_EVENTS_MAX);
+    ns.saturating_mul(group) / group.max(under_way as u64)
 }
 
 #[cfg(test)]

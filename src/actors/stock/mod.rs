@@ -1,6 +1,8 @@
 //! The owner of one product's stock: a pure protocol, the actor around it, and the way to it.
 
+mod abroad;
 mod answer;
+mod away;
 mod changes;
 mod directory;
 mod home;
@@ -8,10 +10,15 @@ mod hot;
 mod inbox;
 mod owner;
 mod protocol;
+mod routes;
 mod shared;
 mod used_keys;
 
+pub use abroad::{
+    ASKS_MAX, About, Abroad, Asking, NodeName, NotAsked, Pace, QUESTION_BYTES_MAX, Question, Route, Said,
+};
 pub use answer::{Answer, NotDone, Receipt, Reply, View};
+pub use away::{QUESTIONS_MAX, WAIT_MAX_MS};
 pub use changes::{CHANGED_MAX, Changes, Published};
 pub use directory::{Directory, House};
 pub use home::{Home, Later, NoHome, NotRead, Stored};
@@ -19,4 +26,5 @@ pub use hot::{HOT_PRODUCTS_MAX, HotProducts};
 pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS, PATIENCE_MS};
 pub use owner::StockOwner;
 pub use protocol::{Ask, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
+pub use routes::Routes;
 pub use used_keys::{Claim, Fingerprint, UsedKeys};

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use super::answer::{Answer, NotDone, Reply, View};
+use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::home::Stored;
 use super::inbox::{Post, Token, Wakeups};
@@ -65,6 +66,20 @@ pub struct StockOwner {
     last_asked: Millis,
     panics: VecDeque<Millis>,
     quarantine: VecDeque<Ask>,
+    /// Units that are held, as they were told to the metrics.
+    held: u64,
+    leaving: Leaving,
+}
+
+/// Whether the owner hands its mailbox over.
+enum Leaving {
+    No,
+    /// Nothing is taken any more; who waits for it.
+    Asked(oneshot::Sender<()>),
+    /// What is decided is written, and the snapshot is being stored.
+    Storing(oneshot::Sender<()>),
+    /// It stops, and the mailbox stays.
+    Left(oneshot::Sender<()>),
 }
 
 impl StockOwner {
@@ -83,6 +98,8 @@ impl StockOwner {
             last_asked,
             panics: VecDeque::new(),
             quarantine: VecDeque::new(),
+            held: 0,
+            leaving: Leaving::No,
         }
     }
 
@@ -92,7 +109,13 @@ impl StockOwner {
         if let Some(outcome) = self.shared.inbox.take_appended() {
             self.heard(outcome, ctx);
         }
+        if let Some(left) = self.shared.inbox.take_leave()
+            && matches!(self.leaving, Leaving::No)
+        {
+            self.leaving = Leaving::Asked(left);
+        }
         match &self.phase {
+            _ if !matches!(self.leaving, Leaving::No) => self.leave_if_quiet(ctx),
             Phase::Serving(_) => self.decide(now, ctx),
             Phase::Loading => {}
             Phase::Halted => self.refuse_all(NotDone::Internal),
@@ -247,7 +270,7 @@ impl StockOwner {
     fn publish(&mut self, view: Arc<View>) {
         if let Phase::Serving(protocol) = &mut self.phase {
             record(protocol.take_tally(), &self.house.metrics);
-            let before = self.shared.view().map_or(0, |view| view.counts.held);
+            let before = std::mem::replace(&mut self.held, view.counts.held);
             self.house.metrics.holds_live.increment(view.counts.held as f64 - before as f64);
             if view.counts.promised() > view.counts.on_hand {
                 self.house.metrics.conservation_violations.increment(1.0);
@@ -305,7 +328,7 @@ impl StockOwner {
         self.reload_after_word = false;
         self.phase = Phase::Loading;
         let product = self.shared.product;
-        let epoch = self.house.home.epoch();
+        let epoch = self.house.home.epoch(product);
         let stored = self.house.home.load(product);
         let recovered = async move {
             let Stored { snapshot, entries } = stored.await.map_err(|error| error.to_string())?;
@@ -354,6 +377,9 @@ impl StockOwner {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.house.clock.now();
         let Phase::Serving(protocol) = &self.phase else { return };
+        if !matches!(self.leaving, Leaving::No) {
+            return;
+        }
         if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
             self.save(ctx);
             return;
@@ -389,7 +415,7 @@ impl StockOwner {
     }
 
     /// Shutdown: nothing new comes in; store and stop once everything decided is written.
-    fn rest(&mut self, done: tokio::sync::oneshot::Sender<()>, ctx: &mut Context<Self>) {
+    fn rest(&mut self, done: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         let left = self.shared.inbox.close();
         let count = left.len();
         for post in left {
@@ -401,19 +427,10 @@ impl StockOwner {
             ctx.run_later(Duration::from_millis(2), |owner, ctx| owner.rest(done, ctx));
             return;
         }
-        let saved = match &mut self.phase {
-            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => protocol.snapshot(),
-            _ => None,
-        };
-        let product = self.shared.product;
-        let saving = saved.map(|(sequence, body)| self.house.home.save_snapshot(product, sequence, body));
+        let storing = self.stored_at_rest();
         ctx.spawn(
             async move {
-                if let Some(saving) = saving
-                    && let Err(error) = saving.await
-                {
-                    warn!(%product, %error, "snapshot not stored");
-                }
+                storing.await;
                 let _ = done.send(());
             }
             .into_actor(self)
@@ -421,10 +438,51 @@ impl StockOwner {
         );
     }
 
+    /// Hands the mailbox over: once everything decided is written and answered, the owner stores itself as at rest and stops.
+    fn leave_if_quiet(&mut self, ctx: &mut Context<Self>) {
+        self.shared.proves_nothing();
+        let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
+        if busy || self.in_flight_since_ns.is_some() {
+            return;
+        }
+        match std::mem::replace(&mut self.leaving, Leaving::No) {
+            Leaving::Asked(left) => self.leaving = Leaving::Storing(left),
+            other => {
+                self.leaving = other;
+                return;
+            }
+        }
+        self.shared.inbox.opened(0);
+        let storing = self.stored_at_rest();
+        ctx.spawn(storing.into_actor(self).map(|(), owner, ctx| {
+            if let Leaving::Storing(left) = std::mem::replace(&mut owner.leaving, Leaving::No) {
+                owner.leaving = Leaving::Left(left);
+                ctx.stop();
+            }
+        }));
+    }
+
+    /// Stores the ledger as it stands, if that is worth it.
+    fn stored_at_rest(&mut self) -> impl Future<Output = ()> + 'static {
+        let saved = match &mut self.phase {
+            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => protocol.snapshot(),
+            _ => None,
+        };
+        let product = self.shared.product;
+        let saving = saved.map(|(sequence, body)| self.house.home.save_snapshot(product, sequence, body));
+        async move {
+            if let Some(saving) = saving
+                && let Err(error) = saving.await
+            {
+                warn!(%product, %error, "snapshot not stored");
+            }
+        }
+    }
+
     fn stop(&mut self, ctx: &mut Context<Self>) {
         self.directory.forget(&self.shared);
         // Whoever asked meanwhile for what is done now hears it.
-        drop(self.shared.inbox.take_drain());
+        drop((self.shared.inbox.take_drain(), self.shared.inbox.take_leave()));
         ctx.stop();
     }
 }
@@ -437,19 +495,6 @@ fn record(tally: Tally, metrics: &Metrics) {
     metrics.units_returned.increment(tally.returned);
     if let Some(late) = tally.lateness_ms {
         metrics.expiry_lateness_seconds.record(late as f64 / 1e3);
-    }
-}
-
-impl Token {
-    /// The answer leaves. What every door must know from now on is noted first.
-    fn reply(self, reply: Reply, shared: &Shared) {
-        let reserved = matches!(&reply, Ok(Answer::Reserved(_)));
-        // Before the answer: whoever has heard it may come back at once.
-        if reserved && let Some(buyer) = self.buyer {
-            shared.bought(buyer);
-        }
-        // Nobody may listen any more: the order stands all the same, and its key will find it.
-        let _ = self.reply.send(reply);
     }
 }
 
@@ -475,9 +520,12 @@ impl Actor for StockOwner {
 
     fn stopped(&mut self, _: &mut Context<Self>) {
         self.house.metrics.owners_loaded.decrement(1.0);
-        let held = self.shared.view().map_or(0, |view| view.counts.held);
-        self.house.metrics.holds_live.decrement(held as f64);
-        self.directory.forget(&self.shared);
+        self.house.metrics.holds_live.decrement(self.held as f64);
+        match std::mem::replace(&mut self.leaving, Leaving::No) {
+            // Only now: no waking of the mailbox reaches this owner any more.
+            Leaving::Left(left) if !self.shared.inbox.is_closed() => drop(left.send(())),
+            _ => self.directory.forget(&self.shared),
+        }
     }
 }
 

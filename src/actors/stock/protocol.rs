@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
@@ -28,7 +30,7 @@ pub const GROUP_LAPSES_MAX: u32 = 256;
 const ASK_HOME_AGAIN_MS: i64 = 1_000;
 
 /// What is asked of the owner.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
     Command(Command),
     Order(OrderId),

@@ -3,7 +3,7 @@
 //! Always true: the view never runs ahead of the journal; a refusal from the view is one the owner would give too.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 use hashbrown::HashSet;
@@ -29,6 +29,8 @@ pub struct Shared {
     counted_to: AtomicU64,
     /// Everyone who may have reached the limit; kept only while there is one.
     buyers: RwLock<Option<HashSet<UserId>>>,
+    /// Held while a view of another node's owner is compared and shown.
+    showing: Mutex<()>,
 }
 
 impl Shared {
@@ -42,6 +44,7 @@ impl Shared {
             changed: AtomicBool::new(false),
             counted_to: AtomicU64::new(u64::MAX),
             buyers: RwLock::new(None),
+            showing: Mutex::new(()),
         }
     }
 
@@ -77,6 +80,25 @@ impl Shared {
         if self.changes.receiver_count() > 0 {
             self.changes.send_replace(Some(view));
         }
+    }
+
+    /// Shows what an owner on another node has published; `false` if something as new is shown already.
+    pub(super) fn show(&self, view: Arc<View>) -> bool {
+        let _one_at_a_time = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.view.load().as_ref().is_some_and(|shown| shown.sequence >= view.sequence) {
+            return false;
+        }
+        self.view.store(Some(view.clone()));
+        if self.changes.receiver_count() > 0 {
+            self.changes.send_replace(Some(view));
+        }
+        true
+    }
+
+    /// The owner is not here, or is going: until one has published again nobody is refused from the view.
+    pub(super) fn proves_nothing(&self) {
+        self.set_returning(true);
+        *self.buyers.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn track_buyers(&self, limited: bool, ledger: &Ledger) {

@@ -8,14 +8,14 @@ use crate::domain::id::{OrderId, ProductId, UserId};
 
 /// The idempotency key a request came with, as 128 bits, and a hash of what it asked for.
 /// Keys are scoped by their caller, so the hash need not resist an adversary: a clash hurts only who made it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyUse {
     pub key: [u8; 16],
     pub body: u64,
 }
 
 /// Hold `quantity` units for `buyer`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reserve {
     pub order: OrderId,
     pub line: u8,
@@ -30,7 +30,7 @@ pub struct Reserve {
 }
 
 /// The birth of an order of several lines, at its home.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub order: OrderId,
     pub deadline: Millis,
@@ -38,7 +38,7 @@ pub struct Place {
 }
 
 /// More units, or fewer: never below what is promised.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Restock {
     pub delta: i64,
     pub reason: String,
@@ -47,7 +47,7 @@ pub struct Restock {
 }
 
 /// Where a returned unit goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Back {
     ToStock,
     WrittenOff,
@@ -62,7 +62,7 @@ pub enum CameBack {
     Returned,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// The first command of a product.
     Create {

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
+use serde::{Deserialize, Serialize};
 
 use super::command::{Back, CameBack, Command, KeyUse, Place, Reserve, Restock};
 use super::event::{
@@ -32,7 +33,7 @@ pub enum Decision {
 }
 
 /// One order's share of this product, to be shown.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderView {
     pub order: OrderId,
     pub product: ProductId,

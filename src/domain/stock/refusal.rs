@@ -1,11 +1,13 @@
 //! The business *no*, with its numbers. Words and status codes are made at the edge.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Millis, Sequence};
 use crate::domain::amount::Money;
 use crate::domain::id::OrderId;
 
 /// Why a command was refused. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     #[error("the product does not exist")]
     NoProduct,
@@ -64,7 +66,7 @@ pub enum Refusal {
 }
 
 /// A refusal and the sequence at which it was decided.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{why} (at sequence {})", at.0)]
 pub struct Refused {
     pub at: Sequence,

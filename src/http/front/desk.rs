@@ -15,7 +15,8 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
 use super::Front;
-use super::room::{Caller, HereSide, Room};
+use super::Side;
+use super::room::{HereSide, Room};
 use crate::peer::{self, Body, Cut, Desk, Elsewhere, Pieces, Reply};
 
 /// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
@@ -42,7 +43,17 @@ struct Counter(Rc<Room>);
 
 impl Desk for Counter {
     fn answer(&self, request: peer::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
-        match self.0.here(Caller::Node(request.side)) {
+        let Some(side) = Side::of_node(request.side) else {
+            let owners = self.0.front.owners.load_full();
+            let session = self.0.standing().session();
+            return Box::pin(async move {
+                match owners {
+                    Some(owners) => owners.answer(request).await,
+                    None => Err(Elsewhere { session }),
+                }
+            });
+        };
+        match self.0.here(side) {
             Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
             None => {
                 let session = self.0.standing().session();

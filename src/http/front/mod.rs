@@ -5,7 +5,9 @@
 //! request is executed by at most one node; `owner_unavailable` is said only where certainly nobody has executed it; and whoever finds
 //! no active node waits for one, for a while, in a place whose number is bounded.
 
+mod abroad;
 mod desk;
+mod owners;
 mod pass;
 mod room;
 
@@ -18,6 +20,7 @@ use actix_service::{Service, ServiceFactory};
 use actix_web::body::BoxBody;
 use actix_web::dev::{AppConfig, Response};
 use actix_web::{App, Error, web};
+use arc_swap::ArcSwapOption;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::{Notify, watch};
 
@@ -25,9 +28,11 @@ use super::health::Readiness;
 use super::{Doors, Proxies, Side, body};
 use crate::clock::Clock;
 use crate::peer::PeerKeys;
+pub use abroad::Ways;
 pub use desk::desk;
+pub use owners::{Follower, NotFollowed, Owners};
 pub use pass::{KEEP_KEYS, WAIT_MAX};
-use room::{Caller, Room};
+use room::Room;
 
 /// Where requests are answered.
 #[derive(Clone)]
@@ -70,6 +75,8 @@ pub struct Node {
 pub struct Front {
     pub standing: Arc<watch::Sender<Standing>>,
     pub keys: PeerKeys,
+    /// What answers other nodes about the stock that is owned here; none at a node that owns nothing.
+    pub owners: Arc<ArcSwapOption<Owners>>,
     /// Rung when somebody waits for news of who is active.
     pub look: Arc<Notify>,
     /// Turns true when streams that are passed on are to end.
@@ -146,7 +153,7 @@ pub struct FrontService {
 
 impl FrontService {
     fn answer(&self, request: Request) -> Answering {
-        match self.room.here(Caller::Own(self.side)) {
+        match self.room.here(self.side) {
             Some(here) => here.answer(request),
             None => (self.near)(request),
         }

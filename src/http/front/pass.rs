@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::timeout;
 
 use super::desk::{answered, headers_of, passed_on};
-use super::room::{Caller, Room};
+use super::room::Room;
 use super::{Side, Standing};
 use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
@@ -152,7 +152,7 @@ fn has_key(request: &peer::Request) -> bool {
 }
 
 async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
-    if let Some(here) = room.here(Caller::Node(request.side)) {
+    if let Some(here) = Side::of_node(request.side).and_then(|side| room.here(side)) {
         return Ok(answered(here, request.clone()).await);
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };

@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
-use crate::peer::{self, Link};
+use crate::peer::Link;
 use crate::telemetry::Forwards;
 
 /// Requests of one thread that wait for an active node, or for its answer.
@@ -23,13 +23,6 @@ const SEATED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 thread_local! {
     static ROOM: RefCell<Option<Rc<Room>>> = const { RefCell::new(None) };
-}
-
-/// Whose request it is: of a listener of this node, or of another node, where it came in by a listener of that side.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Caller {
-    Own(Side),
-    Node(peer::Side),
 }
 
 /// The doors of the open shop.
@@ -44,16 +37,16 @@ pub struct Here {
 /// A side of them.
 pub struct HereSide {
     here: Rc<Here>,
-    caller: Caller,
+    side: Side,
 }
 
 impl HereSide {
     pub fn answer(self, request: Request) -> Answering {
-        let HereSide { here, caller } = self;
-        let answers = match caller {
-            Caller::Own(Side::All) => here.all.as_ref().unwrap_or(&here.shop),
-            Caller::Own(Side::Ops) | Caller::Node(peer::Side::Ops) => &here.ops,
-            Caller::Own(Side::Shop) | Caller::Node(peer::Side::Shop) => &here.shop,
+        let HereSide { here, side } = self;
+        let answers = match side {
+            Side::All => here.all.as_ref().unwrap_or(&here.shop),
+            Side::Ops => &here.ops,
+            Side::Shop => &here.shop,
         };
         let answering = answers(request);
         Box::pin(async move {
@@ -132,10 +125,10 @@ impl Room {
         Some(Rc::new(Here { _open: open, shop, ops, all }))
     }
 
-    /// The open doors for a caller.
-    pub fn here(&self, caller: Caller) -> Option<HereSide> {
+    /// The open doors for whoever came in by a listener of that side, of this node or another.
+    pub fn here(&self, side: Side) -> Option<HereSide> {
         let here = self.here.borrow().clone()?;
-        Some(HereSide { here, caller })
+        Some(HereSide { here, side })
     }
 
     pub fn standing(&self) -> Standing {

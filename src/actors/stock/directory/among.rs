@@ -1,0 +1,223 @@
+//! A directory at a node among others: shards come and go, and what is asked of the others' owners goes to them.
+//!
+//! Always true: while a shard moves nobody takes from the mailboxes of its products, and what stands in them stays there in order;
+//! whoever takes from them next is chosen by the route that stands then.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+
+use super::{Directory, House, Shared};
+use crate::actors::stock::abroad::{About, NodeName, NotAsked, Question, Route, Said};
+use crate::actors::stock::answer::{Answer, NotDone, View};
+use crate::actors::stock::away::WAIT_MAX_MS;
+use crate::actors::stock::routes::Routes;
+use crate::domain::id::{OrderId, ProductId};
+use crate::domain::stock::OrderView;
+
+/// How often an order is looked for again at a node that does not answer.
+const AGAIN: Duration = Duration::from_millis(20);
+
+impl Directory {
+    /// Of a node among others. Every shard is moving until it is settled.
+    pub fn among(house: Arc<House>, routes: Routes) -> Directory {
+        Directory::with(house, Some(routes))
+    }
+
+    /// Which node owns what; `None`: this one is alone and owns everything.
+    pub fn routes(&self) -> Option<&Routes> {
+        self.0.routes.as_ref()
+    }
+
+    /// Lets go of shards, wherever their owners are: those here finish what is being written, store themselves as at rest and go;
+    /// what was asked of another node is answered. Afterwards questions wait in their mailboxes, in order, until
+    /// [`Directory::settle`].
+    pub async fn let_go(&self, shards: &[u16]) {
+        self.change(shards, Route::Moving).await;
+    }
+
+    /// From now on these shards' owners are there.
+    pub async fn settle(&self, shards: &[u16], route: Route) {
+        self.change(shards, route).await;
+    }
+
+    async fn change(&self, shards: &[u16], route: Route) {
+        let Some(routes) = self.routes() else { return };
+        let mut shards = shards.to_vec();
+        shards.sort_unstable();
+        shards.dedup();
+        let _alone = routes.moving(&shards).await;
+        let route = Arc::new(route);
+        let mut leaving = Vec::new();
+        for shard in shards {
+            routes.set(shard, route.clone());
+            // Whoever is not in the list yet begins by the new route.
+            for product in self.loaded_in(shard) {
+                let Some(shared) = self.0.owners.get(&product).map(|shared| shared.clone()) else { continue };
+                let (left, has_left) = oneshot::channel();
+                shared.inbox.leave(left);
+                leaving.push((shared, has_left));
+            }
+        }
+        for (shared, has_left) in leaving {
+            // One that goes for good forgets its mailbox, and there is nothing to hand over.
+            if has_left.await.is_ok() {
+                self.keep_on(shared);
+            }
+        }
+    }
+
+    /// Somebody has left a mailbox: whoever is to take from it now begins.
+    fn keep_on(&self, shared: Arc<Shared>) {
+        if self.0.closed.load(Ordering::Acquire) {
+            return self.forget(&shared);
+        }
+        // The time of the journey is not the buyer's.
+        shared.inbox.extend_patience(WAIT_MAX_MS);
+        self.start(shared);
+    }
+
+    /// Shows what the owner of a product has published on that node, if it is newer, and if the product is owned there.
+    pub fn show(&self, product: ProductId, view: View, node: &NodeName) {
+        let is_there = self.routes().is_some_and(|routes| routes.is_at(product.shard(), node));
+        if is_there && let Ok(shared) = self.owner(product) {
+            self.shown(&shared, view);
+        }
+    }
+
+    pub(in crate::actors::stock) fn shown(&self, shared: &Arc<Shared>, view: View) {
+        if shared.show(Arc::new(view)) {
+            self.0.house.changes.note(shared);
+        }
+    }
+
+    /// Answers what another node has asked; at its first poll everything of it is in the owner's mailbox. Refused where the shard is not
+    /// owned here and this node is not the lead, or the question comes from, or goes to, another lead than the one that is followed.
+    pub async fn answer(&self, question: Question) -> Result<Said, NotAsked> {
+        let routes = self.routes().ok_or(NotAsked::Elsewhere)?;
+        let Question { lead, pace, about } = question;
+        let _admitted = routes.admit(lead, about.shard()).ok_or(NotAsked::Elsewhere)?;
+        routes.keep_pace(&self.0.house, pace);
+        match about {
+            About::Product { product, asks } => {
+                let answers: Vec<_> = asks.into_iter().map(|ask| self.hand_in(product, ask)).collect();
+                let mut replies = Vec::with_capacity(answers.len());
+                for answer in answers {
+                    replies.push(match answer {
+                        Ok(answer) => answer.await.unwrap_or(Err(NotDone::Unknown)),
+                        Err(not_done) => Err(not_done),
+                    });
+                }
+                // At least as new as what was said: it is published first.
+                Ok(Said::Product { replies, view: self.peek(product).map(|view| View::clone(&view)) })
+            }
+            About::Order { order, at } => {
+                let found = self.look_here(order, at).await;
+                Ok(Said::Order(found.map_err(|_| NotAsked::NotSent)?))
+            }
+        }
+    }
+
+    /// Products that are loaded at that node, as far as this one has heard.
+    pub fn loaded_by(&self, node: &NodeName) -> usize {
+        let Some(routes) = self.routes() else { return 0 };
+        self.0.owners.iter().filter(|owner| routes.is_at(owner.product.shard(), node)).count()
+    }
+
+    /// Owners in this process.
+    pub fn loaded_here(&self) -> usize {
+        match self.routes() {
+            None => self.loaded_count(),
+            Some(routes) => {
+                self.0.owners.iter().filter(|owner| routes.is_here(owner.product.shard())).count()
+            }
+        }
+    }
+
+    /// An order as its home sees it, if that is loaded, on whichever node.
+    pub async fn find(&self, order: OrderId) -> Result<Option<Box<OrderView>>, NotDone> {
+        self.look(About::Order { order, at: None }, order, None).await
+    }
+
+    /// What a product's owner knows of an order, if it is loaded, on whichever node. One that is not has nothing that is not flushed.
+    pub async fn known_at(
+        &self,
+        product: ProductId,
+        order: OrderId,
+    ) -> Result<Option<Box<OrderView>>, NotDone> {
+        self.look(About::Order { order, at: Some(product) }, order, Some(product)).await
+    }
+
+    async fn look(
+        &self,
+        about: About,
+        order: OrderId,
+        at: Option<ProductId>,
+    ) -> Result<Option<Box<OrderView>>, NotDone> {
+        let Some(routes) = self.routes() else { return self.look_here(order, at).await };
+        let clock = &self.0.house.clock;
+        let until = clock.now().plus(WAIT_MAX_MS);
+        loop {
+            match &*routes.of(about.shard()) {
+                Route::Here => return self.look_here(order, at).await,
+                Route::Away(node) => {
+                    let question = self.question(routes, about.clone());
+                    if let Ok(Said::Order(found)) = self.ask_away(node.clone(), question).await {
+                        return Ok(found);
+                    }
+                }
+                Route::Moving => {}
+            }
+            if clock.now() > until {
+                return Err(NotDone::Unavailable);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    pub(in crate::actors::stock) fn question(&self, routes: &Routes, about: About) -> Question {
+        Question { lead: routes.lead(), pace: routes.pace(&self.0.house), about }
+    }
+
+    /// From a thread that serves, whichever thread wants to know.
+    async fn ask_away(&self, node: Arc<NodeName>, question: Question) -> Result<Said, NotAsked> {
+        let abroad = self.routes().map(|routes| routes.abroad.clone()).ok_or(NotAsked::NotSent)?;
+        let (said, heard) = oneshot::channel();
+        let said = Arc::new(std::sync::Mutex::new(Some(said)));
+        self.on_a_thread(|| {
+            let (abroad, node, question, said) =
+                (abroad.clone(), node.clone(), question.clone(), said.clone());
+            move || {
+                let said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+                actix::spawn(async move {
+                    let answer = abroad.ask(&node, question).await;
+                    drop(said.map(|said| said.send(answer)));
+                });
+            }
+        });
+        drop(said);
+        heard.await.unwrap_or(Err(NotAsked::Unknown))
+    }
+
+    async fn look_here(
+        &self,
+        order: OrderId,
+        at: Option<ProductId>,
+    ) -> Result<Option<Box<OrderView>>, NotDone> {
+        let products = match at {
+            Some(product) => Vec::from_iter(self.peek(product).map(|_| product)),
+            None => self.loaded_in(order.shard()),
+        };
+        for product in products {
+            if let Answer::Order(Some(view)) = self.order(product, order).await?
+                && (at.is_some() || view.home.is_none())
+            {
+                return Ok(Some(view));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -38,8 +38,9 @@ struct Options {
     /// Take a safeguard out, or each of them in turn (`all`), and see that it is noticed.
     #[arg(long, value_name = "NAME|all")]
     broken: Option<String>,
-    /// Search the model of many nodes instead: whole (`good`), without a safeguard, or both and each (`all`).
-    #[arg(long, value_name = "NAME|good|all", conflicts_with_all = ["seed", "broken"])]
+    /// Search the model of many nodes instead: whole (`good`), without a safeguard, or both and each (`all`), or
+    /// of these those of the lead and its owners (`lead`).
+    #[arg(long, value_name = "NAME|good|lead|all", conflicts_with_all = ["seed", "broken"])]
     model: Option<String>,
     /// Nodes in the whole model: 2, or 3, which takes minutes and three gigabytes.
     #[arg(long, default_value_t = 2, requires = "model", value_parser = clap::value_parser!(u8).range(2..=3))]
@@ -189,6 +190,10 @@ fn searches(name: &str, three_nodes: bool) -> Result<Vec<Search>, String> {
     let each = || Without::ALL.iter().map(|without| Search::without(*without));
     Ok(match name {
         "good" => Search::whole(three_nodes),
+        "lead" => {
+            let of_lead = |search: &Search| matches!(search, Search::Leading(..));
+            Search::whole(false).into_iter().chain(each()).filter(of_lead).collect()
+        }
         "all" => Search::whole(three_nodes).into_iter().chain(each()).collect(),
         word => vec![Search::without(word.parse()?)],
     })

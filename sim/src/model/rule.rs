@@ -46,6 +46,12 @@ rules! {
     FlushOnce "the checkpoint never goes back, and nothing is carried twice",
     /// At a flush by an older owner.
     NoFlushAfterSuccessor "an older owner flushes nothing once a newer one has opened",
+    /// At a commit: nowhere else in the journal stands an order with this key.
+    OneOrderAKey "a key leads to one order, whoever the lead is",
+    /// At a commit: the place is the one after the last that was committed.
+    PlacesFollow "places follow each other without a gap, in the order of commits",
+    /// At a commit: the flush has not come so far yet.
+    FlushSkipsNothing "nothing is written at a place that the flush has passed",
     /// At a declaration of death: the process has no right left to refuse without a group.
     LeaseEndsFirst "nobody is declared dead who may still trust his lease",
     /// At a declaration of death: the ledger has been there, for reading and writing, as long as an observation takes.

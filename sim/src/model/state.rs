@@ -228,13 +228,13 @@ impl State {
 
 /// Packs small numbers into words, each with its own number of bits.
 #[derive(Default)]
-struct Packed {
+pub(super) struct Packed {
     word: u64,
     bits: u32,
 }
 
 impl Packed {
-    fn put<H: Hasher>(&mut self, hasher: &mut H, value: u8, bits: u32) {
+    pub(super) fn put<H: Hasher>(&mut self, hasher: &mut H, value: u8, bits: u32) {
         debug_assert!(u32::from(value) < 1 << bits, "{value} does not fit into {bits} bits");
         if self.bits + bits > u64::BITS {
             self.end(hasher);
@@ -243,7 +243,7 @@ impl Packed {
         self.bits += bits;
     }
 
-    fn end<H: Hasher>(&mut self, hasher: &mut H) {
+    pub(super) fn end<H: Hasher>(&mut self, hasher: &mut H) {
         hasher.write_u64(self.word);
         *self = Packed::default();
     }

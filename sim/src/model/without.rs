@@ -1,6 +1,6 @@
 //! The safeguards of the protocol, each of which can be taken out, and what its absence must lead to.
 //!
-//! Most absences break a rule. Two break none and make somebody wait for ever instead. Three do nothing at all, because
+//! Most absences break a rule. Three break none and make somebody wait for ever instead. Three do nothing at all, because
 //! another safeguard does the same: they say which.
 
 use std::str::FromStr;
@@ -18,13 +18,15 @@ pub enum Shows {
     Nothing,
 }
 
-/// Which of the two models has it.
+/// Which of the models has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// Who may write: `ownership`, with the shards and steps of this setting.
     Ownership(&'static str),
     /// Who is dead: `observation`.
     Observation,
+    /// Who leads and who owns: `lead`, in this setting.
+    Lead(&'static str),
 }
 
 macro_rules! safeguards {
@@ -51,7 +53,7 @@ macro_rules! safeguards {
     };
 }
 
-use Place::{Observation, Ownership};
+use Place::{Lead, Observation, Ownership};
 use Shows::{Breaks, NeverReaches, Nothing};
 
 /// The setting that has groups and take-overs.
@@ -64,6 +66,17 @@ pub const TAKEN_FROM_STOPPED: &str = "a process that stopped in the middle of a 
 /// Reached as long as a lost connection is killed before its group is written again.
 pub const WRITTEN_AFTER_LOSS: &str =
     "a group whose transaction hung on a lost connection is written after all";
+
+/// The setting of `lead` in which shards move.
+pub const SHARDS: &str = "shards";
+/// Its setting with a key, and questions from node to node.
+pub const KEYS: &str = "keys";
+/// The same among two nodes, one of which leads after the other.
+pub const LEAD_OF_TWO: &str = "keys, the next lead asked";
+/// Its setting with places and flushes.
+pub const PLACES: &str = "places";
+/// Reached as long as each move raises the epoch.
+pub const COMES_BACK: &str = "a shard is served again by a node that had let go of it";
 
 safeguards! {
     /// A group's transaction does not look at its session row.
@@ -120,6 +133,53 @@ safeguards! {
     ObserverOnlyReads "observer_only_reads" Observation, Breaks(Rule::HealthyLives);
     /// The mark does not compare the beat: somebody who woke up in time is declared dead.
     MarkWithoutCompare "mark_without_compare" Observation, Breaks(Rule::LeaseEndsFirst);
+    /// A group's transaction looks at its session row and does not lock it: the seal does not wait for it.
+    GroupUnlocked "group_unlocked" Lead(SHARDS), Breaks(Rule::NoAckAfterSuccessor);
+    /// The lead gives a shard away whose owner it believes to be dead, and has not sealed.
+    GiveBeforeSeal "give_before_seal" Lead(SHARDS), Breaks(Rule::OneWriter);
+    /// The row of a shard moves when its owner has been asked to let go, and not when it has.
+    MoveBeforeLetGo "move_before_let_go" Lead(SHARDS), Breaks(Rule::OneWriter);
+    /// A node says that it has let go while a group of the shard is on its way.
+    LetGoUnwritten "let_go_unwritten" Lead(SHARDS), Breaks(Rule::NoWriteAfterSuccessor);
+    /// A node opens a shard under an epoch of which it has let go: it has read the row before.
+    OpenTwice "open_twice" Lead(SHARDS), Breaks(Rule::OneWriter);
+    /// Let go is said of a shard and not of an epoch: a node that has read the row and does not serve yet has nothing
+    /// to let go of, and serves afterwards.
+    LetGoWithoutEpoch "let_go_without_epoch" Lead(SHARDS), Breaks(Rule::OneWriter);
+    /// A move leaves the epoch as it is. Nothing wrong is done, since nobody opens an epoch twice; but for that reason a
+    /// shard never comes back.
+    MoveUnderSameEpoch "move_under_same_epoch" Lead(SHARDS), NeverReaches(COMES_BACK);
+    /// A lead writes rows of shards without a look at its session: one that was paused wakes up in the middle of a move.
+    MoveUnfenced "move_unfenced" Lead(SHARDS), Breaks(Rule::OneWriter);
+    /// Whoever says that it is the lead is believed.
+    LeadUnverified "lead_unverified" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// An owner verifies the word of one lead, does what another says, and then what the first had said.
+    WordsSideBySide "words_side_by_side" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// An owner answers the questions of any lead.
+    OldLeadAnswered "old_lead_answered" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// An owner does as the new lead says although it has yet to answer what the old one asked.
+    LeadWithoutWaiting "lead_without_waiting" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// The same in a node that becomes the lead itself.
+    OwnWithoutWaiting "own_without_waiting" Lead(LEAD_OF_TWO), Breaks(Rule::OneOrderAKey);
+    /// A new lead reads the keys before it has the word of all owners.
+    KeysBeforeWord "keys_before_word" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// It reads them before the session of the lead before it is sealed.
+    KeysBeforeSeal "keys_before_seal" Lead(KEYS), Breaks(Rule::OneOrderAKey);
+    /// The next place is read without locking its row. (The primary key of places would turn the second copy away.)
+    PlaceUnlocked "place_unlocked" Lead(PLACES), Breaks(Rule::PlacesFollow);
+    /// A place is taken before the group's transaction, as from a counter: whoever commits later may have an earlier one.
+    PlaceOutsideTransaction "place_outside_transaction" Lead(PLACES), Breaks(Rule::FlushSkipsNothing);
+}
+
+impl Without {
+    /// Is a rule judged? All are in the whole protocol, and the one that a missing safeguard must break otherwise, so that
+    /// another broken a step earlier does not hide it.
+    pub fn judges(without: Option<Without>, rule: Rule) -> bool {
+        match without.map(Without::shows) {
+            None | Some(NeverReaches(_) | Nothing) => true,
+            Some(Breaks(expected)) => expected == rule,
+        }
+    }
 }
 
 impl FromStr for Without {
@@ -128,6 +188,6 @@ impl FromStr for Without {
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         let found = Without::ALL.iter().copied().find(|without| without.word() == word);
         let words = || Without::ALL.iter().map(|without| without.word()).collect::<Vec<_>>().join(", ");
-        found.ok_or_else(|| format!("no such safeguard; there are: all, good, {}", words()))
+        found.ok_or_else(|| format!("no such safeguard; there are: all, good, lead, {}", words()))
     }
 }

@@ -22,7 +22,7 @@ use super::moves::Move;
 use super::rule::Rule;
 use super::sight::Sight;
 use super::state::{Life, PROCESSES_MAX, Process, State, Step};
-use super::without::{Shows, Without};
+use super::without::Without;
 
 /// How large the world is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +93,8 @@ impl Ownership {
             || self.lacks(Without::SettleWithoutKill)
     }
 
-    /// Judges a rule: all of them in the whole protocol, the one that a missing safeguard must break otherwise, so that
-    /// another broken a step earlier does not hide it.
     fn judge(&self, state: &mut State, rule: Rule, holds: bool) {
-        let judged = match self.without.map(Without::shows) {
-            None | Some(Shows::NeverReaches(_) | Shows::Nothing) => true,
-            Some(Shows::Breaks(expected)) => expected == rule,
-        };
-        if judged && !holds && state.broken.is_none() {
+        if !holds && state.broken.is_none() && Without::judges(self.without, rule) {
             state.broken = Some(rule);
         }
     }

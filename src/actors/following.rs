@@ -50,7 +50,7 @@ impl Following {
         let gone: Vec<u16> =
             others.into_iter().filter(|shard| is_news || matches!(*routes.of(*shard), Route::Here)).collect();
         self.give_up(&gone, word.lead).await?;
-        self.directory.settle(&new, Route::Here);
+        self.directory.settle(&new, Route::Here).await;
         Ok(())
     }
 
@@ -82,7 +82,7 @@ impl Following {
         let peers = self.journal.peers_now().await.map_err(unread)?.into_iter();
         let address = peers.filter(|peer| peer.session == lead.cast_signed()).find_map(|peer| peer.address);
         if let Some(address) = address {
-            self.directory.settle(shards, Route::Away(Arc::new(NodeName { session: lead, address })));
+            self.directory.settle(shards, Route::Away(Arc::new(NodeName { session: lead, address }))).await;
         }
         Ok(())
     }

@@ -37,6 +37,7 @@ pub mod order;
 pub mod outbox;
 pub mod passwords;
 pub mod payment;
+pub mod placement;
 pub mod revive;
 pub mod revocations;
 pub mod scheduler;

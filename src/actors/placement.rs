@@ -7,20 +7,19 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::rt;
-use futures_util::{Stream, StreamExt};
+use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::following::Word;
 use super::revive::Keys;
-use super::stock::{Directory, NodeName, NotAsked, Route, View};
+use super::stock::{Directory, NodeName, NotAsked, Route};
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::placement::{self, Member, ShardNow};
 use crate::persistence::journal::{Journal, Owned, Peer};
@@ -40,9 +39,7 @@ const AT_ONCE_LOADED: usize = 4;
 const VIEWS_AGAIN: Duration = Duration::from_millis(100);
 
 /// Something that is asked of another node.
-pub type Told = Pin<Box<dyn Future<Output = Result<(), NotAsked>>>>;
-/// What another node's owners publish.
-pub type Views = Pin<Box<dyn Stream<Item = (ProductId, View)>>>;
+pub type Told = LocalBoxFuture<'static, Result<(), NotAsked>>;
 
 /// The way from the lead to the nodes that follow it.
 pub trait Leading: 'static {
@@ -50,8 +47,9 @@ pub trait Leading: 'static {
     fn lead(&self, node: &NodeName, word: Word) -> Told;
     /// The node lets go of these shards, and answers once everything it had decided is written and answered.
     fn let_go(&self, node: &NodeName, word: Word, shards: Vec<u16>) -> Told;
-    /// What its owners show: first all of it, then whatever changes. It ends when the connection does.
-    fn views(&self, node: &NodeName) -> Views;
+    /// Has a directory show what the node's owners publish: first all of it, then whatever changes. It ends when the connection does,
+    /// or the node follows another lead.
+    fn views(&self, directory: &Directory, node: &NodeName, lead: u64) -> LocalBoxFuture<'static, ()>;
 }
 
 /// What placement needs of the shop.
@@ -162,12 +160,12 @@ struct Placing {
 impl Placing {
     async fn begin(&mut self) -> Result<(), StoreError> {
         let directory = self.house.directory.clone();
-        if let Some(routes) = directory.routes() {
-            routes.follow(self.own).await;
-        }
-        // What led to the lead before this one.
-        let away: Vec<u16> = (0..SHARDS).filter(|shard| !directory.is_here(*shard)).collect();
+        let Some(routes) = directory.routes() else { return Ok(()) };
+        routes.follow(self.own).await;
+        // What led to the lead before this one; what is served here is served on.
+        let away: Vec<u16> = (0..SHARDS).filter(|shard| !routes.is_here(*shard)).collect();
         directory.let_go(&away).await;
+        self.unsettled = away.into_iter().collect();
         let peers = self.house.journal.peers_now().await?;
         for peer in &peers {
             self.meet(peer).await;
@@ -237,7 +235,8 @@ impl Placing {
         if !self.tell(&name).await {
             return;
         }
-        let views = rt::spawn(show_views(self.house.nodes.clone(), name.clone(), self.house.directory.clone()));
+        let (nodes, directory) = (self.house.nodes.clone(), self.house.directory.clone());
+        let views = rt::spawn(show_views(nodes, directory, name.clone(), self.own));
         tracing::info!(session, address = name.address, "a node follows");
         self.told.insert(session, Follower { name, views });
         // What it has written for the lead before this one is to be known before it is asked.
@@ -282,8 +281,8 @@ impl Placing {
                     _ => continue,
                 }
             };
-            self.house.directory.settle(&shards, route);
-            shards.iter().for_each(|shard| drop(self.unsettled.remove(shard)));
+            self.house.directory.settle(&shards, route).await;
+            self.unsettled.retain(|shard| !shards.contains(shard));
             self.wake(&shards).await;
         }
     }
@@ -296,7 +295,9 @@ impl Placing {
             awake.extend(directory.loaded_in(*shard));
         }
         match self.stock.holding().await {
-            Ok(holding) => awake.extend(holding.into_iter().filter(|product| shards.contains(&product.shard()))),
+            Ok(holding) => {
+                awake.extend(holding.into_iter().filter(|product| shards.contains(&product.shard())))
+            }
             Err(error) => tracing::warn!(%error, "which products have holds could not be read"),
         }
         directory.rouse(awake.into_iter().collect());
@@ -331,7 +332,8 @@ impl Placing {
             let to = to.session.unsigned_abs();
             let loaded = shards.get(usize::from(step.shard)).is_some_and(|shard| shard.weight > 0);
             let most = if loaded { AT_ONCE_LOADED } else { AT_ONCE };
-            match groups.iter_mut().rev().find(|group| (group.1, group.2, group.3) == (to, step.from, loaded)) {
+            match groups.iter_mut().rev().find(|group| (group.1, group.2, group.3) == (to, step.from, loaded))
+            {
                 Some(group) if group.0.len() < most => group.0.push(step.shard),
                 _ => groups.push((vec![step.shard], to, step.from, loaded)),
             }
@@ -375,12 +377,9 @@ impl Placing {
 }
 
 /// Shows here what another node's owners publish, for as long as it is awaited.
-async fn show_views(nodes: Rc<dyn Leading>, name: Arc<NodeName>, directory: Directory) {
+async fn show_views(nodes: Rc<dyn Leading>, directory: Directory, name: Arc<NodeName>, lead: u64) {
     loop {
-        let mut views = nodes.views(&name);
-        while let Some((product, view)) = views.next().await {
-            directory.show(product, view, &name);
-        }
+        nodes.views(&directory, &name, lead).await;
         rt::time::sleep(VIEWS_AGAIN).await;
     }
 }

@@ -9,7 +9,6 @@ mod end;
 mod front;
 mod listeners;
 mod mirror;
-mod owners;
 mod owning;
 mod secret;
 mod server;
@@ -178,11 +177,7 @@ impl App {
     /// The same behind an entrance that may be open already: an app that follows another on the same files keeps its callers waiting
     /// instead of turning them away, and at a node that is one of many they are answered elsewhere meanwhile: such a node has joined
     /// the others, and the shop opens here when it leads them.
-    pub async fn build_behind(
-        config: &Config,
-        entrance: &Entrance,
-        owning: Option<&Owning>,
-    ) -> Result<App> {
+    pub async fn build_behind(config: &Config, entrance: &Entrance, owning: Option<&Owning>) -> Result<App> {
         let clock = owning.map_or_else(Clock::start, |owning| owning.clock().clone());
         let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
         let store = match owning {
@@ -309,13 +304,13 @@ impl App {
                     Some(owning) => Some(place(owning, store, keys).await?),
                 };
                 revive(&directory, journal, tables).await?;
-                Ok(placement)
+                Ok::<_, StoreError>(placement)
             };
             match reviving.await {
                 Ok(placement) => Ok((serving, placement)),
                 Err(error) => {
                     serving.stop().await;
-                    Err(anyhow::Error::from(StoreError::from(error)))
+                    Err(anyhow::Error::from(error))
                 }
             }
         };

@@ -10,16 +10,18 @@ use std::time::Duration;
 
 use actix_web::rt;
 use anyhow::Result;
+use futures_util::future::LocalBoxFuture;
 
 use super::front::NodeFront;
-use super::owners::{OwnersDesk, Ways};
 use super::store::{Joined, Store};
 use crate::actors::following::Following;
-use crate::actors::placement::Leading;
-use crate::actors::stock::{Changes, Directory, House, Routes, UsedKeys};
+use crate::actors::following::Word;
+use crate::actors::placement::{Leading, Told};
+use crate::actors::stock::{Changes, Directory, House, NodeName, NotAsked, Routes, UsedKeys};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::id::SHARDS;
+use crate::http::front::{Follower, NotFollowed, Owners, Ways};
 use crate::persistence::journal::Journal;
 use crate::telemetry::Metrics;
 
@@ -62,12 +64,12 @@ impl Owning {
         let clock = Clock::start();
         let joined = Joined::among(config, &clock, front.neighbours.clone()).await?;
         let journal = &joined.journal;
-        let ways = Ways::new(front.keys());
+        let ways = front.ways();
         let routes = Routes::new(journal.epoch().0, Arc::new(ways.clone()), journal.brake().clone());
         let directory = Directory::among(house(config, &clock, journal), routes);
         front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
         let following = Following::new(journal.clone(), directory.clone());
-        front.seat_owners(Some(OwnersDesk::new(directory.clone(), following)));
+        front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following)))));
         Ok(Owning { joined, directory, clock, front: front.clone(), ways })
     }
 
@@ -100,7 +102,7 @@ impl Owning {
 
     /// Nobody asks its owners any more.
     pub fn close_desk(&self) {
-        self.front.seat_owners(None);
+        self.front.own(None);
     }
 
     /// Leaves in order, as one that does not lead: the lead takes what it owns, and then its session ends.
@@ -126,7 +128,7 @@ impl Owning {
     async fn owns_something(&self) -> bool {
         // Where nobody leads nobody takes over.
         let led = self.front.neighbours.active.borrow().is_some();
-        led && (0..SHARDS).any(|shard| self.directory.is_here(shard))
+        led && self.directory.routes().is_some_and(|routes| (0..SHARDS).any(|shard| routes.is_here(shard)))
     }
 
     /// Its session has ended: nothing more is written, whoever waits hears so.
@@ -138,5 +140,44 @@ impl Owning {
         if rt::time::timeout(ABANDON_WITHIN, self.joined.journal.close()).await.is_err() {
             tracing::warn!("the journal was not closed in time, and is left where it is");
         }
+    }
+}
+
+impl Follower for Following {
+    fn lead(&self, word: Word) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
+        let this = self.clone();
+        Box::pin(async move { this.follow(word).await.map_err(not_followed) })
+    }
+
+    fn let_go(&self, word: Word, shards: Vec<u16>) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
+        let this = self.clone();
+        Box::pin(async move { Following::let_go(&this, word, &shards).await.map_err(not_followed) })
+    }
+}
+
+fn not_followed(why: NotAsked) -> NotFollowed {
+    match why {
+        NotAsked::Elsewhere => NotFollowed::AnotherLeads,
+        NotAsked::NotSent | NotAsked::Unknown => NotFollowed::Unable,
+    }
+}
+
+impl Leading for Ways {
+    fn lead(&self, node: &NodeName, word: Word) -> Told {
+        let (this, node) = (self.clone(), node.clone());
+        Box::pin(async move { Ways::lead(&this, &node, word).await })
+    }
+
+    fn let_go(&self, node: &NodeName, word: Word, shards: Vec<u16>) -> Told {
+        let (this, node) = (self.clone(), node.clone());
+        Box::pin(async move { Ways::let_go(&this, &node, word, shards).await })
+    }
+
+    fn views(&self, directory: &Directory, node: &NodeName, lead: u64) -> LocalBoxFuture<'static, ()> {
+        let (this, directory, node) = (self.clone(), directory.clone(), node.clone());
+        Box::pin(async move {
+            let why = Ways::views(&this, &directory, &node, lead).await;
+            tracing::debug!(%why, session = node.session, "what a node publishes is not heard");
+        })
     }
 }

@@ -119,7 +119,7 @@ impl Copying {
     }
 
     async fn turn(&mut self, link: &Link, directory: &Directory) -> Result<(), Failed> {
-        let epoch = directory.house().home.session();
+        let epoch = directory.house().home.term();
         // Nobody of whom another has taken over may say that he is up to date.
         if !directory.house().home.is_the_only_one() {
             return Ok(());

@@ -136,6 +136,11 @@ impl Directory {
         &self.0.house
     }
 
+    /// The same for whoever keeps it.
+    pub fn shared_house(&self) -> Arc<House> {
+        self.0.house.clone()
+    }
+
     /// Adds a thread that owners may live on.
     pub fn add_arbiter(&self, arbiter: ArbiterHandle) {
         self.0.arbiters.rcu(|before| {
@@ -288,6 +293,16 @@ impl Directory {
             async move { directory.view(product).await }
         });
         futures_util::future::join_all(answers).await;
+    }
+
+    /// The same without waiting for them, and also where what they published is known: their place may have changed.
+    pub fn rouse(&self, products: Vec<ProductId>) {
+        let directory = self.clone();
+        actix::spawn(async move {
+            let nobody = OrderId::from_bytes([0; 16]);
+            let asked = products.into_iter().map(|product| directory.send(product, Ask::Order(nobody)));
+            futures_util::future::join_all(asked).await;
+        });
     }
 
     fn shard(&self, shard: u16) -> std::sync::MutexGuard<'_, Vec<ProductId>> {

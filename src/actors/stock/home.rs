@@ -37,8 +37,8 @@ pub trait Home: Send + Sync + 'static {
     ) -> Later<Result<(), NotRead>>;
     /// Under which epoch this product's entries are written from now on.
     fn epoch(&self, product: ProductId) -> Epoch;
-    /// The number of this opening of the journal: whoever opens it later has a higher one.
-    fn session(&self) -> Epoch;
+    /// How often whoever copies what is published has changed, at least: it never falls.
+    fn term(&self) -> Epoch;
     /// Whether groups are accepted. While they are not, nothing is decided that would need one.
     fn is_writable(&self) -> bool;
     /// Whether what was published may be told as the last word, without asking an owner.
@@ -82,12 +82,12 @@ impl Home for Journal {
         })
     }
 
-    fn epoch(&self, _: ProductId) -> Epoch {
-        self.epoch()
+    fn epoch(&self, product: ProductId) -> Epoch {
+        self.epoch_of(product)
     }
 
-    fn session(&self) -> Epoch {
-        self.epoch()
+    fn term(&self) -> Epoch {
+        Epoch(self.term())
     }
 
     fn is_writable(&self) -> bool {
@@ -120,7 +120,7 @@ impl Home for NoHome {
         Epoch(1)
     }
 
-    fn session(&self) -> Epoch {
+    fn term(&self) -> Epoch {
         Epoch(1)
     }
 

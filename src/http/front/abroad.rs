@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use tokio::time::timeout;
 
 use super::owners::{ASK, LEAD, LET_GO, LetGo, Unframed, VIEWS, body_of, read};
+use crate::actors::following::Word;
 use crate::actors::stock::{Abroad, Asking, Directory, NodeName, NotAsked, Question};
 use crate::clock::Clock;
 use crate::peer::{self, Body, Link, PeerKeys, Reply, Unanswered};
@@ -63,14 +64,14 @@ impl Ways {
         })
     }
 
-    /// Tells a node that the lead is the one with this session, and returns when it follows. On a thread that serves.
-    pub async fn lead(&self, node: &NodeName, lead: u64) -> Result<(), NotAsked> {
-        self.order(node, LEAD, body_of(&lead)).await
+    /// Tells a node who leads, and returns when it follows. On a thread that serves.
+    pub async fn lead(&self, node: &NodeName, word: Word) -> Result<(), NotAsked> {
+        self.order(node, LEAD, body_of(&word)).await
     }
 
     /// Has a node let go of shards, and returns when everything of their owners is written. On a thread that serves.
-    pub async fn let_go(&self, node: &NodeName, lead: u64, shards: Vec<u16>) -> Result<(), NotAsked> {
-        self.order(node, LET_GO, body_of(&LetGo { lead, shards })).await
+    pub async fn let_go(&self, node: &NodeName, word: Word, shards: Vec<u16>) -> Result<(), NotAsked> {
+        self.order(node, LET_GO, body_of(&LetGo { word, shards })).await
     }
 
     async fn order(

@@ -14,6 +14,7 @@ use futures_util::stream;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::actors::following::Word;
 use crate::actors::stock::{Directory, NotAsked, Published, Question, View};
 use crate::domain::id::{ProductId, SHARDS};
 use crate::peer::{self, Body, Cut, Elsewhere, Reply};
@@ -32,7 +33,7 @@ const VIEWS_MAX: usize = 256;
 /// Shards that a lead takes away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LetGo {
-    pub lead: u64,
+    pub word: Word,
     pub shards: Vec<u16>,
 }
 
@@ -51,10 +52,10 @@ pub enum NotFollowed {
 
 /// Who does at this node what a lead says.
 pub trait Follower: Send + Sync + 'static {
-    /// The node with that session is the lead now: looks whether that is so, follows it, and has the owners here that it is to have.
-    fn lead(&self, session: u64) -> LocalBoxFuture<'static, Result<(), NotFollowed>>;
+    /// Who speaks is the lead now: looks whether that is so, follows it, and has the owners here that it is to have.
+    fn lead(&self, word: Word) -> LocalBoxFuture<'static, Result<(), NotFollowed>>;
     /// Lets go of these shards, and returns once everything of their owners is written.
-    fn let_go(&self, shards: Vec<u16>) -> LocalBoxFuture<'static, Result<(), NotFollowed>>;
+    fn let_go(&self, word: Word, shards: Vec<u16>) -> LocalBoxFuture<'static, Result<(), NotFollowed>>;
 }
 
 /// The desk of a node that may own. Its [`Directory`] is one among others.
@@ -92,13 +93,13 @@ impl Owners {
             ASK => self.asked(&request.body).await,
             VIEWS => self.views(&request.body),
             LEAD => match read(&request.body) {
-                Some(session) => self.told(self.follower.lead(session).await),
+                Some(word) => self.told(self.follower.lead(word).await),
                 None => Ok(unreadable()),
             },
             LET_GO => match read::<LetGo>(&request.body) {
                 Some(LetGo { shards, .. }) if shards.iter().any(|shard| *shard >= SHARDS) => Ok(unreadable()),
-                Some(LetGo { lead, .. }) if lead != self.lead() => Err(self.elsewhere()),
-                Some(LetGo { shards, .. }) => self.told(self.follower.let_go(shards).await),
+                Some(LetGo { word, .. }) if word.lead != self.lead() => Err(self.elsewhere()),
+                Some(LetGo { word, shards }) => self.told(self.follower.let_go(word, shards).await),
                 None => Ok(unreadable()),
             },
             _ => Ok(unreadable()),

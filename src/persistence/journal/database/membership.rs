@@ -261,7 +261,7 @@ impl Member {
                     if told.replace(other.number) != Some(other.number) {
                         tracing::info!(
                             session = other.number,
-                            "another node is the lead; this one takes over when it stops"
+                            "another node is the lead; this one stands by, and takes over when it stops"
                         );
                     }
                     match watch.look(other.clone(), self.clock.nanos(), &self.timing) {

@@ -1,5 +1,5 @@
 //! A shop on several nodes: a MariaDB of its own, a Redis if it shall have one, and `stockade` processes on them, of which one
-//! sells while the others hand on whatever they are asked.
+//! leads while the others hand on whatever they are asked.
 //!
 //! It owns the processes and the network between them, and every harm that is done to them goes through it. Always true: a node
 //! keeps its addresses and its folder, and the database its data, across everything that happens to their processes; who is active

@@ -45,7 +45,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("Money",        "amount currency"),
     ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
     ("NodePage",     "data next_cursor"),
-    ("NodeShown",    "address id products_loaded roles session shards silent_ms state"),
+    ("NodeShown",    "address hot id products_loaded role roles session shards silent_ms state"),
     ("OrderAddressKept", "address order_id"),
     ("OrderFound",   "buyer_id created_at hold_expires_at id lines payment status total updated_at"),
     ("OrderFoundPage", "data next_cursor"),

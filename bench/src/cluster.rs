@@ -1,5 +1,5 @@
 //! A shop on several nodes: a MariaDB of its own, a Redis if it shall have one, and `stockade` processes on them, of which one
-//! sells while the others hand on whatever they are asked.
+//! leads while the others hand on whatever they are asked.
 //!
 //! It owns the processes and the network between them, and every harm that is done to them goes through it. Always true: a node
 //! keeps its addresses and its folder, and the database its data, across everything that happens to their processes; who is active
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stockade_servers::{Cut, MariaDb, Network, Redis};
 use tokio::time::{Duration, Instant, sleep, timeout};
@@ -33,11 +34,15 @@ pub struct Surroundings {
     pub redis: bool,
     /// A network that can be cut.
     pub cuts: bool,
+    /// Nodes more, which have their places and do not run yet.
+    pub spares: usize,
 }
 
 pub struct Cluster {
     /// They stand before the servers, so that they have ended when those go.
     nodes: Vec<Node>,
+    /// So many at the end of them are not started with the others.
+    spares: usize,
     database: MariaDb,
     redis: Option<Redis>,
     /// Last, since all of them are in it.
@@ -50,6 +55,16 @@ struct Node {
     /// What the other nodes call it.
     name: SocketAddr,
     is_paused: bool,
+}
+
+/// What a node owns, as the nodes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owning {
+    /// Its number among ours.
+    pub node: usize,
+    pub shards: u64,
+    /// Products whose owners are in its memory, if that is known.
+    pub loaded: Option<u64>,
 }
 
 /// What a node says of its own health.
@@ -66,14 +81,15 @@ struct Seen {
     session: u64,
     /// Where other nodes reach it.
     active: String,
-    /// How many are up, it among them.
-    nodes: usize,
+    /// Those that are up, it among them: where others reach each, its shards, and the products in its memory.
+    nodes: Vec<(String, u64, Option<u64>)>,
 }
 
 impl Cluster {
     /// A seeded database, running; no node runs yet.
     pub async fn seeded(binary: &Path, goods: &Goods, nodes: usize, around: Surroundings) -> Result<Self> {
         ensure!(nodes > 0, "a shop has at least one node");
+        let (nodes, spares) = (nodes + around.spares, around.spares);
         let mut network = if around.cuts { Network::that_can_be_cut(nodes)? } else { Network::whole() };
         let mut database = MariaDb::install_at(network.database())?;
         database.start().await?;
@@ -93,7 +109,7 @@ impl Cluster {
         let shops = shops.into_iter().enumerate();
         let nodes =
             shops.map(|(number, shop)| Node::of(shop, number, &mut network, &database, redis.as_ref()));
-        Ok(Self { nodes: nodes.collect::<Result<_>>()?, database, redis, network, admin })
+        Ok(Self { nodes: nodes.collect::<Result<_>>()?, spares, database, redis, network, admin })
     }
 
     /// Why what is done to it is worth less than it could be.
@@ -110,9 +126,10 @@ impl Cluster {
         &self.admin
     }
 
-    /// Starts the first node, which becomes the active one, and then the others, until all know of each other.
+    /// Starts the first node, which becomes the active one, and then the others but for the spare ones, until all know of each other.
     pub async fn start(&mut self) -> Result<()> {
-        for node in &mut self.nodes {
+        let started = self.nodes.len() - self.spares;
+        for node in &mut self.nodes[..started] {
             node.shop.start().await?;
         }
         self.whole().await
@@ -145,12 +162,12 @@ impl Cluster {
             .with_context(|| format!("the active node is at {}, and that is none of ours", seen.active))
     }
 
-    /// Waits until one node is active and knows of all others, and each of them takes requests and misses nothing.
+    /// Waits until one node is active and knows of all others that run, and each of them takes requests and misses nothing.
     pub async fn whole(&self) -> Result<()> {
-        let all = self.nodes.len();
-        self.agree("some node is missing", |seen| seen.nodes >= all).await?;
+        let all = self.running().count();
+        self.agree("some node is missing", |seen| seen.nodes.len() >= all).await?;
         let is_whole = async || {
-            let health = join_all((0..all).map(|node| self.health(node))).await;
+            let health = join_all(self.running().map(|node| self.health(node))).await;
             health.iter().all(|health| health.is_ready && !health.is_degraded)
         };
         until("some node is not well", is_whole).await
@@ -170,6 +187,38 @@ impl Cluster {
             Some(Health { is_ready: reply.status == 200, is_degraded })
         };
         timeout(ANSWER_TIMEOUT, asked).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Who owns what, if there is somebody who knows; nodes that do not run any more are not told.
+    pub async fn owning(&self) -> Option<Vec<Owning>> {
+        let seen = self.look().await?;
+        let of = |(node, shards, loaded): &(String, u64, Option<u64>)| {
+            let number = self.nodes.iter().position(|known| known.name.to_string() == *node)?;
+            Some(Owning { node: number, shards: *shards, loaded: *loaded })
+        };
+        let owning: Vec<Owning> = seen.nodes.iter().filter_map(of).collect();
+        let mut owning: Vec<Owning> =
+            owning.into_iter().filter(|owning| self.nodes[owning.node].shop.pid().is_some()).collect();
+        owning.sort_by_key(|owning| owning.node);
+        Some(owning)
+    }
+
+    /// The first node that does not run.
+    pub fn spare(&self) -> Option<usize> {
+        (0..self.nodes.len()).find(|node| self.nodes[*node].shop.pid().is_none())
+    }
+
+    /// Of the nodes that were there from the beginning the last one that runs and is not active.
+    pub async fn dispensable(&self) -> Result<usize> {
+        let active = self.active().await?;
+        let first = self.nodes.len() - self.spares;
+        let last = self.running().filter(|node| *node < first && *node != active).last();
+        last.context("there is no node that could go")
+    }
+
+    /// The numbers of the nodes that run.
+    fn running(&self) -> impl Iterator<Item = usize> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].shop.pid().is_some())
     }
 
     /// How many nodes there are, whether they run or not.
@@ -198,7 +247,7 @@ impl Cluster {
         self.nodes[node].shop.stop().await
     }
 
-    /// Starts a node that was killed or stopped, and waits until it takes requests.
+    /// Starts a node that does not run, and waits until it takes requests.
     pub async fn start_again(&mut self, node: usize) -> Result<()> {
         self.nodes[node].shop.start().await
     }
@@ -249,11 +298,11 @@ impl Cluster {
         Ok(redis::cmd("FLUSHALL").exec_async(&mut self.ask_redis().await?).await?)
     }
 
-    /// Stops every node, whoever sells last of all, so that nobody has to take over; each must end well.
+    /// Stops every node that runs, the active one last of all, so that nobody has to take over; each must end well.
     pub async fn stop_all(&mut self) -> Result<()> {
         let active = self.active().await?;
-        let others = (0..self.nodes.len()).filter(|node| *node != active);
-        for node in others.chain([active]) {
+        let others: Vec<usize> = self.running().filter(|node| *node != active).collect();
+        for node in others.into_iter().chain([active]) {
             self.stop(node).await.with_context(|| format!("node {node}"))?;
         }
         Ok(())
@@ -324,9 +373,14 @@ impl Seen {
         Some(Self {
             session: active["session"].as_u64()?,
             active: active["address"].as_str()?.to_owned(),
-            nodes: rows.len(),
+            nodes: rows.iter().filter_map(owned).collect(),
         })
     }
+}
+
+fn owned(row: &Value) -> Option<(String, u64, Option<u64>)> {
+    let address = row["address"].as_str()?.to_owned();
+    Some((address, row["shards"].as_u64()?, row["products_loaded"].as_u64()))
 }
 
 async fn until(complaint: &str, is_so: impl AsyncFn() -> bool) -> Result<()> {
@@ -339,7 +393,7 @@ async fn until(complaint: &str, is_so: impl AsyncFn() -> bool) -> Result<()> {
 }
 
 fn latest(seen: impl Iterator<Item = Seen>) -> Option<Seen> {
-    seen.max_by_key(|seen| (seen.session, seen.nodes))
+    seen.max_by_key(|seen| (seen.session, seen.nodes.len()))
 }
 
 #[cfg(test)]
@@ -350,8 +404,8 @@ mod tests {
     fn seen(session: Option<u64>, address: &str) -> Option<Seen> {
         let state = if session.is_some() { "active" } else { "standing_by" };
         Seen::read(&json!({ "data": [
-            { "state": state, "address": address, "session": session },
-            { "state": "standing_by", "address": "127.0.0.1:9", "session": null },
+            { "state": state, "address": address, "session": session, "shards": 1_024, "products_loaded": 7 },
+            { "state": "standing_by", "address": "127.0.0.1:9", "session": null, "shards": 0, "products_loaded": null },
         ] }))
     }
 
@@ -360,6 +414,8 @@ mod tests {
         assert!(seen(None, "127.0.0.1:1").is_none());
         let told = [seen(Some(3), "127.0.0.1:1"), seen(None, "127.0.0.1:7"), seen(Some(4), "127.0.0.1:2")];
         let seen = latest(told.into_iter().flatten()).unwrap();
-        assert_eq!((seen.active.as_str(), seen.nodes), ("127.0.0.1:2", 2));
+        assert_eq!(seen.active, "127.0.0.1:2");
+        let nodes = [("127.0.0.1:2".to_owned(), 1_024, Some(7)), ("127.0.0.1:9".to_owned(), 0, None)];
+        assert_eq!(seen.nodes, nodes);
     }
 }

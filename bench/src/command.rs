@@ -16,6 +16,7 @@ use crate::stage::Doors;
 use crate::workload::{Overrides, Workload};
 use crate::{
     carts, catalogue, compare, crashes, groups, logins, overload, purchases, ratios, reference, rivals,
+    spread,
 };
 
 /// Sends a crowd at a shop, measures, and judges.
@@ -53,6 +54,8 @@ enum Other {
     Rivals(rivals::Contest),
     /// Transactions of the journal on MySQL at a low and a high rate of orders, by the database's own counters
     Groups(groups::Groups),
+    /// Ten products hot at once on several nodes, of which none owns more than its share, while one comes and another goes
+    Spread(spread::Spread),
     /// Serve one rival
     #[command(hide = true)]
     Rival(rivals::Serve),
@@ -74,7 +77,7 @@ enum Other {
 
 #[derive(Args)]
 struct WorkloadArgs {
-    /// flash_sale, sold_out, steady, many_products, last_units, two_buyers_a_unit, or the path of a TOML file
+    /// flash_sale, sold_out, steady, many_products, last_units, two_buyers_a_unit, ten_hot, or the path of a TOML file
     workload: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
@@ -173,6 +176,7 @@ impl Command {
                 Some(Other::Compare { a, b }) => compare::compare(&a, &b).map(|()| Ruling::Pass),
                 Some(Other::Rivals(contest)) => contest.perform().await,
                 Some(Other::Groups(groups)) => groups.perform().await,
+                Some(Other::Spread(spread)) => spread.perform().await,
                 Some(Other::Reference { .. } | Other::Rival(_)) | None => self.workload.perform().await,
             }
         })
@@ -198,6 +202,7 @@ impl WorkloadArgs {
             seed: self.seed.unwrap_or_else(rand::random),
             kills: self.kill,
             faults: self.faults.repeat(self.fault_times),
+            spread: None,
             log_ins: self.log_ins,
             bystanders: Bystanders::default(),
             pace_seconds: self.pace,

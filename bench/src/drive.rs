@@ -17,6 +17,7 @@ use crate::engine::{self, Harvest, Live, Plan};
 use crate::faults::{self, Fallen, Fault, Ordeal};
 use crate::sampler::{CpuMeter, Sample, Sampler};
 use crate::shop::Shop;
+use crate::spread::{Changes, Moment, Share};
 use crate::stage::{Server, Stage};
 
 /// What is done to a shop while it sells.
@@ -27,6 +28,8 @@ pub enum Harm<'a> {
     Kills(u64),
     /// These befall a shop on several nodes.
     Faults(&'a [Fault]),
+    /// A node comes to several, and another goes.
+    Changes(Share),
 }
 
 /// The measure of when harm is done.
@@ -54,6 +57,7 @@ pub struct Drive {
     pub samples: Vec<Sample>,
     pub kills: Vec<Kill>,
     pub faults: Vec<Fallen>,
+    pub moments: Vec<Moment>,
     /// CPU over the measured window.
     pub server_cpu_us: Option<u64>,
     pub store_cpu_us: Option<u64>,
@@ -87,7 +91,7 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
         cpu: &cpu,
         samples: RefCell::default(),
     };
-    let (kills, fallen) = (RefCell::new(Vec::new()), RefCell::new(Vec::new()));
+    let (kills, fallen, moments) = (RefCell::default(), RefCell::default(), RefCell::default());
     let (is_under_way, is_counted) = (Cell::new(false), Cell::new(false));
     let window = Window { server: &cpu, store: &store_cpu, opened: Cell::default(), closed: Cell::default() };
     let counting = async {
@@ -119,8 +123,19 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
                 };
                 ordeal.befall(cluster, wanted, sale).await?;
             }
+            (Harm::Changes(share), Server::Cluster(cluster)) => {
+                let changes = Changes {
+                    share,
+                    live: &live,
+                    server: &cpu,
+                    start_ns,
+                    moments: &moments,
+                    is_under_way: &is_under_way,
+                };
+                changes.happen(cluster, sale).await?;
+            }
             (Harm::Kills(_), _) => bail!("--kill needs a server of one's own"),
-            (Harm::Faults(_), _) => bail!("--fault needs nodes of one's own"),
+            (Harm::Faults(_) | Harm::Changes(_), _) => bail!("what befalls nodes needs nodes of one's own"),
         }
         // The run goes on until every buyer has heard.
         std::future::pending::<Result<()>>().await
@@ -142,13 +157,23 @@ pub async fn drive(stage: &mut Stage, plan: &Arc<Plan>, harm: Harm<'_>, sale: Sa
     outcome?;
     let (harvest, samples) = (harvest?, sampler.samples.take());
     let (server_cpu_us, store_cpu_us) = window.cpu_us();
-    let mut faults = fallen.take();
+    let mut faults: Vec<Fallen> = fallen.take();
     faults::hear(&mut faults, &harvest.history, start_ns);
     let counted = match counters {
         Some(counters) => counters.counted().await?,
         None => None,
     };
-    Ok(Drive { harvest, samples, kills: kills.take(), faults, server_cpu_us, store_cpu_us, cpu, counted })
+    Ok(Drive {
+        harvest,
+        samples,
+        kills: kills.take(),
+        faults,
+        moments: moments.take(),
+        server_cpu_us,
+        store_cpu_us,
+        cpu,
+        counted,
+    })
 }
 
 /// CPU from the end of the warm-up to the end of arrivals, or of the run.

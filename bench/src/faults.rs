@@ -228,7 +228,7 @@ fn longest_silence(answered: &[Nanos], from: Nanos, until: Nanos) -> Nanos {
 /// What a shop needs around it, so that these can befall it.
 pub fn surroundings(faults: &[Fault]) -> Surroundings {
     let cuts = faults.iter().any(|fault| fault.cut(0).is_some());
-    Surroundings { redis: !faults.is_empty(), cuts }
+    Surroundings { redis: !faults.is_empty(), cuts, spares: 0 }
 }
 
 /// Every fault fell while there was something to lose, and was noticed, and somebody bought after it.
@@ -323,7 +323,10 @@ mod tests {
     #[test]
     fn only_what_is_cut_needs_a_network_that_can_be() {
         assert_eq!(surroundings(&[]), Surroundings::default());
-        assert_eq!(surroundings(&[Fault::RedisFlush]), Surroundings { redis: true, cuts: false });
+        assert_eq!(
+            surroundings(&[Fault::RedisFlush]),
+            Surroundings { redis: true, ..Surroundings::default() }
+        );
         let all = Fault::value_variants();
         let cut = all.iter().filter(|fault| surroundings(&[**fault]).cuts).count();
         assert_eq!((all.len(), cut), (9, 3));

@@ -33,6 +33,7 @@ mod run;
 mod sampler;
 mod shim;
 mod shop;
+mod spread;
 mod stage;
 mod thresholds;
 mod wire;

@@ -11,6 +11,7 @@ use crate::bystanders::{Bystanders, Gathering};
 use crate::chance::Zipf;
 use crate::client::Client;
 use crate::clock::{MILLISECOND, Nanos, SECOND, as_seconds, seconds};
+use crate::cluster::Surroundings;
 use crate::crowd::{Crowd, LogIns};
 use crate::drive::{Drive, Harm, Sale, drive, grouped};
 use crate::engine::{Arrivals, Plan};
@@ -21,6 +22,7 @@ use crate::report::{
 };
 use crate::rivals::Rival;
 use crate::sampler::flush_lag;
+use crate::spread::{self, Share};
 use crate::stage::{Doors, Server, Stage};
 use crate::thresholds;
 use crate::wire::OrderRequests;
@@ -36,6 +38,8 @@ pub struct Run {
     pub kills: u64,
     /// These befall a shop on several.
     pub faults: Vec<Fault>,
+    /// A node comes to several and another goes, and nobody owns more than this.
+    pub spread: Option<Share>,
     /// So many people log in again and again meanwhile; it needs a shop of one's own.
     pub log_ins: usize,
     /// These hold connections meanwhile.
@@ -82,6 +86,7 @@ impl Run {
             seed: rand::random(),
             kills: 0,
             faults: Vec::new(),
+            spread: None,
             log_ins: 0,
             bystanders: Bystanders::default(),
             pace_seconds: None,
@@ -134,6 +139,7 @@ impl Run {
             samples: drive.samples,
             kills: drive.kills,
             faults: drive.faults,
+            moments: drive.moments,
             counted: drive.counted,
             log_ins,
             verdicts,
@@ -141,10 +147,18 @@ impl Run {
     }
 
     fn harm(&self) -> Harm<'_> {
-        match (self.kills, self.faults.as_slice()) {
-            (0, []) => Harm::Nothing,
-            (kills, []) => Harm::Kills(kills),
-            (_, faults) => Harm::Faults(faults),
+        match (self.spread, self.kills, self.faults.as_slice()) {
+            (Some(share), _, _) => Harm::Changes(share),
+            (None, 0, []) => Harm::Nothing,
+            (None, kills, []) => Harm::Kills(kills),
+            (None, _, faults) => Harm::Faults(faults),
+        }
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        match self.spread {
+            Some(_) => Surroundings { redis: true, spares: 1, ..Surroundings::default() },
+            None => faults::surroundings(&self.faults),
         }
     }
 
@@ -156,8 +170,7 @@ impl Run {
         match &self.scene {
             Scene::Own { binary, environment } => Stage::own(binary, &self.workload, environment).await,
             Scene::Nodes { binary, nodes, doors } => {
-                Stage::cluster(binary, &self.workload, *nodes, *doors, faults::surroundings(&self.faults))
-                    .await
+                Stage::cluster(binary, &self.workload, *nodes, *doors, self.surroundings()).await
             }
             Scene::Elsewhere { url, tokens, admin } => {
                 Stage::elsewhere(url, tokens, admin.clone(), self.workload.products).await
@@ -291,6 +304,9 @@ impl Run {
         }
         if !self.faults.is_empty() {
             verdicts.push(faults::verdict(&drive.faults, self.faults.len()));
+        }
+        if let Some(share) = self.spread {
+            verdicts.extend(spread::verdicts(share, &drive.moments, &drive.harvest.tally.total));
         }
         if let Some((stopped, audited)) = stage.close().await {
             verdicts.push(match stopped {
@@ -429,6 +445,7 @@ pub fn announce(report: &Report, folder: Option<&Path>) -> Result<Ruling> {
         );
     }
     report.faults.iter().for_each(|fallen| println!("  {fallen}"));
+    report.moments.iter().for_each(|moment| println!("  {moment}"));
     report.warnings.iter().for_each(|warning| println!("  WARNING {warning}"));
     for verdict in &report.verdicts {
         println!("  {}  {:<18} {}", verdict.ruling.word(), verdict.name, verdict.detail);

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Outcome;
 
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("flash_sale", include_str!("../workloads/flash_sale.toml")),
     ("sold_out", include_str!("../workloads/sold_out.toml")),
     ("steady", include_str!("../workloads/steady.toml")),
     ("many_products", include_str!("../workloads/many_products.toml")),
     ("last_units", include_str!("../workloads/last_units.toml")),
     ("two_buyers_a_unit", include_str!("../workloads/two_buyers_a_unit.toml")),
+    ("ten_hot", include_str!("../workloads/ten_hot.toml")),
 ];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

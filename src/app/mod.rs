@@ -338,7 +338,7 @@ impl App {
         let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone());
+        let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone(), nodes);
         let store = store.clone();
         Ok(App {
             store,

@@ -10,6 +10,7 @@ use metrics::Counter;
 use tokio::task::JoinHandle;
 
 use crate::actors::mirror::Mirror;
+use crate::actors::nodes::Nodes;
 use crate::actors::stock::{Directory, HotProducts, View};
 use crate::domain::id::ProductId;
 use crate::http::health::{Degraded, NotReady, Readiness};
@@ -30,6 +31,7 @@ impl Vitals {
         directory: &Directory,
         readiness: &Readiness,
         mirror: Option<Mirror>,
+        nodes: Nodes,
     ) -> Vitals {
         let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
         let mut hot = HotProducts::of(&directory);
@@ -51,7 +53,9 @@ impl Vitals {
                 count(&metrics.journal_events, &stats.events, events);
                 count(&metrics.journal_writes, &stats.groups, writes);
                 if pulses.is_multiple_of(PULSES_A_LOOK) {
-                    show_products(hot.look().into_iter().map(shown).collect());
+                    let hot = hot.look();
+                    nodes.heard_hot(hot.iter().map(|(product, _)| *product).collect());
+                    show_products(hot.into_iter().map(shown).collect());
                 }
                 pulses = pulses.wrapping_add(1);
             }

@@ -20,6 +20,7 @@ use crate::engine::Tally;
 use crate::faults::{Fallen, Fault};
 use crate::judge::Verdict;
 use crate::sampler::Sample;
+use crate::spread::Moment;
 use crate::workload::Workload;
 
 pub const SCHEMA: &str = "stockade-bench/1";
@@ -39,6 +40,8 @@ pub struct Report {
     pub kills: Vec<Kill>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fallen>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moments: Vec<Moment>,
     /// By the database of nodes that nothing befell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counted: Option<Counted>,
@@ -130,7 +133,8 @@ impl Report {
     /// The moments at which harm was done, in seconds of the run.
     pub fn harmed_at_s(&self) -> Vec<f64> {
         let kills = self.kills.iter().map(|kill| kill.at_s);
-        kills.chain(self.faults.iter().map(|fallen| fallen.at_s)).collect()
+        let faults = self.faults.iter().map(|fallen| fallen.at_s);
+        kills.chain(faults).chain(self.moments.iter().map(|moment| moment.at_s)).collect()
     }
 
     pub fn read(path: &Path) -> Result<Self> {

@@ -1,3 +1,5 @@
+//! Ten hot products on three nodes, one that comes, one that goes, and any weights, anywhere.
+
 use std::collections::BTreeSet;
 
 use super::super::id::SHARDS;

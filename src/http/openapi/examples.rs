@@ -59,8 +59,8 @@ pub fn of(schema: &str) -> Value {
             "available": 83, "held": 17, "sold": 0,
         }),
         "NodeShown" => json!({
-            "id": "0123456789abcdef0123456789abcdef", "state": "active", "roles": ["owner", "gateway"],
-            "address": "10.0.0.7:8082", "session": 4, "shards": 1024, "products_loaded": 12, "silent_ms": 120,
+            "id": "0123456789abcdef0123456789abcdef", "state": "active", "role": "lead", "roles": ["owner", "gateway"],
+            "address": "10.0.0.7:8082", "session": 4, "shards": 1024, "products_loaded": 12, "hot": [PRODUCT], "silent_ms": 120,
         }),
         "OrderFound" => {
             let mut found = order("pending_payment");

@@ -10,7 +10,8 @@ pub fn of(door: &str) -> Option<Door> {
         told(
             "administration",
             "Who is up and owns what",
-            "The active node and those that stand by, as the active one sees them.",
+            "The active node and all others, as the active one sees them: their roles, their shares of the products, and which of \
+                the busiest are whose.",
         )
         .gives(200, "All of them, the active one first.", "NodePage", Value::Null)
     })

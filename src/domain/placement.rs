@@ -12,6 +12,9 @@ use std::cmp::{Ordering, Reverse};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+/// So many moves for each shard are far more than evening out takes; what was left then would be evened out by the next question.
+const MOVES_A_SHARD: usize = 4;
+
 /// A node that owns shards, or may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
@@ -188,7 +191,8 @@ impl Plan<'_> {
             plan.better(Measure::Weight, weights, counts)
                 .or_else(|| plan.better(Measure::Count, weights, counts))
         };
-        while let Some((shard, to)) = next(self) {
+        for _ in 0..MOVES_A_SHARD * self.shards.len() {
+            let Some((shard, to)) = next(self) else { break };
             self.give(shard, to);
         }
     }

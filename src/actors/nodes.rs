@@ -47,13 +47,16 @@ pub struct NodeSeen {
 /// What each node owns, once somebody places it.
 type Shares = Arc<Mutex<Vec<Share>>>;
 
+/// Products that many ask for at the moment.
+pub type Hot = Arc<ArcSwap<Vec<ProductId>>>;
+
 /// Reads it. Cheap to clone.
 #[derive(Clone)]
 pub struct Nodes {
     journal: Journal,
     directory: Directory,
     shares: Arc<OnceLock<Shares>>,
-    hot: Arc<ArcSwap<Vec<ProductId>>>,
+    hot: Hot,
 }
 
 impl Nodes {
@@ -71,6 +74,10 @@ impl Nodes {
     /// From now on it is told who owns how much.
     pub fn follow(&self, shares: Shares) {
         let _ = self.shares.set(shares);
+    }
+
+    pub fn hot(&self) -> Hot {
+        self.hot.clone()
     }
 
     fn shares(&self) -> Vec<Share> {

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::following::Word;
+use super::nodes::Hot;
 use super::revive::Keys;
 use super::stock::{Directory, NodeName, NotAsked, Route};
 use crate::domain::id::{ProductId, SHARDS};
@@ -35,6 +36,8 @@ const LET_GO_WITHIN: Duration = Duration::from_secs(5);
 /// Shards that move at once; those with products in memory move in small pieces, so that each waits for little.
 const AT_ONCE: usize = 128;
 const AT_ONCE_LOADED: usize = 4;
+/// What a hot product weighs, where one that is in memory weighs 1.
+const HOT_WEIGHT: u32 = 10_000;
 /// Pause before a stream of views is asked for again.
 const VIEWS_AGAIN: Duration = Duration::from_millis(100);
 
@@ -58,6 +61,8 @@ pub struct PlacementHouse {
     pub directory: Directory,
     pub tables: Tables,
     pub nodes: Rc<dyn Leading>,
+    /// Products that many ask for: they are spread by themselves, however many others there are.
+    pub hot: Hot,
 }
 
 /// What a node owns, for those who look.
@@ -316,14 +321,15 @@ impl Placing {
             .collect();
         members.sort_unstable_by_key(|(_, id)| *id);
         let place = |session: i64| members.iter().position(|(peer, _)| peer.session == session);
-        let shards: Vec<ShardNow> = self
-            .rows
-            .iter()
-            .map(|row| ShardNow {
-                owner: place(row.session),
-                weight: u32::try_from(self.house.directory.loaded_in(row.shard).len()).unwrap_or(u32::MAX),
-            })
-            .collect();
+        let hot = self.house.hot.load();
+        let weight = |shard: u16| {
+            let loaded = self.house.directory.loaded_in(shard).len();
+            let hot = hot.iter().filter(|product| product.shard() == shard).count();
+            let weight = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+            weight(hot).saturating_mul(HOT_WEIGHT).saturating_add(weight(loaded))
+        };
+        let now = |row: &Owned| ShardNow { owner: place(row.session), weight: weight(row.shard) };
+        let shards: Vec<ShardNow> = self.rows.iter().map(now).collect();
         let ids: Vec<Member> =
             members.iter().map(|(peer, id)| Member { id: *id, leaving: peer.leaving }).collect();
         let mut groups: Vec<(Vec<u16>, u64, Option<usize>, bool)> = Vec::new();

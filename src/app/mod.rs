@@ -301,7 +301,7 @@ impl App {
                 recall_keys(&directory, tables).await?;
                 let placement = match owning {
                     None => None,
-                    Some(owning) => Some(place(owning, store, keys).await?),
+                    Some(owning) => Some(place(owning, store, &nodes, keys).await?),
                 };
                 revive(&directory, journal, tables).await?;
                 Ok::<_, StoreError>(placement)
@@ -449,12 +449,13 @@ impl App {
     }
 }
 
-async fn place(owning: &Owning, store: &Store, keys: Keys) -> Result<Placement, StoreError> {
+async fn place(owning: &Owning, store: &Store, nodes: &Nodes, keys: Keys) -> Result<Placement, StoreError> {
     let house = PlacementHouse {
         journal: store.journal.clone(),
         directory: owning.directory().clone(),
         tables: store.tables.clone(),
         nodes: owning.ways(),
+        hot: nodes.hot(),
     };
     Placement::open(house, keys).await
 }

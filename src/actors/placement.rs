@@ -136,11 +136,15 @@ impl Placement {
 /// A node that follows.
 struct Follower {
     name: Arc<NodeName>,
+    directory: Directory,
     views: JoinHandle<()>,
 }
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        if let Some(routes) = self.directory.routes() {
+            routes.listen_no_more_to(self.name.session);
+        }
         self.views.abort();
     }
 }
@@ -241,9 +245,12 @@ impl Placing {
             return;
         }
         let (nodes, directory) = (self.house.nodes.clone(), self.house.directory.clone());
-        let views = rt::spawn(show_views(nodes, directory, name.clone(), self.own));
+        if let Some(routes) = directory.routes() {
+            routes.listen_to(session);
+        }
+        let views = rt::spawn(show_views(nodes, directory.clone(), name.clone(), self.own));
         tracing::info!(session, address = name.address, "a node follows");
-        self.told.insert(session, Follower { name, views });
+        self.told.insert(session, Follower { name, directory, views });
         // What it has written for the lead before this one is to be known before it is asked.
         self.unsettled.extend(self.shards_of(session));
     }
@@ -351,6 +358,8 @@ impl Placing {
     async fn carry(&mut self, shards: &[u16], to: u64) -> Result<(), StoreError> {
         let from = shards.first().and_then(|shard| self.rows.get(usize::from(*shard)));
         let Some(from) = from.map(|row| row.session.unsigned_abs()) else { return Ok(()) };
+        let (house, began) =
+            (self.house.directory.shared_house(), self.house.directory.house().clock.nanos());
         self.unsettled.extend(shards);
         self.house.directory.let_go(shards).await;
         if let Some(follower) = self.told.get(&from) {
@@ -367,6 +376,8 @@ impl Placing {
         self.rows = self.house.journal.look_at_shards().await?;
         given?;
         self.settle().await;
+        let took = house.clock.nanos().saturating_sub(began);
+        house.metrics.shard_move_seconds.record(took as f64 / 1e9);
         Ok(())
     }
 

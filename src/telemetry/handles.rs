@@ -46,6 +46,8 @@ pub struct Metrics {
     pub mirror: MirrorMetrics,
     pub stream_subscribers: Gauge,
     pub node_active: Gauge,
+    pub shards_owned: Gauge,
+    pub shard_move_seconds: Histogram,
     pub payment_seconds: Histogram,
     pub money_group_rows: Histogram,
     pub money_write_seconds: Histogram,
@@ -105,6 +107,8 @@ impl Metrics {
             mirror: MirrorMetrics::register(),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
             node_active: gauge!("stockade_node_active"),
+            shards_owned: gauge!("stockade_shards_owned"),
+            shard_move_seconds: histogram!("stockade_shard_move_seconds"),
             payment_seconds: histogram!("stockade_payment_seconds"),
             money_group_rows: histogram!("stockade_money_group_rows"),
             money_write_seconds: histogram!("stockade_money_write_seconds"),
@@ -116,6 +120,7 @@ impl Metrics {
         // Served from the first scrape on, also where nothing has happened yet.
         for still in [
             &metrics.node_active,
+            &metrics.shards_owned,
             &metrics.conservation_violations,
             &metrics.holds_live,
             &metrics.owner_queue_length,

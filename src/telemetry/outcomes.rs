@@ -149,7 +149,7 @@ pub fn refusals_known(codes: impl IntoIterator<Item = &'static str>) {
     }
 }
 
-/// Counts that this process became the active node after one that `died`, or one that `left`.
+/// Counts that this process became the lead after one that `died`, or one that `left`.
 pub fn took_over(cause: &'static str) {
     Metrics::global();
     counter!("stockade_takeovers_total", "cause" => cause).increment(1);

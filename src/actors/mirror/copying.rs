@@ -124,7 +124,8 @@ impl Copying {
         if !directory.house().home.is_the_only_one() {
             return Ok(());
         }
-        let began = self.clock.nanos();
+        // What other nodes' owners publish is here a moment later.
+        let began = directory.shown_until_ns();
         let each = directory.house().changes.take(&mut self.changed);
         let era = match self.era.take() {
             Some(era) if era.link == link.number && each => era,

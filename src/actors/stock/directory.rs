@@ -120,6 +120,7 @@ impl Directory {
     }
 
     fn with(house: Arc<House>, routes: Option<Routes>) -> Directory {
+        house.metrics.shards_owned.set(if routes.is_some() { 0.0 } else { f64::from(SHARDS) });
         Directory(Arc::new(Inner {
             number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             house,

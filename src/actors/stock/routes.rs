@@ -3,8 +3,9 @@
 //! Always true: a route changes only while nobody else changes it, and with the lock of its shard held; a question of a lead that is
 //! not followed any more is not begun.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, MutexGuard, Notify};
@@ -55,6 +56,8 @@ pub struct Routes {
     pub(super) abroad: Arc<dyn Abroad>,
     /// How long the journal waits before each group, in microseconds.
     brake_us: Arc<AtomicU64>,
+    /// Until when everything is known here that the owners on each node have published.
+    heard_ns: std::sync::Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Routes {
@@ -68,7 +71,34 @@ impl Routes {
             following: ArcSwap::from_pointee(Following::new(0, false)),
             abroad,
             brake_us,
+            heard_ns: std::sync::Mutex::default(),
         }
+    }
+
+    fn heard_by_node(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.heard_ns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the owners of the node with that session are listened to.
+    pub fn listen_to(&self, session: u64) {
+        self.heard_by_node().entry(session).or_default();
+    }
+
+    /// They have gone.
+    pub fn listen_no_more_to(&self, session: u64) {
+        self.heard_by_node().remove(&session);
+    }
+
+    /// Everything that they have published by now is known here.
+    pub(super) fn heard(&self, session: u64, now_ns: u64) {
+        if let Some(heard) = self.heard_by_node().get_mut(&session) {
+            *heard = now_ns;
+        }
+    }
+
+    /// Until when everything is known here that owners have published, wherever they are.
+    pub(super) fn all_heard_ns(&self, now_ns: u64) -> u64 {
+        self.heard_by_node().values().copied().fold(now_ns, u64::min)
     }
 
     fn place(&self, shard: u16) -> &Place {

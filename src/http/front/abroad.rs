@@ -107,8 +107,12 @@ impl Ways {
         while let Some(Ok(piece)) = pieces.next().await {
             come.push(&piece);
             while let Some(views) = come.next().map_err(|_| NotAsked::Unknown)? {
+                let is_all = views.is_empty();
                 for (product, view) in views {
                     directory.show(product, view, node);
+                }
+                if is_all {
+                    directory.heard(node);
                 }
             }
         }

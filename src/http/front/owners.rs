@@ -134,7 +134,7 @@ impl Owners {
             *listener += 1;
             *listener
         };
-        let telling = Telling { owners: self, lead, number, waiting: Vec::new(), whole: false };
+        let telling = Telling { owners: self, lead, number, waiting: Vec::new(), whole: false, told: false };
         let pieces = stream::unfold(Some(telling), |telling| async {
             let mut telling = telling?;
             match telling.next().await {
@@ -158,6 +158,8 @@ struct Telling {
     waiting: Vec<Published>,
     /// Everything has been told once.
     whole: bool,
+    /// It was looked for what is new, and that there is no more has not been told.
+    told: bool,
 }
 
 impl Telling {
@@ -167,12 +169,14 @@ impl Telling {
                 return None;
             }
             let views = self.some();
-            if !views.is_empty() {
+            // That there are none is news as well: whoever listens is up to date.
+            if !views.is_empty() || std::mem::take(&mut self.told) {
                 return framed(&views);
             }
             if self.whole {
                 sleep(VIEWS_EVERY).await;
             }
+            self.told = true;
             let (listener, directory) = (self.owners.listener(), &self.owners.directory);
             if *listener != self.number {
                 return None;

@@ -62,6 +62,7 @@ impl Directory {
                 leaving.push((shared, has_left));
             }
         }
+        self.0.house.metrics.shards_owned.set(routes.here() as f64);
         for (shared, has_left) in leaving {
             // One that goes for good forgets its mailbox, and there is nothing to hand over.
             if has_left.await.is_ok() {
@@ -86,6 +87,19 @@ impl Directory {
         if is_there && let Ok(shared) = self.owner(product) {
             self.shown(&shared, view);
         }
+    }
+
+    /// Everything that the owners on a node have published by now is shown.
+    pub fn heard(&self, node: &NodeName) {
+        if let Some(routes) = self.routes() {
+            routes.heard(node.session, self.0.house.clock.nanos());
+        }
+    }
+
+    /// Until when everything is shown that owners have published, wherever they are; by the house's steady clock.
+    pub fn shown_until_ns(&self) -> u64 {
+        let now_ns = self.0.house.clock.nanos();
+        self.routes().map_or(now_ns, |routes| routes.all_heard_ns(now_ns))
     }
 
     pub(in crate::actors::stock) fn shown(&self, shared: &Arc<Shared>, view: View) {

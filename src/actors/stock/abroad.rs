@@ -114,3 +114,6 @@ pub(super) fn weight(ask: &Ask) -> usize {
             _ => 0,
         }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,9 @@
 //! It owns what it has taken until it is answered. Always true: what was asked earlier is sent earlier; what comes back unanswered goes
 //! to the front of the mailbox, in its order, before anything else is sent; what may have been done is never told as *not done*.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -115,11 +118,11 @@ impl Forwarder {
         self.leaving = self.leaving.take().or_else(|| inbox.take_leave());
         self.resting = self.resting.take().or_else(|| inbox.take_drain());
         let is_going = self.leaving.is_some() || self.resting.is_some();
+        let now = self.directory.house().clock.now();
+        self.give_up_older(now);
         if !is_going {
             self.send().await;
         }
-        let now = self.directory.house().clock.now();
-        self.give_up_older(now);
         if !self.flying.is_empty() {
             return false;
         }

@@ -12,6 +12,8 @@ mod owner;
 mod protocol;
 mod routes;
 mod shared;
+#[cfg(test)]
+pub(crate) mod testing;
 mod used_keys;
 
 pub use abroad::{

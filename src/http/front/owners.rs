@@ -3,6 +3,9 @@
 //! Always true: a body that cannot be read is refused and nothing is done of it; what is for another session than ours, or comes from
 //! a lead that is not followed, is refused too.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

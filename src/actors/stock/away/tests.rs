@@ -1,0 +1,376 @@
+//! Two nodes in one process: who is asked where, and what becomes of questions when shards move and the network fails.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+
+use super::*;
+use crate::actors::stock::testing::{
+    Net, OneJournal, all_shards, ask_one, buyer, name, node, one_for, product, settings, until,
+};
+use crate::actors::stock::{Answer, Question, Reply};
+use crate::clock::Clock;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Refusal, Reserve, Restock};
+
+const LEAD: u64 = 1;
+const OWNER: u64 = 2;
+
+/// A lead, and a node that owns everything.
+struct Story {
+    net: Arc<Net>,
+    journal: OneJournal,
+    clock: Clock,
+    lead: Directory,
+    owner: Directory,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        let (net, journal, clock) = (Arc::new(Net::default()), OneJournal::default(), Clock::start());
+        let lead = node(&net, &journal, &clock, LEAD, LEAD).await;
+        let owner = node(&net, &journal, &clock, OWNER, LEAD).await;
+        owner.settle(&all_shards(), Route::Here).await;
+        lead.settle(&all_shards(), Route::Away(Arc::new(name(OWNER)))).await;
+        Story { net, journal, clock, lead, owner }
+    }
+
+    async fn stocked(&self, number: u128, stock: u64) -> ProductId {
+        let product = product(number);
+        let create = Command::Create { settings: settings(), stock };
+        assert!(matches!(self.lead.ask(product, create).await, Ok(Answer::Done { .. })));
+        product
+    }
+
+    /// As the lead has it done: nobody takes from the shard's mailboxes while it is on its way.
+    async fn move_to(&self, product: ProductId, session: u64) {
+        let shards = [product.shard()];
+        self.lead.let_go(&shards).await;
+        self.owner.let_go(&shards).await;
+        let (here, there) = match session {
+            LEAD => (Route::Here, Route::Away(Arc::new(name(LEAD)))),
+            _ => (Route::Away(Arc::new(name(OWNER))), Route::Here),
+        };
+        self.owner.settle(&shards, there).await;
+        self.lead.settle(&shards, here).await;
+    }
+
+    fn available(&self, product: ProductId) -> u64 {
+        self.journal.ledger(product).counts().available()
+    }
+}
+
+/// Reservations of a crowd, each asked before the next.
+async fn crowd(directory: &Directory, product: ProductId, buyers: std::ops::Range<u128>) -> Vec<Reply> {
+    join_all(buyers.map(|number| directory.reserve(product, one_for(number, product, true), None))).await
+}
+
+fn sequences(replies: &[Reply]) -> Vec<u64> {
+    let held = replies.iter().filter_map(|reply| match reply {
+        Ok(Answer::Reserved(receipt)) => Some(receipt.sequence.0),
+        _ => None,
+    });
+    held.collect()
+}
+
+#[actix::test]
+async fn an_owner_elsewhere_sells_what_there_is_in_the_order_of_asking() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 1_000).await;
+    let replies = crowd(&story.lead, product, 0..3_000).await;
+    // Who came first has it, and the others hear how many there were.
+    assert_eq!(sequences(&replies), (2..=1_001).collect::<Vec<_>>());
+    assert!(replies[..1_000].iter().all(Result::is_ok));
+    for reply in &replies[1_000..] {
+        let Err(NotDone::Refused { refused, .. }) = reply else { panic!("{reply:?}") };
+        assert_eq!(refused.why, Refusal::SoldOut { available: 0, requested: 1 });
+    }
+    assert!(story.net.asked.load(Ordering::SeqCst) < 100, "many travel in one question");
+    assert!(story.net.most.load(Ordering::SeqCst) > 1 && story.net.most.load(Ordering::SeqCst) <= ASKS_MAX);
+    // What is shown came with the answers; whoever asks is refused by the owner alone.
+    assert_eq!(story.lead.peek(product).unwrap().counts.held, 1_000);
+    assert!(story.lead.refuse_from_view(product, &one_for(9_999, product, true)).is_ok());
+    assert!(story.owner.refuse_from_view(product, &one_for(9_999, product, true)).is_err());
+    assert_eq!((story.available(product), story.journal.forks()), (0, 0));
+    assert_eq!((story.lead.loaded_by(&name(OWNER)), story.lead.loaded_here()), (1, 0));
+    assert_eq!((story.owner.loaded_here(), story.owner.loaded_by(&name(LEAD))), (1, 0));
+}
+
+#[actix::test]
+async fn a_shard_that_moves_loses_doubles_and_reorders_nothing() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 1_000_000).await;
+    let (lead, moved) = (story.lead.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
+    let buying = actix::spawn({
+        let moved = moved.clone();
+        async move {
+            let mut asked = Vec::new();
+            for number in 0.. {
+                if moved.load(Ordering::SeqCst) {
+                    break;
+                }
+                let lead = lead.clone();
+                asked.push(actix::spawn(async move {
+                    lead.reserve(product, one_for(number, product, true), None).await
+                }));
+                tokio::task::yield_now().await;
+            }
+            let mut replies = Vec::new();
+            for asked in asked {
+                replies.push(asked.await.unwrap());
+            }
+            replies
+        }
+    });
+    let mut held = 0;
+    for turn in 0..40 {
+        story.move_to(product, if turn % 2 == 0 { LEAD } else { OWNER }).await;
+        // Somebody buys between any two moves.
+        until("more are held", || story.journal.ledger(product).counts().held > held).await;
+        held = story.journal.ledger(product).counts().held;
+    }
+    moved.store(true, Ordering::SeqCst);
+    let replies = buying.await.unwrap();
+    let held = sequences(&replies);
+    assert_eq!(held.len(), replies.len(), "each has one: {:?}", replies.iter().find(|it| it.is_err()));
+    assert!(held.is_sorted_by(|a, b| a < b), "in the order of asking");
+    assert_eq!(story.journal.ledger(product).counts().held, held.len() as u64);
+    assert_eq!(story.journal.forks(), 0, "there was one owner at a time");
+}
+
+#[actix::test]
+async fn an_owner_that_leaves_stores_itself_and_takes_nothing_with_it() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10_000).await;
+    crowd(&story.lead, product, 0..2_000).await;
+    story.owner.let_go(&[product.shard()]).await;
+    assert_eq!(story.journal.snapshots(), 1);
+    // Nobody is there: the question waits, and hears whoever comes.
+    let waiting = actix::spawn({
+        let owner = story.owner.clone();
+        async move { owner.order(product, one_for(7, product, true).order).await }
+    });
+    until("it waits", || story.owner.waiting() == 1).await;
+    let elsewhere = Question {
+        lead: LEAD,
+        pace: Default::default(),
+        about: About::Product { product, asks: vec![ask_one(1, product)] },
+    };
+    assert_eq!(story.owner.answer(elsewhere).await, Err(NotAsked::Elsewhere));
+    story.owner.settle(&[product.shard()], Route::Here).await;
+    assert!(matches!(waiting.await.unwrap(), Ok(Answer::Order(Some(_)))));
+}
+
+#[actix::test]
+async fn who_buys_while_the_link_is_down_waits_for_it_and_not_for_ever() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    let asking = |buyers: std::ops::Range<u128>| {
+        let lead = story.lead.clone();
+        actix::spawn(async move { crowd(&lead, product, buyers).await })
+    };
+    story.net.down.store(true, Ordering::SeqCst);
+    let waiting = asking(0..5);
+    until("they wait", || story.lead.waiting() == 5).await;
+    story.clock.advance(WAIT_MAX_MS - 3_000);
+    story.net.down.store(false, Ordering::SeqCst);
+    assert_eq!(sequences(&waiting.await.unwrap()), [2, 3, 4, 5, 6]);
+
+    story.net.down.store(true, Ordering::SeqCst);
+    let waiting = asking(5..8);
+    until("they wait", || story.lead.waiting() == 3).await;
+    story.clock.advance(WAIT_MAX_MS + 1);
+    assert_eq!(waiting.await.unwrap(), vec![Err(NotDone::Unavailable); 3]);
+    story.net.down.store(false, Ordering::SeqCst);
+    assert_eq!(story.available(product), 5);
+
+    // The same where a shard is on its way for too long.
+    story.lead.let_go(&[product.shard()]).await;
+    let waiting = asking(8..9);
+    until("he waits", || story.lead.waiting() == 1).await;
+    story.clock.advance(WAIT_MAX_MS + 1);
+    assert_eq!(waiting.await.unwrap(), [Err(NotDone::Unavailable)]);
+}
+
+#[actix::test]
+async fn what_has_waited_for_a_shard_is_not_too_old_for_its_new_owner() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.lead.let_go(&[product.shard()]).await;
+    let lead = story.lead.clone();
+    let waiting = actix::spawn(async move { crowd(&lead, product, 0..3).await });
+    until("they wait", || story.lead.waiting() == 3).await;
+    story.clock.advance(WAIT_MAX_MS - 1_000);
+    story.owner.let_go(&[product.shard()]).await;
+    story.lead.settle(&[product.shard()], Route::Here).await;
+    assert_eq!(sequences(&waiting.await.unwrap()), [2, 3, 4]);
+}
+
+#[actix::test]
+async fn an_answer_that_is_lost_is_unknown_or_asked_for_again() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    let restock = |delta| Command::Restock(Restock { delta, reason: String::new(), key: None });
+    story.net.deaf.store(true, Ordering::SeqCst);
+    assert_eq!(story.lead.ask(product, restock(5)).await, Err(NotDone::Unknown));
+    assert_eq!(story.available(product), 15, "and it was done");
+    let without = story.lead.reserve(product, one_for(1, product, false), None).await;
+    assert_eq!(without, Err(NotDone::Unknown));
+    let keyed = one_for(2, product, true);
+    let (asked, order) = (story.net.asked.load(Ordering::SeqCst), keyed.order);
+    let again = actix::spawn({
+        let lead = story.lead.clone();
+        async move { (lead.reserve(product, keyed, None).await, lead.order(product, order).await) }
+    });
+    until("it is asked again", || story.net.asked.load(Ordering::SeqCst) > asked + 1).await;
+    story.net.deaf.store(false, Ordering::SeqCst);
+    let (reserved, seen) = again.await.unwrap();
+    assert_eq!(reserved, Ok(Answer::Replayed(order)));
+    assert!(matches!(seen, Ok(Answer::Order(Some(view))) if view.order == order));
+    assert_eq!(story.available(product), 13, "once");
+
+    // What may have been done is never told as not done.
+    story.net.deaf.store(true, Ordering::SeqCst);
+    let (lead, doubtful) = (story.lead.clone(), one_for(3, product, true));
+    let asked = story.net.asked.load(Ordering::SeqCst);
+    let doubtful = actix::spawn(async move { lead.reserve(product, doubtful, None).await });
+    until("it was sent", || story.net.asked.load(Ordering::SeqCst) > asked).await;
+    story.net.down.store(true, Ordering::SeqCst);
+    until("it is back", || story.lead.waiting() == 1).await;
+    story.clock.advance(WAIT_MAX_MS + 1);
+    assert_eq!(doubtful.await.unwrap(), Err(NotDone::Unknown));
+    assert_eq!(story.available(product), 12);
+}
+
+#[actix::test]
+async fn letting_go_waits_for_what_was_asked() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.net.slow.store(true, Ordering::SeqCst);
+    let lead = story.lead.clone();
+    let asked = actix::spawn(async move { crowd(&lead, product, 0..2).await });
+    until("it is done", || story.available(product) == 8).await;
+    let lead = story.lead.clone();
+    let mut going = Box::pin(async move { lead.let_go(&[product.shard()]).await });
+    for _ in 0..100 {
+        assert!(poll!(&mut going).is_pending(), "an answer is on its way");
+        tokio::task::yield_now().await;
+    }
+    story.net.slow.store(false, Ordering::SeqCst);
+    story.net.quick_again.notify_waiters();
+    going.await;
+    assert_eq!(sequences(&asked.await.unwrap()), [2, 3]);
+}
+
+#[actix::test]
+async fn of_one_lead_nothing_is_begun_once_another_is_followed() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    let question = |lead| Question {
+        lead,
+        pace: super::super::Pace { brake_us: 70, lagging: true },
+        about: About::Product { product, asks: vec![ask_one(u128::from(lead), product)] },
+    };
+    let mut asked = Box::pin(story.owner.answer(question(LEAD)));
+    assert!(poll!(&mut asked).is_pending());
+    assert!(story.owner.house().lagging.load(Ordering::Relaxed), "as the lead says");
+    let routes = story.owner.routes().unwrap();
+    let mut following = Box::pin(routes.follow(3));
+    assert!(poll!(&mut following).is_pending(), "what was asked is answered first");
+    assert_eq!(story.owner.answer(question(LEAD)).await, Err(NotAsked::Elsewhere));
+    assert!(matches!(asked.await, Ok(Said::Product { replies, view: Some(_) }) if replies[0].is_ok()));
+    following.await;
+    assert!(story.owner.answer(question(3)).await.is_ok());
+    assert_eq!(story.available(product), 8);
+}
+
+#[actix::test]
+async fn an_order_is_found_and_its_home_asked_wherever_they_are() {
+    let story = Story::begin().await;
+    let (away, home) = (story.stocked(1, 10).await, story.stocked(2, 10).await);
+    assert_ne!(away.shard(), home.shard());
+    story.move_to(home, LEAD).await;
+    // At the owner's node the home is at the lead's.
+    assert!(story.owner.routes().unwrap().is_at(home.shard(), &name(LEAD)));
+    let placing = Command::Reserve(Reserve { placing: Some(home), ..one_for(1, away, false) });
+    let Ok(Answer::Reserved(held)) = story.lead.ask(away, placing).await else { panic!() };
+    let alone = one_for(2, away, false);
+    story.lead.reserve(away, alone.clone(), None).await.unwrap();
+    let found = story.lead.find(alone.order).await.unwrap().unwrap();
+    assert_eq!((found.order, found.buyer, found.product), (alone.order, buyer(2), away));
+    assert!(
+        story.lead.known_at(away, held.order).await.unwrap().is_some(),
+        "a line, which has its home elsewhere"
+    );
+    assert_eq!(story.lead.known_at(product(77), held.order).await, Ok(None));
+    // The order was never born: its home says so, over the network, and the units come back.
+    story.clock.advance(crate::domain::stock::PLACING_MS + 1);
+    story.lead.order(away, held.order).await.unwrap();
+    until("the units are back", || story.available(away) == 9).await;
+}
+
+#[actix::test]
+async fn a_view_is_shown_if_it_is_newer_and_comes_from_the_owner() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    let shown = || story.lead.peek(product).unwrap().sequence.0;
+    let mut view = (*story.owner.peek(product).unwrap()).clone();
+    let mut watched = story.lead.watch(product).await.unwrap();
+    for (sequence, node, expected) in [(9, 3, 1), (9, OWNER, 9), (8, OWNER, 9), (10, OWNER, 10)] {
+        view.sequence = Sequence(sequence);
+        story.lead.show(product, view.clone(), &name(node));
+        assert_eq!(shown(), expected);
+    }
+    assert_eq!(watched.borrow_and_update().as_ref().unwrap().sequence, Sequence(10));
+    let mut changed = Vec::new();
+    story.lead.house().changes.take(&mut changed);
+    assert_eq!(changed.len(), 1, "the mirror hears of it");
+    // Another product of that node, of which nobody has asked here.
+    let other = super::super::testing::product(5);
+    story.lead.show(other, view.clone(), &name(OWNER));
+    assert_eq!(story.lead.peek(other).unwrap().sequence, Sequence(10));
+    story.lead.let_go(&[product.shard()]).await;
+    view.sequence = Sequence(11);
+    story.lead.show(product, view, &name(OWNER));
+    assert_eq!(shown(), 10, "a shard on its way has no owner");
+}
+
+#[actix::test]
+async fn a_limit_is_kept_by_an_owner_that_comes_back() {
+    let story = Story::begin().await;
+    let product = product(1);
+    let limited = crate::domain::stock::Settings { per_customer_limit: Some(1), ..settings() };
+    story.lead.ask(product, Command::Create { settings: limited, stock: 1 }).await.unwrap();
+    story.move_to(product, LEAD).await;
+    story.lead.view(product).await.unwrap();
+    story.move_to(product, OWNER).await;
+    story.lead.reserve(product, one_for(1, product, true), None).await.unwrap();
+    story.move_to(product, LEAD).await;
+    story.lead.view(product).await.unwrap();
+    until("the owner has published", || {
+        story.lead.refuse_from_view(product, &one_for(2, product, true)).is_err()
+    })
+    .await;
+    // Nothing is left, and yet he is told that he has had his.
+    assert!(story.lead.refuse_from_view(product, &one_for(1, product, true)).is_ok());
+}
+
+#[actix::test]
+async fn at_the_end_everybody_is_answered() {
+    let story = Story::begin().await;
+    let (product, unborn) = (story.stocked(1, 10).await, product(2));
+    // A name without a product keeps nobody busy.
+    assert!(story.lead.view(unborn).await.is_err());
+    until("both have forgotten it", || story.lead.loaded_count() == 1 && story.owner.loaded_count() == 1)
+        .await;
+    story.net.down.store(true, Ordering::SeqCst);
+    let lead = story.lead.clone();
+    let waiting = actix::spawn(async move { crowd(&lead, product, 0..3).await });
+    until("they wait", || story.lead.waiting() == 3).await;
+    story.lead.drain().await;
+    story.owner.drain().await;
+    assert_eq!(waiting.await.unwrap(), vec![Err(NotDone::Unavailable); 3]);
+    assert_eq!((story.lead.loaded_count(), story.owner.loaded_count()), (0, 0));
+    assert_eq!(story.lead.view(product).await, Err(NotDone::Unavailable));
+}

@@ -1,0 +1,227 @@
+//! Several nodes in one process, with one journal, and a network between them that does what a test says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Notify;
+
+use super::{
+    Abroad, Ask, Asking, Changes, Directory, Home, House, Later, NodeName, NotAsked, NotRead, Outcome,
+    Question, Routes, Said, Stored, UsedKeys,
+};
+use crate::clock::Clock;
+use crate::domain::amount::{Currency, Money, Quantity};
+use crate::domain::id::{OrderId, ProductId, SHARDS, UserId};
+use crate::domain::stock::{Entry, Epoch, KeyUse, Ledger, Millis, Reserve, Sequence, Settings};
+use crate::telemetry::Metrics;
+
+/// What all nodes write, and read their ledgers from. A group is written a few turns of the thread after it was handed over.
+#[derive(Debug, Default, Clone)]
+pub struct OneJournal(Arc<Written>);
+
+#[derive(Debug, Default)]
+struct Written {
+    entries: Mutex<BTreeMap<ProductId, Vec<Entry>>>,
+    /// Entries that do not follow the one before: two owners at once.
+    forks: AtomicUsize,
+    snapshots: AtomicUsize,
+}
+
+impl OneJournal {
+    /// The ledger as a node that starts now would read it.
+    pub fn ledger(&self, product: ProductId) -> Ledger {
+        let mut ledger = Ledger::default();
+        for entry in self.0.entries.lock().unwrap().get(&product).into_iter().flatten() {
+            ledger.replay(entry).unwrap();
+        }
+        ledger
+    }
+
+    pub fn forks(&self) -> usize {
+        self.0.forks.load(Ordering::SeqCst)
+    }
+
+    pub fn snapshots(&self) -> usize {
+        self.0.snapshots.load(Ordering::SeqCst)
+    }
+
+    fn append(&self, entry: Entry) -> Outcome {
+        let mut entries = self.0.entries.lock().unwrap();
+        let of = entries.entry(entry.product).or_default();
+        if entry.first != of.last().map_or(Sequence(1), |last| last.last.next()) {
+            self.0.forks.fetch_add(1, Ordering::SeqCst);
+            return Outcome::NotWritten;
+        }
+        of.push(entry);
+        Outcome::Written
+    }
+}
+
+impl Home for OneJournal {
+    fn submit(&self, entry: Entry, reply: Box<dyn FnOnce(Outcome) + Send>) {
+        let journal = self.clone();
+        actix::spawn(async move {
+            some_turns(3).await;
+            reply(journal.append(entry));
+        });
+    }
+
+    fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>> {
+        let entries = self.0.entries.lock().unwrap().get(&product).cloned().unwrap_or_default();
+        Box::pin(async move { Ok(Stored { snapshot: None, entries }) })
+    }
+
+    fn save_snapshot(&self, _: ProductId, _: Sequence, _: Vec<u8>) -> Later<Result<(), NotRead>> {
+        self.0.snapshots.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async { Ok(()) })
+    }
+
+    fn epoch(&self, _: ProductId) -> Epoch {
+        Epoch(1)
+    }
+
+    fn session(&self) -> Epoch {
+        Epoch(1)
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+}
+
+async fn some_turns(turns: usize) {
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The network. What it carries goes through its bytes.
+#[derive(Default)]
+pub struct Net {
+    nodes: Mutex<BTreeMap<u64, Directory>>,
+    /// Nothing is sent.
+    pub down: AtomicBool,
+    /// Answers are made, and do not arrive.
+    pub deaf: AtomicBool,
+    /// Questions that were sent.
+    pub asked: AtomicUsize,
+    /// Asks of the largest of them.
+    pub most: AtomicUsize,
+    /// While it is set, answers wait on their way.
+    pub slow: AtomicBool,
+    pub quick_again: Notify,
+}
+
+impl Net {
+    fn to(&self, node: &NodeName) -> Option<Directory> {
+        self.nodes.lock().unwrap().get(&node.session).cloned()
+    }
+}
+
+/// The network as a node has it.
+pub struct Line(pub Arc<Net>);
+
+impl Abroad for Line {
+    fn ask(&self, node: &NodeName, question: Question) -> Asking {
+        let (net, node) = (self.0.clone(), node.clone());
+        Box::pin(async move {
+            let directory = net.to(&node).filter(|_| !net.down.load(Ordering::SeqCst));
+            let Some(directory) = directory else { return Err(NotAsked::NotSent) };
+            net.asked.fetch_add(1, Ordering::SeqCst);
+            if let super::About::Product { asks, .. } = &question.about {
+                net.most.fetch_max(asks.len(), Ordering::SeqCst);
+            }
+            let sent = postcard::to_stdvec(&question).unwrap();
+            // Whoever answers goes on when nobody waits any more.
+            let answering = actix::spawn(async move {
+                let said = directory.answer(postcard::from_bytes(&sent).unwrap()).await;
+                said.map(|said| postcard::to_stdvec(&said).unwrap())
+            });
+            let said = answering.await.unwrap()?;
+            if net.slow.load(Ordering::SeqCst) {
+                net.quick_again.notified().await;
+            }
+            if net.deaf.load(Ordering::SeqCst) {
+                return Err(NotAsked::Unknown);
+            }
+            Ok(postcard::from_bytes::<Said>(&said).unwrap())
+        })
+    }
+}
+
+pub fn name(session: u64) -> NodeName {
+    NodeName { session, address: format!("node-{session}:1") }
+}
+
+/// A node that follows the lead with this session.
+pub async fn node(net: &Arc<Net>, journal: &OneJournal, clock: &Clock, session: u64, lead: u64) -> Directory {
+    let directory = directory(Arc::new(Line(net.clone())), journal, clock, session);
+    directory.routes().unwrap().follow(lead).await;
+    net.nodes.lock().unwrap().insert(session, directory.clone());
+    directory
+}
+
+/// Of a node that reaches the others by `abroad`.
+pub fn directory(abroad: Arc<dyn Abroad>, journal: &OneJournal, clock: &Clock, session: u64) -> Directory {
+    let house = House {
+        home: Arc::new(journal.clone()),
+        clock: clock.clone(),
+        keys: UsedKeys::default(),
+        metrics: Metrics::global().clone(),
+        wait_ms_max: 10_000,
+        lagging: AtomicBool::new(false),
+        changes: Changes::heard(),
+    };
+    Directory::among(Arc::new(house), Routes::new(session, abroad, Arc::default()))
+}
+
+pub fn all_shards() -> Vec<u16> {
+    (0..SHARDS).collect()
+}
+
+pub fn product(number: u128) -> ProductId {
+    ProductId::new(Millis(1), number)
+}
+
+pub fn buyer(number: u128) -> UserId {
+    UserId::new(Millis(1), number)
+}
+
+pub fn settings() -> Settings {
+    Settings {
+        price: Money { amount: 1_000, currency: Currency::KRW },
+        opens_at: None,
+        closes_at: None,
+        per_customer_limit: None,
+        hold_ms: 600_000,
+    }
+}
+
+/// One unit for the buyer with this number, under a key of his own if he has one.
+pub fn one_for(number: u128, product: ProductId, keyed: bool) -> Reserve {
+    Reserve {
+        order: OrderId::for_home(Millis(2), number << 10, product),
+        line: 0,
+        buyer: buyer(number),
+        quantity: Quantity::of_line(1).unwrap(),
+        key: keyed.then(|| KeyUse { key: number.to_be_bytes(), body: 7 }),
+        expected: None,
+        placing: None,
+    }
+}
+
+/// The same as a question.
+pub fn ask_one(number: u128, product: ProductId) -> Ask {
+    Ask::Command(crate::domain::stock::Command::Reserve(one_for(number, product, false)))
+}
+
+/// Waits until it is so.
+pub async fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        while !so() {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("never: {what}"));
+}

@@ -1,8 +1,8 @@
 //! What a database says of itself while it is loaded, read at the two ends of the measured window: how many transactions of the
 //! journal it has taken, how many commits of everybody, and what then stands in the journal.
 //!
-//! A group of one product is a single `insert … select`, so the server's counter of those is that of the journal's transactions, but
-//! for a few merges of the flush. The journal's rows are the second witness: with one product a row is a group.
+//! A group sets a variable of its session before it looks whether its node lives, and hardly anybody else sets one, so the server's
+//! counter of those is that of the journal's transactions. The journal's rows are the second witness: with one product a row is a group.
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use tokio::time::{Duration, sleep};
 use crate::clock::{Nanos, as_seconds, now_ns};
 use crate::engine::{Live, Plan};
 
-const STATUS: &str = "show global status where variable_name in ('Com_insert_select', 'Handler_commit')";
+const STATUS: &str = "show global status where variable_name in ('Com_set_option', 'Handler_commit')";
 const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
 const WRITTEN: &str = "select count(*), cast(coalesce(sum(last_seq - first_seq + 1), 0) as signed) from journal \
     where pos > ? and pos <= ?";
@@ -90,7 +90,7 @@ impl Counters {
             let (name, value): (String, String) = (row.try_get(0)?, row.try_get(1)?);
             let value = value.parse().with_context(|| format!("{name} is {value}"))?;
             match name.as_str() {
-                "Com_insert_select" => reading.transactions = value,
+                "Com_set_option" => reading.transactions = value,
                 _ => reading.commits = value,
             }
         }

@@ -3,6 +3,7 @@
 //! | who | owns | hears |
 //! |---|---|---|
 //! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX` |
+//! | a forwarder, one a product that is owned on another node | what it has asked there and has no answer to yet, bounded by `stock::QUESTIONS_MAX` and `stock::ASKS_MAX` | the same mailbox |
 //! | `order::Orders` | where an order goes that has an address of its own; else it walks from owner to owner | the order doors, `cart` |
 //! | `payment::Payments` | the rows of payments and refunds, the claims on them | whoever pays, gives back, or brings news of money |
 //! | `payment::Book` | the order in which those rows are written | `payment`, bounded by `payment::WAITING_MAX` |

@@ -9,6 +9,8 @@ pub mod broken;
 pub mod campaign;
 pub mod chance;
 pub mod check;
+pub mod database;
+pub mod mirror;
 pub mod model;
 pub mod queue;
 pub mod scenario;

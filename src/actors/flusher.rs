@@ -231,7 +231,7 @@ impl Flushing {
     /// In a rush the processors belong to the buyers: the tables follow when it is over, or when the room for their
     /// lag is used up, or when somebody asks for them.
     async fn rest(&mut self, lag: Lag, slice: Duration) {
-        let (now, events) = (self.house.clock.nanos(), self.journal.end().events);
+        let (now, events) = (self.house.clock.nanos(), self.journal.seen_end().events);
         let (since, before) = std::mem::replace(&mut self.looked, (now, events));
         let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
         let rush = events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S;

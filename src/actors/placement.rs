@@ -38,6 +38,8 @@ const AT_ONCE: usize = 128;
 const AT_ONCE_LOADED: usize = 4;
 /// What a hot product weighs, where one that is in memory weighs 1.
 const HOT_WEIGHT: u32 = 10_000;
+/// A node of which nothing was heard for so long, and which does not answer either, does not sell: others shall.
+const SILENT_MAX: Duration = Duration::from_secs(3);
 /// Pause before a stream of views is asked for again.
 const VIEWS_AGAIN: Duration = Duration::from_millis(100);
 
@@ -109,6 +111,7 @@ impl Placement {
             keys,
             words: Cell::new(0),
             told: BTreeMap::new(),
+            strangers: BTreeMap::new(),
             unsettled: (0..SHARDS).collect(),
             shares: shares.clone(),
         };
@@ -161,6 +164,8 @@ struct Placing {
     rows: Vec<Owned>,
     /// Those who have said that they follow, by their sessions.
     told: BTreeMap<u64, Follower>,
+    /// Those who have not, and since when that is known; by the house's steady clock.
+    strangers: BTreeMap<u64, u64>,
     /// Shards of which nobody serves questions at the moment.
     unsettled: BTreeSet<u16>,
     shares: Arc<Mutex<Vec<Share>>>,
@@ -176,9 +181,7 @@ impl Placing {
         directory.let_go(&away).await;
         self.unsettled = away.into_iter().collect();
         let peers = self.house.journal.peers_now().await?;
-        for peer in &peers {
-            self.meet(peer).await;
-        }
+        self.meet(&peers).await;
         self.keys.catch_up().await?;
         self.settle().await;
         self.show(&peers);
@@ -215,9 +218,9 @@ impl Placing {
             self.house.directory.let_go(&left).await;
             self.unsettled.extend(left);
         }
-        for peer in peers {
-            self.meet(peer).await;
-        }
+        self.meet(peers).await;
+        self.end_silent().await?;
+        self.end_strangers(peers).await?;
         if !self.unsettled.is_empty() {
             self.keys.catch_up().await?;
             self.settle().await;
@@ -233,26 +236,78 @@ impl Placing {
         Ok(())
     }
 
-    /// Tells a node that does not know it yet who leads; until it has said that it follows it is asked nothing.
-    async fn meet(&mut self, peer: &Peer) {
-        let session = peer.session.unsigned_abs();
-        if session == self.own || self.told.contains_key(&session) || peer.leaving {
-            return;
-        }
-        let Some(address) = peer.address.clone() else { return };
-        let name = Arc::new(NodeName { session, address });
-        if !self.tell(&name).await {
-            return;
-        }
+    /// Tells nodes that do not know it yet who leads, all at once; until one has said that it follows it is asked nothing.
+    async fn meet(&mut self, peers: &[Peer]) {
+        let strangers = peers.iter().filter_map(|peer| {
+            let session = peer.session.unsigned_abs();
+            let is_known = session == self.own || self.told.contains_key(&session) || peer.leaving;
+            let address = peer.address.clone().filter(|_| !is_known)?;
+            Some(Arc::new(NodeName { session, address }))
+        });
+        let telling = strangers.map(|name| async { self.tell(&name).await.then_some(name) });
+        let told = futures_util::future::join_all(telling).await;
+        told.into_iter().flatten().for_each(|name| self.follows(name));
+    }
+
+    fn follows(&mut self, name: Arc<NodeName>) {
+        let session = name.session;
         let (nodes, directory) = (self.house.nodes.clone(), self.house.directory.clone());
         if let Some(routes) = directory.routes() {
-            routes.listen_to(session);
+            routes.listen_to(session, directory.house().clock.nanos());
         }
         let views = rt::spawn(show_views(nodes, directory.clone(), name.clone(), self.own));
         tracing::info!(session, address = name.address, "a node follows");
         self.told.insert(session, Follower { name, directory, views });
         // What it has written for the lead before this one is to be known before it is asked.
         self.unsettled.extend(self.shards_of(session));
+    }
+
+    /// Ends the sessions of nodes that say nothing and do not answer, though their hearts beat: nobody gets through to what they own.
+    async fn end_silent(&mut self) -> Result<(), StoreError> {
+        let Some(routes) = self.house.directory.routes() else { return Ok(()) };
+        let now_ns = self.house.directory.house().clock.nanos();
+        let is_silent = |session: &u64| {
+            let heard_ns = routes.heard_ns(*session).unwrap_or(now_ns);
+            Duration::from_nanos(now_ns.saturating_sub(heard_ns)) > SILENT_MAX
+        };
+        let silent = self.told.iter().filter(|(session, _)| is_silent(session));
+        let silent: Vec<Arc<NodeName>> = silent.map(|(_, follower)| follower.name.clone()).collect();
+        for name in silent {
+            if !self.tell(&name).await {
+                self.end(name.session).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for those that own something since before this node was the lead, and have not answered it yet.
+    async fn end_strangers(&mut self, peers: &[Peer]) -> Result<(), StoreError> {
+        let now_ns = self.house.directory.house().clock.nanos();
+        let sessions = peers.iter().map(|peer| peer.session.unsigned_abs());
+        let strangers: Vec<u64> =
+            sessions.filter(|session| *session != self.own && !self.told.contains_key(session)).collect();
+        self.strangers.retain(|session, _| strangers.contains(session));
+        for session in strangers {
+            let since = *self.strangers.entry(session).or_insert(now_ns);
+            let silent = Duration::from_nanos(now_ns.saturating_sub(since)) > SILENT_MAX;
+            if silent && !self.shards_of(session).is_empty() {
+                self.end(session).await?;
+                let left = self.shards_of(session);
+                self.house.directory.let_go(&left).await;
+                self.unsettled.extend(left);
+            }
+        }
+        Ok(())
+    }
+
+    async fn end(&self, session: u64) -> Result<(), StoreError> {
+        if self.house.journal.end_session(session.cast_signed()).await? {
+            tracing::warn!(
+                session,
+                "a node cannot be reached though it lives: its session is ended, and what it owned goes to others"
+            );
+        }
+        Ok(())
     }
 
     async fn tell(&self, name: &NodeName) -> bool {

@@ -48,6 +48,9 @@ impl App {
     /// The same where another node follows: what can end while callers are still answered ends first, so that they wait only for what
     /// cannot, at the front of a node.
     async fn hand_over(self) {
+        if let Some(placement) = &self.placement {
+            placement.stop().await;
+        }
         self.scheduler.stop().await;
         drop(self.recovery);
         tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
@@ -55,9 +58,6 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         self.payments.finish().await;
-        if let Some(placement) = &self.placement {
-            placement.stop().await;
-        }
         self.directory.drain().await;
         if let Some(owning) = &self.owning {
             owning.close_desk();

@@ -63,7 +63,7 @@ use crate::webhook::{Caller, by_system};
 use front::NodeFront;
 use listeners::Listeners;
 use owning::house;
-use vitals::Vitals;
+use vitals::{Pulse, Vitals};
 
 pub use owning::Owning;
 pub use secret::{tokens, vault, webhook_secret};
@@ -98,6 +98,7 @@ pub struct App {
     featured: Option<ProductId>,
     mirror: Option<Mirror>,
     _vitals: Vitals,
+    _pulse: Option<Pulse>,
     _following: Following,
     _rekeying: Rekeying,
     _cart_chores: CartChores,
@@ -338,6 +339,7 @@ impl App {
         let _cart_chores = CartChores::start(carts.clone());
         readiness.clear(NotReady::Starting);
         serving.open();
+        let _pulse = if owning.is_none() { Some(Pulse::of(journal, &directory)) } else { None };
         let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone(), nodes);
         let store = store.clone();
         Ok(App {
@@ -360,6 +362,7 @@ impl App {
             featured,
             mirror,
             _vitals,
+            _pulse,
             _following,
             _rekeying,
             _cart_chores,

@@ -14,6 +14,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::front::NodeFront;
 use super::store::{Joined, Store};
+use super::vitals::Pulse;
 use crate::actors::following::Following;
 use crate::actors::following::Word;
 use crate::actors::placement::{Leading, Told};
@@ -56,6 +57,7 @@ pub struct Owning {
     clock: Clock,
     front: Arc<NodeFront>,
     ways: Ways,
+    _pulse: Rc<Pulse>,
 }
 
 impl Owning {
@@ -70,7 +72,8 @@ impl Owning {
         front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
         let following = Following::new(journal.clone(), directory.clone());
         front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following)))));
-        Ok(Owning { joined, directory, clock, front: front.clone(), ways })
+        let _pulse = Rc::new(Pulse::of(&joined.journal, &directory));
+        Ok(Owning { joined, directory, clock, front: front.clone(), ways, _pulse })
     }
 
     pub fn clock(&self) -> &Clock {

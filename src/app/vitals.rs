@@ -1,5 +1,5 @@
-//! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, the journal's numbers, and what is left of
-//! the products that are hot.
+//! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, and what is left of the products that are
+//! hot; and, wherever something is owned, the journal's numbers and who waits at owners.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,22 +36,16 @@ impl Vitals {
         let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
         let mut hot = HotProducts::of(&directory);
         Vitals(rt::spawn(async move {
-            let (mut pulse, mut pulses, mut counted) = (rt::time::interval(PULSE), 0_u32, [0; 3]);
+            let (mut pulse, mut pulses) = (rt::time::interval(PULSE), 0_u32);
             loop {
                 pulse.tick().await;
                 let house = directory.house();
-                house.metrics.owner_queue_length.set(directory.waiting() as f64);
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
                 if let Some(mirror) = &mirror {
                     readiness.degrade(Degraded::RedisUnavailable, !mirror.redis_is_up());
                     readiness.degrade(Degraded::MirrorBehind, mirror.is_behind());
                 }
-                let (metrics, stats) = (&house.metrics, journal.stats());
-                let [bytes, events, writes] = &mut counted;
-                count(&metrics.journal_bytes, &stats.bytes, bytes);
-                count(&metrics.journal_events, &stats.events, events);
-                count(&metrics.journal_writes, &stats.groups, writes);
                 if pulses.is_multiple_of(PULSES_A_LOOK) {
                     let hot = hot.look();
                     nodes.heard_hot(hot.iter().map(|(product, _)| *product).collect());
@@ -60,6 +54,33 @@ impl Vitals {
                 pulses = pulses.wrapping_add(1);
             }
         }))
+    }
+}
+
+/// What concerns a process because it owns something. Ends with its last owner.
+pub struct Pulse(JoinHandle<()>);
+
+impl Pulse {
+    pub fn of(journal: &Journal, directory: &Directory) -> Pulse {
+        let (journal, directory) = (journal.clone(), directory.clone());
+        Pulse(rt::spawn(async move {
+            let (mut pulse, mut counted) = (rt::time::interval(PULSE), [0; 3]);
+            loop {
+                pulse.tick().await;
+                let (metrics, stats) = (&directory.house().metrics, journal.stats());
+                metrics.owner_queue_length.set(directory.waiting() as f64);
+                let [bytes, events, writes] = &mut counted;
+                count(&metrics.journal_bytes, &stats.bytes, bytes);
+                count(&metrics.journal_events, &stats.events, events);
+                count(&metrics.journal_writes, &stats.groups, writes);
+            }
+        }))
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

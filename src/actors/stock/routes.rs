@@ -80,8 +80,8 @@ impl Routes {
     }
 
     /// From now on the owners of the node with that session are listened to.
-    pub fn listen_to(&self, session: u64) {
-        self.heard_by_node().entry(session).or_default();
+    pub fn listen_to(&self, session: u64, now_ns: u64) {
+        self.heard_by_node().insert(session, now_ns);
     }
 
     /// They have gone.
@@ -94,6 +94,11 @@ impl Routes {
         if let Some(heard) = self.heard_by_node().get_mut(&session) {
             *heard = now_ns;
         }
+    }
+
+    /// The same of one node's owners alone; `None`: they are not listened to.
+    pub fn heard_ns(&self, session: u64) -> Option<u64> {
+        self.heard_by_node().get(&session).copied()
     }
 
     /// Until when everything is known here that owners have published, wherever they are.

@@ -81,7 +81,7 @@ impl Home for OneJournal {
         Epoch(1)
     }
 
-    fn session(&self) -> Epoch {
+    fn term(&self) -> Epoch {
         Epoch(1)
     }
 

@@ -102,7 +102,7 @@ pub struct LagGauge {
 
 impl LagGauge {
     pub fn lag(&self) -> Lag {
-        let head = self.journal.end();
+        let head = self.journal.seen_end();
         Lag {
             events: (self.backlog.events + head.events)
                 .saturating_sub(self.gone.events.load(Ordering::Relaxed)),

@@ -520,7 +520,7 @@ impl Journal {
     /// Whether that session is the lead, by the database's word.
     pub async fn is_led_by(&self, session: u64) -> Result<bool, StoreError> {
         match &self.0.node {
-            Some(node) => Ok(database::lead_of(&node.server).await? == Some(session.cast_signed())),
+            Some(node) => Ok(database::lead_of(&node.member.server).await? == Some(session.cast_signed())),
             None => Ok(false),
         }
     }
@@ -533,7 +533,9 @@ impl Journal {
     /// The same, looked at now.
     pub async fn peers_now(&self) -> Result<Vec<Peer>, StoreError> {
         match (&self.0.node, &self.0.lease) {
-            (Some(node), Some((clock, _))) => database::sessions(&node.server, &self.0.shared, clock).await,
+            (Some(node), Some((clock, _))) => {
+                database::sessions(&node.member.server, &self.0.shared, clock).await
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -541,7 +543,7 @@ impl Journal {
     /// Who owns which shard; none where there is one node only.
     pub async fn shards(&self) -> Result<Vec<Owned>, StoreError> {
         match &self.0.node {
-            Some(node) => database::all_shards(&node.server).await,
+            Some(node) => database::all_shards(&node.member.server).await,
             None => Ok(Vec::new()),
         }
     }
@@ -551,6 +553,14 @@ impl Journal {
         match &self.0.node {
             Some(node) if !shards.is_empty() => database::give(&node.server, shards, to).await,
             _ => Ok(()),
+        }
+    }
+
+    /// The lead ends the session of a node that it cannot reach: that one writes nothing more, and may join anew. Whether it is ended.
+    pub async fn end_session(&self, session: i64) -> Result<bool, StoreError> {
+        match &self.0.node {
+            Some(node) => database::end_session(&node.server, session).await,
+            None => Ok(false),
         }
     }
 
@@ -583,7 +593,7 @@ impl Journal {
     }
 
     /// Where the journal of all nodes was last seen to end; of one node alone it is known.
-    pub fn end(&self) -> Head {
+    pub fn seen_end(&self) -> Head {
         match &self.0.node {
             None => self.head(),
             Some(_) => *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner),

@@ -45,8 +45,9 @@ const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_se
     cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
     cast(@@global.sync_binlog as signed)";
 const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
-/// Writers of one node, at most: the journal's, its keeper's, and one for each part of the tables.
-const WRITERS_MAX: i64 = 8;
+/// Writers of one node, at most: the journal's, its keeper's, its heart's, one for each part of the tables, and those that say who owns
+/// what, who leads and who leaves.
+const WRITERS_MAX: i64 = 12;
 /// How long a connection that was ended may take to be gone …
 const GONE_WITHIN_MS: u64 = 2_000;
 /// … and how often one looks.

@@ -31,7 +31,7 @@ struct Obedient {
 }
 
 impl Follower for Obedient {
-    fn lead(&self, session: u64) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
+    fn lead(&self, Word { lead: session, .. }: Word) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
         self.told.lock().unwrap().push(format!("lead {session}"));
         let (directory, leads) = (self.directory.clone(), *self.leads.lock().unwrap());
         async move {
@@ -44,7 +44,7 @@ impl Follower for Obedient {
         .boxed_local()
     }
 
-    fn let_go(&self, shards: Vec<u16>) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
+    fn let_go(&self, _: Word, shards: Vec<u16>) -> LocalBoxFuture<'static, Result<(), NotFollowed>> {
         self.told.lock().unwrap().push(format!("let go of {}", shards.len()));
         let directory = self.directory.clone();
         async move {
@@ -53,6 +53,10 @@ impl Follower for Obedient {
         }
         .boxed_local()
     }
+}
+
+fn word(lead: u64) -> Word {
+    Word { lead, number: 1 }
 }
 
 struct Story {
@@ -123,7 +127,7 @@ impl Drop for Aborted {
 async fn an_owner_is_asked_over_the_wire_and_shows_what_it_has() {
     let story = Story::begin().await;
     let (lead, product) = (&story.lead, product(1));
-    assert_eq!(story.ways.lead(&story.name, LEAD).await, Ok(()));
+    assert_eq!(story.ways.lead(&story.name, word(LEAD)).await, Ok(()));
     let create = Command::Create { settings: settings(), stock: 500 };
     assert!(matches!(lead.ask(product, create).await, Ok(Answer::Done { .. })));
     let replies =
@@ -152,7 +156,7 @@ async fn an_owner_is_asked_over_the_wire_and_shows_what_it_has() {
     // The lead takes a shard away, and has it itself.
     let shard = product.shard();
     lead.let_go(&[shard]).await;
-    assert_eq!(story.ways.let_go(&story.name, LEAD, vec![shard]).await, Ok(()));
+    assert_eq!(story.ways.let_go(&story.name, word(LEAD), vec![shard]).await, Ok(()));
     lead.settle(&[shard], Route::Here).await;
     let gone = Command::Release { order, cause: crate::domain::stock::Cause::Cancelled, by: 1 };
     assert!(matches!(lead.ask(product, gone).await, Ok(Answer::Done { .. })));
@@ -161,10 +165,10 @@ async fn an_owner_is_asked_over_the_wire_and_shows_what_it_has() {
 
     // Another leads: what is shown to the one before ends, and nothing that it says is done.
     *story.obedient.leads.lock().unwrap() = 3;
-    assert_eq!(story.ways.lead(&story.name, LEAD).await, Err(NotAsked::Elsewhere));
-    assert_eq!(story.ways.lead(&story.name, 3).await, Ok(()));
+    assert_eq!(story.ways.lead(&story.name, word(LEAD)).await, Err(NotAsked::Elsewhere));
+    assert_eq!(story.ways.lead(&story.name, word(3)).await, Ok(()));
     assert_eq!(watching.await.unwrap(), NotAsked::Unknown);
-    assert_eq!(story.ways.let_go(&story.name, LEAD, vec![1]).await, Err(NotAsked::Elsewhere));
+    assert_eq!(story.ways.let_go(&story.name, word(LEAD), vec![1]).await, Err(NotAsked::Elsewhere));
     assert_eq!(story.ways.views(lead, &story.name, LEAD).await, NotAsked::Elsewhere);
     assert_eq!(story.told(), ["lead 1", "let go of 1", "lead 1", "lead 3"]);
     story.serving.abort();
@@ -173,7 +177,7 @@ async fn an_owner_is_asked_over_the_wire_and_shows_what_it_has() {
 #[actix_web::test]
 async fn what_makes_no_sense_or_is_for_another_is_refused() {
     let story = Story::begin().await;
-    story.ways.lead(&story.name, LEAD).await.unwrap();
+    story.ways.lead(&story.name, word(LEAD)).await.unwrap();
     let link = Link::to(story.name.address.clone(), keys());
     let request = |target: &str, body: Vec<u8>| peer::Request {
         method: "POST".to_owned(),
@@ -199,7 +203,7 @@ async fn what_makes_no_sense_or_is_for_another_is_refused() {
         }
     }
     assert_eq!(status(request("/v1/products", good.clone())).await, Ok(400));
-    let beyond = postcard::to_stdvec(&LetGo { lead: LEAD, shards: vec![SHARDS] }).unwrap();
+    let beyond = postcard::to_stdvec(&LetGo { word: word(LEAD), shards: vec![SHARDS] }).unwrap();
     assert_eq!(status(request(LET_GO, beyond)).await, Ok(400));
     let elsewhere = Err(Unanswered::Elsewhere { session: LEAD.cast_signed() });
     let former = peer::Request { session: 9, ..request(ASK, good.clone()) };
@@ -219,7 +223,7 @@ async fn what_makes_no_sense_or_is_for_another_is_refused() {
 async fn a_node_that_dies_answers_nobody_and_its_questions_wait_for_the_next() {
     let story = Story::begin().await;
     let product = product(1);
-    story.ways.lead(&story.name, LEAD).await.unwrap();
+    story.ways.lead(&story.name, word(LEAD)).await.unwrap();
     let create = Command::Create { settings: settings(), stock: 5 };
     story.lead.ask(product, create).await.unwrap();
     story.serving.abort();

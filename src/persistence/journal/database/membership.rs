@@ -40,6 +40,7 @@ const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = 
 const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active is not null";
 const DECLARE_DEAD: &str =
     "update node_sessions set active = null where number = ? and beat = ? and active is not null";
+const END: &str = "update node_sessions set active = null where number = ? and active is not null";
 const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and active is not null";
 const LEAVE: &str = "update node_sessions set active = null where number = ? and active is not null";
 /// What was in the journal before places were counted there, or was restored.
@@ -369,6 +370,21 @@ async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Err
         tracing::warn!(session = stopped.number, "a node has stopped: this one takes over");
     }
     Ok(sealed)
+}
+
+/// Ends a session that lives and is not to any more, as the lead whose server it is: its writers first, and then what they are allowed.
+/// Whoever has written in between has written before it. Whether it is ended.
+pub async fn end_session(server: &Server, number: i64) -> Result<bool, StoreError> {
+    let mut session = server.connect().await?;
+    if !mysql::end_writers(&mut session, number).await? {
+        return Ok(false);
+    }
+    mysql::begin(&mut session).await?;
+    let mut connection = Connection::MySql(session);
+    let ended = sql::query(END).bind(number).execute(&mut connection).await.map(drop);
+    sql::end(&mut connection, ended).await?;
+    close(connection).await;
+    Ok(true)
 }
 
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.

@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-pub use membership::{Member, Timing, is_occupied, lead_of, sessions};
+pub use membership::{Member, Timing, end_session, is_occupied, lead_of, sessions};
 pub use nodes::{Active, Neighbours, Peer, Roster, Standby};
 pub use shards::{Owned, all as all_shards, give};
 

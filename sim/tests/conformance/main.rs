@@ -1,0 +1,5 @@
+//! The models that the simulator has of the servers, against the servers: the same seeded schedules are played by a model and by a real
+//! MariaDB or Redis, and every answer is compared. A model that is wrong must be noticed, each in its own way.
+
+mod database;
+mod mirror;

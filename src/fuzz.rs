@@ -41,6 +41,7 @@ targets! {
     "webhook_targets"   webhook::fuzz::targets;
     "peer_frames"       peer::fuzz::frames;
     "peer_greetings"    peer::fuzz::greetings;
+    "stock_questions"   data::questions;
     "journal_groups"    persistence::fuzz::groups;
     "journal_events"    data::events;
     "snapshots"         data::snapshots;

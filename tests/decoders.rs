@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 use proptest::test_runner::FileFailurePersistence;
+use stockade::actors::stock::{About, Answer, Ask, NotDone, Pace, Question, Said, View};
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
 use stockade::domain::stock::*;
@@ -205,6 +206,46 @@ fn seeds_are_written() {
     put("snapshots", "busy_day", &snapshot);
     put("snapshots", "busy_day_without_its_sum", &snapshot[..snapshot.len() - 8]);
     put("snapshots", "nothing", &Ledger::default().snapshot());
+    put("stock_questions", "question", &postcard::to_stdvec(&question()).unwrap());
+    put("stock_questions", "said", &postcard::to_stdvec(&said(&ledger)).unwrap());
+}
+
+/// What one node asks another: something to change, something to look at, and by a key.
+fn question() -> Question {
+    let order = OrderId::from_bytes([3; 16]);
+    let reserve = Reserve {
+        order,
+        line: 0,
+        buyer: UserId::from_bytes([4; 16]),
+        quantity: Quantity::of_line(1).unwrap(),
+        key: Some(KeyUse { key: [5; 16], body: 6 }),
+        expected: Some(Money { amount: 100, currency: Currency::KRW }),
+        placing: Some(HERE),
+    };
+    let restock = Restock { delta: -1, reason: "lost".to_owned(), key: None };
+    let asks = vec![
+        Ask::Command(Command::Reserve(reserve)),
+        Ask::Command(Command::Restock(restock)),
+        Ask::Order(order),
+        Ask::OrderOfKey { buyer: UserId::from_bytes([4; 16]), key: [5; 16] },
+    ];
+    let pace = Pace { brake_us: 300, lagging: false };
+    Question { lead: 7, pace, about: About::Product { product: HERE, asks } }
+}
+
+/// What the other says.
+fn said(ledger: &Ledger) -> Said {
+    let (sequence, counts) = (ledger.sequence(), ledger.counts());
+    let why = Refusal::SoldOut { available: 0, requested: 1 };
+    let settings = ledger.settings().unwrap().clone().into();
+    let view = View { sequence, counts, settings, paused: false, archived: false, as_of: Millis(9) };
+    let replies = vec![
+        Ok(Answer::Done { sequence, counts, replayed: false }),
+        Ok(Answer::Order(ledger.order(HERE, OrderId::from_bytes([0; 16])).map(Box::new))),
+        Err(NotDone::Refused { product: HERE, refused: Refused { at: sequence, why } }),
+        Err(NotDone::Unknown),
+    ];
+    Said::Product { replies, view: Some(view) }
 }
 
 /// Of what we write each seed is read: a corpus of a shape that has gone finds nothing.
@@ -215,4 +256,6 @@ fn the_written_seeds_are_of_today() {
     assert_eq!(kept("journal_events", "busy_day"), entry.events);
     let again = Ledger::restore(&kept("snapshots", "busy_day")).map(|again| again.digest());
     assert_eq!(again, Ok(ledger.digest()));
+    assert_eq!(postcard::from_bytes(&kept("stock_questions", "question")), Ok(question()));
+    assert_eq!(postcard::from_bytes(&kept("stock_questions", "said")), Ok(said(&ledger)));
 }

@@ -1,5 +1,5 @@
-//! Two nodes on one database: one serves, the other stands by. Whatever happens to the first, or to the database, nothing that was
-//! acknowledged is lost, nothing is sold twice, and somebody serves again within seconds.
+//! Nodes on one database: one leads, the others own products too, and follow it. Whatever happens to any of them, or to the database,
+//! nothing that was acknowledged is lost, nothing is sold twice, and somebody serves again within seconds.
 
 #[path = "nodes/clients.rs"]
 mod clients;
@@ -550,7 +550,7 @@ fn refused(folder: &Path, settings: &[(&str, &str)]) -> String {
 async fn a_strangers_door_of_another_node_leads_to_no_operators_door() {
     let cluster = Cluster::open().await;
     let serving = cluster.start(0).await;
-    // The active node has one listener for everything, the other one does not.
+    // The lead has one listener for everything, the other one does not.
     let mut gateway = cluster.begin_with(1, &[("STOCKADE_OPS_ADDR", "127.0.0.1:0")]);
     gateway.takes_requests().await;
     gateway.is_ready().await;

@@ -130,8 +130,8 @@ async fn the_dashboards_show(watcher: &Watcher) {
         "engine-room: How old what lists show is",
         "engine-room: Requests by outcome",
         "engine-room: Processors in use",
-        "cluster: Which node sells",
-        "cluster: Take-overs in an hour",
+        "cluster: Which node leads",
+        "cluster: Take-overs of the lead in an hour",
         "cluster: Up since",
     ] {
         assert!(!empty.contains(place), "{place} shows nothing");

@@ -2,7 +2,11 @@
 //!
 //! | who | owns | hears |
 //! |---|---|---|
-//! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX` |
+//! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX`; of many nodes, at the one that owns it |
+//! | forwarders in `stock`, one a product that another node owns | what they have asked that node and not heard | `stock::Directory`, by the same mailbox; `stock::QUESTIONS_MAX` questions on their way |
+//! | `placement::Placement`, at the lead | the table of shards, and where the directory's routes lead | nobody; it looks who comes and goes |
+//! | `following::Following`, at each node that may own | which lead is followed, and its last word | the lead, by numbered words, one at a time |
+//! | `nodes::Nodes` | the list of what is hot | the administrators' door, `placement` |
 //! | `order::Orders` | where an order goes that has an address of its own; else it walks from owner to owner | the order doors, `cart` |
 //! | `payment::Payments` | the rows of payments and refunds, the claims on them | whoever pays, gives back, or brings news of money |
 //! | `payment::Book` | the order in which those rows are written | `payment`, bounded by `payment::WAITING_MAX` |
@@ -20,9 +24,10 @@
 //! | `mirror::Mirror`, a thread | the copy of what owners publish, in Redis; nothing else is there | `stock::Changes`, bounded by `stock::CHANGED_MAX`; other nodes |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
-//! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from payments to orders, from all of those to owners, and from
-//! owners to the journal; never back. A payment is walked by whoever began it, or by `payment::Recovery` when that one has gone: at
-//! most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
+//! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from
+//! payments to orders, from all of those to owners, and from owners to the journal; never back. Of many nodes an owner that must know of
+//! an order whose home is elsewhere asks by way of the lead. A payment is walked by whoever began it, or by `payment::Recovery` when that
+//! one has gone: at most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
 
 pub mod cart;
 pub mod catalogue;

@@ -34,7 +34,7 @@ const PEERS_MAX: usize = 1_024;
 const GREETINGS_MAX: usize = 1_024;
 /// How long those who are inside may take: others wait outside meanwhile, and are to be let in elsewhere while they still do.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
-/// How often it is looked whether the active node is to be reached.
+/// How often it is looked whether the lead is to be reached.
 const PULSE: Duration = Duration::from_millis(100);
 /// How often it is looked whether the last request has been answered.
 const LOOK: Duration = Duration::from_millis(1);
@@ -185,7 +185,7 @@ impl Drop for NodeFront {
     }
 }
 
-/// Tells the threads who is active, whenever another node has become it.
+/// Tells the threads who leads, whenever another node has become the lead.
 ///
 /// A connection of its own shows whether that node is to be reached: to be ready without that would be an empty promise.
 async fn hear(front: Front, neighbours: Arc<Neighbours>) {

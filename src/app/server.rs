@@ -144,7 +144,7 @@ impl Serving {
         Metrics::global().node_active.set(1.0);
     }
 
-    /// No new connections; those that are open go on. Behind a front: no new requests, until another node is active.
+    /// No new connections; those that are open go on. Behind a front: no new requests, until another node leads.
     pub async fn pause(&self) {
         Metrics::global().node_active.set(0.0);
         match &self.way {

@@ -88,7 +88,7 @@ const fn setting(
 pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
     Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
-    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes, of which one sells, and each takes any request") },
+    Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes: each takes any request, and sells the products that it owns") },
     Setting { common: true, ..setting("redis_url", "URL", "", "`redis://HOST:PORT`, `redis-cluster://HOST,HOST` or `redis-sentinel://HOST,HOST/NAME` (`rediss` for TLS), of this shop alone: stock is mirrored there for other nodes. Unset: no mirror") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference with its document, and administration answer, and then only there; required in production"),
     setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
     setting("peer_name", "HOST:PORT", "", "What other nodes call that place, where it is not the address itself, as in a container"),
-    setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may sell; `gateway`: it hands all of them over"),
+    setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may own products; `gateway`: it takes requests and owns nothing"),
     setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),

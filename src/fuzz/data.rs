@@ -4,8 +4,11 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use jiff::tz::TimeZone;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::actors::stock::{Question, Said, View};
 use crate::config::{Config, Layers, SETTINGS};
 use crate::domain::amount::{Currency, Money, Quantity};
 use crate::domain::calendar::Calendar;
@@ -15,6 +18,20 @@ use crate::domain::stock::{ChainHash, Entry, Epoch, Ledger, Millis, Sequence, de
 use crate::domain::webhook::Kinds;
 
 const NOW: Millis = Millis(1_800_000_000_000);
+
+/// What nodes ask each other about stock: what was read is written, and read again as the same.
+pub fn questions(bytes: &[u8]) {
+    same_again::<Question>(bytes);
+    same_again::<Said>(bytes);
+    same_again::<Vec<(ProductId, View)>>(bytes);
+}
+
+fn same_again<T: Serialize + DeserializeOwned + PartialEq>(bytes: &[u8]) {
+    if let Ok(said) = postcard::from_bytes::<T>(bytes) {
+        let again = postcard::to_stdvec(&said).ok().and_then(|again| postcard::from_bytes(&again).ok());
+        assert!(again == Some(said), "it arrives as it left");
+    }
+}
 
 /// Events behind a chain that fits: a ledger that has read them adds up.
 pub fn events(bytes: &[u8]) {

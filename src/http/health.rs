@@ -22,7 +22,7 @@ pub enum NotReady {
     JournalUnavailable,
     /// The tables are so far behind that new holds are refused.
     FlushBehind,
-    /// This node hands everything to the active one, and there is none.
+    /// This node hands everything to the lead, and there is none that it reaches.
     NoActiveNode,
 }
 
@@ -93,7 +93,7 @@ impl Readiness {
         Readiness(Arc::new(AtomicU8::new(NotReady::Starting.bit())))
     }
 
-    /// Not ready: nobody is active.
+    /// Not ready: nobody leads.
     pub fn without_active_node() -> Readiness {
         Readiness(Arc::new(AtomicU8::new(NotReady::NoActiveNode.bit())))
     }

@@ -16,14 +16,15 @@ pub struct NodeShown {
     /// Random, and another one after each start and each death. A shop in files has one node, without an id.
     #[schema(pattern = "^[0-9a-f]{32}$")]
     id: Option<String>,
-    /// `active`: requests are answered here. `standing_by`: it hands every request to the active one.
+    /// `active`: requests are answered here, for it leads. `standing_by`: it hands every request to the lead, and may sell products of
+    /// its own all the same: see `role` and `shards`.
     #[schema(value_type = String, example = "active")]
     state: &'static str,
-    /// What it does now. `lead`: it is the active one, and says who owns what. `owner`: it may own products, and become the lead when
+    /// What it does now. `lead`: it answers requests, and says who owns what. `owner`: it may own products, and become the lead when
     /// that one has gone. `gateway`: it takes requests, and owns nothing.
     #[schema(value_type = String, example = "lead")]
     role: &'static str,
-    /// What it may do. `owner`: own products, and become the active one. `gateway`: take requests.
+    /// What it may do. `owner`: own products, and become the lead. `gateway`: take requests.
     #[schema(value_type = Vec<String>, example = json!(["owner", "gateway"]))]
     roles: Vec<&'static str>,
     /// Where other nodes reach it.
@@ -67,7 +68,7 @@ impl From<NodeSeen> for NodeShown {
     }
 }
 
-/// `GET /v1/admin/nodes`: all of them on one page, the active one first.
+/// `GET /v1/admin/nodes`: all of them on one page, the lead first.
 pub async fn list(_: Admin, nodes: web::Data<Nodes>) -> Result<web::Json<Page<NodeShown>>, Problem> {
     let data = nodes.seen().into_iter().map(NodeShown::from).collect();
     Ok(web::Json(Page { data, next_cursor: None }))

@@ -1,5 +1,5 @@
-//! Node to node: a request that reached a node which does not own the stock travels, whole, to the node that does, and the whole
-//! answer travels back.
+//! Node to node: a request that reached a node which does not lead travels, whole, to the lead, and the whole answer travels back;
+//! so do questions about stock to the node that owns it, and a lead's words to those that follow it.
 //!
 //! One [`Link`] a thread and node carries all of it over one connection: what waits is sent together, so under load many requests
 //! share a write, a record and a wake-up. Both sides prove that they know a configured key before either reads a frame ([`PeerKeys`]),
@@ -109,7 +109,7 @@ impl std::fmt::Debug for Body {
 #[error("the answer was cut off in the middle")]
 pub struct Cut;
 
-/// That node is not the active one; what it knows of who is, 0 for nothing.
+/// That node is not the one to answer it; what it knows of who leads, 0 for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elsewhere {
     pub session: i64,
@@ -121,8 +121,8 @@ pub enum Unanswered {
     /// It never left, or was put aside unread.
     #[error("certainly not executed: it was not sent")]
     NotSent,
-    /// That node is not the active one; what it knows of who is, 0 for nothing.
-    #[error("certainly not executed: the active node is another")]
+    /// That node is not the one to answer it; what it knows of who leads, 0 for nothing.
+    #[error("certainly not executed: another node is to answer it")]
     Elsewhere { session: i64 },
     #[error("it may have been executed: the connection is lost")]
     Unknown,

@@ -7,9 +7,12 @@
 //! wait for the same disk, would stand still for a tenth of a second. Payments have one for the same reason, and because a
 //! buyer waits for them: nobody's mail stands before them in a queue.
 //!
-//! A database of MySQL's holds all three, for many nodes; in each the three have a writer of their own, and share the readers.
+//! A database of MySQL's holds all three, for many nodes. Whoever owns stock writes the journal alone; these tables are the lead's, in
+//! which the three have a writer of their own, and share the readers.
 //!
 //! # What rests on there being one process
+//!
+//! Of nodes it is the lead: each of these writers' transactions locks the lead's session, so none of a former one's ends beside it.
 //!
 //! What moves by a version, by a place that is compared, or by a unique key, is safe between processes: the flush by its checkpoint
 //! (`flush_checkpoint`, `stock`), `products`, `users`, `carts`, `jobs`, claims of the `outbox` and of `webhook_deliveries`, the

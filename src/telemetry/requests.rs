@@ -50,7 +50,7 @@ impl Answers {
     }
 }
 
-/// Counts what one thread has handed to the active node, or kept until there was one.
+/// Counts what one thread has handed to the lead, or kept until there was one.
 #[derive(Default)]
 pub struct Forwards(RefCell<Vec<(&'static str, Arc<Lane>)>>);
 

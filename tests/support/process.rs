@@ -71,7 +71,7 @@ impl Process {
             }
         };
         let waited = tokio::time::timeout(std::time::Duration::from_secs(30), is_ready).await;
-        assert!(waited.is_ok(), "it finds no active node:\n{}", self.log());
+        assert!(waited.is_ok(), "it finds no lead:\n{}", self.log());
     }
 
     /// Waits until its log says so, since it was last open.

@@ -31,7 +31,7 @@ pub const WAIT_MAX_MS: i64 = 6_000;
 /// Without a question and without news for so long, it goes.
 const IDLE_MS: i64 = 60_000;
 /// How often it is looked whether nobody asks any more …
-const TICK: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(15);
 /// … and whether somebody has waited for too long.
 const WAITING_TICK: Duration = Duration::from_millis(100);
 /// Pauses after a question that was not sent, or not to the right node: they double.
@@ -265,7 +265,6 @@ impl Drop for Forwarder {
         }
         self.give_back();
         self.directory.forget(&self.shared);
-        drop(self.shared.inbox.take_drain());
         if let Some(rested) = self.resting.take() {
             let _ = rested.send(());
         }

@@ -382,8 +382,8 @@ impl Directory {
             self.shard(owner.product.shard()).retain(|product| *product != owner.product);
         }
         left.into_iter().for_each(Post::give_up);
-        // Whoever waits for the mailbox to be handed over hears that there is none.
-        drop(owner.inbox.take_leave());
+        // Whoever waits for the mailbox to be handed over, or for its owner to rest, hears that there is none.
+        drop((owner.inbox.take_leave(), owner.inbox.take_drain()));
     }
 
     /// Asks the home of a placing hold whether its order was born, and tells the owner.

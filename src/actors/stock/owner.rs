@@ -480,9 +480,8 @@ impl StockOwner {
     }
 
     fn stop(&mut self, ctx: &mut Context<Self>) {
-        self.directory.forget(&self.shared);
         // Whoever asked meanwhile for what is done now hears it.
-        drop((self.shared.inbox.take_drain(), self.shared.inbox.take_leave()));
+        self.directory.forget(&self.shared);
         ctx.stop();
     }
 }

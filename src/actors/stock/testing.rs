@@ -25,7 +25,7 @@ struct Written {
     entries: Mutex<BTreeMap<ProductId, Vec<Entry>>>,
     /// Entries that do not follow the one before: two owners at once.
     forks: AtomicUsize,
-    snapshots: AtomicUsize,
+    snapshots: Mutex<BTreeMap<ProductId, (Sequence, Vec<u8>)>>,
 }
 
 impl OneJournal {
@@ -38,12 +38,18 @@ impl OneJournal {
         ledger
     }
 
+    /// The last event that is written.
+    pub fn last(&self, product: ProductId) -> Sequence {
+        let entries = self.0.entries.lock().unwrap();
+        entries.get(&product).and_then(|of| of.last()).map_or(Sequence(0), |entry| entry.last)
+    }
+
     pub fn forks(&self) -> usize {
         self.0.forks.load(Ordering::SeqCst)
     }
 
     pub fn snapshots(&self) -> usize {
-        self.0.snapshots.load(Ordering::SeqCst)
+        self.0.snapshots.lock().unwrap().len()
     }
 
     fn append(&self, entry: Entry) -> Outcome {
@@ -68,12 +74,21 @@ impl Home for OneJournal {
     }
 
     fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>> {
-        let entries = self.0.entries.lock().unwrap().get(&product).cloned().unwrap_or_default();
-        Box::pin(async move { Ok(Stored { snapshot: None, entries }) })
+        let snapshot = self.0.snapshots.lock().unwrap().get(&product).cloned();
+        let from = snapshot.as_ref().map_or(Sequence(0), |(sequence, _)| *sequence);
+        let all = self.0.entries.lock().unwrap();
+        let behind = all.get(&product).into_iter().flatten().filter(|entry| entry.first > from);
+        let (entries, snapshot) = (behind.cloned().collect(), snapshot.map(|(_, bytes)| bytes));
+        Box::pin(async move { Ok(Stored { snapshot, entries }) })
     }
 
-    fn save_snapshot(&self, _: ProductId, _: Sequence, _: Vec<u8>) -> Later<Result<(), NotRead>> {
-        self.0.snapshots.fetch_add(1, Ordering::SeqCst);
+    fn save_snapshot(
+        &self,
+        product: ProductId,
+        sequence: Sequence,
+        body: Vec<u8>,
+    ) -> Later<Result<(), NotRead>> {
+        self.0.snapshots.lock().unwrap().insert(product, (sequence, body));
         Box::pin(async { Ok(()) })
     }
 

@@ -1,9 +1,9 @@
-//! The front of a node that is one of many: a request is answered here while this node is the active one, and by the node that is
-//! while it is not.
+//! The front of a node that is one of many: a request is answered here while this node is the lead, and by the lead while it is not.
+//! What other nodes ask about the stock that is owned here comes in by the same connections, and is answered whoever leads.
 //!
-//! It owns, for each thread, the doors of the shop that is open in this process, and the way to the active node. Always true: one
+//! It owns, for each thread, the doors of the shop that is open in this process, and the way to the lead. Always true: one
 //! request is executed by at most one node; `owner_unavailable` is said only where certainly nobody has executed it; and whoever finds
-//! no active node waits for one, for a while, in a place whose number is bounded.
+//! no lead waits for one, for a while, in a place whose number is bounded.
 
 mod abroad;
 mod desk;
@@ -62,7 +62,7 @@ pub struct Open {
     pub doors: Doors,
 }
 
-/// Another node, which is active.
+/// Another node, which leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub session: i64,
@@ -77,7 +77,7 @@ pub struct Front {
     pub keys: PeerKeys,
     /// What answers other nodes about the stock that is owned here; none at a node that owns nothing.
     pub owners: Arc<ArcSwapOption<Owners>>,
-    /// Rung when somebody waits for news of who is active.
+    /// Rung when somebody waits for news of who leads.
     pub look: Arc<Notify>,
     /// Turns true when streams that are passed on are to end.
     pub closing: Arc<watch::Sender<bool>>,
@@ -147,7 +147,7 @@ impl ServiceFactory<Request> for FrontFactory {
 pub struct FrontService {
     room: Rc<Room>,
     side: Side,
-    /// While the shop is not open here: what concerns this process alone, and for everything else the active node.
+    /// While the shop is not open here: what concerns this process alone, and for everything else the lead.
     near: Answers,
 }
 

@@ -1,4 +1,4 @@
-//! While the shop is not open here: the request is handed to the node that is active, or waits until there is one.
+//! While the shop is not open here: the request is handed to the lead, or waits until there is one.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,9 +19,9 @@ use crate::http::{Proxies, Who, open_doors};
 use crate::logs;
 use crate::peer::{self, Reply, Unanswered};
 
-/// How long a request waits for an active node: longer than it takes to find that one is dead, and to follow it.
+/// How long a request waits for a lead: longer than it takes to find that one is dead, and to follow it.
 pub const WAIT_MAX: Duration = Duration::from_secs(6);
-/// How long the active node may take for an answer.
+/// How long the lead may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever waits looks again so often, whatever he hears.
 const AGAIN: Duration = Duration::from_millis(50);
@@ -97,11 +97,11 @@ fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -
     }
 }
 
-/// The active node's answer, whichever node that becomes.
+/// The lead's answer, whichever node that becomes.
 async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Problem> {
     let Some(_seat) = room.seat(request.body.len()) else {
         return Err(
-            Problem::new(Code::Overloaded, "Too many wait for the active node.").retry_after(RETRY_MS)
+            Problem::new(Code::Overloaded, "Too many wait for the node that leads.").retry_after(RETRY_MS)
         );
     };
     let clock = &room.front.clock;
@@ -134,9 +134,9 @@ fn nobody(may_be_done: bool) -> Problem {
     let problem = match may_be_done {
         true => Problem::new(
             Code::OutcomeUnknown,
-            "The connection to the active node was lost. Ask again with the same key.",
+            "The connection to the node that leads was lost. Ask again with the same key.",
         ),
-        false => Problem::new(Code::OwnerUnavailable, "No node is active at the moment."),
+        false => Problem::new(Code::OwnerUnavailable, "No node leads at the moment."),
     };
     problem.retry_after(RETRY_MS)
 }
@@ -157,7 +157,7 @@ async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswe
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
     let link = room.link(&node);
-    // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the active one.
+    // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the lead.
     timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
     link.ask(peer::Request { session: node.session, ..request.clone() }).await
 }

@@ -1,4 +1,4 @@
-//! What one thread of the front keeps: the open doors, and the way to the active node.
+//! What one thread of the front keeps: the open doors, and the way to the lead.
 //!
 //! Always true: the doors it keeps are those of [`Standing::Here`] or none, and from the moment on at which they are closed it
 //! holds nothing of that shop but the requests that are being answered.
@@ -16,7 +16,7 @@ use crate::http;
 use crate::peer::Link;
 use crate::telemetry::Forwards;
 
-/// Requests of one thread that wait for an active node, or for its answer.
+/// Requests of one thread that wait for a lead, or for its answer.
 const SEATS_MAX: usize = 4_096;
 /// Their bodies.
 const SEATED_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -140,7 +140,7 @@ fn keeps_out(who: Who) -> Option<Code> {
     }
 }
 
-/// Whether a node that stands by hands it to the active one.
+/// Whether a node that does not lead hands it to the one that does.
 fn is_passed_on(who: Who) -> bool {
     match who {
         Who::Anyone | Who::Shopper | Who::Member | Who::Recent | Who::Admin => true,

@@ -10,9 +10,9 @@ pub fn of(door: &str) -> Option<Door> {
         told(
             "administration",
             "Who is up and owns what",
-            "The active node and all others, as the active one sees them: their roles, their shares of the products, and which of \
-                the busiest are whose.",
+            "The lead and all others, as the lead sees them: their roles, their shares of the products, and which of the \
+                busiest are whose.",
         )
-        .gives(200, "All of them, the active one first.", "NodePage", Value::Null)
+        .gives(200, "All of them, the lead first.", "NodePage", Value::Null)
     })
 }

@@ -8,8 +8,8 @@
 //! when nobody can know, the answer is *unknown*, the journal is fenced, and only a new opening, which reads what
 //! the disk has, may go on. One opening at a time: a file lock, and a seal on the log that each group looks at.
 //!
-//! For many nodes there is another home: a database, in which a group is a transaction, and a session of the node that writes takes
-//! the place of the lock and the seal (`database`). Everything else is the same.
+//! For many nodes there is another home: a database, in which a group is a transaction, and the session of each node that writes takes
+//! the place of the lock and the seal (`database`). Their entries stand in one order, that of the commits. Everything else is the same.
 
 mod archive;
 mod copy;

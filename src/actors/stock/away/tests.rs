@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use futures_util::future::join_all;
 
 use super::*;
+use crate::actors::stock::inbox::Token;
 use crate::actors::stock::testing::{
     Net, OneJournal, all_shards, ask_one, buyer, name, node, one_for, product, settings, until,
 };
@@ -99,22 +100,47 @@ async fn an_owner_elsewhere_sells_what_there_is_in_the_order_of_asking() {
 
 #[actix::test]
 async fn a_shard_that_moves_loses_doubles_and_reorders_nothing() {
+    buying_while_it_moves(&Story::begin().await).await;
+}
+
+#[actix::test]
+async fn nor_does_one_whose_keepers_live_on_many_threads() {
     let story = Story::begin().await;
+    let threads: Vec<_> = (0..4).map(|_| actix::Arbiter::new()).collect();
+    for (at, thread) in threads.iter().enumerate() {
+        [&story.lead, &story.owner][at % 2].add_arbiter(thread.handle());
+    }
+    buying_while_it_moves(&story).await;
+    story.lead.drain().await;
+    story.owner.drain().await;
+    for thread in threads {
+        thread.stop();
+        thread.join().unwrap();
+    }
+}
+
+async fn buying_while_it_moves(story: &Story) {
     let product = story.stocked(1, 1_000_000).await;
     let (lead, moved) = (story.lead.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let buying = actix::spawn({
         let moved = moved.clone();
         async move {
-            let mut asked = Vec::new();
+            // A crowd, and not more than can be answered while it is patient.
+            let (mut asked, places) = (Vec::new(), Arc::new(tokio::sync::Semaphore::new(1_000)));
             for number in 0.. {
                 if moved.load(Ordering::SeqCst) {
                     break;
                 }
-                let lead = lead.clone();
+                let (lead, place) = (lead.clone(), places.clone().acquire_owned().await.unwrap());
                 asked.push(actix::spawn(async move {
+                    let _place = place;
                     lead.reserve(product, one_for(number, product, true), None).await
                 }));
-                tokio::task::yield_now().await;
+                match number % 64 {
+                    // So that a move is over before there are too many to count.
+                    63 => sleep(Duration::from_millis(1)).await,
+                    _ => tokio::task::yield_now().await,
+                }
             }
             let mut replies = Vec::new();
             for asked in asked {
@@ -123,12 +149,12 @@ async fn a_shard_that_moves_loses_doubles_and_reorders_nothing() {
             replies
         }
     });
-    let mut held = 0;
-    for turn in 0..40 {
+    let mut held = Sequence(1);
+    for turn in 0..24 {
         story.move_to(product, if turn % 2 == 0 { LEAD } else { OWNER }).await;
         // Somebody buys between any two moves.
-        until("more are held", || story.journal.ledger(product).counts().held > held).await;
-        held = story.journal.ledger(product).counts().held;
+        until("more are held", || story.journal.last(product) > held).await;
+        held = story.journal.last(product);
     }
     moved.store(true, Ordering::SeqCst);
     let replies = buying.await.unwrap();
@@ -373,4 +399,79 @@ async fn at_the_end_everybody_is_answered() {
     assert_eq!(waiting.await.unwrap(), vec![Err(NotDone::Unavailable); 3]);
     assert_eq!((story.lead.loaded_count(), story.owner.loaded_count()), (0, 0));
     assert_eq!(story.lead.view(product).await, Err(NotDone::Unavailable));
+}
+
+#[actix::test]
+async fn whoever_gives_up_waiting_for_a_move_leaves_nothing_half_done() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.net.slow.store(true, Ordering::SeqCst);
+    let lead = story.lead.clone();
+    let asked = actix::spawn(async move { crowd(&lead, product, 0..1).await });
+    until("it is done", || story.available(product) == 9).await;
+    {
+        let shards = [product.shard()];
+        let mut going = Box::pin(story.lead.let_go(&shards));
+        assert!(poll!(&mut going).is_pending());
+    }
+    story.net.slow.store(false, Ordering::SeqCst);
+    story.net.quick_again.notify_waiters();
+    assert_eq!(sequences(&asked.await.unwrap()), [2]);
+    story.move_to(product, LEAD).await;
+    assert_eq!(sequences(&crowd(&story.lead, product, 1..2).await), [3]);
+}
+
+/// A forwarder that nobody runs, and its mailbox.
+fn at_rest(story: &Story) -> (Forwarder, Arc<Shared>) {
+    let shared = Arc::new(Shared::new(product(9)));
+    (Forwarder::new(shared.clone(), story.lead.clone()), shared)
+}
+
+#[actix::test]
+async fn a_forwarder_goes_when_nobody_asks_and_nothing_is_news() {
+    let story = Story::begin().await;
+    let (mut forwarder, shared) = at_rest(&story);
+    assert!(!forwarder.is_over().await);
+    story.clock.advance(IDLE_MS + 1);
+    let view = {
+        let product = story.stocked(1, 10).await;
+        (*story.lead.peek(product).unwrap()).clone()
+    };
+    assert!(shared.show(Arc::new(view)));
+    assert!(!forwarder.is_over().await, "there is news");
+    story.clock.advance(IDLE_MS);
+    assert!(!forwarder.is_over().await);
+    story.clock.advance(1);
+    assert!(forwarder.is_over().await && shared.inbox.is_closed());
+}
+
+#[actix::test]
+async fn a_question_is_not_larger_than_it_may_be() {
+    let story = Story::begin().await;
+    let (mut forwarder, shared) = at_rest(&story);
+    let mut hears = Vec::new();
+    let mut push = |reason: usize| {
+        let restock = Restock { delta: 1, reason: "x".repeat(reason), key: None };
+        let (reply, heard) = oneshot::channel();
+        hears.push(heard);
+        let token = Token { reply, buyer: None, asked_ns: 0, in_doubt: false };
+        let post = Post::new(Ask::Command(Command::Restock(restock)), token);
+        shared.inbox.push(post, 1_000, &story.clock).unwrap();
+    };
+    (0..30).for_each(|_| push(4_000));
+    push(2 * QUESTION_BYTES_MAX);
+    (0..300).for_each(|_| push(0));
+    let mut sizes = Vec::new();
+    let mut last = 0;
+    loop {
+        let posts = forwarder.batch();
+        if posts.is_empty() {
+            break;
+        }
+        assert!(posts.iter().all(|(at, _)| std::mem::replace(&mut last, *at) < *at));
+        sizes.push(posts.len());
+        assert_eq!(shared.inbox.undecided(), 331 - sizes.iter().sum::<usize>());
+        posts.into_iter().for_each(|(_, post)| post.give_up());
+    }
+    assert_eq!(sizes, [11, 11, 8, 1, ASKS_MAX, 300 - ASKS_MAX]);
 }

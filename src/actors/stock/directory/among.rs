@@ -36,12 +36,18 @@ impl Directory {
     /// what was asked of another node is answered. Afterwards questions wait in their mailboxes, in order, until
     /// [`Directory::settle`].
     pub async fn let_go(&self, shards: &[u16]) {
-        self.change(shards, Route::Moving).await;
+        self.carry_through(shards, Route::Moving).await;
     }
 
     /// From now on these shards' owners are there.
     pub async fn settle(&self, shards: &[u16], route: Route) {
-        self.change(shards, route).await;
+        self.carry_through(shards, route).await;
+    }
+
+    /// To its end, also when whoever wants it does not wait: half-way there are mailboxes from which nobody takes.
+    async fn carry_through(&self, shards: &[u16], route: Route) {
+        let (directory, shards) = (self.clone(), shards.to_vec());
+        let _ = tokio::spawn(async move { directory.change(&shards, route).await }).await;
     }
 
     async fn change(&self, shards: &[u16], route: Route) {

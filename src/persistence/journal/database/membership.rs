@@ -120,7 +120,7 @@ struct Sight {
 impl Sight {
     fn is_back(&mut self) {
         if std::mem::take(&mut self.is_blind) {
-            tracing::info!("the database answers again: this node sees who is active");
+            tracing::info!("the database answers again: this node sees who leads");
         }
     }
 }
@@ -212,7 +212,7 @@ impl Member {
         Ok(taken.rows_affected() == 1)
     }
 
-    /// Tells `neighbours` who is active, for as long as it is asked to, and becomes nobody.
+    /// Tells `neighbours` who leads, for as long as it is asked to, and becomes nobody.
     pub async fn follow(&self) -> Result<(), StoreError> {
         let mut sight = self.sight().await?;
         loop {
@@ -313,7 +313,7 @@ impl Member {
         }
     }
 
-    /// Who is active, for whoever only wants to ask him.
+    /// Who leads, for whoever only wants to ask him.
     async fn glance(&self, session: &mut Connection) -> Result<Option<Seen>, Error> {
         let found: Option<Found> = sql::query_as(LEAD).fetch_optional(session).await?;
         let seen = found.map(Seen::from);
@@ -321,7 +321,7 @@ impl Member {
         Ok(seen)
     }
 
-    /// The session that is active, if one is, as it is seen by somebody who can write.
+    /// The session of the lead, if there is one, as it is seen by somebody who can write.
     async fn look(&self, session: &mut Connection) -> Result<Option<Seen>, Error> {
         if sql::query(LOOKED).bind(&self.node[..]).execute(&mut *session).await?.rows_affected() == 0 {
             let standing = sql::query(STAND_BY).bind(&self.node[..]).bind(self.neighbours.address.as_deref());

@@ -98,7 +98,7 @@ pub async fn leaving(
     Ok(if nobody { Duration::ZERO } else { timing.look_every + timing.look_again })
 }
 
-/// Tells `neighbours` who is active for as long as it is awaited, without a wish to be it.
+/// Tells `neighbours` who leads for as long as it is awaited, without a wish to do so.
 pub async fn follow(config: &DatabaseConfig) -> Result<(), StoreError> {
     let server = Server::at(&config.url)?;
     membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours).follow().await

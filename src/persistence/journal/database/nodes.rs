@@ -13,7 +13,7 @@ pub const SILENT_MS: u64 = 3_000;
 /// … and after so long his row goes; if he is there after all he writes another.
 pub const GONE_MS: u64 = 60_000;
 
-/// The node that is active, as the others see it.
+/// The lead, as the others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Active {
     pub session: i64,
@@ -26,11 +26,11 @@ pub struct Active {
 pub struct Neighbours {
     /// Where others reach this one.
     pub address: Option<String>,
-    /// Whether it may become the active one.
+    /// Whether it may own stock, and become the lead.
     pub may_own: bool,
     /// Who was active at the last look; `None` while this one is, or nobody.
     pub active: watch::Sender<Option<Active>>,
-    /// Whether this one is active, or is about to be.
+    /// Whether this one is the lead, or is about to be.
     pub joined: AtomicBool,
     /// When this one left, somebody stood by who may follow.
     pub followed: AtomicBool,

@@ -61,6 +61,11 @@ impl Following {
         self.give_up(shards, word.lead).await
     }
 
+    /// This node leads now: what the lead before it had said is done, and nothing more of it is begun.
+    pub async fn leads(&self) {
+        drop(self.last.lock().await);
+    }
+
     /// Whether it is the lead that speaks, and this is its newest word.
     async fn heed(&self, last: &mut Word, word: Word) -> Result<(), NotAsked> {
         if word.lead == last.lead && word.number <= last.number {

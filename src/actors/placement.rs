@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::following::Word;
+use super::following::{Following, Word};
 use super::nodes::Hot;
 use super::revive::Keys;
 use super::stock::{Directory, NodeName, NotAsked, Route};
@@ -63,6 +63,8 @@ pub struct PlacementHouse {
     pub directory: Directory,
     pub tables: Tables,
     pub nodes: Rc<dyn Leading>,
+    /// What this node did for the lead before it.
+    pub following: Following,
     /// Products that many ask for: they are spread by themselves, however many others there are.
     pub hot: Hot,
 }
@@ -175,6 +177,7 @@ impl Placing {
     async fn begin(&mut self) -> Result<(), StoreError> {
         let directory = self.house.directory.clone();
         let Some(routes) = directory.routes() else { return Ok(()) };
+        self.house.following.leads().await;
         routes.follow(self.own).await;
         // What led to the lead before this one; what is served here is served on.
         let away: Vec<u16> = (0..SHARDS).filter(|shard| !routes.is_here(*shard)).collect();

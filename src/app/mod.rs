@@ -458,6 +458,7 @@ async fn place(owning: &Owning, store: &Store, nodes: &Nodes, keys: Keys) -> Res
         directory: owning.directory().clone(),
         tables: store.tables.clone(),
         nodes: owning.ways(),
+        following: owning.following().clone(),
         hot: nodes.hot(),
     };
     Placement::open(house, keys).await

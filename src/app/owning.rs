@@ -57,6 +57,7 @@ pub struct Owning {
     clock: Clock,
     front: Arc<NodeFront>,
     ways: Ways,
+    following: Following,
     _pulse: Rc<Pulse>,
 }
 
@@ -71,9 +72,9 @@ impl Owning {
         let directory = Directory::among(house(config, &clock, journal), routes);
         front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
         let following = Following::new(journal.clone(), directory.clone());
-        front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following)))));
+        front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following.clone())))));
         let _pulse = Rc::new(Pulse::of(&joined.journal, &directory));
-        Ok(Owning { joined, directory, clock, front: front.clone(), ways, _pulse })
+        Ok(Owning { joined, directory, clock, front: front.clone(), ways, following, _pulse })
     }
 
     pub fn clock(&self) -> &Clock {
@@ -82,6 +83,10 @@ impl Owning {
 
     pub fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    pub fn following(&self) -> &Following {
+        &self.following
     }
 
     /// The way to the nodes that follow.

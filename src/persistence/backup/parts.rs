@@ -11,7 +11,9 @@ use crate::persistence::sql::{self, Connection};
 pub const FILES: [&str; 4] = ["shop.db", "people.db", "money.db", "journal.db"];
 
 const EPOCH_OF_FILES: &str = "select epoch from journal_meta where id = 1";
-const EPOCH_OF_DATABASE: &str = "select coalesce(max(number), 0) from node_sessions";
+/// Whatever is opened later has a greater one: sessions are numbered on, and shards' epochs begin with the session's number.
+const EPOCH_OF_DATABASE: &str = "select greatest((select coalesce(max(number), 0) from node_sessions), \
+    (select coalesce(max(epoch), 0) from shards))";
 /// How many migrations each part has been through.
 const LEVEL: &str = "select count(*) from _sqlx_migrations";
 const LEVELS_OF_DATABASE: [&str; 4] = [

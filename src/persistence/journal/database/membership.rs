@@ -6,7 +6,6 @@
 //! the database and read it at least every [`Timing::gap_max`]; and before that its writers' connections are ended, with whatever they
 //! had left open. No clock of another machine is believed, and nobody is dead because nobody could read or write.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use super::nodes::{Active, Looked, Neighbours, Peer};
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
-use crate::persistence::sql::mysql::{self, Server, Session};
+use crate::persistence::sql::mysql::{self, Server};
 use crate::persistence::sql::{self, Connection, Error, Trouble, is_duplicate, trouble};
 use crate::telemetry;
 
@@ -37,7 +36,8 @@ const NOR_STANDS_BY: &str =
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
 const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
 const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and active = ?";
-const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and active is not null";
+pub(super) const BEAT: &str =
+    "update node_sessions set beat = beat + 1 where number = ? and active is not null";
 const DECLARE_DEAD: &str =
     "update node_sessions set active = null where number = ? and beat = ? and active is not null";
 const END: &str = "update node_sessions set active = null where number = ? and active is not null";
@@ -77,8 +77,8 @@ impl Default for Timing {
 
 /// A session as another node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
-    number: i64,
+pub(super) struct Seen {
+    pub(super) number: i64,
     node: Vec<u8>,
     beat: i64,
     address: Option<String>,
@@ -88,7 +88,7 @@ struct Seen {
 
 /// What one node has seen of another's heart.
 #[derive(Debug, Default)]
-struct Watch {
+pub(super) struct Watch {
     seen: Option<Seen>,
     since_ns: Option<u64>,
     last_look_ns: Option<u64>,
@@ -96,7 +96,7 @@ struct Watch {
 
 impl Watch {
     /// Notes a look, at a time of our own steady clock; whether what was seen has stopped.
-    fn look(&mut self, seen: Seen, now_ns: u64, timing: &Timing) -> bool {
+    pub(super) fn look(&mut self, seen: Seen, now_ns: u64, timing: &Timing) -> bool {
         let since = |then: u64| Duration::from_nanos(now_ns.saturating_sub(then));
         let gap = self.last_look_ns.replace(now_ns).is_none_or(|last| since(last) > timing.gap_max);
         if gap || self.seen.as_ref() != Some(&seen) {
@@ -105,7 +105,7 @@ impl Watch {
         self.since_ns.is_some_and(|then| since(then) >= timing.dead_after)
     }
 
-    fn blind(&mut self) {
+    pub(super) fn blind(&mut self) {
         *self = Watch::default();
     }
 }
@@ -355,7 +355,7 @@ impl From<Found> for Seen {
 }
 
 /// Ends its writers, and then seals what it has written: whoever reads afterwards reads all of it. Whether it was sealed by this node.
-async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Error> {
+pub(super) async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Error> {
     let Connection::MySql(writer) = &mut *session else { return Err(Error::PoolClosed) };
     if !mysql::end_writers(writer, stopped.number).await? {
         tracing::warn!(
@@ -367,7 +367,10 @@ async fn take_over(session: &mut Connection, stopped: &Seen) -> Result<bool, Err
     let sealed = sql::query(DECLARE_DEAD).bind(stopped.number).bind(stopped.beat).execute(session).await?;
     let sealed = sealed.rows_affected() == 1;
     if sealed {
-        tracing::warn!(session = stopped.number, "a node has stopped: this one takes over");
+        tracing::warn!(
+            session = stopped.number,
+            "a node has stopped: its session is ended, and others take over"
+        );
     }
     Ok(sealed)
 }
@@ -395,111 +398,17 @@ pub async fn is_occupied(server: &Server) -> Result<bool, StoreError> {
     Ok(!sessions.is_empty())
 }
 
-async fn close(session: Connection) {
+pub(super) async fn close(session: Connection) {
     if let Connection::MySql(session) = session {
         let _ = session.close().await;
     }
 }
 
-/// Whose heart it is.
-pub struct Heart {
-    pub server: Server,
-    pub number: i64,
-    pub timing: Timing,
-    pub clock: Clock,
-    pub shared: Arc<Shared>,
-}
-
-impl Heart {
-    /// Beats until it is stopped, or another node has declared it dead: then the journal is fenced. The lead's looks after the others'
-    /// as well.
-    pub async fn beat(self, mut stop: tokio::sync::oneshot::Receiver<()>) {
-        let mut session: Option<Session> = None;
-        let mut watches: HashMap<i64, Watch> = HashMap::new();
-        loop {
-            let sent_ns = self.clock.nanos();
-            match beat_once(&self.server, &mut session, self.number).await {
-                Ok(true) => {
-                    self.shared.beaten_ns.store(sent_ns, Ordering::Release);
-                    let seen = look_around(&mut session, &self.shared, self.clock.nanos()).await;
-                    if self.shared.leads.load(Ordering::Acquire) {
-                        self.look_after(&mut watches, seen);
-                    }
-                }
-                Ok(false) => return self.shared.fence("another node has taken over"),
-                // It is looked for again at the next beat. Without it nobody can take over either.
-                Err(error) => {
-                    tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
-                    session = None;
-                    watches.clear();
-                }
-            }
-            tokio::select! {
-                _ = &mut stop => break,
-                () = tokio::time::sleep(self.timing.beat_every) => {}
-            }
-        }
-    }
-
-    /// Ends the sessions of others whose hearts have stopped, in tasks of their own: this heart waits for nothing.
-    fn look_after(&self, watches: &mut HashMap<i64, Watch>, seen: Vec<Seen>) {
-        let now_ns = self.clock.nanos();
-        watches.retain(|number, _| seen.iter().any(|seen| seen.number == *number));
-        for other in seen.into_iter().filter(|seen| seen.number != self.number) {
-            let watch = watches.entry(other.number).or_default();
-            if !watch.look(other.clone(), now_ns, &self.timing) {
-                continue;
-            }
-            watch.blind();
-            let server = self.server.clone();
-            tokio::spawn(async move {
-                let ended = async {
-                    let mut session = Connection::MySql(server.connect_here().await?);
-                    let ended = take_over(&mut session, &other).await;
-                    close(session).await;
-                    ended
-                };
-                if let Err(error) = ended.await {
-                    tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");
-                }
-            });
-        }
-    }
-}
-
-/// Whether the session still lives.
-async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) -> Result<bool, StoreError> {
-    let writer = match session.take() {
-        Some(session) => session,
-        None => server.connect().await?,
-    };
-    let mut writer = Connection::MySql(writer);
-    let beaten = sql::query(BEAT).bind(number).execute(&mut writer).await?;
-    if let Connection::MySql(writer) = writer {
-        *session = Some(writer);
-    }
-    Ok(beaten.rows_affected() == 1)
-}
-
-/// Notes who is there. What cannot be read now is read at the next beat.
-async fn look_around(session: &mut Option<Session>, shared: &Shared, now_ns: u64) -> Vec<Seen> {
-    let Some(reader) = session.take() else { return Vec::new() };
-    let mut reader = Connection::MySql(reader);
-    let counted = count_on(&mut reader, shared, now_ns).await;
-    match (reader, counted) {
-        (Connection::MySql(reader), Ok(seen)) => {
-            *session = Some(reader);
-            seen
-        }
-        (_, Err(error)) => {
-            tracing::debug!(%error, "who is there could not be read");
-            Vec::new()
-        }
-        (_, Ok(seen)) => seen,
-    }
-}
-
-async fn count_on(reader: &mut Connection, shared: &Shared, now_ns: u64) -> Result<Vec<Seen>, Error> {
+pub(super) async fn count_on(
+    reader: &mut Connection,
+    shared: &Shared,
+    now_ns: u64,
+) -> Result<Vec<Seen>, Error> {
     let rows: Vec<(Vec<u8>, i64, Option<String>, i64)> =
         sql::query_as(STANDBYS).fetch_all(&mut *reader).await?;
     let rows = rows.into_iter().map(|(node, looks, address, may_own)| Looked {

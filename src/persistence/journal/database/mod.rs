@@ -6,6 +6,7 @@
 //! of time. Always true: the first entry of a shard's owner is written after the last one of the owner before it was.
 
 mod groups;
+mod heart;
 mod membership;
 mod nodes;
 mod shards;
@@ -147,7 +148,7 @@ impl Keeper {
     /// On a thread of its own: the heart must not wait for a snapshot.
     fn start_beating(&self, stopped: oneshot::Receiver<()>) -> std::io::Result<JoinHandle<()>> {
         let runtime = runtime()?;
-        let heart = membership::Heart {
+        let heart = heart::Heart {
             server: self.server.clone(),
             number: self.node,
             timing: self.timing,

@@ -278,6 +278,8 @@ async fn an_owner_whose_heart_has_stopped_is_ended_by_the_lead() {
     lead.give(&[5, 6], own).await.unwrap();
     assert_eq!(append(&stopped, Owner::stocked(1, 10).seal(T0)), Appended::Written);
     let mut peers = lead.peers();
+    let come = peers.wait_for(|peers| peers.iter().any(|peer| peer.session == own));
+    tokio::time::timeout(Duration::from_secs(30), come).await.unwrap().unwrap();
     let ended = peers.wait_for(|peers| !peers.is_empty() && peers.iter().all(|peer| peer.session != own));
     tokio::time::timeout(Duration::from_secs(30), ended).await.unwrap().unwrap();
     let fenced = Appended::NotWritten(NotWritten::Fenced);

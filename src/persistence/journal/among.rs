@@ -1,0 +1,159 @@
+//! A journal in a database, as one of its nodes sees it: who else is there, who leads, who owns what, and where the journal of all
+//! nodes ends.
+//!
+//! Always true: where there is no database there is one node only, which leads and owns everything.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::database::{self, Neighbours, Owned, Peer, Standby};
+use super::{Head, Journal};
+use crate::domain::id::{ProductId, SHARDS};
+use crate::domain::stock::Epoch;
+use crate::persistence::StoreError;
+
+impl Journal {
+    /// This node's name, another one after each opening; none where there is no database to meet in.
+    pub fn node_id(&self) -> Option<[u8; 16]> {
+        self.0.node.as_ref().map(|node| node.member.node)
+    }
+
+    /// What this node tells others of itself, where there are others.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.0.node.as_ref().map(|node| &*node.member.neighbours)
+    }
+
+    /// This node will leave: others are told, and the answer is how long it takes until they have heard. Nothing, where there are none.
+    pub async fn leaving(&self) -> Result<Duration, StoreError> {
+        match (&self.0.node, &self.0.lease) {
+            (Some(node), Some((clock, _))) => {
+                database::leaving(&node.server, self.0.epoch, &node.member.timing, &self.0.shared, clock)
+                    .await
+            }
+            _ => Ok(Duration::ZERO),
+        }
+    }
+
+    /// Waits until this node is the lead: the one that runs the shop and says who owns what. From then on it owns every shard that
+    /// nobody has who lives.
+    pub async fn lead(&self) -> Result<(), StoreError> {
+        let Some(node) = &self.0.node else { return Ok(()) };
+        let number = self.0.epoch.0.cast_signed();
+        node.member.lead(number).await?;
+        self.0.shared.leads.store(true, Ordering::Release);
+        let living: Vec<i64> = self.peers_now().await?.iter().map(|peer| peer.session).collect();
+        let known = self.shards().await?;
+        let lives =
+            |shard: &u16| known.iter().any(|row| row.shard == *shard && living.contains(&row.session));
+        let free: Vec<u16> = (0..SHARDS).filter(|shard| !lives(shard)).collect();
+        self.give(&free, number).await?;
+        let all = self.look_at_shards().await?;
+        let term = all.iter().map(|row| row.epoch.unsigned_abs()).max();
+        self.0.shared.term.store(term.unwrap_or_default(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Of two leads the later one has no smaller number, and each of two openings of files a greater one than the one before.
+    pub fn term(&self) -> u64 {
+        match self.0.node {
+            Some(_) => self.0.shared.term.load(Ordering::Acquire),
+            None => self.0.epoch.0,
+        }
+    }
+
+    /// Whether this node is the lead, as far as it knows. Where there is no database there is no other.
+    pub fn leads(&self) -> bool {
+        self.0.node.is_none() || self.0.shared.leads.load(Ordering::Acquire)
+    }
+
+    /// Whether that session is the lead, by the database's word.
+    pub async fn is_led_by(&self, session: u64) -> Result<bool, StoreError> {
+        match &self.0.node {
+            Some(node) => Ok(database::lead_of(&node.member.server).await? == Some(session.cast_signed())),
+            None => Ok(false),
+        }
+    }
+
+    /// Who has a session, this node among them, as it was last seen; none where there is no database to meet in.
+    pub fn peers(&self) -> watch::Receiver<Vec<Peer>> {
+        self.0.shared.roster.watch_peers()
+    }
+
+    /// The same, looked at now.
+    pub async fn peers_now(&self) -> Result<Vec<Peer>, StoreError> {
+        match (&self.0.node, &self.0.lease) {
+            (Some(node), Some((clock, _))) => {
+                database::sessions(&node.member.server, &self.0.shared, clock).await
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Who owns which shard; none where there is one node only.
+    pub async fn shards(&self) -> Result<Vec<Owned>, StoreError> {
+        match &self.0.node {
+            Some(node) => database::all_shards(&node.member.server).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The lead gives shards to a session. Whoever had them has let go of them, or lives no more.
+    pub async fn give(&self, shards: &[u16], to: i64) -> Result<(), StoreError> {
+        match &self.0.node {
+            Some(node) if !shards.is_empty() => database::give(&node.server, shards, to).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The lead ends the session of a node that it cannot reach: that one writes nothing more, and may join anew. Whether it is ended.
+    pub async fn end_session(&self, session: i64) -> Result<bool, StoreError> {
+        match &self.0.node {
+            Some(node) => database::end_session(&node.server, session).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Reads which shards are this node's, and writes in their epochs from now on; says all rows.
+    pub async fn look_at_shards(&self) -> Result<Vec<Owned>, StoreError> {
+        let all = self.shards().await?;
+        let own = self.0.epoch.0.cast_signed();
+        for (shard, epoch) in self.0.shared.epochs.get().into_iter().flatten().enumerate() {
+            let row = all.iter().find(|row| usize::from(row.shard) == shard && row.session == own);
+            epoch.store(row.map_or(0, |row| row.epoch.unsigned_abs()), Ordering::Release);
+        }
+        Ok(all)
+    }
+
+    /// The epoch in which a product's entries are written here.
+    pub fn epoch_of(&self, product: ProductId) -> Epoch {
+        let epochs = self.0.shared.epochs.get();
+        let epoch = epochs.and_then(|epochs| epochs.get(usize::from(product.shard())));
+        match epoch.map_or(0, |epoch| epoch.load(Ordering::Acquire)) {
+            0 => self.0.epoch,
+            epoch => Epoch(epoch),
+        }
+    }
+
+    /// Looks where the journal of all nodes ends.
+    pub async fn look_at_end(&self) -> Result<Head, StoreError> {
+        let Some(end) = self.0.reader.end_of_all().await? else { return Ok(self.head()) };
+        *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+        Ok(end)
+    }
+
+    /// Where the journal of all nodes was last seen to end; of one node alone it is known.
+    pub fn seen_end(&self) -> Head {
+        match &self.0.node {
+            None => self.head(),
+            Some(_) => *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// The nodes that stand by, as this one sees them; none where there is no database to meet in.
+    pub fn standbys(&self) -> Vec<Standby> {
+        self.0.lease.as_ref().map_or_else(Vec::new, |(clock, _)| self.0.shared.roster.seen(clock.nanos()))
+    }
+}

@@ -1,0 +1,114 @@
+//! The heart of a node: it beats for as long as the node has a session, sees who else is there, and at the lead looks after the hearts of
+//! the others.
+//!
+//! Always true: it waits for nothing but the database; and whoever counts as dead was seen with a beat that did not change, by a heart
+//! that beat meanwhile.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::membership::{BEAT, Seen, Timing, Watch, close, count_on, take_over};
+use crate::clock::Clock;
+use crate::persistence::StoreError;
+use crate::persistence::journal::Shared;
+use crate::persistence::sql::mysql::{Server, Session};
+use crate::persistence::sql::{self, Connection};
+
+/// Whose heart it is.
+pub struct Heart {
+    pub server: Server,
+    pub number: i64,
+    pub timing: Timing,
+    pub clock: Clock,
+    pub shared: Arc<Shared>,
+}
+
+impl Heart {
+    /// Beats until it is stopped, or another node has declared it dead: then the journal is fenced. The lead's looks after the others'
+    /// as well.
+    pub async fn beat(self, mut stop: tokio::sync::oneshot::Receiver<()>) {
+        let mut session: Option<Session> = None;
+        let mut watches: HashMap<i64, Watch> = HashMap::new();
+        loop {
+            let sent_ns = self.clock.nanos();
+            match beat_once(&self.server, &mut session, self.number).await {
+                Ok(true) => {
+                    self.shared.beaten_ns.store(sent_ns, Ordering::Release);
+                    let seen = look_around(&mut session, &self.shared, self.clock.nanos()).await;
+                    if self.shared.leads.load(Ordering::Acquire) {
+                        self.look_after(&mut watches, seen);
+                    }
+                }
+                Ok(false) => return self.shared.fence("another node has taken over"),
+                // It is looked for again at the next beat. Without it nobody can take over either.
+                Err(error) => {
+                    tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
+                    session = None;
+                    watches.clear();
+                }
+            }
+            tokio::select! {
+                _ = &mut stop => break,
+                () = tokio::time::sleep(self.timing.beat_every) => {}
+            }
+        }
+    }
+
+    /// Ends the sessions of others whose hearts have stopped, in tasks of their own: this heart waits for nothing.
+    fn look_after(&self, watches: &mut HashMap<i64, Watch>, seen: Vec<Seen>) {
+        let now_ns = self.clock.nanos();
+        watches.retain(|number, _| seen.iter().any(|seen| seen.number == *number));
+        for other in seen.into_iter().filter(|seen| seen.number != self.number) {
+            let watch = watches.entry(other.number).or_default();
+            if !watch.look(other.clone(), now_ns, &self.timing) {
+                continue;
+            }
+            watch.blind();
+            let server = self.server.clone();
+            tokio::spawn(async move {
+                let ended = async {
+                    let mut session = Connection::MySql(server.connect_here().await?);
+                    let ended = take_over(&mut session, &other).await;
+                    close(session).await;
+                    ended
+                };
+                if let Err(error) = ended.await {
+                    tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");
+                }
+            });
+        }
+    }
+}
+
+/// Whether the session still lives.
+async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) -> Result<bool, StoreError> {
+    let writer = match session.take() {
+        Some(session) => session,
+        None => server.connect().await?,
+    };
+    let mut writer = Connection::MySql(writer);
+    let beaten = sql::query(BEAT).bind(number).execute(&mut writer).await?;
+    if let Connection::MySql(writer) = writer {
+        *session = Some(writer);
+    }
+    Ok(beaten.rows_affected() == 1)
+}
+
+/// Notes who is there. What cannot be read now is read at the next beat.
+async fn look_around(session: &mut Option<Session>, shared: &Shared, now_ns: u64) -> Vec<Seen> {
+    let Some(reader) = session.take() else { return Vec::new() };
+    let mut reader = Connection::MySql(reader);
+    let counted = count_on(&mut reader, shared, now_ns).await;
+    match (reader, counted) {
+        (Connection::MySql(reader), Ok(seen)) => {
+            *session = Some(reader);
+            seen
+        }
+        (_, Err(error)) => {
+            tracing::debug!(%error, "who is there could not be read");
+            Vec::new()
+        }
+        (_, Ok(seen)) => seen,
+    }
+}

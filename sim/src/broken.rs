@@ -58,6 +58,39 @@ variants! {
     TimeOutIsDecline "time_out_is_decline",
     /// A refund gets a new name at each try.
     RefundWithoutIdempotency "refund_without_idempotency",
+    /// A node's groups do not look whether its session has ended.
+    GroupWithoutSession "group_without_session",
+    /// A lead writes who owns a shard without looking whether it is the lead.
+    RowUnfenced "row_unfenced",
+    /// A shard goes to its next owner before the one before has let go.
+    MoveBeforeLetGo "move_before_let_go",
+    /// An owner lets go with decisions that are not written.
+    LetGoUnwritten "let_go_unwritten",
+    /// An owner answers the questions of any lead.
+    AnyLeadAnswered "any_lead_answered",
+    /// Whoever says that it is the lead is believed.
+    LeadUnverified "lead_unverified",
+    /// An owner gives a new lead its word while it still has questions of the one before.
+    LeadWithoutWaiting "lead_without_waiting",
+    /// A new lead reads the keys before it has the word of all owners.
+    KeysBeforeWord "keys_before_word",
+    /// A question to an owner that had no answer counts as not executed.
+    LostAskIsNotExecuted "lost_ask_is_not_executed",
+    /// A group holds its session while it waits for places: whoever has stopped with some stops all beats, and all looks.
+    SessionBeforePlaces "session_before_places",
+    /// The connections of a session are ended when it is sealed, and never looked for afterwards.
+    EndedOnce "ended_once",
+    /// A node refuses for as long as it has not heard that it was replaced.
+    RefuseWithoutLease "refuse_without_lease",
+    /// An owner takes a question that comes after the one that was asked in its place.
+    LateQuestionTaken "late_question_taken",
+}
+
+impl Broken {
+    /// Is it a safeguard of several nodes?
+    pub fn is_of_many(self) -> bool {
+        self >= Broken::GroupWithoutSession
+    }
 }
 
 impl FromStr for Broken {

@@ -10,12 +10,15 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::broken::Broken;
 use crate::check::Violation;
-use crate::tally::Tally;
+use crate::cluster::Cluster;
+use crate::tally::{SOMETIMES, SOMETIMES_OF_MANY, Tally};
 use crate::time::SECOND;
 use crate::world::{Outcome, World};
 
 /// From this many seeds on, each rare situation must have been met.
 pub const SEEDS_TO_MEET_ALL: u64 = 2_000;
+/// The same for those of two or three nodes.
+pub const SEEDS_TO_MEET_ALL_OF_MANY: u64 = 300;
 /// Each of so many seeds is run twice.
 const TWICE_EVERY: u64 = 100;
 /// The most failures that are collected before a run stops.
@@ -37,6 +40,7 @@ pub struct Failure {
 /// What a run came to.
 #[derive(Debug, Default)]
 pub struct Total {
+    pub owners: usize,
     pub seeds: u64,
     pub twice: u64,
     pub events: u64,
@@ -70,7 +74,11 @@ impl Total {
 
     /// The rare situations that this run should have met and did not.
     pub fn missing(&self) -> Vec<&'static str> {
-        if self.seeds < SEEDS_TO_MEET_ALL { Vec::new() } else { self.tally.never() }
+        match self.owners {
+            1 if self.seeds >= SEEDS_TO_MEET_ALL => self.tally.never(SOMETIMES),
+            2.. if self.seeds >= SEEDS_TO_MEET_ALL_OF_MANY => self.tally.never(SOMETIMES_OF_MANY),
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -86,18 +94,22 @@ pub fn keep_panics_quiet() {
 }
 
 /// Plays one seed. A panic, of the product or of the simulation, is a broken rule like any other.
-pub fn play(seed: u64, broken: Option<Broken>, aloud: bool) -> Result<Outcome, Violation> {
-    catch_unwind(AssertUnwindSafe(|| World::new(seed, broken, aloud).play()))
+pub fn play(seed: u64, owners: usize, broken: Option<Broken>, aloud: bool) -> Result<Outcome, Violation> {
+    let play = || match owners {
+        1 => World::new(seed, broken, aloud).play(),
+        many => Cluster::new(seed, many, broken, aloud).play(),
+    };
+    catch_unwind(AssertUnwindSafe(play))
         .map_err(|_| Violation { invariant: "panic", what: LAST_PANIC.with_borrow(String::clone) })
 }
 
 /// Plays one seed into a sum; every hundredth twice.
-fn judge(seed: u64, broken: Option<Broken>, total: &mut Total) {
-    let violation = match play(seed, broken, false) {
+fn judge(seed: u64, owners: usize, broken: Option<Broken>, total: &mut Total) {
+    let violation = match play(seed, owners, broken, false) {
         Err(violation) => Some(violation),
         Ok(outcome) => {
             total.add(&outcome);
-            let again = seed.is_multiple_of(TWICE_EVERY).then(|| play(seed, broken, false));
+            let again = seed.is_multiple_of(TWICE_EVERY).then(|| play(seed, owners, broken, false));
             total.twice += u64::from(again.is_some());
             match (outcome.verdict, again) {
                 (Err(violation), _) => Some(violation),
@@ -113,16 +125,16 @@ fn judge(seed: u64, broken: Option<Broken>, total: &mut Total) {
 }
 
 /// Plays these seeds on so many threads. `watch` hears the number of seeds played so far.
-pub fn run(seeds: &[u64], jobs: usize, watch: impl Fn(u64) + Sync) -> Total {
+pub fn run(seeds: &[u64], owners: usize, jobs: usize, watch: impl Fn(u64) + Sync) -> Total {
     let (next, done, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
-    let sum = Mutex::new(Total::default());
+    let sum = Mutex::new(Total { owners, ..Total::default() });
     std::thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 let mut total = Total::default();
                 while !stop.load(Ordering::Relaxed) {
                     let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) else { break };
-                    judge(*seed, None, &mut total);
+                    judge(*seed, owners, None, &mut total);
                     watch(done.fetch_add(1, Ordering::Relaxed) + 1);
                     if total.failures.len() >= FAILURES_MAX {
                         stop.store(true, Ordering::Relaxed);
@@ -139,8 +151,9 @@ pub fn run(seeds: &[u64], jobs: usize, watch: impl Fn(u64) + Sync) -> Total {
 
 /// Plays seeds with a safeguard taken out until one of them notices: how many it took, and what was noticed.
 pub fn hunt(broken: Broken, from: u64, seeds: u64) -> Option<(u64, Failure)> {
+    let owners = if broken.is_of_many() { 3 } else { 1 };
     (from..from.saturating_add(seeds)).find_map(|seed| {
-        let violation = match play(seed, Some(broken), false) {
+        let violation = match play(seed, owners, Some(broken), false) {
             Err(violation) => violation,
             Ok(outcome) => outcome.verdict.err()?,
         };
@@ -155,10 +168,20 @@ mod tests {
     #[test]
     fn a_seed_tells_the_same_story_twice_and_a_good_one() {
         for seed in 1..=4 {
-            let (first, again) = (play(seed, None, false).unwrap(), play(seed, None, false).unwrap());
+            let (first, again) = (play(seed, 1, None, false).unwrap(), play(seed, 1, None, false).unwrap());
             assert_eq!(first.trace, again.trace, "seed {seed}");
             assert_eq!(first.verdict, Ok(()), "seed {seed}");
             assert!(first.tally.faults_in_all() >= crate::scenario::FAULTS_MIN, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn two_and_three_nodes_tell_good_stories_too() {
+        for (seed, owners) in [(1, 2), (2, 3), (3, 3)] {
+            let play = || play(seed, owners, None, false).unwrap();
+            let (first, again) = (play(), play());
+            assert_eq!(first.trace, again.trace, "seed {seed}, {owners} nodes");
+            assert_eq!(first.verdict, Ok(()), "seed {seed}, {owners} nodes");
         }
     }
 

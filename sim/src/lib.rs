@@ -9,6 +9,7 @@ pub mod broken;
 pub mod campaign;
 pub mod chance;
 pub mod check;
+pub mod cluster;
 pub mod database;
 pub mod mirror;
 pub mod model;

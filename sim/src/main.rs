@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use stockade::clock::Clock;
 use stockade_sim::Broken;
-use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, Total};
+use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, SEEDS_TO_MEET_ALL_OF_MANY, Total};
 use stockade_sim::model::check::Searched;
 use stockade_sim::model::without::{Shows, Without};
 use stockade_sim::model::{self, Search};
 use stockade_sim::scenario::Scenario;
-use stockade_sim::tally::SOMETIMES;
+use stockade_sim::tally::{SOMETIMES, SOMETIMES_OF_MANY};
 
 /// Most seeds a safeguard taken out may need to be noticed.
 const HUNT_SEEDS: u64 = 500;
@@ -26,6 +26,9 @@ struct Options {
     /// The first seed.
     #[arg(long, default_value_t = 1)]
     from: u64,
+    /// Nodes that own products: 1, or 2 or 3 over one database.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    owners: u8,
     /// Threads.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -56,10 +59,10 @@ fn main() -> ExitCode {
     verdict(match (&options.broken, options.seed) {
         (Some(name), None) if name == "all" => Ok(hunt(Broken::ALL, &options)),
         (Some(name), seed) => name.parse().map(|broken| match seed {
-            Some(seed) => one(seed, Some(broken), options.trace),
+            Some(seed) => one(seed, options.owners.into(), Some(broken), options.trace),
             None => hunt(&[broken], &options),
         }),
-        (None, Some(seed)) => Ok(one(seed, None, options.trace)),
+        (None, Some(seed)) => Ok(one(seed, options.owners.into(), None, options.trace)),
         (None, None) => Ok(many(&options)),
     })
 }
@@ -75,17 +78,20 @@ fn verdict(outcome: Result<bool, String>) -> ExitCode {
     }
 }
 
-fn print_failure(failure: &Failure, broken: Option<Broken>) {
-    let switch = broken.map_or(String::new(), |broken| format!(" --broken {}", broken.word()));
+fn print_failure(failure: &Failure, owners: usize, broken: Option<Broken>) {
+    let mut switch = broken.map_or(String::new(), |broken| format!(" --broken {}", broken.word()));
+    if owners > 1 {
+        switch = format!(" --owners {owners}{switch}");
+    }
     println!("FAIL seed {}: {}: {}", failure.seed, failure.violation.invariant, failure.violation.what);
     println!("     replay: cargo run --release -p stockade-sim -- --seed {}{switch} --trace", failure.seed);
 }
 
-fn one(seed: u64, broken: Option<Broken>, aloud: bool) -> bool {
-    if aloud {
+fn one(seed: u64, owners: usize, broken: Option<Broken>, aloud: bool) -> bool {
+    if aloud && owners == 1 {
         println!("{:#?}", Scenario::of(seed));
     }
-    let played = campaign::play(seed, broken, aloud);
+    let played = campaign::play(seed, owners, broken, aloud);
     if let Ok(outcome) = &played {
         println!(
             "seed {seed}: {} events, {} simulated s, {} requests, {} answered, {} faults, trace {:016x}",
@@ -100,7 +106,7 @@ fn one(seed: u64, broken: Option<Broken>, aloud: bool) -> bool {
     match played.and_then(|outcome| outcome.verdict) {
         Ok(()) => true,
         Err(violation) => {
-            print_failure(&Failure { seed, violation }, broken);
+            print_failure(&Failure { seed, violation }, owners, broken);
             false
         }
     }
@@ -127,12 +133,13 @@ fn hunt(variants: &[Broken], options: &Options) -> bool {
 fn many(options: &Options) -> bool {
     let clock = Clock::start();
     let began = clock.nanos();
-    let mut seeds = campaign::regressions();
+    let owners = usize::from(options.owners);
+    let mut seeds = if owners == 1 { campaign::regressions() } else { Vec::new() };
     let regressions = seeds.len();
     seeds.extend(options.from..options.from.saturating_add(options.seeds));
     let all = seeds.len() as u64;
     let live = std::io::stderr().is_terminal();
-    let total = campaign::run(&seeds, options.jobs, |done| {
+    let total = campaign::run(&seeds, owners, options.jobs, |done| {
         if live && (done.is_multiple_of(50) || done == all) {
             eprint!("\r{done} of {all} seeds ");
             let _ = std::io::stderr().flush();
@@ -144,7 +151,7 @@ fn many(options: &Options) -> bool {
     let took_ms = (clock.nanos() - began) / 1_000_000;
     summary(&total, regressions, took_ms);
     for failure in &total.failures {
-        print_failure(failure, None);
+        print_failure(failure, owners, None);
     }
     let missing = total.missing();
     for what in &missing {
@@ -154,8 +161,12 @@ fn many(options: &Options) -> bool {
 }
 
 fn summary(total: &Total, regressions: usize, took_ms: u64) {
-    println!("sometimes, in {} seeds (each must be reached from {SEEDS_TO_MEET_ALL} seeds on):", total.seeds);
-    for what in SOMETIMES {
+    let (sometimes, from) = match total.owners {
+        1 => (SOMETIMES, SEEDS_TO_MEET_ALL),
+        _ => (SOMETIMES_OF_MANY, SEEDS_TO_MEET_ALL_OF_MANY),
+    };
+    println!("sometimes, in {} seeds (each must be reached from {from} seeds on):", total.seeds);
+    for what in sometimes {
         println!("  {:>9}  {what}", total.tally.reached(what));
     }
     println!("faults:");

@@ -9,7 +9,7 @@ mod disk;
 mod door;
 mod faults;
 mod journal;
-mod keys;
+pub(crate) mod keys;
 mod mailbox;
 mod network;
 mod owner;

@@ -1,0 +1,520 @@
+//! A world of two or three nodes that sell side by side over one database: the same protocol of owners as in `world`, here
+//! with a lead, questions from node to node, shards that move, and nodes that die, stand still, and are cut off.
+//!
+//! The database and the mirror are the models that `conformance` compares with real ones. There is less of the shop here: orders
+//! of one line, with and without keys, which lapse or are cancelled; no payments, no snapshots.
+
+mod base;
+mod lead;
+mod node;
+mod owner;
+mod people;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use stockade::actors::stock::{Outcome as Became, View};
+use stockade::domain::stock::{Epoch, Sequence};
+use stockade::persistence::redis::{Generation, Version};
+
+use crate::broken::Broken;
+use crate::chance::Chance;
+use crate::check::Violation;
+use crate::database::{Answer, Connection, Database, Statement};
+use crate::mirror::Store;
+use crate::queue::Queue;
+use crate::scenario::{FAULTS_END, FAULTS_MIN, ProductPlan, REST_BY};
+use crate::story::{Attempt, Chapter, Ruling, Story};
+use crate::tally::Tally;
+use crate::time::{MS, Micros, ProcessClock, SECOND, Wall};
+use crate::trace::Trace;
+use crate::world::Outcome;
+
+use base::{After, Script};
+use node::{Node, Stage, Submission};
+use people::Buyer;
+use wire::Message;
+
+/// What can happen.
+#[derive(Debug)]
+enum Happening {
+    Start { node: usize },
+    Strike(Fault),
+    AtBase { script: u64 },
+    FromBase { script: u64, answer: Answer },
+    BaseIsSilent { script: u64 },
+    Message { to: usize, process: u64, from: usize, sender: u64, message: Message },
+    Turn { node: usize, process: u64, product: usize, number: u64 },
+    Load { node: usize, process: u64, product: usize, number: u64 },
+    NotRecovered { node: usize, process: u64, connection: Connection },
+    Recover { node: usize, process: u64 },
+    Beat { node: usize, process: u64 },
+    LookAround { node: usize, process: u64 },
+    DoAsTold { node: usize, process: u64, shards: Vec<[i64; 3]> },
+    NoAnswer { node: usize, process: u64, product: usize, question: u64 },
+    Keep { node: usize, process: u64, product: usize },
+    Arrive { attempt: usize, node: usize },
+    Hear { attempt: usize },
+    GiveUp { attempt: usize },
+    Buyer(usize),
+    Mirror,
+    Rest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Crash,
+    Pause,
+    CutOff,
+    Alone,
+    /// The database is killed and comes back.
+    Base,
+    /// One connection breaks.
+    Connection,
+    /// A node dies while its COMMIT is on the way.
+    CrashInCommit,
+    /// A COMMIT is done, and the answer is lost.
+    CommitUnheard,
+    /// All that the mirror holds is thrown away.
+    Flush,
+}
+
+const KINDS: [Fault; 13] = [
+    Fault::CrashInCommit,
+    Fault::CommitUnheard,
+    Fault::Crash,
+    Fault::Crash,
+    Fault::Pause,
+    Fault::Pause,
+    Fault::CutOff,
+    Fault::CutOff,
+    Fault::Alone,
+    Fault::Base,
+    Fault::Connection,
+    Fault::Connection,
+    Fault::Flush,
+];
+
+pub struct Cluster {
+    seed: u64,
+    now: Micros,
+    queue: Queue<Happening>,
+    chance: Chance,
+    broken: Option<Broken>,
+    products: Vec<ProductPlan>,
+    loss_percent: u64,
+    nodes: Vec<Node>,
+    database: Database,
+    base_down_until: Micros,
+    scripts: BTreeMap<u64, Script>,
+    scripts_begun: u64,
+    /// Whose a connection is, by session.
+    marks: BTreeMap<Connection, i64>,
+    /// Where a session's process is.
+    places: BTreeMap<i64, (usize, u64)>,
+    inserted: BTreeMap<Connection, Vec<(i64, Submission)>>,
+    last_place: i64,
+    /// What befalls the next COMMIT.
+    next_commit: Option<Fault>,
+    mirror: Store<usize, (Epoch, u64)>,
+    mirror_seen: Vec<(Epoch, Sequence)>,
+    chapters: Vec<Chapter>,
+    attempts: Vec<Attempt>,
+    senders: Vec<Option<usize>>,
+    buyers: Vec<Buyer>,
+    rulings: Vec<Ruling>,
+    orders: BTreeMap<stockade::domain::id::OrderId, usize>,
+    told: Vec<Sequence>,
+    processes: u64,
+    sessions: i64,
+    owners: u64,
+    tokens: u64,
+    questions: u64,
+    leads_begun: u64,
+    tally: Tally,
+    trace: Trace,
+    broken_rule: Option<Violation>,
+    rested: bool,
+}
+
+impl Cluster {
+    pub fn new(seed: u64, owners: usize, broken: Option<Broken>, aloud: bool) -> Cluster {
+        let mut chance = Chance::new(seed, 11 + owners as u64);
+        let count = chance.between(2, 4) as usize;
+        let mut products: Vec<ProductPlan> = (0..count).map(|_| people::product(&mut chance)).collect();
+        products.sort_by_key(|plan| plan.id);
+        let chapter = |plan: &ProductPlan| Chapter {
+            product: plan.id,
+            entries: Vec::new(),
+            events: Vec::new(),
+            facts: Vec::new(),
+            snapshots: Vec::new(),
+        };
+        Cluster {
+            seed,
+            now: 0,
+            queue: Queue::default(),
+            broken,
+            loss_percent: chance.one_of([0, 0, 1, 4]),
+            nodes: (0..owners).map(|_| Node::down(count)).collect(),
+            database: Database::new(count as i64, None),
+            base_down_until: 0,
+            scripts: BTreeMap::new(),
+            scripts_begun: 0,
+            marks: BTreeMap::new(),
+            places: BTreeMap::new(),
+            inserted: BTreeMap::new(),
+            last_place: 0,
+            next_commit: None,
+            mirror: Store::new(None),
+            mirror_seen: vec![(Epoch(0), Sequence(0)); count],
+            chapters: products.iter().map(chapter).collect(),
+            attempts: Vec::new(),
+            senders: Vec::new(),
+            buyers: Vec::new(),
+            rulings: Vec::new(),
+            orders: BTreeMap::new(),
+            told: vec![Sequence(0); count],
+            processes: 0,
+            sessions: 0,
+            owners: 0,
+            tokens: 0,
+            questions: 0,
+            leads_begun: 0,
+            tally: Tally::default(),
+            trace: Trace::new(aloud),
+            broken_rule: None,
+            rested: false,
+            products,
+            chance,
+        }
+    }
+
+    /// Plays the history to its end and judges it.
+    pub fn play(mut self) -> Outcome {
+        for node in 0..self.nodes.len() {
+            self.plan(node as Micros * 50 * MS, Happening::Start { node });
+        }
+        self.people_come();
+        let mut chance = Chance::new(self.seed, 12);
+        for _ in 0..chance.between(12, 18) {
+            let at = chance.between(6 * SECOND, FAULTS_END - 3 * SECOND);
+            self.plan(at, Happening::Strike(chance.one_of(KINDS)));
+        }
+        self.plan(SECOND, Happening::Mirror);
+        self.plan(FAULTS_END, Happening::Rest);
+        while !self.rested && self.broken_rule.is_none() {
+            let Some((at, happening)) = self.queue.take() else { break };
+            if at > REST_BY {
+                break;
+            }
+            self.now = at;
+            self.happen(happening);
+        }
+        self.judge()
+    }
+
+    fn judge(mut self) -> Outcome {
+        let restless = self.restless();
+        let story = Story {
+            chapters: std::mem::take(&mut self.chapters),
+            attempts: std::mem::take(&mut self.attempts),
+            rulings: std::mem::take(&mut self.rulings),
+            orders: std::mem::take(&mut self.orders),
+        };
+        crate::check::reached(&story, &mut self.tally);
+        let verdict = match self.broken_rule.take() {
+            Some(violation) => Err(violation),
+            None => crate::check::all(&story).and_then(|()| match restless {
+                Some(what) => Err(Violation { invariant: "i14_quiescence", what }),
+                None if self.tally.faults_in_all() < FAULTS_MIN => Err(Violation {
+                    invariant: "the simulation itself",
+                    what: format!("only {} faults", self.tally.faults_in_all()),
+                }),
+                None => Ok(()),
+            }),
+        };
+        Outcome {
+            trace: self.trace.hash(),
+            events: self.trace.events,
+            simulated: self.now,
+            attempts: story.attempts.len() as u64,
+            answered: story.attempts.iter().filter(|attempt| attempt.said.is_some()).count() as u64,
+            tally: self.tally,
+            verdict,
+        }
+    }
+
+    /// The node that something happens to, and the process of it that it is meant for.
+    fn at_node(&self, happening: &Happening) -> Option<(usize, Option<u64>)> {
+        match *happening {
+            Happening::Message { to, process, .. } => Some((to, Some(process))),
+            Happening::Turn { node, process, .. }
+            | Happening::Load { node, process, .. }
+            | Happening::NotRecovered { node, process, .. }
+            | Happening::Recover { node, process }
+            | Happening::Beat { node, process }
+            | Happening::LookAround { node, process }
+            | Happening::DoAsTold { node, process, .. }
+            | Happening::NoAnswer { node, process, .. }
+            | Happening::Keep { node, process, .. } => Some((node, Some(process))),
+            Happening::Arrive { node, .. } => Some((node, None)),
+            Happening::FromBase { script, .. } | Happening::BaseIsSilent { script } => {
+                self.scripts.get(&script).map(|script| (script.node, Some(script.process)))
+            }
+            _ => None,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        if let Some((node, process)) = self.at_node(&happening) {
+            let is = &self.nodes[node];
+            if process.is_some_and(|process| process != is.process || !is.up) {
+                return;
+            }
+            // A node that stands still does it all when it wakes up, in its order.
+            if is.up && self.now < is.paused_until {
+                return self.queue.plan(is.paused_until, happening);
+            }
+        }
+        match happening {
+            Happening::Start { node } => self.start(node),
+            Happening::Strike(fault) => self.strike(fault),
+            Happening::AtBase { script } => self.at_base(script),
+            Happening::FromBase { script, answer } => self.from_base(script, answer),
+            Happening::BaseIsSilent { script } => self.silent(script),
+            Happening::Message { to, from, sender, message, .. } => self.heard(to, from, sender, message),
+            Happening::Turn { node, product, number, .. } => self.turn(node, product, number),
+            Happening::Load { node, product, number, .. } => {
+                let slot = &self.nodes[node].slots[product];
+                if slot.number == number && matches!(slot.state, node::State::Loading) {
+                    self.load(node, product);
+                }
+            }
+            Happening::NotRecovered { node, connection, .. } => self.not_recovered(node, connection),
+            Happening::Recover { node, .. } => self.recover(node),
+            Happening::Beat { node, .. } => self.beat(node),
+            Happening::LookAround { node, .. } => self.look_around(node),
+            Happening::DoAsTold { node, shards, .. } => self.do_as_told(node, shards),
+            Happening::NoAnswer { node, product, question, .. } => self.no_answer(node, product, question),
+            Happening::Keep { node, product, .. } => {
+                self.keep(node, product);
+                self.wake(node, product);
+            }
+            Happening::Arrive { attempt, node } => self.arrive(attempt, node),
+            Happening::Hear { attempt } => self.hear(attempt),
+            Happening::GiveUp { attempt } => self.give_up(attempt),
+            Happening::Buyer(number) => self.buyer_acts(number),
+            Happening::Mirror => {
+                self.look_at_mirror();
+                self.plan(200 * MS, Happening::Mirror);
+            }
+            Happening::Rest => {
+                self.rested = self.restless().is_none();
+                self.plan(SECOND / 2, Happening::Rest);
+            }
+        }
+    }
+
+    // --- nodes begin and end --------------------------------------------------------------------------------------------------
+
+    fn start(&mut self, node: usize) {
+        if self.nodes[node].up {
+            return;
+        }
+        self.processes += 1;
+        self.sessions += 1;
+        let wall = Wall { error_us: self.chance.between(-300, 300) * MS };
+        let drift = self.chance.between(-200, 200);
+        let (process, session) = (self.processes, self.sessions);
+        self.nodes[node] = Node {
+            up: true,
+            process,
+            session,
+            clock: ProcessClock::start(self.now, wall, drift),
+            cut_off_until: self.nodes[node].cut_off_until,
+            alone_until: self.nodes[node].alone_until,
+            looked: self.now,
+            ..Node::down(self.products.len())
+        };
+        self.places.insert(session, (node, process));
+        self.note("start", node as u64, process);
+        self.say(|| format!("{node} starts: session {session}"));
+        self.ask_base(node, After::Join, &[Statement::Join(session)]);
+    }
+
+    /// The process ends: by itself, when it learns that it may not go on, or because somebody killed it.
+    fn exits(&mut self, node: usize, why: &'static str) {
+        if !self.nodes[node].up {
+            return;
+        }
+        self.say(|| format!("{node} ends: {why}"));
+        self.note("exit", node as u64, 0);
+        self.leave_base(node);
+        self.nodes[node].up = false;
+        let pause = self.chance.one_of([100, 500, 2_000, 6_000]) * MS;
+        let pause = pause + self.chance.between(0, pause);
+        self.plan(pause, Happening::Start { node });
+    }
+
+    fn base_said(&mut self, node: usize, after: After, answers: Vec<Answer>) {
+        match after {
+            After::Join if answers.first() == Some(&Answer::Done(1)) => {
+                self.nodes[node].stage = Stage::Owner;
+                self.beat(node);
+                self.look_around(node);
+            }
+            After::Join => self.exits(node, "its session was there already"),
+            After::Beat(_) if answers.first() == Some(&Answer::Done(0)) => {
+                self.tally.reach("a node found that its session had been sealed");
+                self.exits(node, "its session has ended");
+            }
+            After::Beat(sent) => {
+                let lease = &mut self.nodes[node].lease_from;
+                *lease = sent.max(*lease);
+            }
+            After::Seal => {}
+            After::Group => self.group_is(node, Became::Written),
+            After::Recover => self.recovered(node, &answers),
+            After::Look => self.looked(node, &answers),
+            After::Lead if answers.first() == Some(&Answer::Done(1)) => self.is_lead(node),
+            After::Lead => {}
+            After::Keys => self.reads_keys(node),
+            After::Word => self.word_is_read(node, &answers),
+            After::Row(product, to) => self.row_is_written(node, product, to),
+            After::Load(product, number) => self.loaded(node, product, number),
+        }
+    }
+
+    fn base_is_lost(&mut self, node: usize, after: After, connection: Connection) {
+        let process = self.nodes[node].process;
+        match after {
+            After::Join => self.exits(node, "the database does not answer"),
+            After::Group => self.group_is_lost(node, connection),
+            After::Recover => self.plan(50 * MS, Happening::Recover { node, process }),
+            After::Word => self.nodes[node].word = None,
+            After::Keys => self.nodes[node].reads_keys = false,
+            After::Row(product, _) => self.row_is_lost(node, product),
+            After::Load(product, number) => {
+                self.plan(50 * MS, Happening::Load { node, process, product, number });
+            }
+            After::Beat(_) | After::Look | After::Seal | After::Lead => {}
+        }
+    }
+
+    /// A view goes to the mirror.
+    fn publish(&mut self, node: usize, product: usize, view: &View) {
+        let epoch = Epoch(self.nodes[node].slots[product].epoch as u64);
+        let version = Version { epoch, sequence: view.sequence };
+        let generation = Generation::new(1);
+        self.mirror.beat(Epoch(1), &generation, true);
+        self.mirror.write(&generation, [(product, version, (epoch, view.sequence.0))]);
+    }
+
+    fn strike(&mut self, fault: Fault) {
+        self.note("fault", fault as u64, 0);
+        if matches!(fault, Fault::CrashInCommit | Fault::CommitUnheard) {
+            self.next_commit = Some(fault);
+            return;
+        }
+        let lead = self.nodes.iter().position(|node| node.stage == Stage::Open);
+        let node = match lead {
+            Some(lead) if self.chance.percent(25) => lead,
+            _ => self.chance.index(self.nodes.len()),
+        };
+        let long = self.chance.one_of([300, 1_500, 5_000, 9_000]);
+        let until = self.now + self.chance.between(long / 2, long) * MS;
+        let is = &mut self.nodes[node];
+        if !is.up && matches!(fault, Fault::Crash | Fault::Pause) {
+            return self.plan(300 * MS, Happening::Strike(fault));
+        }
+        let (name, leads) = (fault, is.stage == Stage::Open);
+        self.trace.say(self.now, || format!("fault: {name:?} at {node}"));
+        self.tally.fault(match fault {
+            Fault::Crash => "a node is killed",
+            Fault::Pause => "a node stands still",
+            Fault::CutOff => "a node is cut off from the database",
+            Fault::Alone => "a node is cut off from the others",
+            Fault::Base => "the database is killed",
+            Fault::Connection => "a connection to the database breaks",
+            Fault::Flush => "the mirror is emptied",
+            Fault::CrashInCommit | Fault::CommitUnheard => return,
+        });
+        match fault {
+            Fault::Crash => {
+                if leads {
+                    self.tally.reach("the lead was killed");
+                }
+                self.exits(node, "killed");
+            }
+            Fault::Pause => is.paused_until = until,
+            Fault::CutOff => is.cut_off_until = until,
+            Fault::Alone => is.alone_until = until,
+            Fault::Base => {
+                self.database.crash();
+                self.inserted.clear();
+                for script in self.scripts.values_mut() {
+                    script.todo.clear();
+                    script.ended = true;
+                }
+                self.base_down_until = self.now + self.chance.between(50, 1_500) * MS;
+            }
+            Fault::Connection => {
+                let writing = self.inserted.keys().next().copied();
+                if let Some(connection) = writing.or_else(|| self.marks.keys().next().copied()) {
+                    self.end_connection(connection);
+                }
+            }
+            Fault::Flush => {
+                self.mirror.flush();
+                self.mirror_seen.fill((Epoch(0), Sequence(0)));
+            }
+            Fault::CrashInCommit | Fault::CommitUnheard => {}
+        }
+    }
+
+    /// The first thing that is not at rest.
+    fn restless(&self) -> Option<String> {
+        if let Some(node) = self.nodes.iter().position(|node| !node.up) {
+            return Some(format!("node {node} is down"));
+        }
+        if self.nodes.iter().filter(|node| node.stage == Stage::Open).count() != 1 {
+            return Some("there is not one lead with its doors open".to_owned());
+        }
+        for (product, chapter) in self.chapters.iter().enumerate() {
+            let serving: Vec<&node::Slot> =
+                self.nodes.iter().map(|node| &node.slots[product]).filter(|slot| !slot.is_cold()).collect();
+            let [slot] = serving[..] else {
+                let row = self.database.shard(product as i64);
+                return Some(format!("product {product} has {} owners, its row is {row:?}", serving.len()));
+            };
+            let quiet = slot.protocol().is_some_and(|protocol| {
+                protocol.is_quiet() && protocol.ledger().sequence().0 == chapter.events.len() as u64
+            });
+            if !quiet || self.nodes.iter().any(|node| !node.mail[product].is_empty()) {
+                return Some(format!("product {product} is not quiet"));
+            }
+        }
+        self.unsold()
+    }
+
+    fn plan(&mut self, after: Micros, what: Happening) {
+        self.queue.plan(self.now + after.max(0), what);
+    }
+
+    fn note(&mut self, kind: &'static str, a: u64, b: u64) {
+        self.trace.note(self.now, kind, a, b);
+    }
+
+    fn say(&self, line: impl FnOnce() -> String) {
+        self.trace.say(self.now, line);
+    }
+
+    fn violated(&mut self, invariant: &'static str, what: String) {
+        self.broken_rule.get_or_insert(Violation { invariant, what });
+    }
+
+    fn is(&self, broken: Broken) -> bool {
+        self.broken == Some(broken)
+    }
+}

@@ -1,0 +1,279 @@
+//! Buyers, and the lead's door. A buyer asks any node that believes to be the lead, repeats with the same key until he has
+//! an answer, and sometimes repeats for another product, which no key may be used for twice.
+
+use stockade::actors::order::Item;
+use stockade::actors::stock::{Answer, Ask, NotDone, Reply};
+use stockade::domain::amount::{Currency, Money, Quantity};
+use stockade::domain::id::{OrderId, ProductId, UserId};
+use stockade::domain::stock::{Cause, Command, KeyUse, Refusal, Reserve, Settings};
+
+use super::node::{Post, Stage, Waiter};
+use super::{Cluster, Happening};
+use crate::chance::Chance;
+use crate::scenario::{FAULTS_END, ProductPlan};
+use crate::story::{Attempt, By, Heard, Said, What};
+use crate::time::{MS, Micros, SECOND, shown};
+use crate::world::keys::Print;
+
+const PATIENCE: Micros = 7 * SECOND;
+
+pub fn product(chance: &mut Chance) -> ProductPlan {
+    let id = ProductId::new(shown(0), chance.wide());
+    let settings = Settings {
+        price: Money { amount: 1_000, currency: Currency::KRW },
+        opens_at: None,
+        closes_at: None,
+        per_customer_limit: chance.percent(30).then(|| chance.between(2, 6) as u32),
+        hold_ms: chance.one_of([1_500, 8_000, 20_000, 600_000]),
+    };
+    ProductPlan { id, settings, stock: chance.between(5, 60) as u64 }
+}
+
+/// What a buyer wants now.
+#[derive(Debug, Clone)]
+struct Wish {
+    product: usize,
+    quantity: u32,
+    key: Option<[u8; 16]>,
+    cancels: Option<OrderId>,
+}
+
+#[derive(Debug)]
+pub struct Buyer {
+    who: UserId,
+    wish: Option<Wish>,
+    asking: Option<usize>,
+    /// Whoever brings a product to the shop first.
+    creates: Option<usize>,
+    /// He has heard that there is no more.
+    satisfied: bool,
+}
+
+impl Cluster {
+    pub(super) fn people_come(&mut self) {
+        let count = self.products.len() + self.chance.between(12, 30) as usize;
+        for number in 0..count {
+            let who = crate::scenario::user(&mut self.chance);
+            let creates = (number < self.products.len()).then_some(number);
+            self.buyers.push(Buyer { who, wish: None, asking: None, creates, satisfied: false });
+            let at = self.chance.between(0, 4_000) * MS;
+            self.plan(at, Happening::Buyer(number));
+        }
+    }
+
+    /// After the faults the first buyers buy up what is left, until they hear that there is no more.
+    pub(super) fn unsold(&self) -> Option<String> {
+        let number = (0..self.products.len()).find(|number| !self.buyers[*number].satisfied)?;
+        Some(format!("product {number} may still be sold"))
+    }
+
+    pub(super) fn buyer_acts(&mut self, number: usize) {
+        let over = self.now >= FAULTS_END;
+        let buyer = &self.buyers[number];
+        if buyer.asking.is_some() || buyer.satisfied {
+            return;
+        }
+        let closes = over && number < self.products.len();
+        if over && !closes && buyer.wish.is_none() {
+            return;
+        }
+        if let Some(product) = buyer.creates {
+            let plan = &self.products[product];
+            let command = Command::Create { settings: plan.settings.clone(), stock: plan.stock };
+            return self.send_attempt(number, What::Command { product, command });
+        }
+        if self.buyers[number].wish.is_none() {
+            let product = if closes { number } else { self.chance.index(self.products.len()) };
+            let key = (closes || self.chance.percent(80)).then(|| self.chance.wide().to_be_bytes());
+            let quantity = if closes { 1 } else { self.chance.between(1, 2) as u32 };
+            // A limit is one person's: whoever buys up is many.
+            if closes {
+                self.buyers[number].who = crate::scenario::user(&mut self.chance);
+            }
+            self.buyers[number].wish = Some(Wish { product, quantity, key, cancels: None });
+        } else if !over && self.chance.percent(12) && self.products.len() > 1 {
+            // The same key for something else.
+            let other = self.chance.index(self.products.len());
+            if let Some(wish) = self.buyers[number].wish.as_mut().filter(|wish| wish.cancels.is_none()) {
+                wish.product = other;
+            }
+        }
+        let Some(wish) = self.buyers[number].wish.clone() else { return };
+        let product = self.products[wish.product].id;
+        let what = match (wish.cancels, Quantity::of_line(wish.quantity)) {
+            (Some(order), _) => {
+                let command = Command::Release { order, cause: Cause::Cancelled, by: 1 };
+                What::Command { product: wish.product, command }
+            }
+            (None, Some(quantity)) => {
+                let key = wish.key.map(|key| KeyUse { key, body: wish.product as u64 + 1 });
+                What::Order { items: vec![Item { product, quantity }], key }
+            }
+            (None, None) => return,
+        };
+        self.send_attempt(number, what);
+    }
+
+    fn send_attempt(&mut self, buyer: usize, what: What) {
+        let attempt = self.attempts.len();
+        self.attempts.push(Attempt::new(self.buyers[buyer].who, what, self.now));
+        self.senders.push(Some(buyer));
+        self.buyers[buyer].asking = Some(attempt);
+        self.note("send", attempt as u64, 0);
+        let leads = |node: &usize| self.nodes[*node].up && self.nodes[*node].stage == Stage::Open;
+        let leads: Vec<usize> = (0..self.nodes.len()).filter(leads).collect();
+        let node = if leads.is_empty() { 0 } else { leads[self.chance.index(leads.len())] };
+        let way = self.chance.between(50, 4_000);
+        self.plan(way, Happening::Arrive { attempt, node });
+        self.plan(PATIENCE, Happening::GiveUp { attempt });
+    }
+
+    pub(super) fn arrive(&mut self, attempt: usize, node: usize) {
+        let asked = self.product_asked(attempt);
+        let is = &mut self.nodes[node];
+        if !is.up || is.stage != Stage::Open {
+            return self.answer(attempt, Heard::NotExecuted);
+        }
+        self.attempts[attempt].process = is.process;
+        let (who, what) = (self.attempts[attempt].who, self.attempts[attempt].what.clone());
+        let (product, ask, print): (usize, Ask, Option<Print>) = match what {
+            What::Command { product, command } => (product, Ask::Command(command), None),
+            What::Read { order, home } => (home, Ask::Order(order), None),
+            What::Order { items, key } => {
+                let Some(item) = items.first().copied() else { return };
+                let product = asked;
+                let order = OrderId::for_home(is.clock.now(self.now), self.chance.wide(), item.product);
+                let print = key.map(|key| (who, key.key));
+                if let Some(print) = print
+                    && is.keys.claim(print, product).is_err()
+                {
+                    self.tally.reach("a key came back for another product");
+                    return self.answer(attempt, Heard::NotExecuted);
+                }
+                self.orders.insert(order, attempt);
+                let quantity = item.quantity;
+                let reserve =
+                    Reserve { order, line: 1, buyer: who, quantity, key, expected: None, placing: None };
+                (product, Ask::Command(Command::Reserve(reserve)), print)
+            }
+        };
+        self.tokens += 1;
+        let post = Post {
+            token: self.tokens,
+            ask,
+            arrived: self.now,
+            arrived_ms: self.nodes[node].clock.now(self.now),
+            waiter: Waiter::Door(attempt),
+            print,
+            by: By::Attempt(attempt),
+            asked_before: false,
+        };
+        self.nodes[node].mail[product].push_back(post);
+        self.keep(node, product);
+    }
+
+    /// The product that an attempt is about.
+    pub(super) fn product_asked(&self, attempt: usize) -> usize {
+        match &self.attempts[attempt].what {
+            What::Order { items, .. } => {
+                let id = items.first().map(|item| item.product);
+                self.products.iter().position(|plan| Some(plan.id) == id).unwrap_or(0)
+            }
+            What::Command { product, .. } => *product,
+            What::Read { home, .. } => *home,
+        }
+    }
+
+    pub(super) fn door_hears(&mut self, attempt: usize, reply: Reply) {
+        let product = self.product_asked(attempt);
+        let heard = match reply {
+            Ok(Answer::Reserved(receipt)) => {
+                Heard::Made { order: receipt.order, lines: vec![(product, receipt.sequence)] }
+            }
+            Ok(Answer::Replayed(order)) => Heard::Replayed(order),
+            Ok(Answer::Done { .. }) => Heard::Done,
+            Ok(Answer::Order(view)) => Heard::Known(view.is_some()),
+            Ok(Answer::OrderOfKey(found)) => Heard::Known(found.is_some()),
+            Err(NotDone::Refused { refused, .. }) => Heard::Refused { product: Some(product), refused },
+            Err(NotDone::Busy { .. } | NotDone::Unavailable | NotDone::Quarantined) => Heard::NotExecuted,
+            Err(NotDone::Unknown | NotDone::Internal) => Heard::Unknown,
+        };
+        self.answer(attempt, heard);
+    }
+
+    fn answer(&mut self, attempt: usize, heard: Heard) {
+        if self.attempts[attempt].said.is_some() {
+            return;
+        }
+        self.note("answer", attempt as u64, 0);
+        self.trace.say(self.now, || format!("  answer to {attempt}: {heard:?}"));
+        self.attempts[attempt].said = Some(Said { at: self.now, heard, from_view: false });
+        if self.now >= FAULTS_END || !self.chance.percent(self.loss_percent) {
+            let way = self.chance.between(50, 4_000);
+            self.plan(way, Happening::Hear { attempt });
+        }
+    }
+
+    pub(super) fn hear(&mut self, attempt: usize) {
+        if self.attempts[attempt].heard_at.is_none() {
+            self.attempts[attempt].heard_at = Some(self.now);
+            let heard = self.attempts[attempt].said.as_ref().map(|said| said.heard.clone());
+            self.buyer_hears(attempt, heard);
+        }
+    }
+
+    pub(super) fn give_up(&mut self, attempt: usize) {
+        if self.attempts[attempt].heard_at.is_none() {
+            self.buyer_hears(attempt, None);
+        }
+    }
+
+    fn buyer_hears(&mut self, attempt: usize, heard: Option<Heard>) {
+        let Some(number) = self.senders[attempt] else { return };
+        if self.buyers[number].asking != Some(attempt) {
+            return;
+        }
+        let cancels = self.chance.percent(30);
+        let over = self.now >= FAULTS_END;
+        let buyer = &mut self.buyers[number];
+        buyer.asking = None;
+        let mut think = 300;
+        match heard {
+            Some(Heard::Made { order, .. } | Heard::Replayed(order)) => {
+                let product = buyer.wish.as_ref().map_or(0, |wish| wish.product);
+                let wish = Wish { product, quantity: 1, key: None, cancels: Some(order) };
+                buyer.wish = (cancels && !over).then_some(wish);
+                think = if over { 5 } else { 900 };
+            }
+            Some(Heard::Refused { refused, .. }) => {
+                if over
+                    && number < self.products.len()
+                    && matches!(refused.why, Refusal::SoldOut { available: 0, .. })
+                {
+                    buyer.satisfied = true;
+                }
+                if buyer.creates.is_some() {
+                    // It stands there already.
+                    buyer.creates = None;
+                }
+                buyer.wish = None;
+                think = if over { 100 } else { 2_000 };
+            }
+            Some(Heard::Done | Heard::Known(_)) => (buyer.creates, buyer.wish) = (None, None),
+            // With the same key, for as long as it takes. What has none may be there already.
+            Some(Heard::NotExecuted) => {
+                if buyer.creates.is_none() && (over || cancels) {
+                    buyer.wish = None;
+                }
+            }
+            Some(Heard::Unknown) | None => {
+                let keyless = |wish: &Wish| wish.key.is_none() && wish.cancels.is_none();
+                if buyer.wish.as_ref().is_some_and(keyless) {
+                    buyer.wish = None;
+                }
+            }
+        }
+        let pause = self.chance.between(think / 2, think * 2) * MS;
+        self.plan(pause, Happening::Buyer(number));
+    }
+}

@@ -11,13 +11,16 @@ use super::{Complaints, complain, each, is_sql, root, shop, tidy, tracked_files}
 fn sql_is_never_put_together() {
     tidy(
         "Statements are literals and values are bound. sqlx takes `&'static str` and nothing else, so what is left to forbid is \
-         whatever makes one at run time.",
+         whatever makes one at run time. src/persistence/sql/script.rs alone makes one, of literals, numbers and hexadecimal digits.",
         each(&shop(), put_together),
     );
 }
 
 fn put_together(file: &Source) -> Complaints {
-    let words = ["AssertSqlSafe", "QueryBuilder", "raw_sql", "SqlStr"];
+    let words: &[&str] = match file.path.as_str() {
+        "src/persistence/sql/script.rs" => &["QueryBuilder", "SqlStr"],
+        _ => &["AssertSqlSafe", "QueryBuilder", "raw_sql", "SqlStr"],
+    };
     let mut found: Complaints =
         words.iter().flat_map(|word| complain(file, lines_with_word(&file.live, word), word)).collect();
     let leaks = [".leak()", "Box::leak", "String::leak"];

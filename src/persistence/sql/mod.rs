@@ -11,6 +11,7 @@ mod listed;
 pub mod mysql;
 mod query;
 mod row;
+mod script;
 pub mod sqlite;
 #[cfg(test)]
 mod tests;
@@ -20,3 +21,4 @@ pub use error::{Damaged, Error, StoreError, Trouble, is_duplicate, trouble};
 pub use listed::Listed;
 pub use query::{Query, query, query_as, query_scalar};
 pub use row::{Row, legible, signed, sixteen, thirty_two, time, unsigned};
+pub use script::Script;

@@ -9,13 +9,12 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use sqlx::migrate::Migrator;
 use sqlx::mysql::{
     MySql, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions,
 };
 use sqlx::pool::PoolConnection;
-use sqlx::{ConnectOptions, Connection, Either, Executor, Row};
+use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::runtime::Handle;
 
 use super::{Error, StoreError};
@@ -58,7 +57,7 @@ const MARKED: &str =
     "select cast(is_used_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?)) as signed)";
 const THERE: &str = "select cast(count(*) as signed) from information_schema.processlist where id = ?";
 const LIVES: &str =
-    "select number from node_sessions where number = ? and active is not null lock in share mode";
+    "select number from node_sessions where number = ? and coalesce(active, 0) <> 0 lock in share mode";
 const REPEATABLE: &str = "set session transaction isolation level repeatable read";
 const FREEZE: &str = "start transaction with consistent snapshot, read only";
 const TABLES: &str =
@@ -390,19 +389,6 @@ pub async fn begin(session: &mut Session) -> Result<(), Error> {
         Some(_) => Ok(()),
         None => Err(Error::AnyDriverError(Box::new(TakenOver))),
     }
-}
-
-/// Has the server do several statements of one text, one after the other until one fails, without asking us in between: for each the
-/// number of rows that it matched, and the number that `last_insert_id(…)` made in it.
-pub async fn all_at_once(session: &mut Session, text: String) -> Result<Vec<(u64, u64)>, Error> {
-    let mut said = sqlx::raw_sql(sqlx::AssertSqlSafe(text)).fetch_many(&mut session.connection);
-    let mut done = Vec::new();
-    while let Some(one) = said.try_next().await? {
-        if let Either::Left(one) = one {
-            done.push((one.rows_affected(), one.last_insert_id()));
-        }
-    }
-    Ok(done)
 }
 
 /// Begins a transaction that is nobody's in particular.

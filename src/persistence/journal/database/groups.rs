@@ -3,7 +3,6 @@
 //! Always true: a group is all there or not at all; none is written once the node counts as dead; and a connection that was lost is
 //! ended, with whatever it had left open, before anybody says what became of its last group.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ use crate::persistence::journal::reader::archived_heads;
 use crate::persistence::journal::stats::Volume;
 use crate::persistence::journal::writer::{PutDown, Settled};
 use crate::persistence::sql::mysql::{self, Server, Session};
-use crate::persistence::sql::{self, Connection, Error, Trouble, signed, trouble};
+use crate::persistence::sql::{self, Connection, Error, Script, Trouble, signed, trouble};
 
 /// Bytes of entries kept in memory for the flush and for owners that are read again.
 const TAIL_BYTES: usize = 32 * 1024 * 1024;
@@ -63,48 +62,39 @@ enum Failed {
 /// The row of the session is locked first: whoever declares it dead waits for the end. If it is dead, the next place is null, which the
 /// table does not take, and nothing behind it is done. Then the row in which the journal's end stands: from there on every other node
 /// waits until this one has committed, so places follow each other without a gap, in the order of the commits.
-fn text_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + Clone) -> String {
-    let count = entries.len();
-    let volume = Volume::of(entries.clone());
-    let room = 2 * usize::try_from(volume.bytes).unwrap_or_default() + 320 * count + 640;
-    let mut text = String::with_capacity(room);
-    // Writing into a `String` does not fail.
-    let _ = write!(
-        text,
-        "start transaction; set @lives = null; \
-         select number into @lives from node_sessions where number = {node} and active is not null lock in share mode; \
-         update journal_end set pos = if(@lives is null, null, last_insert_id(pos + {count})), \
-         events = events + {}, bytes = bytes + {} where id = 1; \
-         insert into journal (pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events) values ",
-        volume.events, volume.bytes
-    );
-    for (number, entry) in entries.enumerate() {
+fn script_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + Clone) -> Script {
+    let (count, volume) = (entries.len() as u64, Volume::of(entries.clone()));
+    let room = 2 * volume.bytes + 320 * count + 640;
+    let mut script = Script::with_room(usize::try_from(room).unwrap_or_default());
+    script
+        .words("start transaction; set @lives = null; select number into @lives from node_sessions where number = ")
+        .number(node)
+        .words(" and coalesce(active, 0) <> 0 lock in share mode; update journal_end set pos = if(@lives is null, null, ")
+        .words("last_insert_id(pos + ")
+        .number(count)
+        .words(")), events = events + ")
+        .number(volume.events)
+        .words(", bytes = bytes + ")
+        .number(volume.bytes)
+        .words(" where id = 1; insert into journal (pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events) values ");
+    for (behind, entry) in (0..count).rev().zip(entries) {
         let Entry { product, first, last, epoch, at, hash, events } = entry;
-        let comma = if number == 0 { "" } else { ", " };
-        let behind = count - 1 - number;
-        let _ = write!(text, "{comma}(last_insert_id() - {behind}, x'");
-        hex(product.as_bytes(), &mut text);
-        let _ = write!(text, "', {}, {}, {}, {}, x'", first.0, last.0, epoch.0, at.0);
-        hex(&hash.0, &mut text);
-        text.push_str("', x'");
-        hex(events, &mut text);
-        text.push_str("')");
+        script.words("(last_insert_id() - ").number(behind).words(", ").bytes(product.as_bytes());
+        for number in [i128::from(first.0), last.0.into(), epoch.0.into(), at.0.into()] {
+            script.words(", ").number(number);
+        }
+        script.words(", ").bytes(&hash.0).words(", ").bytes(events).words(if behind == 0 {
+            ")"
+        } else {
+            "), "
+        });
     }
-    text.push_str("; commit");
-    text
+    script.words("; commit");
+    script
 }
 
-/// The place of the statement that counts places among those of [`text_of`].
+/// The place of the statement that counts places among those of [`script_of`].
 const COUNTING: usize = 3;
-
-fn hex(bytes: &[u8], out: &mut String) {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    for byte in bytes {
-        out.push(DIGITS[usize::from(byte >> 4)]);
-        out.push(DIGITS[usize::from(byte & 15)]);
-    }
-}
 
 /// MySQL's numbers for a server that takes no writes, and for a disk without room.
 const READ_ONLY: [u16; 3] = [1290, 1792, 1836];
@@ -138,12 +128,12 @@ impl Groups {
     }
 
     /// The place of the last entry.
-    async fn try_append(&mut self, text: String) -> Result<i64, Failed> {
+    async fn try_append(&mut self, script: Script) -> Result<i64, Failed> {
         let Some(writer) = &mut self.writer else {
             return Err(Failed::Certain(LogError::Away("there is no connection".to_owned())));
         };
         let trying = async {
-            let done = mysql::all_at_once(writer, text).await;
+            let done = script.run(writer).await;
             if done.is_err() {
                 // What came before the statement that failed.
                 let _ = mysql::roll_back(writer).await;
@@ -245,7 +235,7 @@ impl PutDown for Groups {
         }
         for _ in 0..TRIES {
             let runtime = self.runtime.clone();
-            let said = match runtime.block_on(self.try_append(text_of(self.node, entries.clone()))) {
+            let said = match runtime.block_on(self.try_append(script_of(self.node, entries.clone()))) {
                 Ok(last) => {
                     self.last_pos = last;
                     return Ok(last + 1 - count);

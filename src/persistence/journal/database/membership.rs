@@ -21,7 +21,8 @@ use crate::telemetry;
 /// Without a number two starts at once would take the same: the key says which of them was first.
 const JOINS_MAX: usize = 16;
 
-/// `active` of the lead; that of another session is its number below zero, and `null` once it has ended.
+/// `active` of the lead; that of another session is its number below zero, and `null` once it has ended. What locks a row says so in
+/// words that no key serves (`coalesce(active, 0) <> 0`): the server is to go by the number, and wait for nobody else's row.
 const LEAD: &str = "select number, node_id, beat, address, leaving from node_sessions where active = 1";
 const SESSIONS: &str = "select number, node_id, beat, address, leaving from node_sessions \
     where active is not null order by number limit 256";
@@ -37,12 +38,12 @@ const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
 const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
 const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and active = ?";
 pub(super) const BEAT: &str =
-    "update node_sessions set beat = beat + 1 where number = ? and active is not null";
+    "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
 const DECLARE_DEAD: &str =
-    "update node_sessions set active = null where number = ? and beat = ? and active is not null";
-const END: &str = "update node_sessions set active = null where number = ? and active is not null";
-const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and active is not null";
-const LEAVE: &str = "update node_sessions set active = null where number = ? and active is not null";
+    "update node_sessions set active = null where number = ? and beat = ? and coalesce(active, 0) <> 0";
+const END: &str = "update node_sessions set active = null where number = ? and coalesce(active, 0) <> 0";
+const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and coalesce(active, 0) <> 0";
+const LEAVE: &str = "update node_sessions set active = null where number = ? and coalesce(active, 0) <> 0";
 /// What was in the journal before places were counted there, or was restored.
 const COUNT_PLACES: &str = "update journal_end set pos = (select coalesce(max(pos), 0) from journal) \
     where id = 1 and pos < (select coalesce(max(pos), 0) from journal)";

@@ -169,7 +169,7 @@ impl Cluster {
                 self.forget_connection(number);
                 return self.exits(node, "its session has ended");
             }
-            (After::Row(..), 2, Answer::Done(0)) if !self.is(Broken::RowUnfenced) => {
+            (After::Row(..), 2, Answer::Done(0)) => {
                 self.forget_connection(number);
                 return self.exits(node, "it is not the lead any more");
             }

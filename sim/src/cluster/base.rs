@@ -151,7 +151,7 @@ impl Cluster {
         self.plan(way, Happening::FromBase { script: number, answer });
     }
 
-    pub(super) fn from_base(&mut self, number: u64, answer: Answer) {
+    pub(super) fn base_answers(&mut self, number: u64, answer: Answer) {
         let Some(script) = self.scripts.get_mut(&number) else { return };
         let (node, ended) = (script.node, script.ended);
         if self.is_cut_off(node) {

@@ -286,7 +286,7 @@ impl Cluster {
             Happening::Start { node } => self.start(node),
             Happening::Strike(fault) => self.strike(fault),
             Happening::AtBase { script } => self.at_base(script),
-            Happening::FromBase { script, answer } => self.from_base(script, answer),
+            Happening::FromBase { script, answer } => self.base_answers(script, answer),
             Happening::BaseIsSilent { script } => self.silent(script),
             Happening::Message { to, from, sender, message, .. } => self.heard(to, from, sender, message),
             Happening::Turn { node, product, number, .. } => self.turn(node, product, number),

@@ -60,18 +60,12 @@ variants! {
     RefundWithoutIdempotency "refund_without_idempotency",
     /// A node's groups do not look whether its session has ended.
     GroupWithoutSession "group_without_session",
-    /// A lead writes who owns a shard without looking whether it is the lead.
-    RowUnfenced "row_unfenced",
     /// A shard goes to its next owner before the one before has let go.
     MoveBeforeLetGo "move_before_let_go",
     /// An owner lets go with decisions that are not written.
     LetGoUnwritten "let_go_unwritten",
     /// An owner answers the questions of any lead.
     AnyLeadAnswered "any_lead_answered",
-    /// Whoever says that it is the lead is believed.
-    LeadUnverified "lead_unverified",
-    /// An owner gives a new lead its word while it still has questions of the one before.
-    LeadWithoutWaiting "lead_without_waiting",
     /// A new lead reads the keys before it has the word of all owners.
     KeysBeforeWord "keys_before_word",
     /// A question to an owner that had no answer counts as not executed.

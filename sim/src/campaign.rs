@@ -18,7 +18,7 @@ use crate::world::{Outcome, World};
 /// From this many seeds on, each rare situation must have been met.
 pub const SEEDS_TO_MEET_ALL: u64 = 2_000;
 /// The same for those of two or three nodes.
-pub const SEEDS_TO_MEET_ALL_OF_MANY: u64 = 300;
+pub const SEEDS_TO_MEET_ALL_OF_MANY: u64 = 1_000;
 /// Each of so many seeds is run twice.
 const TWICE_EVERY: u64 = 100;
 /// The most failures that are collected before a run stops.

@@ -151,7 +151,7 @@ impl Cluster {
         self.plan(way, Happening::FromBase { script: number, answer });
     }
 
-    pub(super) fn from_base(&mut self, number: u64, answer: Answer) {
+    pub(super) fn base_answers(&mut self, number: u64, answer: Answer) {
         let Some(script) = self.scripts.get_mut(&number) else { return };
         let (node, ended) = (script.node, script.ended);
         if self.is_cut_off(node) {
@@ -169,7 +169,7 @@ impl Cluster {
                 self.forget_connection(number);
                 return self.exits(node, "its session has ended");
             }
-            (After::Row(..), 2, Answer::Done(0)) if !self.is(Broken::RowUnfenced) => {
+            (After::Row(..), 2, Answer::Done(0)) => {
                 self.forget_connection(number);
                 return self.exits(node, "it is not the lead any more");
             }

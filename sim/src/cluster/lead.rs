@@ -184,7 +184,7 @@ impl Cluster {
         let Some(word) = self.nodes[node].word else { return };
         let sessions = rows(answers.first());
         let leads = sessions.iter().any(|row| row[0] == word.session && row[1] == 1);
-        if !leads && !self.is(Broken::LeadUnverified) {
+        if !leads {
             self.tally.reach("a word came of one who is not the lead");
             self.nodes[node].word = None;
             return;
@@ -196,7 +196,7 @@ impl Cluster {
     /// What another lead had asked is answered first; then it serves what the rows give it.
     pub(super) fn do_as_told(&mut self, node: usize, shards: Rows) {
         let Some(word) = self.nodes[node].word else { return };
-        if self.nodes[node].answers_another(word.session) && !self.is(Broken::LeadWithoutWaiting) {
+        if self.nodes[node].answers_another(word.session) {
             self.tally.reach("an owner answered the lead before first");
             let process = self.nodes[node].process;
             return self.plan(10 * MS, Happening::DoAsTold { node, process, shards });

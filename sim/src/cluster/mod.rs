@@ -71,6 +71,8 @@ enum Fault {
     Base,
     /// One connection breaks.
     Connection,
+    /// The lead stands still for long enough to be replaced, if it can in the middle of a move.
+    LeadStops,
     /// A node dies while its COMMIT is on the way.
     CrashInCommit,
     /// A COMMIT is done, and the answer is lost.
@@ -79,7 +81,10 @@ enum Fault {
     Flush,
 }
 
-const KINDS: [Fault; 13] = [
+const KINDS: [Fault; 16] = [
+    Fault::LeadStops,
+    Fault::LeadStops,
+    Fault::LeadStops,
     Fault::CrashInCommit,
     Fault::CommitUnheard,
     Fault::Crash,
@@ -281,7 +286,7 @@ impl Cluster {
             Happening::Start { node } => self.start(node),
             Happening::Strike(fault) => self.strike(fault),
             Happening::AtBase { script } => self.at_base(script),
-            Happening::FromBase { script, answer } => self.from_base(script, answer),
+            Happening::FromBase { script, answer } => self.base_answers(script, answer),
             Happening::BaseIsSilent { script } => self.silent(script),
             Happening::Message { to, from, sender, message, .. } => self.heard(to, from, sender, message),
             Happening::Turn { node, product, number, .. } => self.turn(node, product, number),
@@ -419,13 +424,19 @@ impl Cluster {
         }
         let lead = self.nodes.iter().position(|node| node.stage == Stage::Open);
         let node = match lead {
-            Some(lead) if self.chance.percent(25) => lead,
+            Some(lead) if fault == Fault::LeadStops || self.chance.percent(25) => lead,
             _ => self.chance.index(self.nodes.len()),
         };
+        let stops = fault == Fault::LeadStops;
+        if stops && self.nodes[node].moving.is_none() && self.chance.percent(98) {
+            // A little later, perhaps.
+            return self.plan(20 * MS, Happening::Strike(fault));
+        }
         let long = self.chance.one_of([300, 1_500, 5_000, 9_000]);
         let until = self.now + self.chance.between(long / 2, long) * MS;
+        let until = if stops { self.now + self.chance.between(5, 12) * SECOND } else { until };
         let is = &mut self.nodes[node];
-        if !is.up && matches!(fault, Fault::Crash | Fault::Pause) {
+        if !is.up && matches!(fault, Fault::Crash | Fault::Pause | Fault::LeadStops) {
             return self.plan(300 * MS, Happening::Strike(fault));
         }
         let (name, leads) = (fault, is.stage == Stage::Open);
@@ -433,6 +444,7 @@ impl Cluster {
         self.tally.fault(match fault {
             Fault::Crash => "a node is killed",
             Fault::Pause => "a node stands still",
+            Fault::LeadStops => "the lead stands still until it is replaced",
             Fault::CutOff => "a node is cut off from the database",
             Fault::Alone => "a node is cut off from the others",
             Fault::Base => "the database is killed",
@@ -447,7 +459,7 @@ impl Cluster {
                 }
                 self.exits(node, "killed");
             }
-            Fault::Pause => is.paused_until = until,
+            Fault::Pause | Fault::LeadStops => is.paused_until = until,
             Fault::CutOff => is.cut_off_until = until,
             Fault::Alone => is.alone_until = until,
             Fault::Base => {

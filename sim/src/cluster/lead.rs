@@ -278,11 +278,15 @@ impl Cluster {
         self.nodes[node].moving.is_some_and(|moving| moving.product == product)
     }
 
+    /// Another keeper begins when all that was asked of the one before is answered: what comes back goes before what came since.
     fn route(&mut self, node: usize, product: usize, route: Route) {
-        let was = std::mem::replace(&mut self.nodes[node].routes[product], route);
-        if was != route {
-            self.keep(node, product);
+        let was = self.nodes[node].routes[product];
+        if was == route {
+            return;
         }
+        let waits = self.nodes[node].asked[product].is_some();
+        self.nodes[node].routes[product] = if waits { Route::Moving } else { route };
+        self.keep(node, product);
     }
 
     fn begin_move(&mut self, node: usize, product: usize, from: i64, to: i64, epoch: i64) {

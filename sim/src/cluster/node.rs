@@ -236,6 +236,11 @@ impl Node {
         }
     }
 
+    /// Does the owner here take what waits? On the lead not before all that was asked elsewhere has come back.
+    pub fn keeps(&self, product: usize) -> bool {
+        self.stage != Stage::Open || self.routes[product] == Route::Here
+    }
+
     /// Has it still to answer what another lead than this one asked?
     pub fn answers_another(&self, lead: i64) -> bool {
         self.questions.values().any(|question| question.session != lead)

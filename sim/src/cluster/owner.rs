@@ -86,7 +86,8 @@ impl Cluster {
         {
             return;
         }
-        while self.nodes[node].slots[product].leaving.is_none()
+        while self.nodes[node].keeps(product)
+            && self.nodes[node].slots[product].leaving.is_none()
             && self.nodes[node].slots[product].protocol().is_some_and(Protocol::has_room)
         {
             let Some(post) = self.nodes[node].mail[product].pop_front() else { break };

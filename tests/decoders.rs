@@ -230,7 +230,7 @@ fn question() -> Question {
         Ask::OrderOfKey { buyer: UserId::from_bytes([4; 16]), key: [5; 16] },
     ];
     let pace = Pace { brake_us: 300, lagging: false };
-    Question { lead: 7, pace, about: About::Product { product: HERE, asks } }
+    Question { lead: 7, number: 7, pace, about: About::Product { product: HERE, asks } }
 }
 
 /// What the other says.

@@ -45,6 +45,8 @@ pub enum Route {
 pub struct Question {
     /// The session of the lead that it comes from, or goes to.
     pub lead: u64,
+    /// It grows with each question of a node. One that was long on its way is not begun after a later one about the same product.
+    pub number: u64,
     pub pace: Pace,
     pub about: About,
 }

@@ -56,6 +56,8 @@ pub struct Routes {
     pub(super) abroad: Arc<dyn Abroad>,
     /// How long the journal waits before each group, in microseconds.
     brake_us: Arc<AtomicU64>,
+    /// How much was asked of other nodes.
+    numbers: AtomicU64,
     /// Until when everything is known here that the owners on each node have published.
     heard_ns: std::sync::Mutex<BTreeMap<u64, u64>>,
 }
@@ -71,8 +73,14 @@ impl Routes {
             following: ArcSwap::from_pointee(Following::new(0, false)),
             abroad,
             brake_us,
+            numbers: AtomicU64::new(0),
             heard_ns: std::sync::Mutex::default(),
         }
+    }
+
+    /// Of the next question.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     fn heard_by_node(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, u64>> {

@@ -31,6 +31,8 @@ pub struct Shared {
     buyers: RwLock<Option<HashSet<UserId>>>,
     /// Held while a view of another node's owner is compared and shown.
     showing: Mutex<()>,
+    /// The newest question that another node has asked: of which lead, and its number.
+    asked: Mutex<(u64, u64)>,
 }
 
 impl Shared {
@@ -45,6 +47,7 @@ impl Shared {
             counted_to: AtomicU64::new(u64::MAX),
             buyers: RwLock::new(None),
             showing: Mutex::new(()),
+            asked: Mutex::default(),
         }
     }
 
@@ -93,6 +96,17 @@ impl Shared {
             self.changes.send_replace(Some(view));
         }
         true
+    }
+
+    /// Notes a question of another node; `false` if a later one of the same lead was begun before: whoever asked it was answered by
+    /// that one, and what it asks for is not to be done after all.
+    pub(super) fn is_newest(&self, lead: u64, number: u64) -> bool {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newest = asked.0 != lead || asked.1 < number;
+        if is_newest {
+            *asked = (lead, number);
+        }
+        is_newest
     }
 
     /// The owner is not here, or is going: until one has published again nobody is refused from the view.

@@ -188,7 +188,7 @@ fn a_question_arrives_as_it_was_asked() {
         About::Order { order, at: None },
         About::Order { order, at: Some(product) },
     ] {
-        there_and_back(&Question { lead: u64::MAX, pace, about });
+        there_and_back(&Question { lead: u64::MAX, number: 7, pace, about });
     }
     asks.iter().for_each(there_and_back);
 }

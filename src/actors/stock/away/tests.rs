@@ -180,6 +180,7 @@ async fn an_owner_that_leaves_stores_itself_and_takes_nothing_with_it() {
     until("it waits", || story.owner.waiting() == 1).await;
     let elsewhere = Question {
         lead: LEAD,
+        number: 1,
         pace: Default::default(),
         about: About::Product { product, asks: vec![ask_one(1, product)] },
     };
@@ -295,6 +296,7 @@ async fn of_one_lead_nothing_is_begun_once_another_is_followed() {
     let product = story.stocked(1, 10).await;
     let question = |lead| Question {
         lead,
+        number: 1_000,
         pace: super::super::Pace { brake_us: 70, lagging: true },
         about: About::Product { product, asks: vec![ask_one(u128::from(lead), product)] },
     };
@@ -474,4 +476,21 @@ async fn a_question_is_not_larger_than_it_may_be() {
         posts.into_iter().for_each(|(_, post)| post.give_up());
     }
     assert_eq!(sizes, [11, 11, 8, 1, ASKS_MAX, 300 - ASKS_MAX]);
+}
+
+/// It was asked anew meanwhile, and whoever waited has heard the answer to that.
+#[actix::test]
+async fn a_question_that_was_long_on_its_way_is_not_begun_after_a_later_one() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    let question = |number: u64| Question {
+        lead: LEAD,
+        number,
+        pace: Default::default(),
+        about: About::Product { product, asks: vec![ask_one(u128::from(number), product)] },
+    };
+    assert!(story.owner.answer(question(1_005)).await.is_ok());
+    assert_eq!(story.owner.answer(question(1_004)).await, Err(NotAsked::Elsewhere));
+    assert_eq!(story.owner.answer(question(1_005)).await, Err(NotAsked::Elsewhere), "nor twice");
+    assert!(story.owner.answer(question(1_006)).await.is_ok());
 }

@@ -118,11 +118,16 @@ impl Directory {
     /// owned here and this node is not the lead, or the question comes from, or goes to, another lead than the one that is followed.
     pub async fn answer(&self, question: Question) -> Result<Said, NotAsked> {
         let routes = self.routes().ok_or(NotAsked::Elsewhere)?;
-        let Question { lead, pace, about } = question;
+        let Question { lead, number, pace, about } = question;
         let _admitted = routes.admit(lead, about.shard()).ok_or(NotAsked::Elsewhere)?;
         routes.keep_pace(&self.0.house, pace);
         match about {
             About::Product { product, asks } => {
+                let shared = self.owner(product).map_err(|_| NotAsked::NotSent)?;
+                // What owners ask the lead changes nothing, and comes from several.
+                if lead != routes.session() && !shared.is_newest(lead, number) {
+                    return Err(NotAsked::Elsewhere);
+                }
                 let answers: Vec<_> = asks.into_iter().map(|ask| self.hand_in(product, ask)).collect();
                 let mut replies = Vec::with_capacity(answers.len());
                 for answer in answers {
@@ -199,7 +204,7 @@ impl Directory {
     }
 
     pub(in crate::actors::stock) fn question(&self, routes: &Routes, about: About) -> Question {
-        Question { lead: routes.lead(), pace: routes.pace(&self.0.house), about }
+        Question { lead: routes.lead(), number: routes.next_number(), pace: routes.pace(&self.0.house), about }
     }
 
     /// From a thread that serves, whichever thread wants to know.

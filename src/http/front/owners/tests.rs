@@ -192,7 +192,7 @@ async fn what_makes_no_sense_or_is_for_another_is_refused() {
     };
     let asks = vec![Ask::Command(Command::Reserve(one_for(1, product(1), true)))];
     let about = About::Product { product: product(1), asks };
-    let question = Question { lead: LEAD, pace: Pace::default(), about };
+    let question = Question { lead: LEAD, number: 1, pace: Pace::default(), about };
     let good = postcard::to_stdvec(&question).unwrap();
     let status = async |request| link.ask(request).await.map(|reply| reply.status);
     assert_eq!(status(request(ASK, good.clone())).await, Ok(200));

@@ -36,7 +36,8 @@ const NOR_STANDS_BY: &str =
     "delete from node_standbys where node_id = (select node_id from node_sessions where number = ?)";
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
 const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
-const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and active = ?";
+/// It may be the lead already, when the answer to this was lost.
+const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and coalesce(active, 0) in (?, 1)";
 pub(super) const BEAT: &str =
     "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
 const DECLARE_DEAD: &str =

@@ -40,15 +40,15 @@ impl Following {
         let mut last = self.last.lock().await;
         self.heed(&mut last, word).await?;
         let Some(routes) = self.directory.routes() else { return Err(NotAsked::Elsewhere) };
-        let is_news = routes.lead() != word.lead;
         routes.follow(word.lead).await;
         let rows = self.journal.look_at_shards().await.map_err(unread)?;
         let own = self.journal.epoch().0.cast_signed();
         let is_own = |shard: &u16| rows.iter().any(|row| row.shard == *shard && row.session == own);
         let (own, others): (Vec<u16>, Vec<u16>) = (0..SHARDS).partition(is_own);
         let new: Vec<u16> = own.into_iter().filter(|shard| !routes.is_here(*shard)).collect();
-        let gone: Vec<u16> =
-            others.into_iter().filter(|shard| is_news || matches!(*routes.of(*shard), Route::Here)).collect();
+        let leads_there =
+            |shard: &u16| matches!(&*routes.of(*shard), Route::Away(at) if at.session == word.lead);
+        let gone: Vec<u16> = others.into_iter().filter(|shard| !leads_there(shard)).collect();
         self.give_up(&gone, word.lead).await?;
         self.directory.settle(&new, Route::Here).await;
         Ok(())

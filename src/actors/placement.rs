@@ -111,6 +111,7 @@ impl Placement {
             house,
             stock,
             keys,
+            keys_due: false,
             words: Cell::new(0),
             told: BTreeMap::new(),
             strangers: BTreeMap::new(),
@@ -160,6 +161,8 @@ struct Placing {
     house: PlacementHouse,
     stock: StockReader,
     keys: Keys,
+    /// Somebody has written, or may have, whose orders did not come by way of this lead.
+    keys_due: bool,
     /// How much has been said to others.
     words: Cell<u64>,
     /// A row for each shard, in their order.
@@ -186,6 +189,7 @@ impl Placing {
         let peers = self.house.journal.peers_now().await?;
         self.meet(&peers).await;
         self.keys.catch_up().await?;
+        self.keys_due = false;
         self.settle().await;
         self.show(&peers);
         Ok(())
@@ -224,8 +228,13 @@ impl Placing {
         self.meet(peers).await;
         self.end_silent().await?;
         self.end_strangers(peers).await?;
+        if std::mem::take(&mut self.keys_due)
+            && let Err(error) = self.keys.catch_up().await
+        {
+            self.keys_due = true;
+            return Err(error);
+        }
         if !self.unsettled.is_empty() {
-            self.keys.catch_up().await?;
             self.settle().await;
         }
         for (shards, to) in self.moves(peers) {
@@ -243,7 +252,9 @@ impl Placing {
     async fn meet(&mut self, peers: &[Peer]) {
         let strangers = peers.iter().filter_map(|peer| {
             let session = peer.session.unsigned_abs();
-            let is_known = session == self.own || self.told.contains_key(&session) || peer.leaving;
+            // Whoever leaves is told as well while something of its is to be taken over.
+            let goes = peer.leaving && self.shards_of(session).is_empty();
+            let is_known = session == self.own || self.told.contains_key(&session) || goes;
             let address = peer.address.clone().filter(|_| !is_known)?;
             Some(Arc::new(NodeName { session, address }))
         });
@@ -262,7 +273,9 @@ impl Placing {
         tracing::info!(session, address = name.address, "a node follows");
         self.told.insert(session, Follower { name, directory, views });
         // What it has written for the lead before this one is to be known before it is asked.
-        self.unsettled.extend(self.shards_of(session));
+        let owned = self.shards_of(session);
+        self.keys_due |= !owned.is_empty();
+        self.unsettled.extend(owned);
     }
 
     /// Ends the sessions of nodes that say nothing and do not answer, though their hearts beat: nobody gets through to what they own.
@@ -295,6 +308,7 @@ impl Placing {
             let silent = Duration::from_nanos(now_ns.saturating_sub(since)) > SILENT_MAX;
             if silent && !self.shards_of(session).is_empty() {
                 self.end(session).await?;
+                self.keys_due = true;
                 let left = self.shards_of(session);
                 self.house.directory.let_go(&left).await;
                 self.unsettled.extend(left);
@@ -397,8 +411,13 @@ impl Placing {
         let shards: Vec<ShardNow> = self.rows.iter().map(now).collect();
         let ids: Vec<Member> =
             members.iter().map(|(peer, id)| Member { id: *id, leaving: peer.leaving }).collect();
+        // What belongs to somebody who lives and has not said yet that it follows is not ours to give.
+        let is_taken = |shard: u16| {
+            let owner = self.rows.get(usize::from(shard)).map(|row| row.session);
+            peers.iter().any(|peer| owner == Some(peer.session)) && owner.and_then(place).is_none()
+        };
         let mut groups: Vec<(Vec<u16>, u64, Option<usize>, bool)> = Vec::new();
-        for step in placement::moves(&ids, &shards) {
+        for step in placement::moves(&ids, &shards).into_iter().filter(|step| !is_taken(step.shard)) {
             let Some((to, _)) = members.get(step.to) else { continue };
             let to = to.session.unsigned_abs();
             let loaded = shards.get(usize::from(step.shard)).is_some_and(|shard| shard.weight > 0);
@@ -430,7 +449,7 @@ impl Placing {
                 return Ok(());
             }
         }
-        let given = self.house.journal.give(shards, to.cast_signed()).await;
+        let given = self.house.journal.give(shards, from.cast_signed(), to.cast_signed()).await;
         self.rows = self.house.journal.look_at_shards().await?;
         given?;
         self.settle().await;

@@ -10,6 +10,7 @@ use futures_util::StreamExt;
 use tracing::info;
 
 use crate::actors::stock::{Directory, Fingerprint, UsedKeys};
+use crate::domain::id::ProductId;
 use crate::domain::stock::Event;
 use crate::persistence::flush::Run;
 use crate::persistence::journal::{Journal, JournalReader};
@@ -78,7 +79,12 @@ pub async fn revive(directory: &Directory, journal: &Journal, tables: &Tables) -
     awake.extend(journal.reader().products_after(tables.flushed_pos().await?).await?);
     let products: Vec<_> = awake.into_iter().collect();
     let count = products.len();
-    directory.wake(products).await;
+    // Those elsewhere are waited for by whoever asks them.
+    let is_here =
+        |product: &ProductId| directory.routes().is_none_or(|routes| routes.is_here(product.shard()));
+    let (here, away): (Vec<_>, Vec<_>) = products.into_iter().partition(is_here);
+    directory.rouse(away);
+    directory.wake(here).await;
     let took_ms = house.clock.nanos().saturating_sub(began) / 1_000_000;
     info!(keys = house.keys.len(), owners = count, took_ms, "the shop is as it was");
     Ok(())

@@ -12,7 +12,7 @@ use actix_web::rt;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{App, Ended, Entrance, Owning};
+use super::{App, Ended, Entrance};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
@@ -89,19 +89,17 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
             };
             let app = match built {
                 Ok(app) => app,
-                Err(error) if owning.as_ref().is_some_and(Owning::is_lost) => {
-                    tracing::error!(error = format!("{error:#}"), "this node joins the others anew");
-                    if let Some(owning) = owning {
-                        owning.abandon().await;
-                    }
-                    if !may_rebuild(&mut rebuilds, clock.now()) {
-                        return Ok(give_up(config));
-                    }
-                    continue;
-                }
-                Err(error) if rebuilds.is_empty() => return Err(error),
+                Err(error) if owning.is_none() && rebuilds.is_empty() => return Err(error),
                 Err(error) => {
                     tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");
+                    if let Some(owning) = owning {
+                        // What it owns is left to others, and it joins them anew. What a configuration forbids it would forbid again.
+                        let (was_lost, had_led) = (owning.is_lost(), opening.has_joined());
+                        owning.abandon().await;
+                        if rebuilds.is_empty() && !was_lost && !had_led {
+                            return Err(error);
+                        }
+                    }
                     if !may_rebuild(&mut rebuilds, clock.now()) {
                         return Ok(give_up(config));
                     }

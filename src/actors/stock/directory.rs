@@ -337,8 +337,10 @@ impl Directory {
             MapEntry::Occupied(owner) => Ok(owner.get().clone()),
             MapEntry::Vacant(place) => {
                 let shared = Arc::new(Shared::new(product));
-                place.insert(shared.clone());
+                let placed = place.insert(shared.clone());
+                // While nobody else comes at it: who is in the one list is in the other.
                 self.shard(product.shard()).push(product);
+                drop(placed);
                 self.start(shared.clone());
                 Ok(shared)
             }
@@ -377,10 +379,13 @@ impl Directory {
     pub(super) fn forget(&self, owner: &Arc<Shared>) {
         // First of all: whoever has it near must not take its view for the newest once there is another owner.
         let left = owner.inbox.close();
-        let gone = self.0.owners.remove_if(&owner.product, |_, known| Arc::ptr_eq(known, owner));
-        if gone.is_some() {
-            self.shard(owner.product.shard()).retain(|product| *product != owner.product);
-        }
+        self.0.owners.remove_if(&owner.product, |_, known| {
+            let goes = Arc::ptr_eq(known, owner);
+            if goes {
+                self.shard(owner.product.shard()).retain(|product| *product != owner.product);
+            }
+            goes
+        });
         left.into_iter().for_each(Post::give_up);
         // Whoever waits for the mailbox to be handed over, or for its owner to rest, hears that there is none.
         drop((owner.inbox.take_leave(), owner.inbox.take_drain()));

@@ -192,12 +192,14 @@ impl Inbox {
         self.wake();
     }
 
-    pub fn take_leave(&self) -> Option<oneshot::Sender<()>> {
-        self.lock().leave.take()
+    /// The journal's word, and whoever asks the owner to hand over, in one look.
+    pub fn take_signals(&self) -> (Option<Outcome>, Option<oneshot::Sender<()>>) {
+        let mut queues = self.lock();
+        (queues.appended.take(), queues.leave.take())
     }
 
-    pub fn take_appended(&self) -> Option<Outcome> {
-        self.lock().appended.take()
+    pub fn take_leave(&self) -> Option<oneshot::Sender<()>> {
+        self.lock().leave.take()
     }
 
     pub fn take_drain(&self) -> Option<oneshot::Sender<()>> {

@@ -33,6 +33,8 @@ const IDLE_MS: i64 = 60_000;
 const SNAPSHOT_EVENTS: u64 = 100_000;
 /// … and before it is unloaded, after this many.
 const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
+/// How long to wait before it is looked again whether groups are accepted.
+const NOT_WRITABLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the journal is asked again.
 const LOAD_AGAIN: Duration = Duration::from_millis(200);
 /// More panics than this within [`PANIC_WINDOW_MS`] halt the product.
@@ -76,8 +78,6 @@ enum Leaving {
     No,
     /// Nothing is taken any more; who waits for it.
     Asked(oneshot::Sender<()>),
-    /// What is decided is written, and the snapshot is being stored.
-    Storing(oneshot::Sender<()>),
     /// It stops, and the mailbox stays.
     Left(oneshot::Sender<()>),
 }
@@ -106,10 +106,11 @@ impl StockOwner {
     /// One turn: hear the journal, decide what waits, lapse what is due, write what was decided.
     fn turn(&mut self, ctx: &mut Context<Self>) {
         let now = self.house.clock.now();
-        if let Some(outcome) = self.shared.inbox.take_appended() {
+        let (outcome, left) = self.shared.inbox.take_signals();
+        if let Some(outcome) = outcome {
             self.heard(outcome, ctx);
         }
-        if let Some(left) = self.shared.inbox.take_leave()
+        if let Some(left) = left
             && matches!(self.leaving, Leaving::No)
         {
             self.leaving = Leaving::Asked(left);
@@ -293,6 +294,8 @@ impl StockOwner {
         }
         if let Some(at) = next {
             let wait = self.house.clock.until(at) + Duration::from_millis(1);
+            // What is due cannot lapse while nothing can be written.
+            let wait = if self.house.home.is_writable() { wait } else { wait.max(NOT_WRITABLE_PAUSE) };
             let handle = ctx.run_later(wait, |owner, ctx| {
                 owner.timer = None;
                 owner.turn(ctx);
@@ -438,7 +441,7 @@ impl StockOwner {
         );
     }
 
-    /// Hands the mailbox over: once everything decided is written and answered, the owner stores itself as at rest and stops.
+    /// Hands the mailbox over: once everything decided is written and answered, the owner has itself stored as at rest and stops.
     fn leave_if_quiet(&mut self, ctx: &mut Context<Self>) {
         self.shared.proves_nothing();
         let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
@@ -446,20 +449,16 @@ impl StockOwner {
             return;
         }
         match std::mem::replace(&mut self.leaving, Leaving::No) {
-            Leaving::Asked(left) => self.leaving = Leaving::Storing(left),
+            Leaving::Asked(left) => self.leaving = Leaving::Left(left),
             other => {
                 self.leaving = other;
                 return;
             }
         }
         self.shared.inbox.opened(0);
-        let storing = self.stored_at_rest();
-        ctx.spawn(storing.into_actor(self).map(|(), owner, ctx| {
-            if let Leaving::Storing(left) = std::mem::replace(&mut owner.leaving, Leaving::No) {
-                owner.leaving = Leaving::Left(left);
-                ctx.stop();
-            }
-        }));
+        // Nobody waits for it: the journal has everything, and buyers stand at the mailbox.
+        actix::spawn(self.stored_at_rest());
+        ctx.stop();
     }
 
     /// Stores the ledger as it stands, if that is worth it.

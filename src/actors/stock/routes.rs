@@ -56,6 +56,8 @@ pub struct Routes {
     pub(super) abroad: Arc<dyn Abroad>,
     /// How long the journal waits before each group, in microseconds.
     brake_us: Arc<AtomicU64>,
+    /// The same as it was configured.
+    base_brake_us: u64,
     /// How much was asked of other nodes.
     numbers: AtomicU64,
     /// Until when everything is known here that the owners on each node have published.
@@ -72,6 +74,7 @@ impl Routes {
             places: (0..SHARDS).map(|_| place()).collect(),
             following: ArcSwap::from_pointee(Following::new(0, false)),
             abroad,
+            base_brake_us: brake_us.load(Ordering::Relaxed),
             brake_us,
             numbers: AtomicU64::new(0),
             heard_ns: std::sync::Mutex::default(),
@@ -168,6 +171,10 @@ impl Routes {
         }
         let before = self.following.swap(Arc::new(Following::new(lead, lead == self.session)));
         before.all_answered().await;
+        if lead == self.session {
+            // What the lead before has said of its flush does not hold for the next one.
+            self.brake_us.store(self.base_brake_us, Ordering::Relaxed);
+        }
     }
 
     /// Lets a question in that came from another node, if it is for this one.

@@ -3,6 +3,7 @@
 //!
 //! Always true: where there is no database there is one node only, which leads and owns everything.
 
+use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -46,10 +47,14 @@ impl Journal {
         self.0.shared.leads.store(true, Ordering::Release);
         let living: Vec<i64> = self.peers_now().await?.iter().map(|peer| peer.session).collect();
         let known = self.shards().await?;
-        let lives =
-            |shard: &u16| known.iter().any(|row| row.shard == *shard && living.contains(&row.session));
-        let free: Vec<u16> = (0..SHARDS).filter(|shard| !lives(shard)).collect();
-        self.give(&free, number).await?;
+        let owner = |shard: u16| known.iter().find(|row| row.shard == shard).map_or(0, |row| row.session);
+        let mut free: BTreeMap<i64, Vec<u16>> = BTreeMap::new();
+        for shard in (0..SHARDS).filter(|shard| !living.contains(&owner(*shard))) {
+            free.entry(owner(shard)).or_default().push(shard);
+        }
+        for (from, shards) in free {
+            self.give(&shards, from, number).await?;
+        }
         let all = self.look_at_shards().await?;
         let term = all.iter().map(|row| row.epoch.unsigned_abs()).max();
         self.0.shared.term.store(term.unwrap_or_default(), Ordering::Release);
@@ -100,10 +105,10 @@ impl Journal {
         }
     }
 
-    /// The lead gives shards to a session. Whoever had them has let go of them, or lives no more.
-    pub async fn give(&self, shards: &[u16], to: i64) -> Result<(), StoreError> {
+    /// The lead gives shards that are `from`'s to a session. Whoever had them has let go of them, or lives no more.
+    pub async fn give(&self, shards: &[u16], from: i64, to: i64) -> Result<(), StoreError> {
         match &self.0.node {
-            Some(node) if !shards.is_empty() => database::give(&node.server, shards, to).await,
+            Some(node) if !shards.is_empty() => database::give(&node.server, shards, from, to).await,
             _ => Ok(()),
         }
     }

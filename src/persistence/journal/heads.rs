@@ -55,6 +55,11 @@ impl Heads {
         self.known.clear();
     }
 
+    /// What was written of this product is to be looked up.
+    pub fn forget_of(&mut self, product: ProductId) {
+        self.known.remove(&product);
+    }
+
     /// Which entries continue their products' histories, those before them in the group counted in.
     pub fn continued_by(&self, group: &[Append]) -> Vec<bool> {
         let mut ends: HashMap<ProductId, Sequence> = HashMap::with_capacity(group.len());

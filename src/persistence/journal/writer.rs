@@ -150,6 +150,8 @@ impl<P: PutDown> Writer<P> {
             } else {
                 tracing::error!(product = %append.entry.product, first = append.entry.first.0, "an entry does not continue its product's history");
                 self.shared.stats.not_written.fetch_add(1, Ordering::Relaxed);
+                // Whatever was remembered of it, it is looked up before it is tried again.
+                self.heads.forget_of(append.entry.product);
                 answer(vec![append], Appended::NotWritten(NotWritten::Failed));
             }
         }
@@ -178,6 +180,7 @@ impl<P: PutDown> Writer<P> {
             }
             Err(error) => {
                 let outcome = self.trouble(error);
+                group.iter().for_each(|append| self.heads.forget_of(append.entry.product));
                 answer(group, outcome);
             }
         }

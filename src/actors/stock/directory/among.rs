@@ -204,7 +204,12 @@ impl Directory {
     }
 
     pub(in crate::actors::stock) fn question(&self, routes: &Routes, about: About) -> Question {
-        Question { lead: routes.lead(), number: routes.next_number(), pace: routes.pace(&self.0.house), about }
+        Question {
+            lead: routes.lead(),
+            number: routes.next_number(),
+            pace: routes.pace(&self.0.house),
+            about,
+        }
     }
 
     /// From a thread that serves, whichever thread wants to know.

@@ -133,16 +133,15 @@ impl Groups {
             return Err(Failed::Certain(LogError::Away("there is no connection".to_owned())));
         };
         let trying = async {
-            let done = script.run(writer).await;
-            if done.is_err() {
-                // What came before the statement that failed.
-                let _ = mysql::roll_back(writer).await;
+            // What came before the statement that failed is undone, or the connection goes: it would keep everybody from writing.
+            match script.run(writer).await {
+                Err(error) if mysql::roll_back(writer).await.is_err() => Err(Failed::Lost(error.to_string())),
+                done => done.map_err(failed),
             }
-            done
         };
         let tried = tokio::time::timeout(TRY_WITHIN, trying).await;
         let done = match tried {
-            Ok(done) => done.map_err(failed)?,
+            Ok(done) => done?,
             Err(_) => return Err(Failed::Lost("it does not answer".to_owned())),
         };
         match done.get(COUNTING).map(|(_, last)| i64::try_from(*last)) {

@@ -37,7 +37,8 @@ const NOR_STANDS_BY: &str =
 const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
 const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
 /// It may be the lead already, when the answer to this was lost.
-const TAKE_THE_LEAD: &str = "update node_sessions set active = 1 where number = ? and coalesce(active, 0) in (?, 1)";
+const TAKE_THE_LEAD: &str =
+    "update node_sessions set active = 1 where number = ? and coalesce(active, 0) in (?, 1)";
 pub(super) const BEAT: &str =
     "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
 const DECLARE_DEAD: &str =
@@ -208,6 +209,7 @@ impl Member {
     /// Whoever is the lead stands by no more; that is written first. Whether this session has lived to be it.
     async fn take_the_lead(&self, session: &mut Connection, number: i64) -> Result<bool, Error> {
         sql::query(I_STAND_BY_NO_MORE).bind(&self.node[..]).execute(&mut *session).await?;
+        sql::query(COUNT_PLACES).execute(&mut *session).await?;
         // From here on a row of ours may stand there.
         self.neighbours.joined.store(true, Ordering::Release);
         let taken = sql::query(TAKE_THE_LEAD).bind(number).bind(-number).execute(session).await?;

@@ -12,7 +12,11 @@ use crate::persistence::sql::{self, Connection, Error, Listed};
 
 const ALL: &str = "select shard, session, epoch from shards order by shard";
 static GIVE: LazyLock<Listed> = LazyLock::new(|| {
-    Listed::new("update shards set epoch = greatest(epoch + 1, ?), session = ? where shard in (", "?", ")")
+    Listed::new(
+        "update shards set epoch = greatest(epoch + 1, ?), session = ? where session = ? and shard in (",
+        "?",
+        ")",
+    )
 });
 static MAKE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("insert into shards (shard, session, epoch) values ", "(?, ?, ?)", ""));
@@ -37,24 +41,24 @@ pub async fn all(server: &Server) -> Result<Vec<Owned>, StoreError> {
     Ok(rows.into_iter().filter_map(owned).collect())
 }
 
-/// Gives shards to a session, or makes them for it if there are none; in a transaction that holds on to the session of the lead, whose
-/// server it is.
-pub async fn give(server: &Server, shards: &[u16], to: i64) -> Result<(), StoreError> {
+/// Gives shards that are `from`'s to a session, or makes them for it if there are none; in a transaction that holds on to the session of
+/// the lead, whose server it is. What is somebody else's by now stays his.
+pub async fn give(server: &Server, shards: &[u16], from: i64, to: i64) -> Result<(), StoreError> {
     let mut session = server.connect().await?;
     mysql::begin(&mut session).await?;
     let mut connection = Connection::MySql(session);
-    let given = given(&mut connection, shards, to).await;
+    let given = given(&mut connection, shards, from, to).await;
     sql::end(&mut connection, given).await?;
     close(connection).await;
     Ok(())
 }
 
-async fn given(connection: &mut Connection, shards: &[u16], to: i64) -> Result<(), Error> {
+async fn given(connection: &mut Connection, shards: &[u16], from: i64, to: i64) -> Result<(), Error> {
     let there: Vec<(i64, i64, i64)> = sql::query_as(ALL).fetch_all(&mut *connection).await?;
     let is_there = |shard: &&u16| there.binary_search_by_key(&i64::from(**shard), |row| row.0).is_ok();
     let (known, new): (Vec<&u16>, Vec<&u16>) = shards.iter().partition(is_there);
     for (text, piece) in GIVE.cut(&known) {
-        let giving = sql::query(text).bind(to).bind(to);
+        let giving = sql::query(text).bind(to).bind(to).bind(from);
         let giving = piece.iter().fold(giving, |query, shard| query.bind(i64::from(**shard)));
         giving.execute(&mut *connection).await?;
     }

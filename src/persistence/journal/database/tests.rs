@@ -275,7 +275,7 @@ async fn an_owner_whose_heart_has_stopped_is_ended_by_the_lead() {
     let lead = node(&url, BEATING).await;
     let stopped = beside(&url, STOPPED).await;
     let own = stopped.epoch().0.cast_signed();
-    lead.give(&[5, 6], own).await.unwrap();
+    lead.give(&[5, 6], lead.epoch().0.cast_signed(), own).await.unwrap();
     assert_eq!(append(&stopped, Owner::stocked(1, 10).seal(T0)), Appended::Written);
     let mut peers = lead.peers();
     let come = peers.wait_for(|peers| peers.iter().any(|peer| peer.session == own));
@@ -303,12 +303,15 @@ async fn a_shard_s_epoch_grows_with_each_move_and_the_lead_s_term_never_falls() 
     let all = first.look_at_shards().await.unwrap();
     assert!(all.len() == usize::from(SHARDS) && all.iter().all(|row| (row.session, row.epoch) == (own, own)));
     let mut before = row(&all, 7).epoch;
-    for to in [other, own, other, own, other] {
-        first.give(&[7], to).await.unwrap();
+    for (from, to) in [(own, other), (other, own), (own, other), (other, own), (own, other)] {
+        first.give(&[7], from, to).await.unwrap();
         let all = second.look_at_shards().await.unwrap();
         assert!(row(&all, 7).session == to && row(&all, 7).epoch > before);
         before = row(&all, 7).epoch;
     }
+    // What is somebody else's by now is not given away.
+    first.give(&[7], own, own).await.unwrap();
+    assert_eq!(row(&first.shards().await.unwrap(), 7).session, other);
     let product =
         (1..).map(|number| ProductId::new(T0, number)).find(|product| product.shard() == 7).unwrap();
     assert_eq!(second.epoch_of(product).0, before.unsigned_abs());
@@ -321,6 +324,6 @@ async fn a_shard_s_epoch_grows_with_each_move_and_the_lead_s_term_never_falls() 
     assert!(all.iter().all(|row| row.session == other));
     assert_eq!(row(&all, 7).epoch, before, "what it had it keeps");
     // Whoever has left gives nothing away.
-    assert!(first.give(&[7], own).await.is_err());
+    assert!(first.give(&[7], other, own).await.is_err());
     second.close().await;
 }

@@ -416,22 +416,22 @@ impl Placing {
             let owner = self.rows.get(usize::from(shard)).map(|row| row.session);
             peers.iter().any(|peer| owner == Some(peer.session)) && owner.and_then(place).is_none()
         };
-        let mut groups: Vec<(Vec<u16>, u64, Option<usize>, bool)> = Vec::new();
+        let mut groups: Vec<(Vec<u16>, u64, Option<i64>, bool)> = Vec::new();
         for step in placement::moves(&ids, &shards).into_iter().filter(|step| !is_taken(step.shard)) {
             let Some((to, _)) = members.get(step.to) else { continue };
             let to = to.session.unsigned_abs();
             let loaded = shards.get(usize::from(step.shard)).is_some_and(|shard| shard.weight > 0);
             let most = if loaded { AT_ONCE_LOADED } else { AT_ONCE };
-            match groups.iter_mut().rev().find(|group| (group.1, group.2, group.3) == (to, step.from, loaded))
-            {
+            let from = self.rows.get(usize::from(step.shard)).map(|row| row.session);
+            match groups.iter_mut().rev().find(|group| (group.1, group.2, group.3) == (to, from, loaded)) {
                 Some(group) if group.0.len() < most => group.0.push(step.shard),
-                _ => groups.push((vec![step.shard], to, step.from, loaded)),
+                _ => groups.push((vec![step.shard], to, from, loaded)),
             }
         }
         groups.into_iter().map(|(shards, to, ..)| (shards, to)).collect()
     }
 
-    /// Moves shards that have one owner, or none.
+    /// Moves shards that are one session's, which lives or has ended.
     async fn carry(&mut self, shards: &[u16], to: u64) -> Result<(), StoreError> {
         let from = shards.first().and_then(|shard| self.rows.get(usize::from(*shard)));
         let Some(from) = from.map(|row| row.session.unsigned_abs()) else { return Ok(()) };

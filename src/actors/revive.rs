@@ -29,10 +29,9 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Those of everything behind the tables, and later of everything behind that.
-    pub async fn behind(tables: &Tables, journal: &Journal, keys: &UsedKeys) -> Result<Keys, StoreError> {
-        let pos = tables.flushed_pos().await?;
-        Ok(Keys { keys: keys.clone(), journal: journal.reader().clone(), pos })
+    /// Those of everything behind a place, and later of everything behind that.
+    pub fn behind(pos: i64, journal: &Journal, keys: &UsedKeys) -> Keys {
+        Keys { keys: keys.clone(), journal: journal.reader().clone(), pos }
     }
 
     /// Reads to the journal's end.
@@ -71,12 +70,18 @@ pub async fn recall_keys(directory: &Directory, tables: &Tables) -> Result<(), S
     Ok(())
 }
 
-/// Loads the owners that must not sleep.
-pub async fn revive(directory: &Directory, journal: &Journal, tables: &Tables) -> Result<(), StoreError> {
+/// Loads the owners that must not sleep. `flushed` is how far the tables were true before anything of them was read: what the flush
+/// brings over meanwhile is found in the journal as well.
+pub async fn revive(
+    directory: &Directory,
+    journal: &Journal,
+    tables: &Tables,
+    flushed: i64,
+) -> Result<(), StoreError> {
     let house = directory.house();
     let began = house.clock.nanos();
     let mut awake: BTreeSet<_> = tables.stock().holding().await?.into_iter().collect();
-    awake.extend(journal.reader().products_after(tables.flushed_pos().await?).await?);
+    awake.extend(journal.reader().products_after(flushed).await?);
     let products: Vec<_> = awake.into_iter().collect();
     let count = products.len();
     // Those elsewhere are waited for by whoever asks them.

@@ -298,13 +298,14 @@ impl App {
                 }
             };
             let reviving = async {
-                let keys = Keys::behind(tables, journal, &directory.house().keys).await?;
+                let flushed = tables.flushed_pos().await?;
+                let keys = Keys::behind(flushed, journal, &directory.house().keys);
                 recall_keys(&directory, tables).await?;
                 let placement = match owning {
                     None => None,
                     Some(owning) => Some(place(owning, store, &nodes, keys).await?),
                 };
-                revive(&directory, journal, tables).await?;
+                revive(&directory, journal, tables, flushed).await?;
                 Ok::<_, StoreError>(placement)
             };
             match reviving.await {

@@ -29,7 +29,9 @@ use crate::persistence::{StoreError, Tables};
 
 /// How often it is looked who is there, when nobody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long a node may take to answer the lead.
+/// How long a node may take to answer a lead that is about to open: whoever does not is told again once the others sell …
+const TOLD_AT_FIRST_WITHIN: Duration = Duration::from_millis(400);
+/// … and how long afterwards.
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// … and to let go of what it has, with what is under way there.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
@@ -187,7 +189,7 @@ impl Placing {
         directory.let_go(&away).await;
         self.unsettled = away.into_iter().collect();
         let peers = self.house.journal.peers_now().await?;
-        self.meet(&peers).await;
+        self.meet(&peers, TOLD_AT_FIRST_WITHIN).await;
         self.keys.catch_up().await?;
         self.keys_due = false;
         self.settle().await;
@@ -225,7 +227,7 @@ impl Placing {
             self.house.directory.let_go(&left).await;
             self.unsettled.extend(left);
         }
-        self.meet(peers).await;
+        self.meet(peers, TOLD_WITHIN).await;
         self.end_silent().await?;
         self.end_strangers(peers).await?;
         if std::mem::take(&mut self.keys_due)
@@ -249,7 +251,7 @@ impl Placing {
     }
 
     /// Tells nodes that do not know it yet who leads, all at once; until one has said that it follows it is asked nothing.
-    async fn meet(&mut self, peers: &[Peer]) {
+    async fn meet(&mut self, peers: &[Peer], within: Duration) {
         let strangers = peers.iter().filter_map(|peer| {
             let session = peer.session.unsigned_abs();
             // Whoever leaves is told as well while something of its is to be taken over.
@@ -258,7 +260,7 @@ impl Placing {
             let address = peer.address.clone().filter(|_| !is_known)?;
             Some(Arc::new(NodeName { session, address }))
         });
-        let telling = strangers.map(|name| async { self.tell(&name).await.then_some(name) });
+        let telling = strangers.map(|name| async { self.tell(&name, within).await.then_some(name) });
         let told = futures_util::future::join_all(telling).await;
         told.into_iter().flatten().for_each(|name| self.follows(name));
     }
@@ -289,7 +291,7 @@ impl Placing {
         let silent = self.told.iter().filter(|(session, _)| is_silent(session));
         let silent: Vec<Arc<NodeName>> = silent.map(|(_, follower)| follower.name.clone()).collect();
         for name in silent {
-            if !self.tell(&name).await {
+            if !self.tell(&name, TOLD_WITHIN).await {
                 self.end(name.session).await?;
             }
         }
@@ -327,8 +329,8 @@ impl Placing {
         Ok(())
     }
 
-    async fn tell(&self, name: &NodeName) -> bool {
-        let told = timeout(TOLD_WITHIN, self.house.nodes.lead(name, self.word())).await;
+    async fn tell(&self, name: &NodeName, within: Duration) -> bool {
+        let told = timeout(within, self.house.nodes.lead(name, self.word())).await;
         let told = told.unwrap_or(Err(NotAsked::Unknown));
         if let Err(error) = &told {
             tracing::warn!(%error, session = name.session, "a node does not follow yet");
@@ -361,7 +363,7 @@ impl Placing {
             } else {
                 match self.told.get(&session).map(|follower| follower.name.clone()) {
                     // It may have let go of some of them without our hearing it.
-                    Some(name) if self.tell(&name).await => Route::Away(name),
+                    Some(name) if self.tell(&name, TOLD_WITHIN).await => Route::Away(name),
                     _ => continue,
                 }
             };

@@ -3,6 +3,7 @@
 //! Always true: it believes nobody that he is the lead but the database; a question of a lead that is none any more is not begun; and
 //! when it has said that it let go of a shard, everything it had decided there is written and answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -43,8 +44,9 @@ impl Following {
         routes.follow(word.lead).await;
         let rows = self.journal.look_at_shards().await.map_err(unread)?;
         let own = self.journal.epoch().0.cast_signed();
-        let is_own = |shard: &u16| rows.iter().any(|row| row.shard == *shard && row.session == own);
-        let (own, others): (Vec<u16>, Vec<u16>) = (0..SHARDS).partition(is_own);
+        let owned: BTreeSet<u16> =
+            rows.iter().filter(|row| row.session == own).map(|row| row.shard).collect();
+        let (own, others): (Vec<u16>, Vec<u16>) = (0..SHARDS).partition(|shard| owned.contains(shard));
         let new: Vec<u16> = own.into_iter().filter(|shard| !routes.is_here(*shard)).collect();
         let leads_there =
             |shard: &u16| matches!(&*routes.of(*shard), Route::Away(at) if at.session == word.lead);

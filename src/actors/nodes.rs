@@ -3,7 +3,7 @@
 //! It owns nothing but the list of what is hot, as it was told last; the journal's home knows who else is there. Always true: what is
 //! told of another node is at most as old as it says.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
@@ -45,7 +45,7 @@ pub struct NodeSeen {
 }
 
 /// What each node owns, once somebody places it.
-type Shares = Arc<Mutex<Vec<Share>>>;
+pub type Shares = Arc<ArcSwap<Vec<Share>>>;
 
 /// Products that many ask for at the moment.
 pub type Hot = Arc<ArcSwap<Vec<ProductId>>>;
@@ -55,7 +55,7 @@ pub type Hot = Arc<ArcSwap<Vec<ProductId>>>;
 pub struct Nodes {
     journal: Journal,
     directory: Directory,
-    shares: Arc<OnceLock<Shares>>,
+    shares: Shares,
     hot: Hot,
 }
 
@@ -71,18 +71,13 @@ impl Nodes {
         self.hot.store(Arc::new(hot));
     }
 
-    /// From now on it is told who owns how much.
-    pub fn follow(&self, shares: Shares) {
-        let _ = self.shares.set(shares);
+    /// For whoever places them.
+    pub fn shares(&self) -> Shares {
+        self.shares.clone()
     }
 
     pub fn hot(&self) -> Hot {
         self.hot.clone()
-    }
-
-    fn shares(&self) -> Vec<Share> {
-        let Some(shares) = self.shares.get() else { return Vec::new() };
-        shares.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Those of the hot products that a node owns; `None`: this one.
@@ -101,7 +96,7 @@ impl Nodes {
     /// This one first, then those that own, and then whoever only stands by.
     pub fn seen(&self) -> Vec<NodeSeen> {
         let neighbours: Option<&Neighbours> = self.journal.neighbours();
-        let (shares, own) = (self.shares(), self.journal.epoch().0);
+        let (shares, own) = (self.shares.load(), self.journal.epoch().0);
         let this = NodeSeen {
             id: self.journal.node_id(),
             role: NodeRole::Lead,

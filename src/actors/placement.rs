@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::following::{Following, Word};
-use super::nodes::Hot;
+use super::nodes::{Hot, Shares};
 use super::revive::Keys;
 use super::stock::{Directory, NodeName, NotAsked, Route};
 use crate::domain::id::{ProductId, SHARDS};
@@ -69,6 +69,8 @@ pub struct PlacementHouse {
     pub following: Following,
     /// Products that many ask for: they are spread by themselves, however many others there are.
     pub hot: Hot,
+    /// Where it says who owns how much.
+    pub shares: Shares,
 }
 
 /// What a node owns, for those who look.
@@ -87,7 +89,6 @@ pub struct Share {
 pub struct Placement(Rc<Running>);
 
 struct Running {
-    shares: Arc<Mutex<Vec<Share>>>,
     stop: watch::Sender<bool>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -105,7 +106,6 @@ impl Placement {
     /// its owner or waits for it, and the keys of all orders are known.
     pub async fn open(house: PlacementHouse, keys: Keys) -> Result<Placement, StoreError> {
         let own = house.journal.epoch().0;
-        let shares = Arc::<Mutex<Vec<Share>>>::default();
         let stock = house.tables.stock();
         let mut placing = Placing {
             own,
@@ -118,17 +118,11 @@ impl Placement {
             told: BTreeMap::new(),
             strangers: BTreeMap::new(),
             unsettled: (0..SHARDS).collect(),
-            shares: shares.clone(),
         };
         placing.begin().await?;
         let stop = watch::Sender::new(false);
         let task = rt::spawn(placing.run(stop.subscribe()));
-        Ok(Placement(Rc::new(Running { shares, stop, task: Mutex::new(Some(task)) })))
-    }
-
-    /// Who owns how much.
-    pub fn shares(&self) -> Arc<Mutex<Vec<Share>>> {
-        self.0.shares.clone()
+        Ok(Placement(Rc::new(Running { stop, task: Mutex::new(Some(task)) })))
     }
 
     /// Nothing moves any more. What is moving is moved to its end.
@@ -175,7 +169,6 @@ struct Placing {
     strangers: BTreeMap<u64, u64>,
     /// Shards of which nobody serves questions at the moment.
     unsettled: BTreeSet<u16>,
-    shares: Arc<Mutex<Vec<Share>>>,
 }
 
 impl Placing {
@@ -468,7 +461,7 @@ impl Placing {
             shards: u16::try_from(self.shards_of(peer.session.unsigned_abs()).len()).unwrap_or(u16::MAX),
             leaving: peer.leaving,
         };
-        *self.shares.lock().unwrap_or_else(PoisonError::into_inner) = peers.iter().map(share).collect();
+        self.house.shares.store(Arc::new(peers.iter().map(share).collect()));
     }
 }
 

@@ -332,9 +332,6 @@ impl App {
                 return Err(error.into());
             }
         };
-        if let Some(placement) = &placement {
-            nodes.follow(placement.shares());
-        }
         scheduler.open();
         // What it asks is known by now.
         let _cart_chores = CartChores::start(carts.clone());
@@ -461,6 +458,7 @@ async fn place(owning: &Owning, store: &Store, nodes: &Nodes, keys: Keys) -> Res
         nodes: owning.ways(),
         following: owning.following().clone(),
         hot: nodes.hot(),
+        shares: nodes.shares(),
     };
     Placement::open(house, keys).await
 }

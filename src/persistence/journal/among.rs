@@ -46,11 +46,14 @@ impl Journal {
         node.member.lead(number).await?;
         self.0.shared.leads.store(true, Ordering::Release);
         let living: Vec<i64> = self.peers_now().await?.iter().map(|peer| peer.session).collect();
-        let known = self.shards().await?;
-        let owner = |shard: u16| known.iter().find(|row| row.shard == shard).map_or(0, |row| row.session);
+        // Nobody's, where there is no row.
+        let mut owners = [0; SHARDS as usize];
+        for row in self.shards().await? {
+            owners[usize::from(row.shard)] = row.session;
+        }
         let mut free: BTreeMap<i64, Vec<u16>> = BTreeMap::new();
-        for shard in (0..SHARDS).filter(|shard| !living.contains(&owner(*shard))) {
-            free.entry(owner(shard)).or_default().push(shard);
+        for (shard, owner) in (0..SHARDS).zip(owners).filter(|(_, owner)| !living.contains(owner)) {
+            free.entry(owner).or_default().push(shard);
         }
         for (from, shards) in free {
             self.give(&shards, from, number).await?;
@@ -125,9 +128,12 @@ impl Journal {
     pub async fn look_at_shards(&self) -> Result<Vec<Owned>, StoreError> {
         let all = self.shards().await?;
         let own = self.0.epoch.0.cast_signed();
-        for (shard, epoch) in self.0.shared.epochs.get().into_iter().flatten().enumerate() {
-            let row = all.iter().find(|row| usize::from(row.shard) == shard && row.session == own);
-            epoch.store(row.map_or(0, |row| row.epoch.unsigned_abs()), Ordering::Release);
+        let mut epochs = [0; SHARDS as usize];
+        for row in all.iter().filter(|row| row.session == own) {
+            epochs[usize::from(row.shard)] = row.epoch.unsigned_abs();
+        }
+        for (kept, now) in self.0.shared.epochs.get().into_iter().flatten().zip(epochs) {
+            kept.store(now, Ordering::Release);
         }
         Ok(all)
     }

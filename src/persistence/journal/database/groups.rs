@@ -33,7 +33,8 @@ const NULL: u16 = 1048;
 
 /// What an entry is found by when nobody knows whether it was written.
 const FOUND: &str = "select pos from journal where product_id = ? and first_seq = ? and hash = ?";
-const END: &str = "select pos from journal_end where id = 1";
+/// The place of the newest entry of all nodes.
+pub const END: &str = "select pos from journal_end where id = 1";
 
 /// The end of the journal. The writer of a node has it.
 pub struct Groups {

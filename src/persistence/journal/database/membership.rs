@@ -43,7 +43,6 @@ pub(super) const BEAT: &str =
     "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
 const DECLARE_DEAD: &str =
     "update node_sessions set active = null where number = ? and beat = ? and coalesce(active, 0) <> 0";
-const END: &str = "update node_sessions set active = null where number = ? and coalesce(active, 0) <> 0";
 const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and coalesce(active, 0) <> 0";
 const LEAVE: &str = "update node_sessions set active = null where number = ? and coalesce(active, 0) <> 0";
 /// What was in the journal before places were counted there, or was restored.
@@ -388,7 +387,7 @@ pub async fn end_session(server: &Server, number: i64) -> Result<bool, StoreErro
     }
     mysql::begin(&mut session).await?;
     let mut connection = Connection::MySql(session);
-    let ended = sql::query(END).bind(number).execute(&mut connection).await.map(drop);
+    let ended = sql::query(LEAVE).bind(number).execute(&mut connection).await.map(drop);
     sql::end(&mut connection, ended).await?;
     close(connection).await;
     Ok(true)

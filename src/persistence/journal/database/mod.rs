@@ -37,7 +37,6 @@ use groups::Groups;
 
 /// How often the keeper looks around while there is no snapshot to be saved.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-const LAST_POS: &str = "select pos from journal_end where id = 1";
 
 /// What the opening found and made.
 pub struct Found {
@@ -63,7 +62,7 @@ pub async fn start(
     let server = server.of_node(node);
     let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
     let last_pos: i64 =
-        sql::query_scalar(LAST_POS).fetch_one(&mut looking).await.map_err(StoreError::from)?;
+        sql::query_scalar(groups::END).fetch_one(&mut looking).await.map_err(StoreError::from)?;
     let groups = Groups::new(server.clone(), node).map_err(StoreError::Thread)?;
     shared.stats.pos.store(last_pos, Ordering::Release);
     let (end, ended) = oneshot::channel();

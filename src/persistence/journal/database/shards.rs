@@ -5,6 +5,7 @@
 
 use std::sync::LazyLock;
 
+use super::membership::close;
 use crate::domain::id::SHARDS;
 use crate::persistence::StoreError;
 use crate::persistence::sql::mysql::{self, Server};
@@ -69,10 +70,4 @@ async fn given(connection: &mut Connection, shards: &[u16], from: i64, to: i64) 
         making.execute(&mut *connection).await?;
     }
     Ok(())
-}
-
-async fn close(session: Connection) {
-    if let Connection::MySql(session) = session {
-        let _ = session.close().await;
-    }
 }

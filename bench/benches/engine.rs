@@ -1,7 +1,8 @@
 //! The engine without HTTP: from a question in the owner's mailbox to its durable answer.
 //!
 //! Everything is counted: encoding, chain hash, dedupe, deadlines, the used keys, the journal with its syncs, and
-//! the flush that runs beside it. 1,024 questions are in flight all the time.
+//! the flush that runs beside it. 1,024 questions are in flight all the time; a buyer who is told to come again, since the disk
+//! has just stood still, comes again.
 //!
 //! `cargo bench -p stockade-bench --bench engine [-- --seconds 5]`
 
@@ -10,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::actors::flusher::{self, LagLimits};
-use stockade::actors::stock::{Answer, Changes, Directory, Fingerprint, Home, House, NoHome, UsedKeys};
+use stockade::actors::stock::{
+    Answer, Changes, Directory, Fingerprint, Home, House, NoHome, NotDone, UsedKeys,
+};
 use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
@@ -103,18 +106,29 @@ async fn buy(directory: &Directory, product: ProductId, number: u64) {
     let clock = &directory.house().clock;
     let buyer = UserId::new(Millis(1), u128::from(number % BUYERS));
     let key = KeyUse { key: u128::from(number).to_le_bytes(), body: 1 };
-    let claim = directory.house().keys.claim(Fingerprint::of(buyer, key.key), product).expect("a new key");
-    let ask = Reserve {
-        order: OrderId::for_home(clock.now(), clock.chance(), product),
-        line: 1,
-        buyer,
-        quantity: Quantity::of_line(1).expect("one"),
-        key: Some(key),
-        expected: None,
-        placing: None,
-    };
-    let answer = directory.reserve(product, ask, Some(claim)).await;
-    assert!(matches!(answer, Ok(Answer::Reserved(_))), "{answer:?}");
+    let fingerprint = Fingerprint::of(buyer, key.key);
+    let mut claim = Some(directory.house().keys.claim(fingerprint, product).expect("a new key"));
+    loop {
+        let ask = Reserve {
+            order: OrderId::for_home(clock.now(), clock.chance(), product),
+            line: 1,
+            buyer,
+            quantity: Quantity::of_line(1).expect("one"),
+            key: Some(key),
+            expected: None,
+            placing: None,
+        };
+        match directory.reserve(product, ask, claim.take()).await {
+            Ok(Answer::Reserved(_)) => return,
+            Err(NotDone::Busy { retry_after_ms }) => {
+                actix::clock::sleep(Duration::from_millis(retry_after_ms)).await;
+                claim = Some(
+                    directory.house().keys.claim(fingerprint, product).expect("a key that is free again"),
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// How many groups of `events` events the journal syncs in a second, one after the other.

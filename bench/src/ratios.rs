@@ -7,7 +7,9 @@ use clap::Args;
 use crate::drive::grouped;
 use crate::judge::Ruling;
 use crate::report::Report;
-use crate::rounds::{self, ENDLESS_STOCK, Rounds, median, ms, one_decimal, print_bound, print_lag};
+use crate::rounds::{
+    self, ENDLESS_STOCK, REFERENCE_PER_S, Rounds, median, ms, one_decimal, print_bound, print_lag,
+};
 
 /// Shares of the reference, and limits, that the engine must reach. The two limits in microseconds were set on a machine
 /// whose reference costs 9.1 µs an answer and reaches 125,000 of them a second: `print_machine` says what this one does.
@@ -104,9 +106,8 @@ fn print_table(legs: &[Leg]) {
     }
 }
 
-/// The machine on which the limits in microseconds were set, and what the reference took there.
+/// What the reference took on the machine on which the limits in microseconds were set.
 const REFERENCE_CPU_US: f64 = 9.1;
-const REFERENCE_PER_S: f64 = 125_000.0;
 
 /// What this machine is to the one of the limits, and what the limits would be here: for people, not for the verdict.
 fn print_machine(legs: &[Leg]) {

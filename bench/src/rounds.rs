@@ -17,6 +17,8 @@ use crate::workload::{Card, Overrides, Thresholds, Workload};
 /// More than any leg sells.
 pub const ENDLESS_STOCK: u64 = 50_000_000;
 pub const USERS: usize = 10_000;
+/// What the reference reaches on the machine on which the limits were set.
+pub const REFERENCE_PER_S: f64 = 125_000.0;
 /// Orders are read back in samples: the figures are what these commands are about.
 pub const READ_BACK: usize = 2_000;
 

@@ -109,9 +109,6 @@ impl Nodes {
             silent_ms: 0,
         };
         let standbys = self.journal.standbys();
-        let silent_ms = |node: &[u8]| {
-            standbys.iter().find(|standby| standby.node == node).map_or(0, |standby| standby.silent_ms)
-        };
         let owners = shares.iter().filter(|share| share.session != own).map(|share| NodeSeen {
             id: share.node.clone().try_into().ok(),
             role: NodeRole::Owner,
@@ -124,7 +121,7 @@ impl Nodes {
                 .clone()
                 .map(|address| self.directory.loaded_by(&NodeName { session: share.session, address })),
             hot: self.hot_of(Some(share.session)),
-            silent_ms: silent_ms(&share.node),
+            silent_ms: self.journal.silent_ms(&share.node).unwrap_or(0),
         });
         let has_session = |node: &[u8]| shares.iter().any(|share| share.node == node);
         let others = standbys.iter().filter(|standby| !has_session(&standby.node)).map(|standby| NodeSeen {

@@ -223,6 +223,8 @@ impl Placing {
         self.meet(peers, TOLD_WITHIN).await;
         self.end_silent().await?;
         self.end_strangers(peers).await?;
+        // Who has gone may have written what this lead has not heard of: it is known before others are asked.
+        self.keys_due |= self.rows.iter().any(|row| !lives(&row.session.unsigned_abs()));
         if std::mem::take(&mut self.keys_due)
             && let Err(error) = self.keys.catch_up().await
         {
@@ -232,8 +234,10 @@ impl Placing {
         if !self.unsettled.is_empty() {
             self.settle().await;
         }
+        let roster = self.house.journal.peers();
         for (shards, to) in self.moves(peers) {
-            if *stop.borrow() {
+            // Who has come or gone meanwhile changes what is to move.
+            if *stop.borrow() || roster.borrow().as_slice() != peers {
                 break;
             }
             self.carry(&shards, to).await?;
@@ -316,19 +320,29 @@ impl Placing {
         if self.house.journal.end_session(session.cast_signed()).await? {
             tracing::warn!(
                 session,
-                "a node cannot be reached though it lives: its session is ended, and what it owned goes to others"
+                "a node cannot be reached: its session is ended, and what it owned goes to others"
             );
         }
         Ok(())
     }
 
     async fn tell(&self, name: &NodeName, within: Duration) -> bool {
-        let told = timeout(within, self.house.nodes.lead(name, self.word())).await;
-        let told = told.unwrap_or(Err(NotAsked::Unknown));
+        let told = self.heard(name.session, within, self.house.nodes.lead(name, self.word())).await;
         if let Err(error) = &told {
             tracing::warn!(%error, session = name.session, "a node does not follow yet");
         }
         told.is_ok()
+    }
+
+    /// What a node answers in time. Nobody waits for one whose session has ended: what it owned is for others.
+    async fn heard(&self, session: u64, within: Duration, told: Told) -> Result<(), NotAsked> {
+        let mut peers = self.house.journal.peers();
+        let has_gone =
+            peers.wait_for(|peers| !peers.iter().any(|peer| peer.session.unsigned_abs() == session));
+        tokio::select! {
+            told = timeout(within, told) => told.unwrap_or(Err(NotAsked::Unknown)),
+            _ = has_gone => Err(NotAsked::Unknown),
+        }
     }
 
     fn word(&self) -> Word {
@@ -436,8 +450,7 @@ impl Placing {
         self.house.directory.let_go(shards).await;
         if let Some(follower) = self.told.get(&from) {
             let letting_go = self.house.nodes.let_go(&follower.name, self.word(), shards.to_vec());
-            let let_go = timeout(LET_GO_WITHIN, letting_go).await.unwrap_or(Err(NotAsked::Unknown));
-            if let Err(error) = let_go {
+            if let Err(error) = self.heard(from, LET_GO_WITHIN, letting_go).await {
                 // Whether it has is found out when it is told to look, or when it has gone.
                 tracing::warn!(%error, session = from, "a node did not let go of what is to move");
                 self.settle().await;

@@ -41,7 +41,7 @@ pub struct NodeShown {
     /// Those of the shop's busiest products that it owns, in order of their ids; a product stays for a minute after the rush.
     #[schema(value_type = Vec<String>, max_items = 20, example = json!(["prod_01h455vb4pex5vsknk084sn02q"]))]
     hot: Vec<ProductId>,
-    /// How long ago it was seen to be there; after three seconds it is no longer listed.
+    /// How long ago it was seen to be there. After three seconds it is no longer listed, unless it has a session, which ends after four.
     #[schema(minimum = 0)]
     silent_ms: u64,
 }

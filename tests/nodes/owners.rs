@@ -9,11 +9,14 @@ use serde_json::{Value, json};
 use stockade::domain::user::Role;
 
 use super::support::{Process, id};
-use super::{Cluster, Crowd, STOCK, all_is_there, read, takes_over};
+use super::{Cluster, Crowd, STOCK, all_is_there, one_line, read, takes_over};
 
 const PRODUCTS: usize = 6;
 /// Of each product.
 const BUYERS: u64 = 2;
+/// Whoever orders when nodes have died has his answer after this: four seconds until a heart counts as stopped, one look, and what
+/// a busy machine needs besides.
+const SOLD_WITHIN: Duration = Duration::from_secs(8);
 
 async fn products(cluster: &Cluster, process: &Process) -> Vec<String> {
     let mut products = Vec::new();
@@ -104,6 +107,47 @@ async fn products_are_spread_over_nodes_that_come_and_go_and_die() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         all_is_there(&cluster, &third, product, &told).await;
     }
+    third.stop().await;
+    let said = cluster.audit();
+    assert!(said.contains("everything adds up"), "{said}");
+}
+
+/// Somebody orders each of the products, all at once, and has it.
+async fn each_is_sold(cluster: &Cluster, process: &Process, products: &[String]) {
+    let token = cluster.token(1, Role::Shopper);
+    let orders = products.iter().map(|product| {
+        let asking = process.ask("POST", "/v1/orders").bearer(&token).json(&one_line(product, 1));
+        async move { asking.send().await.ok(201) }
+    });
+    let sold = tokio::time::timeout(SOLD_WITHIN, futures_util::future::join_all(orders)).await;
+    assert!(sold.is_ok(), "not all were sold in time:\n{}", process.log());
+}
+
+/// Whoever owned with the lead is dead as long as the lead is, and is not waited for by the next one; and one that is back before its
+/// death is known is given products, and none by the dead one's word.
+#[actix_web::test]
+async fn nobody_is_refused_because_two_die_at_once_or_one_is_back_before_it_is_missed() {
+    let cluster = Cluster::open().await;
+    let mut lead = cluster.start(0).await;
+    let products = products(&cluster, &lead).await;
+    let mut second = cluster.stand_by(1, "owner,gateway").await;
+    let mut third = cluster.stand_by(2, "owner,gateway").await;
+    each_is_sold(&cluster, &lead, &products).await;
+    shared_by(&cluster, &lead, 3).await;
+
+    second.kill();
+    second = cluster.begin(1);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    each_is_sold(&cluster, &lead, &products).await;
+    second.takes_requests().await;
+    shared_by(&cluster, &lead, 3).await;
+
+    lead.kill();
+    second.kill();
+    each_is_sold(&cluster, &third, &products).await;
+    takes_over(&mut third).await;
+    let left = nodes(&cluster, &third).await;
+    assert_eq!(left.len(), 1, "{left:?}");
     third.stop().await;
     let said = cluster.audit();
     assert!(said.contains("everything adds up"), "{said}");

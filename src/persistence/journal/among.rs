@@ -116,7 +116,7 @@ impl Journal {
         }
     }
 
-    /// The lead ends the session of a node that it cannot reach: that one writes nothing more, and may join anew. Whether it is ended.
+    /// The lead ends the session of a node that it cannot reach: that one writes nothing more, and may join anew. Whether this ended it.
     pub async fn end_session(&self, session: i64) -> Result<bool, StoreError> {
         match &self.0.node {
             Some(node) => database::end_session(&node.server, session).await,
@@ -161,6 +161,12 @@ impl Journal {
             None => self.head(),
             Some(_) => *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    /// How long ago a node was seen to look around; `None`: it is not known.
+    pub fn silent_ms(&self, node: &[u8]) -> Option<u64> {
+        let (clock, _) = self.0.lease.as_ref()?;
+        self.0.shared.roster.silent_ms(node, clock.nanos())
     }
 
     /// The nodes that stand by, as this one sees them; none where there is no database to meet in.

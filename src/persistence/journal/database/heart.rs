@@ -36,9 +36,7 @@ impl Heart {
                 Ok(true) => {
                     self.shared.beaten_ns.store(sent_ns, Ordering::Release);
                     let seen = look_around(&mut session, &self.shared, self.clock.nanos()).await;
-                    if self.shared.leads.load(Ordering::Acquire) {
-                        self.look_after(&mut watches, seen);
-                    }
+                    self.look_after(&mut watches, seen);
                 }
                 Ok(false) => return self.shared.fence("another node has taken over"),
                 // It is looked for again at the next beat. Without it nobody can take over either.
@@ -55,23 +53,27 @@ impl Heart {
         }
     }
 
-    /// Ends the sessions of others whose hearts have stopped, in tasks of their own: this heart waits for nothing.
+    /// Watches the others' hearts, and at the lead ends the sessions of those that have stopped, in tasks of their own: this heart waits
+    /// for nothing. Whoever becomes the lead knows already for how long they have stood still.
     fn look_after(&self, watches: &mut HashMap<i64, Watch>, seen: Vec<Seen>) {
         let now_ns = self.clock.nanos();
         watches.retain(|number, _| seen.iter().any(|seen| seen.number == *number));
         for other in seen.into_iter().filter(|seen| seen.number != self.number) {
             let watch = watches.entry(other.number).or_default();
-            if !watch.look(other.clone(), now_ns, &self.timing) {
+            let has_stopped = watch.look(other.clone(), now_ns, &self.timing);
+            if !has_stopped || !self.shared.leads.load(Ordering::Acquire) {
                 continue;
             }
             watch.blind();
-            let server = self.server.clone();
+            let (server, clock, shared) = (self.server.clone(), self.clock.clone(), self.shared.clone());
             tokio::spawn(async move {
                 let ended = async {
                     let mut session = Connection::MySql(server.connect_here().await?);
                     let ended = take_over(&mut session, &other).await;
+                    // Whoever waits for that one hears at once that it has gone.
+                    let counted = count_on(&mut session, &shared, clock.nanos()).await;
                     close(session).await;
-                    ended
+                    ended.and(counted)
                 };
                 if let Err(error) = ended.await {
                     tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");

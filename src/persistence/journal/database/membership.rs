@@ -379,7 +379,7 @@ pub(super) async fn take_over(session: &mut Connection, stopped: &Seen) -> Resul
 }
 
 /// Ends a session that lives and is not to any more, as the lead whose server it is: its writers first, and then what they are allowed.
-/// Whoever has written in between has written before it. Whether it is ended.
+/// Whoever has written in between has written before it. Whether it was this that ended it.
 pub async fn end_session(server: &Server, number: i64) -> Result<bool, StoreError> {
     let mut session = server.connect().await?;
     if !mysql::end_writers(&mut session, number).await? {
@@ -387,10 +387,10 @@ pub async fn end_session(server: &Server, number: i64) -> Result<bool, StoreErro
     }
     mysql::begin(&mut session).await?;
     let mut connection = Connection::MySql(session);
-    let ended = sql::query(LEAVE).bind(number).execute(&mut connection).await.map(drop);
-    sql::end(&mut connection, ended).await?;
+    let ended = sql::query(LEAVE).bind(number).execute(&mut connection).await;
+    let ended = sql::end(&mut connection, ended.map(|ended| ended.rows_affected() == 1)).await?;
     close(connection).await;
-    Ok(true)
+    Ok(ended)
 }
 
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.

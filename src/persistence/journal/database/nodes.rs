@@ -122,6 +122,13 @@ impl Roster {
             .collect()
     }
 
+    /// How long ago a node was seen to look; `None`: it is not known.
+    pub fn silent_ms(&self, node: &[u8], now_ns: u64) -> Option<u64> {
+        let known = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|(row, _)| row.node == node).map(|(_, at)| ms_between(*at, now_ns))
+    }
+
+    /// Those who looked a moment ago.
     pub fn seen(&self, now_ns: u64) -> Vec<Standby> {
         let known = self.standbys.lock().unwrap_or_else(PoisonError::into_inner);
         let standbys = known.iter().map(|(row, at)| Standby {
@@ -155,6 +162,12 @@ mod tests {
         assert!(roster.note(vec![row(1, 1), row(2, 6)], at(2_900)).is_empty());
         let there = roster.seen(at(3_000));
         assert_eq!((there.len(), &there[0].node, there[0].silent_ms), (1, &vec![2], 100));
+        assert_eq!(
+            roster.silent_ms(&[1], at(4_000)),
+            Some(4_000),
+            "told of by its session, it is as old as it is"
+        );
+        assert_eq!(roster.silent_ms(&[3], at(4_000)), None);
         let gone = roster.note(vec![row(1, 1), row(2, 7)], at(60_000));
         assert_eq!(gone.len(), 1);
         assert_eq!((&gone[0].node, gone[0].looks), (&vec![1], 1));

@@ -6,9 +6,8 @@
 
 mod support;
 
-use std::time::Duration;
-
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use stockade::clock::Clock;

@@ -108,6 +108,9 @@ fn print_bounds(rounds: &[Round]) -> Ruling {
     if let Some(per_s) = per_s {
         println!("      {:.2} of the goal of {}", per_s / PER_S_GOAL, grouped(PER_S_GOAL as u64));
     }
+    if let Some(p99_ms) = p99_ms(|round| &round.half) {
+        println!("      p99 {p99_ms:.1} ms at half of that");
+    }
     let ceiling = |round: &Round| round.reference.summary.acknowledged_per_s;
     if let (Some(reached), Some(share)) = (
         median(rounds.iter().map(ceiling).collect()),
@@ -119,9 +122,6 @@ fn print_bounds(rounds: &[Round]) -> Ruling {
             grouped(REFERENCE_PER_S as u64),
             grouped((PER_S_MIN * reached / REFERENCE_PER_S) as u64),
         );
-    }
-    if let Some(p99_ms) = p99_ms(|round| &round.half) {
-        println!("      p99 {p99_ms:.1} ms at half of that");
     }
     let bounded = "at half of the least rate, p99 ms";
     print_bound(bounded, p99_ms(|round| &round.steady), P99_MS_MAX, false).and(enough)

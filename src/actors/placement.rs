@@ -208,11 +208,10 @@ impl Placing {
     /// Who has come is told, what the gone have left is given to others, and what is too much at one node moves.
     async fn step(&mut self, peers: &[Peer], stop: &watch::Receiver<bool>) -> Result<(), StoreError> {
         // At the very first look nobody may have been seen yet.
-        if !peers.iter().any(|peer| peer.session.unsigned_abs() == self.own) {
+        if !lives(peers, self.own) {
             return Ok(());
         }
-        let lives = |session: &u64| peers.iter().any(|peer| peer.session.unsigned_abs() == *session);
-        let gone: Vec<u64> = self.told.keys().copied().filter(|session| !lives(session)).collect();
+        let gone: Vec<u64> = self.told.keys().copied().filter(|session| !lives(peers, *session)).collect();
         for session in gone {
             tracing::warn!(session, "a node has gone: what it owned goes to others");
             self.told.remove(&session);
@@ -224,7 +223,7 @@ impl Placing {
         self.end_silent().await?;
         self.end_strangers(peers).await?;
         // Who has gone may have written what this lead has not heard of: it is known before others are asked.
-        self.keys_due |= self.rows.iter().any(|row| !lives(&row.session.unsigned_abs()));
+        self.keys_due |= self.rows.iter().any(|row| !lives(peers, row.session.unsigned_abs()));
         if std::mem::take(&mut self.keys_due)
             && let Err(error) = self.keys.catch_up().await
         {
@@ -307,7 +306,6 @@ impl Placing {
             let silent = Duration::from_nanos(now_ns.saturating_sub(since)) > SILENT_MAX;
             if silent && !self.shards_of(session).is_empty() {
                 self.end(session).await?;
-                self.keys_due = true;
                 let left = self.shards_of(session);
                 self.house.directory.let_go(&left).await;
                 self.unsettled.extend(left);
@@ -337,8 +335,7 @@ impl Placing {
     /// What a node answers in time. Nobody waits for one whose session has ended: what it owned is for others.
     async fn heard(&self, session: u64, within: Duration, told: Told) -> Result<(), NotAsked> {
         let mut peers = self.house.journal.peers();
-        let has_gone =
-            peers.wait_for(|peers| !peers.iter().any(|peer| peer.session.unsigned_abs() == session));
+        let has_gone = peers.wait_for(|peers| !lives(peers, session));
         tokio::select! {
             told = timeout(within, told) => told.unwrap_or(Err(NotAsked::Unknown)),
             _ = has_gone => Err(NotAsked::Unknown),
@@ -476,6 +473,11 @@ impl Placing {
         };
         self.house.shares.store(Arc::new(peers.iter().map(share).collect()));
     }
+}
+
+/// Whether a session is among those that have not ended.
+fn lives(peers: &[Peer], session: u64) -> bool {
+    peers.iter().any(|peer| peer.session.unsigned_abs() == session)
 }
 
 /// Shows here what another node's owners publish, for as long as it is awaited.

@@ -1,5 +1,5 @@
-//! The heart of a node: it beats for as long as the node has a session, sees who else is there, and at the lead looks after the hearts of
-//! the others.
+//! The heart of a node: it beats for as long as the node has a session, sees who else is there and whether their hearts beat, and at the
+//! lead ends the sessions of those that have stopped.
 //!
 //! Always true: it waits for nothing but the database; and whoever counts as dead was seen with a beat that did not change, by a heart
 //! that beat meanwhile.

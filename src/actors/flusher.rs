@@ -1,8 +1,8 @@
 //! The flusher: brings the tables up to date with the journal, again and again, behind everybody's back.
 //!
-//! It lives on a thread of its own that yields to the order path. It owns the pace: at least every
-//! [`FLUSH_EVERY`], at once when somebody asks, and with long pauses while a crowd is buying, for which the lag has
-//! room. When that room is used up it slows the journal down rather than let the lag grow to its cap.
+//! It lives on a thread of its own that yields to the order path. It owns the pace: every [`FLUSH_EVERY`] what has
+//! gathered, at once when somebody asks or a whole slice waits, and with long pauses while a crowd is buying, for which
+//! the lag has room. When that room is used up it slows the journal down rather than let the lag grow to its cap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,17 +14,20 @@ use tracing::{error, info, warn};
 use crate::actors::stock::House;
 use crate::persistence::StoreError;
 use crate::persistence::Tables;
-use crate::persistence::flush::{Flusher, Lag, LagGauge};
+use crate::persistence::flush::{Flusher, Lag, LagGauge, SLICE_EVENTS_MAX};
 use crate::persistence::journal::Journal;
 
-/// The longest the tables stay behind when little happens.
+/// The longest the tables stay behind while less than a slice happens in it. A slice costs about the same for ten events
+/// as for hundreds, so what trickles in is let gather.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
 /// Pause after a flush that failed.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest the journal waits before a group while the flush is behind.
 const BRAKE_MAX_US: u64 = 20_000;
-/// More events than this in a second are a rush.
+/// So many events in a second are a rush …
 const RUSH_EVENTS_PER_S: u64 = 20_000;
+/// … and a quarter of it is where so many come together in one group: there the machine is slower, or the disk, and has less to spare.
+const RUSH_GROUP_EVENTS: u64 = 32;
 /// In a rush, how many times the length of a slice the flush rests after it …
 const RUSH_REST: u32 = 49;
 /// … and the longest.
@@ -133,7 +136,7 @@ pub async fn start(
         base_brake_us: brake.load(Ordering::Relaxed),
         brake,
         behind_since_ns: None,
-        looked: (0, 0),
+        looked: Looked::default(),
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
     let work = move || {
@@ -149,6 +152,28 @@ pub async fn start(
     Ok(handle)
 }
 
+/// When the journal was looked at, and what it had written by then.
+#[derive(Debug, Clone, Copy, Default)]
+struct Looked {
+    at_ns: u64,
+    /// All nodes together.
+    events: u64,
+    /// This node alone.
+    own_events: u64,
+    own_groups: u64,
+}
+
+impl Looked {
+    /// Whether a crowd has been buying since `before`.
+    fn is_rush_since(self, before: Looked) -> bool {
+        let elapsed_ms = (self.at_ns.saturating_sub(before.at_ns) / 1_000_000).max(1);
+        let per_s = self.events.saturating_sub(before.events) * 1_000 / elapsed_ms;
+        let own_groups = self.own_groups.saturating_sub(before.own_groups).max(1);
+        let together = self.own_events.saturating_sub(before.own_events) / own_groups;
+        per_s >= RUSH_EVENTS_PER_S || per_s >= RUSH_EVENTS_PER_S / 4 && together >= RUSH_GROUP_EVENTS
+    }
+}
+
 struct Flushing {
     house: Arc<House>,
     journal: Journal,
@@ -160,8 +185,7 @@ struct Flushing {
     /// What a test setting asks for anyway.
     base_brake_us: u64,
     behind_since_ns: Option<u64>,
-    /// When the journal was last looked at, and how many events it had written.
-    looked: (u64, u64),
+    looked: Looked,
 }
 
 impl Flushing {
@@ -180,28 +204,36 @@ impl Flushing {
         }
     }
 
-    /// Slices until there is nothing left; `false` if one failed. While stopping a failure ends it, too: the
-    /// journal holds everything, and the next start goes on from the checkpoint.
+    /// Slices until less than one is left, or nothing while stopping; `false` if one failed. While stopping a failure
+    /// ends it, too: the journal holds everything, and the next start goes on from the checkpoint.
     async fn catch_up(&mut self, stopping: bool) -> bool {
         while !self.inner.abandon.load(Ordering::Acquire) {
-            let began = self.house.clock.nanos();
+            let (began, waiting) = (self.house.clock.nanos(), self.gauge.lag().events);
             match self.flusher.run_slice().await {
                 Ok(done) => {
                     self.inner.flushed.send_replace(done.pos);
-                    let lag = self.observe();
-                    if done.events == 0 {
-                        if !stopping {
-                            self.tidy().await;
+                    if done.events >= waiting {
+                        // Whatever is missing now came since.
+                        self.behind_since_ns = Some(began);
+                    }
+                    let (lag, rush) = (self.observe(), self.is_rush());
+                    let took = self.house.clock.nanos().saturating_sub(began);
+                    if done.events > 0 {
+                        self.house.metrics.flush_slice_seconds.record(took as f64 / 1e9);
+                    }
+                    if stopping {
+                        if done.events == 0 {
+                            return true;
                         }
+                        if lag.events > 0 && lag.events % 100_000 < done.events {
+                            info!(events = lag.events, "flushing before the end");
+                        }
+                    } else if done.events == 0 || lag.events < SLICE_EVENTS_MAX {
+                        self.tidy().await;
                         return true;
-                    }
-                    let now = self.house.clock.nanos();
-                    self.house.metrics.flush_slice_seconds.record(now.saturating_sub(began) as f64 / 1e9);
-                    if !stopping {
-                        self.rest(lag, Duration::from_nanos(now.saturating_sub(began))).await;
-                    }
-                    if stopping && lag.events > 0 && lag.events % 100_000 < done.events {
-                        info!(events = lag.events, "flushing before the end");
+                    } else if rush && lag.bytes < self.limits.soft_bytes {
+                        let pause = (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX);
+                        let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
                     }
                 }
                 Err(error) => {
@@ -228,17 +260,17 @@ impl Flushing {
         }
     }
 
-    /// In a rush the processors belong to the buyers: the tables follow when it is over, or when the room for their
-    /// lag is used up, or when somebody asks for them.
-    async fn rest(&mut self, lag: Lag, slice: Duration) {
-        let (now, events) = (self.house.clock.nanos(), self.journal.seen_end().events);
-        let (since, before) = std::mem::replace(&mut self.looked, (now, events));
-        let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
-        let rush = events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S;
-        if rush && lag.bytes < self.limits.soft_bytes {
-            let pause = (slice * RUSH_REST).min(RUSH_REST_MAX);
-            let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
-        }
+    /// Whether a crowd is buying. Then the processors belong to the buyers: the tables follow when it is over, or when the
+    /// room for their lag is used up, or when somebody asks for them.
+    fn is_rush(&mut self) -> bool {
+        let stats = self.journal.stats();
+        let now = Looked {
+            at_ns: self.house.clock.nanos(),
+            events: self.journal.seen_end().events,
+            own_events: stats.events.load(Ordering::Relaxed),
+            own_groups: stats.groups.load(Ordering::Relaxed),
+        };
+        now.is_rush_since(std::mem::replace(&mut self.looked, now))
     }
 
     /// Shows the lag and sets the pace of the journal by it.
@@ -269,6 +301,20 @@ impl Flushing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_crowd_is_known_by_its_number_or_by_how_many_come_together() {
+        let second = |events, own_groups| {
+            let now = Looked { at_ns: 1_000_000_000, events, own_events: events, own_groups };
+            now.is_rush_since(Looked::default())
+        };
+        assert!(second(20_000, 5_000), "so many are a crowd, however quick the disk is");
+        assert!(!second(19_999, 5_000));
+        assert!(second(5_000, 156), "thirty-two at once");
+        assert!(!second(5_000, 157));
+        assert!(!second(4_000, 1), "one who fills a warehouse is no crowd");
+        assert!(!second(0, 0));
+    }
 
     #[test]
     fn the_brake_grows_from_the_soft_limit_to_twice_of_it() {

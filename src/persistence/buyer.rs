@@ -24,7 +24,7 @@ const LAST_RUN: &str = "select coalesce(max(run), 0) from buyer_runs";
 const NEW_RUN: &str = "insert into buyer_runs (run, level, orders) values (?, ?, 0)";
 const COUNT: &str = "update buyer_runs set orders = orders + ? where run = ?";
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
-    Listed::new("insert into buyer_orders (run, buyer_id, order_id) values ", "(?, ?, ?)", "")
+    Listed::fine("insert into buyer_orders (run, buyer_id, order_id) values ", "(?, ?, ?)", "")
 });
 
 const MERGING: &str = "select run, goes_into from buyer_runs where goes_into is not null order by run";

@@ -63,20 +63,15 @@ static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| {
 static INSERT_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into orders (id, buyer_id, home_id, status, total_minor, currency, key_hash, body_hash, \
         hold_expires_at_ms, created_at_ms, updated_at_ms, version) values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static INSERT_LINES: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into order_lines (order_id, line, product_id, quantity, unit_price_minor, currency, sequence, \
         status) values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
+    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static END_LINES: LazyLock<Listed> = LazyLock::new(|| {
     let head = "update order_lines set status = 'released' where product_id = ? and status = 'held' and order_id in (";
-    Listed::new(head, "?", ")")
-});
-static END_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
-    let head = "update orders set status = ?, updated_at_ms = ?, version = version + 1 \
-        where home_id = ? and status = 'pending_payment' and id in (";
     Listed::new(head, "?", ")")
 });
 static CONFIRM_LINES: LazyLock<Listed> = LazyLock::new(|| {
@@ -84,10 +79,11 @@ static CONFIRM_LINES: LazyLock<Listed> = LazyLock::new(|| {
         where product_id = ? and status = 'held' and order_id in (";
     Listed::new(head, "?", ")")
 });
-static CONFIRM_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
-    let head = "update orders set status = 'paid', updated_at_ms = ?, version = version + 1 \
-        where home_id = ? and status = 'pending_payment' and id in (";
-    Listed::new(head, "?", ")")
+/// Each at a time of its own.
+static MOVE_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update orders set status = ?, version = version + 1, updated_at_ms = case id";
+    let middle = " end where home_id = ? and status = 'pending_payment' and id in (";
+    Listed::cases(head, middle, ")")
 });
 static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
@@ -315,28 +311,41 @@ pub(super) async fn insert(connection: &mut Connection, born: &[Born]) -> Result
     buyer::insert(connection, born.iter().map(|Born { order, .. }| (order.buyer, order.id)).collect()).await
 }
 
-/// What one product's group did to holds whose orders have rows already.
+/// What one product's group did to a hold whose order has a row already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct At {
     pub product: ProductId,
     pub at: Millis,
 }
 
-/// Holds of `at.product` ended without a sale: their lines are released, and the orders at home there end too.
+/// Holds of `product` ended without a sale, each at its time: their lines are released, and the orders at home there end too.
 pub(super) async fn end(
     connection: &mut Connection,
-    at: At,
+    product: ProductId,
     status: OrderStatus,
-    orders: &[OrderId],
+    orders: &[(OrderId, Millis)],
 ) -> Result<(), StoreError> {
-    for (sql, piece) in END_LINES.cut(orders) {
-        let query = sql::query(sql).bind(&at.product.as_bytes()[..]);
-        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in END_LINES.filled(orders) {
+        let query = sql::query(sql).bind(&product.as_bytes()[..]);
+        let query = piece.fold(query, |query, (id, _)| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
-    for (sql, piece) in END_ORDERS.cut(orders) {
-        let query = sql::query(sql).bind(status.as_str()).bind(at.at.0).bind(&at.product.as_bytes()[..]);
-        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+    move_orders(connection, product, status, orders).await
+}
+
+/// Orders at home in `home` that waited for their payment do so no more.
+async fn move_orders(
+    connection: &mut Connection,
+    home: ProductId,
+    status: OrderStatus,
+    orders: &[(OrderId, Millis)],
+) -> Result<(), StoreError> {
+    for (sql, piece) in MOVE_ORDERS.filled(orders) {
+        let piece = Vec::from_iter(piece);
+        let query = sql::query(sql).bind(status.as_str());
+        let query = piece.iter().fold(query, |query, (id, at)| query.bind(&id.as_bytes()[..]).bind(at.0));
+        let query = query.bind(&home.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, (id, _)| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
     Ok(())
@@ -359,24 +368,19 @@ pub(super) async fn new_deadline(
     Ok(())
 }
 
-/// Holds of `at.product` are sold, `quantity` units of each; the orders at home there are paid.
+/// Holds of `product` are sold, `quantity` units of each, each at its time; the orders at home there are paid.
 pub(super) async fn confirm(
     connection: &mut Connection,
-    at: At,
+    product: ProductId,
     quantity: Quantity,
-    orders: &[OrderId],
+    orders: &[(OrderId, Millis)],
 ) -> Result<(), StoreError> {
-    for (sql, piece) in CONFIRM_LINES.cut(orders) {
-        let query = sql::query(sql).bind(i64::from(quantity.get())).bind(&at.product.as_bytes()[..]);
-        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
+    for (sql, piece) in CONFIRM_LINES.filled(orders) {
+        let query = sql::query(sql).bind(i64::from(quantity.get())).bind(&product.as_bytes()[..]);
+        let query = piece.fold(query, |query, (id, _)| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }
-    for (sql, piece) in CONFIRM_ORDERS.cut(orders) {
-        let query = sql::query(sql).bind(at.at.0).bind(&at.product.as_bytes()[..]);
-        let query = piece.iter().fold(query, |query, id| query.bind(&id.as_bytes()[..]));
-        query.execute(&mut *connection).await?;
-    }
-    Ok(())
+    move_orders(connection, product, OrderStatus::Paid, orders).await
 }
 
 /// Sold units came back, and with the last of them, perhaps, the order has ended.

@@ -326,13 +326,13 @@ fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Line>) {
         line.status = status;
         line.quantity = quantity.unwrap_or(line.quantity);
     };
-    for ((_, Ending::Expired | Ending::Cancelled | Ending::PaymentFailed, _), orders) in &changes.ended {
-        for order in orders {
+    for ((_, Ending::Expired | Ending::Cancelled | Ending::PaymentFailed), orders) in &changes.ended {
+        for (order, _) in orders {
             step(order, LineStatus::Released, None);
         }
     }
-    for ((_, quantity, _), orders) in &changes.confirmed {
-        for order in orders {
+    for ((_, quantity), orders) in &changes.confirmed {
+        for (order, _) in orders {
             step(order, LineStatus::Ordered, Some(*quantity));
         }
     }

@@ -120,8 +120,8 @@ pub struct Changes {
     /// In order of id.
     pub born: Vec<Born>,
     pub deadlines: Vec<Moved<Millis>>,
-    pub ended: BTreeMap<(ProductId, Ending, Millis), Vec<OrderId>>,
-    pub confirmed: BTreeMap<(ProductId, Quantity, Millis), Vec<OrderId>>,
+    pub ended: BTreeMap<(ProductId, Ending), Vec<(OrderId, Millis)>>,
+    pub confirmed: BTreeMap<(ProductId, Quantity), Vec<(OrderId, Millis)>>,
     /// In the order in which they happened.
     pub returned: Vec<Moved<Returning>>,
     pub stock: Vec<StockChange>,
@@ -343,7 +343,7 @@ impl Fold {
                 move_line(young, at.product, LineStatus::Released);
                 move_order(young, at, ending.status());
             }
-            None => self.changes.ended.entry((at.product, ending, at.at)).or_default().push(order),
+            None => self.changes.ended.entry((at.product, ending)).or_default().push((order, at.at)),
         }
     }
 
@@ -359,7 +359,7 @@ impl Fold {
                 move_order(young, at, OrderStatus::Paid);
             }
             None => {
-                self.changes.confirmed.entry((at.product, quantity, at.at)).or_default().push(order);
+                self.changes.confirmed.entry((at.product, quantity)).or_default().push((order, at.at));
             }
         }
     }

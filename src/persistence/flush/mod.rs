@@ -244,13 +244,11 @@ async fn write_plan(connection: &mut Connection, plan: &Plan) -> Result<(), Flus
     for Moved { at, order, to } in &changes.deadlines {
         order::new_deadline(connection, *at, *order, *to).await?;
     }
-    for ((product, ending, at), orders) in &changes.ended {
-        let at = order::At { product: *product, at: *at };
-        order::end(connection, at, ending.status(), orders).await?;
+    for ((product, ending), orders) in &changes.ended {
+        order::end(connection, *product, ending.status(), orders).await?;
     }
-    for ((product, quantity, at), orders) in &changes.confirmed {
-        let at = order::At { product: *product, at: *at };
-        order::confirm(connection, at, *quantity, orders).await?;
+    for ((product, quantity), orders) in &changes.confirmed {
+        order::confirm(connection, *product, *quantity, orders).await?;
     }
     for Moved { at, order, to } in &changes.returned {
         order::give_back(connection, *at, *order, to).await?;

@@ -92,6 +92,46 @@ async fn flushed_in_slices_of(home: Home, events_max: u64) -> (Vec<Order>, tempf
     (orders, dir)
 }
 
+/// More of either kind than one statement moves.
+#[rstest]
+#[tokio::test]
+async fn orders_that_move_in_one_slice_keep_their_own_times(#[values(Sqlite, MySql)] home: Home) {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, tables) = (open(&dir).await, home.open(&dir).await);
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    let mut a = Owner::stocked(1, 1_000);
+    let ids: Vec<_> = (1..=140).map(|number| order(number, a.product)).collect();
+    for id in &ids {
+        a.hold(*id, buyer(1), 1, T0);
+    }
+    append_all(&journal, vec![a.seal(T0)]);
+    flusher.run_slice().await.unwrap();
+
+    let ends = |after: i64| if after % 2 == 0 { OrderStatus::Cancelled } else { OrderStatus::Paid };
+    let moved = (1..).zip(&ids).map(|(after, id)| {
+        let now = T0.plus(after);
+        match ends(after) {
+            OrderStatus::Paid => {
+                a.does(&Command::Pin { order: *id, attempt: Attempt::FIRST }, now);
+                a.does(&Command::Confirm { order: *id, quantity: units(1), attempt: Attempt::FIRST }, now);
+            }
+            _ => {
+                a.does(&Command::Release { order: *id, cause: Cause::Cancelled, by: 1 }, now);
+            }
+        }
+        a.seal(now)
+    });
+    append_all(&journal, moved.collect());
+    assert_eq!(flusher.run_slice().await.unwrap().events, 210);
+    let mut orders = tables.orders().find_many(&ids).await.unwrap();
+    orders.sort_by_key(|order| order.id);
+    let found: Vec<_> = orders.iter().map(|order| (order.status, order.updated_at, order.version)).collect();
+    let expected: Vec<_> = (1..=140).map(|after| (ends(after), T0.plus(after), 2)).collect();
+    assert_eq!(found, expected);
+    journal.close().await;
+    tables.close().await.unwrap();
+}
+
 #[rstest]
 #[tokio::test]
 async fn the_rows_do_not_depend_on_the_slices(#[values(Sqlite, MySql)] home: Home) {

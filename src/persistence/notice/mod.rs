@@ -32,7 +32,7 @@ const OLDEST_SLICES: &str = "select pos, packed from notice_slices order by pos 
 const FORGET_SLICES: &str = "delete from notice_slices where pos <= ?";
 const SLICES_WAITING: &str = "select cast(coalesce(sum(number), 0) as signed), min(at_ms) from notice_slices";
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
-    Listed::new("insert into notices (order_id, kind, line, at_ms) values ", "(?, ?, ?, ?)", "")
+    Listed::fine("insert into notices (order_id, kind, line, at_ms) values ", "(?, ?, ?, ?)", "")
 });
 const OLDEST: &str = "select id, order_id, kind, line, at_ms from notices order by id limit ?";
 static FORGET: LazyLock<Listed> =

@@ -8,6 +8,9 @@ const LENGTHS: [usize; 5] = [256, 64, 16, 4, 1];
 /// Those of a list that is cut into as few pieces as can be: a piece costs two threads a wake-up each.
 const FINE_LENGTHS: [usize; 20] = [256, 128, 64, 32, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
 
+/// Those of a list of cases: whoever looks for his own walks all of them.
+const CASE_LENGTHS: [usize; 4] = [64, 16, 4, 1];
+
 /// One statement over a list of values, compiled once for each of a few lengths.
 pub struct Listed {
     by_length: Vec<(usize, String)>,
@@ -22,6 +25,16 @@ impl Listed {
     /// The same in more lengths, for what is written while somebody waits.
     pub fn fine(head: &'static str, item: &'static str, tail: &'static str) -> Listed {
         Listed::of(&FINE_LENGTHS, head, item, tail)
+    }
+
+    /// `head`, then a case for each value, `middle`, then a `?` for each with commas between, and `tail`: many rows change at
+    /// once, each to something of its own. What is bound is each row with its value, and then each row.
+    pub fn cases(head: &'static str, middle: &'static str, tail: &'static str) -> Listed {
+        let with = |length: &usize| {
+            let (cases, rows) = (" when ? then ?".repeat(*length), vec!["?"; *length].join(","));
+            (*length, format!("{head}{cases}{middle}{rows}{tail}"))
+        };
+        Listed { by_length: CASE_LENGTHS.iter().map(with).collect() }
     }
 
     fn of(lengths: &[usize], head: &'static str, item: &'static str, tail: &'static str) -> Listed {
@@ -71,6 +84,16 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+
+    #[test]
+    fn a_case_and_a_row_stand_for_each_value() {
+        static CASES: LazyLock<Listed> =
+            LazyLock::new(|| Listed::cases("case id", " end where id in (", ")"));
+        let texts: Vec<(&str, usize)> =
+            CASES.filled(&[7, 8, 9]).map(|(sql, piece)| (sql, piece.count())).collect();
+        let cases = " when ? then ? when ? then ? when ? then ? when ? then ?";
+        assert_eq!(texts, [(&*format!("case id{cases} end where id in (?,?,?,?)"), 4)]);
+    }
 
     #[test]
     fn a_list_is_cut_into_few_lengths() {

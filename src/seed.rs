@@ -86,11 +86,12 @@ pub async fn make_admin(
 ) -> Result<UserId> {
     let vault = app::vault(config, clock)?;
     let store = Store::open(config, clock).await?;
-    let passwords = Passwords::start(1, clock, Metrics::global());
-    let made = match passwords {
-        Ok(passwords) => make_one(&store.tables, &vault, &passwords, clock, email, password).await,
-        Err(error) => Err(error.into()),
+    let making = async {
+        app::opens_accounts(&vault, &store.tables, config).await?;
+        let passwords = Passwords::start(1, clock, Metrics::global())?;
+        make_one(&store.tables, &vault, &passwords, clock, email, password).await
     };
+    let made = making.await;
     store.close().await;
     made
 }

@@ -122,6 +122,11 @@ impl Vault {
         self.wrap(&self.0.clock.chance_bytes())
     }
 
+    /// Whether one of the master keys unwraps it.
+    pub fn knows(&self, key: &WrappedKey) -> bool {
+        self.unwrap(key).is_ok()
+    }
+
     /// The same key under the current master key; `None` when it is so already.
     pub fn rewrapped(&self, key: &WrappedKey) -> Result<Option<WrappedKey>, Sealed> {
         if key.key_id() == self.0.current.id {

@@ -9,9 +9,13 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use stockade::app::App;
+use stockade::clock::Clock;
 use stockade::config::{Config, MasterKeys};
+use stockade::domain::user::PasswordPolicy;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
+use stockade::seed;
 use support::{Pair, Person, Shop, id, one_line, paid_with};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -276,6 +280,47 @@ async fn a_master_key_is_rotated_under_living_accounts() {
         let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
         assert_eq!(me["email"], person.email);
     }
+    shop.close().await;
+}
+
+/// Under another key an address is not found, and whoever signed up again would be somebody else.
+#[actix_web::test]
+async fn a_shop_does_not_open_under_a_master_key_that_opens_no_account() {
+    let under = |byte: u8, was_lost: bool| {
+        move |config: &mut Config| {
+            config.people.master_keys = Some(MasterKeys::one([byte; 32]));
+            config.people.master_key_was_lost = was_lost;
+        }
+    };
+    // Nothing was sealed yet, so any key will do.
+    let shop = Shop::open_with(under(1, false)).await.reopen_with(under(2, false)).await;
+    let mina = shop.newcomer(1).await;
+    let folder = shop.stop().await;
+    let refused = async |byte| {
+        let mut config = Config::development(folder.path());
+        under(byte, false)(&mut config);
+        format!("{:#}", App::build(&config).await.err().expect("it opened"))
+    };
+    let told = refused(1).await;
+    assert!(told.contains("STOCKADE_MASTER_KEY is not the one"), "{told}");
+    assert!(told.contains("STOCKADE_MASTER_KEY_WAS_LOST=true"), "{told}");
+    // Nor does anybody become an administrator of it.
+    let mut config = Config::development(folder.path());
+    under(3, false)(&mut config);
+    let password =
+        PasswordPolicy { chars_min: 8 }.accept("seven swans swim".to_owned().into(), None).unwrap();
+    let made =
+        seed::make_admin(&config, &Clock::start(), "root@example.com".parse().unwrap(), password).await;
+    assert!(made.unwrap_err().to_string().contains("STOCKADE_MASTER_KEY is not the one"));
+
+    // The refusal has changed nothing.
+    let shop = Shop::open_on(folder, under(2, false)).await;
+    shop.log_in(&mina).await;
+    // Lost for ever: the shop opens, nobody comes in, and whoever signs up now is somebody.
+    let shop = shop.reopen_with(under(4, true)).await;
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.newcomer(2).await;
+    let shop = shop.reopen_with(under(4, false)).await;
     shop.close().await;
 }
 

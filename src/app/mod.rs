@@ -66,7 +66,7 @@ use owning::house;
 use vitals::{Pulse, Vitals};
 
 pub use owning::Owning;
-pub use secret::{tokens, vault, webhook_secret};
+pub use secret::{opens_accounts, tokens, vault, webhook_secret};
 pub use server::Serving;
 pub use store::Store;
 pub use supervise::{Supervised, blocking, supervise};
@@ -201,6 +201,7 @@ impl App {
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
+        opens_accounts(&vault, tables, config).await?;
         let featured = match config.profile {
             Profile::Development => demo::furnish(store, &clock).await?,
             Profile::Production => None,

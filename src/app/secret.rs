@@ -11,8 +11,9 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::persistence::Tables;
 use crate::tokens::Tokens;
-use crate::vault::Vault;
+use crate::vault::{Vault, WrappedKey};
 
 const SECRET_FILE: &str = "development.secret";
 const MASTER_KEY_FILE: &str = "development.key";
@@ -41,6 +42,36 @@ pub fn vault(config: &Config, clock: &Clock) -> Result<Vault> {
         }
     };
     Ok(Vault::new(&keys, clock)?)
+}
+
+/// Accounts that are looked at: whoever signed up last did so under the key that was in use.
+const LOOKED_AT: u32 = 100;
+
+/// Refuses a store none of whose accounts this vault opens. Under another master key nobody would be found who logs in, and whoever
+/// signed up again would be a second person with one address.
+pub async fn opens_accounts(vault: &Vault, tables: &Tables, config: &Config) -> Result<()> {
+    let keys = tables.users().newest_keys(LOOKED_AT).await?;
+    let known = |key: &Vec<u8>| WrappedKey::from_bytes(key).is_ok_and(|key| vault.knows(&key));
+    if keys.is_empty() || keys.iter().any(known) {
+        return Ok(());
+    }
+    let told = match &config.people.master_keys {
+        Some(_) => {
+            "STOCKADE_MASTER_KEY is not the one that this shop's accounts were sealed under".to_owned()
+        }
+        None => {
+            let file = config.store.data_dir.join(MASTER_KEY_FILE);
+            format!("{} is not the key that this shop's accounts were sealed under", file.display())
+        }
+    };
+    if config.people.master_key_was_lost {
+        tracing::warn!("{told}: nobody who has one of them can log in");
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{told}. Put that one in its place (a new one first, then a comma and the old one, if it is to be replaced). If it is lost for \
+         ever, so are they: STOCKADE_MASTER_KEY_WAS_LOST=true opens the shop without them"
+    )
 }
 
 /// What the payment provider signs its webhooks with under this configuration.

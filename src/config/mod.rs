@@ -12,6 +12,7 @@ mod master_key;
 mod network;
 mod payment;
 mod peers;
+mod people;
 mod redis;
 
 use std::net::SocketAddr;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use lettre::message::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::domain::user::PASSWORD_CHARS_MIN;
 use mail::sender;
 
 pub use self::redis::Redis;
@@ -32,6 +32,7 @@ pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
 pub use network::Network;
 pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, StripeAccount};
 pub use peers::Peers;
+pub use people::People;
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -93,6 +94,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
+    setting("master_key_was_lost", "BOOL", "false", "`true`: open a shop whose accounts no master key opens any more. Otherwise that is refused, for it is likelier that the key is the wrong one"),
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference with its document, and administration answer, and then only there; required in production"),
     setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
@@ -190,14 +192,6 @@ pub struct Tokens {
 }
 
 #[derive(Debug, Clone)]
-pub struct People {
-    /// `None` in development: one is made up on first use and kept beside the data.
-    pub master_keys: Option<MasterKeys>,
-    pub password_chars_min: usize,
-    pub hash_threads: usize,
-}
-
-#[derive(Debug, Clone)]
 pub struct Mail {
     /// `None`: mails are written to a folder.
     pub smtp_url: Option<SecretString>,
@@ -262,7 +256,7 @@ impl Config {
             },
             peers: Peers::development(),
             tokens: Tokens { secret: None, former: Vec::new() },
-            people: People { master_keys: None, password_chars_min: PASSWORD_CHARS_MIN, hash_threads: 1 },
+            people: People::development(),
             mail: Mail {
                 smtp_url: None,
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
@@ -313,11 +307,7 @@ impl Config {
                     .map(SecretString::from)
                     .collect(),
             },
-            people: People {
-                master_keys: layers.text("master_key").map(|_| layers.parsed("master_key")).transpose()?,
-                password_chars_min: password_chars_min(layers)?,
-                hash_threads: layers.positive("hash_threads")?,
-            },
+            people: People::read(layers)?,
             mail: Mail {
                 smtp_url: mail::smtp_url(layers)?,
                 from: layers.parsed("mail_from")?,
@@ -430,14 +420,6 @@ fn database_url(layers: &Layers) -> Result<Option<SecretString>, ConfigError> {
             Ok(Some(SecretString::from(url.replacen("mariadb://", "mysql://", 1))))
         }
         _ => Err(layers.bad("database_url", "it names none: mysql://USER:PASSWORD@HOST:PORT/DATABASE")),
-    }
-}
-
-/// Fewer than eight would be a hole (NIST SP 800-63B §3.1.1.2), more than can be typed nobody could choose.
-fn password_chars_min(layers: &Layers) -> Result<usize, ConfigError> {
-    match layers.number("password_chars_min")? {
-        fits @ PASSWORD_CHARS_MIN..=64 => Ok(fits),
-        _ => Err(layers.bad("password_chars_min", "expected 8 to 64")),
     }
 }
 

@@ -86,7 +86,7 @@ impl Shop {
         Shop::open_on(folder, choose).await
     }
 
-    async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
+    pub async fn open_on(folder: TempDir, choose: impl FnOnce(&mut Config)) -> Shop {
         let mut config = Config::development(folder.path());
         config.tokens.secret = Some(SecretString::from(SECRET));
         config.payment.webhook_secret = Some(SecretString::from(money::WEBHOOK_SECRET));

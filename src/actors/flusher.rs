@@ -1,11 +1,12 @@
 //! The flusher: brings the tables up to date with the journal, again and again, behind everybody's back.
 //!
-//! It lives on a thread of its own that yields to the order path. It owns the pace: every [`FLUSH_EVERY`] what has
-//! gathered, at once when somebody asks or a whole slice waits, and with long pauses while a crowd is buying, for which
-//! the lag has room. When that room is used up it slows the journal down rather than let the lag grow to its cap.
+//! It lives on a thread of its own that yields to the order path. It owns the pace: every [`FLUSH_EVERY`] all that has
+//! gathered, at once what somebody waits for, and with long pauses while a crowd is buying, for which the lag has room.
+//! When that room is used up it slows the journal down rather than let the lag grow to its cap.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -14,24 +15,24 @@ use tracing::{error, info, warn};
 use crate::actors::stock::House;
 use crate::persistence::StoreError;
 use crate::persistence::Tables;
-use crate::persistence::flush::{Flusher, Lag, LagGauge, SLICE_EVENTS_MAX};
+use crate::persistence::flush::{Flushed, Flusher, Lag, LagGauge, SLICE_EVENTS_MAX};
 use crate::persistence::journal::Journal;
 
-/// The longest the tables stay behind while less than a slice happens in it. A slice costs about the same for ten events
-/// as for hundreds, so what trickles in is let gather.
+/// How long the tables rest when they show all that was there. A slice costs about the same for ten events as for hundreds, so
+/// what trickles in is let gather.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
 /// Pause after a flush that failed.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest the journal waits before a group while the flush is behind.
 const BRAKE_MAX_US: u64 = 20_000;
-/// So many events in a second are a rush …
+/// More events than this in a second are a rush.
 const RUSH_EVENTS_PER_S: u64 = 20_000;
-/// … and a quarter of it is where so many come together in one group: there the machine is slower, or the disk, and has less to spare.
-const RUSH_GROUP_EVENTS: u64 = 32;
 /// In a rush, how many times the length of a slice the flush rests after it …
 const RUSH_REST: u32 = 49;
 /// … and the longest.
 const RUSH_REST_MAX: Duration = Duration::from_secs(2);
+/// Looks at the journal's end that are remembered.
+const ENDS_MAX: usize = 1_024;
 /// How much less important than the order path the flush is, in steps of the scheduler.
 const NICE: i32 = 10;
 
@@ -61,10 +62,47 @@ impl LagLimits {
 
 struct Inner {
     wake: Notify,
+    /// The furthest place that anybody has waited for, and how many wait.
+    wanted: AtomicI64,
+    waiters: AtomicUsize,
     flushed: watch::Sender<i64>,
     stop: AtomicBool,
     abandon: AtomicBool,
     ended: watch::Sender<bool>,
+}
+
+/// Somebody waits, for as long as this is there.
+struct Waiter<'i>(&'i Inner);
+
+impl Inner {
+    fn at(flushed: i64) -> Inner {
+        Inner {
+            wake: Notify::new(),
+            wanted: AtomicI64::new(i64::MIN),
+            waiters: AtomicUsize::new(0),
+            flushed: watch::Sender::new(flushed),
+            stop: AtomicBool::new(false),
+            abandon: AtomicBool::new(false),
+            ended: watch::Sender::new(false),
+        }
+    }
+
+    fn wait_for(&self, pos: i64) -> Waiter<'_> {
+        self.wanted.fetch_max(pos, Ordering::AcqRel);
+        self.waiters.fetch_add(1, Ordering::AcqRel);
+        self.wake.notify_one();
+        Waiter(self)
+    }
+
+    fn is_wanted(&self, flushed: i64) -> bool {
+        self.waiters.load(Ordering::Acquire) > 0 && self.wanted.load(Ordering::Acquire) > flushed
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Asks the flusher for haste. Cheap to clone.
@@ -83,7 +121,7 @@ impl FlushHandle {
         if *flushed.borrow() >= head {
             return true;
         }
-        self.inner.wake.notify_one();
+        let _waiter = self.inner.wait_for(head);
         let waiting = flushed.wait_for(|pos| *pos >= head);
         tokio::time::timeout(patience, waiting).await.is_ok_and(|done| done.is_ok())
     }
@@ -117,15 +155,9 @@ pub async fn start(
     limits: LagLimits,
 ) -> Result<FlushHandle, StoreError> {
     let flusher = Flusher::open(journal, tables).await?;
-    let inner = Arc::new(Inner {
-        wake: Notify::new(),
-        flushed: watch::Sender::new(flusher.pos()),
-        stop: AtomicBool::new(false),
-        abandon: AtomicBool::new(false),
-        ended: watch::Sender::new(false),
-    });
+    let inner = Arc::new(Inner::at(flusher.pos()));
     let handle = FlushHandle { inner: inner.clone(), journal: journal.clone(), gauge: flusher.gauge() };
-    let brake = journal.brake().clone();
+    let (brake, house_ns) = (journal.brake().clone(), house.clock.nanos());
     let flushing = Flushing {
         house,
         journal: journal.clone(),
@@ -135,8 +167,10 @@ pub async fn start(
         gauge: handle.gauge.clone(),
         base_brake_us: brake.load(Ordering::Relaxed),
         brake,
-        behind_since_ns: None,
-        looked: Looked::default(),
+        ends: VecDeque::new(),
+        shown_ns: house_ns,
+        looked: (house_ns, 0),
+        last: None,
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
     let work = move || {
@@ -152,28 +186,6 @@ pub async fn start(
     Ok(handle)
 }
 
-/// When the journal was looked at, and what it had written by then.
-#[derive(Debug, Clone, Copy, Default)]
-struct Looked {
-    at_ns: u64,
-    /// All nodes together.
-    events: u64,
-    /// This node alone.
-    own_events: u64,
-    own_groups: u64,
-}
-
-impl Looked {
-    /// Whether a crowd has been buying since `before`.
-    fn is_rush_since(self, before: Looked) -> bool {
-        let elapsed_ms = (self.at_ns.saturating_sub(before.at_ns) / 1_000_000).max(1);
-        let per_s = self.events.saturating_sub(before.events) * 1_000 / elapsed_ms;
-        let own_groups = self.own_groups.saturating_sub(before.own_groups).max(1);
-        let together = self.own_events.saturating_sub(before.own_events) / own_groups;
-        per_s >= RUSH_EVENTS_PER_S || per_s >= RUSH_EVENTS_PER_S / 4 && together >= RUSH_GROUP_EVENTS
-    }
-}
-
 struct Flushing {
     house: Arc<House>,
     journal: Journal,
@@ -184,74 +196,96 @@ struct Flushing {
     brake: Arc<AtomicU64>,
     /// What a test setting asks for anyway.
     base_brake_us: u64,
-    behind_since_ns: Option<u64>,
-    looked: Looked,
+    /// Where the journal ended, and when, at looks since the oldest event that is missing.
+    ends: VecDeque<(i64, u64)>,
+    /// Everything that was there at this time is shown.
+    shown_ns: u64,
+    /// When the journal was last looked at, and how many events it had written.
+    looked: (u64, u64),
+    /// Where it ended when the loop was told to stop: what other nodes add is theirs to show.
+    last: Option<i64>,
 }
 
 impl Flushing {
     async fn run(mut self) {
-        loop {
-            let stopping = self.inner.stop.load(Ordering::Acquire);
-            let idle = self.catch_up(stopping).await;
-            if stopping && idle {
-                return;
-            }
-            if !self.inner.stop.load(Ordering::Acquire) {
-                let pause = if idle { FLUSH_EVERY } else { FAILED_PAUSE };
+        while let Some(pause) = self.turn().await {
+            // Even a pause of nothing takes a tick of the timer.
+            if !pause.is_zero() {
                 // Whichever comes first: somebody asks, or it is time.
                 let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
             }
         }
     }
 
-    /// Slices until less than one is left, or nothing while stopping; `false` if one failed. While stopping a failure
-    /// ends it, too: the journal holds everything, and the next start goes on from the checkpoint.
-    async fn catch_up(&mut self, stopping: bool) -> bool {
-        while !self.inner.abandon.load(Ordering::Acquire) {
-            let (began, waiting) = (self.house.clock.nanos(), self.gauge.lag().events);
-            match self.flusher.run_slice().await {
-                Ok(done) => {
-                    self.inner.flushed.send_replace(done.pos);
-                    if done.events >= waiting {
-                        // Whatever is missing now came since.
-                        self.behind_since_ns = Some(began);
-                    }
-                    let (lag, rush) = (self.observe(), self.is_rush());
-                    let took = self.house.clock.nanos().saturating_sub(began);
-                    if done.events > 0 {
-                        self.house.metrics.flush_slice_seconds.record(took as f64 / 1e9);
-                    }
-                    if stopping {
-                        if done.events == 0 {
-                            return true;
-                        }
-                        if lag.events > 0 && lag.events % 100_000 < done.events {
-                            info!(events = lag.events, "flushing before the end");
-                        }
-                    } else if done.events == 0 || lag.events < SLICE_EVENTS_MAX {
-                        self.tidy().await;
-                        return true;
-                    } else if rush && lag.bytes < self.limits.soft_bytes {
-                        let pause = (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX);
-                        let _ = tokio::time::timeout(pause, self.inner.wake.notified()).await;
-                    }
-                }
-                Err(error) => {
-                    warn!(%error, "a slice was not flushed; the tables are as they were");
-                    self.observe();
-                    return stopping;
-                }
-            }
+    /// One slice. Says how long to rest after it; `None` at the end. While stopping a failure is the end, too: the journal holds
+    /// everything, and the next start goes on from the checkpoint.
+    async fn turn(&mut self) -> Option<Duration> {
+        if self.inner.abandon.load(Ordering::Acquire) {
+            return None;
         }
-        true
+        let stopping = self.inner.stop.load(Ordering::Acquire);
+        if stopping && self.last.is_none() {
+            self.last = self.journal.look_at_end().await.ok().map(|end| end.pos);
+        }
+        let began = self.house.clock.nanos();
+        let done = match self.flusher.run_slice().await {
+            Ok(done) => done,
+            Err(error) => {
+                warn!(%error, "a slice was not flushed; the tables are as they were");
+                self.observe();
+                return (!stopping).then_some(FAILED_PAUSE);
+            }
+        };
+        self.inner.flushed.send_replace(done.pos);
+        self.shown(&done, began);
+        let (lag, rush) = (self.observe(), self.is_rush());
+        let took = self.house.clock.nanos().saturating_sub(began);
+        if done.events > 0 {
+            self.house.metrics.flush_slice_seconds.record(took as f64 / 1e9);
+        }
+        if stopping {
+            if lag.events > 0 && lag.events % 100_000 < done.events {
+                info!(events = lag.events, "flushing before the end");
+            }
+            let is_over = done.events == 0 || self.last.is_some_and(|last| done.pos >= last);
+            return (!is_over).then_some(Duration::ZERO);
+        }
+        let has_room = lag.bytes < self.limits.soft_bytes;
+        Some(if done.events == 0 {
+            self.tidy(lag).await;
+            FLUSH_EVERY
+        } else if self.inner.is_wanted(done.pos) || !has_room {
+            Duration::ZERO
+        } else if done.pos >= done.end {
+            // Whatever is missing now came while this was being written.
+            self.tidy(lag).await;
+            FLUSH_EVERY
+        } else if rush {
+            (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX)
+        } else {
+            Duration::ZERO
+        })
     }
 
-    /// Puts the tables' own house in order while nothing else is to be done.
-    async fn tidy(&mut self) {
-        while self.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) {
+    /// Remembers since when something may be missing: since the newest look all of which is shown.
+    fn shown(&mut self, done: &Flushed, looked_ns: u64) {
+        if self.ends.len() < ENDS_MAX {
+            self.ends.push_back((done.end, looked_ns));
+        }
+        while let Some((_, at_ns)) = self.ends.pop_front_if(|(end, _)| *end <= done.pos) {
+            self.shown_ns = at_ns;
+        }
+    }
+
+    /// Puts the tables' own house in order while little else is to be done: a step, and more while there is nothing.
+    async fn tidy(&mut self, lag: Lag) {
+        if lag.events >= SLICE_EVENTS_MAX {
+            return;
+        }
+        loop {
             match self.flusher.tidy().await {
-                Ok(true) => {}
-                Ok(false) => return,
+                Ok(true) if self.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) => {}
+                Ok(_) => return,
                 Err(error) => {
                     warn!(%error, "the tables were not tidied; they are as they were");
                     return;
@@ -263,14 +297,10 @@ impl Flushing {
     /// Whether a crowd is buying. Then the processors belong to the buyers: the tables follow when it is over, or when the
     /// room for their lag is used up, or when somebody asks for them.
     fn is_rush(&mut self) -> bool {
-        let stats = self.journal.stats();
-        let now = Looked {
-            at_ns: self.house.clock.nanos(),
-            events: self.journal.seen_end().events,
-            own_events: stats.events.load(Ordering::Relaxed),
-            own_groups: stats.groups.load(Ordering::Relaxed),
-        };
-        now.is_rush_since(std::mem::replace(&mut self.looked, now))
+        let (now, events) = (self.house.clock.nanos(), self.journal.seen_end().events);
+        let (since, before) = std::mem::replace(&mut self.looked, (now, events));
+        let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
+        events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S
     }
 
     /// Shows the lag and sets the pace of the journal by it.
@@ -279,8 +309,7 @@ impl Flushing {
         metrics.flush_lag_events.set(lag.events as f64);
         metrics.flush_lag_bytes.set(lag.bytes as f64);
         let now = self.house.clock.nanos();
-        self.behind_since_ns = (lag.events > 0).then(|| self.behind_since_ns.unwrap_or(now));
-        let behind = self.behind_since_ns.map_or(0, |since| now.saturating_sub(since));
+        let behind = if lag.events > 0 { now.saturating_sub(self.shown_ns) } else { 0 };
         metrics.flush_lag_seconds.set(behind as f64 / 1e9);
         self.brake.store(self.base_brake_us + self.limits.brake_us(lag.bytes), Ordering::Relaxed);
         let at_cap = lag.bytes >= self.limits.cap_bytes;
@@ -303,17 +332,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crowd_is_known_by_its_number_or_by_how_many_come_together() {
-        let second = |events, own_groups| {
-            let now = Looked { at_ns: 1_000_000_000, events, own_events: events, own_groups };
-            now.is_rush_since(Looked::default())
-        };
-        assert!(second(20_000, 5_000), "so many are a crowd, however quick the disk is");
-        assert!(!second(19_999, 5_000));
-        assert!(second(5_000, 156), "thirty-two at once");
-        assert!(!second(5_000, 157));
-        assert!(!second(4_000, 1), "one who fills a warehouse is no crowd");
-        assert!(!second(0, 0));
+    fn there_is_haste_for_as_long_as_somebody_waits_for_more_than_is_shown() {
+        let inner = Inner::at(0);
+        assert!(!inner.is_wanted(0));
+        let (far, near) = (inner.wait_for(9), inner.wait_for(3));
+        assert!(inner.is_wanted(8));
+        assert!(!inner.is_wanted(9));
+        drop(far);
+        assert!(inner.is_wanted(5), "somebody does, who may wait for less");
+        drop(near);
+        assert!(!inner.is_wanted(0), "whoever has given up wants nothing");
     }
 
     #[test]

@@ -61,7 +61,10 @@ pub async fn opens_accounts(vault: &Vault, tables: &Tables, config: &Config) -> 
         }
         None => {
             let file = config.store.data_dir.join(MASTER_KEY_FILE);
-            format!("{} is not the key that this shop's accounts were sealed under", file.display())
+            format!(
+                "{} is not the key that this shop's accounts were sealed under, and STOCKADE_MASTER_KEY is not set",
+                file.display()
+            )
         }
     };
     if config.people.master_key_was_lost {

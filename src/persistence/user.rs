@@ -115,7 +115,7 @@ const BY_CLAIMED_EMAIL: &str = users!(
     "where u.email_blind = ? and u.state = 'unverified' order by u.created_at_ms desc, u.id desc limit 1"
 );
 const PAGE: &str = users!("where u.id < ? order by u.id desc limit ?");
-const KEYS: &str = "select wrapped_key from users where wrapped_key is not null order by id desc limit ?";
+const KEYS: &str = "select wrapped_key from users where verified_at_ms is not null and wrapped_key is not null order by id desc limit ?";
 const LOOKED_UP_TO: &str = "select id from users where id < ? order by id desc limit 1 offset ?";
 const FITTING: &str = users!(
     "where u.id < ? and u.id >= ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?"
@@ -199,7 +199,7 @@ impl UserReader {
         row.as_ref().map(user).transpose()
     }
 
-    /// The wrapped keys of the newest accounts that have one.
+    /// The wrapped keys of the newest accounts that are proved. Others may be under a former master key until they lapse.
     pub async fn newest_keys(&self, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sql::query(KEYS).bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()

@@ -26,8 +26,8 @@ use crate::telemetry::{Metrics, notice_dropped};
 const PAGE: usize = 256;
 /// Notices looked at in a second, at most: more than a mail server takes, and little enough for nobody who orders to feel it.
 const NOTICES_PER_S: u32 = 2_000;
-/// More events than this that the tables do not show yet: a crowd is buying …
-const RUSH_LAG_EVENTS: u64 = 2_000;
+/// More events than this that the tables do not show yet, more than the flush lets gather: a crowd is buying …
+const RUSH_LAG_EVENTS: u64 = 5_000;
 /// … and this long is the rest after each page then.
 const RUSH_REST: Duration = Duration::from_secs(2);
 /// Letters of one transaction: nobody else writes people's tables meanwhile.

@@ -22,7 +22,7 @@ impl Listed {
         Listed::of(&LENGTHS, head, item, tail)
     }
 
-    /// The same in more lengths, for what is written while somebody waits.
+    /// The same in more lengths, for what is written while somebody waits, or may.
     pub fn fine(head: &'static str, item: &'static str, tail: &'static str) -> Listed {
         Listed::of(&FINE_LENGTHS, head, item, tail)
     }

@@ -157,7 +157,7 @@ pub async fn start(
     let flusher = Flusher::open(journal, tables).await?;
     let inner = Arc::new(Inner::at(flusher.pos()));
     let handle = FlushHandle { inner: inner.clone(), journal: journal.clone(), gauge: flusher.gauge() };
-    let (brake, house_ns) = (journal.brake().clone(), house.clock.nanos());
+    let (brake, started_ns) = (journal.brake().clone(), house.clock.nanos());
     let flushing = Flushing {
         house,
         journal: journal.clone(),
@@ -168,8 +168,8 @@ pub async fn start(
         base_brake_us: brake.load(Ordering::Relaxed),
         brake,
         ends: VecDeque::new(),
-        shown_ns: house_ns,
-        looked: (house_ns, 0),
+        shown_ns: started_ns,
+        looked: (started_ns, 0),
         last: None,
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
@@ -250,20 +250,17 @@ impl Flushing {
             let is_over = done.events == 0 || self.last.is_some_and(|last| done.pos >= last);
             return (!is_over).then_some(Duration::ZERO);
         }
-        let has_room = lag.bytes < self.limits.soft_bytes;
-        Some(if done.events == 0 {
-            self.tidy(lag).await;
-            FLUSH_EVERY
-        } else if self.inner.is_wanted(done.pos) || !has_room {
-            Duration::ZERO
-        } else if done.pos >= done.end {
+        if done.events > 0 && (self.inner.is_wanted(done.pos) || lag.bytes >= self.limits.soft_bytes) {
+            return Some(Duration::ZERO);
+        }
+        if done.events == 0 || done.pos >= done.end {
             // Whatever is missing now came while this was being written.
             self.tidy(lag).await;
-            FLUSH_EVERY
-        } else if rush {
-            (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX)
-        } else {
-            Duration::ZERO
+            return Some(FLUSH_EVERY);
+        }
+        Some(match rush {
+            true => (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX),
+            false => Duration::ZERO,
         })
     }
 

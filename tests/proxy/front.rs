@@ -32,9 +32,21 @@ pub struct Front {
 
 impl Front {
     pub async fn before(nodes: [Place; 2]) -> Front {
+        Front::saying(&compose::configuration("proxy"), nodes).await
+    }
+
+    /// One that waits for a node's answer for a second.
+    pub async fn in_a_hurry_before(nodes: [Place; 2]) -> Front {
+        let words = compose::configuration("proxy");
+        let hurried = words.replace("set-timeout server 15s", "set-timeout server 1s");
+        assert_ne!(hurried, words);
+        Front::saying(&hurried, nodes).await
+    }
+
+    async fn saying(words: &str, nodes: [Place; 2]) -> Front {
         let Place { shop, ops } = Place::free();
         // So many files may not be open at once on every machine; a test has few callers.
-        let mut words = compose::configuration("proxy")
+        let mut words = words
             .replace(&format!("maxconn {}", compose::callers_max()), "maxconn 200")
             .replace("bind :8080", &format!("bind {shop}"))
             .replace("bind :9090", &format!("bind {ops}"));

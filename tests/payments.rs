@@ -4,6 +4,8 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
 use support::{Shop, card, id, lines, paid_with};
 
 /// The status of an order, of its first line and of its payment.
@@ -156,6 +158,29 @@ async fn what_the_provider_does_not_say_is_asked_until_it_does() {
         }
     }
     shop.assert_settled(&[(&jar, 9)]).await;
+    shop.close().await;
+}
+
+/// Somebody else has the file that the flush fills; whoever pays meanwhile hears that it is on its way.
+#[actix_web::test]
+async fn nobody_is_charged_before_his_order_has_a_row() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let tables = SqliteConnectOptions::new().filename(shop.folder().join("shop.db"));
+    let mut tables: SqliteConnection = tables.connect().await.unwrap();
+    sqlx::query("begin immediate").execute(&mut tables).await.unwrap();
+    let order = shop.buy(1, &jar, 1, "tok_ok").key("k").send().await.ok(202);
+    assert_eq!(standing(&order), ["pending_payment", "held", "processing"]);
+    shop.clock.advance(60_000);
+    shop.take_up().await;
+    assert!(shop.charges().is_empty(), "neither when it begins nor when it is taken up again");
+
+    sqlx::query("rollback").execute(&mut tables).await.unwrap();
+    tables.close().await.unwrap();
+    shop.settle().await;
+    assert_eq!(shop.charges().len(), 1);
+    assert_eq!(standing(&shop.order_of(1, &id(&order)).await), ["paid", "ordered", "paid"]);
+    shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
 }
 

@@ -160,8 +160,7 @@ impl OrderReader {
     /// Those of `ids` that have rows, in order of id.
     pub async fn find_many(&self, ids: &[OrderId]) -> Result<Vec<Order>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for (sql, piece) in FIND_MANY.cut(ids) {
-            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in FIND_MANY.named(ids) {
             found.append(&mut gather(query.fetch(&self.pool)).await?);
         }
         Ok(found)
@@ -413,8 +412,7 @@ pub(super) async fn find_many(
     ids: &[OrderId],
 ) -> Result<Vec<Order>, StoreError> {
     let mut found = Vec::with_capacity(ids.len());
-    for (sql, piece) in FIND_MANY.cut(ids) {
-        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in FIND_MANY.named(ids) {
         found.append(&mut gather(query.fetch(&mut *connection)).await?);
     }
     Ok(found)
@@ -426,8 +424,7 @@ pub(super) async fn held(
     orders: &[OrderId],
 ) -> Result<Vec<(OrderId, ProductId, u32)>, StoreError> {
     let mut found = Vec::new();
-    for (sql, piece) in HELD.cut(orders) {
-        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in HELD.named(orders) {
         for row in query.fetch_all(&mut *connection).await? {
             let (order, product) =
                 (OrderId::from_bytes(sixteen(&row, 0)?), ProductId::from_bytes(sixteen(&row, 1)?));

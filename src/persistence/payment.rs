@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use futures_util::{Stream, TryStreamExt};
 
 use super::StoreError;
-use super::sql::{self, Connection, Damaged, Listed, Pool, Row, legible, signed, sixteen, unsigned};
+use super::sql::{self, Connection, Damaged, Listed, Pool, Query, Row, legible, signed, sixteen, unsigned};
 use super::stock::{currency, money};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::payment::{Method, Payment, PaymentState};
@@ -60,14 +60,21 @@ static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
     let head = payments!("payments p left join open_payments o on o.payment_id = p.id where p.order_id in (");
     Listed::new(head, "?", ") order by p.order_id, p.attempt")
 });
-static INSERT: LazyLock<Listed> = LazyLock::new(|| {
-    let head = "insert into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, \
-        provider_ref, captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms, \
-        captured_currency) values ";
-    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
-});
-static DELETE: LazyLock<Listed> =
-    LazyLock::new(|| Listed::new("delete from payments where id in (", "?", ")"));
+macro_rules! columns {
+    ($verb:literal) => {
+        concat!(
+            $verb,
+            " into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, provider_ref, \
+             captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms, \
+             captured_currency) values "
+        )
+    };
+}
+
+const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+static INSERT: LazyLock<Listed> = LazyLock::new(|| Listed::fine(columns!("insert"), ROW, ""));
+static REPLACE: LazyLock<Listed> = LazyLock::new(|| Listed::fine(columns!("replace"), ROW, ""));
 static OPEN: LazyLock<Listed> =
     LazyLock::new(|| Listed::fine("insert into open_payments (payment_id, due_at_ms) values ", "(?, ?)", ""));
 static CLOSE: LazyLock<Listed> =
@@ -283,43 +290,45 @@ pub(super) async fn of_orders(
     Ok(found)
 }
 
-/// Puts rows in the place of those they came from; whoever has none before is new. A row that changes goes and comes back:
-/// two statements for many rows, where an update each would cost as many as there are rows.
+/// Puts rows in the place of those they came from; whoever has none before is new. A row that changes goes and comes back: one
+/// statement for many rows, where an update each would cost as many as there are rows.
 pub(super) async fn replace(
     connection: &mut Connection,
     changed: &[(Option<Payment>, Payment)],
 ) -> Result<(), StoreError> {
-    let old: Vec<PaymentId> =
-        changed.iter().filter(|(before, _)| before.is_some()).map(|(_, now)| now.id).collect();
-    for query in DELETE.named(&old) {
-        query.execute(&mut *connection).await?;
+    let (old, new): (Vec<_>, Vec<_>) = changed.iter().partition(|(before, _)| before.is_some());
+    for (sql, piece) in INSERT.cut(&new) {
+        rows(sql, piece.iter().copied()).execute(&mut *connection).await?;
     }
-    for (sql, piece) in INSERT.cut(changed) {
-        let query = piece.iter().fold(sql::query(sql), |query, (_, payment)| {
-            query
-                .bind(&payment.id.as_bytes()[..])
-                .bind(&payment.order.as_bytes()[..])
-                .bind(i64::from(payment.attempt.get()))
-                .bind(&payment.buyer.as_bytes()[..])
-                .bind(payment.amount.amount)
-                .bind(payment.amount.currency.as_str())
-                .bind(payment.method.as_ref().map(Method::token))
-                .bind(payment.state.as_str())
-                .bind(&payment.reason)
-                .bind(&payment.provider_ref)
-                .bind(payment.captured)
-                .bind(payment.refunded)
-                .bind(payment.key.as_ref().map(|used| &used.key[..]))
-                .bind(payment.key.map(|used| used.body.cast_signed()))
-                .bind(i64::from(payment.tries))
-                .bind(signed(payment.version))
-                .bind(payment.created_at.0)
-                .bind(payment.updated_at.0)
-                .bind(payment.captured_in.as_str())
-        });
-        query.execute(&mut *connection).await?;
+    for (sql, piece) in REPLACE.filled(&old) {
+        rows(sql, piece.copied()).execute(&mut *connection).await?;
     }
     list(connection, changed).await
+}
+
+fn rows<'p>(sql: &'static str, piece: impl Iterator<Item = &'p (Option<Payment>, Payment)>) -> Query<'p> {
+    piece.fold(sql::query(sql), |query, (_, payment)| {
+        query
+            .bind(&payment.id.as_bytes()[..])
+            .bind(&payment.order.as_bytes()[..])
+            .bind(i64::from(payment.attempt.get()))
+            .bind(&payment.buyer.as_bytes()[..])
+            .bind(payment.amount.amount)
+            .bind(payment.amount.currency.as_str())
+            .bind(payment.method.as_ref().map(Method::token))
+            .bind(payment.state.as_str())
+            .bind(&payment.reason)
+            .bind(&payment.provider_ref)
+            .bind(payment.captured)
+            .bind(payment.refunded)
+            .bind(payment.key.as_ref().map(|used| &used.key[..]))
+            .bind(payment.key.map(|used| used.body.cast_signed()))
+            .bind(i64::from(payment.tries))
+            .bind(signed(payment.version))
+            .bind(payment.created_at.0)
+            .bind(payment.updated_at.0)
+            .bind(payment.captured_in.as_str())
+    })
 }
 
 /// Brings `open_payments` up to date.

@@ -169,8 +169,7 @@ impl ProductReader {
     /// Those of `ids` that exist, in no order that means anything.
     pub async fn find_many(&self, ids: &[ProductId]) -> Result<Vec<Listing>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
-        for (sql, piece) in FIND_MANY.cut(ids) {
-            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+        for query in FIND_MANY.named(ids) {
             for row in query.fetch_all(&self.pool).await? {
                 found.push(listing(&row)?);
             }

@@ -61,8 +61,7 @@ pub(super) async fn find_many(
     products: &[ProductId],
 ) -> Result<Vec<Stock>, StoreError> {
     let mut found = Vec::with_capacity(products.len());
-    for (sql, piece) in FIND_MANY.cut(products) {
-        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in FIND_MANY.named(products) {
         for row in query.fetch_all(&mut *connection).await? {
             found.push(stock(&row, 0)?);
         }

@@ -60,6 +60,8 @@ pub const WALKS_MAX: usize = 8_192;
 pub const CALLS_MAX: usize = 1_024;
 /// When to come back after too many payments were walked.
 const RETRY_MS: u64 = 1_000;
+/// How long a payment waits for its order's row before it is taken up again later.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long an end waits for the payments that are walked.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// The first pause of what is tried again; it doubles each time …

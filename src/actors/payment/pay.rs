@@ -6,10 +6,11 @@
 use std::time::Duration;
 
 use actix_web::rt;
+use futures_util::future;
 
 use super::desk::{Occupied, Seat};
 use super::walk::Walk;
-use super::{LEASE_MS, Paying, Payments, Place, RETRY_MS, refused, unread};
+use super::{FLUSH_WITHIN, LEASE_MS, Paying, Payments, Place, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
@@ -20,8 +21,6 @@ use crate::persistence::money::{Write, Written};
 
 /// How long a buyer waits for the end of his payment. Then he hears that it is on its way.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// How long a payment waits for its order's row.
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Who pays what with what.
 pub struct Pay {
@@ -126,10 +125,6 @@ impl Payments {
     pub async fn begin(&self, pay: &Pay) -> Result<Begun, NotDone> {
         let house = &self.0.house;
         let order = &pay.order;
-        // Whoever reads the payment's row finds its order's beside it.
-        if !house.flush.caught_up(FLUSH_WITHIN).await {
-            return Err(NotDone::Busy { retry_after_ms: RETRY_MS });
-        }
         let key = match pay.by {
             By::Placing => None,
             By::PlacingAgain => {
@@ -150,8 +145,15 @@ impl Payments {
             Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
             Err(why) => return Err(refused(order, why)),
         };
-        match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
-            Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, true)))),
+        // The order's row is asked for first, and both are there before anything is pinned or charged.
+        let row = Write::Begin(Box::new(self.started(pay, attempt, key)));
+        let (flushed, written) =
+            future::join(house.flush.caught_up(FLUSH_WITHIN), self.0.book.write(row)).await;
+        match written? {
+            Written::Row(payment) => {
+                let walk = Walk::new(self, *payment, order, true);
+                Ok(Begun::Walk(Box::new(if flushed { walk } else { walk.later() })))
+            }
             // The request that has placed the order, sent again, was faster: both hear the same.
             Written::Taken(row) if matches!(pay.by, By::Placing | By::PlacingAgain) => Ok(Begun::Before(row)),
             // Somebody was faster. He has the same reasons to be heard as we.

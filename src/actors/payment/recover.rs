@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
-use super::{LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
+use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{PaymentId, UserId};
 use crate::domain::order::Order;
@@ -194,6 +194,12 @@ impl Payments {
     }
 
     async fn walk_of(&self, payment: Payment) -> Option<Walk> {
+        // Whoever began it may have died before its order had a row.
+        if payment.state == PaymentState::Started && !self.0.house.flush.caught_up(FLUSH_WITHIN).await {
+            tracing::warn!(payment = %payment.id, "the tables are behind: {} is taken up again later", payment.id);
+            self.put_off(&payment).await;
+            return None;
+        }
         match self.0.house.orders.look(payment.order).await {
             // Somebody has decided so, and it is not through.
             Ok(Some(order)) if payment.state == PaymentState::Review => {

@@ -57,6 +57,12 @@ impl Walk {
         walk
     }
 
+    /// Nothing is done yet: it is taken up again in a moment.
+    pub(super) fn later(mut self) -> Walk {
+        self.next = Do::Rest;
+        self
+    }
+
     /// The payment as its row is, as far as this walk knows.
     pub fn payment(&self) -> &Payment {
         self.saga.payment()
@@ -174,6 +180,8 @@ impl Walk {
         let due_at = match to {
             // The walk rests after this, and one write says both.
             PaymentState::Unknown => now.plus(self.pause_ms()),
+            // What is still to be done asks owners alone and takes a moment: the claim is left as it is, and need not be written.
+            PaymentState::Captured if now.plus(LEASE_MS / 2) < self.claimed_until => self.claimed_until,
             _ => now.plus(LEASE_MS),
         };
         let book = &self.payments.0.book;

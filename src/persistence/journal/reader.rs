@@ -245,8 +245,7 @@ where
     for<'c> On<'c>: From<&'c mut C>,
 {
     let mut found = Vec::with_capacity(products.len());
-    for (sql, products) in HEADS_OF.cut(products) {
-        let query = products.iter().fold(sql::query(sql), |query, id| query.bind(&id.as_bytes()[..]));
+    for query in HEADS_OF.named(products) {
         for row in query.fetch_all(&mut *file).await? {
             found.push((ProductId::from_bytes(sixteen(&row, 0)?), Sequence(unsigned(&row, 1)?)));
         }

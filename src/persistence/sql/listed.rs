@@ -3,13 +3,16 @@
 use super::{Query, query};
 use crate::domain::id::TypedId;
 
-/// The lengths a list of values may have.
-const LENGTHS: [usize; 5] = [256, 64, 16, 4, 1];
-/// Those of a list that is cut into as few pieces as can be: a piece costs two threads a wake-up each.
-const FINE_LENGTHS: [usize; 20] = [256, 128, 64, 32, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1];
-
+/// The lengths a list of values may have. What may be filled up is one piece up to the longest of them.
+const LENGTHS: [usize; 9] = [256, 128, 64, 32, 16, 8, 4, 2, 1];
+/// Those of a list that is cut into as few pieces as can be: a piece costs two threads a wake-up each, which is as much as ten
+/// rows and more.
+const FINE_LENGTHS: [usize; 38] = [
+    256, 192, 128, 96, 64, 48, 32, 31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14,
+    13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1,
+];
 /// Those of a list of cases: whoever looks for his own walks all of them.
-const CASE_LENGTHS: [usize; 4] = [64, 16, 4, 1];
+const CASE_LENGTHS: [usize; 7] = [64, 32, 16, 8, 4, 2, 1];
 
 /// One statement over a list of values, compiled once for each of a few lengths.
 pub struct Listed {
@@ -69,9 +72,7 @@ impl Listed {
             let last = rest.last()?;
             let longer = self.by_length.iter().rev().find(|(length, _)| *length >= rest.len());
             let shorter = self.by_length.iter().find(|(length, _)| *length <= rest.len());
-            // Filling up more than half of it costs more than another piece.
-            let well_filled = longer.filter(|(length, _)| rest.len() > length / 2);
-            let (length, sql) = well_filled.or(shorter)?;
+            let (length, sql) = longer.or(shorter)?;
             let (piece, behind) = rest.split_at(rest.len().min(*length));
             rest = behind;
             Some((sql.as_str(), piece.iter().chain(std::iter::repeat(last)).take(*length)))
@@ -100,7 +101,7 @@ mod tests {
         static LISTED: LazyLock<Listed> = LazyLock::new(|| Listed::new("in (", "?", ")"));
         let values: Vec<u32> = (0..343).collect();
         let lengths: Vec<_> = LISTED.cut(&values).map(|(_, piece)| piece.len()).collect();
-        assert_eq!(lengths, [256, 64, 16, 4, 1, 1, 1]);
+        assert_eq!(lengths, [256, 64, 16, 4, 2, 1]);
         assert_eq!(LISTED.cut(&values[..4]).next(), Some(("in (?,?,?,?)", &[0, 1, 2, 3][..])));
         assert_eq!(LISTED.cut(&values[..0]).next(), None);
     }
@@ -112,11 +113,11 @@ mod tests {
             (0, &[][..]),
             (1, &[1]),
             (3, &[4]),
-            (6, &[4, 1, 1]),
+            (6, &[8]),
             (63, &[64]),
-            (65, &[64, 1]),
-            (100, &[64, 64]),
-            (600, &[256, 256, 64, 16, 4, 4]),
+            (65, &[128]),
+            (100, &[128]),
+            (600, &[256, 256, 128]),
         ] {
             let values: Vec<u32> = (0..many).collect();
             let filled: Vec<(&str, Vec<&u32>)> =

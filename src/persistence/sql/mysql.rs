@@ -24,7 +24,7 @@ const MARIADB_MIN: (u32, u32) = (10, 6);
 const MYSQL_MIN: (u32, u32) = (8, 0);
 /// How many statements a connection keeps prepared: all that the house has, in all their lengths. The server's own bound,
 /// `max_prepared_stmt_count`, is for all connections together.
-const STATEMENTS_MAX: usize = 256;
+const STATEMENTS_MAX: usize = 512;
 /// How long a connection may take to come about.
 const CONNECT_MS: u64 = 5_000;
 /// How long a writer may take to show that it is there.

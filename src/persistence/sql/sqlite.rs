@@ -17,7 +17,7 @@ use super::StoreError;
 /// The first version without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 /// How many statements a connection keeps compiled: all that the house has, in all their lengths.
-const STATEMENTS_MAX: usize = 256;
+const STATEMENTS_MAX: usize = 512;
 /// How long a connection waits for a lock that only a mistake can take.
 const BUSY_MS: u64 = 5_000;
 /// How much less the tables' writer weighs than the path of an order.

@@ -347,9 +347,12 @@ async fn of_two_decisions_about_one_payment_the_first_to_be_written_stands() {
 async fn what_is_taken_and_not_sold_yet_is_not_given_back() {
     let shelf = Shelf::open("", 1).await;
     let mut walk = shelf.begun(1, case("tok_ok", 2)).await;
+    let due_at = walk.payment().due_at;
+    shelf.shop.clock.advance(1_000);
     while walk.payment().state != PaymentState::Captured {
         assert!(walk.step().await);
     }
+    assert_eq!(walk.payment().due_at, due_at, "there is time enough for what is left");
     // One of two lines is sold.
     assert!(walk.step().await);
     let order = walk.payment().order;

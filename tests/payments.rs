@@ -161,7 +161,7 @@ async fn what_the_provider_does_not_say_is_asked_until_it_does() {
     shop.close().await;
 }
 
-/// Somebody else has the file that the flush fills; whoever pays meanwhile hears that it is on its way.
+/// Somebody else has the file that the flush fills. Whoever pays meanwhile hears that it is on its way.
 #[actix_web::test]
 async fn nobody_is_charged_before_his_order_has_a_row() {
     let shop = Shop::open().await;

@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 use crate::actors::stock::House;
 use crate::persistence::StoreError;
 use crate::persistence::Tables;
-use crate::persistence::flush::{Flushed, Flusher, Lag, LagGauge, SLICE_EVENTS_MAX};
+use crate::persistence::flush::{Flushed, Flusher, Lag, LagGauge, NICE, SLICE_EVENTS_MAX};
 use crate::persistence::journal::Journal;
 
 /// How long the tables rest when they show all that was there. A slice costs about the same for ten events as for hundreds, so
@@ -33,8 +33,10 @@ const RUSH_REST: u32 = 49;
 const RUSH_REST_MAX: Duration = Duration::from_secs(2);
 /// Looks at the journal's end that are remembered.
 const ENDS_MAX: usize = 1_024;
-/// How much less important than the order path the flush is, in steps of the scheduler.
-const NICE: i32 = 10;
+/// After so many slices that somebody waited for it is looked whether the WALs have grown.
+const CHECKPOINT_EVERY: u64 = 8;
+/// Where somebody waited not longer ago than this, somebody may come at any moment.
+const WAITED_FOR: Duration = Duration::from_secs(1);
 
 /// From which lag the journal is slowed down, and at which new holds are refused.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +74,7 @@ struct Inner {
 }
 
 /// Somebody waits, for as long as this is there.
-struct Waiter<'i>(&'i Inner);
+struct Waiter(Arc<Inner>);
 
 impl Inner {
     fn at(flushed: i64) -> Inner {
@@ -87,19 +89,23 @@ impl Inner {
         }
     }
 
-    fn wait_for(&self, pos: i64) -> Waiter<'_> {
+    fn wait_for(self: &Arc<Self>, pos: i64) -> Waiter {
         self.wanted.fetch_max(pos, Ordering::AcqRel);
         self.waiters.fetch_add(1, Ordering::AcqRel);
         self.wake.notify_one();
-        Waiter(self)
+        Waiter(self.clone())
+    }
+
+    fn is_waited_for(&self) -> bool {
+        self.waiters.load(Ordering::Acquire) > 0
     }
 
     fn is_wanted(&self, flushed: i64) -> bool {
-        self.waiters.load(Ordering::Acquire) > 0 && self.wanted.load(Ordering::Acquire) > flushed
+        self.is_waited_for() && self.wanted.load(Ordering::Acquire) > flushed
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for Waiter {
     fn drop(&mut self) {
         self.0.waiters.fetch_sub(1, Ordering::AcqRel);
     }
@@ -113,17 +119,41 @@ pub struct FlushHandle {
     gauge: LagGauge,
 }
 
+/// Somebody has asked for all that was in the journal to be shown: there is haste for as long as this is there.
+pub struct Asked {
+    /// `None`: nobody knows where the journal ended.
+    pos: Option<i64>,
+    flushed: watch::Receiver<i64>,
+    _waiter: Option<Waiter>,
+}
+
+impl Asked {
+    /// Waits until it is shown, but no longer than `patience`.
+    pub async fn shown(&mut self, patience: Duration) -> bool {
+        let Some(asked) = self.pos else { return false };
+        let waiting = self.flushed.wait_for(|pos| *pos >= asked);
+        tokio::time::timeout(patience, waiting).await.is_ok_and(|done| done.is_ok())
+    }
+}
+
 impl FlushHandle {
+    /// Asks for everything that is in the journal now to be shown.
+    pub async fn ask(&self) -> Asked {
+        let pos = self.journal.look_at_end().await.ok().map(|end| end.pos);
+        let flushed = self.inner.flushed.subscribe();
+        let missing = pos.filter(|pos| *flushed.borrow() < *pos);
+        let waiter = missing.map(|pos| self.inner.wait_for(pos));
+        Asked { pos, flushed, _waiter: waiter }
+    }
+
     /// Waits until the tables show everything that is in the journal now, but no longer than `patience`.
     pub async fn caught_up(&self, patience: Duration) -> bool {
-        let Ok(head) = self.journal.look_at_end().await.map(|end| end.pos) else { return false };
-        let mut flushed = self.inner.flushed.subscribe();
-        if *flushed.borrow() >= head {
-            return true;
-        }
-        let _waiter = self.inner.wait_for(head);
-        let waiting = flushed.wait_for(|pos| *pos >= head);
-        tokio::time::timeout(patience, waiting).await.is_ok_and(|done| done.is_ok())
+        self.ask().await.shown(patience).await
+    }
+
+    /// Whether more is missing than a slice shows.
+    pub fn is_behind(&self) -> bool {
+        self.lag().events > SLICE_EVENTS_MAX
     }
 
     /// How far the tables are behind.
@@ -170,6 +200,8 @@ pub async fn start(
         ends: VecDeque::new(),
         shown_ns: started_ns,
         looked: (started_ns, 0),
+        slices: 0,
+        waited_ns: None,
         last: None,
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
@@ -202,6 +234,10 @@ struct Flushing {
     shown_ns: u64,
     /// When the journal was last looked at, and how many events it had written.
     looked: (u64, u64),
+    /// So many were written.
+    slices: u64,
+    /// When somebody was last seen to wait.
+    waited_ns: Option<u64>,
     /// Where it ended when the loop was told to stop: what other nodes add is theirs to show.
     last: Option<i64>,
 }
@@ -228,7 +264,10 @@ impl Flushing {
             self.last = self.journal.look_at_end().await.ok().map(|end| end.pos);
         }
         let began = self.house.clock.nanos();
-        let done = match self.flusher.run_slice().await {
+        if self.inner.is_waited_for() {
+            self.waited_ns = Some(began);
+        }
+        let done = match self.flusher.slice().await {
             Ok(done) => done,
             Err(error) => {
                 warn!(%error, "a slice was not flushed; the tables are as they were");
@@ -239,10 +278,12 @@ impl Flushing {
         self.inner.flushed.send_replace(done.pos);
         self.shown(&done, began);
         let (lag, rush) = (self.observe(), self.is_rush());
-        let took = self.house.clock.nanos().saturating_sub(began);
         if done.events > 0 {
+            let took = self.house.clock.nanos().saturating_sub(began);
             self.house.metrics.flush_slice_seconds.record(took as f64 / 1e9);
+            self.checkpoint().await;
         }
+        let took = self.house.clock.nanos().saturating_sub(began);
         if stopping {
             if lag.events > 0 && lag.events % 100_000 < done.events {
                 info!(events = lag.events, "flushing before the end");
@@ -264,6 +305,20 @@ impl Flushing {
         })
     }
 
+    /// Whoever waited for the last slice has been told, and whoever waits for the next waits for this.
+    async fn checkpoint(&mut self) {
+        self.slices += 1;
+        let may_come = self.somebody_may_come();
+        if !may_come || self.slices.is_multiple_of(CHECKPOINT_EVERY) {
+            self.flusher.checkpoint_if_due(may_come).await;
+        }
+    }
+
+    fn somebody_may_come(&self) -> bool {
+        let since = self.waited_ns.map(|at| self.house.clock.nanos().saturating_sub(at));
+        since.is_some_and(|since| Duration::from_nanos(since) < WAITED_FOR)
+    }
+
     /// Remembers since when something may be missing: since the newest look all of which is shown.
     fn shown(&mut self, done: &Flushed, looked_ns: u64) {
         if self.ends.len() < ENDS_MAX {
@@ -280,7 +335,7 @@ impl Flushing {
             return;
         }
         loop {
-            match self.flusher.tidy().await {
+            match self.flusher.tidy(self.somebody_may_come()).await {
                 Ok(true) if self.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) => {}
                 Ok(_) => return,
                 Err(error) => {
@@ -330,7 +385,7 @@ mod tests {
 
     #[test]
     fn there_is_haste_for_as_long_as_somebody_waits_for_more_than_is_shown() {
-        let inner = Inner::at(0);
+        let inner = Arc::new(Inner::at(0));
         assert!(!inner.is_wanted(0));
         let (far, near) = (inner.wait_for(9), inner.wait_for(3));
         assert!(inner.is_wanted(8));

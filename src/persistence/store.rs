@@ -1,4 +1,4 @@
-//! What some tables stand in: one writer, and a pool of readers. A file of SQLite's, whose writer's thread may yield to the path of
+//! What some tables stand in: one writer, and a pool of readers. A file of SQLite's, whose writer's thread may weigh less than the path of
 //! an order, or a database of MySQL's.
 //!
 //! Always true: whoever has the writer has it alone in this process, and a transaction that was dropped half-way is undone before
@@ -35,8 +35,8 @@ pub struct Shape {
     /// Pages in the WAL at which they are copied into the file. Smaller would copy the same page more often, bigger
     /// would make the disk busy for longer, and the journal shares the disk.
     pub wal_pages_max: i64,
-    /// Whether the writer's thread yields to all others: nobody's order waits for it.
-    pub yields: bool,
+    /// How much less the writer's thread weighs than the path of an order, in steps of the scheduler.
+    pub nice: i32,
     /// Whether all its commits are synced. Otherwise those are which say so.
     pub synced: bool,
     /// Whether what is deleted is overwritten at once.
@@ -152,9 +152,9 @@ impl Store {
     /// Opens a file, which is made if there is none, and brings it up to date.
     pub async fn open(shape: &Shape, migrations: Migrator) -> Result<Store, StoreError> {
         let tuning = shape.tuning(shape.writer_cache_kib);
-        let mut writer = match shape.yields {
-            true => sqlite::nice_writer(&shape.path, tuning).await?,
-            false => sqlite::writer(&shape.path, &tuning).await?,
+        let mut writer = match shape.nice {
+            0 => sqlite::writer(&shape.path, &tuning).await?,
+            nice => sqlite::nice_writer(&shape.path, tuning, nice).await?,
         };
         migrations.run(&mut writer).await?;
         Ok(shape.with(Some(Connection::Sqlite(writer))))
@@ -219,11 +219,17 @@ impl Store {
     /// Copies the WAL into the file when it has grown. If that fails the rows are safe where they are, and the next
     /// time tries again.
     pub async fn checkpoint_if_due(&self) {
+        self.checkpoint_beyond(i64::MAX).await;
+    }
+
+    /// The same at a smaller size, if that is smaller than the file's own: for while somebody waits for the writer.
+    pub async fn checkpoint_beyond(&self, pages: i64) {
         let Home::File(shape) = &self.0.home else { return };
+        let pages = pages.min(shape.wal_pages_max);
         let Ok(mut writer) = self.writer().await else { return };
         let Connection::Sqlite(file) = &mut *writer else { return };
         let copied = match sqlite::wal(file).await {
-            Ok(wal) if wal.pages - wal.copied < shape.wal_pages_max => return,
+            Ok(wal) if wal.pages - wal.copied < pages => return,
             Ok(_) => sqlite::checkpoint(file).await.map(|_| ()),
             Err(error) => Err(error),
         };

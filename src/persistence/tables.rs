@@ -62,6 +62,14 @@ const READERS_MAX: u32 = 4;
 /// Connections that read the one database, for all tables.
 const SERVER_READERS_MAX: u32 = 12;
 
+/// How much less a writer weighs than the path of an order, in steps of the scheduler …
+pub const NICE: i32 = 4;
+/// … and the one of people, whose log-ins may be a flood.
+const NICE_TO_ALL: i32 = 10;
+/// Pages in the WAL of `shop.db` at which they are copied while somebody waits for its writer: more would take longer than a
+/// slice does.
+const WAL_PAGES_WAITED_FOR: i64 = 1_000;
+
 const FLUSHED: &str = "select pos from flush_checkpoint where id = 1";
 
 fn shop(dir: &Path) -> Shape {
@@ -72,7 +80,8 @@ fn shop(dir: &Path) -> Shape {
         reader_cache_kib: 8 * 1024,
         readers_max: READERS_MAX,
         wal_pages_max: 8_000,
-        yields: true,
+        // An order does not wait for it, but a payment does.
+        nice: NICE,
         synced: false,
         erases: false,
     };
@@ -88,7 +97,7 @@ fn people(dir: &Path) -> Shape {
         // As small as the journal's: it is soon written from its start again, and a file that does not grow syncs without
         // the file system's own log, in which the journal would wait.
         wal_pages_max: 256,
-        yields: true,
+        nice: NICE_TO_ALL,
         synced: false,
         erases: false,
     };
@@ -104,7 +113,7 @@ fn money(dir: &Path) -> Shape {
         // For a rush: so many pages are copied between two groups without anybody noticing.
         wal_pages_max: 1_000,
         // A purchase waits for it.
-        yields: false,
+        nice: 0,
         synced: true,
         // What was paid with is forgotten when the payment has ended.
         erases: true,
@@ -305,6 +314,12 @@ impl Tables {
     /// yields to others: a purchase waits for it.
     pub(super) async fn checkpoint_if_due(&self) {
         self.shop.checkpoint_if_due().await;
+        self.people.checkpoint_if_due().await;
+    }
+
+    /// The same in smaller pieces, for while somebody waits, or may at any moment.
+    pub(super) async fn checkpoint_soon_over(&self) {
+        self.shop.checkpoint_beyond(WAL_PAGES_WAITED_FOR).await;
         self.people.checkpoint_if_due().await;
     }
 

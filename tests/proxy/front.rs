@@ -35,10 +35,10 @@ impl Front {
         Front::saying(&compose::configuration("proxy"), nodes).await
     }
 
-    /// One that waits for a node's answer for a second.
+    /// One that waits for a node's answer for two seconds.
     pub async fn in_a_hurry_before(nodes: [Place; 2]) -> Front {
         let words = compose::configuration("proxy");
-        let hurried = words.replace("set-timeout server 15s", "set-timeout server 1s");
+        let hurried = words.replace("timeout server 30s", "timeout server 2s");
         assert_ne!(hurried, words);
         Front::saying(&hurried, nodes).await
     }

@@ -288,6 +288,12 @@ impl Orders {
         Ok(Some(sight::latest(Some(row), seen)))
     }
 
+    /// Whether the tables show it.
+    pub async fn has_row(&self, order: OrderId) -> Result<bool, NotDone> {
+        let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
+        Ok(row.is_some())
+    }
+
     /// Looks at the lines that are not at the order's home, where their owners are loaded.
     async fn see_lines(&self, seen: &mut Order) -> Result<(), NotDone> {
         let directory = &self.0.directory;

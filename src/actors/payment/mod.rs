@@ -60,8 +60,10 @@ pub const WALKS_MAX: usize = 8_192;
 pub const CALLS_MAX: usize = 1_024;
 /// When to come back after too many payments were walked.
 const RETRY_MS: u64 = 1_000;
-/// How long a payment waits for its order's row before it is taken up again later.
+/// How long a payment waits for its order's row before its own is written, or when it is taken up again …
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// … and once its own is there: not longer than half of its claim.
+const ROW_WITHIN: Duration = Duration::from_millis(LEASE_MS.unsigned_abs() / 2);
 /// How long an end waits for the payments that are walked.
 const FINISH_WITHIN: Duration = Duration::from_secs(2);
 /// The first pause of what is tried again; it doubles each time …

@@ -6,11 +6,10 @@
 use std::time::Duration;
 
 use actix_web::rt;
-use futures_util::future;
 
 use super::desk::{Occupied, Seat};
 use super::walk::Walk;
-use super::{FLUSH_WITHIN, LEASE_MS, Paying, Payments, Place, refused, unread};
+use super::{FLUSH_WITHIN, LEASE_MS, Paying, Payments, Place, RETRY_MS, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
@@ -145,15 +144,13 @@ impl Payments {
             Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
             Err(why) => return Err(refused(order, why)),
         };
-        // The order's row is asked for first, and both are there before anything is pinned or charged.
-        let row = Write::Begin(Box::new(self.started(pay, attempt, key)));
-        let (flushed, written) =
-            future::join(house.flush.caught_up(FLUSH_WITHIN), self.0.book.write(row)).await;
-        match written? {
-            Written::Row(payment) => {
-                let walk = Walk::new(self, *payment, order, true);
-                Ok(Begun::Walk(Box::new(if flushed { walk } else { walk.later() })))
-            }
+        // The order's row is asked for before the payment's is written, and both are there before anything is pinned or charged.
+        let mut row = house.flush.ask().await;
+        if house.flush.is_behind() && !row.shown(FLUSH_WITHIN).await {
+            return Err(NotDone::Busy { retry_after_ms: RETRY_MS });
+        }
+        match self.0.book.write(Write::Begin(Box::new(self.started(pay, attempt, key)))).await? {
+            Written::Row(payment) => Ok(Begun::Walk(Box::new(Walk::new(self, *payment, order, Some(row))))),
             // The request that has placed the order, sent again, was faster: both hear the same.
             Written::Taken(row) if matches!(pay.by, By::Placing | By::PlacingAgain) => Ok(Begun::Before(row)),
             // Somebody was faster. He has the same reasons to be heard as we.

@@ -14,7 +14,7 @@ use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
-use crate::domain::id::{PaymentId, UserId};
+use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
 use crate::domain::stock::{Cause, Millis, Refusal};
@@ -194,8 +194,7 @@ impl Payments {
     }
 
     async fn walk_of(&self, payment: Payment) -> Option<Walk> {
-        // Whoever began it may have died before its order had a row.
-        if payment.state == PaymentState::Started && !self.0.house.flush.caught_up(FLUSH_WITHIN).await {
+        if payment.state == PaymentState::Started && !self.order_has_row(payment.order).await {
             tracing::warn!(payment = %payment.id, "the tables are behind: {} is taken up again later", payment.id);
             self.put_off(&payment).await;
             return None;
@@ -205,7 +204,7 @@ impl Payments {
             Ok(Some(order)) if payment.state == PaymentState::Review => {
                 return Some(Walk::giving_back(self, payment, &order));
             }
-            Ok(Some(order)) => return Some(Walk::new(self, payment, &order, false)),
+            Ok(Some(order)) => return Some(Walk::new(self, payment, &order, None)),
             Ok(None) => {
                 tracing::error!(payment = %payment.id, order = %payment.order, "{} has no order", payment.id);
             }
@@ -215,6 +214,12 @@ impl Payments {
         }
         self.put_off(&payment).await;
         None
+    }
+
+    /// Whoever began it may have died before its order had one.
+    async fn order_has_row(&self, order: OrderId) -> bool {
+        let house = &self.0.house;
+        matches!(house.orders.has_row(order).await, Ok(true)) || house.flush.caught_up(FLUSH_WITHIN).await
     }
 
     async fn put_off(&self, payment: &Payment) {

@@ -6,7 +6,8 @@
 
 use std::sync::LazyLock;
 
-use super::{Here, LEASE_MS, Payments, back_off_ms};
+use super::{Here, LEASE_MS, Payments, ROW_WITHIN, back_off_ms};
+use crate::actors::flusher::Asked;
 use crate::actors::stock::{Answer, NotDone, Reply};
 use crate::domain::delivery::SoldLine;
 use crate::domain::order::Order;
@@ -27,6 +28,8 @@ pub struct Walk {
     next: Do,
     /// What is delivered once it is paid.
     sold: Vec<SoldLine>,
+    /// The order's row, which is waited for before anything is done.
+    row: Option<Asked>,
     /// Until then nobody else takes it up.
     claimed_until: Millis,
     /// The row says already when it is taken up again.
@@ -37,30 +40,24 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// `order` is what is paid for. `fresh`: the row was written a moment ago, by us.
-    pub(super) fn new(payments: &Payments, payment: Payment, order: &Order, fresh: bool) -> Walk {
+    /// `order` is what is paid for. `row`, which has been asked for: the payment's own was written a moment ago, by us.
+    pub(super) fn new(payments: &Payments, payment: Payment, order: &Order, row: Option<Asked>) -> Walk {
         let lines = order.lines.iter().map(|line| Line { product: line.product, quantity: line.quantity });
         let claimed_until = payment.due_at.unwrap_or(payment.updated_at);
         let here = Here::walking(payments, payment.id);
         let limits = payments.0.house.limits;
-        let mut saga = Saga::new(payment, lines.collect(), order.hold_expires_at, limits, fresh);
+        let mut saga = Saga::new(payment, lines.collect(), order.hold_expires_at, limits, row.is_some());
         let next = saga.start();
         let payments = payments.clone();
         let sold = SoldLine::of(order);
-        Walk { payments, saga, next, sold, claimed_until, rests: false, lost: false, _here: here }
+        Walk { payments, saga, next, sold, row, claimed_until, rests: false, lost: false, _here: here }
     }
 
     /// All that was taken goes back, and no line stays held: what a person has decided.
     pub(super) fn giving_back(payments: &Payments, payment: Payment, order: &Order) -> Walk {
-        let mut walk = Walk::new(payments, payment, order, false);
+        let mut walk = Walk::new(payments, payment, order, None);
         walk.next = walk.saga.give_back();
         walk
-    }
-
-    /// Nothing is done yet: it is taken up again in a moment.
-    pub(super) fn later(mut self) -> Walk {
-        self.next = Do::Rest;
-        self
     }
 
     /// The payment as its row is, as far as this walk knows.
@@ -95,6 +92,11 @@ impl Walk {
 
     /// Does one thing. `false`: the walk is over.
     pub async fn step(&mut self) -> bool {
+        if let Some(mut row) = self.row.take()
+            && !row.shown(ROW_WITHIN).await
+        {
+            self.next = Do::Rest;
+        }
         let heard = match std::mem::replace(&mut self.next, Do::End) {
             Do::Ask(product, command) => {
                 Heard::Owner(said(self.payments.0.house.directory.ask(product, command).await))

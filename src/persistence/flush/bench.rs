@@ -167,7 +167,7 @@ fn flush_rates() {
         let (began, mut steps, mut slowest) = (clock.nanos(), 0, 0);
         loop {
             let at = clock.nanos();
-            if !flusher.tidy().await.unwrap() {
+            if !flusher.tidy(false).await.unwrap() {
                 break;
             }
             (steps, slowest) = (steps + 1, slowest.max(clock.nanos() - at));

@@ -12,16 +12,16 @@ mod bench;
 #[cfg(test)]
 mod tests;
 
+pub use super::tables::NICE;
 pub use fold::{Changes, Ending, FoldError, Ground, Moved, Returning, Run, StockChange, Turn, fold};
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sql::{self, Connection};
-
 use super::journal::{Journal, JournalReader};
 use super::notice::{self, Packed};
+use super::sql::{self, Connection};
 use super::{StoreError, Tables, buyer, order, stock};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::notice::Notice;
@@ -148,25 +148,39 @@ impl Flusher {
         self.gauge.clone()
     }
 
-    /// Flushes one slice. An error leaves the tables as they were; the next call tries again.
+    /// Flushes one slice, and puts the files in order.
     pub async fn run_slice(&mut self) -> Result<Flushed, FlushError> {
+        let done = self.slice().await?;
+        self.tables.checkpoint_if_due().await;
+        Ok(done)
+    }
+
+    /// Flushes one slice. An error leaves the tables as they were; the next call tries again. The files' WALs are somebody else's.
+    pub async fn slice(&mut self) -> Result<Flushed, FlushError> {
         let end = self.gauge.journal.look_at_end().await?.pos;
         let Some(plan) = self.plan(SLICE_EVENTS_MAX).await? else {
             return Ok(Flushed { pos: self.pos, end, ..Flushed::default() });
         };
         self.write(&plan).await?;
-        self.tables.checkpoint_if_due().await;
         Ok(Flushed { events: plan.events, orders: plan.changes.born.len() as u64, pos: plan.to, end })
     }
 
+    /// Copies the WALs into their files when they have grown; in smaller pieces while somebody may come who waits for the next slice.
+    pub async fn checkpoint_if_due(&self, somebody_may_come: bool) {
+        match somebody_may_come {
+            true => self.tables.checkpoint_soon_over().await,
+            false => self.tables.checkpoint_if_due().await,
+        }
+    }
+
     /// Housekeeping for when there is nothing to flush: a few milliseconds of it. False when all is tidy.
-    pub async fn tidy(&mut self) -> Result<bool, StoreError> {
+    pub async fn tidy(&mut self, somebody_may_come: bool) -> Result<bool, StoreError> {
         // Among nodes nobody else tells how much waits.
         self.gauge.journal.look_at_end().await?;
         let mut writer = self.tables.writer().await?;
         let more = buyer::merge_step(&mut writer).await?;
         drop(writer);
-        self.tables.checkpoint_if_due().await;
+        self.checkpoint_if_due(somebody_may_come).await;
         Ok(more)
     }
 

@@ -9,6 +9,7 @@ use crate::domain::product::Tag;
 use crate::domain::stock::{Attempt, Back, CameBack, Cause, Command, Counts, Entry, Millis, Place};
 use crate::domain::webhook::EventKind;
 use crate::persistence::product::{Along, Place as Spot, Product, ProductError, name_key};
+use crate::persistence::sql::sqlite;
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::*;
 
@@ -295,6 +296,33 @@ async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, My
     let report = home.audit(&dir).await;
     assert_eq!(report.differences, [""; 0]);
     assert_eq!((report.orders, report.lines, report.products), (7, 8, 2));
+}
+
+/// A copy takes as long as what has gathered, so with somebody waiting less is let gather.
+#[tokio::test]
+async fn a_wal_is_copied_in_smaller_pieces_while_somebody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, tables) = (open(&dir).await, Sqlite.open(&dir).await);
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    let mut a = Owner::stocked(1, 100_000);
+    let wal = async || match &mut *tables.writer().await.unwrap() {
+        Connection::Sqlite(file) => sqlite::wal(file).await.unwrap(),
+        _ => panic!("a file"),
+    };
+    let mut numbers = 1..;
+    while wal().await.pages < 1_500 {
+        for number in numbers.by_ref().take(2_000) {
+            a.hold(order(number, a.product), buyer(number), 1, T0);
+        }
+        append_all(&journal, vec![a.seal(T0)]);
+        flusher.slice().await.unwrap();
+    }
+    flusher.checkpoint_if_due(false).await;
+    assert_eq!(wal().await.copied, 0, "nobody waits, so it is let grow");
+    flusher.checkpoint_if_due(true).await;
+    assert!(wal().await.copied >= 1_500);
+    journal.close().await;
+    tables.close().await.unwrap();
 }
 
 #[rstest]

@@ -3,7 +3,7 @@
 mod damage;
 mod together;
 
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use rstest::rstest;
 
 use super::*;
@@ -500,6 +500,25 @@ async fn a_group_that_cannot_be_written_leaves_nothing_and_the_next_one_can(
     assert_eq!(shop.find(1, 1).await, payment(1, 1));
     assert_eq!(shop.book.payments().find(payment(2, 1).id).await.unwrap(), None);
     assert_eq!(told(&shop.write(&writes[..2]).await), ["captured v2", "started v1"]);
+}
+
+/// More than one statement holds, and fewer than the statement that holds them: each row is what it was moved to, and no other.
+#[rstest]
+#[tokio::test]
+async fn many_rows_move_in_one_group(#[values(Sqlite, MySql)] home: Home, #[values(50, 300)] many: u128) {
+    let shop = Shop::open(home).await;
+    shop.write(&(1..=many + 1).map(|number| begin(number, 1)).collect::<Vec<_>>()).await;
+    let named = |number: u128| Move { provider_ref: Some(format!("pi_{number}")), ..captured() };
+    let steps = (1..=many).map(|number| step(number, 1, 1, named(number))).collect::<Vec<_>>();
+    let told = shop.write(&steps).await;
+    assert!(told.iter().all(|answer| matches!(answer, Ok(Written::Row(_)))));
+    for (number, answer) in (1..).zip(told) {
+        let Ok(Written::Row(row)) = answer else { panic!("{number}") };
+        assert_eq!(row.provider_ref, Some(format!("pi_{number}")));
+        assert_eq!(shop.find(number, 1).await, *row);
+    }
+    assert_eq!(shop.find(many + 1, 1).await, payment(many + 1, 1), "who was not moved stays");
+    assert_eq!(shop.book.payments().all().count().await as u128, many + 1);
 }
 
 #[tokio::test]

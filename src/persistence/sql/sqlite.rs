@@ -20,8 +20,6 @@ const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 const STATEMENTS_MAX: usize = 512;
 /// How long a connection waits for a lock that only a mistake can take.
 const BUSY_MS: u64 = 5_000;
-/// How much less the tables' writer weighs than the path of an order.
-const NICE: i32 = 10;
 
 /// What one file wants from its connections.
 pub struct Tuning {
@@ -65,13 +63,14 @@ pub async fn writer(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, St
     Ok(writer)
 }
 
-/// Like [`writer`], but on a thread that yields to everybody else's. The connection's own thread inherits it.
-pub async fn nice_writer(path: &Path, tuning: Tuning) -> Result<SqliteConnection, StoreError> {
+/// Like [`writer`], but on a thread that weighs less than others, by so many steps of the scheduler. The connection's own thread
+/// inherits it.
+pub async fn nice_writer(path: &Path, tuning: Tuning, nice: i32) -> Result<SqliteConnection, StoreError> {
     let path = path.to_owned();
     let (done, opened) = tokio::sync::oneshot::channel();
     std::thread::Builder::new().name("stockade-tables".to_owned()).spawn(move || {
         // Without the permission the flush merely competes; that is no reason not to start.
-        let _ = rustix::process::nice(NICE);
+        let _ = rustix::process::nice(nice);
         let opening = async { writer(&path, &tuning).await };
         let connection = match tokio::runtime::Builder::new_current_thread().build() {
             Ok(runtime) => runtime.block_on(opening),

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
-use support::{Shop, card, id, lines, paid_with};
+use support::{Shop, card, film, id, lines, paid_with};
 
 /// The status of an order, of its first line and of its payment.
 fn standing(order: &Value) -> [String; 3] {
@@ -161,7 +161,8 @@ async fn what_the_provider_does_not_say_is_asked_until_it_does() {
     shop.close().await;
 }
 
-/// Somebody else has the file that the flush fills. Whoever pays meanwhile hears that it is on its way.
+/// Somebody else has the file that the flush fills. Whoever pays meanwhile hears that it is on its way, and is charged once, whether the
+/// shop goes on or dies before his order has a row.
 #[actix_web::test]
 async fn nobody_is_charged_before_his_order_has_a_row() {
     let shop = Shop::open().await;
@@ -174,14 +175,18 @@ async fn nobody_is_charged_before_his_order_has_a_row() {
     shop.clock.advance(60_000);
     shop.take_up().await;
     assert!(shop.charges().is_empty(), "neither when it begins nor when it is taken up again");
+    let left = tempfile::tempdir().unwrap();
+    film::copy(shop.folder(), left.path());
 
     sqlx::query("rollback").execute(&mut tables).await.unwrap();
     tables.close().await.unwrap();
-    shop.settle().await;
-    assert_eq!(shop.charges().len(), 1);
-    assert_eq!(standing(&shop.order_of(1, &id(&order)).await), ["paid", "ordered", "paid"]);
-    shop.assert_settled(&[(&jar, 5)]).await;
-    shop.close().await;
+    for opened in [shop, Shop::open_in(left).await] {
+        opened.settle().await;
+        assert_eq!(opened.charges().len(), 1);
+        assert_eq!(standing(&opened.order_of(1, &id(&order)).await), ["paid", "ordered", "paid"]);
+        opened.assert_settled(&[(&jar, 5)]).await;
+        opened.close().await;
+    }
 }
 
 #[actix_web::test]

@@ -261,7 +261,7 @@ impl Flushing {
         }
         let stopping = self.inner.stop.load(Ordering::Acquire);
         if stopping && self.last.is_none() {
-            self.last = self.journal.look_at_end().await.ok().map(|end| end.pos);
+            self.last = Some(self.journal.look_at_end().await.ok()?.pos);
         }
         let began = self.house.clock.nanos();
         if self.inner.is_waited_for() {
@@ -272,7 +272,8 @@ impl Flushing {
             Err(error) => {
                 warn!(%error, "a slice was not flushed; the tables are as they were");
                 self.observe();
-                return (!stopping).then_some(FAILED_PAUSE);
+                // It may have taken long, and the stop come meanwhile.
+                return (!self.inner.stop.load(Ordering::Acquire)).then_some(FAILED_PAUSE);
             }
         };
         self.inner.flushed.send_replace(done.pos);

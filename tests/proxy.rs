@@ -347,7 +347,7 @@ async fn whoever_asks_a_node_that_hangs_hears_that_nobody_knows() {
     let front = Front::in_a_hurry_before(places).await;
     let node = Puppet::opens("one", places[0].shop).await;
     node.is_seen().await;
-    for (method, path) in [("GET", "/v1/products/stuck"), ("POST", "/v1/orders?stuck")] {
+    for (method, path) in [("GET", "/v1/products/slow"), ("POST", "/v1/orders?slow")] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let asked = client().request(method.clone(), format!("http://{}{path}", front.shop));
         let answer = asked.header("Idempotency-Key", "once").body("{}").send().await.unwrap();

@@ -151,7 +151,7 @@ impl FlushHandle {
         self.ask().await.shown(patience).await
     }
 
-    /// Whether more is missing than a slice shows.
+    /// Whether more is missing than a slice shows, which is more than what is let gather.
     pub fn is_behind(&self) -> bool {
         self.lag().events > SLICE_EVENTS_MAX
     }

@@ -310,16 +310,11 @@ impl Tables {
         Ok(Writing(self.people.begin_synced().await?))
     }
 
-    /// Copies the WALs into their files when they have grown; but not that of money, whose writer nobody may hold whose thread
-    /// yields to others: a purchase waits for it.
-    pub(super) async fn checkpoint_if_due(&self) {
-        self.shop.checkpoint_if_due().await;
-        self.people.checkpoint_if_due().await;
-    }
-
-    /// The same in smaller pieces, for while somebody waits, or may at any moment.
-    pub(super) async fn checkpoint_soon_over(&self) {
-        self.shop.checkpoint_beyond(WAL_PAGES_WAITED_FOR).await;
+    /// Copies the WALs into their files when they have grown, and in smaller pieces while somebody waits for the flush, or may at any
+    /// moment; but not that of money, whose writer nobody may hold whose thread yields to others: a purchase waits for it.
+    pub(super) async fn checkpoint_if_due(&self, somebody_may_come: bool) {
+        let pages = if somebody_may_come { WAL_PAGES_WAITED_FOR } else { i64::MAX };
+        self.shop.checkpoint_beyond(pages).await;
         self.people.checkpoint_if_due().await;
     }
 

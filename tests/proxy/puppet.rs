@@ -1,6 +1,5 @@
-//! A node that does what a test wants: it is ready or not, hangs up on whoever asks for something that is `lost`, never answers whoever
-//! asks for something that is `stuck`, keeps an answer that is `slow` back, and remembers what it was asked. Its answers are its name and
-//! what it heard of who asks.
+//! A node that does what a test wants: it is ready or not, hangs up on whoever asks for something that is `lost`, keeps an answer that
+//! is `slow` back, and remembers what it was asked. Its answers are its name and what it heard of who asks.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -94,9 +93,6 @@ impl Puppet {
         };
         if what.contains("lost") && before == 0 {
             return None;
-        }
-        if what.contains("stuck") && before == 0 {
-            std::future::pending::<()>().await;
         }
         if what.contains("slow") {
             self.slow.acquire().await.unwrap().forget();

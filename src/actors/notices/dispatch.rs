@@ -26,9 +26,7 @@ use crate::telemetry::{Metrics, notice_dropped};
 const PAGE: usize = 256;
 /// Notices looked at in a second, at most: more than a mail server takes, and little enough for nobody who orders to feel it.
 const NOTICES_PER_S: u32 = 2_000;
-/// More events than this that the tables do not show yet, more than the flush lets gather: a crowd is buying …
-const RUSH_LAG_EVENTS: u64 = 5_000;
-/// … and this long is the rest after each page then.
+/// The rest after each page while the flush is behind: a crowd is buying.
 const RUSH_REST: Duration = Duration::from_secs(2);
 /// Letters of one transaction: nobody else writes people's tables meanwhile.
 const LETTERS_MAX: usize = 16;
@@ -414,9 +412,8 @@ impl Dispatch {
 
     /// The pace: so many a second, and in a rush a page every now and then.
     async fn rest(&self, notices: usize) {
-        let rush = self.house.flush.lag().events > RUSH_LAG_EVENTS;
         let paced = Duration::from_secs(notices as u64) / NOTICES_PER_S;
-        let rest = if rush { RUSH_REST } else { paced };
+        let rest = if self.house.flush.is_behind() { RUSH_REST } else { paced };
         self.sleep(rest).await;
     }
 

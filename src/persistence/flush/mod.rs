@@ -151,7 +151,7 @@ impl Flusher {
     /// Flushes one slice, and puts the files in order.
     pub async fn run_slice(&mut self) -> Result<Flushed, FlushError> {
         let done = self.slice().await?;
-        self.tables.checkpoint_if_due().await;
+        self.checkpoint_if_due(false).await;
         Ok(done)
     }
 
@@ -167,10 +167,7 @@ impl Flusher {
 
     /// Copies the WALs into their files when they have grown; in smaller pieces while somebody may come who waits for the next slice.
     pub async fn checkpoint_if_due(&self, somebody_may_come: bool) {
-        match somebody_may_come {
-            true => self.tables.checkpoint_soon_over().await,
-            false => self.tables.checkpoint_if_due().await,
-        }
+        self.tables.checkpoint_if_due(somebody_may_come).await;
     }
 
     /// Housekeeping for when there is nothing to flush: a few milliseconds of it. False when all is tidy.

@@ -20,7 +20,7 @@ use crate::domain::id::{DeliveryId, EndpointId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::StoreError;
-use crate::persistence::webhook::{Delivery, Endpoint, EndpointState, Reason};
+use crate::persistence::webhook::{Delivery, Endpoint, EndpointState, Reason, Taken};
 use crate::telemetry::Metrics;
 
 /// Events given to endpoints in one transaction.
@@ -178,8 +178,13 @@ struct Round<'d> {
 impl<'d> Round<'d> {
     /// Does what is to be done now; how long until there is more, if nobody rings.
     async fn go(&mut self, calls: &mut Calls) -> Result<Duration, StoreError> {
+        // Events first: whoever was registered before one of them happened is among the endpoints that are read after it.
+        let taken = self.house().rows.events(EVENTS_MAX).await?;
         self.refresh().await?;
-        let more = self.fan_out().await?;
+        let more = match taken {
+            Some(taken) => self.fan_out(&taken).await?,
+            None => false,
+        };
         let now = self.house().clock.now();
         if now >= self.chores_at {
             self.chores_at = now.plus(LOOK_EVERY_MS);
@@ -215,9 +220,8 @@ impl<'d> Round<'d> {
     }
 
     /// Makes deliveries of the oldest events; whether there may be more.
-    async fn fan_out(&mut self) -> Result<bool, StoreError> {
+    async fn fan_out(&mut self, taken: &Taken) -> Result<bool, StoreError> {
         let WebhookHouse { rows, clock, .. } = self.house();
-        let Some(taken) = rows.events(EVENTS_MAX).await? else { return Ok(false) };
         let now = clock.now();
         let mut deliveries = Vec::new();
         for told in &taken.events {
@@ -230,7 +234,7 @@ impl<'d> Round<'d> {
                 }
             }
         }
-        rows.fan_out(&taken, &deliveries).await?;
+        rows.fan_out(taken, &deliveries).await?;
         Ok(taken.events.len() >= EVENTS_MAX as usize)
     }
 

@@ -245,7 +245,7 @@ async fn paid_in_the_same_call_it_leaves_the_cart_with_a_yes_and_not_with_a_no()
 /// While the provider thinks, the cart is its owner's to change.
 #[actix_web::test]
 async fn what_is_put_in_while_a_payment_runs_stays() {
-    let slow = SimulatedPayment { latency: Duration::from_secs(1), ..SimulatedPayment::default() };
+    let slow = SimulatedPayment { latency: Duration::from_secs(3), ..SimulatedPayment::default() };
     let shop = Shop::open_with(|config| config.payment.provider = PaymentProvider::Simulated(slow)).await;
     let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
     put(&shop, 1, &jar, 2).await;

@@ -358,7 +358,7 @@ async fn a_line_is_sent_back_until_two_days_after_it_has_arrived() {
     shop.night().await;
     let arrived = shop.deliveries(&order).await[0].delivered_at.unwrap();
     let until = arrived.plus(2 * DAY_MS);
-    shop.clock.advance(until.0 - shop.clock.now().0 - 2_000);
+    shop.clock.advance(until.0 - shop.clock.now().0 - 60_000);
     shop.send_back(1, &order, 1).send().await.ok(200);
     shop.clock.advance(until.0 - shop.clock.now().0 + 1);
     let late = shop.send_back(1, &order, 2).send().await.problem(409, "not_returnable");

@@ -21,6 +21,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
+use stockade::http::front::WAIT_MAX;
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
 use support::{Process, SECRET, id, one_line, user};
@@ -140,7 +141,7 @@ impl Crowd {
         let (told, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
         let base = Arc::new(Mutex::new(format!("http://{}", process.addr())));
         let [keys, refused, longest_us] = [(); 3].map(|()| Arc::<AtomicU64>::default());
-        let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(3)).build().unwrap();
+        let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(10)).build().unwrap();
         let buying = (1..=buyers).map(|who| {
             let (told, over, base) = (told.clone(), over.clone(), base.clone());
             let (keys, refused, longest_us) = (keys.clone(), refused.clone(), longest_us.clone());
@@ -262,7 +263,7 @@ async fn all_is_there(cluster: &Cluster, process: &Process, product: &str, told:
 
 /// Whoever stands by serves within seconds.
 async fn takes_over(next: &mut Process) {
-    let taken_over = tokio::time::timeout(Duration::from_secs(12), next.open()).await;
+    let taken_over = tokio::time::timeout(Duration::from_secs(30), next.open()).await;
     assert!(taken_over.is_ok(), "nobody took over:\n{}", next.log());
 }
 
@@ -324,9 +325,20 @@ async fn any_node_takes_any_request() {
         let said = told.contains("stockade_forward_seconds_count{outcome=\"answered\"}");
         assert_eq!(said, hands_on, "{told}");
     }
-    // The lead counts the others with each beat.
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let nodes = read(&gateway, "/v1/admin/nodes", &cluster.token(0, Role::Admin)).await;
+    let admin = cluster.token(0, Role::Admin);
+    // The lead counts the others with each beat, and gives shards away little by little.
+    let looking = async {
+        loop {
+            let nodes = read(&gateway, "/v1/admin/nodes", &admin).await;
+            if nodes["data"].as_array().unwrap().len() == 3
+                && nodes["data"][1]["shards"].as_u64() >= Some(384)
+            {
+                return nodes;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let nodes = tokio::time::timeout(Duration::from_secs(30), looking).await.expect("a second owner");
     let told = nodes["data"].as_array().unwrap();
     let roles: Vec<_> = told.iter().map(|node| (&node["state"], &node["role"], &node["roles"])).collect();
     let (may_own, may_not) = (json!(["owner", "gateway"]), json!(["gateway"]));
@@ -338,7 +350,7 @@ async fn any_node_takes_any_request() {
     ];
     assert_eq!(roles, wanted, "{nodes}");
     let shards: Vec<_> = told.iter().map(|node| node["shards"].as_u64().unwrap()).collect();
-    assert!(shards[0] + shards[1] == 1_024 && shards[0] >= shards[1] && shards[1] >= 384, "{nodes}");
+    assert!(shards[0] + shards[1] == 1_024 && shards[0] >= shards[1], "{nodes}");
     assert_eq!(shards[2], 0, "{nodes}");
 }
 
@@ -576,8 +588,8 @@ async fn a_slow_caller_does_not_hold_up_a_hand_over() {
     slow.write_all(head.as_bytes()).unwrap();
     crowd.goes_on(100).await;
     going.signal(Signal::TERM);
-    // Long before whoever waits at the other node would be turned away.
-    let opened = tokio::time::timeout(Duration::from_secs(5), next.open()).await;
+    // Before whoever waits at the other node is turned away.
+    let opened = tokio::time::timeout(WAIT_MAX, next.open()).await;
     assert!(opened.is_ok(), "{}", going.log());
     crowd.goes_on(100).await;
     assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", next.log());

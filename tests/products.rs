@@ -447,12 +447,13 @@ async fn what_is_hot_is_answered_from_memory() {
 #[actix_web::test]
 async fn a_kept_page_follows_the_clock() {
     let shop = Shop::open().await;
-    let opens = shop.clock.now().plus(700);
+    let opens = shop.clock.now().plus(3_600_000);
     let opens = jiff::Timestamp::from_millisecond(opens.0).unwrap().to_string();
     let jar = id(&shop.product(5, json!({ "sale": { "opens_at": opens } })).await);
     let page = async || shop.get(&format!("/v1/products/{jar}")).send().await;
     let before = page().await;
     assert_eq!(before.ok(200)["sale"]["state"], "not_open");
+    shop.clock.advance(3_600_000);
     let opened = async {
         loop {
             let page = page().await;

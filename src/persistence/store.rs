@@ -94,19 +94,33 @@ impl Opened {
     }
 }
 
-/// A synced transaction, and the writer with it. Dropped without an end it leaves nothing.
+/// A synced transaction, and the writer with it. Dropped without an end it leaves nothing, and is undone at once: that of a node holds
+/// on to the row by which the node's heart beats.
 pub struct Transaction<'t> {
     writer: MappedMutexGuard<'t, Connection>,
-    store: &'t Opened,
+    store: &'t Store,
 }
 
 impl Transaction<'_> {
     /// Commits what went well, synced, and undoes what did not.
     pub async fn end<T, E: From<Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
         let ended = sql::end(&mut self.writer, outcome).await;
-        self.store.relax(&mut self.writer).await?;
-        self.store.unended.store(false, Ordering::Release);
+        self.store.0.relax(&mut self.writer).await?;
+        self.store.0.unended.store(false, Ordering::Release);
         ended
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        if !self.store.0.unended.load(Ordering::Acquire) {
+            return;
+        }
+        // Where no thread serves any more the next one undoes it.
+        if let Ok(threads) = tokio::runtime::Handle::try_current() {
+            let store = self.store.clone();
+            threads.spawn(async move { drop(store.writer().await) });
+        }
     }
 }
 
@@ -192,11 +206,12 @@ impl Store {
 
     /// Begins a transaction of several statements, which is synced when it ends.
     pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
-        let mut writer = self.writer().await?;
+        let mut transaction = Transaction { writer: self.writer().await?, store: self };
+        // From here on: what it has begun may have failed half-way.
         self.0.unended.store(true, Ordering::Release);
-        self.0.strain(&mut writer).await?;
-        sql::begin(&mut writer).await?;
-        Ok(Transaction { writer, store: &self.0 })
+        self.0.strain(&mut transaction).await?;
+        sql::begin(&mut transaction).await?;
+        Ok(transaction)
     }
 
     /// One statement, synced before it returns; how many rows it matched.
@@ -255,6 +270,8 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rstest::rstest;
 
     use super::*;
@@ -298,6 +315,26 @@ mod tests {
         let mut writer = store.writer().await.unwrap();
         let synchronous: i64 = sql::query_scalar("pragma synchronous").fetch_one(&mut *writer).await.unwrap();
         assert_eq!(synchronous, 1, "normal again");
+    }
+
+    /// Its locks go with it, and nobody has to come for that: the row of a node's heart is one of them.
+    #[rstest]
+    #[tokio::test]
+    async fn what_was_dropped_is_undone_though_nobody_comes(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, store) = store(home).await;
+        let mut dropped = store.begin_synced().await.unwrap();
+        moved(&mut dropped).await.unwrap();
+        drop(dropped);
+        let undoing = async {
+            while store.0.unended.load(Ordering::Acquire) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), undoing).await.expect("it stays open");
+        if home == MySql {
+            let locked = sql::query("select pos from flush_checkpoint where id = 1 for update nowait");
+            locked.fetch_one(&store.readers()).await.unwrap();
+        }
     }
 
     #[rstest]

@@ -66,7 +66,9 @@ async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
         buys(&next, who, &product).await;
         until(async || held(&node, &product).await == Some(who)).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(held(&node, &product).await, Some(who), "somebody else has written");
+        // It may be too old to be told; what is told is hers.
+        let told = held(&node, &product).await;
+        assert!(told.is_none_or(|held| held == who), "somebody else has written {told:?} for {who}");
     }
     next.stop().await;
     node.stop().await;

@@ -1,8 +1,9 @@
 //! Listens to what other nodes say: changes of the products that somebody here watches, and that a token was revoked.
 //!
-//! Always true: whoever was deaf for a while looks at everything once when he hears again, so a lost message costs time and nothing else.
+//! Always true: whoever was deaf for a while looks at everything when he hears again, and again at what he did not see, so a lost message
+//! costs time and nothing else.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -21,8 +22,16 @@ pub const WATCHED_MAX: usize = 10_000;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to be heard.
 const DEAF_PAUSE: Duration = Duration::from_millis(250);
-/// Products that are asked for together.
+/// Products that are asked for together, or looked at again between two checks.
 const TOGETHER_MAX: usize = 256;
+
+/// What one connection hears of.
+#[derive(Default)]
+struct Tuned {
+    open: BTreeSet<ProductId>,
+    /// Those of them of which nothing has been seen yet.
+    unseen: VecDeque<ProductId>,
+}
 
 pub(super) struct Listening {
     reader: MirrorReader,
@@ -55,8 +64,8 @@ impl Listening {
     }
 
     async fn listen(&self, mut ear: Ear, mut sounds: Sounds) -> Result<(), NoRedis> {
-        let mut open = BTreeSet::new();
-        self.tune(&mut ear, &mut open).await?;
+        let mut tuned = Tuned::default();
+        self.tune(&mut ear, &mut tuned).await?;
         // What was said while nobody listened.
         self.revocations.look();
         let mut check = interval(CHECK_EVERY);
@@ -70,11 +79,11 @@ impl Listening {
                     Some(Heard::Noise) => warn!("something is said on the bus that this version does not understand"),
                     None => return Err(NoRedis::Away),
                 },
-                () = self.reader.more() => self.tune(&mut ear, &mut open).await?,
+                () = self.reader.more() => self.tune(&mut ear, &mut tuned).await?,
                 () = self.revocations.told() => self.tell().await,
                 _ = check.tick() => {
                     ear.check().await?;
-                    self.tune(&mut ear, &mut open).await?;
+                    self.tune(&mut ear, &mut tuned).await?;
                 }
             }
         }
@@ -89,23 +98,36 @@ impl Listening {
         }
     }
 
-    /// Hears of what is watched, and of nothing else; and looks at once at what is new.
-    async fn tune(&self, ear: &mut Ear, open: &mut BTreeSet<ProductId>) -> Result<(), NoRedis> {
+    /// Hears of what is watched, and of nothing else; looks at once at what is new, and again at some of what could not be seen.
+    async fn tune(&self, ear: &mut Ear, tuned: &mut Tuned) -> Result<(), NoRedis> {
+        let Tuned { open, unseen } = tuned;
         let watched: BTreeSet<ProductId> = self.reader.watched().into_iter().collect();
         let gone: Vec<ProductId> = open.difference(&watched).copied().collect();
         for some in gone.chunks(TOGETHER_MAX) {
             ear.close_for(some).await?;
         }
+        unseen.retain(|product| watched.contains(product));
+        let again = unseen.len().min(TOGETHER_MAX);
         let new: Vec<ProductId> = watched.difference(open).copied().collect();
         *open = watched;
         for some in new.chunks(TOGETHER_MAX) {
             ear.open_for(some).await?;
             for product in some {
-                if let Some((view, _)) = self.reader.look(*product).await {
-                    self.reader.heard(*product, view);
-                }
+                self.see(*product, unseen).await;
             }
         }
+        for _ in 0..again {
+            let Some(product) = unseen.pop_front() else { break };
+            self.see(product, unseen).await;
+        }
         Ok(())
+    }
+
+    /// Tells what the mirror has of it. It may have nothing for a moment: while its owner writes everything anew, or as Redis is late.
+    async fn see(&self, product: ProductId, unseen: &mut VecDeque<ProductId>) {
+        match self.reader.look(product).await {
+            Some((view, _)) => self.reader.heard(product, view),
+            None => unseen.push_back(product),
+        }
     }
 }

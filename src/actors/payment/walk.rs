@@ -125,22 +125,24 @@ impl Walk {
     /// The claim has time for a whole call, or gets it. `None`: it is over, or somebody else has it. A process that was stopped
     /// meanwhile has lost its claim and does not know it.
     async fn keep_claim(&mut self) -> Option<()> {
-        let now = self.payments.0.house.clock.now();
-        if !needs_time(now, self.claimed_until)? {
-            return Some(());
-        }
-        let until = now.plus(LEASE_MS);
-        match self.payments.0.book.rest(self.payment(), Some(until)).await {
-            Ok(Some(row)) => {
-                self.claimed_until = until;
-                self.saga.renewed(row);
-                Some(())
+        loop {
+            // Also after a renewal: it may have taken as long as the claim.
+            let now = self.payments.0.house.clock.now();
+            if !needs_time(now, self.claimed_until)? {
+                return Some(());
             }
-            Ok(None) => {
-                self.lost = true;
-                None
+            let until = now.plus(LEASE_MS);
+            match self.payments.0.book.rest(self.payment(), Some(until)).await {
+                Ok(Some(row)) => {
+                    self.claimed_until = until;
+                    self.saga.renewed(row);
+                }
+                Ok(None) => {
+                    self.lost = true;
+                    return None;
+                }
+                Err(_) => return None,
             }
-            Err(_) => None,
         }
     }
 

@@ -51,7 +51,7 @@ impl Awaited {
     async fn heard(mut self) -> Reply {
         let Some((claim, answer)) = &mut self.0 else { return Err(NotDone::Internal) };
         let reply = answer.await.unwrap_or(Err(NotDone::Unknown));
-        claim.settle(matches!(&reply, Ok(Answer::Reserved(_)) | Err(NotDone::Unknown)));
+        claim.settle(matches!(&reply, Ok(Answer::Reserved(_) | Answer::Replayed(_)) | Err(NotDone::Unknown)));
         self.0 = None;
         reply
     }

@@ -328,6 +328,7 @@ impl<'d> Round<'d> {
     /// Counts what waits, and clears away what is old.
     async fn chores(&mut self, now: Millis) -> Result<(), StoreError> {
         let rows = &self.house().rows;
+        rows.look_again().await?;
         let (mut waiting, mut dead, mut disabled, mut oldest) = (0, 0, 0, None::<Millis>);
         let mut over = Vec::new();
         for lane in self.lanes.values() {

@@ -19,8 +19,9 @@ use crate::http::{Proxies, Who, open_doors};
 use crate::logs;
 use crate::peer::{self, Reply, Unanswered};
 
-/// How long a request waits for a lead: longer than it takes to find that one is dead, and to follow it.
-pub const WAIT_MAX: Duration = Duration::from_secs(6);
+/// How long a request waits for a lead: longer than it takes to find that one is dead, and to follow it, where whoever looks was held
+/// up himself and has to look anew.
+pub const WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long the lead may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever waits looks again so often, whatever he hears.

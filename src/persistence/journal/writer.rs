@@ -170,13 +170,8 @@ impl<P: PutDown> Writer<P> {
         let began = self.clock.nanos();
         match self.place.append(group.iter().map(|append| &append.entry)) {
             Ok(first_pos) => {
-                let volume = Volume::of(group.iter().map(|append| &append.entry));
-                self.shared.stats.written(
-                    volume,
-                    self.place.last_pos(),
-                    self.clock.nanos().saturating_sub(began),
-                );
-                self.written(first_pos, group);
+                let took_ns = self.clock.nanos().saturating_sub(began);
+                self.written(first_pos, group, took_ns);
             }
             Err(error) => {
                 let outcome = self.trouble(error);
@@ -186,11 +181,13 @@ impl<P: PutDown> Writer<P> {
         }
     }
 
-    /// It is on the disk: whoever reads sees it, and then everyone hears.
-    fn written(&mut self, first_pos: i64, group: Vec<Append>) {
+    /// It is on the disk: whoever reads sees it, then the journal ends there, and then everyone hears.
+    fn written(&mut self, first_pos: i64, group: Vec<Append>, took_ns: u64) {
         let (entries, replies): (Vec<_>, Vec<_>) = group.into_iter().map(|a| (a.entry, a.reply)).unzip();
+        let volume = Volume::of(entries.iter());
         entries.iter().for_each(|entry| self.heads.written(entry));
         let bytes = self.shared.tail.push(first_pos, entries.into_iter());
+        self.shared.stats.written(volume, self.place.last_pos(), took_ns);
         replies.into_iter().for_each(|reply| reply(Appended::Written));
         self.place.tail_has(&self.shared, bytes);
     }

@@ -6,7 +6,7 @@
 
 use std::sync::LazyLock;
 
-use super::WebhookRows;
+use super::{Changing, WebhookRows};
 use crate::domain::id::{DeliveryId, EndpointId, EventId};
 use crate::domain::stock::Millis;
 use crate::domain::webhook::EventKind;
@@ -204,10 +204,9 @@ impl WebhookRows {
     /// Has it sent again, if it is not on its way; synced before it returns.
     pub async fn again(&self, id: DeliveryId, now: Millis) -> Result<bool, StoreError> {
         let again = sql::query(AGAIN).bind(now.0).bind(now.0).bind(&id.as_bytes()[..]);
-        let again = self.store.write_synced(again).await? == 1;
         // Whoever remembers when the next one is due must look again.
-        self.interest.changed();
-        Ok(again)
+        let _changing = Changing(&self.interest);
+        Ok(self.store.write_synced(again).await? == 1)
     }
 
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {

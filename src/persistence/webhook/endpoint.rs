@@ -4,7 +4,7 @@
 //! endpoint has no end, those before it have one; and what the flush is asked to write follows from the enabled endpoints, for
 //! whoever changes these changes that.
 
-use super::WebhookRows;
+use super::{Changing, WebhookRows};
 use crate::domain::id::EndpointId;
 use crate::domain::stock::{KeyUse, Millis};
 use crate::domain::webhook::Kinds;
@@ -147,7 +147,10 @@ impl From<sql::Error> for EndpointError {
 
 /// What the enabled endpoints want, all together.
 pub(super) async fn wanted(connection: &mut Connection) -> Result<Kinds, StoreError> {
-    let words: Vec<String> = sql::query_scalar(WANTED).fetch_all(connection).await?;
+    all_kinds(&sql::query_scalar(WANTED).fetch_all(connection).await?)
+}
+
+fn all_kinds(words: &[String]) -> Result<Kinds, StoreError> {
     words.iter().try_fold(Kinds::default(), |all, words| Ok(all.and(kinds(words)?)))
 }
 
@@ -316,6 +319,8 @@ impl WebhookRows {
         &self,
         change: impl AsyncFnOnce(&mut Connection) -> Result<T, EndpointError>,
     ) -> Result<T, EndpointError> {
+        let _turn = self.interest.0.turn.lock().await;
+        let _changing = Changing(&self.interest);
         let mut transaction = self.store.begin_synced().await?;
         let changed = match change(&mut transaction).await {
             Ok(value) => {
@@ -323,9 +328,21 @@ impl WebhookRows {
             }
             Err(error) => Err(error),
         };
+        // Where the answer to the commit is lost they may want it.
+        if let Ok((_, kinds)) = &changed {
+            self.interest.widen(*kinds);
+        }
         let (value, kinds) = transaction.end(changed).await?;
         self.interest.set(kinds);
         Ok(value)
+    }
+
+    /// Reads once more what endpoints want: whatever went wrong when one was changed is over then.
+    pub async fn look_again(&self) -> Result<(), StoreError> {
+        let _turn = self.interest.0.turn.lock().await;
+        let words: Vec<String> = sql::query_scalar(WANTED).fetch_all(&self.store.readers()).await?;
+        self.interest.set(all_kinds(&words)?);
+        Ok(())
     }
 }
 

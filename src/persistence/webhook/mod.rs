@@ -13,7 +13,7 @@ mod tests;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use super::StoreError;
 use super::store::Store;
@@ -34,6 +34,8 @@ struct Inner {
     /// Counts changes of endpoints: who remembers them knows by it when to read them again.
     edition: AtomicU64,
     bell: Notify,
+    /// Held by whoever changes endpoints, until it is known what they want: who commits later says so later.
+    turn: Mutex<()>,
 }
 
 impl Interest {
@@ -51,6 +53,11 @@ impl Interest {
     fn set(&self, kinds: Kinds) {
         self.0.kinds.store(kinds.bits(), Ordering::Release);
         self.changed();
+    }
+
+    /// At least this is to be written from now on.
+    fn widen(&self, kinds: Kinds) {
+        self.0.kinds.fetch_or(kinds.bits(), Ordering::AcqRel);
     }
 
     /// What somebody may remember of endpoints or of when something is due is no longer so.
@@ -71,6 +78,16 @@ impl Interest {
 
     pub fn edition(&self) -> u64 {
         self.0.edition.load(Ordering::Acquire)
+    }
+}
+
+/// Tells when it goes that endpoints or deliveries may have changed: also where nobody knows whether they have, and where whoever
+/// wanted it has hung up.
+struct Changing<'i>(&'i Interest);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.0.changed();
     }
 }
 

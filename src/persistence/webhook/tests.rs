@@ -182,6 +182,20 @@ async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out(#[values(Sqlite, 
     assert_eq!(claim(10).await[0].delivery.tries, 1);
 }
 
+/// Where the answer to a commit was lost nobody was told what it had changed.
+#[rstest]
+#[tokio::test]
+async fn what_endpoints_want_is_read_again(#[values(Sqlite, MySql)] home: Home) {
+    let (_dir, _tables, rows) = rows(home).await;
+    let mine = endpoint(1, &[EventKind::StockChanged]);
+    rows.register(&mine, &secret(mine.id, 0), None).await.unwrap();
+    rows.listen_for_tests(Kinds::default());
+    let edition = rows.interest().edition();
+    rows.look_again().await.unwrap();
+    assert_eq!(rows.interest().kinds(), mine.kinds);
+    assert_ne!(rows.interest().edition(), edition, "and endpoints are read again, too");
+}
+
 #[rstest]
 #[tokio::test]
 async fn deliveries_are_listed_newest_first_whatever_their_state(#[values(Sqlite, MySql)] home: Home) {

@@ -10,7 +10,7 @@ use crate::actors::stock::inbox::Token;
 use crate::actors::stock::testing::{
     Net, OneJournal, all_shards, ask_one, buyer, name, node, one_for, product, settings, until,
 };
-use crate::actors::stock::{Answer, Question, Reply};
+use crate::actors::stock::{Answer, Fingerprint, Question, Reply};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Refusal, Reserve, Restock};
@@ -228,7 +228,7 @@ async fn what_has_waited_for_a_shard_is_not_too_old_for_its_new_owner() {
     let lead = story.lead.clone();
     let waiting = actix::spawn(async move { crowd(&lead, product, 0..3).await });
     until("they wait", || story.lead.waiting() == 3).await;
-    story.clock.advance(WAIT_MAX_MS - 1_000);
+    story.clock.advance(WAIT_MAX_MS - 5_000);
     story.owner.let_go(&[product.shard()]).await;
     story.lead.settle(&[product.shard()], Route::Here).await;
     assert_eq!(sequences(&waiting.await.unwrap()), [2, 3, 4]);
@@ -245,15 +245,18 @@ async fn an_answer_that_is_lost_is_unknown_or_asked_for_again() {
     let without = story.lead.reserve(product, one_for(1, product, false), None).await;
     assert_eq!(without, Err(NotDone::Unknown));
     let keyed = one_for(2, product, true);
+    let print = Fingerprint::of(keyed.buyer, keyed.key.unwrap().key);
+    let claim = story.lead.house().keys.claim(print, product).unwrap();
     let (asked, order) = (story.net.asked.load(Ordering::SeqCst), keyed.order);
     let again = actix::spawn({
         let lead = story.lead.clone();
-        async move { (lead.reserve(product, keyed, None).await, lead.order(product, order).await) }
+        async move { (lead.reserve(product, keyed, Some(claim)).await, lead.order(product, order).await) }
     });
     until("it is asked again", || story.net.asked.load(Ordering::SeqCst) > asked + 1).await;
     story.net.deaf.store(false, Ordering::SeqCst);
     let (reserved, seen) = again.await.unwrap();
     assert_eq!(reserved, Ok(Answer::Replayed(order)));
+    assert!(story.lead.house().keys.is_kept(print), "no other order is made with its key");
     assert!(matches!(seen, Ok(Answer::Order(Some(view))) if view.order == order));
     assert_eq!(story.available(product), 13, "once");
 

@@ -146,6 +146,11 @@ impl Directory {
         }
     }
 
+    /// Whether it is loaded, or about to be, here or through this node.
+    fn has(&self, product: ProductId) -> bool {
+        self.0.owners.contains_key(&product)
+    }
+
     /// Products that are loaded at that node, as far as this one has heard.
     pub fn loaded_by(&self, node: &NodeName) -> usize {
         let Some(routes) = self.routes() else { return 0 };
@@ -188,6 +193,13 @@ impl Directory {
         loop {
             match &*routes.of(about.shard()) {
                 Route::Here => return self.look_here(order, at).await,
+                // By name where it is known: one that has just come to that node is perhaps not loaded there yet.
+                Route::Away(_) if let Some(product) = at.filter(|product| self.has(*product)) => {
+                    return match self.order(product, order).await? {
+                        Answer::Order(view) => Ok(view),
+                        _ => Err(NotDone::Internal),
+                    };
+                }
                 Route::Away(node) => {
                     let question = self.question(routes, about.clone());
                     if let Ok(Said::Order(found)) = self.ask_away(node.clone(), question).await {
@@ -238,7 +250,7 @@ impl Directory {
         at: Option<ProductId>,
     ) -> Result<Option<Box<OrderView>>, NotDone> {
         let products = match at {
-            Some(product) => Vec::from_iter(self.peek(product).map(|_| product)),
+            Some(product) => Vec::from_iter(self.has(product).then_some(product)),
             None => self.loaded_in(order.shard()),
         };
         for product in products {

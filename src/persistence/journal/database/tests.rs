@@ -16,8 +16,8 @@ const STOPPED: Timing = Timing {
     beat_every: Duration::from_secs(3_600),
     look_every: Duration::from_millis(20),
     look_again: Duration::from_millis(20),
-    dead_after: Duration::from_millis(200),
-    gap_max: Duration::from_millis(150),
+    dead_after: Duration::from_secs(2),
+    gap_max: Duration::from_millis(1_500),
     lease: Duration::from_millis(150),
 };
 const BEATING: Timing =
@@ -66,7 +66,7 @@ async fn a_node_that_leaves_makes_room_at_once() {
 async fn whoever_stands_by_waits_for_as_long_as_the_other_one_beats() {
     let url = new_database().await;
     let first = node(&url, BEATING).await;
-    let waiting = tokio::time::timeout(Duration::from_secs(1), node(&url, BEATING)).await;
+    let waiting = tokio::time::timeout(2 * BEATING.dead_after, node(&url, BEATING)).await;
     assert!(waiting.is_err(), "two nodes write");
     assert_eq!(append(&first, Owner::stocked(1, 10).seal(T0)), Appended::Written);
     first.close().await;
@@ -79,7 +79,7 @@ async fn whoever_cannot_write_declares_nobody_dead() {
     let stopped = node(&url, STOPPED).await;
     let mut clerk = clerk(&url).await;
     clerk.connection().execute("lock tables node_standbys write").await.unwrap();
-    let waiting = tokio::time::timeout(Duration::from_secs(1), node(&url, BEATING)).await;
+    let waiting = tokio::time::timeout(2 * BEATING.dead_after, node(&url, BEATING)).await;
     assert!(waiting.is_err(), "it believed its eyes");
     assert_eq!(append(&stopped, Owner::stocked(1, 10).seal(T0)), Appended::Written);
     clerk.connection().execute("unlock tables").await.unwrap();
@@ -116,10 +116,10 @@ async fn locked_and_away() {
     clerk.connection().execute("commit").await.unwrap();
     assert!(!second.is_finished(), "a lock has ended it");
     clerk.connection().execute("rename table node_standbys to away").await.unwrap();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(BEATING.dead_after + Duration::from_secs(1)).await;
     // Nobody is there to be seen, and it sees nothing.
     first.close().await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(BEATING.dead_after + Duration::from_secs(1)).await;
     assert!(!second.is_finished(), "a table that was away has ended it");
     clerk.connection().execute("rename table away to node_standbys").await.unwrap();
     let second = tokio::time::timeout(Duration::from_secs(20), second).await.unwrap().unwrap();

@@ -314,13 +314,12 @@ impl Catalogue {
         let units = i64::try_from(new.stock).unwrap_or(i64::MAX);
         self.asked(made.number("stock", units).number("price_minor", new.settings.price.amount)).await?;
         let create = Command::Create { settings: new.settings.clone(), stock: new.stock };
+        let _changing = self.changing(text.id);
         match self.0.directory.ask(text.id, create).await {
             Ok(_) | Err(NotDone::Refused { refused: Refused { why: Refusal::ProductExists, .. }, .. }) => {}
             Err(why) => return Err(why.into()),
         }
-        let text = Arc::new(text);
-        self.remember(text.clone());
-        Ok(Made { text, replayed })
+        Ok(Made { text: Arc::new(text), replayed })
     }
 
     /// Changes text and settings together, if the product is still one of the `expected` editions (`None`: any).
@@ -343,11 +342,10 @@ impl Catalogue {
         self.asked(self.record_of_change(admin, product, settings, &change.settings)).await?;
         let next = Text { updated_at: self.0.clock.now(), version: text.version + 1, ..text.clone() };
         let next = Arc::new(change.words.into_text(next));
-        if let Err(error) = self.0.writer.update(&next, text.version).await {
-            self.forget(product);
-            return Err(error.into());
+        {
+            let _changing = self.changing(product);
+            self.0.writer.update(&next, text.version).await?;
         }
-        self.remember(next.clone());
         if change.settings != *settings {
             let configure = Command::Configure(change.settings);
             self.0.directory.ask(product, configure).await.map_err(|why| match why {
@@ -362,9 +360,8 @@ impl Catalogue {
     /// Takes a product off sale and out of the lists, for good.
     pub async fn archive(&self, admin: UserId, product: ProductId) -> Result<(), NotChanged> {
         self.tell(self.record(Deed::ProductArchived, admin, product), product, Command::Archive).await?;
-        let archived = self.0.writer.archive(product, self.0.clock.now()).await;
-        self.forget(product);
-        archived.map_err(unknown)?;
+        let _changing = self.changing(product);
+        self.0.writer.archive(product, self.0.clock.now()).await.map_err(unknown)?;
         Ok(())
     }
 
@@ -414,16 +411,27 @@ impl Catalogue {
         })
     }
 
-    fn remember(&self, text: Arc<Text>) {
-        self.0.changes.fetch_add(1, Ordering::AcqRel);
-        self.0.texts.insert(text.id, text);
-        // Once more: a thread may have taken the old one in between.
-        self.0.changes.fetch_add(1, Ordering::AcqRel);
+    fn changing(&self, product: ProductId) -> Changing<'_> {
+        Changing { catalogue: self, product }
     }
 
     fn forget(&self, product: ProductId) {
         self.0.changes.fetch_add(1, Ordering::AcqRel);
         self.0.texts.invalidate(&product);
+        // Once more: a thread may have taken the old one in between.
         self.0.changes.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A text that is being changed: it is forgotten at the end, whatever that is. Whoever wanted the change may have hung up, and of two
+/// who made one the slower may have the older.
+struct Changing<'c> {
+    catalogue: &'c Catalogue,
+    product: ProductId,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.catalogue.forget(self.product);
     }
 }

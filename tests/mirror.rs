@@ -101,19 +101,20 @@ async fn another_node_sees_an_order_within_a_quarter_of_a_second() {
     let mut changes = node.reader().watch(named).unwrap();
     let seen = tokio::time::timeout(HEARD_WITHIN, changes.changed()).await;
     seen.expect("what is there is told").unwrap();
-    let mut worst = Duration::ZERO;
+    let (mut best, mut worst) = (Duration::MAX, Duration::ZERO);
     for buyer in 1..=20 {
         shop.order(buyer, &product, 1).send().await.ok(201);
         let ordered = Instant::now();
         let heard = changes.wait_for(|view| view.as_ref().is_some_and(|view| view.counts.held >= buyer));
         tokio::time::timeout(HEARD_WITHIN, heard).await.expect("a change").unwrap();
-        worst = worst.max(ordered.elapsed());
+        (best, worst) = (best.min(ordered.elapsed()), worst.max(ordered.elapsed()));
         let young = async || node.reader().stock_of(named).await;
         until(async || young().await.is_some_and(|(view, age)| view.counts.held == buyer && age <= AGE_MAX))
             .await;
     }
-    // Not judged here: this machine may be busy with other tests.
-    println!("an order is seen elsewhere within {worst:?}");
+    // Of many one is judged: this machine may be busy with other tests.
+    println!("an order is seen elsewhere within {best:?} to {worst:?}");
+    assert!(best <= AGE_MAX, "{best:?}");
     // Nothing happens, and it is still known to be so.
     for _ in 0..4 {
         tokio::time::sleep(AGE_MAX).await;
@@ -251,7 +252,7 @@ async fn a_log_out_is_heard_by_other_nodes_at_once() {
     let node = node(&redis.url(), &revocations);
     until(async || node.redis_is_up()).await;
     let mina = shop.newcomer(1).await;
-    let mut worst = Duration::ZERO;
+    let (mut best, mut worst) = (Duration::MAX, Duration::ZERO);
     for _ in 0..5 {
         let pair = shop.log_in(&mina).await;
         let who: UserId = shop.id_of(&pair).await.parse().unwrap();
@@ -261,11 +262,12 @@ async fn a_log_out_is_heard_by_other_nodes_at_once() {
         let left = shop.as_of(&pair, "DELETE", "/v1/sessions/current").send().await;
         assert_eq!(left.status, 204, "{}", left.text);
         until(async || revocations.cover(who, session)).await;
-        worst = worst.max(begun.elapsed());
+        (best, worst) = (best.min(begun.elapsed()), worst.max(begun.elapsed()));
         assert!(!revocations.cover(user(1), session) || revocations.cover(who, session));
     }
-    // Not judged here, for the same reason.
-    println!("a log-out is heard elsewhere within {worst:?}");
+    // Of five one is judged, for the same reason.
+    println!("a log-out is heard elsewhere within {best:?} to {worst:?}");
+    assert!(best < Duration::from_secs(1), "{best:?}");
     node.stop().await;
     drop(following);
     tables.close().await.unwrap();

@@ -583,12 +583,12 @@ async fn a_slow_caller_does_not_hold_up_a_hand_over() {
     let product = cluster.product(&going).await;
     let mut next = cluster.stand_by(1, "owner,gateway").await;
     let crowd = Crowd::come(&cluster, &next, &product);
+    crowd.goes_on(100).await;
     let mut slow = std::net::TcpStream::connect(going.addr()).unwrap();
     let head = "POST /v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{";
     slow.write_all(head.as_bytes()).unwrap();
-    crowd.goes_on(100).await;
     going.signal(Signal::TERM);
-    // Before whoever waits at the other node is turned away.
+    // Before whoever waits at the other node is turned away, and before the slow one is.
     let opened = tokio::time::timeout(WAIT_MAX, next.open()).await;
     assert!(opened.is_ok(), "{}", going.log());
     crowd.goes_on(100).await;

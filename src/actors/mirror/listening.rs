@@ -22,8 +22,10 @@ pub const WATCHED_MAX: usize = 10_000;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// Between two tries to be heard.
 const DEAF_PAUSE: Duration = Duration::from_millis(250);
-/// Products that are asked for together, or looked at again between two checks.
+/// Products that are asked for together.
 const TOGETHER_MAX: usize = 256;
+/// Products that are looked at again at one check.
+const AGAIN_MAX: usize = 32;
 
 /// What one connection hears of.
 #[derive(Default)]
@@ -83,6 +85,7 @@ impl Listening {
                 () = self.revocations.told() => self.tell().await,
                 _ = check.tick() => {
                     ear.check().await?;
+                    self.look_again(&mut tuned.unseen).await;
                     self.tune(&mut ear, &mut tuned).await?;
                 }
             }
@@ -98,7 +101,7 @@ impl Listening {
         }
     }
 
-    /// Hears of what is watched, and of nothing else; looks at once at what is new, and again at some of what could not be seen.
+    /// Hears of what is watched, and of nothing else; looks at once at what is new.
     async fn tune(&self, ear: &mut Ear, tuned: &mut Tuned) -> Result<(), NoRedis> {
         let Tuned { open, unseen } = tuned;
         let watched: BTreeSet<ProductId> = self.reader.watched().into_iter().collect();
@@ -107,7 +110,6 @@ impl Listening {
             ear.close_for(some).await?;
         }
         unseen.retain(|product| watched.contains(product));
-        let again = unseen.len().min(TOGETHER_MAX);
         let new: Vec<ProductId> = watched.difference(open).copied().collect();
         *open = watched;
         for some in new.chunks(TOGETHER_MAX) {
@@ -116,11 +118,15 @@ impl Listening {
                 self.see(*product, unseen).await;
             }
         }
-        for _ in 0..again {
-            let Some(product) = unseen.pop_front() else { break };
+        Ok(())
+    }
+
+    /// Looks at some of what could not be seen.
+    async fn look_again(&self, unseen: &mut VecDeque<ProductId>) {
+        for _ in 0..unseen.len().min(AGAIN_MAX) {
+            let Some(product) = unseen.pop_front() else { return };
             self.see(product, unseen).await;
         }
-        Ok(())
     }
 
     /// Tells what the mirror has of it. It may have nothing for a moment: while its owner writes everything anew, or as Redis is late.

@@ -177,7 +177,8 @@ impl Orders {
     }
 
     async fn replay(&self, buyer: UserId, order: OrderId) -> Result<PlacedOrder, NotDone> {
-        let order = self.find(buyer, order).await?.ok_or(NotDone::Unavailable)?;
+        // It stands, whoever cannot show it at the moment.
+        let order = self.find(buyer, order).await.map_err(NotDone::after_all)?.ok_or(NotDone::Unknown)?;
         Ok(PlacedOrder { order, replayed: true })
     }
 

@@ -27,7 +27,7 @@ use crate::domain::stock::{Command, Millis, Sequence};
 /// Questions of one product that are on their way at once.
 pub const QUESTIONS_MAX: usize = 4;
 /// How long a post waits for an owner that cannot be reached.
-pub const WAIT_MAX_MS: i64 = 10_000;
+pub const WAIT_MAX_MS: i64 = 8_000;
 /// Without a question and without news for so long, it goes.
 const IDLE_MS: i64 = 60_000;
 /// How often it is looked whether nobody asks any more …

@@ -20,8 +20,8 @@ use crate::logs;
 use crate::peer::{self, Reply, Unanswered};
 
 /// How long a request waits for a lead: longer than it takes to find that one is dead, and to follow it, where whoever looks was held
-/// up himself and has to look anew.
-pub const WAIT_MAX: Duration = Duration::from_secs(10);
+/// up himself and has to look anew; and shorter than the grace in which a lost refresh may be asked for again.
+pub const WAIT_MAX: Duration = Duration::from_secs(8);
 /// How long the lead may take for an answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Whoever waits looks again so often, whatever he hears.

@@ -65,10 +65,10 @@ async fn neighbour(redis: &Redis) -> Mirror {
     mirror
 }
 
-/// Looks again and again, for ten seconds.
 /// Whatever comes has come by then, on whatever machine this runs.
 const HEARD_WITHIN: Duration = Duration::from_secs(30);
 
+/// Looks again and again.
 async fn until(mut look: impl AsyncFnMut() -> bool) {
     let begun = Instant::now();
     while !look().await {

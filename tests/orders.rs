@@ -9,8 +9,6 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use futures_util::poll;
 use serde_json::json;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
 use stockade::actors::order::{Item, PlaceOrder};
 use stockade::actors::stock::NotDone;
 use stockade::domain::amount::Quantity;
@@ -507,15 +505,12 @@ async fn a_hold_lapses_by_itself_and_the_order_says_so() {
 async fn that_there_is_no_such_order_is_said_by_tables_that_show_everything() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
-    let tables = SqliteConnectOptions::new().filename(shop.folder().join("shop.db"));
-    let mut tables: SqliteConnection = tables.connect().await.unwrap();
-    sqlx::query("begin immediate").execute(&mut tables).await.unwrap();
+    let tables = shop.hold("shop.db").await;
     let order = id(&shop.order(1, &jar, 1).send().await.ok(201));
     shop.by(1, "GET", &format!("/v1/orders/{order}")).send().await.ok(200);
     let nobody_s = format!("/v1/orders/{}", OrderId::new(shop.clock.now(), 7));
     shop.by(1, "GET", &nobody_s).send().await.problem(503, "owner_unavailable");
-    sqlx::query("rollback").execute(&mut tables).await.unwrap();
-    tables.close().await.unwrap();
+    tables.let_go().await;
     let told = async {
         loop {
             let answer = shop.by(1, "GET", &nobody_s).send().await;

@@ -3,8 +3,6 @@
 mod support;
 
 use serde_json::{Value, json};
-use sqlx::Connection;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stockade::actors::payment::{Begun, By, Pay};
 use stockade::domain::payment::Method;
 use support::{Shop, id, signed_event};
@@ -136,12 +134,10 @@ async fn a_hint_that_cannot_be_written_now_is_not_forgotten() {
     let (body, signature) = signed_event("evt_1", NEWS, &payment.to_string(), &shop.clock);
     assert_eq!(shop.hear(&body, &signature).await.status, 200);
     // Somebody else has the file.
-    let options = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
-    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
-    sqlx::query("begin immediate").execute(&mut other).await.unwrap();
+    let other = shop.hold("money.db").await;
     drop(walk);
     payments.look().await.unwrap();
-    sqlx::query("rollback").execute(&mut other).await.unwrap();
+    other.let_go().await;
     shop.settle().await;
     shop.settle().await;
     let now = shop.order_of(1, &id(&held)).await;

@@ -4,8 +4,6 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
 use support::{Shop, card, film, id, lines, paid_with};
 
 /// The status of an order, of its first line and of its payment.
@@ -167,9 +165,7 @@ async fn what_the_provider_does_not_say_is_asked_until_it_does() {
 async fn nobody_is_charged_before_his_order_has_a_row() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
-    let tables = SqliteConnectOptions::new().filename(shop.folder().join("shop.db"));
-    let mut tables: SqliteConnection = tables.connect().await.unwrap();
-    sqlx::query("begin immediate").execute(&mut tables).await.unwrap();
+    let tables = shop.hold("shop.db").await;
     let order = shop.buy(1, &jar, 1, "tok_ok").key("k").send().await.ok(202);
     assert_eq!(standing(&order), ["pending_payment", "held", "processing"]);
     shop.clock.advance(60_000);
@@ -178,8 +174,7 @@ async fn nobody_is_charged_before_his_order_has_a_row() {
     let left = tempfile::tempdir().unwrap();
     film::copy(shop.folder(), left.path());
 
-    sqlx::query("rollback").execute(&mut tables).await.unwrap();
-    tables.close().await.unwrap();
+    tables.let_go().await;
     for opened in [shop, Shop::open_in(left).await] {
         opened.settle().await;
         assert_eq!(opened.charges().len(), 1);

@@ -291,6 +291,15 @@ mod tests {
         Ok(())
     }
 
+    /// One in which somebody has begun, and nobody has ended.
+    async fn dropped_half_way(home: Home) -> (tempfile::TempDir, Store) {
+        let (dir, store) = store(home).await;
+        let mut dropped = store.begin_synced().await.unwrap();
+        moved(&mut dropped).await.unwrap();
+        drop(dropped);
+        (dir, store)
+    }
+
     async fn pos(store: &Store) -> i64 {
         sql::query_scalar(POS).fetch_one(&store.readers()).await.unwrap()
     }
@@ -298,10 +307,7 @@ mod tests {
     #[rstest]
     #[tokio::test]
     async fn a_transaction_that_was_dropped_half_way_leaves_nothing(#[values(Sqlite, MySql)] home: Home) {
-        let (_dir, store) = store(home).await;
-        let mut dropped = store.begin_synced().await.unwrap();
-        moved(&mut dropped).await.unwrap();
-        drop(dropped);
+        let (_dir, store) = dropped_half_way(home).await;
         // What comes next is a transaction of its own, not the rest of that one.
         assert_eq!(store.write_synced(sql::query(MOVE)).await.unwrap(), 1);
         assert_eq!(pos(&store).await, 1);
@@ -321,10 +327,7 @@ mod tests {
     #[rstest]
     #[tokio::test]
     async fn what_was_dropped_is_undone_though_nobody_comes(#[values(Sqlite, MySql)] home: Home) {
-        let (_dir, store) = store(home).await;
-        let mut dropped = store.begin_synced().await.unwrap();
-        moved(&mut dropped).await.unwrap();
-        drop(dropped);
+        let (_dir, store) = dropped_half_way(home).await;
         let undoing = async {
             while store.0.unended.load(Ordering::Acquire) {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -27,10 +27,18 @@ async fn a_crowd_of_strangers_keeps_no_node_out() {
     for _ in 0..1_500 {
         crowd.push(TcpStream::connect(&place).await.unwrap());
     }
+    // The last of them, a moment before the order.
+    let came = cluster.clock.nanos();
+    crowd.push(TcpStream::connect(&place).await.unwrap());
     // A place was given to whoever had waited longest for it: nobody waits until the strangers have been too slow.
     let ordering = gateway.ask("POST", "/v1/orders").bearer(&buyer).json(&one_line(&product, 1)).send();
     tokio::time::timeout(Duration::from_secs(30), ordering).await.expect("strangers keep it out").ok(201);
     assert_eq!(crowd[0].read(&mut [0]).await.unwrap(), 0, "the first of them has gone");
+    let last = &mut crowd[1_500];
+    let is_there = tokio::time::timeout(Duration::from_millis(1), last.read(&mut [0])).await.is_err();
+    let waited = Duration::from_nanos(cluster.clock.nanos() - came);
+    // On a machine that was held up for so long he has gone by himself.
+    assert!(is_there || waited >= Duration::from_secs(2), "the last of them has gone after {waited:?}");
 }
 
 #[actix_web::test]

@@ -340,6 +340,7 @@ impl WebhookRows {
     /// Reads once more what endpoints want: whatever went wrong when one was changed is over then.
     pub async fn look_again(&self) -> Result<(), StoreError> {
         let _turn = self.interest.0.turn.lock().await;
+        let _changing = Changing(&self.interest);
         let words: Vec<String> = sql::query_scalar(WANTED).fetch_all(&self.store.readers()).await?;
         self.interest.set(all_kinds(&words)?);
         Ok(())

@@ -52,7 +52,6 @@ impl Interest {
 
     fn set(&self, kinds: Kinds) {
         self.0.kinds.store(kinds.bits(), Ordering::Release);
-        self.changed();
     }
 
     /// At least this is to be written from now on.

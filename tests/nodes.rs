@@ -5,6 +5,8 @@
 mod clients;
 #[path = "nodes/door.rs"]
 mod door;
+#[path = "nodes/hand_over.rs"]
+mod hand_over;
 #[path = "nodes/owners.rs"]
 mod owners;
 mod support;
@@ -21,7 +23,6 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
-use stockade::http::front::WAIT_MAX;
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
 use support::{Process, SECRET, id, one_line, user};
@@ -316,9 +317,15 @@ async fn any_node_takes_any_request() {
             assert_eq!((same.status.as_u16(), same.text.as_str()), (304, ""));
         }
         let admin = cluster.token(0, Role::Admin);
-        let csv = node.ask("GET", "/v1/admin/orders?format=csv").bearer(&admin).send().await;
-        assert_eq!(csv.status, 200, "{}", csv.text);
-        assert_eq!(csv.text.lines().count(), place + 2, "{}", csv.text);
+        // When the tables have followed.
+        for left in (0..50).rev() {
+            let csv = node.ask("GET", "/v1/admin/orders?format=csv").bearer(&admin).send().await;
+            assert_eq!(csv.status, 200, "{}", csv.text);
+            if csv.text.lines().count() == place + 2 {
+                break;
+            }
+            assert!(left > 0, "{}", csv.text);
+        }
     }
     for (node, hands_on) in [(&serving, false), (&other, true), (&gateway, true)] {
         let told = node.ask("GET", "/metrics").send().await.text;
@@ -397,31 +404,6 @@ async fn whoever_asks_another_node_hardly_hears_of_a_death() {
 
 /// Whoever asks another node notices a hand-over as a moment's wait, and whoever asks the one that goes neither.
 #[actix_web::test]
-async fn a_node_that_goes_hands_over_and_refuses_nobody() {
-    let cluster = Cluster::open().await;
-    let mut going = cluster.start(0).await;
-    let product = cluster.product(&going).await;
-    let mut next = cluster.stand_by(1, "owner,gateway").await;
-    let gateway = cluster.stand_by(2, "gateway").await;
-    let crowd = Crowd::come(&cluster, &gateway, &product);
-    for _ in 0..2 {
-        crowd.goes_on(200).await;
-        going.signal(Signal::TERM);
-        let ended = going.ends().await;
-        assert!(ended.success(), "{}", going.log());
-        next.open().await;
-        crowd.goes_on(200).await;
-        going = next;
-        next = cluster.stand_by(0, "owner,gateway").await;
-    }
-    assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", gateway.log());
-    // Not judged here: this machine may be busy with other tests.
-    println!("the longest that anybody waited: {} ms", crowd.longest_us.load(Ordering::Relaxed) / 1_000);
-    next.stop().await;
-    books_close(&cluster, going, &product, crowd).await;
-}
-
-#[actix_web::test]
 async fn a_node_that_is_killed_is_replaced_within_seconds_and_nothing_acknowledged_is_lost() {
     let cluster = Cluster::open().await;
     let mut serving = cluster.start(0).await;
@@ -476,8 +458,9 @@ async fn a_database_that_is_killed_is_waited_for() {
         cluster.database.kill().unwrap();
         tokio::time::sleep(Duration::from_secs(2)).await;
         let token = cluster.token(99, Role::Shopper);
-        let refused = serving.ask("POST", "/v1/orders").bearer(&token).json(&one_line(&product, 1)).send();
-        let refused = tokio::time::timeout(Duration::from_secs(2), refused).await.expect("an answer");
+        let refused =
+            serving.ask("POST", "/v1/orders").bearer(&token).json(&one_line(&product, 1)).send_once();
+        let refused = tokio::time::timeout(Duration::from_secs(10), refused).await.expect("an answer");
         assert_eq!(refused.status, 503, "{}", refused.text);
         // What was published is still told.
         serving.ask("GET", &format!("/v1/products/{product}/stock")).send().await.ok(200);
@@ -571,28 +554,4 @@ async fn a_strangers_door_of_another_node_leads_to_no_operators_door() {
         gateway.ask("GET", path).bearer(&admin).send().await.problem(404, "not_found");
     }
     serving.ask("GET", "/v1/admin/nodes").bearer(&admin).send().await.ok(200);
-}
-
-/// Whoever sends half a request and waits keeps nobody from buying while a node hands over.
-#[actix_web::test]
-async fn a_slow_caller_does_not_hold_up_a_hand_over() {
-    use std::io::Write;
-
-    let cluster = Cluster::open().await;
-    let going = cluster.start(0).await;
-    let product = cluster.product(&going).await;
-    let mut next = cluster.stand_by(1, "owner,gateway").await;
-    let crowd = Crowd::come(&cluster, &next, &product);
-    crowd.goes_on(100).await;
-    let mut slow = std::net::TcpStream::connect(going.addr()).unwrap();
-    let head = "POST /v1/orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\nContent-Length: 90\r\n\r\n{";
-    slow.write_all(head.as_bytes()).unwrap();
-    going.signal(Signal::TERM);
-    // Before whoever waits at the other node is turned away, and before the slow one is.
-    let opened = tokio::time::timeout(WAIT_MAX, next.open()).await;
-    assert!(opened.is_ok(), "{}", going.log());
-    crowd.goes_on(100).await;
-    assert_eq!(crowd.refused.load(Ordering::Relaxed), 0, "{}", next.log());
-    drop(going);
-    books_close(&cluster, next, &product, crowd).await;
 }

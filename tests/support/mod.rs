@@ -9,6 +9,7 @@ pub mod kill;
 mod money;
 mod people;
 mod process;
+mod stalls;
 
 use std::path::Path;
 
@@ -20,6 +21,8 @@ pub use money::{card, paid_with, signed_event};
 pub use people::{Letter, Pair, Person, letters_in, wait_for};
 #[allow(unused_imports)]
 pub use process::Process;
+#[allow(unused_imports)]
+pub use stalls::Stalls;
 
 use jsonwebtoken::EncodingKey;
 use reqwest::header::HeaderMap;
@@ -35,6 +38,10 @@ use stockade::domain::user::Role;
 use tempfile::TempDir;
 
 pub const SECRET: &str = "a signing key for tests, long enough";
+/// How often somebody asks again who was told to.
+const ASKED_AGAIN: usize = 4;
+/// Nobody who is refused waits for so long unless an owner was waited for in vain.
+const LATE_NANOS: u64 = 1_500_000_000;
 /// The administrator of every test.
 const ADMIN: u64 = 0;
 
@@ -227,8 +234,34 @@ impl Ask {
         Ask { builder: self.builder.header("Content-Type", content_type).body(body.to_owned()) }
     }
 
-    /// The answer, which must be one that the document promises.
+    /// The answer, which must be one that the document promises. Who waits for as long as an owner is waited for, and hears that
+    /// nothing was done, asks again, as the document tells: the machine stood still, and that is no finding about the shop. Who is
+    /// refused at once has been refused.
     pub async fn send(self) -> Reply {
+        let mut ask = self;
+        for _ in 0..ASKED_AGAIN {
+            let Some(again) = ask.builder.try_clone() else { break };
+            let clock = Clock::start();
+            let began = clock.nanos();
+            let reply = match ask.heard().await {
+                // It never went out: the connection had been closed, because nothing came on it for long.
+                Err(error) if format!("{error:?}").contains("Canceled") => {
+                    ask = Ask { builder: again };
+                    continue;
+                }
+                told => told.unwrap(),
+            };
+            let is_late = clock.nanos() - began >= LATE_NANOS;
+            if !(is_late && reply.status == 503 && reply.json()["code"] == "owner_unavailable") {
+                return reply;
+            }
+            ask = Ask { builder: again };
+        }
+        ask.send_once().await
+    }
+
+    /// The same, and the first word counts.
+    pub async fn send_once(self) -> Reply {
         self.heard().await.unwrap()
     }
 

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Restock, Sequence, Settings};
 use crate::domain::trail::{Deed, Record};
+use crate::logs::carried;
 use crate::persistence::product::{Product, ProductError, ProductReader, ProductWriter};
 use crate::persistence::trail::Trail;
 use search::Pages;
@@ -342,13 +343,24 @@ impl Catalogue {
         self.asked(self.record_of_change(admin, product, settings, &change.settings)).await?;
         let next = Text { updated_at: self.0.clock.now(), version: text.version + 1, ..text.clone() };
         let next = Arc::new(change.words.into_text(next));
+        let configure = (change.settings != *settings).then_some(Command::Configure(change.settings));
+        let (catalogue, from) = (self.clone(), text.version);
+        to_the_end(async move { catalogue.write_change(next, from, configure).await }).await
+    }
+
+    /// The text, then the settings.
+    async fn write_change(
+        &self,
+        next: Arc<Text>,
+        from: u64,
+        configure: Option<Command>,
+    ) -> Result<Arc<Text>, NotChanged> {
         {
-            let _changing = self.changing(product);
-            self.0.writer.update(&next, text.version).await?;
+            let _changing = self.changing(next.id);
+            self.0.writer.update(&next, from).await?;
         }
-        if change.settings != *settings {
-            let configure = Command::Configure(change.settings);
-            self.0.directory.ask(product, configure).await.map_err(|why| match why {
+        if let Some(configure) = configure {
+            self.0.directory.ask(next.id, configure).await.map_err(|why| match why {
                 NotDone::Refused { .. } => why,
                 // The text has changed already: half of it may stand.
                 _ => NotDone::Unknown,
@@ -360,9 +372,13 @@ impl Catalogue {
     /// Takes a product off sale and out of the lists, for good.
     pub async fn archive(&self, admin: UserId, product: ProductId) -> Result<(), NotChanged> {
         self.tell(self.record(Deed::ProductArchived, admin, product), product, Command::Archive).await?;
-        let _changing = self.changing(product);
-        self.0.writer.archive(product, self.0.clock.now()).await.map_err(unknown)?;
-        Ok(())
+        let catalogue = self.clone();
+        to_the_end(async move {
+            let _changing = catalogue.changing(product);
+            catalogue.0.writer.archive(product, catalogue.0.clock.now()).await.map_err(unknown)?;
+            Ok(())
+        })
+        .await
     }
 
     /// Adds units to a product, or takes some away.
@@ -423,8 +439,15 @@ impl Catalogue {
     }
 }
 
-/// A text that is being changed: it is forgotten at the end, whatever that is. Whoever wanted the change may have hung up, and of two
-/// who made one the slower may have the older.
+/// Runs on when the administrator hangs up: half a change is not left behind by that, nor an old text remembered beside the new row.
+async fn to_the_end<T: 'static>(
+    work: impl Future<Output = Result<T, NotChanged>> + 'static,
+) -> Result<T, NotChanged> {
+    actix::spawn(carried(work)).await.unwrap_or(Err(NotDone::Unknown.into()))
+}
+
+/// A text that is being changed: it is forgotten at the end, whatever that is, because of two who change it the slower may have the
+/// older.
 struct Changing<'c> {
     catalogue: &'c Catalogue,
     product: ProductId,

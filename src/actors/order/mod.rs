@@ -349,7 +349,8 @@ impl Orders {
             // A line that cannot be reached now lapses by itself at the order's deadline.
             let _ = directory.ask(line.product, release.clone()).await;
         }
-        let now = self.find(buyer, order).await?;
+        // It is cancelled, whoever cannot show it at the moment.
+        let now = self.find(buyer, order).await.map_err(NotDone::after_all)?;
         Ok(now.map(|order| (order, replayed)))
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stockade::config::{PaymentProvider, SimulatedPayment};
-use support::{Ask, Shop, card, id, one_line};
+use support::{Ask, Shop, card, id, one_line, user};
 
 async fn put(shop: &Shop, who: u64, product: &str, quantity: u32) {
     let path = format!("/v1/cart/items/{product}");
@@ -259,6 +259,30 @@ async fn what_is_put_in_while_a_payment_runs_stays() {
     });
     paid.ok(201);
     assert_eq!(in_cart(&shop, 1).await, [(jar.clone(), 3)]);
+    shop.close().await;
+}
+
+/// Whoever hangs up while his order is cancelled leaves no line of it held.
+#[actix_web::test]
+async fn an_order_is_cancelled_as_a_whole_whoever_hangs_up() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(100).await, shop.stocked(100).await);
+    for who in 1..=16 {
+        let both = json!({ "items": [
+            { "product_id": jar, "quantity": 1 }, { "product_id": cup, "quantity": 1 },
+        ] });
+        let order = id(&shop.by(who, "POST", "/v1/orders").json(&both).send().await.ok(201));
+        let cancelling = shop.app().orders().cancel(user(who), order.parse().unwrap(), 0);
+        let _ = tokio::time::timeout(Duration::from_millis(who / 2), cancelling).await;
+    }
+    for left in (0..200).rev() {
+        let (jars, cups) = (shop.counters(&jar).await[1], shop.counters(&cup).await[1]);
+        if jars == cups {
+            break;
+        }
+        assert!(left > 0, "{jars} jars and {cups} cups are held");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     shop.close().await;
 }
 

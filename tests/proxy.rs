@@ -107,14 +107,13 @@ impl Cluster {
         self.client.get(place).send().await.unwrap().json().await.unwrap()
     }
 
-    /// By the operators' door: somebody looks, and is answered; who was kept waiting for as long as that lasts asks once more.
+    /// By the operators' door: somebody looks, and is answered.
     async fn operator_looks(&self) {
         let place = format!("http://{}/v1/admin/orders?limit=1", self.front.ops);
         let ask = || self.client.get(&place).bearer_auth(self.token(0, Role::Admin)).send();
-        let began = self.clock.nanos();
+        let stalls = Stalls::looked_for();
         let mut answer = ask().await.unwrap();
-        let waited = Duration::from_nanos(self.clock.nanos() - began);
-        if answer.status() == 503 && waited > Duration::from_secs(5) {
+        if answer.status() == 503 && stalls.were_seen() {
             answer = ask().await.unwrap();
         }
         assert_eq!(answer.status(), 200, "{}\n{}", answer.text().await.unwrap(), self.front.log_tail());
@@ -241,7 +240,9 @@ impl Buyers {
         // Not judged here: this machine may be busy with other tests.
         println!("{what}: somebody waited {} ms", self.longest_ms.swap(0, Ordering::Relaxed));
         let heard = std::mem::take(&mut *self.heard.lock().unwrap());
-        assert!(heard.is_empty() || stalls.were_seen(), "{what}: {heard:?}\n{}", cluster.front.log_tail());
+        let is_late = |heard: &String| ["0 ", "503 ", "504 "].iter().any(|status| heard.starts_with(status));
+        let is_excused = stalls.were_seen() && heard.iter().all(is_late);
+        assert!(heard.is_empty() || is_excused, "{what}: {heard:?}\n{}", cluster.front.log_tail());
     }
 
     /// Every order that was acknowledged is there under its id, no two have one place, and so many units are held.

@@ -214,7 +214,8 @@ impl Abuse {
     /// Before a password is looked at.
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
         let now = self.everybody()?;
-        const OFTEN: &str = "Too many failed log-ins: wait, or reset the password.";
+        const OFTEN: &str =
+            "Too many log-ins have failed, or are still looked at: wait, or reset the password.";
         let Inner { failures, failures_of_address, .. } = &*self.0;
         failures.hold((account, from), now, OFTEN)?;
         if !from.is_exempt

@@ -10,13 +10,15 @@ use stockade::http::front::WAIT_MAX;
 use super::support::Stalls;
 use super::{Cluster, Crowd, books_close};
 
+/// Whoever asks another node notices a hand-over as a moment's wait, and whoever asks the one that goes neither.
 #[actix_web::test]
 async fn a_node_that_goes_hands_over_and_refuses_nobody() {
-    let (cluster, stalls) = (Cluster::open().await, Stalls::looked_for());
+    let cluster = Cluster::open().await;
     let mut going = cluster.start(0).await;
     let product = cluster.product(&going).await;
     let mut next = cluster.stand_by(1, "owner,gateway").await;
     let gateway = cluster.stand_by(2, "gateway").await;
+    let stalls = Stalls::looked_for();
     let crowd = Crowd::come(&cluster, &gateway, &product);
     for _ in 0..2 {
         crowd.goes_on(200).await;
@@ -38,10 +40,11 @@ async fn a_node_that_goes_hands_over_and_refuses_nobody() {
 /// Whoever sends half a request and waits keeps nobody from buying while a node hands over.
 #[actix_web::test]
 async fn a_slow_caller_does_not_hold_up_a_hand_over() {
-    let (cluster, stalls) = (Cluster::open().await, Stalls::looked_for());
+    let cluster = Cluster::open().await;
     let going = cluster.start(0).await;
     let product = cluster.product(&going).await;
     let mut next = cluster.stand_by(1, "owner,gateway").await;
+    let stalls = Stalls::looked_for();
     let crowd = Crowd::come(&cluster, &next, &product);
     crowd.goes_on(100).await;
     let mut slow = TcpStream::connect(going.addr()).unwrap();

@@ -45,11 +45,20 @@ async fn play(shops: &[Shop; 2], url: &str, seed: u64, flaw: Option<Flaw>) -> Re
     for _ in 0..LOST_MAX {
         match try_play(&links(shops).await, url, seed, flaw).await {
             Ok(found) => return found,
-            Err(NoRedis::Damaged(what)) => panic!("seed {seed}: {what} is damaged"),
-            Err(NoRedis::Away | NoRedis::Late | NoRedis::Failed(_)) => shops.iter().for_each(Shop::doubt),
+            Err(why) if is_lost(&why) => shops.iter().for_each(Shop::doubt),
+            Err(why) => panic!("seed {seed}: {why}"),
         }
     }
     panic!("seed {seed}: {LOST_MAX} times a word was lost")
+}
+
+/// It was not refused: it was not heard, or its answer was not.
+fn is_lost(why: &NoRedis) -> bool {
+    match why {
+        NoRedis::Away | NoRedis::Late => true,
+        NoRedis::Failed(error) => error.is_timeout() || error.is_io_error() || error.is_connection_dropped(),
+        NoRedis::Damaged(_) => false,
+    }
 }
 
 /// A link of each.

@@ -371,9 +371,9 @@ impl Catalogue {
 
     /// Takes a product off sale and out of the lists, for good.
     pub async fn archive(&self, admin: UserId, product: ProductId) -> Result<(), NotChanged> {
-        self.tell(self.record(Deed::ProductArchived, admin, product), product, Command::Archive).await?;
-        let catalogue = self.clone();
+        let (catalogue, record) = (self.clone(), self.record(Deed::ProductArchived, admin, product));
         to_the_end(async move {
+            catalogue.tell(record, product, Command::Archive).await?;
             let _changing = catalogue.changing(product);
             catalogue.0.writer.archive(product, catalogue.0.clock.now()).await.map_err(unknown)?;
             Ok(())

@@ -17,7 +17,7 @@ pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;
-use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt};
+use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt, Reply};
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
@@ -340,19 +340,36 @@ impl Orders {
         by: u64,
     ) -> Result<Option<(Order, bool)>, NotDone> {
         let Some(seen) = self.find(buyer, order).await? else { return Ok(None) };
-        let directory = &self.0.directory;
-        let release = Command::Release { order, cause: Cause::Cancelled, by };
-        let Answer::Done { replayed, .. } = directory.ask(seen.home, release.clone()).await? else {
-            return Err(NotDone::Internal);
-        };
-        for line in seen.lines.iter().filter(|line| line.product != seen.home) {
-            // A line that cannot be reached now lapses by itself at the order's deadline.
-            let _ = directory.ask(line.product, release.clone()).await;
-        }
+        let orders = self.clone();
+        // Runs on when the buyer hangs up: half an order is never left held by that.
+        let cancelling = actix::spawn(carried(async move { orders.release(seen, by).await }));
+        let replayed = cancelling.await.unwrap_or(Err(NotDone::Unknown))?;
         // It is cancelled, whoever cannot show it at the moment.
         let now = self.find(buyer, order).await.map_err(NotDone::after_all)?;
         Ok(now.map(|order| (order, replayed)))
     }
+
+    async fn release(&self, seen: Order, by: u64) -> Result<bool, NotDone> {
+        let directory = &self.0.directory;
+        let release = Command::Release { order: seen.id, cause: Cause::Cancelled, by };
+        let told = directory.ask(seen.home, release.clone()).await;
+        // Whoever cancelled it before may have got no further than its home.
+        if told.is_ok() || is_cancelled(&told) {
+            for line in seen.lines.iter().filter(|line| line.product != seen.home) {
+                // A line that cannot be reached now lapses by itself at the order's deadline.
+                let _ = directory.ask(line.product, release.clone()).await;
+            }
+        }
+        match told? {
+            Answer::Done { replayed, .. } => Ok(replayed),
+            _ => Err(NotDone::Internal),
+        }
+    }
+}
+
+fn is_cancelled(told: &Reply) -> bool {
+    let cancelled = Refusal::AlreadyReleased { cause: Cause::Cancelled };
+    matches!(told, Err(NotDone::Refused { refused: Refused { why, .. }, .. }) if *why == cancelled)
 }
 
 enum Key {

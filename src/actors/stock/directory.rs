@@ -50,20 +50,26 @@ impl Awaited {
 
     async fn heard(mut self) -> Reply {
         let Some((claim, answer)) = &mut self.0 else { return Err(NotDone::Internal) };
-        let reply = answer.await.unwrap_or(Err(NotDone::Unknown));
-        claim.settle(matches!(&reply, Ok(Answer::Reserved(_) | Answer::Replayed(_)) | Err(NotDone::Unknown)));
+        let reply = hear(claim, answer).await;
         self.0 = None;
         reply
     }
 }
 
+/// What the answer is, and what becomes of the key.
+async fn hear(claim: &mut Claim, answer: &mut oneshot::Receiver<Reply>) -> Reply {
+    let reply = answer.await.unwrap_or(Err(NotDone::Unknown));
+    claim.settle(matches!(&reply, Ok(Answer::Reserved(_) | Answer::Replayed(_)) | Err(NotDone::Unknown)));
+    reply
+}
+
 impl Drop for Awaited {
     fn drop(&mut self) {
-        let Some((claim, answer)) = self.0.take() else { return };
-        // Where no thread serves any more the key stays used, as what is in doubt does.
+        let Some((mut claim, mut answer)) = self.0.take() else { return };
+        // Where no thread serves any more the key stays used, as what is in doubt does; and nobody is left behind for whoever is left
+        // behind, or a runtime that ends would never be done with it.
         if let Ok(threads) = tokio::runtime::Handle::try_current() {
-            let left = Awaited(Some((claim, answer)));
-            threads.spawn(async move { left.heard().await });
+            threads.spawn(async move { hear(&mut claim, &mut answer).await });
         }
     }
 }

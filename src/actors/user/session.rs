@@ -84,7 +84,10 @@ impl Users {
                 }
             }
             (_, nobody_or_not_them) => {
-                self.note_failure(nobody_or_not_them.map(|user| user.id)).await?;
+                // It was wrong, whoever cannot write that down at the moment.
+                if let Err(error) = self.note_failure(nobody_or_not_them.map(|user| user.id)).await {
+                    tracing::error!(%error, "a failed log-in is not in the trail");
+                }
                 telemetry::logged_in("wrong");
                 return Err(Unable::WrongPassword);
             }

@@ -9,7 +9,7 @@ use super::NO_PRODUCT;
 use super::ask::{ProductPatch, ProductRequest, RestockRequest};
 use super::show::{self, ProductShown};
 use crate::actors::catalogue::{Catalogue, NotChanged, Words};
-use crate::actors::stock::{Answer, Directory};
+use crate::actors::stock::{Answer, Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Counts, Restock, Sequence};
@@ -63,7 +63,7 @@ pub async fn create(
     let new = asked.parsed()?;
     let key = key.of_caller(admin, Fingerprint::of("POST /v1/admin/products").bytes(&new.canonical()));
     let made = catalogue.create(admin, new, key).await?;
-    let (view, now) = (directory.view(made.text.id).await?, clock.now());
+    let (view, now) = (directory.view(made.text.id).await.map_err(NotDone::after_all)?, clock.now());
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::LOCATION, format!("/v1/products/{}", made.text.id)));
     answer.insert_header((header::ETAG, show::etag(&made.text, &view, now)));
@@ -90,7 +90,7 @@ pub async fn change(
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
     let text = catalogue.change(admin, &text, &view.settings, expected.as_deref(), change).await?;
-    let (view, now) = (directory.view(product).await?, clock.now());
+    let (view, now) = (directory.view(product).await.map_err(NotDone::after_all)?, clock.now());
     Ok(HttpResponse::Ok()
         .insert_header((header::ETAG, show::etag(&text, &view, now)))
         .json(ProductShown::of(&text, &view, now)))

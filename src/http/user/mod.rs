@@ -34,9 +34,11 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
+use crate::actors::stock::NotDone;
 use crate::actors::user::{Kept, SignUp, Unable, Users};
 use crate::domain::id::UserId;
 use crate::domain::user::{Locale, NewPassword};
+use crate::logs::carried;
 
 /// Orders that an export reads at a time.
 const EXPORT_PAGE: u32 = 100;
@@ -166,12 +168,17 @@ pub async fn erase(
     Body(asked): Body<EraseRequest>,
 ) -> Result<HttpResponse, Problem> {
     let attempt = try_again(&abuse, caller.user, from)?;
-    let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
-    judge(attempt, erased, "/password")?;
-    if let Err(why) = deliveries.forget(caller.user).await {
-        // They are gone all the same, and the next run forgets it with the return.
-        tracing::warn!(%why, "the reasons of somebody who has left could not be forgotten now");
-    }
+    // Runs on when they hang up: nobody can log in any more to ask for the rest.
+    let leaving = actix_web::rt::spawn(carried(async move {
+        let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
+        judge(attempt, erased, "/password")?;
+        if let Err(why) = deliveries.forget(caller.user).await {
+            // They are gone all the same, and the next run forgets it with the return.
+            tracing::warn!(%why, "the reasons of somebody who has left could not be forgotten now");
+        }
+        Ok(())
+    }));
+    leaving.await.unwrap_or_else(|_| Err(Problem::from(NotDone::Unknown)))?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -4,12 +4,10 @@
 //! an order that stands, then what was ordered leaves the cart. Taking out and forgetting the row are one transaction, so it is done
 //! once, by whoever comes first.
 
-use actix_web::rt;
-
 use super::{Carts, NotCarted, RETRY_MS, commit};
 use crate::actors::order::{Item, PlaceOrder, PlacedOrder};
 use crate::actors::payment::{By, Pay, Paying, Place, Told};
-use crate::actors::stock::NotDone;
+use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::cart::{Checkout, Taken};
 use crate::domain::id::{OrderId, ProductId, UserId};
@@ -17,7 +15,6 @@ use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::Method;
 use crate::domain::stock::{KeyUse, Refusal, Refused};
 use crate::domain::user::Address;
-use crate::logs::carried;
 
 /// What somebody wants to order out of the cart.
 pub struct CheckOut {
@@ -57,13 +54,13 @@ impl Carts {
         let busy = || NotDone::Busy { retry_after_ms: RETRY_MS };
         let ticket = self.0.turns.queue(ask.user).map_err(|_| busy())?;
         let carts = self.clone();
-        let running = rt::spawn(carried(async move {
+        to_the_end(async move {
             let turn = ticket.turn().await;
             let done = carts.run(ask).await;
             drop(turn);
             done
-        }));
-        running.await.unwrap_or_else(|_| Err(NotDone::Unknown.into()))
+        })
+        .await
     }
 
     async fn run(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {

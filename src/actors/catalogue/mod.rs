@@ -16,12 +16,11 @@ use moka::sync::Cache;
 use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::actors::stock::{Answer, Directory, NotDone, View};
+use crate::actors::stock::{Answer, Directory, NotDone, View, to_the_end};
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{Command, KeyUse, Refusal, Refused, Restock, Sequence, Settings};
 use crate::domain::trail::{Deed, Record};
-use crate::logs::carried;
 use crate::persistence::product::{Product, ProductError, ProductReader, ProductWriter};
 use crate::persistence::trail::Trail;
 use search::Pages;
@@ -437,13 +436,6 @@ impl Catalogue {
         // Once more: a thread may have taken the old one in between.
         self.0.changes.fetch_add(1, Ordering::AcqRel);
     }
-}
-
-/// Runs on when the administrator hangs up: half a change is not left behind by that, nor an old text remembered beside the new row.
-async fn to_the_end<T: 'static>(
-    work: impl Future<Output = Result<T, NotChanged>> + 'static,
-) -> Result<T, NotChanged> {
-    actix::spawn(carried(work)).await.unwrap_or(Err(NotDone::Unknown.into()))
 }
 
 /// A text that is being changed: it is forgotten at the end, whatever that is, because of two who change it the slower may have the

@@ -17,7 +17,7 @@ pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;
-use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt, Reply};
+use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt, Reply, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
@@ -207,8 +207,7 @@ impl Orders {
         claim: Option<Claim>,
     ) -> Result<PlacedOrder, NotDone> {
         let orders = self.clone();
-        let placing = actix::spawn(carried(async move { orders.run_placement(ask, order, claim).await }));
-        placing.await.unwrap_or(Err(NotDone::Unknown))
+        to_the_end(async move { orders.run_placement(ask, order, claim).await }).await
     }
 
     async fn run_placement(
@@ -342,8 +341,7 @@ impl Orders {
         let Some(seen) = self.find(buyer, order).await? else { return Ok(None) };
         let orders = self.clone();
         // Runs on when the buyer hangs up: half an order is never left held by that.
-        let cancelling = actix::spawn(carried(async move { orders.release(seen, by).await }));
-        let replayed = cancelling.await.unwrap_or(Err(NotDone::Unknown))?;
+        let replayed = to_the_end(async move { orders.release(seen, by).await }).await?;
         // It is cancelled, whoever cannot show it at the moment.
         let now = self.find(buyer, order).await.map_err(NotDone::after_all)?;
         Ok(now.map(|order| (order, replayed)))

@@ -7,17 +7,15 @@
 
 use std::time::Duration;
 
-use actix_web::rt;
 use tokio::sync::{MutexGuard, oneshot};
 
 use super::{LEASE_MS, Payments, Unkept, refused, unread};
-use crate::actors::stock::NotDone;
+use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::delivery::{Delivery, DeliveryState, SoldLine};
 use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Cause, Refund};
 use crate::domain::stock::{self, KeyUse, Refusal, Refused};
-use crate::logs::carried;
 use crate::persistence::money::{Cancel, Write, Written};
 
 /// Orders that may be given back at the same time without waiting for each other.
@@ -111,8 +109,7 @@ impl Payments {
         key: Option<KeyUse>,
     ) -> Result<Cancelled, NotCancelled> {
         let payments = self.clone();
-        let cancelling = rt::spawn(carried(async move { payments.cancel_paid(order, line, key).await }));
-        cancelling.await.unwrap_or(Err(NotDone::Unknown.into()))
+        to_the_end(async move { payments.cancel_paid(order, line, key).await }).await
     }
 
     /// Whoever gives an order back waits for whoever does so already.

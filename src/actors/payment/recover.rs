@@ -13,13 +13,12 @@ use tokio::task::JoinHandle;
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
-use crate::actors::stock::NotDone;
+use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
-use crate::logs::carried;
 
 /// Rows taken up at a time.
 const BATCH_MAX: u32 = 128;
@@ -299,11 +298,11 @@ impl Payments {
             Review::Open(payment, order) => (payment, order),
         };
         let mut walk = self.begin_giving_back(&payment, &order).await?;
-        let walking = rt::spawn(carried(async move {
+        let walking = to_the_end(async move {
             walk.to_its_end().await;
-            walk.payment().clone()
-        }));
-        let payment = walking.await.map_err(|_| NotDone::Unknown)?;
+            Ok::<_, NotDone>(walk.payment().clone())
+        });
+        let payment = walking.await?;
         self.wake();
         Ok(Some(PaymentSight::fresh(payment, false)))
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Counts, Millis, OrderView, Refused, SaleState, Sequence, Settings};
+use crate::logs::carried;
 
 /// A hold that stands, and is durable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +72,15 @@ impl NotDone {
             other => other,
         }
     }
+}
+
+/// Runs on when whoever asked hangs up: half of it is not left behind by that. If it fails altogether nobody knows how far it came.
+pub async fn to_the_end<T, E>(work: impl Future<Output = Result<T, E>> + 'static) -> Result<T, E>
+where
+    T: 'static,
+    E: From<NotDone> + 'static,
+{
+    actix::spawn(carried(work)).await.unwrap_or_else(|_| Err(NotDone::Unknown.into()))
 }
 
 pub type Reply = Result<Answer, NotDone>;

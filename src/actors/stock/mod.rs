@@ -19,7 +19,7 @@ mod used_keys;
 pub use abroad::{
     ASKS_MAX, About, Abroad, Asking, NodeName, NotAsked, Pace, QUESTION_BYTES_MAX, Question, Route, Said,
 };
-pub use answer::{Answer, NotDone, Receipt, Reply, View};
+pub use answer::{Answer, NotDone, Receipt, Reply, View, to_the_end};
 pub use away::{QUESTIONS_MAX, WAIT_MAX_MS};
 pub use changes::{CHANGED_MAX, Changes, Published};
 pub use directory::{Directory, House};

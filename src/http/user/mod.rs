@@ -34,11 +34,10 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
 use crate::actors::order::Orders;
 use crate::actors::payment::Payments;
-use crate::actors::stock::NotDone;
+use crate::actors::stock::to_the_end;
 use crate::actors::user::{Kept, SignUp, Unable, Users};
 use crate::domain::id::UserId;
 use crate::domain::user::{Locale, NewPassword};
-use crate::logs::carried;
 
 /// Orders that an export reads at a time.
 const EXPORT_PAGE: u32 = 100;
@@ -169,16 +168,16 @@ pub async fn erase(
 ) -> Result<HttpResponse, Problem> {
     let attempt = try_again(&abuse, caller.user, from)?;
     // Runs on when they hang up: nobody can log in any more to ask for the rest.
-    let leaving = actix_web::rt::spawn(carried(async move {
+    let leaving = to_the_end(async move {
         let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
         judge(attempt, erased, "/password")?;
         if let Err(why) = deliveries.forget(caller.user).await {
             // They are gone all the same, and the next run forgets it with the return.
             tracing::warn!(%why, "the reasons of somebody who has left could not be forgotten now");
         }
-        Ok(())
-    }));
-    leaving.await.unwrap_or_else(|_| Err(Problem::from(NotDone::Unknown)))?;
+        Ok::<_, Problem>(())
+    });
+    leaving.await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -154,6 +154,11 @@ impl Vault {
         self.0.current.blinded(kind, normal_form)
     }
 
+    /// Whether there was another master key before.
+    pub fn has_former(&self) -> bool {
+        !self.0.former.is_empty()
+    }
+
     /// The same value as indices written under former master keys show it; none where there was no other key.
     pub fn former_blinds(&self, kind: &str, normal_form: &str) -> Vec<[u8; 32]> {
         self.0.former.iter().map(|master| master.blinded(kind, normal_form)).collect()

@@ -250,14 +250,18 @@ async fn payments_keep_their_amounts_and_know_nobody() {
     assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
 }
 
+/// A shop's master keys: the first one seals.
+fn under(bytes: &'static [u8]) -> impl FnOnce(&mut Config) {
+    move |config| {
+        let mut keys = bytes.iter().map(|byte| MasterKeys::one([*byte; 32]).current);
+        let current = keys.next().expect("no key");
+        config.people.master_keys = Some(MasterKeys { current, former: keys.collect() });
+    }
+}
+
 /// ASVS 13.3: the master key is replaced under living accounts.
 #[actix_web::test]
 async fn a_master_key_is_rotated_under_living_accounts() {
-    let keys = |bytes: &[u8]| {
-        let mut keys = bytes.iter().map(|byte| MasterKeys::one([*byte; 32]).current);
-        Some(MasterKeys { current: keys.next().unwrap(), former: keys.collect() })
-    };
-    let under = |bytes: &'static [u8]| move |config: &mut Config| config.people.master_keys = keys(bytes);
     let shop = Shop::open_with(under(&[1])).await;
     let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
     let before = shop.log_in(&mina).await;
@@ -273,13 +277,71 @@ async fn a_master_key_is_rotated_under_living_accounts() {
     assert!(!shop.letter(&mina.email, 3).await.text.contains("#token="));
     assert!(shop.letters_to("another@example.com").is_empty());
     // By now everybody is under the new key alone.
-    shop.app().users().rekey_all().await.unwrap();
+    assert_eq!(shop.app().users().rekey_all().await.unwrap().left, 0);
     let shop = shop.reopen_with(under(&[2])).await;
     for person in [&mina, &jun] {
         let pair = shop.log_in(person).await;
         let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
         assert_eq!(me["email"], person.email);
     }
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn links_outlive_a_master_key() {
+    let shop = Shop::open_with(under(&[1])).await;
+    let (mina, jun) = (shop.newcomer(1).await, Person::number(2));
+    shop.sign_up(&jun).await;
+    let first = shop.letter(&jun.email, 1).await.token();
+    shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    let reset = shop.letter(&mina.email, 2).await.token();
+    let pair = shop.log_in(&mina).await;
+    let change = json!({ "email": "new@example.com", "password": mina.password });
+    shop.as_of(&pair, "POST", "/v1/users/me/email").json(&change).send().await;
+    let change = shop.letter("new@example.com", 1).await.token();
+    // Whoever has yet to prove an address is somebody under the new key too, and may have another letter.
+    let shop = shop.reopen_with(under(&[2, 1])).await;
+    assert_eq!(shop.app().users().rekey_all().await.unwrap().left, 0);
+    shop.try_log_in(&jun).await.problem(403, "email_not_verified");
+    shop.post("/v1/users/verify/resend", &json!({ "email": jun.email })).send().await;
+    let second = shop.letter(&jun.email, 2).await.token();
+    assert_eq!(shop.verify(&first).await.status, 204);
+    shop.verify(&second).await.problem(410, "link_expired");
+    let body = json!({ "token": reset, "new_password": "eight owls and a half" });
+    assert_eq!(shop.ask("PUT", "/v1/password-resets").json(&body).send().await.status, 204);
+    assert_eq!(shop.verify(&change).await.status, 204);
+    let shop = shop.reopen_with(under(&[2])).await;
+    shop.log_in(&jun).await;
+    let mina =
+        Person { email: "new@example.com".to_owned(), password: "eight owls and a half".to_owned(), ..mina };
+    shop.log_in(&mina).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn an_address_has_one_owner_whatever_key_it_was_proved_under() {
+    let shop = Shop::open_with(under(&[1])).await;
+    let mina = Person::number(1);
+    let rival = Person { phone: "010-8888-1234".to_owned(), ..mina.clone() };
+    let namesake = Person { phone: mina.phone.clone(), ..Person::number(2) };
+    for person in [&mina, &rival, &namesake] {
+        shop.sign_up(person).await;
+    }
+    let mut tokens = Vec::new();
+    for number in 1..=2 {
+        tokens.push(shop.letter(&mina.email, number).await.token());
+    }
+    let late = shop.letter(&namesake.email, 1).await.token();
+    let other = shop.newcomer(3).await;
+    assert_eq!(shop.verify(&tokens[0]).await.status, 204);
+    // Moved to another key, or not yet: who follows a letter from before finds it taken.
+    let shop = shop.reopen_with(under(&[2, 1])).await;
+    assert_eq!(shop.app().users().rekey_all().await.unwrap().left, 0);
+    shop.verify(&tokens[1]).await.problem(410, "link_expired");
+    shop.verify(&late).await.problem(409, "phone_taken");
+    let pair = shop.log_in(&other).await;
+    let change = json!({ "phone": mina.phone });
+    shop.as_of(&pair, "PATCH", "/v1/users/me").json(&change).send().await.problem(409, "phone_taken");
     shop.close().await;
 }
 

@@ -24,6 +24,7 @@ pub mod order_lookup;
 pub mod outbox;
 pub mod payment;
 pub mod product;
+pub mod proof;
 mod recall;
 pub mod redis;
 pub mod refund;

@@ -1,12 +1,12 @@
-//! The `users` rows, who has proved which address and number, and the one-time tokens behind mailed links.
+//! The `users` rows, and the one-time tokens behind mailed links.
 //!
 //! What identifies a person is never readable here: addresses and numbers are keyed hashes to find them by, the rest
-//! is sealed by whoever hands it in. Always true: an address, and a number, has at most one verified owner, and a
-//! row moves from version to version, one change each.
+//! is sealed by whoever hands it in. Always true: a row moves from version to version, one change each.
 
 use std::sync::LazyLock;
 
 use super::outbox::{self, Mail};
+use super::proof::Blinds;
 use super::sql::{self, Damaged, Listed, Pool, Query, Row, signed, sixteen, thirty_two, time, unsigned};
 use super::{StoreError, Tables, Writing, trail};
 use crate::domain::account::AccountState;
@@ -65,11 +65,11 @@ pub struct OneTimeToken {
 const LOOKED_AT_MAX: u32 = 4_096;
 
 /// What a list of accounts is narrowed to.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct UserFilter {
     pub state: Option<AccountState>,
     pub role: Option<Role>,
-    pub email: Option<Blind>,
+    pub email: Option<Blinds>,
 }
 
 /// Accounts that fit, newest first, and where the look-up goes on.
@@ -107,23 +107,14 @@ macro_rules! users {
         )
     };
 }
+pub(super) use users;
 
 const FIND: &str = users!("where u.id = ?");
-const BY_PROVED_EMAIL: &str = users!("join verified_emails v on v.user_id = u.id where v.email_blind = ?");
-const BY_PROVED_PHONE: &str = users!("join verified_phones v on v.user_id = u.id where v.phone_blind = ?");
-const BY_CLAIMED_EMAIL: &str = users!(
-    "where u.email_blind = ? and u.state = 'unverified' order by u.created_at_ms desc, u.id desc limit 1"
-);
 const PAGE: &str = users!("where u.id < ? order by u.id desc limit ?");
 const KEYS: &str = "select wrapped_key from users where verified_at_ms is not null and wrapped_key is not null order by id desc limit ?";
 const LOOKED_UP_TO: &str = "select id from users where id < ? order by id desc limit 1 offset ?";
 const FITTING: &str = users!(
     "where u.id < ? and u.id >= ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?"
-);
-/// Those with one address: a handful, however many there are in all.
-const FITTING_BY_EMAIL: &str = users!(
-    "where u.email_blind = ? and u.id < ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) \
-     order by u.id desc limit ?"
 );
 const LAPSED: &str =
     users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms, u.id limit ?");
@@ -134,10 +125,6 @@ const UPDATE: &str = "update users set state = ?, role = ?, email_blind = ?, pho
     personal = ?, password = ?, signed_out_at_ms = ?, version = ?, verified_at_ms = ?, created_at_ms = ?, \
     updated_at_ms = ? where id = ? and version = ?";
 const REMOVE: &str = "delete from users where id = ? and version = ?";
-const PROVE_EMAIL: &str = "insert into verified_emails (email_blind, user_id) values (?, ?)";
-const PROVE_PHONE: &str = "insert into verified_phones (phone_blind, user_id) values (?, ?)";
-const FREE_EMAIL: &str = "delete from verified_emails where email_blind = ? and user_id = ?";
-const FREE_PHONE: &str = "delete from verified_phones where phone_blind = ? and user_id = ?";
 
 const INSERT_TOKEN: &str = "insert into one_time_tokens (hash, purpose, user_id, email_blind, sealed, expires_at_ms) \
     values (?, ?, ?, ?, ?, ?)";
@@ -155,6 +142,16 @@ static REACHABLE: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new(head, "?", ")")
 });
 static FIND_MANY: LazyLock<Listed> = LazyLock::new(|| Listed::new(users!("where u.id in ("), "?", ")"));
+static BY_EMAIL: LazyLock<Listed> = LazyLock::new(|| {
+    let tail = ") order by u.verified_at_ms is null, u.created_at_ms desc, u.id desc limit 1";
+    Listed::new(users!("where u.email_blind in ("), "?", tail)
+});
+/// Those with one address: a handful, however many there are in all.
+static FITTING_BY_EMAIL: LazyLock<Listed> = LazyLock::new(|| {
+    let tail =
+        ") and u.id < ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?";
+    Listed::new(users!("where u.email_blind in ("), "?", tail)
+});
 
 /// Reads accounts. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -164,8 +161,7 @@ pub struct UserReader {
 
 impl UserReader {
     pub async fn find(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        let row = sql::query(FIND).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
-        row.as_ref().map(user).transpose()
+        self.first([sql::query(FIND).bind(&id.as_bytes()[..])]).await
     }
 
     /// Those of `ids` that are accounts with a proved address, suspended ones among them.
@@ -179,24 +175,22 @@ impl UserReader {
         Ok(found)
     }
 
-    /// The account that has proved this address.
-    pub async fn by_proved_email(&self, email: &Blind) -> Result<Option<User>, StoreError> {
-        self.one(BY_PROVED_EMAIL, email).await
+    /// The account that has proved this address, else the newest that claims it.
+    pub async fn by_email(&self, email: &Blinds) -> Result<Option<User>, StoreError> {
+        self.first(email.named(&BY_EMAIL)).await
     }
 
-    /// The account that has proved its address and has this number.
-    pub async fn by_proved_phone(&self, phone: &Blind) -> Result<Option<User>, StoreError> {
-        self.one(BY_PROVED_PHONE, phone).await
-    }
-
-    /// The newest account that claims this address and has not proved it.
-    pub async fn by_claimed_email(&self, email: &Blind) -> Result<Option<User>, StoreError> {
-        self.one(BY_CLAIMED_EMAIL, email).await
-    }
-
-    async fn one(&self, sql: &'static str, blind: &Blind) -> Result<Option<User>, StoreError> {
-        let row = sql::query(sql).bind(&blind[..]).fetch_optional(&self.pool).await?;
-        row.as_ref().map(user).transpose()
+    /// Whoever one of these questions finds first.
+    pub(super) async fn first(
+        &self,
+        queries: impl IntoIterator<Item = Query<'_>>,
+    ) -> Result<Option<User>, StoreError> {
+        for query in queries {
+            if let Some(row) = query.fetch_optional(&self.pool).await? {
+                return user(&row).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     /// The wrapped keys of the newest accounts that are proved. Others may be under a former master key until they lapse.
@@ -221,8 +215,13 @@ impl UserReader {
         limit: usize,
     ) -> Result<UsersFound, StoreError> {
         let before = before.map_or(vec![0xff; 16], |before| before.as_bytes().to_vec());
-        let (query, looked_up_to) = match filter.email {
-            Some(email) => (sql::query(FITTING_BY_EMAIL).bind(email.to_vec()).bind(before), None),
+        let (query, looked_up_to) = match &filter.email {
+            Some(email) => {
+                let Some(query) = email.named(&FITTING_BY_EMAIL).next() else {
+                    return Ok(UsersFound { users: Vec::new(), next: None });
+                };
+                (query.bind(before), None)
+            }
             None => {
                 let query = sql::query(LOOKED_UP_TO).bind(before.clone()).bind(LOOKED_AT_MAX - 1);
                 let last: Option<Vec<u8>> =
@@ -318,40 +317,6 @@ impl Writing<'_> {
         matched(query.execute(self.on()).await?.rows_affected())
     }
 
-    /// From now on the address is this user's, and nobody else's.
-    pub async fn prove_email(&mut self, email: &Blind, user: UserId) -> Result<(), UserError> {
-        self.claim(PROVE_EMAIL, email, user, UserError::EmailTaken).await
-    }
-
-    pub async fn prove_phone(&mut self, phone: &Blind, user: UserId) -> Result<(), UserError> {
-        self.claim(PROVE_PHONE, phone, user, UserError::PhoneTaken).await
-    }
-
-    async fn claim(
-        &mut self,
-        sql: &'static str,
-        blind: &Blind,
-        user: UserId,
-        taken: UserError,
-    ) -> Result<(), UserError> {
-        match sql::query(sql).bind(&blind[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await {
-            Ok(_) => Ok(()),
-            Err(error) if sql::is_duplicate(&error) => Err(taken),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Anybody may prove the address again.
-    pub async fn free_email(&mut self, email: &Blind, user: UserId) -> Result<(), StoreError> {
-        sql::query(FREE_EMAIL).bind(&email[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
-        Ok(())
-    }
-
-    pub async fn free_phone(&mut self, phone: &Blind, user: UserId) -> Result<(), StoreError> {
-        sql::query(FREE_PHONE).bind(&phone[..]).bind(user.as_bytes().to_vec()).execute(self.on()).await?;
-        Ok(())
-    }
-
     pub async fn insert_token(&mut self, token: &OneTimeToken) -> Result<(), StoreError> {
         sql::query(INSERT_TOKEN)
             .bind(&token.hash[..])
@@ -434,7 +399,7 @@ fn matched(rows: u64) -> Result<(), UserError> {
     if rows == 1 { Ok(()) } else { Err(UserError::VersionConflict) }
 }
 
-fn user(row: &Row) -> Result<User, StoreError> {
+pub(super) fn user(row: &Row) -> Result<User, StoreError> {
     let damaged = |what| Damaged { what };
     Ok(User {
         id: UserId::from_bytes(sixteen(row, 0)?),
@@ -474,65 +439,14 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::persistence::Tables;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
-    use crate::persistence::testing::{T0, buyer};
-
-    fn somebody(number: u128) -> User {
-        User {
-            id: buyer(number),
-            state: AccountState::Unverified,
-            role: Role::Shopper,
-            email: Some([1; 32]),
-            phone: Some([2; 32]),
-            wrapped_key: Some(vec![3]),
-            personal: Some(vec![4]),
-            password: Some("$argon2id$…".to_owned()),
-            signed_out_at: Millis(0),
-            version: 1,
-            verified_at: None,
-            created_at: T0.plus(number as i64),
-            updated_at: T0,
-        }
-    }
-
-    async fn with(home: Home, users: &[User]) -> (tempfile::TempDir, Tables) {
-        let (dir, tables) = home.tables().await;
-        let mut writing = tables.begin().await.unwrap();
-        for user in users {
-            writing.insert_user(user).await.unwrap();
-        }
-        writing.commit().await.unwrap();
-        (dir, tables)
-    }
-
-    #[rstest]
-    #[tokio::test]
-    async fn many_claim_an_address_and_one_proves_it(#[values(Sqlite, MySql)] home: Home) {
-        let (first, second) = (somebody(1), somebody(2));
-        let (_dir, tables) = with(home, &[first.clone(), second.clone()]).await;
-        let reader = tables.users();
-        assert!(reader.by_proved_email(&[1; 32]).await.unwrap().is_none());
-        assert!(reader.by_claimed_email(&[1; 32]).await.unwrap() == Some(second.clone()), "the newest");
-        let mut writing = tables.begin().await.unwrap();
-        writing.prove_email(&[1; 32], first.id).await.unwrap();
-        writing.prove_phone(&[2; 32], first.id).await.unwrap();
-        let email = writing.prove_email(&[1; 32], second.id).await;
-        assert!(matches!(email, Err(UserError::EmailTaken)));
-        let phone = writing.prove_phone(&[2; 32], second.id).await;
-        assert!(matches!(phone, Err(UserError::PhoneTaken)));
-        // Not theirs to give away.
-        writing.free_email(&[1; 32], second.id).await.unwrap();
-        writing.commit().await.unwrap();
-        assert!(reader.by_proved_email(&[1; 32]).await.unwrap() == Some(first.clone()));
-        assert!(reader.by_proved_phone(&[2; 32]).await.unwrap() == Some(first));
-    }
+    use crate::persistence::testing::{T0, buyer, somebody, tables_with};
 
     #[rstest]
     #[tokio::test]
     async fn a_change_is_made_upon_the_version_that_was_read(#[values(Sqlite, MySql)] home: Home) {
         let user = somebody(1);
-        let (_dir, tables) = with(home, std::slice::from_ref(&user)).await;
+        let (_dir, tables) = tables_with(home, std::slice::from_ref(&user)).await;
         let mut writing = tables.begin().await.unwrap();
         let changed =
             User { version: 2, state: AccountState::Verified, verified_at: Some(T0), ..user.clone() };
@@ -544,13 +458,16 @@ mod tests {
         let all = tables.users().list(None, 10).await.unwrap();
         assert!(all == [changed.clone()]);
         let found = async |filter: UserFilter| tables.users().look_up(&filter, None, 10).await.unwrap().users;
-        let shoppers =
-            UserFilter { role: Some(Role::Shopper), email: Some([1; 32]), ..UserFilter::default() };
+        let shoppers = UserFilter {
+            role: Some(Role::Shopper),
+            email: Some(Blinds::one([1; 32])),
+            ..UserFilter::default()
+        };
         assert!(found(shoppers).await == [changed]);
         for nobody in [
             UserFilter { state: Some(AccountState::Unverified), ..UserFilter::default() },
             UserFilter { role: Some(Role::Admin), ..UserFilter::default() },
-            UserFilter { email: Some([2; 32]), ..UserFilter::default() },
+            UserFilter { email: Some(Blinds::one([2; 32])), ..UserFilter::default() },
         ] {
             assert!(found(nobody).await.is_empty());
         }
@@ -560,7 +477,7 @@ mod tests {
     #[rstest]
     #[tokio::test]
     async fn a_link_is_spent_once(#[values(Sqlite, MySql)] home: Home) {
-        let (_dir, tables) = with(home, &[somebody(1)]).await;
+        let (_dir, tables) = tables_with(home, &[somebody(1)]).await;
         let link = OneTimeToken {
             hash: [9; 32],
             purpose: Purpose::ChangeEmail,

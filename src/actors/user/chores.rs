@@ -1,11 +1,15 @@
 //! What is done without anybody asking: at a start everybody is brought under the current master key, and at night what has lapsed
 //! is cleared away: accounts that nobody proved, links and sessions.
 
+use std::time::Duration;
+
 use actix_web::rt;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use super::rekey::Moved;
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
@@ -21,16 +25,37 @@ const UNPROVED_MS: i64 = 48 * 3_600 * 1_000;
 /// A link that has expired is recognised for so long, and answered with a new letter.
 const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
 
+/// When whoever could not go on tries again.
+const AGAIN_IN: Duration = Duration::from_secs(60);
+
 /// Brings everybody under the current master key, so that the former ones can go. Ends with its app.
 pub struct Rekeying(JoinHandle<()>);
 
 impl Rekeying {
     pub fn start(users: Users) -> Rekeying {
         Rekeying(rt::spawn(async move {
-            if let Err(error) = users.rekey_all().await {
-                tracing::warn!(%error, "not everybody is under the current master key; the next start tries again");
+            loop {
+                match users.rekey_all().await {
+                    Ok(all) => return tell(all),
+                    Err(error) => {
+                        tracing::warn!(%error, "not everybody is under the current master key yet: in a minute once more");
+                    }
+                }
+                sleep(AGAIN_IN).await;
             }
         }))
+    }
+}
+
+fn tell(Moved { moved, left }: Moved) {
+    if left > 0 {
+        tracing::warn!(
+            left,
+            "{left} accounts could not be moved under the current master key; the next start tries again"
+        );
+    }
+    if moved > 0 {
+        tracing::info!(moved, "{moved} accounts were moved under the current master key");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The first administrator, made on a stopped shop by whoever has its machine: there is nobody yet who could be asked.
 
-use super::personal::{blind_email, newcomer};
+use super::found::email_of;
+use super::personal::newcomer;
 use super::{Personal, Unable};
 use crate::actors::passwords::Passwords;
 use crate::clock::Clock;
@@ -26,13 +27,13 @@ pub async fn make_admin(
         UserError::Store(StoreError::Closed)
     };
     let hash = passwords.hash(password.into_secret()).await.map_err(|busy| failed(busy.into()))?;
-    let blind = blind_email(vault, &email);
+    let proved = email_of(vault, &email);
     let personal = Personal { email, name: None, phone: None, address: None, locale: Locale::En };
     let new = newcomer(vault, clock, &personal, hash, Role::Admin).map_err(failed)?;
     let admin = User { state: AccountState::Verified, verified_at: Some(new.created_at), ..new };
     let mut writing = tables.begin().await?;
     writing.insert_user(&admin).await?;
-    writing.prove_email(&blind, admin.id).await?;
+    writing.prove_email(&proved, admin.id).await?;
     let record = Record::new(Deed::RoleChanged, admin.created_at).on(admin.id).word("role", "admin");
     writing.record(&record).await?;
     writing.commit().await?;

@@ -40,7 +40,7 @@ impl Users {
             hash: token_hash(token.expose_secret()),
             purpose,
             user: user.id,
-            email: self.blind_email(&personal.email),
+            email: self.email_of(&personal.email).current,
             sealed,
             expires_at: self.0.clock.now().plus(life_ms(purpose)),
         };

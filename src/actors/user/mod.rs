@@ -8,6 +8,7 @@
 
 mod chores;
 mod export;
+mod found;
 mod founding;
 mod leave;
 mod letter;
@@ -40,10 +41,11 @@ use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
-use crate::domain::user::{Email, NewPassword, PasswordPolicy, Phone, Role, WeakPassword};
+use crate::domain::user::{Email, NewPassword, PasswordPolicy, Role, WeakPassword};
 use crate::logs::carried;
+use crate::persistence::proof::Blinds;
 use crate::persistence::revocation::{Revocation, Subject};
-use crate::persistence::user::{Blind, User, UserError, UserFilter, UsersFound};
+use crate::persistence::user::{User, UserError, UserFilter, UsersFound};
 use crate::persistence::{StoreError, Tables, Writing};
 use crate::telemetry;
 use crate::vault::{Sealed, Vault};
@@ -53,9 +55,7 @@ pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
 /// The longest that a token is good for that an operator signs offline. A suspension is remembered as long: who signed one for
 /// somebody with an account cannot take it back otherwise.
 pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
-/// What an index is made of, so that an address is never mistaken for a number.
-const EMAIL: &str = "email";
-const PHONE: &str = "phone";
+/// What the mark of a refresh token is made of.
 const REFRESH: &str = "refresh";
 /// Accounts, sessions and links that are taken away in one transaction of the chores.
 const CHORES_MAX: u32 = 100;
@@ -194,7 +194,7 @@ impl Users {
         before: Option<UserId>,
         limit: usize,
     ) -> Result<UsersFound, Unable> {
-        let filter = UserFilter { state, role, email: email.map(|email| self.blind_email(email)) };
+        let filter = UserFilter { state, role, email: email.map(|email| self.email_of(email)) };
         Ok(self.0.tables.users().look_up(&filter, before, limit).await?)
     }
 
@@ -203,15 +203,15 @@ impl Users {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
         let user = writing.user(user).await?.ok_or(Unable::NoUser)?;
-        let phone = change.phone.as_ref().map(|phone| self.blind_phone(phone));
+        let phone = change.phone.as_ref().map(|phone| self.phone_of(phone));
         let personal = self.open(&user)?.with(change);
         let sealed = self.seal(user.id, &self.key_of(&user)?, &personal)?;
-        if let Some(phone) = phone.filter(|phone| user.phone != Some(*phone)) {
-            self.move_phone(&mut writing, &user, &phone).await?;
+        if let Some(phone) = phone.as_ref().filter(|phone| user.phone != Some(phone.current)) {
+            self.move_phone(&mut writing, &user, phone).await?;
         }
         let changed = User {
             personal: Some(sealed),
-            phone: phone.or(user.phone),
+            phone: phone.map(|phone| phone.current).or(user.phone),
             version: user.version + 1,
             updated_at: now,
             ..user
@@ -222,48 +222,11 @@ impl Users {
         Ok((changed, personal))
     }
 
-    async fn move_phone(&self, writing: &mut Writing<'_>, user: &User, to: &Blind) -> Result<(), Unable> {
+    async fn move_phone(&self, writing: &mut Writing<'_>, user: &User, to: &Blinds) -> Result<(), Unable> {
         if let Some(from) = &user.phone {
             writing.free_phone(from, user.id).await?;
         }
         Ok(writing.prove_phone(to, user.id).await?)
-    }
-
-    fn blind_email(&self, email: &Email) -> Blind {
-        personal::blind_email(&self.0.vault, email)
-    }
-
-    fn blind_phone(&self, phone: &Phone) -> Blind {
-        personal::blind_phone(&self.0.vault, phone)
-    }
-
-    /// The account that has proved this address, also if it did so under a master key that has been replaced.
-    async fn owner_of_email(&self, email: &Email) -> Result<Option<User>, Unable> {
-        let (reader, vault) = (self.0.tables.users(), &self.0.vault);
-        for blind in [vec![self.blind_email(email)], vault.former_blinds(EMAIL, email.as_str())].concat() {
-            if let Some(user) = reader.by_proved_email(&blind).await? {
-                return Ok(Some(user));
-            }
-        }
-        Ok(None)
-    }
-
-    async fn owner_of_phone(&self, phone: &Phone) -> Result<Option<User>, Unable> {
-        let (reader, vault) = (self.0.tables.users(), &self.0.vault);
-        for blind in [vec![self.blind_phone(phone)], vault.former_blinds(PHONE, phone.as_str())].concat() {
-            if let Some(user) = reader.by_proved_phone(&blind).await? {
-                return Ok(Some(user));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The account behind an address: the one that proved it, else the newest that claims it.
-    async fn account_of(&self, email: &Email) -> Result<Option<User>, Unable> {
-        match self.owner_of_email(email).await? {
-            Some(user) => Ok(Some(user)),
-            None => Ok(self.0.tables.users().by_claimed_email(&self.blind_email(email)).await?),
-        }
     }
 
     /// Is this the user's password? Asked again by whoever is signed in, before what cannot be taken back.

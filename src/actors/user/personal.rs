@@ -3,13 +3,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{EMAIL, PHONE, Unable, Users};
+use super::found::{email_of, phone_of};
+use super::{Unable, Users};
 use crate::clock::Clock;
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
 use crate::domain::user::{Address, Email, Locale, PersonName, Phone, Role};
-use crate::persistence::user::{Blind, User};
+use crate::persistence::user::User;
 use crate::vault::{Vault, WrappedKey};
 
 /// Everything that identifies a person. An administrator need not have told more than an address.
@@ -80,8 +81,8 @@ pub(super) fn newcomer(
         id,
         state: AccountState::Unverified,
         role,
-        email: Some(blind_email(vault, &personal.email)),
-        phone: personal.phone.as_ref().map(|phone| blind_phone(vault, phone)),
+        email: Some(email_of(vault, &personal.email).current),
+        phone: personal.phone.as_ref().map(|phone| phone_of(vault, phone).current),
         personal: Some(sealed(vault, id, &key, personal)?),
         wrapped_key: Some(key.as_bytes().to_vec()),
         password: Some(password),
@@ -91,14 +92,6 @@ pub(super) fn newcomer(
         created_at: now,
         updated_at: now,
     })
-}
-
-pub(super) fn blind_email(vault: &Vault, email: &Email) -> Blind {
-    vault.blind(EMAIL, email.as_str())
-}
-
-pub(super) fn blind_phone(vault: &Vault, phone: &Phone) -> Blind {
-    vault.blind(PHONE, phone.as_str())
 }
 
 impl Users {

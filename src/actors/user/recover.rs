@@ -121,16 +121,17 @@ impl Users {
         };
         let key = self.key_of(&user)?;
         let email = self.0.vault.open(&key, &new_email(user.id), sealed)?;
-        let email = serde_json::from_slice(&email).map_err(|_| Unable::Internal)?;
+        let email: Email = serde_json::from_slice(&email).map_err(|_| Unable::Internal)?;
+        let proved = self.email_of(&email);
         let before = self.open(&user)?;
         let personal = Personal { email, ..before.clone() };
         if let Some(old) = &user.email {
             writing.free_email(old, user.id).await?;
         }
-        writing.prove_email(&link.email, user.id).await?;
+        writing.prove_email(&proved, user.id).await?;
         let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
         let changed = User {
-            email: Some(link.email),
+            email: Some(proved.current),
             personal: Some(self.seal(user.id, &key, &personal)?),
             signed_out_at,
             version: user.version + 1,

@@ -108,11 +108,13 @@ impl Users {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
         let user = self.spend(&mut writing, link).await?;
+        let user = self.rekeyed(&mut writing, user).await?;
         let state = user.state.after(AccountMove::Verify).ok_or(Unable::LinkExpired)?;
         writing.void_tokens(user.id, Purpose::Verify).await?;
-        writing.prove_email(&link.email, user.id).await?;
-        if let Some(phone) = &user.phone {
-            writing.prove_phone(phone, user.id).await?;
+        let personal = self.open(&user)?;
+        writing.prove_email(&self.email_of(&personal.email), user.id).await?;
+        if let Some(phone) = &personal.phone {
+            writing.prove_phone(&self.phone_of(phone), user.id).await?;
         }
         let verified =
             User { state, verified_at: Some(now), version: user.version + 1, updated_at: now, ..user };
@@ -138,8 +140,11 @@ impl Users {
         if !writing.spend_token(&link.hash).await? {
             return Err(Unable::LinkExpired);
         }
-        let user = writing.user(link.user).await?.ok_or(Unable::LinkExpired)?;
-        let is_theirs = link.purpose == Purpose::ChangeEmail || user.email == Some(link.email);
+        let user = writing.user(link.user).await?.filter(|user| user.wrapped_key.is_some());
+        let user = user.ok_or(Unable::LinkExpired)?;
+        // Under whichever key it was sent.
+        let theirs = self.email_of(&self.open(&user)?.email);
+        let is_theirs = link.purpose == Purpose::ChangeEmail || theirs.contain(&link.email);
         if is_theirs { Ok(user) } else { Err(Unable::LinkExpired) }
     }
 }

@@ -1,8 +1,10 @@
 //! An owner without an actor: for tests that need histories which a real ledger has decided. And homes for tables.
 
 mod home;
+mod people;
 
 pub use home::{Home, new_database};
+pub use people::{somebody, tables_with};
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,5 +1,8 @@
 //! Stockade sells scarce stock, first come first served, to a crowd that arrives all at once.
 
+#[cfg(test)]
+extern crate self as stockade;
+
 pub mod actors;
 pub mod app;
 pub mod cli;
@@ -19,3 +22,7 @@ pub mod telemetry;
 pub mod tokens;
 pub mod vault;
 pub mod webhook;
+
+#[cfg(test)]
+#[path = "../tests/support/stalls.rs"]
+mod stalls;

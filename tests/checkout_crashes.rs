@@ -258,6 +258,7 @@ async fn survives_kills(folder: &Path, body: Value, kind: u64) {
             assert_eq!(heard.status, certain.status, "{} {}", heard.text, certain.text);
         }
         let cart = process.ask("GET", "/v1/cart").bearer(&token).send().await.ok(200);
+        process.tables_follow(&token).await;
         let orders = process.ask("GET", "/v1/orders").bearer(&token).send().await.ok(200);
         let told = serde_json::from_str::<Value>(&certain.text).unwrap();
         let (stays, says) = match certain.status.as_u16() {

@@ -36,6 +36,7 @@ fn ordered(order: &Value) -> BTreeSet<(String, u64)> {
 }
 
 async fn orders_of(shop: &Shop, who: u64) -> usize {
+    shop.tables_follow().await;
     let page = shop.by(who, "GET", "/v1/orders?limit=100").send().await.ok(200);
     page["data"].as_array().unwrap().len()
 }

@@ -6,13 +6,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use stockade_servers::free_address;
 use tempfile::TempDir;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_stockade");
@@ -50,18 +50,14 @@ fn token(data: &Path, arguments: &[&str]) -> String {
     String::from_utf8_lossy(&told.stdout).lines().last().unwrap().trim().to_owned()
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 impl Shop {
     /// Starts `program`, which ends up being the server, and waits until it is ready.
     async fn start(mut program: Command, data: &Path, log: &Path) -> Shop {
-        let port = free_port();
+        let address = free_address().unwrap();
         configure(&mut program, data);
         let out = OpenOptions::new().create(true).append(true).open(log).unwrap();
         program
-            .env("STOCKADE_HTTP_ADDR", format!("127.0.0.1:{port}"))
+            .env("STOCKADE_HTTP_ADDR", address.to_string())
             .stdin(Stdio::null())
             .stdout(out.try_clone().unwrap())
             .stderr(out);
@@ -70,7 +66,7 @@ impl Shop {
         let token = token(keys.path(), &["--users", "1", "--out", "/dev/stdout"]);
         let shop = Shop {
             process,
-            base: format!("http://127.0.0.1:{port}"),
+            base: format!("http://{address}"),
             log: log.to_owned(),
             client: Client::builder().tls_certs_only([]).build().unwrap(),
             token,
@@ -272,7 +268,7 @@ fn a_read_only_data_directory() {
     let mut server = command
         .args(["--mount", "sh", "-c", script, SERVER])
         .arg(&data)
-        .env("STOCKADE_HTTP_ADDR", format!("127.0.0.1:{}", free_port()))
+        .env("STOCKADE_HTTP_ADDR", free_address().unwrap().to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()

@@ -6,7 +6,7 @@ use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
 use stockade::http::{ROUTES, Who};
-use support::{Person, Process, SECRET, Shop, forged, user, wait_for};
+use support::{Person, Process, Reply, SECRET, Shop, forged, user, wait_for};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
 const NOBODYS_ORDER: &str = "order_01h455vb4pex5vsknk084sn02q";
@@ -337,17 +337,29 @@ async fn operators_have_a_listener_of_their_own_if_they_want_one() {
 
 #[actix_web::test]
 async fn a_shutdown_is_told_before_anything_ends() {
+    // A shop that has nothing to end ends in a moment, and whoever stood still for as long has missed it.
+    for _ in 0..10 {
+        if let Some(told) = last_word_of_a_shop().await {
+            let words = json!({ "status": "not_ready", "reasons": ["shutting_down"], "degraded": [] });
+            return assert_eq!(told.ok(503), words);
+        }
+    }
+    panic!("nobody said anything");
+}
+
+/// What it says of itself when it no longer says that it is ready, if it is still there to say so.
+async fn last_word_of_a_shop() -> Option<Reply> {
     let shop = Shop::open().await;
     let asks: Vec<_> = (0..1_000).map(|_| shop.get("/readyz")).collect();
     let listen = async {
         for ask in asks {
-            let told = ask.send().await;
+            let told = ask.try_send().await?;
             if told.status != 200 {
-                return told;
+                return Some(told);
             }
         }
-        panic!("nobody said anything");
+        None
     };
     let (_folder, told) = tokio::join!(shop.stop(), listen);
-    assert_eq!(told.ok(503), json!({ "status": "not_ready", "reasons": ["shutting_down"], "degraded": [] }));
+    told
 }

@@ -202,3 +202,21 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     let by = |deed: &str| &shown.iter().find(|shown| shown["deed"] == deed).unwrap()["by"];
     assert_eq!((by("suspended"), by("log_in_failed")), (&json!("somebody_else"), &Value::Null));
 }
+
+/// What is not there yet is no reason to say that this is all.
+#[actix_web::test]
+async fn it_is_whole_or_not_given() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let product = shop.stocked(9).await;
+    shop.tables_follow().await;
+    let held = shop.hold("shop.db").await;
+    let placed = shop.as_of(&pair, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
+    let told = shop.get(EXPORT).bearer(&pair.access).send_once().await;
+    told.problem(503, "owner_unavailable");
+    held.let_go().await;
+    let told = export(&shop, &pair.access).await.ok(200);
+    assert_eq!(told["orders"][0]["id"], placed["id"]);
+    shop.close().await;
+}

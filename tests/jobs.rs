@@ -214,27 +214,63 @@ async fn a_run_that_lost_its_lease_stops_where_it_is() {
     tokio::join!(here.stop(), there.stop());
 }
 
+/// Less than the second after which something is run again: the clock goes on while a test does.
+const NOT_YET_NS: u64 = 900_000_000;
+/// How often a story is told on a machine that is too slow for it.
+const TOLD_AT_MOST: usize = 10;
+
+/// What was run may have been due by real time: nothing follows from it.
+struct TooSlow;
+
+/// There were as many runs as wanted, or so much time went by that there may well have been more.
+fn counted<const N: usize>(
+    house: &House,
+    since: u64,
+    runs: [usize; N],
+    wanted: [usize; N],
+) -> Result<(), TooSlow> {
+    if runs != wanted && house.clock.nanos() - since >= NOT_YET_NS {
+        return Err(TooSlow);
+    }
+    assert_eq!(runs, wanted);
+    Ok(())
+}
+
 #[actix_web::test]
 async fn a_poisoned_row_is_reported_and_tried_again_and_holds_up_no_other() {
+    for _ in 0..TOLD_AT_MOST {
+        if poisoned_row().await.is_ok() {
+            return;
+        }
+    }
+    panic!("too slow each time");
+}
+
+async fn poisoned_row() -> Result<(), TooSlow> {
     let house = House::open(Calendar::utc()).await;
+    // No midnight comes by itself.
+    house.clock.advance(at("2032-03-27T12:00:00Z").0 - house.clock.now().0);
     let job = Moving::of(ROWS);
     let scheduler = house.scheduler(&[&job]).await;
     scheduler.look().await;
-    // Nothing is run but by a look from here: real time counts for nothing.
+    // Nothing is run but by a look from here.
     scheduler.pause();
     job.poison(4);
+    let since = house.clock.nanos();
     next_day(&house, &scheduler).await;
+    counted(&house, since, [job.runs().len()], [1])?;
     let last = scheduler.job(NAME).await.unwrap().last.unwrap();
     assert_eq!((last.outcome, last.tally.moved, last.tally.failed), (Outcome::Done, u64::from(ROWS) - 1, 1));
     assert_eq!(last.tally.problems, ["row 4 is damaged"]);
-    assert_eq!(job.runs().len(), 1, "not again at once");
     // The pause grows: one second, two seconds.
-    house.clock.advance(1_000);
-    scheduler.look().await;
-    assert_eq!(job.runs().len(), 2);
-    house.clock.advance(1_000);
-    scheduler.look().await;
-    assert_eq!(job.runs().len(), 2);
+    let since = house.clock.nanos();
+    let mut after_each = [0; 2];
+    for runs in &mut after_each {
+        house.clock.advance(1_000);
+        scheduler.look().await;
+        *runs = job.runs().len();
+    }
+    counted(&house, since, after_each, [2, 2])?;
     job.cure();
     house.clock.advance(1_000);
     scheduler.look().await;
@@ -245,10 +281,20 @@ async fn a_poisoned_row_is_reported_and_tried_again_and_holds_up_no_other() {
     scheduler.look().await;
     assert_eq!(job.runs().len(), 3);
     scheduler.stop().await;
+    Ok(())
 }
 
 #[actix_web::test]
 async fn a_job_that_panics_or_fails_is_run_again_and_stops_nobody_else() {
+    for _ in 0..TOLD_AT_MOST {
+        if panics_and_fails().await.is_ok() {
+            return;
+        }
+    }
+    panic!("too slow each time");
+}
+
+async fn panics_and_fails() -> Result<(), TooSlow> {
     let house = House::open(Calendar::utc()).await;
     let (panics, fails, well) = (Moving::named("panics", 1), Moving::named("fails", 1), Moving::of(1));
     let scheduler = house.scheduler(&[&panics, &fails, &well]).await;
@@ -256,9 +302,10 @@ async fn a_job_that_panics_or_fails_is_run_again_and_stops_nobody_else() {
     scheduler.pause();
     panics.panic(true);
     fails.fail(true);
+    let since = house.clock.nanos();
     house.clock.advance(2 * DAY_MS);
     scheduler.look().await;
-    assert_eq!((panics.runs().len(), fails.runs().len(), well.runs().len()), (1, 1, 2));
+    counted(&house, since, [panics.runs().len(), fails.runs().len(), well.runs().len()], [1, 1, 2])?;
     for (name, words) in [("panics", "it panicked"), ("fails", "the sky fell")] {
         let sight = scheduler.job(name).await.unwrap();
         let last = sight.last.unwrap();
@@ -276,6 +323,7 @@ async fn a_job_that_panics_or_fails_is_run_again_and_stops_nobody_else() {
         job.assert_moved_once_by_each(&runs[1..]);
     }
     scheduler.stop().await;
+    Ok(())
 }
 
 #[actix_web::test]

@@ -235,6 +235,7 @@ async fn a_text_that_looks_like_a_formula_is_disarmed() {
     assert_eq!((moved[2][2].as_str(), moved[2][4].as_str()), ("restocked", "-3"), "a number stays one");
     assert_eq!(moved[2].last().unwrap(), "'+1+1, \"broken\"");
     shop.order(1, &evil_jar, 1).send().await.ok(201);
+    shop.tables_follow().await;
     let ordered =
         csv(&shop.admin("GET", &format!("/v1/admin/orders?product={evil_jar}&format=csv")).send().await);
     assert!(ordered[1].contains(&format!("'{evil}")));

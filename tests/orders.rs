@@ -45,6 +45,7 @@ async fn an_order_is_held_found_listed_and_cancelled() {
     let path = format!("/v1/orders/{}", id(&order));
     let found = shop.by(1, "GET", &path).send().await.ok(200);
     assert_eq!(found["lines"], order["lines"]);
+    shop.tables_follow().await;
     let listed = shop.by(1, "GET", "/v1/orders?status=pending_payment").send().await.ok(200);
     assert_eq!(listed["data"][0]["id"], order["id"]);
     assert_eq!(listed["next_cursor"], json!(null));
@@ -127,6 +128,7 @@ async fn one_key_with_two_bodies_makes_one_order() {
         .map(|reply| id(&reply.json()))
         .collect();
     assert_eq!(orders.len(), 1, "{orders:?}");
+    shop.tables_follow().await;
     let listed = shop.by(2, "GET", "/v1/orders").send().await.ok(200);
     assert_eq!(listed["data"].as_array().unwrap().len(), 1);
     shop.close().await;
@@ -455,6 +457,7 @@ async fn pages_of_orders_are_complete_and_newest_first() {
     }
     placed.sort();
     placed.reverse();
+    shop.tables_follow().await;
     let (mut seen, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = shop.by(1, "GET", &format!("/v1/orders?limit=7{cursor}")).send().await.ok(200);

@@ -324,7 +324,7 @@ async fn of_two_decisions_about_one_payment_the_first_to_be_written_stands() {
     let (given, order) = review(2).await;
     let mut walk = payments.begin_giving_back(&given, &order).await.unwrap();
     decide(given.id, "accept").await.problem(409, "order_state_conflict");
-    decide(given.id, "give-back").await.problem(409, "order_state_conflict");
+    decide(given.id, "give-back").await.ok(200);
     walk.to_its_end().await;
     // Whoever has begun to give back is gone: it goes on without him.
     let (left, order) = review(3).await;

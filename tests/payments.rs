@@ -4,7 +4,7 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Shop, card, film, id, lines, paid_with};
+use support::{Shop, Stalls, card, film, id, lines, paid_with};
 
 /// The status of an order, of its first line and of its payment.
 fn standing(order: &Value) -> [String; 3] {
@@ -30,6 +30,7 @@ async fn an_order_is_placed_and_paid_in_one_call() {
     // In place, found, listed and asked for again it is the same.
     let found = shop.order_of(1, &id(&order)).await;
     assert_eq!((&found["payment"], &found["status"]), (payment, &json!("paid")));
+    shop.tables_follow().await;
     let listed = shop.by(1, "GET", "/v1/orders?status=paid").send().await.ok(200);
     assert_eq!(&listed["data"][0]["payment"], payment);
     let again = shop.buy(1, &jar, 2, "tok_ok").key("k").send().await;
@@ -128,18 +129,29 @@ async fn a_mistake_of_ours_is_not_told_as_a_bank_s_no() {
 async fn what_the_provider_does_not_say_is_asked_until_it_does() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;
-    for (token, status, kind, left) in [
-        ("tok_timeout_then_ok", "paid", 201, 8),
-        ("tok_timeout_then_declined", "payment_failed", 402, 8),
-        ("tok_pending_then_ok", "paid", 201, 7),
-        ("tok_pending_then_declined", "payment_failed", 402, 7),
+    for (token, status, kind, sold) in [
+        ("tok_timeout_then_ok", "paid", 201, 1),
+        ("tok_timeout_then_declined", "payment_failed", 402, 0),
+        ("tok_pending_then_ok", "paid", 201, 1),
+        ("tok_pending_then_declined", "payment_failed", 402, 0),
     ] {
         let key = format!("k {token}").replace(' ', "-");
         let before = shop.counters(&jar).await[0];
+        let stalls = Stalls::looked_for();
         let told = shop.buy(1, &jar, 1, token).key(&key).send().await;
-        let order = told.ok(202);
-        assert_eq!(standing(&order), ["pending_payment", "held", "unknown"], "{token}");
-        assert_eq!(shop.counters(&jar).await[0], before - 1, "the unit stays held");
+        let order = told.json();
+        let is_unknown = told.status == 202 && standing(&order) == ["pending_payment", "held", "unknown"];
+        if !is_unknown && stalls.were_seen() {
+            // It was found out before its buyer heard that nobody knows.
+            shop.settle().await;
+            continue;
+        }
+        assert!(is_unknown, "{token} {told:?}");
+        let left = shop.counters(&jar).await[0];
+        // Asked afterwards: what still waits has waited while the units were counted.
+        if shop.order_of(1, &id(&order)).await["status"] == "pending_payment" {
+            assert_eq!(left, before - 1, "the unit stays held");
+        }
         // Meanwhile nobody cancels, and nobody pays twice.
         let path = format!("/v1/orders/{}", id(&order));
         let cancel = shop.by(1, "POST", &format!("{path}/cancel")).send().await;
@@ -152,7 +164,7 @@ async fn what_the_provider_does_not_say_is_asked_until_it_does() {
             assert_eq!(now["status"], status, "{token}");
             let again = shop.buy(1, &jar, 1, token).key(&key).send().await;
             assert!(again.replayed() && again.status == kind, "{token} {again:?}");
-            assert_eq!(shop.counters(&jar).await[..2], [left, 0], "{token}");
+            assert_eq!(shop.counters(&jar).await[..2], [before - sold, 0], "{token}");
         }
     }
     shop.assert_settled(&[(&jar, 9)]).await;
@@ -323,16 +335,19 @@ async fn a_thousand_pay_one_order_and_one_is_charged() {
         .send()
     });
     let replies = join_all(tries).await;
-    let first_hand = replies.iter().filter(|reply| reply.status == 200 && !reply.replayed()).count();
+    let first_hand = replies.iter().filter(|reply| reply.status.is_success() && !reply.replayed()).count();
     for reply in &replies {
         match reply.status.as_u16() {
             200 => assert_eq!(reply.json()["status"], "paid"),
+            // In such a crowd it may take so long that he hears only that it is on its way.
+            202 => {}
             _ => drop(reply.problem(409, "order_state_conflict")),
         }
     }
     assert!(first_hand <= 1, "{first_hand} have paid");
-    assert_eq!(shop.charges().len(), 1);
     shop.settle().await;
+    assert_eq!(shop.charges().len(), 1);
+    assert_eq!(standing(&shop.order_of(1, &order).await), ["paid", "ordered", "paid"]);
     shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
 }
@@ -342,13 +357,21 @@ async fn two_hundred_units_and_four_hundred_who_order_and_pay_in_one_call() {
     let shop = Shop::open().await;
     let jar = shop.stocked(200).await;
     let replies = join_all((0..400).map(|who| shop.buy(who, &jar, 1, "tok_ok").key("mine").send())).await;
-    let (won, lost): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
+    let (lost, won): (Vec<_>, Vec<_>) = (0..).zip(&replies).partition(|(_, reply)| reply.status == 409);
     assert_eq!((won.len(), lost.len()), (200, 200));
-    won.iter().for_each(|reply| assert_eq!(standing(&reply.json()), ["paid", "ordered", "paid"]));
-    lost.iter().for_each(|reply| drop(reply.problem(409, "sold_out")));
+    lost.iter().for_each(|(_, reply)| drop(reply.problem(409, "sold_out")));
+    shop.settle().await;
+    for (who, reply) in won {
+        let paid = ["paid", "ordered", "paid"];
+        match reply.status.as_u16() {
+            201 => assert_eq!(standing(&reply.json()), paid),
+            // In such a crowd it may take so long that he hears only that it is on its way.
+            _ => drop(reply.ok(202)),
+        }
+        assert_eq!(standing(&shop.order_of(who, &id(&reply.json())).await), paid);
+    }
     assert_eq!(shop.counters(&jar).await[..3], [0, 0, 200]);
     assert_eq!(shop.charges().len(), 200);
-    shop.settle().await;
     shop.assert_settled(&[(&jar, 200)]).await;
     shop.close().await;
 }

@@ -233,8 +233,8 @@ async fn what_was_given_up_is_sent_again_when_somebody_says_so() {
     };
     assert_eq!(until(disabled).await["disabled_reason"], "gone");
     shop.stocked(1).await;
-    // A list waits until the tables show everything.
-    shop.by(1, "GET", "/v1/orders").send().await.ok(200);
+    // Events are told by the flush.
+    shop.tables_follow().await;
 
     let replay = format!("{ENDPOINTS}/deliveries/{}/replay", id(&dead));
     let again = shop.admin("POST", &replay).send().await.ok(202);

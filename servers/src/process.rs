@@ -1,6 +1,7 @@
 //! Child processes: started with their output in a file, stopped by their own process id, never left behind.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -146,5 +147,12 @@ pub fn free_address() -> Result<SocketAddr> {
 
 /// The same at one address of this machine.
 pub fn free_address_at(ip: IpAddr) -> Result<SocketAddr> {
-    Ok(TcpListener::bind((ip, 0)).with_context(|| format!("no port is free at {ip}"))?.local_addr()?)
+    let mut some = (0..TRIED).map(|_| SocketAddr::new(ip, rand::random_range(PORTS)));
+    some.find(|address| TcpListener::bind(address).is_ok())
+        .with_context(|| format!("no port is free at {ip}"))
 }
+
+/// None of those that are given to whoever asks for any port: what else runs here would have it before it is listened on, or while
+/// a server that was killed is away.
+const PORTS: Range<u16> = 10_000..32_000;
+const TRIED: usize = 1_000;

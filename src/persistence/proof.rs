@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use super::sql::{self, Listed, Query};
-use super::user::{Blind, User, UserError, UserReader, users};
+use super::user::{Blind, User, UserError, UserReader, user, users};
 use super::{StoreError, Writing};
 use crate::domain::id::UserId;
 
@@ -72,14 +72,31 @@ impl UserReader {
     pub async fn by_proved_email(&self, email: &Blinds) -> Result<Option<User>, StoreError> {
         self.first(email.named(&BY_PROVED_EMAIL)).await
     }
-
-    /// The account that has proved its address and has this number.
-    pub async fn by_proved_phone(&self, phone: &Blinds) -> Result<Option<User>, StoreError> {
-        self.first(phone.named(&BY_PROVED_PHONE)).await
-    }
 }
 
 impl Writing<'_> {
+    /// The account that has proved this address, as this transaction sees it.
+    pub async fn owner_of_email(&mut self, email: &Blinds) -> Result<Option<User>, StoreError> {
+        self.first(email.named(&BY_PROVED_EMAIL)).await
+    }
+
+    /// The account that has proved its address and has this number.
+    pub async fn owner_of_phone(&mut self, phone: &Blinds) -> Result<Option<User>, StoreError> {
+        self.first(phone.named(&BY_PROVED_PHONE)).await
+    }
+
+    async fn first(
+        &mut self,
+        queries: impl IntoIterator<Item = Query<'_>>,
+    ) -> Result<Option<User>, StoreError> {
+        for query in queries {
+            if let Some(row) = query.fetch_optional(self.on()).await? {
+                return user(&row).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
     /// From now on the address is this user's, and nobody else's.
     pub async fn prove_email(&mut self, email: &Blinds, user: UserId) -> Result<(), UserError> {
         self.claim(PROVE_EMAIL, &OTHERS_EMAIL, email, user, UserError::EmailTaken).await
@@ -153,7 +170,9 @@ mod tests {
         writing.free_email(&[1; 32], second.id).await.unwrap();
         writing.commit().await.unwrap();
         assert!(reader.by_proved_email(&email).await.unwrap() == Some(first.clone()));
-        assert!(reader.by_proved_phone(&phone).await.unwrap() == Some(first));
+        let mut writing = tables.begin().await.unwrap();
+        assert!(writing.owner_of_phone(&phone).await.unwrap() == Some(first.clone()));
+        assert!(writing.owner_of_email(&email).await.unwrap() == Some(first));
     }
 
     #[rstest]
@@ -170,9 +189,9 @@ mod tests {
         let (email, phone) = (now(11, 1), now(12, 2));
         let reader = tables.users();
         assert!(reader.by_proved_email(&email).await.unwrap() == Some(first.clone()));
-        assert!(reader.by_proved_phone(&phone).await.unwrap() == Some(first.clone()));
         assert!(reader.by_email(&email).await.unwrap() == Some(second.clone()));
         let mut writing = tables.begin().await.unwrap();
+        assert!(writing.owner_of_phone(&phone).await.unwrap() == Some(first.clone()));
         let taken = writing.prove_email(&email, second.id).await;
         assert!(matches!(taken, Err(UserError::EmailTaken)));
         let taken = writing.prove_phone(&phone, second.id).await;

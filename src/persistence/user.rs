@@ -193,18 +193,22 @@ impl UserReader {
         Ok(None)
     }
 
-    /// The wrapped keys of the newest accounts that are proved. Others may be under a former master key until they lapse.
+    /// The wrapped keys of the newest accounts that are proved.
     pub async fn newest_keys(&self, limit: u32) -> Result<Vec<Vec<u8>>, StoreError> {
         let rows = sql::query(KEYS).bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    /// Accounts made before `before`, newest first.
-    pub async fn list(&self, before: Option<UserId>, limit: u32) -> Result<Vec<User>, StoreError> {
+    /// Accounts made before `before`, newest first. One that cannot be read is told of in its place.
+    pub async fn list(
+        &self,
+        before: Option<UserId>,
+        limit: u32,
+    ) -> Result<Vec<(UserId, Result<User, StoreError>)>, StoreError> {
         let before = before.unwrap_or(UserId::from_bytes([0xff; 16]));
         let rows =
             sql::query(PAGE).bind(before.as_bytes().to_vec()).bind(limit).fetch_all(&self.pool).await?;
-        rows.iter().map(user).collect()
+        rows.iter().map(|row| Ok((UserId::from_bytes(sixteen(row, 0)?), user(row)))).collect()
     }
 
     /// The same of those that fit, of as many as one call looks at.
@@ -456,7 +460,8 @@ mod tests {
         assert!(writing.user(user.id).await.unwrap() == Some(changed.clone()));
         writing.commit().await.unwrap();
         let all = tables.users().list(None, 10).await.unwrap();
-        assert!(all == [changed.clone()]);
+        assert_eq!(all.len(), 1);
+        assert!(all[0].0 == changed.id && *all[0].1.as_ref().unwrap() == changed);
         let found = async |filter: UserFilter| tables.users().look_up(&filter, None, 10).await.unwrap().users;
         let shoppers = UserFilter {
             role: Some(Role::Shopper),

@@ -11,7 +11,7 @@ use stockade::domain::user::Role;
 use stockade::persistence::redis::ANSWER_WITHIN;
 use stockade_servers::Redis;
 
-use super::support::{Shop, client, one_line};
+use super::support::{Shop, Stalls, client, one_line};
 use super::{is_mirrored, neighbour, shop_on, until};
 
 /// As long as an answer matters to whoever asked, on whatever machine this runs.
@@ -38,11 +38,15 @@ impl Crowd {
             let place = format!("http://{}/v1/orders", shop.app().addr());
             tokio::spawn(async move {
                 while !over.load(Ordering::Relaxed) {
-                    let asked = Instant::now();
+                    let (asked, stalls) = (Instant::now(), Stalls::looked_for());
                     let answer = client.post(&place).bearer_auth(&token).json(&body).send().await.unwrap();
                     let (status, text) = (answer.status(), answer.text().await.unwrap());
-                    assert_eq!(status, 201, "{text}");
-                    times.lock().unwrap().push(asked.elapsed());
+                    // A disk that stands still for as long as an answer matters keeps everybody from buying: that is not Redis.
+                    let is_away = status == 503 && text.contains("owner_unavailable");
+                    if !is_away || !stalls.were_seen() {
+                        assert_eq!(status, 201, "{text}");
+                        times.lock().unwrap().push(asked.elapsed());
+                    }
                     tokio::time::sleep(THINKS).await;
                 }
             })

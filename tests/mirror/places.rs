@@ -5,7 +5,7 @@ use std::time::Duration;
 use stockade_servers::{Redis, Sentinel};
 
 use super::support::Shop;
-use super::{is_mirrored, node, place, until};
+use super::{HEARD_WITHIN, is_mirrored, node, place, until};
 use stockade::actors::revocations::Revocations;
 
 /// A product is mirrored there, and watched.
@@ -19,7 +19,7 @@ async fn mirrors(url: &str) {
     let mut changes = node.reader().watch(products[0].parse().unwrap()).unwrap();
     shop.order(1, &products[0], 1).send().await.ok(201);
     let heard = changes.wait_for(|view| view.as_ref().is_some_and(|view| view.counts.held == 1));
-    tokio::time::timeout(Duration::from_secs(5), heard).await.expect("a change").unwrap();
+    tokio::time::timeout(HEARD_WITHIN, heard).await.expect("a change").unwrap();
     shop.close().await;
     node.stop().await;
 }

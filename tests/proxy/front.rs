@@ -1,8 +1,8 @@
 //! HAProxy with the very words of `docker-compose.yml`, on free ports of this machine, in front of nodes that a test chooses.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
-use stockade_servers::HaProxy;
+use stockade_servers::{HaProxy, free_address};
 
 use crate::compose;
 
@@ -16,13 +16,9 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where nobody listens yet. Not one of the ports that are given to whoever asks for any: what else runs here may have it meanwhile.
+    /// Where nobody listens yet.
     pub fn free() -> Place {
-        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
-        let mut some =
-            std::iter::repeat_with(|| (Ipv4Addr::LOCALHOST, rand::random_range(10_000..32_000)).into());
-        let mut free = || some.find(is_free).unwrap();
-        Place { shop: free(), ops: free() }
+        Place { shop: free_address().unwrap(), ops: free_address().unwrap() }
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod contract;
 mod delivery;
 pub mod film;
+mod follow;
 mod held;
 pub mod kill;
 mod money;

@@ -4,11 +4,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, wait_for};
+
+/// As long as a server is waited for: on an empty database it makes every table first.
+const OPEN_WITHIN: Duration = Duration::from_secs(60);
 
 pub struct Process {
     child: Child,
@@ -67,10 +71,10 @@ impl Process {
     pub async fn is_ready(&self) {
         let is_ready = async {
             while self.ask("GET", "/readyz").send().await.status != 200 {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let waited = tokio::time::timeout(std::time::Duration::from_secs(30), is_ready).await;
+        let waited = tokio::time::timeout(Duration::from_secs(30), is_ready).await;
         assert!(waited.is_ok(), "it finds no lead:\n{}", self.log());
     }
 
@@ -90,16 +94,21 @@ impl Process {
     }
 
     async fn said_where(&mut self, words: &str, before: usize) -> String {
-        wait_for(|| {
-            let log = self.log();
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("it ended with {status} before it was open:\n{log}");
+        let saying = async {
+            loop {
+                let log = self.log();
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    panic!("it ended with {status} before it was open:\n{log}");
+                }
+                let line = log[before..].lines().find(|line| line.contains(words));
+                if let Some((_, addr)) = line.and_then(|line| line.split_once("addr=")) {
+                    return addr.split(' ').next().unwrap().to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            let line = log[before..].lines().find(|line| line.contains(words))?;
-            let (_, addr) = line.split_once("addr=")?;
-            addr.split(' ').next().map(str::to_owned)
-        })
-        .await
+        };
+        let said = tokio::time::timeout(OPEN_WITHIN, saying).await;
+        said.unwrap_or_else(|_| panic!("it never says that {words}:\n{}", self.log()))
     }
 
     /// SIGKILL.

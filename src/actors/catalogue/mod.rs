@@ -6,6 +6,7 @@
 //! came to, the product's own history tells.
 
 mod search;
+mod turn;
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -24,8 +25,10 @@ use crate::domain::trail::{Deed, Record};
 use crate::persistence::product::{Product, ProductError, ProductReader, ProductWriter};
 use crate::persistence::trail::Trail;
 use search::Pages;
+use turn::Turns;
 
 pub use search::{Found, Search, Shelf};
+pub use turn::Turn;
 
 /// Texts that stay in memory.
 const TEXTS_MAX: u64 = 20_000;
@@ -171,6 +174,7 @@ struct Inner {
     clock: Clock,
     texts: Cache<ProductId, Arc<Text>>,
     pages: Pages,
+    turns: Turns,
     /// Tells the catalogues of one process apart.
     number: u64,
     /// Counts changes: what was read while one happened is not cached.
@@ -185,9 +189,18 @@ impl Catalogue {
         trail: Trail,
         clock: Clock,
     ) -> Catalogue {
-        let (texts, pages, changes) = (Cache::new(TEXTS_MAX), Pages::default(), AtomicU64::new(0));
-        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
-        Catalogue(Arc::new(Inner { reader, writer, directory, trail, clock, texts, pages, number, changes }))
+        Catalogue(Arc::new(Inner {
+            reader,
+            writer,
+            directory,
+            trail,
+            clock,
+            texts: Cache::new(TEXTS_MAX),
+            pages: Pages::default(),
+            turns: Turns::default(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            changes: AtomicU64::new(0),
+        }))
     }
 
     /// The product's row: from memory if it was asked for before.
@@ -297,12 +310,20 @@ impl Catalogue {
             return Err(NotChanged::SkuTaken);
         }
         let version = left.version;
-        let text = new.words.clone().into_text(Text { updated_at: now, version: version + 1, ..left });
+        let text =
+            new.words.clone().into_text(Text { updated_at: now, version: version + 1, ..left.clone() });
         self.0.writer.update(&text, version).await.map_err(|_| NotChanged::SkuTaken)?;
-        self.begin(admin, text, new, false).await
+        let made = self.begin(admin, text, new, false).await?;
+        if made.replayed {
+            // Whoever had left it behind came back in this moment: it is his, and has his words again.
+            let _changing = self.changing(left.id);
+            self.0.writer.update(&Text { version: version + 2, ..left }, version + 1).await?;
+            return Err(NotChanged::SkuTaken);
+        }
+        Ok(made)
     }
 
-    /// The second step: the product's ledger. One that is there already was made by this very request before.
+    /// The second step: the product's ledger. One that is there already counts as made before.
     async fn begin(
         &self,
         admin: UserId,
@@ -315,16 +336,23 @@ impl Catalogue {
         self.asked(made.number("stock", units).number("price_minor", new.settings.price.amount)).await?;
         let create = Command::Create { settings: new.settings.clone(), stock: new.stock };
         let _changing = self.changing(text.id);
-        match self.0.directory.ask(text.id, create).await {
-            Ok(_) | Err(NotDone::Refused { refused: Refused { why: Refusal::ProductExists, .. }, .. }) => {}
+        let stood_before = match self.0.directory.ask(text.id, create).await {
+            Ok(_) => false,
+            Err(NotDone::Refused { refused: Refused { why: Refusal::ProductExists, .. }, .. }) => true,
             Err(why) => return Err(why.into()),
-        }
-        Ok(Made { text: Arc::new(text), replayed })
+        };
+        Ok(Made { text: Arc::new(text), replayed: replayed || stood_before })
     }
 
-    /// Changes text and settings together, if the product is still one of the `expected` editions (`None`: any).
+    /// Taken before a product is read in order to be changed.
+    pub async fn turn(&self, product: ProductId) -> Result<Turn, NotDone> {
+        self.0.turns.of(product).await
+    }
+
+    /// Changes text and settings together, as they were read in this turn, if that is one of the `expected` editions (`None`: any).
     pub async fn change(
         &self,
+        turn: Turn,
         admin: UserId,
         text: &Text,
         settings: &Settings,
@@ -344,7 +372,11 @@ impl Catalogue {
         let next = Arc::new(change.words.into_text(next));
         let configure = (change.settings != *settings).then_some(Command::Configure(change.settings));
         let (catalogue, from) = (self.clone(), text.version);
-        to_the_end(async move { catalogue.write_change(next, from, configure).await }).await
+        let changing = async move {
+            let _turn = turn;
+            catalogue.write_change(next, from, configure).await
+        };
+        to_the_end(changing).await
     }
 
     /// The text, then the settings.
@@ -372,6 +404,7 @@ impl Catalogue {
     pub async fn archive(&self, admin: UserId, product: ProductId) -> Result<(), NotChanged> {
         let (catalogue, record) = (self.clone(), self.record(Deed::ProductArchived, admin, product));
         to_the_end(async move {
+            let _turn = catalogue.turn(product).await?;
             catalogue.tell(record, product, Command::Archive).await?;
             let _changing = catalogue.changing(product);
             catalogue.0.writer.archive(product, catalogue.0.clock.now()).await.map_err(unknown)?;

@@ -37,6 +37,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// When the tables do not show yet what a notice is about.
 const NOT_YET_PAUSE: Duration = Duration::from_millis(250);
+/// Who pays in the call that places an order has begun to by then: until then nobody is asked to pay.
+const SETTLE: Duration = Duration::from_secs(1);
 /// A notice whose order does not come to show it in this time is given up.
 const NOT_YET_MS: i64 = 3_600_000;
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
@@ -269,9 +271,12 @@ impl Dispatch {
         some: &[((OrderId, NoticeKind), Vec<usize>)],
         queue: Queue,
     ) -> Result<Vec<usize>, StoreError> {
-        let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
-        let beside =
-            Beside { names: self.names(&orders).await?, being_paid: self.being_paid(&orders).await? };
+        let (mut orders, mut being_paid) = self.orders_and_paying(some).await?;
+        if let Some(wait) = self.unsettled(&orders, &being_paid) {
+            self.sleep(wait).await;
+            (orders, being_paid) = self.orders_and_paying(some).await?;
+        }
+        let beside = Beside { names: self.names(&orders).await?, being_paid };
         let now = self.house.clock.now();
         let (mut batch, mut not_yet) = (Batch::default(), Vec::new());
         for ((order, _), together) in some {
@@ -391,6 +396,25 @@ impl Dispatch {
         let ids: BTreeSet<OrderId> = ids.collect();
         let found = self.aside.orders().find_many(&Vec::from_iter(ids)).await?;
         Ok(found.into_iter().map(|order| (order.id, order)).collect())
+    }
+
+    async fn orders_and_paying(
+        &self,
+        some: &[((OrderId, NoticeKind), Vec<usize>)],
+    ) -> Result<(HashMap<OrderId, Order>, HashSet<OrderId>), StoreError> {
+        let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
+        let being_paid = self.being_paid(&orders).await?;
+        Ok((orders, being_paid))
+    }
+
+    /// How long until it shows who of those that have placed an order in this moment pays it in the same call. Whoever comes to
+    /// look later than that never waits.
+    fn unsettled(&self, orders: &HashMap<OrderId, Order>, being_paid: &HashSet<OrderId>) -> Option<Duration> {
+        let waits =
+            |order: &&Order| order.status == OrderStatus::PendingPayment && !being_paid.contains(&order.id);
+        let newest = orders.values().filter(waits).map(|order| order.created_at).max()?;
+        let wait = self.house.clock.until(newest.plus(SETTLE.as_millis() as i64)).min(SETTLE);
+        (!wait.is_zero()).then_some(wait)
     }
 
     async fn names(

@@ -27,6 +27,8 @@ use crate::persistence::order::OrderReader;
 
 /// How long a list waits for the tables to catch up before it shows what is there.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long somebody waits who wants all of them.
+const ALL_LISTED: Duration = Duration::from_secs(5);
 
 /// What a buyer asks for.
 #[derive(Debug, Clone)]
@@ -318,7 +320,15 @@ impl Orders {
         Ok(())
     }
 
-    /// The buyer's orders, newest first.
+    /// Waits until every order that was acknowledged is in the lists.
+    pub async fn all_listed(&self) -> Result<(), NotDone> {
+        match self.0.flush.caught_up(ALL_LISTED).await {
+            true => Ok(()),
+            false => Err(NotDone::Unavailable),
+        }
+    }
+
+    /// The buyer's orders, newest first. In a rush the newest may be missing for a moment; each is there by its id.
     pub async fn list(
         &self,
         buyer: UserId,

@@ -43,7 +43,7 @@ use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId};
-use crate::domain::order::Order;
+use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund};
 use crate::domain::stock::{Refusal, Refused, Sequence};
 use crate::persistence::money::{MoneyBook, Write, Written};
@@ -265,22 +265,30 @@ impl Payments {
         self.walking().get_mut(&payment).map(|hinted| *hinted = true).is_some()
     }
 
-    /// How the latest payment of each of these orders stands, in their order.
-    pub async fn sights(&self, orders: &[Order]) -> Result<Vec<Option<PaymentSight>>, NotDone> {
+    /// Orders, each with how its latest payment stands. An order that was sold after it had been read is shown as sold: none waits for
+    /// money that has come.
+    pub async fn beside(&self, orders: Vec<Order>) -> Result<Vec<(Order, Option<PaymentSight>)>, NotDone> {
         let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
         let newest = self.0.house.rows.payments().newest_of(&ids).await.map_err(unread)?;
         let mut of_order: HashMap<OrderId, Payment> =
             newest.into_iter().map(|payment| (payment.order, payment)).collect();
-        let mut sights = Vec::with_capacity(orders.len());
+        let (mut agreeing, mut sights) = (Vec::with_capacity(orders.len()), Vec::with_capacity(orders.len()));
         for order in orders {
-            let sight = match of_order.remove(&order.id) {
-                Some(payment) => Some(self.sight(payment, order).await?),
-                None => None,
+            let payment = of_order.remove(&order.id);
+            let order = match &payment {
+                Some(payment) if has_come(payment) && order.status == OrderStatus::PendingPayment => {
+                    self.0.house.orders.just_sold(order)
+                }
+                _ => order,
             };
-            sights.push(sight);
+            sights.push(match payment {
+                Some(payment) => Some(self.sight(payment, &order).await?),
+                None => None,
+            });
+            agreeing.push(order);
         }
         self.see_deliveries(&mut sights).await?;
-        Ok(sights)
+        Ok(agreeing.into_iter().zip(sights).collect())
     }
 
     /// Looks at the lines of those that are paid.
@@ -318,8 +326,8 @@ impl Payments {
 
     /// How the latest payment of an order stands.
     pub async fn sight_of(&self, order: &Order) -> Result<Option<PaymentSight>, NotDone> {
-        let mut sights = self.sights(std::slice::from_ref(order)).await?;
-        Ok(sights.pop().flatten())
+        let mut beside = self.beside(vec![order.clone()]).await?;
+        Ok(beside.pop().and_then(|(_, sight)| sight))
     }
 
     async fn sight(&self, payment: Payment, order: &Order) -> Result<PaymentSight, NotDone> {
@@ -334,6 +342,11 @@ impl Payments {
         }
         Ok(PaymentSight::of(payment, order.is_sold(), given_back))
     }
+}
+
+/// All of it, and none of it has gone back.
+fn has_come(payment: &Payment) -> bool {
+    payment.state == PaymentState::Paid && payment.refunded == 0
 }
 
 #[cfg(test)]

@@ -138,8 +138,16 @@ impl Payments {
             By::Itself(_) => house.rows.payments().of_order(order.id).await.map_err(unread)?,
             By::Placing | By::PlacingAgain => Vec::new(),
         };
-        let now = house.clock.now();
-        let attempt = match begin(order, &known, key, house.limits.attempts_max, now) {
+        let decide = |order: &Order| begin(order, &known, key, house.limits.attempts_max, house.clock.now());
+        let decided = match decide(order) {
+            // A payment that fails lets the hold stand for longer, and the order may have been seen before that.
+            Err(Refusal::HoldExpired) if !known.is_empty() => {
+                let now = house.orders.find(order.buyer, order.id).await?;
+                now.as_ref().map_or(Err(Refusal::HoldExpired), decide)
+            }
+            decided => decided,
+        };
+        let attempt = match decided {
             Ok(Begin::New(attempt)) => attempt,
             Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
             Err(why) => return Err(refused(order, why)),

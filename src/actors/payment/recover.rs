@@ -85,6 +85,8 @@ impl Verdict {
         match (self, payment.state) {
             (Verdict::Keep, PaymentState::Captured | PaymentState::Paid) => reason == Some("amount_mismatch"),
             (Verdict::GiveBack, PaymentState::Orphaned) => reason == Some("given_back"),
+            // One in review that is due is one whose money goes back.
+            (Verdict::GiveBack, PaymentState::Review) => payment.due_at.is_some(),
             _ => false,
         }
     }
@@ -285,8 +287,10 @@ impl Payments {
         let now = self.0.house.clock.now();
         let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await?;
         self.wake();
-        let accepted = accepted.ok_or_else(|| refused(&order, Refusal::PaymentRunning))?;
-        Ok(Some(PaymentSight::fresh(accepted, false)))
+        match accepted {
+            Some(accepted) => Ok(Some(PaymentSight::fresh(accepted, false))),
+            None => self.decided_meanwhile(id, &order, Verdict::Keep).await.map(Some),
+        }
     }
 
     /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back. Once it has
@@ -297,7 +301,12 @@ impl Payments {
             Review::Decided(sight) => return Ok(Some(sight)),
             Review::Open(payment, order) => (payment, order),
         };
-        let mut walk = self.begin_giving_back(&payment, &order).await?;
+        let mut walk = match self.begin_giving_back(&payment, &order).await {
+            Err(NotDone::Refused { .. }) => {
+                return self.decided_meanwhile(id, &order, Verdict::GiveBack).await.map(Some);
+            }
+            walk => walk?,
+        };
         let walking = to_the_end(async move {
             walk.to_its_end().await;
             Ok::<_, NotDone>(walk.payment().clone())
@@ -305,6 +314,19 @@ impl Payments {
         let payment = walking.await?;
         self.wake();
         Ok(Some(PaymentSight::fresh(payment, false)))
+    }
+
+    /// Somebody else has moved it since it was looked at: it may be that he has decided the same.
+    async fn decided_meanwhile(
+        &self,
+        id: PaymentId,
+        order: &Order,
+        verdict: Verdict,
+    ) -> Result<PaymentSight, NotDone> {
+        match self.0.house.rows.payments().find(id).await.map_err(unread)? {
+            Some(payment) if verdict.stands_in(&payment) => self.sight(payment, order).await,
+            _ => Err(refused(order, Refusal::PaymentRunning)),
+        }
     }
 
     /// Takes up a payment in review in order to give it back. Nothing moves here, and nobody keeps it any more: a row in review

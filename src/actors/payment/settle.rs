@@ -34,8 +34,14 @@ impl Payments {
         let deed = deed.id("refund", id).number("amount_minor", refund.amount.amount);
         house.trail.append(&deed).await.map_err(unread)?;
         let step = RefundStep { to: RefundState::Done, provider_ref: None, reason: Some(SETTLED.to_owned()) };
-        // Somebody has taken it up in this moment, and asks the provider once more.
-        let settled = self.0.book.step_refund(&refund, step, None).await?;
-        Ok(settled.map_or(Settled::StillTried, |refund| Settled::Done(Box::new(refund))))
+        if let Some(refund) = self.0.book.step_refund(&refund, step, None).await? {
+            return Ok(Settled::Done(Box::new(refund)));
+        }
+        // Somebody was faster: he has said the same, or asks the provider once more.
+        match house.rows.refunds().find(id).await.map_err(unread)? {
+            Some(refund) if refund.is_settled_by_hand() => Ok(Settled::Done(Box::new(refund))),
+            Some(refund) if refund.due_at.is_some() => Ok(Settled::StillTried),
+            _ => Ok(Settled::NothingWaits),
+        }
     }
 }

@@ -9,7 +9,6 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::rekey::Moved;
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
@@ -34,28 +33,11 @@ pub struct Rekeying(JoinHandle<()>);
 impl Rekeying {
     pub fn start(users: Users) -> Rekeying {
         Rekeying(rt::spawn(async move {
-            loop {
-                match users.rekey_all().await {
-                    Ok(all) => return tell(all),
-                    Err(error) => {
-                        tracing::warn!(%error, "not everybody is under the current master key yet: in a minute once more");
-                    }
-                }
+            while let Err(error) = users.rekey_all().await {
+                tracing::warn!(%error, "not everybody is under the current master key yet: in a minute once more");
                 sleep(AGAIN_IN).await;
             }
         }))
-    }
-}
-
-fn tell(Moved { moved, left }: Moved) {
-    if left > 0 {
-        tracing::warn!(
-            left,
-            "{left} accounts could not be moved under the current master key; the next start tries again"
-        );
-    }
-    if moved > 0 {
-        tracing::info!(moved, "{moved} accounts were moved under the current master key");
     }
 }
 

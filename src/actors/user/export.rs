@@ -8,7 +8,7 @@ use crate::domain::user::Email;
 use crate::domain::wish::Wish;
 use crate::persistence::session::Session;
 use crate::persistence::trail::Entry;
-use crate::persistence::user::{Purpose, User};
+use crate::persistence::user::{OneTimeToken, Purpose, User};
 
 /// Entries of the trail that are read at a time.
 const PAGE: i64 = 500;
@@ -30,10 +30,12 @@ pub struct Kept {
 impl Users {
     /// Everything about somebody. That it was asked for stands in the trail before it is read.
     pub async fn export(&self, user: UserId) -> Result<Kept, Unable> {
+        // The link first: an address that is proved in this moment stands there, or is theirs by then.
+        let link = self.0.tables.users().token_of(user, Purpose::ChangeEmail).await?;
         let (user, personal) = self.find(user).await?;
         let record = Record::new(Deed::DataExported, self.0.clock.now()).by(user.id).on(user.id);
         self.0.tables.trail().append(&record).await?;
-        let new_email = self.new_email_of(&user).await?;
+        let new_email = self.new_email_in(link, &user)?;
         let sessions = self.sessions(user.id).await?;
         let trail = self.trail_of(user.id).await?;
         let wishes = self.0.tables.wishes().of_user(user.id).await?;
@@ -41,8 +43,7 @@ impl Users {
         Ok(Kept { user, personal, new_email, sessions, trail, wishes, cart })
     }
 
-    async fn new_email_of(&self, user: &User) -> Result<Option<Email>, Unable> {
-        let link = self.0.tables.users().token_of(user.id, Purpose::ChangeEmail).await?;
+    fn new_email_in(&self, link: Option<OneTimeToken>, user: &User) -> Result<Option<Email>, Unable> {
         let Some(sealed) = link.and_then(|link| link.sealed) else { return Ok(None) };
         let plain = self.0.vault.open(&self.key_of(user)?, &recover::new_email(user.id), &sealed)?;
         serde_json::from_slice(&plain).map(Some).map_err(|_| Unable::Internal)

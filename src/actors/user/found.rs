@@ -38,10 +38,6 @@ impl Users {
         Ok(self.0.tables.users().by_proved_email(&self.email_of(email)).await?)
     }
 
-    pub(super) async fn owner_of_phone(&self, phone: &Phone) -> Result<Option<User>, Unable> {
-        Ok(self.0.tables.users().by_proved_phone(&self.phone_of(phone)).await?)
-    }
-
     /// The account behind an address: the one that proved it, else the newest that claims it.
     pub(super) async fn account_of(&self, email: &Email) -> Result<Option<User>, Unable> {
         let (users, email) = (self.0.tables.users(), self.email_of(email));

@@ -19,15 +19,14 @@ impl Users {
     /// Erases a person. What sealed their data is destroyed with it, so what a backup still holds is noise; orders keep
     /// their amounts under an id that means nobody.
     pub async fn erase(&self, user: UserId, password: SecretString, until: Millis) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, password).await?;
+        let confirmed = self.confirm(user, password.clone()).await?;
+        let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let now = self.0.clock.now();
-        let mut writing = self.0.tables.begin().await?;
-        let user = self.again(&mut writing, &confirmed).await?;
-        let state = user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?;
+        let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);
         let revocation = self.blank(&mut writing, user, state, until, now).await?;
         commit(writing).await?;
         self.refuse_from_now(&[revocation]);
-        self.let_go(confirmed.id).await;
+        self.let_go(id).await;
         Ok(())
     }
 

@@ -31,6 +31,23 @@ impl Users {
         personal: &Personal,
         purpose: Purpose,
     ) -> Result<(), Unable> {
+        let token = self.put_link(writing, user, personal, purpose).await?;
+        let letter = match purpose {
+            Purpose::Verify => Letter::VerifyAddress { token },
+            Purpose::Reset => Letter::PasswordReset { token, minutes: RESET_MINUTES },
+            Purpose::ChangeEmail => Letter::ConfirmNewAddress { token },
+        };
+        self.send(writing, user, personal, letter).await
+    }
+
+    /// The link alone.
+    pub(super) async fn put_link(
+        &self,
+        writing: &mut Writing<'_>,
+        user: &User,
+        personal: &Personal,
+        purpose: Purpose,
+    ) -> Result<LinkToken, Unable> {
         let token = self.0.vault.new_token(purpose.as_str());
         let sealed = match purpose {
             Purpose::ChangeEmail => Some(self.seal_email(user, &personal.email)?),
@@ -45,13 +62,7 @@ impl Users {
             expires_at: self.0.clock.now().plus(life_ms(purpose)),
         };
         writing.insert_token(&link).await?;
-        let token = LinkToken::new(token.expose_secret());
-        let letter = match purpose {
-            Purpose::Verify => Letter::VerifyAddress { token },
-            Purpose::Reset => Letter::PasswordReset { token, minutes: RESET_MINUTES },
-            Purpose::ChangeEmail => Letter::ConfirmNewAddress { token },
-        };
-        self.send(writing, user, personal, letter).await
+        Ok(LinkToken::new(token.expose_secret()))
     }
 }
 

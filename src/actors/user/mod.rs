@@ -59,6 +59,8 @@ pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
 const REFRESH: &str = "refresh";
 /// Accounts, sessions and links that are taken away in one transaction of the chores.
 const CHORES_MAX: u32 = 100;
+/// Hashes of one password that are looked at for one request.
+const HASHES_MAX: usize = 3;
 /// Requests whose answer does not wait for what they lead to, at most, at a time.
 const ERRANDS_MAX: usize = 64;
 /// How long somebody waits who came when all of these ran.
@@ -203,6 +205,7 @@ impl Users {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
         let user = writing.user(user).await?.ok_or(Unable::NoUser)?;
+        let user = self.rekeyed(&mut writing, user).await?;
         let phone = change.phone.as_ref().map(|phone| self.phone_of(phone));
         let personal = self.open(&user)?.with(change);
         let sealed = self.seal(user.id, &self.key_of(&user)?, &personal)?;
@@ -239,10 +242,25 @@ impl Users {
         }
     }
 
-    /// The account as the transaction sees it, if its password still is the one that was confirmed.
-    async fn again(&self, writing: &mut Writing<'_>, before: &User) -> Result<User, Unable> {
-        let user = writing.user(before.id).await?.ok_or(Unable::NoUser)?;
-        if user.password == before.password { Ok(user) } else { Err(Unable::WrongPassword) }
+    /// Begins a change by whoever has shown this password: the account as the transaction sees it. Its hash may be another by
+    /// now, of another password or of this one made anew, and then it is looked at once more.
+    async fn begin_by(
+        &self,
+        confirmed: User,
+        password: &SecretString,
+    ) -> Result<(Writing<'_>, User), Unable> {
+        let mut confirmed = confirmed;
+        for _ in 0..HASHES_MAX {
+            let mut writing = self.0.tables.begin().await?;
+            let user = writing.user(confirmed.id).await?.ok_or(Unable::NoUser)?;
+            if user.password == confirmed.password {
+                return Ok((writing, user));
+            }
+            // Nobody waits for the writer while a password is looked at.
+            drop(writing);
+            confirmed = self.confirm(confirmed.id, password.clone()).await?;
+        }
+        Err(Unable::Unavailable)
     }
 
     /// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so

@@ -23,10 +23,9 @@ impl Users {
         current: SecretString,
         next: NewPassword,
     ) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, current).await?;
+        let confirmed = self.confirm(user, current.clone()).await?;
         let hash = self.0.passwords.hash(next.into_secret()).await?;
-        let mut writing = self.0.tables.begin().await?;
-        let user = self.again(&mut writing, &confirmed).await?;
+        let (mut writing, user) = self.begin_by(confirmed, &current).await?;
         let ended = self.end_others(&mut writing, user.id, session).await?;
         self.put_password(&mut writing, user, hash, Deed::PasswordChanged).await?;
         commit(writing).await?;
@@ -60,7 +59,12 @@ impl Users {
             if user.state != AccountState::Verified {
                 return Ok(());
             }
+            // As it is now: who leaves, or moves to another address, takes back what is on its way to this one.
             let mut writing = users.0.tables.begin().await?;
+            let owner = writing.owner_of_email(&users.email_of(&email)).await?;
+            let Some(user) = owner.filter(|owner| owner.state == AccountState::Verified) else {
+                return Ok(());
+            };
             writing.void_tokens(user.id, Purpose::Reset).await?;
             users.send_link(&mut writing, &user, &users.open(&user)?, Purpose::Reset).await?;
             writing.record(&Record::new(Deed::PasswordResetAsked, users.0.clock.now()).on(user.id)).await?;
@@ -77,8 +81,8 @@ impl Users {
             return Err(Unable::LinkExpired);
         }
         let hash = self.0.passwords.hash(next.into_secret()).await?;
-        let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
+        let now = self.0.clock.now();
         let user = self.spend(&mut writing, &link).await?;
         if user.state != AccountState::Verified {
             return Err(Unable::LinkExpired);
@@ -93,17 +97,21 @@ impl Users {
 
     /// Asks the new address whether it is theirs, and tells the old one. Nothing changes before the answer.
     pub async fn ask_new_email(&self, user: UserId, password: SecretString, to: Email) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, password).await?;
-        if let Some(owner) = self.owner_of_email(&to).await? {
-            return self.tell_owner(&owner, Letter::AddressTaken).await;
-        }
-        let mut writing = self.0.tables.begin().await?;
-        let user = self.again(&mut writing, &confirmed).await?;
+        let confirmed = self.confirm(user, password.clone()).await?;
+        let (mut writing, user) = self.begin_by(confirmed, &password).await?;
+        let owner = writing.owner_of_email(&self.email_of(&to)).await?;
         let personal = self.open(&user)?;
         writing.void_tokens(user.id, Purpose::ChangeEmail).await?;
         self.send(&mut writing, &user, &personal, Letter::AddressChanging).await?;
         let moved = Personal { email: to, ..personal };
-        self.send_link(&mut writing, &user, &moved, Purpose::ChangeEmail).await?;
+        match owner {
+            // Nobody can follow this link, and whoever asked sees no difference.
+            Some(owner) => {
+                self.put_link(&mut writing, &user, &moved, Purpose::ChangeEmail).await?;
+                self.send(&mut writing, &owner, &self.open(&owner)?, Letter::AddressTaken).await?;
+            }
+            None => self.send_link(&mut writing, &user, &moved, Purpose::ChangeEmail).await?,
+        }
         let now = self.0.clock.now();
         writing.record(&Record::new(Deed::AddressChangeAsked, now).by(user.id).on(user.id)).await?;
         commit(writing).await?;
@@ -113,9 +121,10 @@ impl Users {
 
     /// The new address has answered: it counts, the old one is free, and every device logs in again.
     pub(super) async fn move_email(&self, link: &OneTimeToken) -> Result<(), Unable> {
-        let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
+        let now = self.0.clock.now();
         let user = self.spend(&mut writing, link).await?;
+        let user = self.rekeyed(&mut writing, user).await?;
         let (AccountState::Verified, Some(sealed)) = (user.state, &link.sealed) else {
             return Err(Unable::LinkExpired);
         };

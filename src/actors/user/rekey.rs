@@ -4,8 +4,10 @@
 //! Links that are on their way stay good: they are read under any key.
 
 use super::{Unable, Users, commit};
-use crate::persistence::Writing;
+use crate::domain::id::UserId;
+use crate::persistence::proof::Blinds;
 use crate::persistence::user::User;
+use crate::persistence::{StoreError, Writing};
 
 /// Accounts that are looked through at a time.
 const PAGE: u32 = 100;
@@ -18,61 +20,95 @@ pub struct Moved {
     pub left: u64,
 }
 
+/// A row under the current master key, with what its person is found by.
+struct Renewed {
+    row: User,
+    email: Blinds,
+    phone: Option<Blinds>,
+}
+
 impl Users {
     /// The account under the current master key.
     pub(super) async fn rekeyed(&self, writing: &mut Writing<'_>, user: User) -> Result<User, Unable> {
-        let Some(key) = self.0.vault.rewrapped(&self.key_of(&user)?)? else { return Ok(user) };
-        let personal = self.open(&user)?;
-        let email = self.email_of(&personal.email);
-        let phone = personal.phone.as_ref().map(|phone| self.phone_of(phone));
+        let Some(Renewed { row, email, phone }) = self.renewed(&user)? else { return Ok(user) };
         if user.verified_at.is_some() {
-            if let Some(old) = &user.email {
-                writing.free_email(old, user.id).await?;
+            if let Some(old) = user.email.filter(|old| *old != email.current) {
+                writing.free_email(&old, user.id).await?;
                 writing.prove_email(&email, user.id).await?;
             }
-            if let (Some(old), Some(phone)) = (&user.phone, &phone) {
-                writing.free_phone(old, user.id).await?;
+            if let (Some(old), Some(phone)) = (user.phone, &phone)
+                && old != phone.current
+            {
+                writing.free_phone(&old, user.id).await?;
                 writing.prove_phone(phone, user.id).await?;
             }
         }
-        let renewed = User {
-            email: Some(email.current),
-            phone: phone.map(|phone| phone.current),
-            wrapped_key: Some(key.as_bytes().to_vec()),
-            version: user.version + 1,
-            ..user
-        };
-        writing.update_user(&renewed).await?;
-        Ok(renewed)
+        writing.update_user(&row).await?;
+        Ok(row)
     }
 
-    /// Moves over everybody, a few at a time. When nobody is left, the former master keys are needed no more.
+    /// `None`: it is so already, all of it. A node whose keys stand the other way round may have changed a part.
+    fn renewed(&self, user: &User) -> Result<Option<Renewed>, Unable> {
+        if !self.0.vault.has_former() {
+            return Ok(None);
+        }
+        let key = self.0.vault.rewrapped(&self.key_of(user)?)?;
+        let personal = self.open(user)?;
+        let email = self.email_of(&personal.email);
+        let phone = personal.phone.as_ref().map(|phone| self.phone_of(phone));
+        let found_by = (Some(email.current), phone.as_ref().map(|phone| phone.current));
+        if key.is_none() && found_by == (user.email, user.phone) {
+            return Ok(None);
+        }
+        let row = User {
+            email: found_by.0,
+            phone: found_by.1,
+            wrapped_key: key.map(|key| key.as_bytes().to_vec()).or_else(|| user.wrapped_key.clone()),
+            version: user.version + 1,
+            ..user.clone()
+        };
+        Ok(Some(Renewed { row, email, phone }))
+    }
+
+    /// Moves over everybody, a few at a time. Afterwards the former master keys are needed for what is on its way alone: links, and the
+    /// refresh tokens of devices that have not come by.
     pub async fn rekey_all(&self) -> Result<Moved, Unable> {
         let (mut before, mut all) = (None, Moved::default());
-        while self.0.vault.has_former() {
+        if !self.0.vault.has_former() {
+            return Ok(all);
+        }
+        loop {
             let page = self.0.tables.users().list(before, PAGE).await?;
-            before = page.last().map(|user| user.id);
+            before = page.last().map(|(id, _)| *id);
             let is_last = page.len() < PAGE as usize;
-            for user in page.into_iter().filter(|user| user.wrapped_key.is_some()) {
-                let id = user.id;
+            for (id, user) in page {
                 match self.rekey(user).await {
                     Ok(moved) => all.moved += u64::from(moved),
-                    Err(Unable::Unavailable) => return Err(Unable::Unavailable),
-                    Err(error) => {
-                        all.left += 1;
-                        tracing::error!(user = %id, %error, "{id} is still under a former master key");
-                    }
+                    Err(Unable::Unavailable | Unable::Unknown) => return Err(Unable::Unavailable),
+                    Err(error) => all.leave(id, &error),
                 }
             }
             if is_last {
                 break;
             }
         }
+        let Moved { moved, left } = all;
+        tracing::info!(
+            moved,
+            left,
+            "{moved} accounts were moved under the current master key, {left} could not be"
+        );
         Ok(all)
     }
 
-    async fn rekey(&self, user: User) -> Result<bool, Unable> {
-        if self.0.vault.rewrapped(&self.key_of(&user)?)?.is_none() {
+    async fn rekey(&self, row: Result<User, StoreError>) -> Result<bool, Unable> {
+        let user = match row {
+            Ok(user) if user.wrapped_key.is_none() => return Ok(false),
+            Ok(user) => user,
+            Err(StoreError::Damaged(_)) => return Err(Unable::Internal),
+            Err(error) => return Err(error.into()),
+        };
+        if self.renewed(&user)?.is_none() {
             return Ok(false);
         }
         let mut writing = self.0.tables.begin().await?;
@@ -83,5 +119,12 @@ impl Users {
         let renewed = self.rekeyed(&mut writing, user).await?;
         commit(writing).await?;
         Ok(renewed.version != version)
+    }
+}
+
+impl Moved {
+    fn leave(&mut self, id: UserId, why: &Unable) {
+        self.left += 1;
+        tracing::error!(user = %id, %why, "{id} is still under a former master key");
     }
 }

@@ -78,7 +78,7 @@ impl Users {
         let user = match (verdict, found) {
             (Verdict::Right { needs_rehash }, Some(user)) => {
                 if needs_rehash {
-                    self.hash_again(user, password).await?
+                    self.hash_again(user, &password).await?
                 } else {
                     user
                 }
@@ -92,8 +92,7 @@ impl Users {
                 return Err(Unable::WrongPassword);
             }
         };
-        let mut writing = self.0.tables.begin().await?;
-        let user = self.again(&mut writing, &user).await?;
+        let (mut writing, user) = self.begin_by(user, &password).await?;
         may_log_in(&user)?;
         let user = self.rekeyed(&mut writing, user).await?;
         let (opened, ended) = self.open_session(&mut writing, &user, device).await?;
@@ -107,10 +106,14 @@ impl Users {
     }
 
     /// Its hash is weaker than what is asked of hashes today, and the password is at hand.
-    async fn hash_again(&self, user: User, password: SecretString) -> Result<User, Unable> {
-        let hash = self.0.passwords.hash(password).await?;
-        let mut writing = self.0.tables.begin().await?;
-        let user = self.again(&mut writing, &user).await?;
+    async fn hash_again(&self, user: User, password: &SecretString) -> Result<User, Unable> {
+        let hash = self.0.passwords.hash(password.clone()).await?;
+        let weak = user.password.clone();
+        let (mut writing, user) = self.begin_by(user, password).await?;
+        if user.password != weak {
+            // Somebody was faster, and knows the password as well.
+            return Ok(user);
+        }
         let changed = User { password: Some(hash), version: user.version + 1, ..user };
         writing.update_user(&changed).await?;
         commit(writing).await?;
@@ -148,8 +151,9 @@ impl Users {
     /// A new pair for the current refresh token; for the one before it, within its grace, the same pair once more.
     pub async fn refresh(&self, token: &SecretString) -> Result<Opened, Unable> {
         let id = self.session_of(token).ok_or(Unable::DeadToken)?;
-        let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
+        // Not before: the grace is counted from when the pair was made, however long we have waited to make it.
+        let now = self.0.clock.now();
         let session = writing.session(id).await?.ok_or(Unable::DeadToken)?;
         let user = writing.user(session.user).await?.ok_or(Unable::DeadToken)?;
         if user.state != AccountState::Verified || expires_at(&session) <= now {
@@ -254,8 +258,8 @@ impl Users {
 
     /// Logs all devices out. `until`: how long the caller's own token would have lived.
     pub async fn log_out_everywhere(&self, user: UserId, until: Millis) -> Result<(), Unable> {
-        let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
+        let now = self.0.clock.now();
         let (revocation, signed_out_at) = self.sign_out(&mut writing, user, now, until).await?;
         if let Some(user) = writing.user(user).await? {
             writing.update_user(&User { signed_out_at, version: user.version + 1, ..user }).await?;

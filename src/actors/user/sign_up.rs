@@ -31,18 +31,18 @@ impl Users {
     pub async fn sign_up(&self, asked: SignUp) -> Result<(), Unable> {
         let SignUp { email, password, name, phone, address, locale } = asked;
         let password = self.0.passwords.hash(password.into_secret()).await?;
-        if let Some(owner) = self.owner_of_email(&email).await? {
+        let mut writing = self.0.tables.begin().await?;
+        if let Some(owner) = writing.owner_of_email(&self.email_of(&email)).await? {
             telemetry::signed_up("taken");
-            return self.tell_owner(&owner, Letter::AddressTaken).await;
+            return self.tell_owner(writing, &owner, Letter::AddressTaken).await;
         }
-        if let Some(owner) = self.owner_of_phone(&phone).await? {
+        if let Some(owner) = writing.owner_of_phone(&self.phone_of(&phone)).await? {
             telemetry::signed_up("taken");
-            return self.tell_owner(&owner, Letter::PhoneTaken).await;
+            return self.tell_owner(writing, &owner, Letter::PhoneTaken).await;
         }
         let (name, phone, address) = (Some(name), Some(phone), Some(address));
         let personal = Personal { email, name, phone, address, locale };
         let user = newcomer(&self.0.vault, &self.0.clock, &personal, password, Role::Shopper)?;
-        let mut writing = self.0.tables.begin().await?;
         writing.insert_user(&user).await?;
         self.send_link(&mut writing, &user, &personal, Purpose::Verify).await?;
         writing.record(&Record::new(Deed::SignedUp, user.created_at).by(user.id).on(user.id)).await?;
@@ -53,8 +53,13 @@ impl Users {
         Ok(())
     }
 
-    pub(super) async fn tell_owner(&self, owner: &User, letter: Letter) -> Result<(), Unable> {
-        let mut writing = self.0.tables.begin().await?;
+    /// Tells whoever owns what somebody else has asked for, and changes nothing.
+    pub(super) async fn tell_owner(
+        &self,
+        mut writing: Writing<'_>,
+        owner: &User,
+        letter: Letter,
+    ) -> Result<(), Unable> {
         self.send(&mut writing, owner, &self.open(owner)?, letter).await?;
         commit(writing).await?;
         self.0.outbox.wake();
@@ -66,9 +71,6 @@ impl Users {
         let users = self.clone();
         self.errand(async move {
             let Some(user) = users.account_of(&email).await? else { return Ok(()) };
-            if user.state != AccountState::Unverified {
-                return Ok(());
-            }
             users.renew_link(&user, None).await
         })
     }
@@ -81,7 +83,11 @@ impl Users {
         {
             return Ok(());
         }
-        self.send_link(&mut writing, user, &self.open(user)?, Purpose::Verify).await?;
+        // Who has proved it by now needs no other, and who has gone gets none.
+        let user = writing.user(user.id).await?.filter(|now| now.state == AccountState::Unverified);
+        if let Some(user) = user {
+            self.send_link(&mut writing, &user, &self.open(&user)?, Purpose::Verify).await?;
+        }
         commit(writing).await?;
         self.0.outbox.wake();
         Ok(())

@@ -189,7 +189,9 @@ impl Webhooks {
         let target = Target::parse(&new.url, caller.allows_loopback())?;
         caller.check(&target).await.map_err(Unable::NotCallable)?;
         if self.endpoints().await?.len() >= ENDPOINTS_MAX {
-            return Err(Unable::TooManyEndpoints { limit: ENDPOINTS_MAX });
+            // It may be this very key that made the last of them, while we looked at the address.
+            let made = self.made_before(key).await?;
+            return made.ok_or(Unable::TooManyEndpoints { limit: ENDPOINTS_MAX });
         }
         let now = clock.now();
         let endpoint = Endpoint {
@@ -204,10 +206,11 @@ impl Webhooks {
         };
         let (secret, row) = self.new_secret(endpoint.id, key)?;
         self.record(Deed::WebhookRegistered, admin, endpoint.id, now).await?;
-        match rows.register(&endpoint, &row, key).await {
+        match rows.register(&endpoint, &row, key, ENDPOINTS_MAX).await {
             Ok(()) => Ok(Keyed { endpoint, secret: secret.word(), former_until: None, replayed: false }),
             // Another request with this key was faster.
             Err(EndpointError::KeyTaken) => self.made_before(key).await?.ok_or(Unable::Unknown),
+            Err(EndpointError::TooMany) => Err(Unable::TooManyEndpoints { limit: ENDPOINTS_MAX }),
             Err(error) => Err(unwritten(error)),
         }
     }
@@ -229,7 +232,7 @@ impl Webhooks {
             }
             Err(EndpointError::KeyTaken) => self.made_before(key).await?.ok_or(Unable::Unknown),
             Err(EndpointError::NoEndpoint) => Err(Unable::NoEndpoint),
-            Err(EndpointError::TooManySecrets) => Err(Unable::TooManySecrets { limit: SECRETS_MAX }),
+            Err(EndpointError::TooMany) => Err(Unable::TooManySecrets { limit: SECRETS_MAX }),
             Err(EndpointError::Store(error)) => Err(unwritten(error)),
         }
     }
@@ -349,7 +352,7 @@ impl Webhooks {
 fn gone_or_unwritten(error: EndpointError) -> Unable {
     match error {
         EndpointError::NoEndpoint => Unable::NoEndpoint,
-        EndpointError::KeyTaken | EndpointError::TooManySecrets | EndpointError::Store(_) => unwritten(error),
+        EndpointError::KeyTaken | EndpointError::TooMany | EndpointError::Store(_) => unwritten(error),
     }
 }
 

@@ -136,7 +136,7 @@ async fn place_and_pay(
 
 /// An order with its payment.
 pub async fn seen(payments: &Payments, catalogue: &Catalogue, order: Order) -> Result<OrderShown, NotDone> {
-    let sight = payments.sight_of(&order).await?;
+    let (order, sight) = payments.beside(vec![order]).await?.pop().ok_or(NotDone::Internal)?;
     Ok(show::shown(catalogue, order, sight).await)
 }
 
@@ -146,9 +146,8 @@ pub async fn seen_all(
     catalogue: &Catalogue,
     orders: Vec<Order>,
 ) -> Result<Vec<OrderShown>, Problem> {
-    let sights = payments.sights(&orders).await?;
     let mut seen = Vec::with_capacity(orders.len());
-    for (order, sight) in orders.into_iter().zip(sights) {
+    for (order, sight) in payments.beside(orders).await? {
         seen.push(show::shown(catalogue, order, sight).await);
     }
     Ok(seen)

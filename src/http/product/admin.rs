@@ -83,13 +83,14 @@ pub async fn change(
     catalogue: web::Data<Catalogue>,
     Body(asked): Body<ProductPatch>,
 ) -> Result<HttpResponse, Problem> {
+    let turn = catalogue.turn(product).await?;
     let text = catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
     let expected = show::if_match(&request).ok_or_else(|| {
         Problem::new(Code::PreconditionRequired, "Send If-Match with the ETag of the product you have read.")
     })?;
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
-    let text = catalogue.change(admin, &text, &view.settings, expected.as_deref(), change).await?;
+    let text = catalogue.change(turn, admin, &text, &view.settings, expected.as_deref(), change).await?;
     let (view, now) = (directory.view(product).await.map_err(NotDone::after_all)?, clock.now());
     Ok(HttpResponse::Ok()
         .insert_header((header::ETAG, show::etag(&text, &view, now)))

@@ -3,7 +3,6 @@
 //! Always true: a folder stands for the same tables however often they are opened, and a copy of it for the same database; and
 //! the server ends with the process that started it, whatever ends that.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -106,7 +105,7 @@ impl Server {
     fn start() -> Server {
         let folder = tempfile::Builder::new().prefix("stockade-mariadb-").tempdir().unwrap().keep();
         let log = std::fs::File::create(folder.join("log")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = stockade_servers::free_address().unwrap().port();
         let shown = |path: PathBuf| path.display().to_string();
         std::fs::create_dir(folder.join("data")).unwrap();
         let mut command = Command::new("sh");

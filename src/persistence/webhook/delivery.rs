@@ -47,6 +47,16 @@ const AGAIN: &str = "update webhook_deliveries set state = 'waiting', tries = 0,
     version = version + 1 where id = ? and state in ('delivered', 'dead')";
 const FIND: &str = deliveries!("where id = ?");
 const PAGE: &str = deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?");
+/// The newest of each state, in one moment: a delivery moves from state to state, and is in one of them.
+const PAGE_OF_ALL: &str = concat!(
+    "select * from (",
+    deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?"),
+    ") a union all select * from (",
+    deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?"),
+    ") b union all select * from (",
+    deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?"),
+    ") c"
+);
 const NEXT: &str =
     "select min(next_at_ms) from webhook_deliveries where endpoint_id = ? and state = 'waiting'";
 const COUNT: &str =
@@ -223,17 +233,19 @@ impl WebhookRows {
         limit: u32,
     ) -> Result<Vec<Delivery>, StoreError> {
         let before = before.unwrap_or(DeliveryId::from_bytes([0xff; 16]));
-        let states = state.as_ref().map_or(DeliveryState::ALL, std::slice::from_ref);
-        let mut found = Vec::new();
-        for state in states {
-            let page = sql::query(PAGE)
-                .bind(endpoint.as_bytes().to_vec())
+        let (page, states) = match &state {
+            Some(state) => (PAGE, std::slice::from_ref(state)),
+            None => (PAGE_OF_ALL, DeliveryState::ALL),
+        };
+        let page = states.iter().fold(sql::query(page), |page, state| {
+            page.bind(endpoint.as_bytes().to_vec())
                 .bind(state.as_str())
                 .bind(before.as_bytes().to_vec())
-                .bind(limit);
-            for row in page.fetch_all(&self.store.readers()).await? {
-                found.push(claimed_of(&row)?.delivery);
-            }
+                .bind(limit)
+        });
+        let mut found = Vec::new();
+        for row in page.fetch_all(&self.store.readers()).await? {
+            found.push(claimed_of(&row)?.delivery);
         }
         found.sort_by_key(|delivery| std::cmp::Reverse(delivery.id));
         found.truncate(limit as usize);

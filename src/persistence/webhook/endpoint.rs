@@ -129,8 +129,8 @@ pub enum EndpointError {
     NoEndpoint,
     #[error("another request with this key was faster")]
     KeyTaken,
-    #[error("as many secrets are good as there may be")]
-    TooManySecrets,
+    #[error("there are as many as there may be")]
+    TooMany,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -186,12 +186,13 @@ impl WebhookRows {
         row.as_ref().map(secret).transpose()
     }
 
-    /// A new endpoint with its first secret.
+    /// A new endpoint with its first secret, unless there are `most` already.
     pub async fn register(
         &self,
         endpoint: &Endpoint,
         secret: &SecretRow,
         key: Option<KeyUse>,
+        most: usize,
     ) -> Result<(), EndpointError> {
         self.changing(async |connection| {
             let (state, reason) = state_words(endpoint.state);
@@ -206,7 +207,9 @@ impl WebhookRows {
                 .bind(endpoint.created_at.0)
                 .bind(endpoint.updated_at.0);
             insert.execute(&mut *connection).await?;
-            insert_secret(connection, secret, key, endpoint.created_at).await
+            insert_secret(connection, secret, key, endpoint.created_at).await?;
+            let all = sql::query(ALL).fetch_all(connection).await?.len();
+            if all <= most { Ok(()) } else { Err(EndpointError::TooMany) }
         })
         .await
     }
@@ -254,12 +257,11 @@ impl WebhookRows {
             sql::query(DROP_EXPIRED).bind(id).bind(now.0).execute(&mut *connection).await?;
             let (count, last): (i64, Option<i64>) =
                 sql::query_as(COUNT_SECRETS).bind(id).fetch_one(&mut *connection).await?;
-            if count >= i64::from(most) {
-                return Err(EndpointError::TooManySecrets);
-            }
             sql::query(EXPIRE).bind(former_until.0).bind(id).execute(&mut *connection).await?;
             let number = last.and_then(|last| u32::try_from(last).ok()).unwrap_or_default() + 1;
-            insert_secret(connection, &SecretRow { number, ..secret.clone() }, key, now).await
+            // The key first: it may have made the last one that there was room for.
+            insert_secret(connection, &SecretRow { number, ..secret.clone() }, key, now).await?;
+            if count < i64::from(most) { Ok(()) } else { Err(EndpointError::TooMany) }
         })
         .await
     }

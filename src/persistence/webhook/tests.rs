@@ -73,8 +73,8 @@ async fn what_is_written_follows_from_the_enabled_endpoints(#[values(Sqlite, MyS
     let wanted = |rows: &WebhookRows| rows.interest().kinds().words();
     assert_eq!(wanted(&rows), "");
     let (paid, gone) = (endpoint(1, &[EventKind::OrderPaid]), endpoint(2, &[EventKind::StockSoldOut]));
-    rows.register(&paid, &secret(paid.id, 0), None).await.unwrap();
-    rows.register(&gone, &secret(gone.id, 0), None).await.unwrap();
+    rows.register(&paid, &secret(paid.id, 0), None, 9).await.unwrap();
+    rows.register(&gone, &secret(gone.id, 0), None, 9).await.unwrap();
     assert_eq!(wanted(&rows), "order.paid,stock.sold_out");
     assert!(rows.disable(gone.id, Reason::Gone, T0).await.unwrap());
     assert!(!rows.disable(gone.id, Reason::Failing, T0).await.unwrap());
@@ -100,7 +100,7 @@ async fn what_is_written_follows_from_the_enabled_endpoints(#[values(Sqlite, MyS
 async fn secrets_follow_one_another_and_a_key_makes_one(#[values(Sqlite, MySql)] home: Home) {
     let (_dir, _tables, rows) = rows(home).await;
     let endpoint = endpoint(1, &[EventKind::OrderPaid]);
-    rows.register(&endpoint, &secret(endpoint.id, 1), key(1)).await.unwrap();
+    rows.register(&endpoint, &secret(endpoint.id, 1), key(1), 9).await.unwrap();
     let next = secret(endpoint.id, 2);
     rows.rotate(&next, key(2), T0, T0.plus(10), 3).await.unwrap();
     assert!(matches!(rows.rotate(&next, key(2), T0, T0.plus(10), 3).await, Err(EndpointError::KeyTaken)));
@@ -114,7 +114,11 @@ async fn secrets_follow_one_another_and_a_key_makes_one(#[values(Sqlite, MySql)]
     };
     assert_eq!(ends().await, [(3, None), (2, Some(11)), (1, Some(10))]);
     let full = rows.rotate(&next, None, T0.plus(2), T0.plus(12), 3).await;
-    assert!(matches!(full, Err(EndpointError::TooManySecrets)));
+    assert!(matches!(full, Err(EndpointError::TooMany)));
+    // Whoever has made the last one hears of that, and not that there is no room.
+    let again = rows.rotate(&next, key(2), T0.plus(2), T0.plus(12), 3).await;
+    assert!(matches!(again, Err(EndpointError::KeyTaken)));
+    assert_eq!(ends().await, [(3, None), (2, Some(11)), (1, Some(10))]);
     rows.rotate(&next, None, T0.plus(10), T0.plus(20), 3).await.unwrap();
     assert_eq!(ends().await, [(4, None), (3, Some(20)), (2, Some(11))]);
     let found = rows.secret_by_key(key(2).unwrap().key).await.unwrap().unwrap();
@@ -188,7 +192,7 @@ async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out(#[values(Sqlite, 
 async fn what_endpoints_want_is_read_again(#[values(Sqlite, MySql)] home: Home) {
     let (_dir, _tables, rows) = rows(home).await;
     let mine = endpoint(1, &[EventKind::StockChanged]);
-    rows.register(&mine, &secret(mine.id, 0), None).await.unwrap();
+    rows.register(&mine, &secret(mine.id, 0), None, 9).await.unwrap();
     rows.listen_for_tests(Kinds::default());
     let edition = rows.interest().edition();
     rows.look_again().await.unwrap();
@@ -228,7 +232,7 @@ async fn what_is_old_or_belongs_to_nobody_is_swept(#[values(Sqlite, MySql)] home
     ];
     let (_dir, _tables, rows) = with_deliveries(home, &all).await;
     for endpoint in [&mine, &gone] {
-        rows.register(endpoint, &secret(endpoint.id, 0), None).await.unwrap();
+        rows.register(endpoint, &secret(endpoint.id, 0), None, 9).await.unwrap();
     }
     let mut claimed = rows.claim(mine.id, T0.plus(1), T0.plus(99), 9).await.unwrap();
     claimed[1].delivery.state = DeliveryState::Delivered;

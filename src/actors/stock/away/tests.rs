@@ -14,6 +14,7 @@ use crate::actors::stock::{Answer, Fingerprint, Question, Reply};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Refusal, Reserve, Restock};
+use crate::stalls::Stalls;
 
 const LEAD: u64 = 1;
 const OWNER: u64 = 2;
@@ -121,6 +122,7 @@ async fn nor_does_one_whose_keepers_live_on_many_threads() {
 
 async fn buying_while_it_moves(story: &Story) {
     let product = story.stocked(1, 1_000_000).await;
+    let stalls = Stalls::looked_for();
     let (lead, moved) = (story.lead.clone(), Arc::new(std::sync::atomic::AtomicBool::new(false)));
     let buying = actix::spawn({
         let moved = moved.clone();
@@ -159,7 +161,10 @@ async fn buying_while_it_moves(story: &Story) {
     moved.store(true, Ordering::SeqCst);
     let replies = buying.await.unwrap();
     let held = sequences(&replies);
-    assert_eq!(held.len(), replies.len(), "each has one: {:?}", replies.iter().find(|it| it.is_err()));
+    let refused = replies.iter().find_map(|reply| reply.as_ref().err());
+    // Nobody waits for longer than he has patience, where the machine stood still for that long.
+    let excused = |why: &&NotDone| matches!(why, NotDone::Unavailable) && stalls.were_seen();
+    assert!(refused.is_none_or(|why| excused(&why)), "each has one: {refused:?}");
     assert!(held.is_sorted_by(|a, b| a < b), "in the order of asking");
     assert_eq!(story.journal.ledger(product).counts().held, held.len() as u64);
     assert_eq!(story.journal.forks(), 0, "there was one owner at a time");

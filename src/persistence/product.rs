@@ -143,8 +143,18 @@ static FIND_MANY: LazyLock<Listed> =
 const INSERT: &str = "insert into products (id, sku, name, name_key, description, thumbnail_url, image_url, tags, \
     is_new, is_best, archived, version, created_at_ms, updated_at_ms, made_by, made_of) \
     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-const UPDATE: &str = "update products set sku = ?, name = ?, name_key = ?, description = ?, thumbnail_url = ?, \
-    image_url = ?, tags = ?, is_new = ?, is_best = ?, archived = ?, updated_at_ms = ?, version = version + 1 where id = ? and version = ?";
+macro_rules! update {
+    ($besides:literal) => {
+        concat!(
+            "update products set ",
+            $besides,
+            "sku = ?, name = ?, name_key = ?, description = ?, thumbnail_url = ?, image_url = ?, tags = ?, is_new = ?, \
+             is_best = ?, archived = ?, updated_at_ms = ?, version = version + 1 where id = ? and version = ?"
+        )
+    };
+}
+const UPDATE: &str = update!("");
+const TAKE_OVER: &str = update!("made_by = ?, made_of = ?, ");
 const ARCHIVE: &str = "update products set archived = 1, updated_at_ms = ?, version = version + 1 \
     where id = ? and archived = 0";
 
@@ -250,7 +260,24 @@ impl ProductWriter {
     /// Replaces what may change, if the row still stands at `expected`. The row's version is then one more,
     /// whatever `product.version` says.
     pub async fn update(&self, product: &Product, expected: u64) -> Result<(), ProductError> {
-        let query = sql::query(UPDATE)
+        self.replace(sql::query(UPDATE), product, expected).await
+    }
+
+    /// The same, and from now on it was made by this key, and by no other.
+    pub async fn take_over(
+        &self,
+        product: &Product,
+        expected: u64,
+        key: Option<KeyUse>,
+    ) -> Result<(), ProductError> {
+        let query = sql::query(TAKE_OVER)
+            .bind(key.map(|used| used.key.to_vec()))
+            .bind(key.map_or(0, |used| used.body.cast_signed()));
+        self.replace(query, product, expected).await
+    }
+
+    async fn replace(&self, query: Query<'_>, product: &Product, expected: u64) -> Result<(), ProductError> {
+        let query = query
             .bind(&product.sku)
             .bind(&product.name)
             .bind(name_key(&product.name))
@@ -262,7 +289,7 @@ impl ProductWriter {
             .bind(has(product, Tag::Best))
             .bind(i64::from(product.archived))
             .bind(product.updated_at.0)
-            .bind(&product.id.as_bytes()[..])
+            .bind(product.id.as_bytes().to_vec())
             .bind(signed(expected));
         let rows = self.tables.write_synced(query).await.map_err(taken)?;
         if rows == 1 { Ok(()) } else { Err(ProductError::VersionConflict) }

@@ -3,13 +3,21 @@
 
 use std::time::Duration;
 
+use tokio::time::{sleep, timeout};
+
 use super::{Process, Shop};
+
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 impl Shop {
     pub async fn tables_follow(&self) {
-        while self.app().orders().all_listed().await.is_err() {
-            println!("the tables are seconds behind");
-        }
+        let followed = async {
+            while self.app().orders().all_listed().await.is_err() {
+                sleep(LOOK_EVERY).await;
+            }
+        };
+        timeout(FOLLOWED_WITHIN, followed).await.expect("the tables do not follow");
     }
 }
 
@@ -17,8 +25,16 @@ impl Process {
     /// By whoever has this token. That there is no such order is said once the tables show everything, and not before.
     pub async fn tables_follow(&self, token: &str) {
         let nobodys = "/v1/orders/order_01h455vb4pex5vsknk084sn02q";
-        while self.ask("GET", nobodys).bearer(token).send_once().await.status != 404 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let followed = async {
+            loop {
+                let told = self.ask("GET", nobodys).bearer(token).send_once().await;
+                match told.status.as_u16() {
+                    404 => return,
+                    503 => sleep(LOOK_EVERY).await,
+                    _ => panic!("{} {}", told.status, told.text),
+                }
+            }
+        };
+        timeout(FOLLOWED_WITHIN, followed).await.expect("the tables do not follow");
     }
 }

@@ -228,7 +228,8 @@ impl Catalogue {
         })
     }
 
-    async fn read_text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
+    /// The product's row as it stands: for whoever is about to change it.
+    pub async fn read_text(&self, product: ProductId) -> Result<Option<Arc<Text>>, NotDone> {
         let before = self.0.changes.load(Ordering::Acquire);
         let Some(listing) = self.0.reader.find(product).await.map_err(unread)? else { return Ok(None) };
         Ok(Some(self.keep_read(listing.product, before)))
@@ -282,7 +283,10 @@ impl Catalogue {
             // Somebody was faster: another request with this key, or another product with this sku.
             Err(ProductError::SkuTaken) => match self.made_before(admin, &new, key).await? {
                 Some(made) => Ok(made),
-                None => self.take_over(admin, &new).await,
+                None => {
+                    let catalogue = self.clone();
+                    to_the_end(async move { catalogue.take_over(admin, new, key).await }).await
+                }
             },
             Err(error) => Err(error.into()),
         }
@@ -302,22 +306,29 @@ impl Catalogue {
         }
     }
 
-    /// Takes over a row that never got a ledger.
-    async fn take_over(&self, admin: UserId, new: &NewProduct) -> Result<Made, NotChanged> {
+    /// Takes over a row that never got a ledger. Whoever had begun it with a key of his own finds nothing by it any more.
+    async fn take_over(
+        &self,
+        admin: UserId,
+        new: NewProduct,
+        key: Option<KeyUse>,
+    ) -> Result<Made, NotChanged> {
         let left = self.0.reader.by_sku(&new.words.sku).await.map_err(unread)?.ok_or(NotChanged::SkuTaken)?;
         let now = self.0.clock.now();
         if left.updated_at.plus(LEFT_BEHIND_MS) > now || self.ledger_of(left.id).await?.is_some() {
             return Err(NotChanged::SkuTaken);
         }
+        let _turn = self.turn(left.id).await?;
         let version = left.version;
         let text =
             new.words.clone().into_text(Text { updated_at: now, version: version + 1, ..left.clone() });
-        self.0.writer.update(&text, version).await.map_err(|_| NotChanged::SkuTaken)?;
-        let made = self.begin(admin, text, new, false).await?;
+        self.0.writer.take_over(&text, version, key).await.map_err(|_| NotChanged::SkuTaken)?;
+        let made = self.begin(admin, text, &new, false).await?;
         if made.replayed {
             // Whoever had left it behind came back in this moment: it is his, and has his words again.
             let _changing = self.changing(left.id);
-            self.0.writer.update(&Text { version: version + 2, ..left }, version + 1).await?;
+            let back = Text { version: version + 2, ..left };
+            self.0.writer.take_over(&back, version + 1, None).await.map_err(unknown)?;
             return Err(NotChanged::SkuTaken);
         }
         Ok(made)
@@ -350,6 +361,7 @@ impl Catalogue {
     }
 
     /// Changes text and settings together, as they were read in this turn, if that is one of the `expected` editions (`None`: any).
+    /// The turn comes back with what was made of it.
     pub async fn change(
         &self,
         turn: Turn,
@@ -358,7 +370,7 @@ impl Catalogue {
         settings: &Settings,
         expected: Option<&[Edition]>,
         change: Change,
-    ) -> Result<Arc<Text>, NotChanged> {
+    ) -> Result<(Arc<Text>, Turn), NotChanged> {
         let product = text.id;
         if text.archived {
             let refused = Refused { at: Sequence(0), why: Refusal::Archived };
@@ -373,8 +385,8 @@ impl Catalogue {
         let configure = (change.settings != *settings).then_some(Command::Configure(change.settings));
         let (catalogue, from) = (self.clone(), text.version);
         let changing = async move {
-            let _turn = turn;
-            catalogue.write_change(next, from, configure).await
+            let text = catalogue.write_change(next, from, configure).await?;
+            Ok((text, turn))
         };
         to_the_end(changing).await
     }

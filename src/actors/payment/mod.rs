@@ -276,7 +276,10 @@ impl Payments {
         for order in orders {
             let payment = of_order.remove(&order.id);
             let order = match &payment {
-                Some(payment) if has_come(payment) && order.status == OrderStatus::PendingPayment => {
+                // Every line was sold then; what has become of them since lies upon that.
+                Some(payment)
+                    if payment.state == PaymentState::Paid && order.status == OrderStatus::PendingPayment =>
+                {
                     self.0.house.orders.just_sold(order)
                 }
                 _ => order,
@@ -342,11 +345,6 @@ impl Payments {
         }
         Ok(PaymentSight::of(payment, order.is_sold(), given_back))
     }
-}
-
-/// All of it, and none of it has gone back.
-fn has_come(payment: &Payment) -> bool {
-    payment.state == PaymentState::Paid && payment.refunded == 0
 }
 
 #[cfg(test)]

@@ -325,7 +325,8 @@ impl Payments {
     ) -> Result<PaymentSight, NotDone> {
         match self.0.house.rows.payments().find(id).await.map_err(unread)? {
             Some(payment) if verdict.stands_in(&payment) => self.sight(payment, order).await,
-            _ => Err(refused(order, Refusal::PaymentRunning)),
+            Some(payment) => Err(refused(order, no_decision(payment.state))),
+            None => Err(refused(order, Refusal::PaymentRunning)),
         }
     }
 

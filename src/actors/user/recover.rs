@@ -100,6 +100,9 @@ impl Users {
         let confirmed = self.confirm(user, password.clone()).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let owner = writing.owner_of_email(&self.email_of(&to)).await?;
+        if let Some(own) = owner.as_ref().filter(|owner| owner.id == user.id) {
+            return self.tell_owner(writing, own, Letter::AddressTaken).await;
+        }
         let personal = self.open(&user)?;
         writing.void_tokens(user.id, Purpose::ChangeEmail).await?;
         self.send(&mut writing, &user, &personal, Letter::AddressChanging).await?;

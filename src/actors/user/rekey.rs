@@ -105,8 +105,8 @@ impl Users {
         let user = match row {
             Ok(user) if user.wrapped_key.is_none() => return Ok(false),
             Ok(user) => user,
-            Err(StoreError::Damaged(_)) => return Err(Unable::Internal),
-            Err(error) => return Err(error.into()),
+            // It was read, and cannot be understood: that is this row's alone.
+            Err(_) => return Err(Unable::Internal),
         };
         if self.renewed(&user)?.is_none() {
             return Ok(false);

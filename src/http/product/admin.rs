@@ -84,13 +84,15 @@ pub async fn change(
     Body(asked): Body<ProductPatch>,
 ) -> Result<HttpResponse, Problem> {
     let turn = catalogue.turn(product).await?;
-    let text = catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
+    let text = catalogue.read_text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
     let expected = show::if_match(&request).ok_or_else(|| {
         Problem::new(Code::PreconditionRequired, "Send If-Match with the ETag of the product you have read.")
     })?;
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
-    let text = catalogue.change(turn, admin, &text, &view.settings, expected.as_deref(), change).await?;
+    // Nobody changes it before it is shown.
+    let (text, _turn) =
+        catalogue.change(turn, admin, &text, &view.settings, expected.as_deref(), change).await?;
     let (view, now) = (directory.view(product).await.map_err(NotDone::after_all)?, clock.now());
     Ok(HttpResponse::Ok()
         .insert_header((header::ETAG, show::etag(&text, &view, now)))

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
@@ -362,4 +364,37 @@ async fn last_word_of_a_shop() -> Option<Reply> {
     };
     let (_folder, told) = tokio::join!(shop.stop(), listen);
     told
+}
+
+/// That nothing was done is true of what is refused now, and says nothing about the time before.
+#[actix_web::test]
+async fn whoever_asks_again_while_holds_are_refused_does_not_hear_that_nothing_was_done() {
+    let shop = Shop::open_with(|config| config.limits.flush_lag_bytes_max = 2_000).await;
+    let jar = shop.stocked(1_000).await;
+    let order = |who: u64, key: &str| shop.order(who, &jar, 1).key(key).send_once();
+    let first = order(1, "first").await.ok(201);
+    shop.tables_follow().await;
+    let held = shop.hold("shop.db").await;
+    let mut tries = 0;
+    let refused = loop {
+        let told = order(2, &format!("{tries}")).await;
+        if told.status != 201 {
+            break told;
+        }
+        tries += 1;
+        assert!(tries < 1_000, "the tables may be as far behind as they like");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    refused.problem(503, "overloaded");
+    order(1, "second").await.problem(503, "overloaded");
+    order(1, "first").await.problem(503, "outcome_unknown");
+    held.let_go().await;
+    shop.tables_follow().await;
+    let mut again = order(1, "first").await;
+    while again.status == 503 {
+        again = order(1, "first").await;
+    }
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["id"], first["id"]);
+    shop.close().await;
 }

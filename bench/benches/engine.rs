@@ -44,7 +44,7 @@ fn main() {
         let house = house(Arc::new(journal.clone()));
         // A burst of some seconds: its lag has room, and the journal is not slowed down for it.
         let limits = LagLimits { soft_bytes: 1 << 29, cap_bytes: 1 << 30 };
-        let flush = flusher::start(house.clone(), &journal, &tables, limits).await.expect("a flush");
+        let flush = flusher::start(house.clone(), &journal, &tables, limits, 0).await.expect("a flush");
         drive("SQLite journal, flush beside it", house, window).await;
         let lag = flush.lag();
         println!("  flush lag at the end: {} events, {} MiB", lag.events, lag.bytes >> 20);

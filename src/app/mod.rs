@@ -29,7 +29,7 @@ use anyhow::Result;
 use crate::actors::cart::{CartChores, CartHouse, Carts};
 use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
-use crate::actors::flusher::{self, FlushHandle, LagLimits};
+use crate::actors::flusher::{self, FlushHandle, LagLimits, UntilOpen};
 use crate::actors::history::History;
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
@@ -42,7 +42,7 @@ use crate::actors::placement::{Placement, PlacementHouse};
 use crate::actors::revive::{Keys, recall_keys, revive};
 use crate::actors::revocations::{Following, Revocations};
 use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
-use crate::actors::stock::Directory;
+use crate::actors::stock::{Directory, Routes};
 use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::actors::wish::Wishes;
@@ -214,7 +214,11 @@ impl App {
         let outbox = start_outbox(config, store, vault.clone(), &clock)?;
         let provider = start_provider(config, entrance.addr()?, store, &clock)?;
         let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
-        let flush = flusher::start(directory.shared_house(), journal, tables, limits).await?;
+        let configured = || journal.brake().load(Ordering::Relaxed);
+        let base_brake_us = directory.routes().map_or_else(configured, Routes::base_brake_us);
+        let house = directory.shared_house();
+        let flush = flusher::start(house, journal, tables, limits, base_brake_us).await?;
+        let until_open = UntilOpen::of(&flush);
         let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
         let revocations = Revocations::default();
         let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
@@ -340,6 +344,7 @@ impl App {
         serving.open();
         let _pulse = if owning.is_none() { Some(Pulse::of(journal, &directory)) } else { None };
         let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone(), nodes);
+        until_open.is_open();
         let store = store.clone();
         Ok(App {
             store,

@@ -22,6 +22,8 @@ const REBUILDS_MAX: usize = 5;
 const REBUILD_WINDOW_MS: i64 = 60_000;
 /// A disk that fails is given a moment.
 const BETWEEN_REBUILDS: Duration = Duration::from_millis(500);
+/// How often whoever is to stop looks whether it has become the lead after all.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What a shell says of a process that a signal ended, so that scripts can tell.
 const EXIT_BY_SECOND_SIGNAL: i32 = 130;
 
@@ -73,7 +75,15 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
                     // Whoever stands by for another node may do so for days.
                     () = stop.first(), if config.store.database_url.is_some() => {
                         // Whoever has become the lead meanwhile hands over in order.
-                        let became = if opening.has_joined() { building.await.ok() } else { None };
+                        let became = loop {
+                            // Somebody else may have been faster, and then it would stand by as before.
+                            if !opening.has_joined() {
+                                break None;
+                            }
+                            if let Ok(built) = rt::time::timeout(LOOK_AGAIN, &mut building).await {
+                                break built.ok();
+                            }
+                        };
                         match (became, &owning) {
                             (Some(app), _) => app.stop().await,
                             (None, Some(owning)) => owning.clone().leave().await,

@@ -70,7 +70,7 @@ const NICE_TO_ALL: i32 = 10;
 /// slice does.
 const WAL_PAGES_WAITED_FOR: i64 = 1_000;
 
-const FLUSHED: &str = "select pos from flush_checkpoint where id = 1";
+pub(super) const FLUSHED: &str = "select pos from flush_checkpoint where id = 1";
 
 fn shop(dir: &Path) -> Shape {
     let shape = Shape {

@@ -241,17 +241,24 @@ impl Ask {
         let mut ask = self;
         for _ in 0..ASKED_AGAIN {
             let Some(again) = ask.builder.try_clone() else { break };
+            let keyed = ask.is_keyed();
             let stalls = Stalls::looked_for();
             match ask.heard().await {
                 // It never went out: the connection had been closed, because nothing came on it for long.
                 Err(error) if stalls.were_seen() && format!("{error:?}").contains("Canceled") => {}
-                Ok(reply) if stalls.were_seen() && reply.is_unavailable() => {}
+                Ok(reply)
+                    if stalls.were_seen() && (reply.is_unavailable() || keyed && reply.is_unknown()) => {}
                 told => return told.unwrap(),
             }
             println!("the machine stood still: asked again");
             ask = Ask { builder: again };
         }
         ask.send_once().await
+    }
+
+    fn is_keyed(&self) -> bool {
+        let request = self.builder.try_clone().and_then(|builder| builder.build().ok());
+        request.is_some_and(|request| request.headers().contains_key("Idempotency-Key"))
     }
 
     /// The same, and the first word counts.
@@ -292,6 +299,11 @@ impl Reply {
     /// Nothing was done, for nobody was there to do it.
     fn is_unavailable(&self) -> bool {
         self.status == 503 && self.json()["code"] == "owner_unavailable"
+    }
+
+    /// It may have been done, and the same key finds out.
+    fn is_unknown(&self) -> bool {
+        self.status == 503 && self.json()["code"] == "outcome_unknown"
     }
 
     pub fn replayed(&self) -> bool {

@@ -70,7 +70,8 @@ impl Carts {
         if let Some(key) = ask.key
             && let Some(order) = house.orders.of_key(ask.user, KeyUse { key, body: ask.body }).await?
         {
-            let order = house.orders.find(ask.user, order).await?.ok_or(NotDone::Unavailable)?;
+            let order = house.orders.find(ask.user, order).await.map_err(NotDone::after_all)?;
+            let order = order.ok_or(NotDone::Unknown)?;
             return self.again(ask, order, place).await;
         }
         if let Some(order) = self.settle(ask.user).await? {
@@ -133,7 +134,7 @@ impl Carts {
             (Some(place), Some(method)) => {
                 let payments = &self.0.house.payments;
                 let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
-                let paying = payments.pay(place, pay).await?;
+                let paying = payments.pay(place, pay).await.map_err(NotDone::after_all)?;
                 let told = payments.told(order, Paying { replayed: true, ..paying }).await;
                 let told = told.map_err(NotDone::after_all)?;
                 let stands = told.outcome.is_yes();

@@ -88,6 +88,15 @@ impl Orders {
 
     /// The same under an id that was made for it before: something may have been written down under it.
     pub async fn place_as(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
+        let keys = &self.0.directory.house().keys;
+        // Whoever asks again may have an order, or be about to have one: that nothing is done this time is no word about the time before.
+        let came = |key: KeyUse| keys.product_of(Fingerprint::of(ask.buyer, key.key)).is_some();
+        let before = ask.key.is_some_and(came);
+        let placed = self.place_keyed(order, ask).await;
+        if before { placed.map_err(NotDone::after_all) } else { placed }
+    }
+
+    async fn place_keyed(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
         let Some(home) = ask.items.iter().map(|item| item.product).min() else {
             return Err(NotDone::Internal);
         };
@@ -108,7 +117,7 @@ impl Orders {
         let keys = &self.0.directory.house().keys;
         let print = Fingerprint::of(buyer, key.key);
         let Some(product) = keys.product_of(print) else { return Ok(None) };
-        match self.known_at(buyer, key.key, print, product).await? {
+        match self.known_at(buyer, key.key, print, product).await.map_err(NotDone::after_all)? {
             Some((order, body)) if body == key.body => Ok(Some(order)),
             Some((order, _)) => Err(refused(product, Refusal::KeyReused { order: Some(order) })),
             None => Ok(None),

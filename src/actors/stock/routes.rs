@@ -158,6 +158,11 @@ impl Routes {
         self.session
     }
 
+    /// How long the journal rests after a group by configuration alone.
+    pub fn base_brake_us(&self) -> u64 {
+        self.base_brake_us
+    }
+
     /// The session of the lead that is followed, 0 for none.
     pub fn lead(&self) -> u64 {
         self.following.load().lead

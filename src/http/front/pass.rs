@@ -113,6 +113,8 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
     loop {
         let changed = room.changed.notified();
         match once(room, &request).await {
+            // Nothing was done this time: that does not hold for the time before.
+            Ok(reply) if may_be_done && denies(&reply) => return Err(nobody(true)),
             Ok(reply) => return Ok(reply),
             Err(Unanswered::NotSent | Unanswered::Elsewhere { .. }) => {}
             Err(Unanswered::Unknown | Unanswered::Late) => {
@@ -140,6 +142,12 @@ fn nobody(may_be_done: bool) -> Problem {
         false => Problem::new(Code::OwnerUnavailable, "No node leads at the moment."),
     };
     problem.retry_after(RETRY_MS)
+}
+
+/// It says that nothing was done, and is not the answer of the time before.
+fn denies(reply: &Reply) -> bool {
+    let replayed = |(name, _): &(String, Vec<u8>)| name.eq_ignore_ascii_case("Idempotent-Replayed");
+    matches!(reply.status, 429 | 503) && !reply.headers.iter().any(replayed)
 }
 
 fn is_look(request: &peer::Request) -> bool {

@@ -56,7 +56,7 @@ pub async fn place(
     }
     let placed = orders.place(PlaceOrder { buyer, items, key: key.used_for(print), expected_total }).await?;
     let order = if placed.replayed {
-        Box::pin(seen(&payments, &catalogue, placed.order)).await?
+        Box::pin(seen(&payments, &catalogue, placed.order)).await.map_err(NotDone::after_all)?
     } else {
         show::shown(&catalogue, placed.order, None).await
     };
@@ -87,7 +87,7 @@ impl Besides {
             let ask = PlaceOrder { key: key.used_for(print), ..ask };
             let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
             let order = match replayed {
-                true => seen(payments, catalogue, order).await?,
+                true => seen(payments, catalogue, order).await.map_err(NotDone::after_all)?,
                 false => show::shown(catalogue, order, None).await,
             };
             return Ok(order.answer(StatusCode::CREATED, replayed));
@@ -127,8 +127,7 @@ async fn place_and_pay(
     let paying = match paying {
         Ok(paying) => Paying { replayed, ..paying },
         // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        Err(why) if !replayed => return Err(why.after_all().into()),
-        Err(why) => return Err(why.into()),
+        Err(why) => return Err(why.after_all().into()),
     };
     let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
     payment::answer(catalogue, told, StatusCode::CREATED).await

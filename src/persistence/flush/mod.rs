@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::journal::{Journal, JournalReader};
 use super::notice::{self, Packed};
 use super::sql::{self, Connection};
+use super::tables::FLUSHED;
 use super::{StoreError, Tables, buyer, order, stock};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::notice::Notice;
@@ -33,7 +34,7 @@ pub const SLICE_EVENTS_MAX: u64 = 5_000;
 
 const MOVE_CHECKPOINT: &str = "update flush_checkpoint set pos = ? where id = 1 and pos = ?";
 
-/// Why a slice was not flushed. The tables are as they were.
+/// Why a slice was not flushed. The tables are as they were, unless the answer to the commit was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum FlushError {
     #[error(transparent)]
@@ -119,6 +120,8 @@ pub struct Flusher {
     tables: Tables,
     pos: i64,
     gauge: LagGauge,
+    /// The last slice failed, and may have been written all the same: the answer to a commit can be lost.
+    in_doubt: bool,
 }
 
 impl Flusher {
@@ -136,7 +139,8 @@ impl Flusher {
         let gone = Gone { events: AtomicU64::new(before.events), bytes: AtomicU64::new(before.bytes) };
         let gauge =
             LagGauge { journal: journal.clone(), backlog: Lag { events, bytes }, gone: Arc::new(gone) };
-        Ok(Flusher { journal: journal.reader().clone(), tables: tables.clone(), pos, gauge })
+        let journal = journal.reader().clone();
+        Ok(Flusher { journal, tables: tables.clone(), pos, gauge, in_doubt: false })
     }
 
     /// How far the tables are true.
@@ -155,14 +159,63 @@ impl Flusher {
         Ok(done)
     }
 
-    /// Flushes one slice. An error leaves the tables as they were; the next call tries again. The files' WALs are somebody else's.
+    /// Flushes one slice. After an error it is written as a whole or not at all; the next call finds out, and goes on. The files' WALs
+    /// are somebody else's.
     pub async fn slice(&mut self) -> Result<Flushed, FlushError> {
         let end = self.gauge.journal.look_at_end().await?.pos;
+        if self.in_doubt {
+            self.find_checkpoint().await?;
+        }
+        self.in_doubt = true;
+        let done = self.slice_before(end).await?;
+        self.in_doubt = false;
+        Ok(done)
+    }
+
+    async fn slice_before(&mut self, end: i64) -> Result<Flushed, FlushError> {
         let Some(plan) = self.plan(SLICE_EVENTS_MAX).await? else {
             return Ok(Flushed { pos: self.pos, end, ..Flushed::default() });
         };
         self.write(&plan).await?;
         Ok(Flushed { events: plan.events, orders: plan.changes.born.len() as u64, pos: plan.to, end })
+    }
+
+    /// Where the tables stand after a slice that failed: where it began, or where it was to end.
+    async fn find_checkpoint(&mut self) -> Result<(), FlushError> {
+        // By the writer: whatever the lost connection had left open has been ended then. What its server commits later than this
+        // look makes the next slice fail, and that looks again.
+        let mut writer = self.tables.writer().await?;
+        let at: i64 = sql::query_scalar(FLUSHED).fetch_one(&mut *writer).await?;
+        drop(writer);
+        if at == self.pos {
+            return Ok(());
+        }
+        let (mut to, mut written) = (self.pos, Lag::default());
+        while to != at {
+            // A look may end before the slice did.
+            let behind = self.journal.after(to, SLICE_EVENTS_MAX).await?;
+            let before = to;
+            for (pos, entry) in behind.into_iter().take_while(|(pos, _)| *pos <= at) {
+                written.bytes += entry.events.len() as u64;
+                written.events += Run::of(entry)?.events.len() as u64;
+                to = pos;
+            }
+            if to == before {
+                return Err(FlushError::CheckpointMoved { expected: self.pos });
+            }
+        }
+        self.passed(at, written);
+        // Whatever it had to tell stands in the tables, and nobody has rung.
+        self.tables.interest().ring();
+        self.tables.bell().ring();
+        Ok(())
+    }
+
+    /// The tables are true up to here.
+    fn passed(&mut self, to: i64, gone: Lag) {
+        self.pos = to;
+        self.gauge.gone.events.fetch_add(gone.events, Ordering::Relaxed);
+        self.gauge.gone.bytes.fetch_add(gone.bytes, Ordering::Relaxed);
     }
 
     /// Copies the WALs into their files when they have grown; in smaller pieces while somebody may come who waits for the next slice.
@@ -224,9 +277,7 @@ impl Flusher {
         let written = write_plan(&mut writer, plan).await;
         sql::end(&mut writer, written).await?;
         drop(writer);
-        self.pos = plan.to;
-        self.gauge.gone.events.fetch_add(plan.events, Ordering::Relaxed);
-        self.gauge.gone.bytes.fetch_add(plan.bytes, Ordering::Relaxed);
+        self.passed(plan.to, Lag { events: plan.events, bytes: plan.bytes });
         if plan.news.is_some() {
             self.tables.interest().ring();
         }

@@ -1,5 +1,7 @@
 //! Exactly once, whatever the slices, and found again by everyone who reads.
 
+mod doubt;
+
 use rstest::rstest;
 
 use super::*;
@@ -267,35 +269,6 @@ async fn a_paid_order_ends_with_its_last_line_whichever_that_is(#[values(Sqlite,
         ]
     );
     assert!(all.iter().all(|orders| *orders == all[0]));
-}
-
-#[rstest]
-#[tokio::test]
-async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, MySql)] home: Home) {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(&dir).await;
-    let tables = home.open(&dir).await;
-    append_all(&journal, a_day_in_the_shop().2);
-    let mut first = Flusher::open(&journal, &tables).await.unwrap();
-    let mut second = Flusher::open(&journal, &tables).await.unwrap();
-    let plan = first.plan(9).await.unwrap().unwrap();
-    first.write(&plan).await.unwrap();
-    let again = second.write(&plan).await;
-    assert!(matches!(again, Err(FlushError::CheckpointMoved { expected: 0 })), "{again:?}");
-    let rest = first.plan(10_000).await.unwrap().unwrap();
-    let (events, bytes, changes) = (0, 0, Changes::default());
-    let mut moved =
-        Plan { from: rest.from, to: rest.to, events, bytes, changes, news: None, notices: Packed::default() };
-    moved.changes.stock = rest.changes.stock.clone();
-    moved.changes.stock[0].before = Some(Sequence(1));
-    let stale = first.write(&moved).await;
-    assert!(matches!(stale, Err(FlushError::StockMoved { .. })), "{stale:?}");
-    first.write(&rest).await.unwrap();
-    journal.close().await;
-    tables.close().await.unwrap();
-    let report = home.audit(&dir).await;
-    assert_eq!(report.differences, [""; 0]);
-    assert_eq!((report.orders, report.lines, report.products), (7, 8, 2));
 }
 
 /// A copy takes as long as what has gathered, so with somebody waiting less is let gather.

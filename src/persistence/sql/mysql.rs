@@ -49,6 +49,8 @@ const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(databa
 const WRITERS_MAX: i64 = 12;
 /// How long a connection that was ended may take to be gone …
 const GONE_WITHIN_MS: u64 = 2_000;
+/// How long that may take with all that is asked for it.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// … and how often one looks.
 const GONE_LOOK_MS: u64 = 10;
 const MARK: &str =
@@ -243,6 +245,12 @@ async fn mark(connection: &mut MySqlConnection, node: i64) -> Result<(), Error> 
 
 /// Ends every writer of a node, wherever it is, and waits until each is gone with whatever it had left open. Whether that is so.
 pub async fn end_writers(session: &mut Session, node: i64) -> Result<bool, Error> {
+    let ending = end_each_writer(session, node);
+    // A connection that is heard no more must not hold up whoever takes over: he comes again with another.
+    tokio::time::timeout(ENDED_WITHIN, ending).await.unwrap_or(Err(Error::PoolTimedOut))
+}
+
+async fn end_each_writer(session: &mut Session, node: i64) -> Result<bool, Error> {
     for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
         let mut gone = true;
         for place in 0..WRITERS_MAX {

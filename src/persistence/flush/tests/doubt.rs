@@ -1,0 +1,60 @@
+//! A slice of which nobody has heard whether it was written.
+
+use rstest::rstest;
+
+use super::super::*;
+use super::{a_day_in_the_shop, append_all, open};
+use crate::persistence::testing::Home::{self, MySql, Sqlite};
+
+#[rstest]
+#[tokio::test]
+async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, MySql)] home: Home) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = home.open(&dir).await;
+    append_all(&journal, a_day_in_the_shop().2);
+    let mut first = Flusher::open(&journal, &tables).await.unwrap();
+    let mut second = Flusher::open(&journal, &tables).await.unwrap();
+    let plan = first.plan(9).await.unwrap().unwrap();
+    first.write(&plan).await.unwrap();
+    let again = second.write(&plan).await;
+    assert!(matches!(again, Err(FlushError::CheckpointMoved { expected: 0 })), "{again:?}");
+    let rest = first.plan(10_000).await.unwrap().unwrap();
+    let (events, bytes, changes) = (0, 0, Changes::default());
+    let mut moved =
+        Plan { from: rest.from, to: rest.to, events, bytes, changes, news: None, notices: Packed::default() };
+    moved.changes.stock = rest.changes.stock.clone();
+    moved.changes.stock[0].before = Some(Sequence(1));
+    let stale = first.write(&moved).await;
+    assert!(matches!(stale, Err(FlushError::StockMoved { .. })), "{stale:?}");
+    first.write(&rest).await.unwrap();
+    journal.close().await;
+    tables.close().await.unwrap();
+    let report = home.audit(&dir).await;
+    assert_eq!(report.differences, [""; 0]);
+    assert_eq!((report.orders, report.lines, report.products), (7, 8, 2));
+}
+
+/// The answer to a commit can be lost, and the commit stands: to the one who asked for it, it is as if another had written the slice.
+#[rstest]
+#[tokio::test]
+async fn a_slice_whose_answer_was_lost_is_found_and_counted_once(#[values(Sqlite, MySql)] home: Home) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let tables = home.open(&dir).await;
+    append_all(&journal, a_day_in_the_shop().2);
+    let mut one = Flusher::open(&journal, &tables).await.unwrap();
+    let mut other = Flusher::open(&journal, &tables).await.unwrap();
+    let plan = other.plan(9).await.unwrap().unwrap();
+    other.write(&plan).await.unwrap();
+    assert!(one.slice().await.is_err(), "it does not begin where the tables are");
+    while one.slice().await.unwrap().events > 0 {}
+    assert_eq!(one.gauge().lag(), Lag::default());
+    // A failure that wrote nothing is nothing.
+    one.in_doubt = true;
+    assert_eq!(one.slice().await.unwrap().events, 0);
+    assert_eq!(one.gauge().lag(), Lag::default());
+    journal.close().await;
+    tables.close().await.unwrap();
+    assert_eq!(home.audit(&dir).await.differences, [""; 0]);
+}

@@ -251,17 +251,7 @@ async fn a_line_is_cancelled_in_the_moment_in_which_it_is_paid() {
 
 /// Orders of one line for each product, all paid at once.
 async fn many(shop: &Shop, products: &[String], orders: u64) -> Vec<String> {
-    let placed = join_all((1..=orders).map(|who| buying(shop, who, products).send())).await;
-    shop.settle().await;
-    let mut paid = Vec::new();
-    for (who, reply) in (1..).zip(&placed) {
-        // In such a crowd it may take so long that somebody hears only that his payment is on its way.
-        assert!([201, 202].contains(&reply.status.as_u16()), "{reply:?}");
-        let order = id(&reply.json());
-        assert_eq!(shop.order_of(who, &order).await["status"], "paid");
-        paid.push(order);
-    }
-    paid
+    shop.all_paid((1..=orders).map(|who| buying(shop, who, products))).await
 }
 
 #[actix_web::test]

@@ -23,17 +23,7 @@ async fn deliveries(shop: &Shop) -> Value {
 /// So many paid orders of one line.
 async fn bought(shop: &Shop, many: u64) -> Vec<String> {
     let product = shop.stocked(1_000).await;
-    let placed = join_all((1..=many).map(|who| shop.buy(who, &product, 1, "tok_ok").send())).await;
-    shop.settle().await;
-    let mut orders = Vec::new();
-    for (who, reply) in (1..).zip(&placed) {
-        // In a crowd it may take so long that somebody hears only that his payment is on its way.
-        assert!([201, 202].contains(&reply.status.as_u16()), "{reply:?}");
-        let order = id(&reply.json());
-        assert_eq!(shop.order_of(who, &order).await["status"], "paid");
-        orders.push(order);
-    }
-    orders
+    shop.all_paid((1..=many).map(|who| shop.buy(who, &product, 1, "tok_ok"))).await
 }
 
 /// How many of them are in this state; each has been moved so often.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use stockade::clock::Clock;
@@ -11,7 +12,7 @@ use stockade::domain::payment::{Cause, Payment, PaymentState, Refund};
 use stockade::domain::user::Role;
 use stockade::provider::{KnownCharge, RefundAsk, Signatures};
 
-use super::{Ask, Shop, one_line};
+use super::{Ask, Shop, id, one_line};
 
 /// What every test signs the provider's webhooks with.
 pub const WEBHOOK_SECRET: &str = "whsec_for_tests_long_enough_to_be_one";
@@ -90,6 +91,21 @@ impl Shop {
 
     pub fn charges(&self) -> Vec<KnownCharge> {
         self.app().payments().provider().simulated().unwrap().charges()
+    }
+
+    /// What a crowd orders that pays in the same call, once all of it is paid: the orders, from the first buyer on.
+    pub async fn all_paid(&self, asks: impl Iterator<Item = Ask>) -> Vec<String> {
+        let placed = join_all(asks.map(Ask::send)).await;
+        self.settle().await;
+        let mut paid = Vec::new();
+        for (who, reply) in (1..).zip(&placed) {
+            // In a crowd it may take so long that somebody hears only that his payment is on its way.
+            assert!([201, 202].contains(&reply.status.as_u16()), "{reply:?}");
+            let order = id(&reply.json());
+            assert_eq!(self.order_of(who, &order).await["status"], "paid");
+            paid.push(order);
+        }
+        paid
     }
 
     /// Lets time pass until nothing waits any more.

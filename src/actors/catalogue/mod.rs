@@ -327,8 +327,7 @@ impl Catalogue {
         if made.replayed {
             // Whoever had left it behind came back in this moment: it is his, and has his words again.
             let _changing = self.changing(left.id);
-            let back = Text { version: version + 2, ..left };
-            self.0.writer.take_over(&back, version + 1, None).await.map_err(unknown)?;
+            self.0.writer.take_over(&left, version + 1, None).await.map_err(unknown)?;
             return Err(NotChanged::SkuTaken);
         }
         Ok(made)

@@ -19,7 +19,7 @@ impl Users {
     /// Erases a person. What sealed their data is destroyed with it, so what a backup still holds is noise; orders keep
     /// their amounts under an id that means nobody.
     pub async fn erase(&self, user: UserId, password: SecretString, until: Millis) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, password.clone()).await?;
+        let confirmed = self.confirm(user, &password).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let now = self.0.clock.now();
         let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);

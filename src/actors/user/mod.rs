@@ -233,10 +233,10 @@ impl Users {
     }
 
     /// Is this the user's password? Asked again by whoever is signed in, before what cannot be taken back.
-    async fn confirm(&self, user: UserId, password: SecretString) -> Result<User, Unable> {
+    async fn confirm(&self, user: UserId, password: &SecretString) -> Result<User, Unable> {
         self.0.passwords.has_room()?;
         let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
-        match self.0.passwords.verify(password, user.password.clone()).await? {
+        match self.0.passwords.verify(password.clone(), user.password.clone()).await? {
             Verdict::Right { .. } => Ok(user),
             Verdict::Wrong => Err(Unable::WrongPassword),
         }
@@ -246,10 +246,9 @@ impl Users {
     /// now, of another password or of this one made anew, and then it is looked at once more.
     async fn begin_by(
         &self,
-        confirmed: User,
+        mut confirmed: User,
         password: &SecretString,
     ) -> Result<(Writing<'_>, User), Unable> {
-        let mut confirmed = confirmed;
         for _ in 0..HASHES_MAX {
             let mut writing = self.0.tables.begin().await?;
             let user = writing.user(confirmed.id).await?.ok_or(Unable::NoUser)?;
@@ -258,7 +257,7 @@ impl Users {
             }
             // Nobody waits for the writer while a password is looked at.
             drop(writing);
-            confirmed = self.confirm(confirmed.id, password.clone()).await?;
+            confirmed = self.confirm(confirmed.id, password).await?;
         }
         Err(Unable::Unavailable)
     }

@@ -23,7 +23,7 @@ impl Users {
         current: SecretString,
         next: NewPassword,
     ) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, current.clone()).await?;
+        let confirmed = self.confirm(user, &current).await?;
         let hash = self.0.passwords.hash(next.into_secret()).await?;
         let (mut writing, user) = self.begin_by(confirmed, &current).await?;
         let ended = self.end_others(&mut writing, user.id, session).await?;
@@ -97,7 +97,7 @@ impl Users {
 
     /// Asks the new address whether it is theirs, and tells the old one. Nothing changes before the answer.
     pub async fn ask_new_email(&self, user: UserId, password: SecretString, to: Email) -> Result<(), Unable> {
-        let confirmed = self.confirm(user, password.clone()).await?;
+        let confirmed = self.confirm(user, &password).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let owner = writing.owner_of_email(&self.email_of(&to)).await?;
         if let Some(own) = owner.as_ref().filter(|owner| owner.id == user.id) {

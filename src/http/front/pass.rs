@@ -12,6 +12,7 @@ use super::room::Room;
 use super::{Side, Standing};
 use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
+use crate::http::idempotency::REPLAYED;
 use crate::http::problem::{Code, Problem};
 use crate::http::refusal::internal;
 use crate::http::request::{Watch, X_REQUEST_ID, head_too_large};
@@ -146,8 +147,8 @@ fn nobody(may_be_done: bool) -> Problem {
 
 /// It says that nothing was done, and is not the answer of the time before.
 fn denies(reply: &Reply) -> bool {
-    let replayed = |(name, _): &(String, Vec<u8>)| name.eq_ignore_ascii_case("Idempotent-Replayed");
-    matches!(reply.status, 429 | 503) && !reply.headers.iter().any(replayed)
+    let (replayed, _) = REPLAYED;
+    matches!(reply.status, 429 | 503) && !reply.headers.iter().any(|(name, _)| replayed == name.as_str())
 }
 
 fn is_look(request: &peer::Request) -> bool {

@@ -6,13 +6,17 @@ use super::super::*;
 use super::{a_day_in_the_shop, append_all, open};
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
 
+async fn a_day_to_flush(home: Home) -> (tempfile::TempDir, Journal, Tables) {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, tables) = (open(&dir).await, home.open(&dir).await);
+    append_all(&journal, a_day_in_the_shop().2);
+    (dir, journal, tables)
+}
+
 #[rstest]
 #[tokio::test]
 async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, MySql)] home: Home) {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(&dir).await;
-    let tables = home.open(&dir).await;
-    append_all(&journal, a_day_in_the_shop().2);
+    let (dir, journal, tables) = a_day_to_flush(home).await;
     let mut first = Flusher::open(&journal, &tables).await.unwrap();
     let mut second = Flusher::open(&journal, &tables).await.unwrap();
     let plan = first.plan(9).await.unwrap().unwrap();
@@ -39,10 +43,7 @@ async fn a_slice_that_comes_twice_is_refused_the_second_time(#[values(Sqlite, My
 #[rstest]
 #[tokio::test]
 async fn a_slice_whose_answer_was_lost_is_found_and_counted_once(#[values(Sqlite, MySql)] home: Home) {
-    let dir = tempfile::tempdir().unwrap();
-    let journal = open(&dir).await;
-    let tables = home.open(&dir).await;
-    append_all(&journal, a_day_in_the_shop().2);
+    let (dir, journal, tables) = a_day_to_flush(home).await;
     let mut one = Flusher::open(&journal, &tables).await.unwrap();
     let mut other = Flusher::open(&journal, &tables).await.unwrap();
     let plan = other.plan(9).await.unwrap().unwrap();

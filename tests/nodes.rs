@@ -507,7 +507,9 @@ async fn whoever_stands_by_outlasts_the_database_and_is_there_when_it_is_needed(
     tokio::time::sleep(Duration::from_secs(5)).await;
     cluster.database.start().await.unwrap();
     crowd.goes_on(100).await;
-    assert!(!next.log().contains("a node has stopped"), "{}", next.log());
+    for node in [&next, &serving] {
+        assert!(!node.log().contains("a node has stopped"), "{}", node.log());
+    }
     serving.kill();
     takes_over(&mut next).await;
     crowd.go_to(&next);

@@ -203,6 +203,22 @@ impl Cluster {
         Some(owning)
     }
 
+    /// The node that owns most of what is sold, if that is known.
+    pub async fn seller(&self) -> Option<usize> {
+        let loaded = |owning: &Owning| owning.loaded.filter(|loaded| *loaded > 0);
+        let owning = self.owning().await?;
+        let most =
+            owning.iter().filter(|owning| loaded(owning).is_some()).max_by_key(|owning| loaded(owning));
+        most.map(|owning| owning.node)
+    }
+
+    /// Whether the others take it that a node leads, or owns something.
+    pub async fn counts_on(&self, node: usize) -> Result<bool> {
+        let owning = self.owning().await.context("nobody says who owns what")?;
+        let owns = owning.iter().any(|owning| owning.node == node && owning.shards > 0);
+        Ok(owns || self.active().await? == node)
+    }
+
     /// The first node that does not run.
     pub fn spare(&self) -> Option<usize> {
         (0..self.nodes.len()).find(|node| self.nodes[*node].shop.pid().is_none())
@@ -392,8 +408,12 @@ async fn until(complaint: &str, is_so: impl AsyncFn() -> bool) -> Result<()> {
     Ok(())
 }
 
+/// What most nodes say; of as many each, what names the later session. One that is cut off says what it has known before.
 fn latest(seen: impl Iterator<Item = Seen>) -> Option<Seen> {
-    seen.max_by_key(|seen| (seen.session, seen.nodes.len()))
+    let all: Vec<Seen> = seen.collect();
+    let say_so = |session| all.iter().filter(|seen| seen.session == session).count();
+    let best = all.iter().map(|seen| (say_so(seen.session), seen.session)).max()?;
+    all.into_iter().filter(|seen| seen.session == best.1).max_by_key(|seen| seen.nodes.len())
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What befalls a shop on several nodes while it sells: each fault falls at the node that is active at that moment, or at what it
-//! rests on, is undone, and the next one waits until all is whole again.
+//! What befalls a shop on several nodes while it sells: each fault falls at the node that leads at that moment, or at one that owns what
+//! is sold and does not lead, or at what it rests on, is undone, and the next one waits until all is whole again.
 //!
 //! Always true: a fault that has begun is undone before the run ends, and one that did not fall, or too late, or that the nodes did
 //! not notice, is no proof.
@@ -46,6 +46,11 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// Whether it ends, stops or cuts off a node that may be one among others.
+    fn may_befall_an_owner(self) -> bool {
+        matches!(self, Self::Kill | Self::Stop | Self::Pause | Self::PartitionDatabase)
+    }
+
     /// What it cuts, if it falls at this node.
     fn cut(self, node: usize) -> Option<Cut> {
         match self {
@@ -63,8 +68,11 @@ impl Fault {
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Fallen {
     pub fault: Fault,
-    /// The node that was active when it fell.
+    /// The node at which it fell.
     pub node: usize,
+    /// It owned what was sold, and did not lead.
+    #[serde(default)]
+    pub only_owned: bool,
     pub at_s: f64,
     /// When it was undone and all nodes knew of each other again.
     pub whole_at_s: f64,
@@ -117,7 +125,10 @@ impl Ordeal<'_> {
             while self.live.acknowledged.load(Relaxed) < (orders as f64 * share) as u64 {
                 sleep(Duration::from_millis(1)).await;
             }
-            let node = cluster.active().await?;
+            let active = cluster.active().await?;
+            let owner = cluster.seller().await.filter(|owner| *owner != active);
+            let owner = owner.filter(|_| fault.may_befall_an_owner() && dice.one_in(2));
+            let node = owner.unwrap_or(active);
             self.is_under_way.set(true);
             if let Some(cut) = fault.cut(node) {
                 cluster.cut(cut)?;
@@ -132,6 +143,7 @@ impl Ordeal<'_> {
             self.fallen.borrow_mut().push(Fallen {
                 fault: *fault,
                 node,
+                only_owned: owner.is_some(),
                 at_s,
                 whole_at_s: self.since_start(),
                 acknowledged,
@@ -155,7 +167,7 @@ impl Ordeal<'_> {
             Fault::Pause => {
                 cluster.pause(node)?;
                 sleep(PAUSE).await;
-                is_felt = cluster.active().await? != node;
+                is_felt = !cluster.counts_on(node).await?;
                 cluster.wake(node)?;
             }
             Fault::Database => {
@@ -164,7 +176,7 @@ impl Ordeal<'_> {
             }
             Fault::PartitionDatabase => {
                 sleep(WITHOUT_DATABASE).await;
-                is_felt = cluster.active().await? != node;
+                is_felt = !cluster.counts_on(node).await?;
             }
             Fault::PartitionRedis => {
                 sleep(WITHOUT_REDIS).await;
@@ -244,6 +256,9 @@ pub fn verdict(fallen: &[Fallen], wanted: usize) -> Verdict {
 
 impl fmt::Display for Fallen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.only_owned {
+            f.write_str("owner, ")?;
+        }
         match self.fault {
             Fault::Kill => write!(f, "node {} killed", self.node),
             Fault::Stop => write!(f, "node {} told to stop", self.node),
@@ -282,6 +297,7 @@ mod tests {
         Fallen {
             fault: Fault::Kill,
             node: 1,
+            only_owned: false,
             at_s: 1.0,
             whole_at_s: 6.0,
             acknowledged: 1_000,

@@ -11,14 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::broken::Broken;
 use crate::check::Violation;
 use crate::cluster::Cluster;
-use crate::tally::{SOMETIMES, SOMETIMES_OF_MANY, Tally};
+use crate::tally::{Tally, sometimes};
 use crate::time::SECOND;
 use crate::world::{Outcome, World};
 
-/// From this many seeds on, each rare situation must have been met.
-pub const SEEDS_TO_MEET_ALL: u64 = 2_000;
-/// The same for those of two or three nodes.
-pub const SEEDS_TO_MEET_ALL_OF_MANY: u64 = 1_000;
+/// From how many seeds on each rare situation must have been met.
+pub fn seeds_to_meet_all(owners: usize) -> u64 {
+    if owners == 1 { 2_000 } else { 1_000 }
+}
+
 /// Each of so many seeds is run twice.
 const TWICE_EVERY: u64 = 100;
 /// The most failures that are collected before a run stops.
@@ -74,11 +75,8 @@ impl Total {
 
     /// The rare situations that this run should have met and did not.
     pub fn missing(&self) -> Vec<&'static str> {
-        match self.owners {
-            1 if self.seeds >= SEEDS_TO_MEET_ALL => self.tally.never(SOMETIMES),
-            2.. if self.seeds >= SEEDS_TO_MEET_ALL_OF_MANY => self.tally.never(SOMETIMES_OF_MANY),
-            _ => Vec::new(),
-        }
+        let enough = self.seeds >= seeds_to_meet_all(self.owners);
+        if enough { self.tally.never(&sometimes(self.owners)) } else { Vec::new() }
     }
 }
 
@@ -111,12 +109,15 @@ fn judge(seed: u64, owners: usize, broken: Option<Broken>, total: &mut Total) {
             total.add(&outcome);
             let again = seed.is_multiple_of(TWICE_EVERY).then(|| play(seed, owners, broken, false));
             total.twice += u64::from(again.is_some());
+            let differs = |what| Violation { invariant: "the same seed, the same trace", what };
             match (outcome.verdict, again) {
                 (Err(violation), _) => Some(violation),
-                (Ok(()), Some(Ok(again))) if again.trace != outcome.trace => Some(Violation {
-                    invariant: "the same seed, the same trace",
-                    what: format!("{:016x} and {:016x}", outcome.trace, again.trace),
-                }),
+                (Ok(()), Some(Ok(again))) if again.trace != outcome.trace => {
+                    Some(differs(format!("{:016x} and {:016x}", outcome.trace, again.trace)))
+                }
+                (Ok(()), Some(Err(again))) => {
+                    Some(differs(format!("then {}: {}", again.invariant, again.what)))
+                }
                 _ => None,
             }
         }
@@ -149,7 +150,7 @@ pub fn run(seeds: &[u64], owners: usize, jobs: usize, watch: impl Fn(u64) + Sync
     total
 }
 
-/// Plays seeds with a safeguard taken out until one of them notices: how many it took, and what was noticed.
+/// Plays seeds with a safeguard taken out until one of them notices what hangs on it: how many it took, and what was noticed.
 pub fn hunt(broken: Broken, from: u64, seeds: u64) -> Option<(u64, Failure)> {
     let owners = if broken.is_of_many() { 3 } else { 1 };
     (from..from.saturating_add(seeds)).find_map(|seed| {
@@ -157,7 +158,7 @@ pub fn hunt(broken: Broken, from: u64, seeds: u64) -> Option<(u64, Failure)> {
             Err(violation) => violation,
             Ok(outcome) => outcome.verdict.err()?,
         };
-        Some((seed - from + 1, Failure { seed, violation }))
+        broken.breaks(violation.invariant).then_some((seed - from + 1, Failure { seed, violation }))
     })
 }
 

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use stockade::clock::Clock;
 use stockade_sim::Broken;
-use stockade_sim::campaign::{self, Failure, SEEDS_TO_MEET_ALL, SEEDS_TO_MEET_ALL_OF_MANY, Total};
+use stockade_sim::campaign::{self, Failure, Total};
 use stockade_sim::model::check::Searched;
 use stockade_sim::model::without::{Shows, Without};
 use stockade_sim::model::{self, Search};
 use stockade_sim::scenario::Scenario;
-use stockade_sim::tally::{SOMETIMES, SOMETIMES_OF_MANY};
+use stockade_sim::tally::sometimes;
 
 /// Most seeds a safeguard taken out may need to be noticed.
 const HUNT_SEEDS: u64 = 500;
@@ -161,12 +161,9 @@ fn many(options: &Options) -> bool {
 }
 
 fn summary(total: &Total, regressions: usize, took_ms: u64) {
-    let (sometimes, from) = match total.owners {
-        1 => (SOMETIMES, SEEDS_TO_MEET_ALL),
-        _ => (SOMETIMES_OF_MANY, SEEDS_TO_MEET_ALL_OF_MANY),
-    };
+    let from = campaign::seeds_to_meet_all(total.owners);
     println!("sometimes, in {} seeds (each must be reached from {from} seeds on):", total.seeds);
-    for what in sometimes {
+    for what in sometimes(total.owners) {
         println!("  {:>9}  {what}", total.tally.reached(what));
     }
     println!("faults:");

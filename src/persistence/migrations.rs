@@ -125,6 +125,10 @@ const NODES: &[File] = files!("nodes":
     7 "0007_journal_end",
     8 "0008_journal_end_row",
     9 "0009_shards",
+    10 "0010_node_beats",
+    11 "0011_node_beats_of_sessions",
+    12 "0012_node_sessions_without_beat",
+    13 "0013_node_sessions_without_leaving",
 );
 
 /// A folder's files with what MySQL reads in their place.

@@ -95,7 +95,7 @@ impl Opened {
 }
 
 /// A synced transaction, and the writer with it. Dropped without an end it leaves nothing, and is undone at once: that of a node holds
-/// on to the row by which the node's heart beats.
+/// on to the row of the node's session.
 pub struct Transaction<'t> {
     writer: MappedMutexGuard<'t, Connection>,
     store: &'t Store,
@@ -304,6 +304,10 @@ mod tests {
         sql::query_scalar(POS).fetch_one(&store.readers()).await.unwrap()
     }
 
+    async fn synchronous(writer: &mut Connection) -> i64 {
+        sql::query_scalar("pragma synchronous").fetch_one(writer).await.unwrap()
+    }
+
     #[rstest]
     #[tokio::test]
     async fn a_transaction_that_was_dropped_half_way_leaves_nothing(#[values(Sqlite, MySql)] home: Home) {
@@ -312,6 +316,9 @@ mod tests {
         assert_eq!(store.write_synced(sql::query(MOVE)).await.unwrap(), 1);
         assert_eq!(pos(&store).await, 1);
         let mut ended = store.begin_synced().await.unwrap();
+        if home == Sqlite {
+            assert_eq!(synchronous(&mut ended).await, 2, "full, to its end");
+        }
         let outcome = moved(&mut ended).await;
         ended.end(outcome).await.unwrap();
         assert_eq!(pos(&store).await, 2);
@@ -319,8 +326,7 @@ mod tests {
             return;
         }
         let mut writer = store.writer().await.unwrap();
-        let synchronous: i64 = sql::query_scalar("pragma synchronous").fetch_one(&mut *writer).await.unwrap();
-        assert_eq!(synchronous, 1, "normal again");
+        assert_eq!(synchronous(&mut writer).await, 1, "normal again");
     }
 
     /// Its locks go with it, and nobody has to come for that: the row of a node's heart is one of them.

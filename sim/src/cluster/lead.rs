@@ -33,7 +33,7 @@ impl Cluster {
         let (session, process) = (self.nodes[node].session, self.nodes[node].process);
         self.plan(BEAT_EVERY, Happening::Beat { node, process });
         let sent = self.now;
-        self.ask_base(node, After::Beat(sent), &[Statement::Beat(session)]);
+        self.ask_base(node, After::Beat(sent), &[Statement::Beat(session), Statement::Lives(session)]);
     }
 
     pub(super) fn look_around(&mut self, node: usize) {
@@ -42,18 +42,18 @@ impl Cluster {
         self.tell_the_waiting(node);
         let session = self.nodes[node].session;
         // Whoever looks writes first: a database that only reads makes every heart stand still.
-        self.ask_base(node, After::Look, &[Statement::Beat(session), Statement::Sessions, Statement::Shards]);
+        let alive = [Statement::Beat(session), Statement::Lives(session)];
+        self.ask_base(node, After::Look, &[alive[0], alive[1], Statement::Sessions, Statement::Shards]);
     }
 
     pub(super) fn looked(&mut self, node: usize, answers: &[Answer]) {
-        if answers.first() == Some(&Answer::Done(0)) {
+        if answers.get(1) == Some(&Answer::Done(0)) {
             return self.exits(node, "its session has ended");
         }
-        let (sessions, shards) = (rows(answers.get(1)), rows(answers.get(2)));
+        let (sessions, shards) = (rows(answers.get(2)), rows(answers.get(3)));
         let own = self.nodes[node].session;
         let living: Vec<i64> = sessions.iter().filter(|row| row[1] != 0).map(|row| row[0]).collect();
         let stopped = self.observe(node, &sessions);
-        self.end_the_ended(node, &sessions);
         let lead = sessions.iter().find(|row| row[1] == 1).map(|row| row[0]);
         match self.nodes[node].stage {
             Stage::Joining => {}
@@ -101,16 +101,6 @@ impl Cluster {
             }
         }
         stopped
-    }
-
-    /// A node whose session has ended may have come back to the database before it learns so, and hold what all others wait for.
-    fn end_the_ended(&mut self, node: usize, sessions: &Rows) {
-        let ended = sessions.iter().filter(|row| row[1] == 0);
-        let kills: Vec<_> = ended.flat_map(|row| self.connections_of(row[0])).collect();
-        if !kills.is_empty() && !self.is(Broken::EndedOnce) {
-            self.tally.reach("a session that had ended still had connections");
-            self.ask_base_after(node, After::Seal, kills, &[Statement::End]);
-        }
     }
 
     fn seal(&mut self, node: usize, session: i64, beat: i64) {

@@ -20,7 +20,7 @@ use stockade::persistence::redis::{Generation, Version};
 use crate::broken::Broken;
 use crate::chance::Chance;
 use crate::check::Violation;
-use crate::database::{Answer, Connection, Database, Statement};
+use crate::database::{Answer, Connection, Database, Flaw, Statement};
 use crate::mirror::Store;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, FAULTS_MIN, ProductPlan, REST_BY};
@@ -162,7 +162,10 @@ impl Cluster {
             broken,
             loss_percent: chance.one_of([0, 0, 1, 4]),
             nodes: (0..owners).map(|_| Node::down(count)).collect(),
-            database: Database::new(count as i64, None),
+            database: Database::new(
+                count as i64,
+                (broken == Some(Broken::BeatInTheSession)).then_some(Flaw::BeatInTheSession),
+            ),
             base_down_until: 0,
             scripts: BTreeMap::new(),
             scripts_begun: 0,
@@ -345,7 +348,7 @@ impl Cluster {
         self.places.insert(session, (node, process));
         self.note("start", node as u64, process);
         self.say(|| format!("{node} starts: session {session}"));
-        self.ask_base(node, After::Join, &[Statement::Join(session)]);
+        self.ask_base(node, After::Join, &[Statement::FirstBeat(session), Statement::Join(session)]);
     }
 
     /// The process ends: by itself, when it learns that it may not go on, or because somebody killed it.
@@ -364,13 +367,13 @@ impl Cluster {
 
     fn base_said(&mut self, node: usize, after: After, answers: Vec<Answer>) {
         match after {
-            After::Join if answers.first() == Some(&Answer::Done(1)) => {
+            After::Join if answers.get(1) == Some(&Answer::Done(1)) => {
                 self.nodes[node].stage = Stage::Owner;
                 self.beat(node);
                 self.look_around(node);
             }
             After::Join => self.exits(node, "its session was there already"),
-            After::Beat(_) if answers.first() == Some(&Answer::Done(0)) => {
+            After::Beat(_) if answers.get(1) == Some(&Answer::Done(0)) => {
                 self.tally.reach("a node found that its session had been sealed");
                 self.exits(node, "its session has ended");
             }

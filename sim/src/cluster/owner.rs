@@ -219,10 +219,8 @@ impl Cluster {
         if count > 1 {
             self.tally.reach("two products of one node in one transaction");
         }
-        // The places first: whoever waits for them holds nothing that a beat, his own or of his observer's look, waits for.
-        let (places, holds) = (Statement::TakePlaces(count), Statement::HoldSession(session));
-        let order = if self.is(Broken::SessionBeforePlaces) { [holds, places] } else { [places, holds] };
-        self.ask_base(node, After::Group, &[Statement::Begin, order[0], order[1]]);
+        let (holds, places) = (Statement::HoldSession(session), Statement::TakePlaces(count));
+        self.ask_base(node, After::Group, &[Statement::Begin, holds, places]);
     }
 
     pub(super) fn group_is(&mut self, node: usize, outcome: Outcome) {
@@ -257,7 +255,7 @@ impl Cluster {
         let Some((_, connection)) = is.writer.unknown else { return };
         let session = is.session;
         let heads = is.writer.groups.iter().map(|group| Statement::Head(group.product as i64));
-        let statements: Vec<Statement> = [Statement::Beat(session)].into_iter().chain(heads).collect();
+        let statements: Vec<Statement> = [Statement::Lives(session)].into_iter().chain(heads).collect();
         self.ask_base_after(node, After::Recover, vec![connection], &statements);
         let (process, number) = (self.nodes[node].process, connection);
         self.plan(RECOVER_WITHIN, Happening::NotRecovered { node, process, connection: number });

@@ -11,6 +11,8 @@ use super::Connection;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
     Session(i64),
+    /// Of a session's heart.
+    Beat(i64),
     Shard(i64),
     /// `journal_end`
     End,

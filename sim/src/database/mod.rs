@@ -8,77 +8,16 @@
 //! `conformance` plays the same schedules against this and against a server, and each [`Flaw`] must be seen there.
 
 mod locks;
+mod statement;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
 use locks::{Locks, Mode, Row};
+pub use statement::{Answer, Statement};
 
 pub type Connection = u64;
-
-/// What is asked of the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Statement {
-    Begin,
-    Commit,
-    Rollback,
-    /// Reads a session that is not ended, and locks it so that others can do the same.
-    HoldSession(i64),
-    /// The same, if it is the lead's.
-    HoldLead(i64),
-    /// Moves the end of the journal by so many places, and says where it is then.
-    TakePlaces(i64),
-    Insert {
-        place: i64,
-        product: i64,
-        first: i64,
-    },
-    /// A session that starts as an owner.
-    Join(i64),
-    /// An owner becomes the lead.
-    Lead(i64),
-    Beat(i64),
-    /// Ends a session whose beat is still this one.
-    Seal {
-        session: i64,
-        beat: i64,
-    },
-    /// Gives a shard to a session, under the next epoch, if this is its epoch.
-    Give {
-        shard: i64,
-        session: i64,
-        epoch: i64,
-    },
-    /// Moves the flush's checkpoint.
-    Pass {
-        from: i64,
-        to: i64,
-    },
-    /// The last sequence of a product.
-    Head(i64),
-    End,
-    /// How far the flush has come.
-    Passed,
-    Sessions,
-    Shards,
-    Entries,
-}
-
-/// What it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// So many rows.
-    Done(u64),
-    Value(i64),
-    Rows(Vec<[i64; 3]>),
-    /// A key stands there already.
-    Duplicate,
-    /// Two waited for each other.
-    Circle,
-    /// The connection was ended.
-    Lost,
-}
 
 /// A mistake, to see that it is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,10 +36,12 @@ pub enum Flaw {
     HoldsTheEnded,
     /// A statement that waited looks at what it saw before it waited.
     StaleAfterWait,
+    /// A beat is written into the row of its session.
+    BeatInTheSession,
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 7] = [
+    pub const ALL: [Flaw; 8] = [
         Flaw::HoldsNothing,
         Flaw::PlacesAtOnce,
         Flaw::DirtyReads,
@@ -108,6 +49,7 @@ impl Flaw {
         Flaw::NoFork,
         Flaw::HoldsTheEnded,
         Flaw::StaleAfterWait,
+        Flaw::BeatInTheSession,
     ];
 }
 
@@ -115,7 +57,6 @@ impl Flaw {
 pub struct Session {
     /// 1: the lead; its own number, negative: an owner; `None`: ended.
     pub active: Option<i64>,
-    pub beat: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +69,7 @@ pub struct Shard {
 #[derive(Debug, Clone, Copy)]
 enum Change {
     Session(i64, Session),
+    Beat(i64, i64),
     Shard(i64, Shard),
     End(i64),
     Entry(i64, (i64, i64)),
@@ -138,6 +80,8 @@ enum Change {
 #[derive(Debug, Clone, Default)]
 struct Tables {
     sessions: BTreeMap<i64, Session>,
+    /// By session.
+    beats: BTreeMap<i64, i64>,
     shards: BTreeMap<i64, Shard>,
     end: i64,
     /// Product and first sequence by place, and the other way round.
@@ -150,6 +94,7 @@ impl Tables {
     fn apply(&mut self, change: Change) {
         match change {
             Change::Session(number, session) => drop(self.sessions.insert(number, session)),
+            Change::Beat(number, beat) => drop(self.beats.insert(number, beat)),
             Change::Shard(number, shard) => drop(self.shards.insert(number, shard)),
             Change::End(end) => self.end = end,
             Change::Entry(place, entry) => {
@@ -169,8 +114,8 @@ struct Open {
     waiting: Option<Statement>,
     /// It had to wait.
     waited: bool,
-    /// The session as it was when the wait began, for whoever has that flaw.
-    seen: Option<Session>,
+    /// The session and its beat as they were when the wait began, for whoever has that flaw.
+    seen: (Option<Session>, Option<i64>),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -218,6 +163,10 @@ impl Database {
         self.tables.sessions.iter().map(|(number, session)| (*number, *session))
     }
 
+    pub fn beat(&self, number: i64) -> Option<i64> {
+        self.tables.beats.get(&number).copied()
+    }
+
     pub fn shard(&self, shard: i64) -> Option<Shard> {
         self.tables.shards.get(&shard).copied()
     }
@@ -249,10 +198,10 @@ impl Database {
     /// Asks; the answer, or none while it waits. A connection asks one thing at a time.
     pub fn ask(&mut self, by: Connection, statement: Statement) -> Option<Answer> {
         let seen = match statement {
-            Statement::HoldSession(number)
-            | Statement::Beat(number)
-            | Statement::Seal { session: number, .. } => self.session(number),
-            _ => None,
+            Statement::HoldSession(number) | Statement::Seal { session: number, .. } => {
+                (self.session(number), self.beat(number))
+            }
+            _ => (None, None),
         };
         let open = self.open.entry(by).or_default();
         (open.waiting, open.waited, open.seen) = (Some(statement), false, seen);
@@ -361,6 +310,12 @@ impl Database {
         own.or_else(|| self.session(number))
     }
 
+    /// What whoever has that flaw takes for the newest.
+    fn stale(&self, by: Connection) -> (Option<Session>, Option<i64>) {
+        let seen = self.open.get(&by).map(|open| open.seen);
+        seen.filter(|_| self.has(Flaw::StaleAfterWait)).unwrap_or_default()
+    }
+
     /// Looks at a row by its key, for a statement that locks what fits.
     fn locked_session(
         &mut self,
@@ -371,8 +326,7 @@ impl Database {
     ) -> Result<Option<Session>, Waits> {
         let had = self.locks.has(Row::Session(number), by, mode);
         self.lock(Row::Session(number), by, mode)?;
-        let seen = self.open.get(&by).and_then(|open| open.seen).filter(|_| self.has(Flaw::StaleAfterWait));
-        let found = seen.or_else(|| self.session_for(by, number)).filter(fits);
+        let found = self.stale(by).0.or_else(|| self.session_for(by, number)).filter(fits);
         if found.is_none() && !had {
             self.let_go(Row::Session(number), by);
         }
@@ -384,13 +338,47 @@ impl Database {
         by: Connection,
         number: i64,
         fits: impl Fn(&Session) -> bool,
-        change: impl Fn(Session) -> Session,
+        active: Option<i64>,
     ) -> Told {
         let found = self.locked_session(by, number, Mode::Exclusive, fits)?;
-        if let Some(session) = found {
-            self.change(by, Change::Session(number, change(session)));
+        if found.is_some() {
+            self.change(by, Change::Session(number, Session { active }));
         }
         Ok(Answer::Done(found.is_some().into()))
+    }
+
+    /// Counts one more beat, if the newest fits.
+    fn beats(&mut self, by: Connection, number: i64, fits: impl Fn(i64) -> bool) -> Told {
+        if self.beat(number).is_none() {
+            return Ok(Answer::Done(0));
+        }
+        let row = match self.has(Flaw::BeatInTheSession) {
+            true => Row::Session(number),
+            false => Row::Beat(number),
+        };
+        self.lock(row, by, Mode::Exclusive)?;
+        let own = self.changes(by).find_map(|change| match change {
+            Change::Beat(changed, beat) if changed == number => Some(beat),
+            _ => None,
+        });
+        let found = self.stale(by).1.or(own).or_else(|| self.beat(number)).filter(|beat| fits(*beat));
+        if let Some(beat) = found {
+            self.change(by, Change::Beat(number, beat + 1));
+        }
+        Ok(Answer::Done(found.is_some().into()))
+    }
+
+    /// One statement for both rows: the session's first, for which it waits longest.
+    fn seal(&mut self, by: Connection, number: i64, beat: i64) -> Told {
+        let lives = |found: &Session| found.active.is_some();
+        if self.locked_session(by, number, Mode::Exclusive, lives)?.is_none() {
+            return Ok(Answer::Done(0));
+        }
+        if self.beats(by, number, |found| found == beat)? == Answer::Done(0) {
+            return Ok(Answer::Done(0));
+        }
+        self.change(by, Change::Session(number, Session { active: None }));
+        Ok(Answer::Done(2))
     }
 
     fn perform(&mut self, by: Connection, statement: Statement) -> Told {
@@ -411,7 +399,16 @@ impl Database {
                     return Ok(Answer::Duplicate);
                 }
                 self.lock(Row::Session(number), by, Mode::Exclusive)?;
-                self.change(by, Change::Session(number, Session { active: Some(-number), beat: 0 }));
+                self.change(by, Change::Session(number, Session { active: Some(-number) }));
+                return Ok(Answer::Done(1));
+            }
+            Statement::FirstBeat(number) => {
+                if self.beat(number).is_some() {
+                    self.lock(Row::Beat(number), by, Mode::Shared)?;
+                    return Ok(Answer::Duplicate);
+                }
+                self.lock(Row::Beat(number), by, Mode::Exclusive)?;
+                self.change(by, Change::Beat(number, 0));
                 return Ok(Answer::Done(1));
             }
             Statement::Lead(number) => {
@@ -422,18 +419,14 @@ impl Database {
                 if self.sessions().any(|(_, session)| session.active == Some(1)) {
                     return Ok(Answer::Duplicate);
                 }
-                return self
-                    .changed_session(by, number, is_owner, |session| Session { active: Some(1), ..session });
+                return self.changed_session(by, number, is_owner, Some(1));
             }
-            Statement::Beat(number) => {
-                let lives = |session: &Session| session.active.is_some();
-                let beats = |session: Session| Session { beat: session.beat + 1, ..session };
-                return self.changed_session(by, number, lives, beats);
+            Statement::Beat(number) => return self.beats(by, number, |_| true),
+            Statement::Lives(number) => {
+                let lives = self.session_for(by, number).is_some_and(|session| session.active.is_some());
+                return Ok(Answer::Done(lives.into()));
             }
-            Statement::Seal { session, beat } => {
-                let fits = |found: &Session| found.active.is_some() && found.beat == beat;
-                return self.changed_session(by, session, fits, |found| Session { active: None, ..found });
-            }
+            Statement::Seal { session, beat } => return self.seal(by, session, beat),
             Statement::Give { shard, session, epoch } => return self.give(by, shard, session, epoch),
             Statement::Pass { from, to } => return self.pass(by, from, to),
             Statement::Head(product) => {
@@ -546,11 +539,14 @@ impl Database {
 
     fn rows(&self, by: Connection, what: Statement) -> Vec<[i64; 3]> {
         let mut rows: BTreeMap<i64, [i64; 3]> = BTreeMap::new();
-        let session = |number: i64, session: Session| [number, session.active.unwrap_or(0), session.beat];
+        let session = |number: i64, session: Session| {
+            let beat = self.beat(number)?;
+            Some((number, [number, session.active.unwrap_or(0), beat]))
+        };
         let shard = |number: i64, shard: Shard| [number, shard.session, shard.epoch];
         let entry = |place: i64, (product, first): (i64, i64)| [place, product, first];
         match what {
-            Statement::Sessions => rows.extend(self.sessions().map(|(at, is)| (at, session(at, is)))),
+            Statement::Sessions => rows.extend(self.sessions().filter_map(|(at, is)| session(at, is))),
             Statement::Shards => {
                 rows.extend(self.tables.shards.iter().map(|(at, is)| (*at, shard(*at, *is))))
             }
@@ -559,7 +555,7 @@ impl Database {
         // The oldest change first.
         for change in self.changes(by).collect::<Vec<_>>().into_iter().rev() {
             match (what, change) {
-                (Statement::Sessions, Change::Session(at, is)) => drop(rows.insert(at, session(at, is))),
+                (Statement::Sessions, Change::Session(at, is)) => rows.extend(session(at, is)),
                 (Statement::Shards, Change::Shard(at, is)) => drop(rows.insert(at, shard(at, is))),
                 (Statement::Entries, Change::Entry(at, is)) => drop(rows.insert(at, entry(at, is))),
                 _ => {}

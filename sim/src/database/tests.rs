@@ -8,6 +8,7 @@ fn two_sessions() -> Database {
     let mut database = Database::new(2, None);
     for number in [1, 2] {
         assert_eq!(database.ask(9, Statement::Join(number)), Some(Answer::Done(1)));
+        assert_eq!(database.ask(9, Statement::FirstBeat(number)), Some(Answer::Done(1)));
     }
     database
 }
@@ -20,9 +21,23 @@ fn a_seal_waits_for_whoever_holds_the_session() {
     assert_eq!(database.ask(2, Statement::Seal { session: 1, beat: 0 }), None);
     assert_eq!(database.ask(1, ENTRY), Some(Answer::Done(1)));
     assert_eq!(database.ask(1, Statement::Commit), Some(Answer::Done(0)));
-    assert_eq!(database.answered(), [(2, Answer::Done(1))]);
+    assert_eq!(database.answered(), [(2, Answer::Done(2))]);
     assert_eq!(database.ask(1, Statement::HoldSession(1)), Some(Answer::Done(0)));
     assert_eq!(database.entries().count(), 1);
+}
+
+#[test]
+fn a_heart_waits_for_no_writer_and_a_seal_that_does_sees_it_beat() {
+    let mut database = two_sessions();
+    database.ask(1, Statement::Begin);
+    database.ask(1, Statement::HoldSession(1));
+    assert_eq!(database.ask(2, Statement::Seal { session: 1, beat: 0 }), None);
+    assert_eq!(database.ask(3, Statement::Beat(1)), Some(Answer::Done(1)));
+    assert_eq!(database.ask(3, Statement::Lives(1)), Some(Answer::Done(1)));
+    database.ask(1, Statement::Commit);
+    assert_eq!(database.answered(), [(2, Answer::Done(0))]);
+    assert_eq!(database.ask(2, Statement::Seal { session: 1, beat: 1 }), Some(Answer::Done(2)));
+    assert_eq!(database.ask(3, Statement::Lives(1)), Some(Answer::Done(0)));
 }
 
 #[test]

@@ -200,7 +200,8 @@ impl State {
     }
 
     /// Does a transaction hold this session's row? Each group's transaction locks the row first and lets it go at its
-    /// end, so whoever wants to change the row (to beat, to declare dead, to settle) waits until there is none.
+    /// end, so whoever wants to change the row (to declare dead, to settle) waits until there is none. A heart beats in
+    /// a row of its own.
     pub fn row_is_locked(&self, session: u8) -> bool {
         self.of_session(session).any(|process| process.transactions.iter().any(Option::is_some))
     }

@@ -48,8 +48,12 @@ struct Play<'s> {
 
 impl<'s> Play<'s> {
     async fn new(server: &'s mut Server, seed: u64, flaw: Option<Flaw>) -> Play<'s> {
-        server.clear().await;
         let patience = if flaw.is_some() { FLAWED_WITHIN } else { COMES_WITHIN };
+        Play::with(server, seed, flaw, patience).await
+    }
+
+    async fn with(server: &'s mut Server, seed: u64, flaw: Option<Flaw>, patience: Duration) -> Play<'s> {
+        server.clear().await;
         let mut play = Play {
             server,
             model: Database::new(SHARDS, flaw),
@@ -67,8 +71,14 @@ impl<'s> Play<'s> {
             product: at / 2,
             first: at % 2 + 1,
         });
-        let begun =
-            [Statement::Join(1), Statement::Lead(1), Statement::Join(2), Statement::TakePlaces(PRODUCTS * 2)];
+        let begun = [
+            Statement::Join(1),
+            Statement::FirstBeat(1),
+            Statement::Lead(1),
+            Statement::Join(2),
+            Statement::FirstBeat(2),
+            Statement::TakePlaces(PRODUCTS * 2),
+        ];
         for statement in begun.into_iter().chain(entries) {
             let told = play.model.ask(0, statement);
             assert_eq!(told, Some(play.server.told(statement).await), "{statement:?}");
@@ -265,7 +275,7 @@ impl<'s> Play<'s> {
     fn choose(&mut self, by: Connection) -> Statement {
         let chance = &mut self.chance;
         let sessions: Vec<_> = self.model.sessions().collect();
-        let (number, session) = sessions[chance.index(sessions.len())];
+        let (number, _) = sessions[chance.index(sessions.len())];
         let living: Vec<i64> = sessions
             .iter()
             .filter(|(_, session)| session.active.is_some())
@@ -273,6 +283,11 @@ impl<'s> Play<'s> {
             .collect();
         let held =
             if living.is_empty() || chance.percent(15) { number } else { living[chance.index(living.len())] };
+        // Somebody who is being declared dead, and whose heart may beat after all.
+        let dying = self.clients.iter().find_map(|(at, (_, mind))| match mind.asked {
+            Some(Statement::Seal { session, .. }) if self.model.is_waiting(*at) => Some(session),
+            _ => None,
+        });
         let product = chance.below(PRODUCTS as u64) as i64;
         let shard = chance.below(SHARDS as u64) as i64;
         let epoch = self.model.shard(shard).map_or(0, |row| row.epoch) - i64::from(chance.percent(20));
@@ -288,7 +303,7 @@ impl<'s> Play<'s> {
             Statement::Shards,
         ];
         let read = reads[chance.index(reads.len())];
-        let beat = session.beat - i64::from(chance.percent(20));
+        let beat = self.model.beat(number).unwrap_or(0) - i64::from(chance.percent(20));
         let Some((_, mind)) = self.clients.get(&by) else { return read };
         if mind.undoes {
             return Statement::Rollback;
@@ -324,13 +339,22 @@ impl<'s> Play<'s> {
                 _ => Statement::Rollback,
             };
         }
+        if let Some(dying) = dying.filter(|_| chance.percent(40)) {
+            return Statement::Beat(dying);
+        }
+        let without_heart = living.iter().find(|number| self.model.beat(**number).is_none());
+        if let Some(newcomer) = without_heart.filter(|_| chance.percent(60)) {
+            return Statement::FirstBeat(*newcomer);
+        }
         match chance.below(100) {
             0..50 => Statement::Begin,
-            50..60 => Statement::Beat(held),
+            50..57 => Statement::Beat(held),
+            57..60 => Statement::Lives(number),
             60..70 => Statement::Seal { session: number, beat },
             70..76 => Statement::Lead(held),
-            76..81 if living.len() < 4 => Statement::Join(number + i64::from(chance.percent(90)) * 100),
-            81..86 => give,
+            76..80 if living.len() < 4 => Statement::Join(number + i64::from(chance.percent(90)) * 100),
+            80..82 => Statement::FirstBeat(number),
+            82..86 => give,
             86..89 => pass,
             89..92 => Statement::TakePlaces(1),
             _ => read,
@@ -353,7 +377,9 @@ async fn the_model_of_the_database_answers_as_a_real_one() {
     for flaw in Flaw::ALL {
         let mut seen = None;
         for seed in 1..=HUNT_SEEDS {
-            if let Err(what) = Play::new(&mut server, seed, Some(flaw)).await.run().await {
+            let Err(what) = Play::new(&mut server, seed, Some(flaw)).await.run().await else { continue };
+            // A server that is slow differs from every model. With as little patience the right one has nothing to complain of.
+            if Play::with(&mut server, seed, None, FLAWED_WITHIN).await.run().await.is_ok() {
                 seen = Some(format!("seed {seed}, {what}"));
                 break;
             }

@@ -10,9 +10,10 @@ use tokio::sync::mpsc;
 
 pub const SHARDS: i64 = 2;
 pub const PRODUCTS: i64 = 2;
-const TABLES: [&str; 6] = [
-    "create or replace table node_sessions (number bigint not null, active bigint, beat bigint not null, \
+const TABLES: [&str; 7] = [
+    "create or replace table node_sessions (number bigint not null, active bigint, \
      constraint node_sessions_key primary key (number), constraint node_sessions_active unique (active))",
+    "create or replace table node_beats (number bigint primary key, beat bigint not null)",
     "create or replace table shards (shard bigint primary key, session bigint not null, epoch bigint not null)",
     "create or replace table journal_end (id bigint primary key, pos bigint not null)",
     "create or replace table journal (pos bigint primary key, product_id bigint not null, first_seq bigint not null, \
@@ -30,17 +31,20 @@ const HOLD_LEAD: &str =
     "select number from node_sessions where number = ? and coalesce(active, 0) = 1 lock in share mode";
 const TAKE_PLACES: &str = "update journal_end set pos = last_insert_id(pos + ?) where id = 1";
 const INSERT: &str = "insert into journal (pos, product_id, first_seq) values (?, ?, ?)";
-const JOIN: &str = "insert into node_sessions (number, active, beat) values (?, ?, 0)";
+const JOIN: &str = "insert into node_sessions (number, active) values (?, ?)";
+const FIRST_BEAT: &str = "insert into node_beats (number, beat) values (?, 0)";
 const LEAD: &str = "update node_sessions set active = 1 where number = ? and coalesce(active, 0) < 0";
-const BEAT: &str = "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
-const SEAL: &str =
-    "update node_sessions set active = null where number = ? and beat = ? and coalesce(active, 0) <> 0";
+const BEAT: &str = "update node_beats set beat = beat + 1 where number = ?";
+const LIVES: &str = "select number from node_sessions where number = ? and active is not null";
+const SEAL: &str = "update node_sessions join node_beats using (number) set active = null, beat = beat + 1 \
+    where number = ? and beat = ? and coalesce(active, 0) <> 0";
 const GIVE: &str = "update shards set session = ?, epoch = epoch + 1 where shard = ? and epoch = ?";
 const PASS: &str = "update flush_checkpoint set pos = ? where id = 1 and pos = ?";
 const HEAD: &str = "select cast(coalesce(max(first_seq), 0) as signed) from journal where product_id = ?";
 const END: &str = "select pos from journal_end where id = 1";
 const PASSED: &str = "select pos from flush_checkpoint where id = 1";
-const SESSIONS: &str = "select number, coalesce(active, 0), beat from node_sessions order by number";
+const SESSIONS: &str = "select number, coalesce(active, 0), beat from node_sessions join node_beats using (number) \
+    order by number";
 const ROWS: &str = "select shard, session, epoch from shards order by shard";
 const ENTRIES: &str = "select pos, product_id, first_seq from journal order by pos";
 const WAITS: &str = "select cast(variable_value as signed) from information_schema.global_status \
@@ -163,8 +167,12 @@ async fn tried(connection: &mut MySqlConnection, statement: Statement) -> Result
         Statement::Begin => return simple(connection, "begin").await,
         Statement::Commit => return simple(connection, "commit").await,
         Statement::Rollback => return simple(connection, "rollback").await,
-        Statement::HoldSession(number) | Statement::HoldLead(number) => {
-            let text = if matches!(statement, Statement::HoldLead(_)) { HOLD_LEAD } else { HOLD_SESSION };
+        Statement::HoldSession(number) | Statement::HoldLead(number) | Statement::Lives(number) => {
+            let text = match statement {
+                Statement::HoldLead(_) => HOLD_LEAD,
+                Statement::Lives(_) => LIVES,
+                _ => HOLD_SESSION,
+            };
             let found = sqlx::query(text).bind(number).fetch_all(connection).await?;
             return Ok(Answer::Done(found.len() as u64));
         }
@@ -187,6 +195,7 @@ async fn tried(connection: &mut MySqlConnection, statement: Statement) -> Result
             sqlx::query(INSERT).bind(place).bind(product).bind(first)
         }
         Statement::Join(number) => sqlx::query(JOIN).bind(number).bind(-number),
+        Statement::FirstBeat(number) => sqlx::query(FIRST_BEAT).bind(number),
         Statement::Lead(number) => sqlx::query(LEAD).bind(number),
         Statement::Beat(number) => sqlx::query(BEAT).bind(number),
         Statement::Seal { session, beat } => sqlx::query(SEAL).bind(session).bind(beat),

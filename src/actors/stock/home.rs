@@ -28,6 +28,8 @@ pub trait Home: Send + Sync + 'static {
     /// Hands over one entry; `reply` is called once, when its fate is known or known to be unknown.
     fn submit(&self, entry: Entry, reply: Box<dyn FnOnce(Outcome) + Send>);
     fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>>;
+    /// Every entry of a product, without its snapshot.
+    fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>>;
     /// Best effort: the journal still holds everything.
     fn save_snapshot(
         &self,
@@ -70,6 +72,11 @@ impl Home for Journal {
         })
     }
 
+    fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {
+        let reader = self.reader().clone();
+        Box::pin(async move { reader.history(product).await.map_err(|error| NotRead(error.to_string())) })
+    }
+
     fn save_snapshot(
         &self,
         product: ProductId,
@@ -110,6 +117,10 @@ impl Home for NoHome {
 
     fn load(&self, _: ProductId) -> Later<Result<Stored, NotRead>> {
         Box::pin(async { Ok(Stored::default()) })
+    }
+
+    fn history(&self, _: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 
     fn save_snapshot(&self, _: ProductId, _: Sequence, _: Vec<u8>) -> Later<Result<(), NotRead>> {

@@ -363,4 +363,35 @@ mod tests {
         inbox.drain_owner(done);
         assert_eq!(rested.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
+
+    fn asked(asks: Ask) -> (Post, oneshot::Receiver<Reply>) {
+        let (reply, heard) = oneshot::channel();
+        (Post::new(asks, Token { reply, buyer: None, asked_ns: 0, in_doubt: false }), heard)
+    }
+
+    #[test]
+    fn reservations_leave_room_for_what_is_urgent_and_urgent_things_come_first() {
+        let (inbox, clock) = (Inbox::default(), Clock::start());
+        let product = crate::actors::stock::testing::product(1);
+        let reserve = || asked(crate::actors::stock::testing::ask_one(1, product)).0;
+        for _ in 0..INBOX_RESERVES_MAX {
+            inbox.push(reserve(), 1_000, &clock).unwrap();
+        }
+        assert!(matches!(inbox.push(reserve(), 1_000, &clock), Err(NoRoom::Full { .. })));
+        for _ in INBOX_RESERVES_MAX..INBOX_MAX {
+            inbox.push(asked(Ask::Command(Command::Pause)).0, 0, &clock).unwrap();
+        }
+        assert!(matches!(
+            inbox.push(asked(Ask::Command(Command::Pause)).0, 0, &clock),
+            Err(NoRoom::Full { .. })
+        ));
+        let mut taken = Vec::new();
+        inbox.take(INBOX_MAX - INBOX_RESERVES_MAX + 1, &mut taken);
+        let reserves = taken.iter().map(Post::is_reserve).collect::<Vec<_>>();
+        assert_eq!(reserves.iter().position(|is| *is), Some(INBOX_MAX - INBOX_RESERVES_MAX));
+        // Until they are decided their places are not free.
+        assert!(matches!(inbox.push(reserve(), 1_000, &clock), Err(NoRoom::Full { .. })));
+        inbox.decided(taken.len());
+        inbox.push(reserve(), 1_000, &clock).unwrap();
+    }
 }

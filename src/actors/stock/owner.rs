@@ -6,6 +6,9 @@
 //! Always true: a panic while deciding costs the command that caused it and a reload, never an answer that was
 //! given; a reload begins only after the journal has spoken about the group in flight.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -17,12 +20,13 @@ use tracing::{error, info, warn};
 
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
-use super::home::Stored;
+use super::home::{Home, Stored};
 use super::inbox::{Post, Token, Wakeups};
-use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally};
+use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
 use super::shared::Shared;
 use super::used_keys::Fingerprint;
-use crate::domain::stock::{Command, Entry, Millis};
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Command, Entry, Epoch, Millis};
 use crate::telemetry::Metrics;
 
 /// How often an owner looks whether it is idle or should store itself.
@@ -232,7 +236,12 @@ impl StockOwner {
             return true;
         };
         let out = &mut self.out;
-        if catch_unwind(AssertUnwindSafe(|| protocol.step(input, out))).is_ok() {
+        let deciding = || {
+            #[cfg(test)]
+            super::testing::swallow(&input);
+            protocol.step(input, out);
+        };
+        if catch_unwind(AssertUnwindSafe(deciding)).is_ok() {
             return true;
         }
         error!(product = %self.shared.product, "the owner panicked while deciding; its ledger is read again");
@@ -332,13 +341,7 @@ impl StockOwner {
         self.phase = Phase::Loading;
         let product = self.shared.product;
         let epoch = self.house.home.epoch(product);
-        let stored = self.house.home.load(product);
-        let recovered = async move {
-            let Stored { snapshot, entries } = stored.await.map_err(|error| error.to_string())?;
-            // Replaying a million events takes a second of computing: not on the thread that serves others.
-            let recover = move || Protocol::recover(product, epoch, snapshot.as_deref(), &entries);
-            tokio::task::spawn_blocking(recover).await.map_err(|error| error.to_string())
-        };
+        let recovered = recovered(self.house.home.clone(), product, epoch);
         ctx.spawn(recovered.into_actor(self).map(|recovered, owner, ctx| match recovered {
             Ok(Ok(protocol)) => owner.serve(protocol, ctx),
             Ok(Err(error)) => {
@@ -504,6 +507,34 @@ fn same_question(a: &Ask, b: &Ask) -> bool {
         }
         (a, b) => a == b,
     }
+}
+
+/// What the journal holds of a product, replayed. A snapshot that does not fit is no reason to stop selling: the journal has everything.
+async fn recovered(
+    home: Arc<dyn Home>,
+    product: ProductId,
+    epoch: Epoch,
+) -> Result<Result<Protocol<Token>, Unrecoverable>, String> {
+    let stored = home.load(product).await.map_err(|error| error.to_string())?;
+    let has_snapshot = stored.snapshot.is_some();
+    match replayed(product, epoch, stored).await? {
+        Err(error) if has_snapshot => {
+            warn!(%product, %error, "the snapshot does not fit the journal: the whole history is read instead");
+            let entries = home.history(product).await.map_err(|error| error.to_string())?;
+            replayed(product, epoch, Stored { snapshot: None, entries }).await
+        }
+        replayed => Ok(replayed),
+    }
+}
+
+/// Replaying a million events takes a second of computing: not on the thread that serves others.
+async fn replayed(
+    product: ProductId,
+    epoch: Epoch,
+    stored: Stored,
+) -> Result<Result<Protocol<Token>, Unrecoverable>, String> {
+    let recover = move || Protocol::recover(product, epoch, stored.snapshot.as_deref(), &stored.entries);
+    tokio::task::spawn_blocking(recover).await.map_err(|error| error.to_string())
 }
 
 impl Actor for StockOwner {

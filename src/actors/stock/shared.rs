@@ -21,7 +21,7 @@ pub struct Shared {
     pub inbox: Arc<Inbox>,
     view: ArcSwapOption<View>,
     changes: watch::Sender<Option<Arc<View>>>,
-    /// An event that gives units back is decided and not yet published.
+    /// An event that gives units back is decided and not yet published; or nobody has published here yet, whose word that would be.
     returning: AtomicBool,
     /// It has published, and nobody has looked since.
     changed: AtomicBool,
@@ -42,7 +42,7 @@ impl Shared {
             inbox: Arc::new(Inbox::default()),
             view: ArcSwapOption::empty(),
             changes: watch::Sender::new(None),
-            returning: AtomicBool::new(false),
+            returning: AtomicBool::new(true),
             changed: AtomicBool::new(false),
             counted_to: AtomicU64::new(u64::MAX),
             buyers: RwLock::new(None),

@@ -13,7 +13,7 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::amount::{Currency, Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, SHARDS, UserId};
-use crate::domain::stock::{Entry, Epoch, KeyUse, Ledger, Millis, Reserve, Sequence, Settings};
+use crate::domain::stock::{Command, Entry, Epoch, KeyUse, Ledger, Millis, Reserve, Sequence, Settings};
 use crate::telemetry::Metrics;
 
 /// What all nodes write, and read their ledgers from. A group is written a few turns of the thread after it was handed over.
@@ -26,6 +26,19 @@ struct Written {
     /// Entries that do not follow the one before: two owners at once.
     forks: AtomicUsize,
     snapshots: Mutex<BTreeMap<ProductId, (Sequence, Vec<u8>)>>,
+    /// Nobody has heard for long that this node is the only one.
+    lease_is_over: AtomicBool,
+    takes_nothing: AtomicBool,
+}
+
+/// A restock for this reason makes its owner panic while it decides.
+pub const POISON: &str = "poison";
+
+pub fn swallow<T>(input: &super::protocol::Input<T>) {
+    let super::protocol::Input::Ask { ask: Ask::Command(Command::Restock(restock)), .. } = input else {
+        return;
+    };
+    assert_ne!(restock.reason, POISON);
 }
 
 impl OneJournal {
@@ -50,6 +63,21 @@ impl OneJournal {
 
     pub fn snapshots(&self) -> usize {
         self.0.snapshots.lock().unwrap().len()
+    }
+
+    pub fn lease_is_over(&self, over: bool) {
+        self.0.lease_is_over.store(over, Ordering::SeqCst);
+    }
+
+    pub fn takes_nothing(&self, nothing: bool) {
+        self.0.takes_nothing.store(nothing, Ordering::SeqCst);
+    }
+
+    /// What two nodes put down at once: parts of the one and of the other.
+    pub fn damage_snapshots(&self) {
+        for (_, snapshot) in self.0.snapshots.lock().unwrap().values_mut() {
+            snapshot[0] ^= 1;
+        }
     }
 
     fn append(&self, entry: Entry) -> Outcome {
@@ -82,6 +110,11 @@ impl Home for OneJournal {
         Box::pin(async move { Ok(Stored { snapshot, entries }) })
     }
 
+    fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {
+        let entries = self.0.entries.lock().unwrap().get(&product).cloned().unwrap_or_default();
+        Box::pin(async move { Ok(entries) })
+    }
+
     fn save_snapshot(
         &self,
         product: ProductId,
@@ -101,7 +134,11 @@ impl Home for OneJournal {
     }
 
     fn is_writable(&self) -> bool {
-        true
+        !self.0.takes_nothing.load(Ordering::SeqCst)
+    }
+
+    fn is_the_only_one(&self) -> bool {
+        !self.0.lease_is_over.load(Ordering::SeqCst)
     }
 }
 
@@ -228,7 +265,7 @@ pub fn one_for(number: u128, product: ProductId, keyed: bool) -> Reserve {
 
 /// The same as a question.
 pub fn ask_one(number: u128, product: ProductId) -> Ask {
-    Ask::Command(crate::domain::stock::Command::Reserve(one_for(number, product, false)))
+    Ask::Command(Command::Reserve(one_for(number, product, false)))
 }
 
 /// Waits until it is so.

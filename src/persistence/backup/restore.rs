@@ -36,7 +36,7 @@ const NOT_YET: &str = "update flush_checkpoint set pos = 9223372036854775807 whe
 const EPOCH_OF_FILES: &str = "update journal_meta set epoch = ? where id = 1";
 /// A session that has ended: the next one is numbered behind it.
 const EPOCH_OF_DATABASE: &str =
-    "insert into node_sessions (number, node_id, active, beat, started_at_ms) values (?, ?, null, 0, ?)";
+    "insert into node_sessions (number, node_id, active, started_at_ms) values (?, ?, null, ?)";
 
 /// Fills `place`, in which nothing may stand, from the backup in `from`. What is restored is a shop that was killed at the moment
 /// of the backup: it recovers when it is opened.

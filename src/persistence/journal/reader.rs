@@ -111,9 +111,7 @@ impl JournalReader {
 
     /// The newest whole snapshot and everything after it.
     pub async fn load(&self, product: ProductId) -> Result<Stored, StoreError> {
-        if self.in_doubt.load(Ordering::Acquire) {
-            return Err(StoreError::InDoubt);
-        }
+        self.is_certain()?;
         let tail = self.tail.of_product(product);
         let mut connection = self.pool.acquire().await?;
         let (from, snapshot) = match newest_snapshot(&mut connection, product).await? {
@@ -122,6 +120,16 @@ impl JournalReader {
         };
         let found = entries(&mut connection, product, from, u32::MAX).await?;
         Ok(Stored { snapshot, entries: unplaced(with_tail(found, tail, from)) })
+    }
+
+    /// Everything that has happened to a product, whatever its snapshot says.
+    pub async fn history(&self, product: ProductId) -> Result<Vec<Entry>, StoreError> {
+        self.is_certain()?;
+        Ok(unplaced(self.history_with_pos(product).await?))
+    }
+
+    fn is_certain(&self) -> Result<(), StoreError> {
+        if self.in_doubt.load(Ordering::Acquire) { Err(StoreError::InDoubt) } else { Ok(()) }
     }
 
     /// One product's whole history with the places of its entries, for the audit.

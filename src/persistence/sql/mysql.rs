@@ -197,9 +197,11 @@ impl Server {
             return Ok(());
         }
         let mut next = self.connect().await?;
-        // It may stand at the server still, with all its locks. That it does not is no error.
-        let kill = sqlx::query("kill ?").bind(writer.id).execute(&mut next.connection);
-        let _ = within(SIGN_OF_LIFE_MS, kill).await;
+        // It may stand at the server still, with all its locks, and is not forgotten before it is gone.
+        let ended = tokio::time::timeout(ENDED_WITHIN, end_one(&mut next, writer.id)).await;
+        if !matches!(ended, Ok(Ok(true))) {
+            return Err(Error::PoolTimedOut.into());
+        }
         *writer = next;
         Ok(())
     }
@@ -276,6 +278,18 @@ pub async fn cut_writer(session: &mut Session, node: i64, place: i64) -> bool {
     sqlx::query("kill ?").bind(writer).execute(&mut session.connection).await.is_ok()
 }
 
+/// The connections that bear the marks of a node.
+#[cfg(test)]
+pub async fn writers(session: &mut Session, node: i64) -> Vec<i64> {
+    let mut writers = Vec::new();
+    for place in 0..WRITERS_MAX {
+        let row =
+            sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await.unwrap();
+        writers.extend(row.try_get::<Option<i64>, _>(0).unwrap());
+    }
+    writers
+}
+
 /// Ends one connection, and waits until it is gone with whatever it had left open. Whether that is so.
 pub async fn end_one(session: &mut Session, id: i64) -> Result<bool, Error> {
     let _ = sqlx::query("kill ?").bind(id).execute(&mut session.connection).await;
@@ -287,6 +301,12 @@ pub async fn end_one(session: &mut Session, id: i64) -> Result<bool, Error> {
         tokio::time::sleep(Duration::from_millis(GONE_LOOK_MS)).await;
     }
     Ok(false)
+}
+
+/// The same over a connection of its own, in no more than the time that this may take.
+pub async fn end_lost(server: &Server, id: i64) -> bool {
+    let ending = async { end_one(&mut server.connect().await?, id).await };
+    matches!(tokio::time::timeout(ENDED_WITHIN, ending).await, Ok(Ok(true)))
 }
 
 /// What every session of ours agrees upon.

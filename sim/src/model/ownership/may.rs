@@ -70,7 +70,7 @@ impl Ownership {
         let session = state.session_of(process);
         if session.alive == Alive::Dead {
             moves.push(Move::Fence { process });
-        } else if session.lapsed && !(self.locks_row() && state.row_is_locked(is.session)) {
+        } else if session.lapsed {
             moves.push(Move::Beat { process });
         }
         match is.group {

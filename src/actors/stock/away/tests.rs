@@ -12,6 +12,7 @@ use crate::actors::stock::testing::{
 };
 use crate::actors::stock::{Answer, Fingerprint, Question, Reply};
 use crate::clock::Clock;
+use crate::domain::amount::Quantity;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Refusal, Reserve, Restock};
 use crate::stalls::Stalls;
@@ -195,6 +196,22 @@ async fn an_owner_that_leaves_stores_itself_and_takes_nothing_with_it() {
 }
 
 #[actix::test]
+async fn a_snapshot_that_two_nodes_wrote_at_once_stops_nothing() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 3_000).await;
+    crowd(&story.lead, product, 0..2_000).await;
+    story.owner.let_go(&[product.shard()]).await;
+    assert_eq!(story.journal.snapshots(), 1);
+    story.journal.damage_snapshots();
+    story.owner.settle(&[product.shard()], Route::Here).await;
+    assert_eq!(
+        sequences(&crowd(&story.lead, product, 2_000..3_001).await),
+        (2_002..=3_001).collect::<Vec<_>>()
+    );
+    assert_eq!((story.available(product), story.journal.forks()), (0, 0));
+}
+
+#[actix::test]
 async fn who_buys_while_the_link_is_down_waits_for_it_and_not_for_ever() {
     let story = Story::begin().await;
     let product = story.stocked(1, 10).await;
@@ -362,10 +379,12 @@ async fn a_view_is_shown_if_it_is_newer_and_comes_from_the_owner() {
     let mut changed = Vec::new();
     story.lead.house().changes.take(&mut changed);
     assert_eq!(changed.len(), 1, "the mirror hears of it");
-    // Another product of that node, of which nobody has asked here.
+    // Another product of that node, of which nobody has asked here. What is shown refuses nobody, from the first moment.
     let other = super::super::testing::product(5);
     story.lead.show(other, view.clone(), &name(OWNER));
     assert_eq!(story.lead.peek(other).unwrap().sequence, Sequence(10));
+    let more_than_there_is = Reserve { quantity: Quantity::of_line(99).unwrap(), ..one_for(8, other, true) };
+    assert!(story.lead.refuse_from_view(other, &more_than_there_is).is_ok());
     story.lead.let_go(&[product.shard()]).await;
     view.sequence = Sequence(11);
     story.lead.show(product, view, &name(OWNER));

@@ -28,8 +28,8 @@ const TRY_WITHIN: Duration = Duration::from_secs(3);
 /// … and how long those who wait are kept while it is found out what became of it.
 const RECOVER_WITHIN: Duration = Duration::from_millis(1_000);
 const AGAIN_AFTER: Duration = Duration::from_millis(20);
-/// MySQL's number for a column that may not be null.
-const NULL: u16 = 1048;
+/// MySQL's number for a number that is too large.
+const OUT_OF_RANGE: u16 = 1690;
 
 /// What an entry is found by when nobody knows whether it was written.
 const FOUND: &str = "select pos from journal where product_id = ? and first_seq = ? and hash = ?";
@@ -60,9 +60,10 @@ enum Failed {
 /// A group as one text, from the beginning of its transaction to its commit: whoever is stopped while it is under way holds up nobody,
 /// because the server needs nothing more from him.
 ///
-/// The row of the session is locked first: whoever declares it dead waits for the end. If it is dead, the next place is null, which the
-/// table does not take, and nothing behind it is done. Then the row in which the journal's end stands: from there on every other node
-/// waits until this one has committed, so places follow each other without a gap, in the order of the commits.
+/// The row of the session is locked first: whoever declares it dead waits for the end. If it is dead, one is added to the largest number
+/// there is, which fails, and nothing behind that is done: the dead lock nothing that the living want. Then the row in which the journal's
+/// end stands: from there on every other node waits until this one has committed, so places follow each other without a gap, in the
+/// order of the commits.
 fn script_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + Clone) -> Script {
     let (count, volume) = (entries.len() as u64, Volume::of(entries.clone()));
     let room = 2 * volume.bytes + 320 * count + 640;
@@ -70,10 +71,10 @@ fn script_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + 
     script
         .words("start transaction; set @lives = null; select number into @lives from node_sessions where number = ")
         .number(node)
-        .words(" and coalesce(active, 0) <> 0 lock in share mode; update journal_end set pos = if(@lives is null, null, ")
-        .words("last_insert_id(pos + ")
+        .words(" and coalesce(active, 0) <> 0 lock in share mode; set @lives = 9223372036854775807 + (@lives is null); ")
+        .words("update journal_end set pos = last_insert_id(pos + ")
         .number(count)
-        .words(")), events = events + ")
+        .words("), events = events + ")
         .number(volume.events)
         .words(", bytes = bytes + ")
         .number(volume.bytes)
@@ -95,7 +96,7 @@ fn script_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + 
 }
 
 /// The place of the statement that counts places among those of [`script_of`].
-const COUNTING: usize = 3;
+const COUNTING: usize = 4;
 
 /// MySQL's numbers for a server that takes no writes, and for a disk without room.
 const READ_ONLY: [u16; 3] = [1290, 1792, 1836];
@@ -109,7 +110,7 @@ fn failed(error: Error) -> Failed {
         Trouble::Fenced => Failed::Certain(LogError::Sealed),
         Trouble::Duplicate => Failed::Certain(LogError::Refused(said)),
         Trouble::Other => match mysql::number(&error) {
-            Some(NULL) => Failed::Certain(LogError::Sealed),
+            Some(OUT_OF_RANGE) => Failed::Certain(LogError::Sealed),
             Some(number) if READ_ONLY.contains(&number) => {
                 Failed::Certain(LogError::ReadOnly(std::io::Error::other(said)))
             }

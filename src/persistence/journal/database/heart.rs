@@ -8,12 +8,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::membership::{BEAT, Seen, Timing, Watch, close, count_on, take_over};
+use super::membership::{Seen, Timing, Watch, close, count_on, take_over_from};
+use tokio::time::timeout;
+
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
 use crate::persistence::sql::mysql::{Server, Session};
 use crate::persistence::sql::{self, Connection};
+
+const BEAT: &str = "update node_beats set beat = beat + 1 where number = ?";
+/// Asked after the beat. Whoever declares it dead changes the beat too: either he has seen this one, or this sees that he was quicker.
+const LIVES: &str = "select number from node_sessions where number = ? and active is not null";
 
 /// Whose heart it is.
 pub struct Heart {
@@ -32,10 +38,13 @@ impl Heart {
         let mut watches: HashMap<i64, Watch> = HashMap::new();
         loop {
             let sent_ns = self.clock.nanos();
-            match beat_once(&self.server, &mut session, self.number).await {
+            // Over a connection that is heard no more it would learn long after everybody else that it is dead.
+            let beaten = timeout(self.timing.gap_max, beat_once(&self.server, &mut session, self.number));
+            match beaten.await.unwrap_or(Err(StoreError::InDoubt)) {
                 Ok(true) => {
                     self.shared.beaten_ns.store(sent_ns, Ordering::Release);
-                    let seen = look_around(&mut session, &self.shared, self.clock.nanos()).await;
+                    let looking = look_around(&mut session, &self.shared, self.clock.nanos());
+                    let seen = timeout(self.timing.gap_max, looking).await.unwrap_or_default();
                     self.look_after(&mut watches, seen);
                 }
                 Ok(false) => return self.shared.fence("another node has taken over"),
@@ -68,12 +77,13 @@ impl Heart {
             let (server, clock, shared) = (self.server.clone(), self.clock.clone(), self.shared.clone());
             tokio::spawn(async move {
                 let ended = async {
-                    let mut session = Connection::MySql(server.connect_here().await?);
-                    let ended = take_over(&mut session, &other).await;
+                    let ended = take_over_from(&server, &other).await;
                     // Whoever waits for that one hears at once that it has gone.
+                    let mut session = Connection::MySql(server.connect().await?);
                     let counted = count_on(&mut session, &shared, clock.nanos()).await;
                     close(session).await;
-                    ended.and(counted)
+                    counted?;
+                    ended
                 };
                 if let Err(error) = ended.await {
                     tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");
@@ -90,11 +100,12 @@ async fn beat_once(server: &Server, session: &mut Option<Session>, number: i64) 
         None => server.connect().await?,
     };
     let mut writer = Connection::MySql(writer);
-    let beaten = sql::query(BEAT).bind(number).execute(&mut writer).await?;
+    sql::query(BEAT).bind(number).execute(&mut writer).await?;
+    let lives: Option<i64> = sql::query_scalar(LIVES).bind(number).fetch_optional(&mut writer).await?;
     if let Connection::MySql(writer) = writer {
         *session = Some(writer);
     }
-    Ok(beaten.rows_affected() == 1)
+    Ok(lives.is_some())
 }
 
 /// Notes who is there. What cannot be read now is read at the next beat.

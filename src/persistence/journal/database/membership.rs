@@ -1,4 +1,6 @@
-//! Which nodes write: their rows among `node_sessions`, the beats of their hearts, and how another takes the place of one that died.
+//! Which nodes write: their rows among `node_sessions`, and how another takes the place of one that died. The beats of their hearts are
+//! rows of their own, and so is that a node will leave: whoever writes holds on to the session's, and no heart waits for a writer, nor
+//! any writer for a heart.
 //!
 //! Every node that may own stock has a session from its start on; one of them is the *lead*, which runs the shop and gives the others
 //! their shards. Always true: at most one session is the lead; a session's row is locked by every transaction of its writers; a session
@@ -23,8 +25,9 @@ const JOINS_MAX: usize = 16;
 
 /// `active` of the lead; that of another session is its number below zero, and `null` once it has ended. What locks a row says so in
 /// words that no key serves (`coalesce(active, 0) <> 0`): the server is to go by the number, and wait for nobody else's row.
-const LEAD: &str = "select number, node_id, beat, address, leaving from node_sessions where active = 1";
-const SESSIONS: &str = "select number, node_id, beat, address, leaving from node_sessions \
+const LEAD: &str = "select number, node_id, beat, address, leaving from node_sessions join node_beats using (number) \
+    where active = 1";
+const SESSIONS: &str = "select number, node_id, beat, address, leaving from node_sessions join node_beats using (number) \
     where active is not null order by number limit 256";
 /// A database that reads and does not write makes every heart stand still: whoever looks writes first.
 const LOOKED: &str = "update node_standbys set looks = looks + 1 where node_id = ?";
@@ -34,16 +37,19 @@ const HAS_GONE: &str = "delete from node_standbys where node_id = ? and looks = 
 const I_STAND_BY_NO_MORE: &str = "delete from node_standbys where node_id = ?";
 const NOR_STANDS_BY: &str =
     "delete from node_standbys where node_id = (select node_id from node_sessions where number = ?)";
-const NEXT: &str = "select coalesce(max(number), 0) + 1 from node_sessions";
-const JOIN: &str = "insert into node_sessions (number, node_id, active, beat, started_at_ms, address) values (?, ?, ?, 0, ?, ?)";
+const NEXT: &str = "select greatest((select coalesce(max(number), 0) from node_sessions), \
+    (select coalesce(max(number), 0) from node_beats)) + 1";
+/// Written before its session, each by itself: whoever stops in between leaves a heart without a session, and no lock.
+const FIRST_BEAT: &str = "insert into node_beats (number, beat) values (?, 0)";
+const JOIN: &str =
+    "insert into node_sessions (number, node_id, active, started_at_ms, address) values (?, ?, ?, ?, ?)";
 /// It may be the lead already, when the answer to this was lost.
 const TAKE_THE_LEAD: &str =
     "update node_sessions set active = 1 where number = ? and coalesce(active, 0) in (?, 1)";
-pub(super) const BEAT: &str =
-    "update node_sessions set beat = beat + 1 where number = ? and coalesce(active, 0) <> 0";
-const DECLARE_DEAD: &str =
-    "update node_sessions set active = null where number = ? and beat = ? and coalesce(active, 0) <> 0";
-const LEAVING: &str = "update node_sessions set leaving = 1 where number = ? and coalesce(active, 0) <> 0";
+/// Both rows are changed, so both are locked: a heart that wants to beat meanwhile waits, and then finds that it is dead.
+const DECLARE_DEAD: &str = "update node_sessions join node_beats using (number) set active = null, beat = beat + 1 \
+    where number = ? and beat = ? and coalesce(active, 0) <> 0";
+const LEAVING: &str = "update node_beats set leaving = 1 where number = ?";
 const LEAVE: &str = "update node_sessions set active = null where number = ? and coalesce(active, 0) <> 0";
 /// What was in the journal before places were counted there, or was restored.
 const COUNT_PLACES: &str = "update journal_end set pos = (select coalesce(max(pos), 0) from journal) \
@@ -170,6 +176,7 @@ impl Member {
         let number: i64 = sql::query_scalar(NEXT).fetch_one(&mut *session).await?;
         let joining = sql::query(JOIN).bind(number).bind(&self.node[..]).bind(-number);
         let joining = joining.bind(self.clock.now().0).bind(self.neighbours.address.as_deref());
+        sql::query(FIRST_BEAT).bind(number).execute(&mut *session).await?;
         joining.execute(session).await?;
         Ok(number)
     }
@@ -368,7 +375,7 @@ pub(super) async fn take_over(session: &mut Connection, stopped: &Seen) -> Resul
         return Ok(false);
     }
     let sealed = sql::query(DECLARE_DEAD).bind(stopped.number).bind(stopped.beat).execute(session).await?;
-    let sealed = sealed.rows_affected() == 1;
+    let sealed = sealed.rows_affected() > 0;
     if sealed {
         tracing::warn!(
             session = stopped.number,
@@ -379,18 +386,49 @@ pub(super) async fn take_over(session: &mut Connection, stopped: &Seen) -> Resul
 }
 
 /// Ends a session that lives and is not to any more, as the lead whose server it is: its writers first, and then what they are allowed.
-/// Whoever has written in between has written before it. Whether it was this that ended it.
+/// Whoever has written in between has written before it. Whether it was this that ended it. Who has been declared dead himself, and does
+/// not know it yet, ends nobody's writers.
 pub async fn end_session(server: &Server, number: i64) -> Result<bool, StoreError> {
+    by_itself(server, async |connection| {
+        let Connection::MySql(session) = &mut *connection else { return Err(Error::PoolClosed) };
+        if !mysql::end_writers(session, number).await? {
+            return Ok(false);
+        }
+        let ended = sql::query(LEAVE).bind(number).execute(connection).await?;
+        Ok(ended.rows_affected() == 1)
+    })
+    .await
+}
+
+/// As a session that lives, [`take_over`].
+pub(super) async fn take_over_from(server: &Server, stopped: &Seen) -> Result<bool, StoreError> {
+    by_itself(server, async |connection| take_over(connection, stopped).await).await
+}
+
+/// A transaction over a connection of its own, which holds on to the session of the node whose server it is. If it does not come to its
+/// end, the connection is ended at the server: it may be that nobody hears it any more, and it would keep its locks for hours.
+pub(super) async fn by_itself<T>(
+    server: &Server,
+    work: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
+) -> Result<T, StoreError> {
     let mut session = server.connect().await?;
-    if !mysql::end_writers(&mut session, number).await? {
-        return Ok(false);
+    let id = session.id();
+    let tried = async {
+        mysql::begin(&mut session).await?;
+        let mut connection = Connection::MySql(session);
+        let done = work(&mut connection).await;
+        let done = sql::end(&mut connection, done).await;
+        close(connection).await;
+        done
+    };
+    let done = tried.await;
+    if done.is_err() && !mysql::end_lost(server, id).await {
+        tracing::warn!(
+            id,
+            "a connection that was lost could not be ended yet: it may hold up others until the server misses it"
+        );
     }
-    mysql::begin(&mut session).await?;
-    let mut connection = Connection::MySql(session);
-    let ended = sql::query(LEAVE).bind(number).execute(&mut connection).await;
-    let ended = sql::end(&mut connection, ended.map(|ended| ended.rows_affected() == 1)).await?;
-    close(connection).await;
-    Ok(ended)
+    Ok(done?)
 }
 
 /// Whether a node is at work, or was when it stopped and nobody has taken over since.

@@ -5,10 +5,10 @@
 
 use std::sync::LazyLock;
 
-use super::membership::close;
+use super::membership::{by_itself, close};
 use crate::domain::id::SHARDS;
 use crate::persistence::StoreError;
-use crate::persistence::sql::mysql::{self, Server};
+use crate::persistence::sql::mysql::Server;
 use crate::persistence::sql::{self, Connection, Error, Listed};
 
 const ALL: &str = "select shard, session, epoch from shards order by shard";
@@ -45,13 +45,7 @@ pub async fn all(server: &Server) -> Result<Vec<Owned>, StoreError> {
 /// Gives shards that are `from`'s to a session, or makes them for it if there are none; in a transaction that holds on to the session of
 /// the lead, whose server it is. What is somebody else's by now stays his.
 pub async fn give(server: &Server, shards: &[u16], from: i64, to: i64) -> Result<(), StoreError> {
-    let mut session = server.connect().await?;
-    mysql::begin(&mut session).await?;
-    let mut connection = Connection::MySql(session);
-    let given = given(&mut connection, shards, from, to).await;
-    sql::end(&mut connection, given).await?;
-    close(connection).await;
-    Ok(())
+    by_itself(server, async |connection| given(connection, shards, from, to).await).await
 }
 
 async fn given(connection: &mut Connection, shards: &[u16], from: i64, to: i64) -> Result<(), Error> {

@@ -1,0 +1,1 @@
+alter table node_sessions drop column leaving

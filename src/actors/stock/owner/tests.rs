@@ -1,0 +1,142 @@
+//! What an owner does when deciding fails, and what it may not do without the journal.
+
+use std::sync::Arc;
+
+use futures_util::future::{join, join3};
+
+use super::*;
+use crate::actors::stock::testing::{
+    OneJournal, POISON, all_shards, node, one_for, product, settings, until,
+};
+use crate::actors::stock::{Answer, Reply, Route};
+use crate::clock::Clock;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Refusal, Restock};
+
+/// A node that owns everything.
+struct Story {
+    journal: OneJournal,
+    clock: Clock,
+    owners: Directory,
+}
+
+impl Story {
+    async fn begin() -> Story {
+        let (net, journal, clock) = (Arc::default(), OneJournal::default(), Clock::start());
+        let owners = node(&net, &journal, &clock, 1, 1).await;
+        owners.settle(&all_shards(), Route::Here).await;
+        Story { journal, clock, owners }
+    }
+
+    async fn stocked(&self, number: u128, stock: u64) -> ProductId {
+        let product = product(number);
+        let create = Command::Create { settings: settings(), stock };
+        assert!(matches!(self.owners.ask(product, create).await, Ok(Answer::Done { .. })));
+        product
+    }
+
+    async fn poison(&self, product: ProductId, delta: i64) -> Reply {
+        let restock = Restock { delta, reason: POISON.to_owned(), key: None };
+        self.owners.ask(product, Command::Restock(restock)).await
+    }
+
+    async fn reserve(&self, product: ProductId, buyer: u128) -> Reply {
+        self.owners.reserve(product, one_for(buyer, product, true), None).await
+    }
+
+    fn held(&self, product: ProductId) -> u64 {
+        self.journal.ledger(product).counts().held
+    }
+}
+
+fn is_held(reply: &Reply) -> bool {
+    matches!(reply, Ok(Answer::Reserved(_)))
+}
+
+#[actix::test]
+async fn a_question_that_makes_it_panic_costs_itself_and_is_not_taken_again() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    assert_eq!(story.poison(product, 1).await, Err(NotDone::Unknown), "nobody knows how far it came");
+    // The ledger is read again, and whoever asks meanwhile waits for it.
+    assert!(is_held(&story.reserve(product, 2).await));
+    assert_eq!(story.poison(product, 1).await, Err(NotDone::Quarantined));
+    assert!(is_held(&story.reserve(product, 3).await));
+    assert_eq!((story.held(product), story.journal.forks()), (3, 0));
+}
+
+#[actix::test]
+async fn after_a_panic_it_is_read_again_once_the_journal_has_spoken() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 100).await;
+    let mut heard = Vec::new();
+    for round in 0..20 {
+        let buyer = 100 + 2 * round;
+        // The first waits, is decided, is with the journal or has been answered when the second makes it panic.
+        let poisoning = async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            story.poison(product, 1 + round as i64).await
+        };
+        let (first, poisoned) = join(story.reserve(product, buyer), poisoning).await;
+        assert_eq!(poisoned, Err(NotDone::Unknown));
+        let denied = first == Err(NotDone::Unavailable);
+        assert!(is_held(&first) || denied || first == Err(NotDone::Unknown), "{first:?}");
+        assert!(!denied || story.held(product) == round as u64, "it was denied, and stands");
+        heard.push(first.clone());
+        // Whoever heard nothing certain asks again with his key, and has one unit and no more.
+        let again = story.reserve(product, buyer).await;
+        let order = one_for(buyer, product, true).order;
+        let stands = again == Ok(Answer::Replayed(order));
+        assert!(stands || !is_held(&first) && is_held(&again), "first {first:?}, then {again:?}");
+        assert_eq!((story.held(product), story.journal.forks()), (round as u64 + 1, 0));
+        story.clock.advance(PANIC_WINDOW_MS + 1);
+    }
+    assert!(heard.contains(&Err(NotDone::Unknown)) && heard.iter().any(is_held), "{heard:?}");
+}
+
+#[actix::test]
+async fn a_product_that_panics_again_and_again_is_halted_alone() {
+    let story = Story::begin().await;
+    let (product, other) = (story.stocked(1, 10).await, story.stocked(2, 10).await);
+    for delta in 1..=PANICS_MAX as i64 + 1 {
+        assert_eq!(story.poison(product, delta).await, Err(NotDone::Unknown));
+    }
+    assert_eq!(story.reserve(product, 1).await, Err(NotDone::Internal));
+    assert!(is_held(&story.reserve(other, 1).await));
+    assert_eq!(story.owners.refuse_from_view(product, &one_for(2, product, true)), Ok(()));
+}
+
+#[actix::test]
+async fn without_a_lease_nobody_is_refused_from_what_was_published() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 1).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    let refused = || story.owners.refuse_from_view(product, &one_for(2, product, true));
+    assert!(
+        matches!(refused(), Err(NotDone::Refused { refused, .. }) if matches!(refused.why, Refusal::SoldOut { .. }))
+    );
+    story.journal.lease_is_over(true);
+    assert_eq!(refused(), Ok(()));
+    story.journal.lease_is_over(false);
+    assert!(refused().is_err());
+}
+
+#[actix::test]
+async fn while_the_journal_takes_nothing_nothing_is_decided() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    let before = story.journal.last(product);
+    story.journal.takes_nothing(true);
+    // A hold that is due is not brought to an end either.
+    story.clock.advance(i64::from(settings().hold_ms) + 1);
+    let asked = join3(story.reserve(product, 2), story.reserve(product, 3), story.reserve(product, 4)).await;
+    assert_eq!(asked, (Err(NotDone::Unavailable), Err(NotDone::Unavailable), Err(NotDone::Unavailable)));
+    assert_eq!(story.journal.last(product), before);
+    story.journal.takes_nothing(false);
+    assert!(is_held(&story.reserve(product, 5).await));
+    until("the hold has lapsed", || story.held(product) == 1).await;
+}

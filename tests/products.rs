@@ -93,6 +93,7 @@ async fn wrong_products_are_refused_with_the_field() {
         ("price", json!({ "amount": -1, "currency": "KRW" }), "/price/amount"),
         ("price", json!({ "amount": i64::MAX, "currency": "KRW" }), "/price/amount"),
         ("price", json!({ "amount": 1, "currency": "krw" }), "/price/currency"),
+        ("price", json!({ "amount": 1, "currency": "QQQ" }), "/price/currency"),
         ("price", json!(19_900), "/price"),
         ("stock", json!(-1), "/stock"),
         ("stock", json!(1_000_000_000_001_u64), "/stock"),

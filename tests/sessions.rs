@@ -279,8 +279,22 @@ async fn the_oldest_session_makes_room() {
         shop.log_in(&mina).await;
     }
     assert!(!shop.admits(&oldest.access).await && shop.admits(&second.access).await);
-    let listed = shop.as_of(&second, "GET", "/v1/sessions").send().await.ok(200);
-    assert_eq!(listed["data"].as_array().unwrap().len(), 50);
+    let page = async |query: String| shop.as_of(&second, "GET", &format!("/v1/sessions{query}")).send().await;
+    let ids = |page: &Value| -> Vec<String> {
+        page["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut listed = page(String::new()).await.ok(200);
+    let mut all = ids(&listed);
+    assert_eq!(all.len(), 20, "unless another number is asked for");
+    while let Some(next) = listed["next_cursor"].as_str() {
+        listed = page(format!("?limit=7&cursor={next}")).await.ok(200);
+        all.extend(ids(&listed));
+    }
+    let mut sorted = all.clone();
+    sorted.sort_by(|a, b| b.cmp(a));
+    sorted.dedup();
+    assert_eq!((all.len(), &all), (50, &sorted), "newest first, each once");
+    page("?limit=0".to_owned()).await.problem(422, "validation_failed");
     shop.close().await;
 }
 

@@ -33,6 +33,14 @@ impl fmt::Display for Quantity {
     }
 }
 
+/// What ISO 4217 lists: what people pay with, funds, and `XTS` for tests.
+const LISTED: &str = "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF \
+    CHE CHF CHW CLF CLP CNY COP COU CRC CUP CVE CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL \
+    HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK \
+    MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD OMR PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD \
+    SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX USD USN UYI UYU UYW UZS VED \
+    VES VND VUV WST XAD XAF XCD XCG XOF XPF XTS YER ZAR ZMW ZWG";
+
 /// A currency after ISO 4217, as its three letters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 3]);
@@ -42,6 +50,16 @@ impl Currency {
 
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).unwrap_or("XXX")
+    }
+
+    /// Whether somebody pays with it. One that was taken off the list stays the currency of what it has paid.
+    pub fn is_listed(&self) -> bool {
+        Currency::listed().any(|known| known == self.as_str())
+    }
+
+    /// In order of their letters.
+    pub fn listed() -> impl Iterator<Item = &'static str> {
+        LISTED.split_whitespace()
     }
 
     /// How many digits of an amount stand behind the point (ISO 4217): none for the won, two for most.
@@ -162,6 +180,15 @@ mod tests {
         assert_eq!(won.plus(won).map(|m| m.amount), Some(10));
         assert_eq!(Money { amount: i64::MAX, ..won }.plus(won), None);
         assert!("krw".parse::<Currency>().is_err());
+    }
+
+    #[test]
+    fn a_currency_is_on_the_list() {
+        let is_listed = |word: &str| word.parse::<Currency>().unwrap().is_listed();
+        assert!(["KRW", "AED", "ZWG", "XTS"].into_iter().all(is_listed));
+        assert!(!["QQQ", "AAA", "DEM"].into_iter().any(is_listed));
+        let codes: Vec<&str> = Currency::listed().collect();
+        assert!(codes.is_sorted() && codes.iter().all(|code| code.parse::<Currency>().is_ok()));
     }
 
     #[test]

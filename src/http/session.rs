@@ -11,7 +11,7 @@ use super::auth::Caller;
 use super::body::Body;
 use super::client::Neighbourhood;
 use super::problem::Problem;
-use super::query::{Id, Page};
+use super::query::{Id, Page, Query};
 use super::refusal::internal;
 use super::time::Stamp;
 use super::user::tried;
@@ -121,11 +121,14 @@ pub async fn refresh(
 /// `GET /v1/sessions`: newest first.
 pub async fn list(
     Caller(caller): Caller,
+    query: Query,
     users: web::Data<Users>,
 ) -> Result<web::Json<Page<SessionShown>>, Problem> {
-    let sessions = users.sessions(caller.user).await?;
-    let data = sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect();
-    Ok(web::Json(Page { data, next_cursor: None }))
+    let (limit, before) = (query.limit()?, query.cursor::<SessionId>()?);
+    let sessions = users.sessions(caller.user).await?.into_iter();
+    let rest = sessions.filter(|session| before.is_none_or(|before| session.id < before));
+    let page = Page::of(rest.take(limit as usize + 1).collect(), limit, |session| session.id.to_string());
+    Ok(web::Json(page.map(|session| SessionShown::of(&session, caller.session))))
 }
 
 /// `DELETE /v1/sessions/{id}`: one device.

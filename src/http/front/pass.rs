@@ -138,7 +138,7 @@ fn nobody(may_be_done: bool) -> Problem {
     let problem = match may_be_done {
         true => Problem::new(
             Code::OutcomeUnknown,
-            "The connection to the node that leads was lost. Ask again with the same key.",
+            "The connection to the node that leads was lost. Ask again, with the same key if there was one.",
         ),
         false => Problem::new(Code::OwnerUnavailable, "No node leads at the moment."),
     };

@@ -39,6 +39,7 @@ use super::user::{
 };
 use super::webhook_endpoint::{DeliveryShown, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
+use crate::domain::amount::Currency;
 use crate::domain::webhook::EventKind;
 pub use client_file::client_file;
 use doors::{Body, Door};
@@ -390,6 +391,7 @@ fn schemas() -> Map<String, Value> {
     for request in ["EndpointRequest", "EndpointPatch"] {
         schemas[request]["properties"]["events"]["items"]["enum"] = json!(events);
     }
+    schemas["Price"]["properties"]["currency"]["enum"] = Currency::listed().collect();
     schemas.insert(
         "PaymentEvent".into(),
         json!({ "type": "object", "description": "In the provider's own shape." }),

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::doors::{Door, body, header, told};
+use super::doors::{Door, body, cursor, header, limit, told};
 use super::webhooks;
 use crate::http::problem::Code;
+
+const SESSION_ID: &str = "^sess_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
 const STORE: &[Code] = &[Code::OwnerUnavailable];
 const HASH: &[Code] =
@@ -113,7 +115,11 @@ pub fn of(door: &str) -> Door {
         }
         .gives(200, "The new pair.", "TokensShown", Value::Null)
         .with_header(200, "Cache-Control", "`no-store`."),
-        "session::list" => Door { refuses: STORE, ..told("sessions", "Where one is logged in", "Newest first, all on one page.") }
+        "session::list" => Door {
+            parameters: vec![limit(), cursor(SESSION_ID)],
+            refuses: STORE,
+            ..told("sessions", "Where one is logged in", "Newest first.")
+        }
             .gives(200, "The sessions.", "SessionPage", Value::Null),
         "session::end" => Door { refuses: SESSION, ..told("sessions", "Log a device out", "Its tokens are refused at once.") }
             .gives_nothing(204, "It is logged out."),

@@ -120,7 +120,7 @@ async fn place_and_pay(
     method: Method,
 ) -> Result<HttpResponse, Problem> {
     // Before anything is held: who is turned away here has left nothing behind.
-    let place = payments.place()?;
+    let place = payments.place().map_err(orders.turned_away(ask.buyer, ask.key.map(|key| key.key)))?;
     let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
     let by = if replayed { By::PlacingAgain } else { By::Placing };
     let paying = payments.pay(place, Pay { order: order.clone(), method, by }).await;

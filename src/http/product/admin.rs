@@ -126,7 +126,7 @@ pub async fn restock(
     let RestockRequest { delta, reason } = asked.checked()?;
     let print = Fingerprint::of("POST /v1/admin/products/{id}/restock");
     let key = key.of_caller(admin, print.bytes(product.as_bytes()).number(delta).bytes(reason.as_bytes()));
-    told(product, catalogue.restock(admin, product, Restock { delta, reason, key }).await?)
+    told(product, Ask::Effect, catalogue.restock(admin, product, Restock { delta, reason, key }).await?)
 }
 
 /// `POST /v1/admin/products/{id}/pause`.
@@ -137,7 +137,7 @@ pub async fn pause(
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    told(product, catalogue.pause(admin, product).await?)
+    told(product, Ask::State, catalogue.pause(admin, product).await?)
 }
 
 /// `POST /v1/admin/products/{id}/resume`.
@@ -148,14 +148,23 @@ pub async fn resume(
     catalogue: web::Data<Catalogue>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    told(product, catalogue.resume(admin, product).await?)
+    told(product, Ask::State, catalogue.resume(admin, product).await?)
 }
 
-fn told(product: ProductId, answer: Answer) -> Result<HttpResponse, Problem> {
+/// What was asked for.
+#[derive(PartialEq, Eq)]
+enum Ask {
+    /// That something happens, once for each key.
+    Effect,
+    /// That it is so. If it was already that is no answer to an earlier request.
+    State,
+}
+
+fn told(product: ProductId, ask: Ask, answer: Answer) -> Result<HttpResponse, Problem> {
     match answer {
         Answer::Done { sequence, counts, replayed } => {
             let mut answer = HttpResponse::Ok();
-            if replayed {
+            if replayed && ask == Ask::Effect {
                 answer.insert_header(REPLAYED);
             }
             Ok(answer.json(StockChanged::of(product, sequence, counts)))

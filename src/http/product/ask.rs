@@ -157,6 +157,9 @@ fn description(text: &str) -> Result<(), Problem> {
 }
 
 fn price(money: Money) -> Result<(), Problem> {
+    if !money.currency.is_listed() {
+        return Err(Problem::field("/price/currency", "a currency that ISO 4217 lists"));
+    }
     if !(0..=UNIT_PRICE_MAX).contains(&money.amount) {
         return Err(Problem::field("/price/amount", format!("0 to {UNIT_PRICE_MAX} minor units")));
     }
@@ -263,7 +266,7 @@ impl ProductPatch {
         url("/thumbnail_url", words.thumbnail_url.as_ref())?;
         url("/image_url", words.image_url.as_ref())?;
         let settings = Settings { price: self.price.unwrap_or(settings.price), ..settings };
-        price(settings.price)?;
+        self.price.map_or(Ok(()), price)?;
         Ok(Change { words, settings: self.sale.applied(settings)? })
     }
 }

@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Shop, Stalls, card, film, id, lines, paid_with};
@@ -385,12 +387,20 @@ async fn a_cancellation_and_a_payment_of_one_order_have_one_winner() {
         let order = id(&shop.order(n, &jar, 1).send().await.ok(201));
         let cancel = shop.by(n, "POST", &format!("/v1/orders/{order}/cancel"));
         let pay = shop.pay(n, &order, "tok_ok");
+        // The one a little later than the other, and the other way round.
+        let later = Duration::from_millis(n / 2 % 7);
         let (pay, cancel) = match n % 2 {
-            0 => tokio::join!(pay.send(), cancel.send()),
-            _ => {
-                let (cancel, pay) = tokio::join!(cancel.send(), pay.send());
-                (pay, cancel)
-            }
+            0 => tokio::join!(pay.send(), async {
+                tokio::time::sleep(later).await;
+                cancel.send().await
+            }),
+            _ => tokio::join!(
+                async {
+                    tokio::time::sleep(later).await;
+                    pay.send().await
+                },
+                cancel.send()
+            ),
         };
         let now = shop.order_of(n, &order).await;
         match (pay.status.as_u16(), cancel.status.as_u16()) {
@@ -411,7 +421,7 @@ async fn a_cancellation_and_a_payment_of_one_order_have_one_winner() {
             other => panic!("{other:?} {pay:?} {cancel:?}"),
         }
     }
-    assert!(paid + cancelled == 60);
+    assert!(paid > 0 && cancelled > 0, "{paid} paid, {cancelled} cancelled: nobody raced");
     shop.settle().await;
     shop.assert_settled(&[(&jar, 100)]).await;
     shop.close().await;

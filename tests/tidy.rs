@@ -218,7 +218,9 @@ fn clock_is_the_only_door_to_time_and_chance() {
 
 fn takes_time_or_chance(file: &Source) -> Complaints {
     if file.path == "src/clock.rs" {
-        return Vec::new();
+        // Of the wall it asks once, when it starts: who sets the machine's clock back brings no hold to its end.
+        let walls = lines_with_word(&file.live, "SystemTime::now");
+        return if walls.len() == 1 { Vec::new() } else { complain(file, walls, "SystemTime::now") };
     }
     let doors = [
         "SystemTime::now",

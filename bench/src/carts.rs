@@ -322,10 +322,15 @@ impl Scene {
         );
         let left = vec![format!("{unanswered} buyers never had a certain answer")];
         let answered = if unanswered == 0 { Vec::new() } else { left };
-        let seen = format!("looked {} times", grouped(self.looked.get()));
+        let looks = self.looked.get();
+        let seen = format!("looked {} times", grouped(looks));
+        let mut partial = self.partial.take();
+        if looks == 0 {
+            partial.push("nobody has looked".to_owned());
+        }
         let mut verdicts = vec![
             Verdict::of("everyone answered", answered, detail),
-            Verdict::of("no part of an order was seen", self.partial.take(), seen),
+            Verdict::of("no part of an order was seen", partial, seen),
         ];
         verdicts.extend(self.books(&told).await?);
         Ok(verdicts)

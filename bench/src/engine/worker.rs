@@ -335,6 +335,9 @@ impl Worker {
             && let Some(sequence) = sequence(body)
         {
             history.refuse(attempt.product, sequence, outcome == Outcome::SoldOut, *sent_ns, now);
+        } else if outcome == Outcome::SoldOut {
+            // Whoever says so has a ledger, and where in it he stood belongs to the answer.
+            history.unreadable += 1;
         }
     }
 

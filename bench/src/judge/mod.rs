@@ -235,10 +235,14 @@ impl Evidence<'_> {
     }
 
     fn everyone_answered(&self) -> Verdict {
-        match self.history.unresolved.len() {
-            0 => Verdict::pass("everyone answered", "no buyer was left without a certain answer"),
-            left => Verdict::fail("everyone answered", format!("{left} buyers never had a certain answer")),
+        let mut complaints = Vec::new();
+        if !self.history.unresolved.is_empty() {
+            complaints.push(format!("{} buyers never had a certain answer", self.history.unresolved.len()));
         }
+        if let Some(oddity) = &self.history.oddity {
+            complaints.push(format!("an answer nobody expects: {oddity}"));
+        }
+        Verdict::of("everyone answered", complaints, "no buyer was left without a certain answer".to_owned())
     }
 }
 

@@ -57,7 +57,7 @@ pub fn of(door: &str) -> Option<Door> {
             "Every movement of the stock",
             "Oldest first, without gaps, with the counters after each; narrowed, only those that are asked for.",
             vec![
-                query("from", json!({ "type": "integer", "minimum": 1 }), "The first sequence."),
+                query("from", json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX }), "The first sequence."),
                 query("kind", json!({ "type": "string", "enum": KINDS }), "Only movements of this kind."),
                 query("order", id(ORDER), "Only movements of this order."),
                 cursor(SEQUENCE),

@@ -329,7 +329,7 @@ mod tests {
         assert_eq!(synchronous(&mut writer).await, 1, "normal again");
     }
 
-    /// Its locks go with it, and nobody has to come for that: the row of a node's heart is one of them.
+    /// Its locks go with it, and nobody has to come for that: the row of a node's session is one of them.
     #[rstest]
     #[tokio::test]
     async fn what_was_dropped_is_undone_though_nobody_comes(#[values(Sqlite, MySql)] home: Home) {

@@ -42,8 +42,8 @@ impl Cluster {
         self.tell_the_waiting(node);
         let session = self.nodes[node].session;
         // Whoever looks writes first: a database that only reads makes every heart stand still.
-        let alive = [Statement::Beat(session), Statement::Lives(session)];
-        self.ask_base(node, After::Look, &[alive[0], alive[1], Statement::Sessions, Statement::Shards]);
+        let (beats, lives) = (Statement::Beat(session), Statement::Lives(session));
+        self.ask_base(node, After::Look, &[beats, lives, Statement::Sessions, Statement::Shards]);
     }
 
     pub(super) fn looked(&mut self, node: usize, answers: &[Answer]) {

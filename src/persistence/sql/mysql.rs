@@ -49,10 +49,10 @@ const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(databa
 const WRITERS_MAX: i64 = 12;
 /// How long a connection that was ended may take to be gone …
 const GONE_WITHIN_MS: u64 = 2_000;
-/// How long that may take with all that is asked for it.
-const ENDED_WITHIN: Duration = Duration::from_secs(5);
 /// … and how often one looks.
 const GONE_LOOK_MS: u64 = 10;
+/// How long that may take with all that is asked for it.
+const ENDED_MS: u64 = 5_000;
 const MARK: &str =
     "select cast(coalesce(get_lock(concat('stockade ', md5(database()), ' ', ?, ' ', ?), 0), 0) as signed)";
 const MARKED: &str =
@@ -198,8 +198,7 @@ impl Server {
         }
         let mut next = self.connect().await?;
         // It may stand at the server still, with all its locks, and is not forgotten before it is gone.
-        let ended = tokio::time::timeout(ENDED_WITHIN, end_one(&mut next, writer.id)).await;
-        if !matches!(ended, Ok(Ok(true))) {
+        if !within(ENDED_MS, end_one(&mut next, writer.id)).await? {
             return Err(Error::PoolTimedOut.into());
         }
         *writer = next;
@@ -247,17 +246,15 @@ async fn mark(connection: &mut MySqlConnection, node: i64) -> Result<(), Error> 
 
 /// Ends every writer of a node, wherever it is, and waits until each is gone with whatever it had left open. Whether that is so.
 pub async fn end_writers(session: &mut Session, node: i64) -> Result<bool, Error> {
-    let ending = end_each_writer(session, node);
     // A connection that is heard no more must not hold up whoever takes over: he comes again with another.
-    tokio::time::timeout(ENDED_WITHIN, ending).await.unwrap_or(Err(Error::PoolTimedOut))
+    within(ENDED_MS, end_each_writer(session, node)).await
 }
 
 async fn end_each_writer(session: &mut Session, node: i64) -> Result<bool, Error> {
     for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
         let mut gone = true;
         for place in 0..WRITERS_MAX {
-            let row = sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await?;
-            let Some(writer) = row.try_get::<Option<i64>, _>(0)? else { continue };
+            let Some(writer) = marked(session, node, place).await? else { continue };
             gone = false;
             // It may have ended by itself meanwhile: that it is not there is no error.
             let _ = sqlx::query("kill ?").bind(writer).execute(&mut session.connection).await;
@@ -270,11 +267,15 @@ async fn end_each_writer(session: &mut Session, node: i64) -> Result<bool, Error
     Ok(false)
 }
 
+/// The connection that bears this mark of a node.
+async fn marked(session: &mut Session, node: i64, place: i64) -> Result<Option<i64>, Error> {
+    sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await?.try_get(0)
+}
+
 /// Ends one writer of a node, if it is there.
 #[cfg(test)]
 pub async fn cut_writer(session: &mut Session, node: i64, place: i64) -> bool {
-    let row = sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await.unwrap();
-    let Some(writer) = row.try_get::<Option<i64>, _>(0).unwrap() else { return false };
+    let Some(writer) = marked(session, node, place).await.unwrap() else { return false };
     sqlx::query("kill ?").bind(writer).execute(&mut session.connection).await.is_ok()
 }
 
@@ -283,9 +284,7 @@ pub async fn cut_writer(session: &mut Session, node: i64, place: i64) -> bool {
 pub async fn writers(session: &mut Session, node: i64) -> Vec<i64> {
     let mut writers = Vec::new();
     for place in 0..WRITERS_MAX {
-        let row =
-            sqlx::query(MARKED).bind(node).bind(place).fetch_one(&mut session.connection).await.unwrap();
-        writers.extend(row.try_get::<Option<i64>, _>(0).unwrap());
+        writers.extend(marked(session, node, place).await.unwrap());
     }
     writers
 }
@@ -306,7 +305,7 @@ pub async fn end_one(session: &mut Session, id: i64) -> Result<bool, Error> {
 /// The same over a connection of its own, in no more than the time that this may take.
 pub async fn end_lost(server: &Server, id: i64) -> bool {
     let ending = async { end_one(&mut server.connect().await?, id).await };
-    matches!(tokio::time::timeout(ENDED_WITHIN, ending).await, Ok(Ok(true)))
+    within(ENDED_MS, ending).await.unwrap_or(false)
 }
 
 /// What every session of ours agrees upon.
@@ -446,10 +445,12 @@ pub async fn bounded<T>(statement: impl Future<Output = Result<T, Error>>) -> Re
     within(STATEMENT_MS, statement).await
 }
 
-async fn within<T>(ms: u64, doing: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub async fn within<T, E: From<Error>>(ms: u64, doing: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(Duration::from_millis(ms), doing).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer"))),
+        Err(_) => {
+            Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer")).into())
+        }
     }
 }
 

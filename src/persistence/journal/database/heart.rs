@@ -8,13 +8,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::membership::{Seen, Timing, Watch, close, count_on, take_over_from};
 use tokio::time::timeout;
 
+use super::membership::{Seen, Timing, Watch, close, count_on, take_over_from};
 use crate::clock::Clock;
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
-use crate::persistence::sql::mysql::{Server, Session};
+use crate::persistence::sql::mysql::{self, Server, Session};
 use crate::persistence::sql::{self, Connection};
 
 const BEAT: &str = "update node_beats set beat = beat + 1 where number = ?";
@@ -39,8 +39,8 @@ impl Heart {
         loop {
             let sent_ns = self.clock.nanos();
             // Over a connection that is heard no more it would learn long after everybody else that it is dead.
-            let beaten = timeout(self.timing.gap_max, beat_once(&self.server, &mut session, self.number));
-            match beaten.await.unwrap_or(Err(StoreError::InDoubt)) {
+            let beating = beat_once(&self.server, &mut session, self.number);
+            match mysql::within(self.timing.gap_max.as_millis() as u64, beating).await {
                 Ok(true) => {
                     self.shared.beaten_ns.store(sent_ns, Ordering::Release);
                     let looking = look_around(&mut session, &self.shared, self.clock.nanos());

@@ -21,10 +21,11 @@ use crate::domain::stock::{
 };
 use crate::domain::user::{Email, NewPassword};
 use crate::persistence::Tables;
-use crate::persistence::audit::{self, Report};
+use crate::persistence::audit::{self, AuditError, Report, Stopped};
 use crate::persistence::flush::Flusher;
 use crate::persistence::journal::{self, Append, AppendTo, Appended, INBOX_MAX};
 use crate::persistence::product::Product;
+use crate::persistence::redis::Redis;
 use crate::persistence::user::UserError;
 use crate::provider::Books;
 use crate::telemetry::Metrics;
@@ -112,16 +113,21 @@ async fn make_one(
 
 /// Replays the journal of a stopped shop against its tables.
 pub async fn audit(config: &Config) -> Result<Report> {
-    if let Some(url) = &config.store.database_url {
-        return Ok(audit::audit_database(url.expose_secret()).await?);
-    }
     let dir = &config.store.data_dir;
+    let shop = match &config.store.database_url {
+        Some(url) => Stopped::Database(url.expose_secret()),
+        None => Stopped::Files(dir),
+    };
     ensure!(
-        dir.join("journal.db").exists(),
+        config.store.database_url.is_some() || dir.join("journal.db").exists(),
         "there is no store in {}; --data-dir names another place",
         dir.display()
     );
-    Ok(audit::audit(dir).await?)
+    let mirror = match &config.store.redis {
+        Some(place) => Some(Redis::open(place)?.connect().await.map_err(AuditError::Mirror)?),
+        None => None,
+    };
+    Ok(audit::with_mirror(shop, mirror.as_deref()).await?)
 }
 
 /// Holds the payments and refunds of a stopped shop against its provider's books. The provider's name comes with it.

@@ -5,6 +5,8 @@
 
 mod support;
 
+#[path = "mirror/audited.rs"]
+mod audited;
 #[path = "mirror/losses.rs"]
 mod losses;
 #[path = "mirror/places.rs"]

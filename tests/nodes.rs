@@ -5,6 +5,8 @@
 mod clients;
 #[path = "nodes/door.rs"]
 mod door;
+#[path = "nodes/fitness.rs"]
+mod fitness;
 #[path = "nodes/hand_over.rs"]
 mod hand_over;
 #[path = "nodes/owners.rs"]

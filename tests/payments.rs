@@ -448,6 +448,39 @@ async fn the_same_key_with_another_body_is_told_so() {
 }
 
 #[actix_web::test]
+async fn while_nobody_more_may_begin_a_known_key_hears_what_it_has_done() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let ordered = async || id(&shop.order(1, &jar, 1).send().await.ok(201));
+    let (paid, given_up, held) = (ordered().await, ordered().await, ordered().await);
+    let cancel = |order: &str, key: &str| shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).key(key);
+    shop.pay(1, &paid, "tok_ok").key("p").send().await.ok(200);
+    shop.pay(1, &given_up, "tok_ok").key("p").send().await.ok(200);
+    cancel(&given_up, "c").send().await.ok(200);
+    shop.settle().await;
+
+    let places: Vec<_> = std::iter::from_fn(|| shop.app().payments().place().ok()).collect();
+    assert!(!places.is_empty());
+    for again in [shop.pay(1, &paid, "tok_ok").key("p"), cancel(&given_up, "c")] {
+        let again = again.send().await;
+        assert!(again.replayed());
+        again.ok(200);
+    }
+    shop.pay(1, &paid, "tok_declined").key("p").send().await.problem(422, "idempotency_key_reused");
+    // Who begins anything, with or without a key, hears that nothing was done, and nothing was.
+    for new in [shop.pay(1, &held, "tok_ok").key("q"), shop.pay(1, &held, "tok_ok"), cancel(&paid, "d")] {
+        new.send().await.problem(503, "overloaded");
+    }
+    assert_eq!(shop.order_of(1, &paid).await["status"], "paid");
+    drop(places);
+    shop.pay(1, &held, "tok_ok").key("q").send().await.ok(200);
+    cancel(&paid, "d").send().await.ok(200);
+    shop.settle().await;
+    shop.assert_settled(&[(&jar, 9)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn what_is_no_token_is_refused_and_a_card_number_is_not_repeated() {
     let shop = Shop::open().await;
     let jar = shop.stocked(9).await;

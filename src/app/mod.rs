@@ -6,6 +6,7 @@
 mod connections;
 mod demo;
 mod end;
+mod fitness;
 mod front;
 mod listeners;
 mod mirror;
@@ -60,6 +61,7 @@ use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
 use crate::webhook::{Caller, by_system};
+use fitness::Fitness;
 use front::NodeFront;
 use listeners::Listeners;
 use owning::house;
@@ -98,6 +100,7 @@ pub struct App {
     featured: Option<ProductId>,
     mirror: Option<Mirror>,
     _vitals: Vitals,
+    _fitness: Option<Fitness>,
     _pulse: Option<Pulse>,
     _following: Following,
     _rekeying: Rekeying,
@@ -344,6 +347,7 @@ impl App {
         serving.open();
         let _pulse = if owning.is_none() { Some(Pulse::of(journal, &directory)) } else { None };
         let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone(), nodes);
+        let _fitness = owning.map(|_| Fitness::watch(tables, &readiness));
         until_open.is_open();
         let store = store.clone();
         Ok(App {
@@ -366,6 +370,7 @@ impl App {
             featured,
             mirror,
             _vitals,
+            _fitness,
             _pulse,
             _following,
             _rekeying,

@@ -63,7 +63,7 @@ Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in develo
 const AUDIT_EXAMPLES: &str = "\
 Examples:
   stockade audit
-          Journal against tables, money against orders
+          Journal against tables, money against orders, and with STOCKADE_REDIS_URL the mirror against the journal
   stockade audit --provider
           And our payments and refunds against the provider's books, whoever STOCKADE_PAYMENT_PROVIDER says it is
 
@@ -135,7 +135,7 @@ enum Command {
         #[command(flatten)]
         flags: CommonFlags,
     },
-    /// Replay the journal of a stopped shop against its tables; print every difference, exit 1 if there is one
+    /// Replay the journal of a stopped shop against its tables and its mirror; print every difference, exit 1 if there is one
     #[command(after_help = AUDIT_EXAMPLES)]
     Audit {
         /// Compare payments and refunds with the payment provider's books too, both ways
@@ -309,6 +309,15 @@ fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
         report.trail,
         verdict(report.all_differences().count(), "everything adds up"),
     );
+    if let Some(mirror) = &report.mirror {
+        println!(
+            "The mirror shows {} products, {} of them as they were a moment before the end, and holds {} views that nobody is shown: {}.",
+            mirror.shown,
+            mirror.behind,
+            mirror.left,
+            verdict(mirror.differences.len(), "all of it was so"),
+        );
+    }
     for difference in report.all_differences() {
         println!("{difference}");
     }

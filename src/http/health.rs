@@ -63,15 +63,18 @@ pub enum Degraded {
     RedisUnavailable,
     /// Redis answers, and the mirror is not up to date all the same.
     MirrorBehind,
+    /// The database has been set to say yes to what it may lose, or is another than the one the shop was opened on.
+    DatabaseUnfit,
 }
 
 impl Degraded {
-    const ALL: [Degraded; 2] = [Degraded::RedisUnavailable, Degraded::MirrorBehind];
+    const ALL: [Degraded; 3] = [Degraded::RedisUnavailable, Degraded::MirrorBehind, Degraded::DatabaseUnfit];
 
     fn bit(self) -> u8 {
         match self {
             Degraded::RedisUnavailable => 32,
             Degraded::MirrorBehind => 64,
+            Degraded::DatabaseUnfit => 128,
         }
     }
 
@@ -79,6 +82,7 @@ impl Degraded {
         match self {
             Degraded::RedisUnavailable => "redis_unavailable",
             Degraded::MirrorBehind => "mirror_behind",
+            Degraded::DatabaseUnfit => "database_unfit",
         }
     }
 }
@@ -137,7 +141,7 @@ pub struct Health {
     /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`.
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
-    /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`.
+    /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`.
     #[schema(value_type = Vec<String>)]
     degraded: Vec<&'static str>,
 }

@@ -187,6 +187,14 @@ impl Tables {
         Tables { shop, people, book: MoneyBook::new(money.clone(), bell.clone()), money, interest, bell }
     }
 
+    /// Whether the database still keeps what it says yes to: [`StoreError::Unfit`] says why not. Files do.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match self.shop.readers() {
+            Pool::Sqlite(_) => Ok(()),
+            Pool::MySql(pool) => mysql::check_again(&pool).await,
+        }
+    }
+
     pub fn orders(&self) -> OrderReader {
         OrderReader { pool: self.shop.readers() }
     }

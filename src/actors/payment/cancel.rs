@@ -132,13 +132,19 @@ impl Payments {
         let payment = self.paid(order.id).await?.ok_or_else(|| refused(&order, Refusal::AlreadySold))?;
         let key = key.map(|used| used.key);
         let cause = line.map_or(Cause::OrderCancelled, Cause::LineCancelled);
-        if key.is_some() {
-            let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
-            if known.iter().any(|refund| refund.key == key && refund.cause != cause) {
-                return Err(NotCancelled::KeyReused);
-            }
+        let known = match key {
+            Some(_) => house.rows.refunds().of_order(order.id).await.map_err(unread)?,
+            None => Vec::new(),
+        };
+        let known = known.into_iter().find(|refund| refund.key == key);
+        if known.as_ref().is_some_and(|refund| refund.cause != cause) {
+            return Err(NotCancelled::KeyReused);
         }
-        let place = self.place()?;
+        let place = match (self.place(), known) {
+            (Ok(place), _) => place,
+            (Err(_), Some(known)) => return self.cancelled_before(order, known, key).await,
+            (Err(busy), None) => return Err(busy.into()),
+        };
         let due_at = house.clock.now().plus(LEASE_MS);
         let cancel = Cancel { payment: payment.id, line, sold: SoldLine::of(&order), key, due_at };
         match self.0.book.write(Write::Cancel(Box::new(cancel))).await? {

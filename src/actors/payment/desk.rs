@@ -79,6 +79,13 @@ impl<K: Eq + Hash + Copy, T: Clone> Desk<K, T> {
             }
         }
     }
+
+    /// How far the one with this very key is, if he sits there.
+    pub fn served(&self, what: &K, key: KeyUse) -> Option<Progress<T>> {
+        let seat = self.seats.get(what)?;
+        let (theirs, progress) = seat.value();
+        (*theirs == Some(key)).then(|| progress.clone())
+    }
 }
 
 impl<K: Eq + Hash + Copy, T> Seat<K, T> {

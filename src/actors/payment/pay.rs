@@ -48,6 +48,25 @@ pub enum Begun {
 }
 
 impl Payments {
+    /// Pays with a request of its own. Whoever sends it again hears of his attempt, also while so many pay that nobody begins.
+    pub async fn pay_alone(
+        &self,
+        order: Order,
+        method: Method,
+        key: Option<KeyUse>,
+    ) -> Result<Paying, NotDone> {
+        match self.place() {
+            Ok(place) => self.pay(place, Pay { order, method, by: By::Itself(key) }).await,
+            Err(busy) => match key.and_then(|key| self.0.desk.served(&order.id, key)) {
+                Some(mut progress) => {
+                    let paying = progress.heard(ANSWER_WITHIN).await?;
+                    Ok(Paying { replayed: true, ..paying })
+                }
+                None => self.tried_before(&order, key, busy).await,
+            },
+        }
+    }
+
     /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
     pub async fn pay(&self, place: Place, pay: Pay) -> Result<Paying, NotDone> {
         let (key, joins) = match pay.by {
@@ -69,22 +88,29 @@ impl Payments {
                 Ok(Paying { replayed: true, ..paying })
             }
             Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
-            Err(Occupied::Other) => self.while_another_runs(&pay.order, key).await,
+            Err(Occupied::Other) => {
+                let running = refused(&pay.order, Refusal::PaymentRunning);
+                self.tried_before(&pay.order, key, running).await
+            }
         }
     }
 
-    /// Whoever has tried before hears of that; everybody else is too late.
-    async fn while_another_runs(&self, order: &Order, key: Option<KeyUse>) -> Result<Paying, NotDone> {
+    /// Whoever has tried before hears of that; everybody else why nothing is begun for him.
+    async fn tried_before(
+        &self,
+        order: &Order,
+        key: Option<KeyUse>,
+        otherwise: NotDone,
+    ) -> Result<Paying, NotDone> {
         let house = &self.0.house;
-        let running = || refused(order, Refusal::PaymentRunning);
         if key.is_none() {
-            return Err(running());
+            return Err(otherwise);
         }
         let known = house.rows.payments().of_order(order.id).await.map_err(unread)?;
         match begin(order, &known, key, house.limits.attempts_max, house.clock.now()) {
             Ok(Begin::Replay(payment)) => Ok(Paying { payment: *payment, replayed: true }),
             Err(why @ Refusal::KeyReused { .. }) => Err(refused(order, why)),
-            Ok(Begin::New(_)) | Err(_) => Err(running()),
+            Ok(Begin::New(_)) | Err(_) => Err(otherwise),
         }
     }
 

@@ -21,7 +21,7 @@ use super::query::Id;
 use super::rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
-use crate::actors::payment::{By, Outcome, Pay, Payments, SIGNATURE_HEADER, Told, Unheard};
+use crate::actors::payment::{Outcome, Payments, SIGNATURE_HEADER, Told, Unheard};
 use crate::actors::stock::NotDone;
 use crate::domain::id::OrderId;
 use crate::domain::stock::{Refused, Sequence};
@@ -46,9 +46,7 @@ pub async fn pay(
     let (asked, method) = asked.method.into(door);
     let key = key.of_caller(buyer, asked);
     let order = orders.find(buyer, order).await?.ok_or_else(|| Problem::not_found(NO_ORDER))?;
-    let place = payments.place()?;
-    let pay = Pay { order: order.clone(), method, by: By::Itself(key) };
-    let paying = payments.pay(place, pay).await?;
+    let paying = payments.pay_alone(order.clone(), method, key).await?;
     let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
     answer(&catalogue, told, StatusCode::OK).await
 }

@@ -3,11 +3,12 @@
 //! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
 //! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. So is the trail of who did
 //! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one. Payments and
-//! refunds are held against the orders and the pins, order by order; that is `money`'s.
+//! refunds are held against the orders and the pins, order by order; that is `money`'s. What the mirror shows is `mirror`'s.
 
 #[cfg(test)]
 mod bench;
 mod case;
+mod mirror;
 mod money;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -16,6 +17,7 @@ use std::path::Path;
 use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
 use super::journal::{self, JournalReader, OpenError};
 use super::order::{Born, Counted};
+use super::redis::{Link, NoRedis};
 use super::trail::Head;
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
@@ -23,6 +25,7 @@ use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{Attempt, Entry, Event, Ledger, decode_events};
 
+pub use mirror::Mirror;
 pub use money::{Money, Sums};
 
 /// Orders compared at a time.
@@ -43,6 +46,19 @@ pub struct Report {
     pub differences: Vec<String>,
     /// Payments and refunds, with differences of their own.
     pub money: Money,
+    /// The mirror, with differences of its own, if it was looked at.
+    pub mirror: Option<Mirror>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the mirror cannot be looked at: {0}")]
+    Mirror(#[from] NoRedis),
 }
 
 impl Report {
@@ -51,7 +67,8 @@ impl Report {
     }
 
     pub fn all_differences(&self) -> impl Iterator<Item = &String> {
-        self.differences.iter().chain(&self.money.differences)
+        let mirror = self.mirror.iter().flat_map(|mirror| &mirror.differences);
+        self.differences.iter().chain(&self.money.differences).chain(mirror)
     }
 
     fn differs(&mut self, what: String) {
@@ -59,27 +76,42 @@ impl Report {
     }
 }
 
-/// Audits the store in `dir`, whose server must have stopped.
-pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
-    let _lock = journal::lock(dir)?;
-    if !dir.join("journal.db").exists() {
-        return Ok(Report::default());
-    }
-    let (journal, tables) = (JournalReader::of_stopped(dir).await?, Tables::read_only(dir));
-    let report = of(&journal, &tables).await;
-    journal.close().await;
-    tables.close().await?;
-    Ok(report?)
+/// Where what is audited stands.
+#[derive(Debug, Clone, Copy)]
+pub enum Stopped<'s> {
+    /// A folder whose server must have stopped.
+    Files(&'s Path),
+    /// The address of a database of whose nodes none must write. It is brought up to date first.
+    Database(&'s str),
 }
 
-/// Audits the shop in a database, of whose nodes none must write. It is brought up to date first.
-pub async fn audit_database(url: &str) -> Result<Report, OpenError> {
-    let tables = Tables::connect(url).await?;
-    let journal = journal::of_idle(url).await?;
-    let report = of(&journal, &tables).await;
+/// Audits the store in `dir`, whose server must have stopped.
+pub async fn audit(dir: &Path) -> Result<Report, AuditError> {
+    with_mirror(Stopped::Files(dir), None).await
+}
+
+/// Audits a shop that has stopped, and what `mirror` shows of it.
+pub async fn with_mirror(shop: Stopped<'_>, mirror: Option<&Link>) -> Result<Report, AuditError> {
+    let (journal, tables, _lock) = match shop {
+        Stopped::Files(dir) => {
+            let lock = journal::lock(dir)?;
+            if !dir.join("journal.db").exists() {
+                return Ok(Report::default());
+            }
+            (JournalReader::of_stopped(dir).await?, Tables::read_only(dir), Some(lock))
+        }
+        Stopped::Database(url) => {
+            let tables = Tables::connect(url).await?;
+            (journal::of_idle(url).await?, tables, None)
+        }
+    };
+    let mut report = of(&journal, &tables).await?;
+    if let Some(link) = mirror {
+        report.mirror = Some(mirror::audit(&journal, link).await?);
+    }
     journal.close().await;
     tables.close().await?;
-    Ok(report?)
+    Ok(report)
 }
 
 /// Audits a journal and its tables, neither of which moves meanwhile.

@@ -4,16 +4,13 @@ use std::path::Path;
 
 use super::listed::Part;
 use crate::persistence::StoreError;
+use crate::persistence::journal;
 use crate::persistence::sql::mysql::Session;
 use crate::persistence::sql::{self, Connection};
 
 /// The files of a store in a folder, in the order of [`Part`].
 pub const FILES: [&str; 4] = ["shop.db", "people.db", "money.db", "journal.db"];
 
-const EPOCH_OF_FILES: &str = "select epoch from journal_meta where id = 1";
-/// Whatever is opened later has a greater one: sessions are numbered on, and shards' epochs begin with the session's number.
-const EPOCH_OF_DATABASE: &str = "select greatest((select coalesce(max(number), 0) from node_sessions), \
-    (select coalesce(max(epoch), 0) from shards))";
 /// How many migrations each part has been through.
 const LEVEL: &str = "select count(*) from _sqlx_migrations";
 const LEVELS_OF_DATABASE: [&str; 4] = [
@@ -43,10 +40,7 @@ impl Parts {
 
     /// The number of the opening, or of the node's session, that wrote last.
     pub async fn epoch(&mut self) -> Result<i64, StoreError> {
-        let text = match self {
-            Parts::Files(_) => EPOCH_OF_FILES,
-            Parts::Database(_) => EPOCH_OF_DATABASE,
-        };
+        let text = journal::last_epoch(matches!(self, Parts::Database(_)));
         Ok(sql::query_scalar(text).fetch_one(self.of(Part::Journal)).await?)
     }
 

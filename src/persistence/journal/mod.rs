@@ -35,6 +35,7 @@ pub(in crate::persistence) use copy::log_behind;
 pub use database::{Active, Neighbours, Owned, Peer, Standby, Timing, follow};
 pub use lock::Lock;
 pub use memory::MemoryJournal;
+pub(super) use reader::last_epoch;
 pub(in crate::persistence) use reader::tuning;
 pub use reader::{JournalReader, Stored};
 #[cfg(any(test, feature = "fuzz"))]

@@ -49,6 +49,11 @@ const BACKLOG: &str = "select cast(coalesce(sum(last_seq - first_seq + 1), 0) as
 /// Where the journal of all nodes ends, and what was written since their entries are counted.
 const END: &str = "select pos, events, bytes from journal_end where id = 1";
 
+const EPOCH_OF_FILES: &str = "select epoch from journal_meta where id = 1";
+/// Whatever is opened later has a greater one: sessions are numbered on, and shards' epochs begin with the session's number.
+const EPOCH_OF_DATABASE: &str = "select greatest((select coalesce(max(number), 0) from node_sessions), \
+    (select coalesce(max(epoch), 0) from shards))";
+
 /// Entries read at once when events are counted: each holds one at least.
 const ENTRIES_AT_ONCE: u32 = 4_096;
 
@@ -59,6 +64,11 @@ pub struct Stored {
     pub snapshot: Option<Vec<u8>>,
     /// What happened since, in order.
     pub entries: Vec<Entry>,
+}
+
+/// Asks for the number of the opening, or of the node's session, that wrote last.
+pub fn last_epoch(is_shared: bool) -> &'static str {
+    if is_shared { EPOCH_OF_DATABASE } else { EPOCH_OF_FILES }
 }
 
 /// For a connection that reads `journal.db`.
@@ -216,6 +226,12 @@ impl JournalReader {
         let tail = self.tail.last_pos();
         let archived: i64 = sql::query_scalar(LAST_POS).fetch_one(&self.pool).await?;
         Ok(tail.map_or(archived, |pos| pos.max(archived)))
+    }
+
+    /// The number of the opening, or of the node's session, that wrote last.
+    pub async fn last_epoch(&self) -> Result<Epoch, StoreError> {
+        let epoch: i64 = sql::query_scalar(last_epoch(self.is_shared)).fetch_one(&self.pool).await?;
+        Ok(Epoch(epoch.unsigned_abs()))
     }
 
     /// How many events, and how many bytes of them, stand behind `pos`.

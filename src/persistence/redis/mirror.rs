@@ -231,6 +231,17 @@ impl Link {
         })
     }
 
+    /// Who keeps the beat, however long ago it was: the writer's epoch and generation.
+    pub async fn beaten(&self) -> Result<Option<(Epoch, Generation)>, NoRedis> {
+        let mut fields = redis::cmd("HMGET");
+        fields.arg(BEAT_KEY).arg(&["epoch", "generation"]);
+        let fields = self.wire.ask(&fields).await?;
+        let fields: Vec<Option<String>> = Vec::from_redis_value(fields).map_err(redis::RedisError::from)?;
+        let [Some(epoch), Some(generation)] = &fields[..] else { return Ok(None) };
+        let epoch = epoch.parse().map_err(|_| NoRedis::Damaged(BEAT_KEY.to_owned()))?;
+        Ok(Some((Epoch(epoch), Generation(generation.clone()))))
+    }
+
     /// Takes a product out of the mirror.
     pub async fn forget(&self, product: ProductId) -> Result<(), NoRedis> {
         let mut command = redis::cmd("DEL");

@@ -138,7 +138,8 @@ impl Redis {
         }
     }
 
-    async fn connect(&self) -> Result<Arc<Link>, NoRedis> {
+    /// A connection that nobody keeps: for who looks once.
+    pub async fn connect(&self) -> Result<Arc<Link>, NoRedis> {
         let connecting = async {
             let wire = self.0.door.open().await?;
             wire.teach().await?;

@@ -327,16 +327,25 @@ struct Found {
 
 /// Whether a server will do.
 pub async fn check(session: &mut Session) -> Result<(), StoreError> {
-    let row = sqlx::query(LOOK).fetch_one(&mut session.connection).await?;
-    let found = Found {
+    Ok(look(&mut session.connection).await?.fits()?)
+}
+
+/// The same of one that is in use: somebody may have changed its settings since, or put another in its place.
+pub async fn check_again(pool: &MySqlPool) -> Result<(), StoreError> {
+    let mut connection = acquire(pool).await?;
+    Ok(bounded(look(&mut connection)).await?.fits()?)
+}
+
+async fn look(connection: &mut MySqlConnection) -> Result<Found, Error> {
+    let row = sqlx::query(LOOK).fetch_one(connection).await?;
+    Ok(Found {
         version: row.try_get(0)?,
         mode: row.try_get(1)?,
         letters: row.try_get(2)?,
         flush: row.try_get(3)?,
         binlog: row.try_get(4)?,
         sync: row.try_get(5)?,
-    };
-    Ok(found.fits()?)
+    })
 }
 
 impl Found {

@@ -14,6 +14,7 @@ pub mod fuzz;
 pub mod http;
 pub mod logs;
 pub mod mail;
+pub mod memory;
 pub mod peer;
 pub mod persistence;
 pub mod provider;

@@ -12,6 +12,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use stockade::app::Store;
+use stockade::clock::Clock;
+use stockade::config::{Config, Profile};
 use stockade_servers::free_address;
 use tempfile::TempDir;
 
@@ -347,4 +350,17 @@ async fn a_failing_sync() {
     assert!(unknown > 0, "nobody was left in doubt:\n{}", shop.told());
     shop.stop();
     audit(&data);
+}
+
+#[cfg(target_os = "linux")]
+#[actix_web::test]
+async fn whoever_sells_in_earnest_does_not_sell_from_memory() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut config = Config::development(folder.path());
+    config.profile = Profile::Production;
+    let refused = Store::open(&config, &Clock::start()).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("lies in memory") && refused.contains("take a disk"), "{refused}");
+    // Nothing of it is left in anybody's way, and to look at a shop it will do.
+    config.profile = Profile::Development;
+    Store::open(&config, &Clock::start()).await.unwrap().close().await;
 }

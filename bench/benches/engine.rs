@@ -18,6 +18,7 @@ use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
 use stockade::domain::stock::{Command, Entry, KeyUse, Millis, Reserve, Settings};
+use stockade::memory;
 use stockade::persistence::Tables;
 use stockade::persistence::journal::{Append, AppendTo, Journal, JournalConfig};
 use stockade::telemetry::Metrics;
@@ -29,6 +30,7 @@ const IN_FLIGHT: usize = 1_024;
 const BUYERS: u64 = 10_000;
 
 fn main() {
+    memory::in_small_pages();
     let seconds = std::env::args().skip_while(|word| word != "--seconds").nth(1).and_then(|s| s.parse().ok());
     let window = Duration::from_secs(seconds.unwrap_or(5));
     groups(window.min(Duration::from_secs(2)), 1);

@@ -47,6 +47,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // As the shop takes its memory: what it is compared with must not be slower for that.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match command::Command::parse().perform() {
         Ok(ruling) => ruling.into(),
         Err(error) => {

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use secrecy::ExposeSecret;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::persistence::Tables;
-use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Neighbours, Server};
+use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Medium, Neighbours, Server};
 
 /// Both, opened for writing. While it is open nobody else can open it.
 #[derive(Clone)]
@@ -33,8 +33,13 @@ impl Store {
         let dir = config.store.data_dir.clone();
         let journal = Journal::open(JournalConfig::new(&dir, clock.clone())).await?;
         journal.brake().store(brake_us(config), Ordering::Relaxed);
-        let tables = Tables::open(&dir).await;
-        let tables = tables.with_context(|| format!("the tables in {} could not be opened", dir.display()));
+        let tables = match outlives_power(&dir, config.profile) {
+            Ok(()) => {
+                let tables = Tables::open(&dir).await;
+                tables.with_context(|| format!("the tables in {} could not be opened", dir.display()))
+            }
+            Err(why) => Err(why),
+        };
         Store::of(dir, false, journal, tables).await
     }
 
@@ -96,6 +101,21 @@ impl Joined {
         let tables = Tables::on(&server).await.context("the tables in the database could not be opened");
         Store::of(dir, true, journal, tables).await
     }
+}
+
+/// What is acknowledged is to be there when the machine has power again.
+fn outlives_power(dir: &Path, profile: Profile) -> Result<()> {
+    if Medium::of(dir)? != Medium::Memory {
+        return Ok(());
+    }
+    if profile == Profile::Production {
+        bail!(
+            "{} lies in memory, and what is acknowledged there goes with the power: take a disk, or a database",
+            dir.display()
+        );
+    }
+    tracing::warn!(dir = %dir.display(), "the data directory lies in memory: all of it goes with the power");
+    Ok(())
 }
 
 fn brake_us(config: &Config) -> u64 {

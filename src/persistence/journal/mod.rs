@@ -19,6 +19,7 @@ mod heads;
 mod inbox;
 mod lock;
 mod log;
+mod medium;
 mod memory;
 mod reader;
 mod segment;
@@ -34,6 +35,7 @@ mod tests;
 pub(in crate::persistence) use copy::log_behind;
 pub use database::{Active, Neighbours, Owned, Peer, Standby, Timing, follow};
 pub use lock::Lock;
+pub use medium::Medium;
 pub use memory::MemoryJournal;
 pub(super) use reader::last_epoch;
 pub(in crate::persistence) use reader::tuning;
@@ -138,6 +140,12 @@ pub enum OpenError {
         dir.display()
     )]
     Locked { dir: PathBuf },
+    #[error(
+        "{} lies on another machine ({name}), where neither a lock nor a sync can be relied on: \
+         take a disk of this one, or a database",
+        dir.display()
+    )]
+    Elsewhere { dir: PathBuf, name: &'static str },
     #[error(
         "the last run ended in an I/O error and the journal could not be written back whole: {0}; \
          look at the disk before starting again"

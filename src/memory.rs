@@ -3,7 +3,7 @@
 /// Takes it in small pages from now on, and so do the programs that it starts.
 ///
 /// A huge page is zeroed whole by whoever touches it first: two megabytes, in the middle of a rush, by the owner of a hot product,
-/// whose tables grow with each order. In small pages the same owner reserves half as much again in a second.
+/// whose tables grow with each order, while a buyer waits. In small pages the engine makes half as many reservations again.
 ///
 /// To be called before anything else is done.
 pub fn in_small_pages() {

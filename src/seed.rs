@@ -21,7 +21,7 @@ use crate::domain::stock::{
 };
 use crate::domain::user::{Email, NewPassword};
 use crate::persistence::Tables;
-use crate::persistence::audit::{self, AuditError, Report, Stopped};
+use crate::persistence::audit::{self, Report, Stopped};
 use crate::persistence::flush::Flusher;
 use crate::persistence::journal::{self, Append, AppendTo, Appended, INBOX_MAX};
 use crate::persistence::product::Product;
@@ -124,10 +124,10 @@ pub async fn audit(config: &Config) -> Result<Report> {
         dir.display()
     );
     let mirror = match &config.store.redis {
-        Some(place) => Some(Redis::open(place)?.connect().await.map_err(AuditError::Mirror)?),
+        Some(place) => Some(Redis::open(place)?),
         None => None,
     };
-    Ok(audit::with_mirror(shop, mirror.as_deref()).await?)
+    Ok(audit::with_mirror(shop, mirror.as_ref()).await?)
 }
 
 /// Holds the payments and refunds of a stopped shop against its provider's books. The provider's name comes with it.

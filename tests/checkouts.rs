@@ -135,6 +135,27 @@ async fn what_is_asked_for_badly_is_refused() {
 }
 
 #[actix_web::test]
+async fn a_replay_hears_of_its_payment_while_nobody_more_may_begin() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let pays = json!({ "payment": support::card("tok_ok") });
+    let come = async |key: &str| checkout(&shop, 1, &pays).key(key).send().await;
+    put(&shop, 1, &jar, 2).await;
+    let first = come("k").await.ok(201);
+    put(&shop, 1, &jar, 1).await;
+    let places: Vec<_> = std::iter::from_fn(|| shop.app().payments().place().ok()).collect();
+    let again = come("k").await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["payment"], first["payment"]);
+    come("n").await.problem(503, "overloaded");
+    drop(places);
+    assert_eq!((in_cart(&shop, 1).await, orders_of(&shop, 1).await), (vec![(jar, 1)], 1));
+    come("n").await.ok(201);
+    shop.settle().await;
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn a_replay_answers_before_it_looks_into_the_cart() {
     let shop = Shop::open().await;
     let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);

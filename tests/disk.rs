@@ -12,9 +12,6 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
-use stockade::app::Store;
-use stockade::clock::Clock;
-use stockade::config::{Config, Profile};
 use stockade_servers::free_address;
 use tempfile::TempDir;
 
@@ -355,6 +352,10 @@ async fn a_failing_sync() {
 #[cfg(target_os = "linux")]
 #[actix_web::test]
 async fn whoever_sells_in_earnest_does_not_sell_from_memory() {
+    use stockade::app::Store;
+    use stockade::clock::Clock;
+    use stockade::config::{Config, Profile};
+
     let folder = tempfile::tempdir_in("/dev/shm").unwrap();
     let mut config = Config::development(folder.path());
     config.profile = Profile::Production;

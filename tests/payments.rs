@@ -454,6 +454,8 @@ async fn while_nobody_more_may_begin_a_known_key_hears_what_it_has_done() {
     let ordered = async || id(&shop.order(1, &jar, 1).send().await.ok(201));
     let (paid, given_up, held) = (ordered().await, ordered().await, ordered().await);
     let cancel = |order: &str, key: &str| shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).key(key);
+    let buy = |key: &str| shop.buy(1, &jar, 1, "tok_ok").key(key);
+    let bought = buy("b").send().await.ok(201);
     shop.pay(1, &paid, "tok_ok").key("p").send().await.ok(200);
     shop.pay(1, &given_up, "tok_ok").key("p").send().await.ok(200);
     cancel(&given_up, "c").send().await.ok(200);
@@ -466,9 +468,13 @@ async fn while_nobody_more_may_begin_a_known_key_hears_what_it_has_done() {
         assert!(again.replayed());
         again.ok(200);
     }
+    let again = buy("b").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(201)["payment"], bought["payment"]);
     shop.pay(1, &paid, "tok_declined").key("p").send().await.problem(422, "idempotency_key_reused");
     // Who begins anything, with or without a key, hears that nothing was done, and nothing was.
-    for new in [shop.pay(1, &held, "tok_ok").key("q"), shop.pay(1, &held, "tok_ok"), cancel(&paid, "d")] {
+    let pay = || shop.pay(1, &held, "tok_ok");
+    for new in [pay().key("q"), pay(), cancel(&paid, "d"), buy("n"), shop.buy(1, &jar, 1, "tok_ok")] {
         new.send().await.problem(503, "overloaded");
     }
     assert_eq!(shop.order_of(1, &paid).await["status"], "paid");

@@ -327,7 +327,8 @@ impl Cluster {
     /// What `stockade audit` says of the database while no node runs.
     pub fn audit(&self) -> Result<String> {
         ensure!(self.pids().next().is_none(), "the books are closed once every node has stopped");
-        self.nodes[0].shop.audit()
+        let redis = self.redis.as_ref().map(|redis| ("STOCKADE_REDIS_URL".to_owned(), redis.url()));
+        self.nodes[0].shop.audit_with(redis)
     }
 
     /// Leaves what the nodes wrote on disk when the cluster is dropped, and says where the first one's is; the database goes.

@@ -152,7 +152,14 @@ impl Shop {
 
     /// What `stockade audit` says of the store of a stopped server: its report, or its differences as the error.
     pub fn audit(&self) -> Result<String> {
-        run_to_end(self.command("audit"))
+        self.audit_with([])
+    }
+
+    /// The same, with something else in its environment.
+    pub fn audit_with(&self, besides: impl IntoIterator<Item = (String, String)>) -> Result<String> {
+        let mut command = self.command("audit");
+        command.envs(besides);
+        run_to_end(command)
     }
 
     pub fn target(&self) -> SocketAddr {

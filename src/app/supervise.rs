@@ -37,10 +37,6 @@ pub enum Supervised {
 
 /// Runs the shop until it is told to stop, or cannot go on.
 pub fn supervise(config: &Config) -> Result<Supervised> {
-    // Memory grows with the orders, and the kernel zeroes each new piece while a buyer waits: small pieces, please.
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        tracing::debug!(%error, "huge pages stay as they are");
-    }
     rt::System::new().block_on(async {
         let mut stop = StopSignals::listen()?;
         let clock = Clock::start();
@@ -154,6 +150,13 @@ async fn leave(config: &Config, clock: &Clock, entrance: Option<Entrance>) {
 }
 
 fn give_up(config: &Config) -> Supervised {
+    if config.store.database_url.is_some() {
+        tracing::error!(
+            "this node could not take its place again and again within a minute; giving up. Nothing acknowledged is lost. Look at the \
+             database, and at what was said above, then start again"
+        );
+        return Supervised::GaveUp;
+    }
     tracing::error!(
         data_dir = %config.store.data_dir.display(),
         "the disk failed again and again within a minute; giving up. Nothing acknowledged is lost. Look at the disk (`dmesg`, \

@@ -311,7 +311,7 @@ fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
     );
     if let Some(mirror) = &report.mirror {
         println!(
-            "The mirror shows {} products, {} of them as they were a moment before the end, and holds {} views that nobody is shown: {}.",
+            "The mirror shows {} products, {} of them as they were before the journal's end, and holds {} views that nobody is shown: {}.",
             mirror.shown,
             mirror.behind,
             mirror.left,

@@ -88,7 +88,7 @@ const fn setting(
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
     Setting { common: true, ..setting("profile", "PROFILE", "development", "`development`, or `production`, which refuses to start on a missing, short or sample secret") },
-    Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept") },
+    Setting { common: true, ..setting("data_dir", "DIR", "./data", "Where the journal and the tables are kept: on a disk of this machine") },
     Setting { common: true, ..setting("database_url", "URL", "", "`sqlite://DIR`, another way to say where; or `mysql://USER:PASSWORD@HOST:PORT/DATABASE`, which keeps the shop for several nodes: each takes any request, and sells the products that it owns") },
     Setting { common: true, ..setting("redis_url", "URL", "", "`redis://HOST:PORT`, `redis-cluster://HOST,HOST` or `redis-sentinel://HOST,HOST/NAME` (`rediss` for TLS), of this shop alone: stock is mirrored there for other nodes. Unset: no mirror") },
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },

@@ -12,8 +12,8 @@ use super::{Store, is_mirrored, neighbour, place, shop_on, until};
 const BEAT: &str = "stockade:{mirror}:beat";
 
 async fn audited(folder: &Path, redis: &Redis) -> Mirror {
-    let link = Store::open(&place(&redis.url())).unwrap().connect().await.unwrap();
-    let report = with_mirror(Stopped::Files(folder), Some(&link)).await.unwrap();
+    let store = Store::open(&place(&redis.url())).unwrap();
+    let report = with_mirror(Stopped::Files(folder), Some(&store)).await.unwrap();
     let mirror = report.mirror.unwrap();
     assert_eq!((report.differences, report.money.differences), (Vec::new(), Vec::new()));
     mirror
@@ -89,7 +89,30 @@ async fn the_audit_tells_what_the_mirror_may_not_show() {
     let _: u64 = ask(&redis, &["HSET", BEAT, "epoch", &beat[0]]).await;
     assert_eq!(audited(folder.path(), &redis).await.differences, Vec::<String>::new());
 
+    // A beat that says an hour later that the view is still so does not know of the fourth order.
+    let beat: Vec<String> = ask(&redis, &["HMGET", BEAT, "at", "generation"]).await;
+    let later = (beat[0].parse::<i64>().unwrap() + 3_600_000_000).to_string();
+    let _: u64 = ask(&redis, &["HSET", &view, "generation", &beat[1], "view", &body]).await;
+    assert_eq!(audited(folder.path(), &redis).await.differences, Vec::<String>::new());
+    let _: u64 = ask(&redis, &["HSET", BEAT, "at", &later]).await;
+    let seen = audited(folder.path(), &redis).await;
+    assert!(
+        matches!(&seen.differences[..], [one] if one.contains("it had moved at")),
+        "{:?}",
+        seen.differences
+    );
+
     // Nothing beats: nothing is shown.
     let _: u64 = ask(&redis, &["DEL", BEAT]).await;
     assert_eq!(audited(folder.path(), &redis).await.shown, 0);
+
+    // Whoever names a mirror that cannot be asked hears of that, and of all else.
+    let mut redis = redis;
+    redis.stop().await.unwrap();
+    let seen = audited(folder.path(), &redis).await;
+    assert!(
+        matches!(&seen.differences[..], [one] if one.contains("not looked at")),
+        "{:?}",
+        seen.differences
+    );
 }

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use stockade::actors::mirror::Mirror;
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
+use stockade::persistence::audit::{Stopped, with_mirror};
 use stockade::tokens::Tokens;
 use stockade_servers::{MariaDb, Redis};
 
 use super::support::{Process, SECRET, id, one_line, user};
-use super::{neighbour, until};
+use super::{Store, neighbour, place, until};
 
 fn token(who: u64, role: Role) -> String {
     let (tokens, clock) = (Tokens::new(SECRET.as_bytes(), &[]).unwrap(), Clock::start());
@@ -70,6 +71,11 @@ async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
         let told = held(&node, &product).await;
         assert!(told.is_none_or(|held| held == who), "somebody else has written {told:?} for {who}");
     }
+    first.stop().await;
     next.stop().await;
     node.stop().await;
+    let store = Store::open(&place(&redis_url)).unwrap();
+    let report = with_mirror(Stopped::Database(&database_url), Some(&store)).await.unwrap();
+    assert_eq!(report.all_differences().collect::<Vec<_>>(), Vec::<&String>::new());
+    assert_eq!(report.mirror.unwrap().shown, 1);
 }

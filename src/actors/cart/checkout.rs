@@ -68,7 +68,7 @@ impl Carts {
         let house = &self.0.house;
         // Before anything is held: who is turned away here has left nothing behind.
         let place = ask.method.as_ref().map(|_| house.payments.place()).transpose();
-        let place = place.map_err(house.orders.turned_away(ask.user, ask.key))?;
+        let place = place.map_err(house.orders.turned_away(ask.user, ask.key));
         if let Some(key) = ask.key
             && let Some(order) = house.orders.of_key(ask.user, KeyUse { key, body: ask.body }).await?
         {
@@ -76,6 +76,7 @@ impl Carts {
             let order = order.ok_or(NotDone::Unknown)?;
             return self.again(ask, order, place).await;
         }
+        let place = place?;
         if let Some(order) = self.settle(ask.user).await? {
             return Err(NotCarted::Undecided(order));
         }
@@ -99,7 +100,7 @@ impl Carts {
                 }
                 Err(why)
             }
-            Ok(PlacedOrder { order, replayed: true }) => self.again(ask, order, place).await,
+            Ok(PlacedOrder { order, replayed: true }) => self.again(ask, order, Ok(place)).await,
             Ok(PlacedOrder { order, replayed: false }) => self.go_on(ask, key, order, place).await,
         }
     }
@@ -125,24 +126,31 @@ impl Carts {
         Ok(CheckedOut::Paying(told))
     }
 
-    /// The key had made this order before. It hears of its payment, and begins it if nobody has.
+    /// The key had made this order before. It hears of its payment, and begins it if nobody has and there is a place.
     async fn again(
         &self,
         ask: CheckOut,
         order: Order,
-        place: Option<Place>,
+        place: Result<Option<Place>, NotDone>,
     ) -> Result<CheckedOut, NotCarted> {
-        let (done, stands) = match (place, ask.method) {
-            (Some(place), Some(method)) => {
+        let (done, stands) = match ask.method {
+            Some(method) => {
                 let payments = &self.0.house.payments;
-                let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
-                let paying = payments.pay(place, pay).await.map_err(NotDone::after_all)?;
+                let paying = match place {
+                    Ok(Some(place)) => {
+                        let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
+                        payments.pay(place, pay).await
+                    }
+                    Ok(None) => Err(NotDone::Internal),
+                    Err(busy) => payments.paid_before(&order, busy).await,
+                };
+                let paying = paying.map_err(NotDone::after_all)?;
                 let told = payments.told(order, Paying { replayed: true, ..paying }).await;
                 let told = told.map_err(NotDone::after_all)?;
                 let stands = told.outcome.is_yes();
                 (CheckedOut::Paying(told), stands)
             }
-            _ => (CheckedOut::Held { order, replayed: true }, true),
+            None => (CheckedOut::Held { order, replayed: true }, true),
         };
         if let Some(key) = ask.key {
             self.end(ask.user, key, stands).await;

@@ -70,21 +70,30 @@ impl<K: Eq + Hash + Copy, T: Clone> Desk<K, T> {
             }
             Entry::Occupied(taken) => {
                 let (theirs, progress) = taken.get();
-                match (*theirs, key) {
-                    _ if joins => Err(Occupied::Same(progress.clone())),
-                    (Some(a), Some(b)) if a == b => Err(Occupied::Same(progress.clone())),
-                    (Some(a), Some(b)) if a.key == b.key => Err(Occupied::Reused),
-                    _ => Err(Occupied::Other),
-                }
+                Err(if joins {
+                    Occupied::Same(progress.clone())
+                } else {
+                    Occupied::by(*theirs, progress, key)
+                })
             }
         }
     }
 
-    /// How far the one with this very key is, if he sits there.
-    pub fn served(&self, what: &K, key: KeyUse) -> Option<Progress<T>> {
+    /// Who sits there, as whoever has this key sees him. No seat is taken.
+    pub fn look(&self, what: &K, key: Option<KeyUse>) -> Option<Occupied<T>> {
         let seat = self.seats.get(what)?;
         let (theirs, progress) = seat.value();
-        (*theirs == Some(key)).then(|| progress.clone())
+        Some(Occupied::by(*theirs, progress, key))
+    }
+}
+
+impl<T: Clone> Occupied<T> {
+    fn by(theirs: Option<KeyUse>, progress: &Progress<T>, ours: Option<KeyUse>) -> Occupied<T> {
+        match (theirs, ours) {
+            (Some(a), Some(b)) if a == b => Occupied::Same(progress.clone()),
+            (Some(a), Some(b)) if a.key == b.key => Occupied::Reused,
+            _ => Occupied::Other,
+        }
     }
 }
 

@@ -57,14 +57,18 @@ impl Payments {
     ) -> Result<Paying, NotDone> {
         match self.place() {
             Ok(place) => self.pay(place, Pay { order, method, by: By::Itself(key) }).await,
-            Err(busy) => match key.and_then(|key| self.0.desk.served(&order.id, key)) {
-                Some(mut progress) => {
-                    let paying = progress.heard(ANSWER_WITHIN).await?;
-                    Ok(Paying { replayed: true, ..paying })
-                }
+            Err(busy) => match self.0.desk.look(&order.id, key) {
+                Some(occupied) => self.wait_beside(occupied, &order, key).await,
                 None => self.tried_before(&order, key, busy).await,
             },
         }
+    }
+
+    /// The latest attempt to pay an order, for who has placed it with this request and finds no place to pay it.
+    pub async fn paid_before(&self, order: &Order, otherwise: NotDone) -> Result<Paying, NotDone> {
+        let known = self.0.house.rows.payments().of_order(order.id).await.map_err(unread)?;
+        let latest = known.into_iter().next().ok_or(otherwise)?;
+        Ok(Paying { payment: latest, replayed: true })
     }
 
     /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
@@ -83,15 +87,24 @@ impl Payments {
                 }));
                 progress.heard(ANSWER_WITHIN).await
             }
-            Err(Occupied::Same(mut progress)) => {
+            Err(occupied) => self.wait_beside(occupied, &pay.order, key).await,
+        }
+    }
+
+    /// Somebody is paying the order already.
+    async fn wait_beside(
+        &self,
+        occupied: Occupied<Paying>,
+        order: &Order,
+        key: Option<KeyUse>,
+    ) -> Result<Paying, NotDone> {
+        match occupied {
+            Occupied::Same(mut progress) => {
                 let paying = progress.heard(ANSWER_WITHIN).await?;
                 Ok(Paying { replayed: true, ..paying })
             }
-            Err(Occupied::Reused) => Err(refused(&pay.order, Refusal::KeyReused { order: Some(order) })),
-            Err(Occupied::Other) => {
-                let running = refused(&pay.order, Refusal::PaymentRunning);
-                self.tried_before(&pay.order, key, running).await
-            }
+            Occupied::Reused => Err(refused(order, Refusal::KeyReused { order: Some(order.id) })),
+            Occupied::Other => self.tried_before(order, key, refused(order, Refusal::PaymentRunning)).await,
         }
     }
 

@@ -120,7 +120,10 @@ async fn place_and_pay(
     method: Method,
 ) -> Result<HttpResponse, Problem> {
     // Before anything is held: who is turned away here has left nothing behind.
-    let place = payments.place().map_err(orders.turned_away(ask.buyer, ask.key.map(|key| key.key)))?;
+    let place = match payments.place() {
+        Ok(place) => place,
+        Err(busy) => return paid_before(orders, payments, catalogue, &ask, busy).await,
+    };
     let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
     let by = if replayed { By::PlacingAgain } else { By::Placing };
     let paying = payments.pay(place, Pay { order: order.clone(), method, by }).await;
@@ -129,6 +132,23 @@ async fn place_and_pay(
         // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
         Err(why) => return Err(why.after_all().into()),
     };
+    let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
+    payment::answer(catalogue, told, StatusCode::CREATED).await
+}
+
+/// Nobody more may begin to pay. Whose key has made an order before hears of that order's payment all the same.
+async fn paid_before(
+    orders: &Orders,
+    payments: &Payments,
+    catalogue: &Catalogue,
+    ask: &PlaceOrder,
+    busy: NotDone,
+) -> Result<HttpResponse, Problem> {
+    let busy = orders.turned_away(ask.buyer, ask.key.map(|key| key.key))(busy);
+    let Some(key) = ask.key else { return Err(busy.into()) };
+    let Some(order) = orders.of_key(ask.buyer, key).await? else { return Err(busy.into()) };
+    let order = orders.find(ask.buyer, order).await.map_err(NotDone::after_all)?.ok_or(NotDone::Unknown)?;
+    let paying = payments.paid_before(&order, busy).await?;
     let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
     payment::answer(catalogue, told, StatusCode::CREATED).await
 }

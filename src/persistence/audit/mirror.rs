@@ -1,19 +1,22 @@
-//! The mirror, held against the journal: what a node would show of a product must have stood there, at that very sequence.
+//! The mirror, held against the journal: what a node would show of a product must have stood there, at that very sequence, and nothing
+//! else may have stood there for long when the mirror last said that it was up to date.
 //!
-//! A view may be older than the journal's end, for the beat tells how old it is; it may not be newer, nor another. What is of another
-//! generation than the beat's is shown to nobody: it is counted, and no more. Views of products that the journal does not know are not
-//! looked for: nobody asks the mirror before the catalogue.
+//! What is of another generation than the beat's, or cannot be read, is shown to nobody: it is counted at most. Views of products
+//! that the journal does not know are not looked for: nobody asks the mirror before the catalogue.
 
 use std::sync::Arc;
 
-use super::AuditError;
 use crate::domain::id::ProductId;
-use crate::domain::stock::Ledger;
+use crate::domain::stock::{Ledger, Millis};
+use crate::persistence::StoreError;
 use crate::persistence::journal::JournalReader;
-use crate::persistence::redis::{Link, Mirrored};
+use crate::persistence::redis::{Generation, Link, Mirrored, NoRedis, Redis};
 
 /// Views read at a time.
 const VIEWS_AT_ONCE: usize = 256;
+/// The clocks of owners and Redis may differ, and a group may be on its way: what was decided so long before a beat was published
+/// before it.
+const SLACK_MS: i64 = 60_000;
 
 /// What the audit has seen of the mirror.
 #[derive(Debug, Default)]
@@ -27,40 +30,89 @@ pub struct Mirror {
     pub differences: Vec<String>,
 }
 
-pub async fn audit(journal: &JournalReader, link: &Link) -> Result<Mirror, AuditError> {
-    let mut seen = Mirror::default();
-    let Some((epoch, generation)) = link.beaten().await? else { return Ok(seen) };
-    let last = journal.last_epoch().await?;
-    if epoch > last {
-        seen.differences.push(format!(
-            "the mirror was written at epoch {}, and the journal knows of none after {}: it tells of another life of this shop, or of \
-             another shop; empty it",
-            epoch.0, last.0
-        ));
-    }
-    let products: Vec<ProductId> = journal.heads().await?.into_keys().collect();
-    for some in products.chunks(VIEWS_AT_ONCE) {
-        for (product, stored) in some.iter().zip(link.stored(some).await?) {
-            match stored {
-                Some((of, view)) if of == generation => seen.view(journal, *product, &view).await?,
-                Some(_) => seen.left += 1,
-                None => {}
-            }
+/// What a connection that is used now and then needs: one that has idled for too long is replaced, once.
+struct Reading<'r> {
+    redis: &'r Redis,
+    link: Arc<Link>,
+}
+
+impl Reading<'_> {
+    async fn stored(
+        &mut self,
+        products: &[ProductId],
+    ) -> Result<Vec<Option<(Generation, Mirrored)>>, NoRedis> {
+        if let Ok(views) = self.link.stored(products).await {
+            return Ok(views);
         }
+        self.link = self.redis.connect().await?;
+        self.link.stored(products).await
+    }
+}
+
+/// What Redis does not tell is a difference, too: nobody has seen that there is none.
+pub async fn audit(journal: &JournalReader, redis: &Redis) -> Result<Mirror, StoreError> {
+    let mut seen = Mirror::default();
+    match seen.look(journal, redis).await? {
+        Ok(()) => {}
+        Err(why) => seen.differences.push(format!("the mirror was not looked at to its end: {why}")),
     }
     Ok(seen)
 }
 
 impl Mirror {
+    async fn look(
+        &mut self,
+        journal: &JournalReader,
+        redis: &Redis,
+    ) -> Result<Result<(), NoRedis>, StoreError> {
+        let link = match redis.connect().await {
+            Ok(link) => link,
+            Err(why) => return Ok(Err(why)),
+        };
+        let beat = match link.beaten().await {
+            Ok(Some(beat)) => beat,
+            Ok(None) => return Ok(Ok(())),
+            Err(why) => return Ok(Err(why)),
+        };
+        let last = journal.last_epoch().await?;
+        if beat.epoch > last {
+            self.differences.push(format!(
+                "the mirror was written at epoch {}, and the journal knows of none after {}: it tells of another life of this shop, or \
+                 of another shop; empty it",
+                beat.epoch.0, last.0
+            ));
+            return Ok(Ok(()));
+        }
+        let mut reading = Reading { redis, link };
+        let products: Vec<ProductId> = journal.heads().await?.into_keys().collect();
+        for some in products.chunks(VIEWS_AT_ONCE) {
+            let views = match reading.stored(some).await {
+                Ok(views) => views,
+                Err(why) => return Ok(Err(why)),
+            };
+            for (product, stored) in some.iter().zip(views) {
+                match stored {
+                    Some((of, view)) if of == beat.generation => {
+                        self.view(journal, *product, &view, beat.at).await?;
+                    }
+                    Some(_) => self.left += 1,
+                    None => {}
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
     async fn view(
         &mut self,
         journal: &JournalReader,
         product: ProductId,
         view: &Mirrored,
-    ) -> Result<(), AuditError> {
+        beaten_at: Millis,
+    ) -> Result<(), StoreError> {
         self.shown += 1;
         let at = view.version.sequence;
-        let (mut ledger, mut stood) = (Ledger::default(), None);
+        let (mut ledger, mut stood, mut next) = (Ledger::default(), None, None);
         for entry in journal.history(product).await? {
             if ledger.replay(&entry).is_err() {
                 // A history that breaks is told by whoever compares it with the tables.
@@ -69,18 +121,27 @@ impl Mirror {
             if ledger.sequence() == at {
                 stood = then(&ledger, view);
             }
+            if ledger.sequence() > at && next.is_none() {
+                next = Some(entry.at);
+            }
         }
-        self.behind += u64::from(at < ledger.sequence());
+        self.behind += u64::from(next.is_some());
         match stood {
             Some(stood) if stood == *view => {}
             Some(stood) => {
-                self.differences.push(format!("{product}: the mirror shows {view:?}, it was {stood:?}"))
+                self.differences.push(format!("{product}: the mirror shows {view:?}, it was {stood:?}"));
             }
             None => self.differences.push(format!(
                 "{product}: the mirror shows it at {}, where no entry ends; the journal is at {}",
                 at.0,
                 ledger.sequence().0
             )),
+        }
+        if let Some(moved_at) = next.filter(|moved_at| moved_at.plus(SLACK_MS) < beaten_at) {
+            self.differences.push(format!(
+                "{product}: the mirror shows it at {} and says that this was so at {}; it had moved at {}",
+                at.0, beaten_at.0, moved_at.0
+            ));
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::path::Path;
 use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
 use super::journal::{self, JournalReader, OpenError};
 use super::order::{Born, Counted};
-use super::redis::{Link, NoRedis};
+use super::redis::Redis;
 use super::trail::Head;
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
@@ -50,17 +50,6 @@ pub struct Report {
     pub mirror: Option<Mirror>,
 }
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the mirror cannot be looked at: {0}")]
-    Mirror(#[from] NoRedis),
-}
-
 impl Report {
     pub fn is_clean(&self) -> bool {
         self.all_differences().next().is_none()
@@ -86,12 +75,12 @@ pub enum Stopped<'s> {
 }
 
 /// Audits the store in `dir`, whose server must have stopped.
-pub async fn audit(dir: &Path) -> Result<Report, AuditError> {
+pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
     with_mirror(Stopped::Files(dir), None).await
 }
 
-/// Audits a shop that has stopped, and what `mirror` shows of it.
-pub async fn with_mirror(shop: Stopped<'_>, mirror: Option<&Link>) -> Result<Report, AuditError> {
+/// Audits a shop that has stopped, and what the mirror in `redis` shows of it.
+pub async fn with_mirror(shop: Stopped<'_>, redis: Option<&Redis>) -> Result<Report, OpenError> {
     let (journal, tables, _lock) = match shop {
         Stopped::Files(dir) => {
             let lock = journal::lock(dir)?;
@@ -105,13 +94,17 @@ pub async fn with_mirror(shop: Stopped<'_>, mirror: Option<&Link>) -> Result<Rep
             (journal::of_idle(url).await?, tables, None)
         }
     };
-    let mut report = of(&journal, &tables).await?;
-    if let Some(link) = mirror {
-        report.mirror = Some(mirror::audit(&journal, link).await?);
-    }
+    let auditing = async {
+        let mut report = of(&journal, &tables).await?;
+        if let Some(redis) = redis {
+            report.mirror = Some(mirror::audit(&journal, redis).await?);
+        }
+        Ok::<_, StoreError>(report)
+    };
+    let report = auditing.await;
     journal.close().await;
     tables.close().await?;
-    Ok(report)
+    Ok(report?)
 }
 
 /// Audits a journal and its tables, neither of which moves meanwhile.

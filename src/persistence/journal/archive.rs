@@ -20,7 +20,7 @@ use super::log::Shelf;
 use super::segment;
 use super::snapshot::{Progress, Saving};
 use super::tail::Placed;
-use super::{Health, JournalConfig, NotWritten, OpenError, Shared};
+use super::{Health, JournalConfig, Medium, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
 use crate::domain::stock::{Entry, Epoch};
 use crate::persistence::sql::sqlite::{self, Trouble, Tuning, trouble};
@@ -172,6 +172,7 @@ struct Archivist {
 impl Archivist {
     fn open(config: JournalConfig, shared: Arc<Shared>) -> Result<(Archivist, Found), OpenError> {
         let lock = Lock::take(&config.dir)?;
+        on_this_machine(&config.dir)?;
         // Nothing here waits for the network or the time: a runtime without either parks on a plain condvar.
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StoreError::Thread)?;
         let mark = UncleanMark::of(&config.dir);
@@ -491,5 +492,13 @@ pub fn behind(archived: i64, mut log: Vec<(i64, Entry)>) -> std::io::Result<Vec<
     } else {
         let told = format!("the log does not continue the journal, which ends at {archived}");
         Err(std::io::Error::new(std::io::ErrorKind::InvalidData, told))
+    }
+}
+/// Neither a lock nor a sync can be relied on elsewhere.
+fn on_this_machine(dir: &Path) -> Result<(), OpenError> {
+    let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
+    match Medium::of(dir).map_err(directory)? {
+        Medium::Network(name) => Err(OpenError::Elsewhere { dir: dir.to_owned(), name }),
+        Medium::Disk | Medium::Memory => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Medium, OpenError};
+use super::OpenError;
 
 /// Held as long as the journal is open; the operating system lets go of it with the process.
 #[derive(Debug)]
@@ -18,9 +18,6 @@ impl Lock {
             .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
         let path = dir.join("journal.lock");
         let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
-        if let Medium::Network(name) = Medium::of(dir).map_err(directory)? {
-            return Err(OpenError::Elsewhere { dir: dir.to_owned(), name });
-        }
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(directory)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),

@@ -1,6 +1,6 @@
 //! What a folder lies on, as the kernel names it: whether what is synced there is on a disk of this machine.
 //!
-//! Always true: no store is opened over a network, where a lock may hold for one machine alone and a sync may mean nothing. Whoever
+//! Always true: no journal is opened for writing over a network, where a lock may hold for one machine alone and a sync may mean nothing. Whoever
 //! sells from memory is told so by whoever opens the store.
 
 use std::io;
@@ -29,14 +29,13 @@ impl Medium {
         Ok(Medium::Disk)
     }
 
-    /// By its number, as `statfs(2)` and `linux/magic.h` list them.
+    /// By its number, as `statfs(2)` and `linux/magic.h` list them. What may be either (9P of a sandbox, FUSE) is believed to be a disk.
     #[cfg(any(target_os = "linux", test))]
     fn called(number: u32) -> Medium {
         match number {
             0x0102_1994 | 0x8584_58f6 => Medium::Memory,
             0x0000_6969 => Medium::Network("NFS"),
             0x0000_517b | 0xff53_4d42 | 0xfe53_4d42 => Medium::Network("SMB"),
-            0x0102_1997 => Medium::Network("9P"),
             0x00c3_6400 => Medium::Network("Ceph"),
             0x5346_414f | 0x6b41_4653 => Medium::Network("AFS"),
             0x7375_7245 => Medium::Network("Coda"),

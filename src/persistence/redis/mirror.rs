@@ -137,6 +137,15 @@ impl Generation {
     }
 }
 
+/// A beat as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Beaten {
+    pub epoch: Epoch,
+    pub generation: Generation,
+    /// All that was published until then is in the mirror, by Redis's own clock.
+    pub at: Millis,
+}
+
 /// What became of a beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Beat {
@@ -231,15 +240,18 @@ impl Link {
         })
     }
 
-    /// Who keeps the beat, however long ago it was: the writer's epoch and generation.
-    pub async fn beaten(&self) -> Result<Option<(Epoch, Generation)>, NoRedis> {
+    /// The last beat, however long ago it was.
+    pub async fn beaten(&self) -> Result<Option<Beaten>, NoRedis> {
         let mut fields = redis::cmd("HMGET");
-        fields.arg(BEAT_KEY).arg(&["epoch", "generation"]);
+        fields.arg(BEAT_KEY).arg(&["epoch", "generation", "at"]);
         let fields = self.wire.ask(&fields).await?;
         let fields: Vec<Option<String>> = Vec::from_redis_value(fields).map_err(redis::RedisError::from)?;
-        let [Some(epoch), Some(generation)] = &fields[..] else { return Ok(None) };
-        let epoch = epoch.parse().map_err(|_| NoRedis::Damaged(BEAT_KEY.to_owned()))?;
-        Ok(Some((Epoch(epoch), Generation(generation.clone()))))
+        let [Some(epoch), Some(generation), Some(at)] = &fields[..] else { return Ok(None) };
+        let (Ok(epoch), Ok(at_us)) = (epoch.parse(), at.parse::<i64>()) else {
+            return Err(NoRedis::Damaged(BEAT_KEY.to_owned()));
+        };
+        let generation = Generation(generation.clone());
+        Ok(Some(Beaten { epoch: Epoch(epoch), generation, at: Millis(at_us / 1_000) }))
     }
 
     /// Takes a product out of the mirror.

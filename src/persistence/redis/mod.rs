@@ -27,7 +27,7 @@ use wire::{Door, Wire};
 pub use bus::{Ear, Heard, Sounds};
 #[cfg(any(test, feature = "fuzz"))]
 pub use mirror::read_views;
-pub use mirror::{Beat, Generation, Mirrored, Sighting, Version, Wrote};
+pub use mirror::{Beat, Beaten, Generation, Mirrored, Sighting, Version, Wrote};
 pub use rate::Quota;
 
 /// The longest that one answer is waited for.

@@ -153,6 +153,12 @@ async fn every_deed_finds_its_way_into_the_trail() {
     let user = shop.id_of(&pair).await;
     shop.as_of(&pair, "PATCH", "/v1/users/me").json(&json!({ "name": "Mina Kim" })).send().await.ok(200);
     shop.as_of(&pair, "GET", "/v1/users/me/export").send().await.ok(200);
+    let guess = json!({ "current_password": "not the password", "new_password": "five foxes fly far" });
+    shop.as_of(&pair, "PUT", "/v1/users/me/password")
+        .json(&guess)
+        .send()
+        .await
+        .problem(422, "validation_failed");
     let change = json!({ "current_password": mina.password, "new_password": "five foxes fly far" });
     assert_eq!(shop.as_of(&pair, "PUT", "/v1/users/me/password").json(&change).send().await.status, 204);
     mina.password = "five foxes fly far".to_owned();

@@ -32,6 +32,7 @@ deeds!(
     AddressVerified "address_verified",
     LoggedIn "logged_in",
     LogInFailed "log_in_failed",
+    PasswordRefused "password_refused",
     LoggedOut "logged_out",
     TokenReused "token_reused",
     PasswordChanged "password_changed",

@@ -238,7 +238,23 @@ impl Users {
         let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
         match self.0.passwords.verify(password.clone(), user.password.clone()).await? {
             Verdict::Right { .. } => Ok(user),
-            Verdict::Wrong => Err(Unable::WrongPassword),
+            Verdict::Wrong => {
+                let refused = Record::new(Deed::PasswordRefused, self.0.clock.now()).by(user.id).on(user.id);
+                self.note_failure(&refused).await;
+                Err(Unable::WrongPassword)
+            }
+        }
+    }
+
+    /// A password was wrong, whoever cannot write that down at the moment.
+    async fn note_failure(&self, record: &Record) {
+        let noting = async {
+            let mut writing = self.0.tables.begin().await?;
+            writing.record(record).await?;
+            commit(writing).await
+        };
+        if let Err(error) = noting.await {
+            tracing::error!(%error, "a wrong password is not in the trail");
         }
     }
 

@@ -84,10 +84,9 @@ impl Users {
                 }
             }
             (_, nobody_or_not_them) => {
-                // It was wrong, whoever cannot write that down at the moment.
-                if let Err(error) = self.note_failure(nobody_or_not_them.map(|user| user.id)).await {
-                    tracing::error!(%error, "a failed log-in is not in the trail");
-                }
+                let record = Record::new(Deed::LogInFailed, self.0.clock.now());
+                let whose = nobody_or_not_them.map(|user| user.id);
+                self.note_failure(&whose.into_iter().fold(record, Record::on)).await;
                 telemetry::logged_in("wrong");
                 return Err(Unable::WrongPassword);
             }
@@ -284,13 +283,6 @@ impl Users {
             }
         }
         Ok(ended)
-    }
-
-    async fn note_failure(&self, user: Option<UserId>) -> Result<(), Unable> {
-        let mut writing = self.0.tables.begin().await?;
-        let record = Record::new(Deed::LogInFailed, self.0.clock.now());
-        writing.record(&user.into_iter().fold(record, Record::on)).await?;
-        commit(writing).await
     }
 
     /// Session, 256 bits of chance, and a mark over both that nobody else can make.

@@ -144,6 +144,8 @@ struct Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
+        // What it has published last may not have come here, of products that nobody here had asked for: no copy of theirs counts on.
+        self.directory.house().changes.doubt();
         if let Some(routes) = self.directory.routes() {
             routes.listen_no_more_to(self.name.session);
         }
@@ -371,6 +373,8 @@ impl Placing {
                     _ => continue,
                 }
             };
+            // Whoever owned them may have published, and let go before it was heard here.
+            self.house.directory.house().changes.doubt();
             self.house.directory.settle(&shards, route).await;
             self.unsettled.retain(|shard| !shards.contains(shard));
             self.wake(&shards).await;

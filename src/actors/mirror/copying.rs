@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Standing, mirrored};
 use crate::actors::stock::{Directory, Published, View};
@@ -176,7 +176,7 @@ impl Copying {
         match link.beat(epoch, &era.generation, behind, !era.begun).await? {
             Beat::Kept => {
                 if !era.begun {
-                    info!("the mirror shows everything that is loaded");
+                    debug!("the mirror shows everything that is loaded");
                 }
                 self.copied_ns = began;
                 Ok(Era { begun: true, beaten_ns: began, ..era })

@@ -70,26 +70,23 @@ impl<K: Eq + Hash + Copy, T: Clone> Desk<K, T> {
             }
             Entry::Occupied(taken) => {
                 let (theirs, progress) = taken.get();
-                Err(if joins {
-                    Occupied::Same(progress.clone())
-                } else {
-                    Occupied::by(*theirs, progress, key)
-                })
+                Err(Occupied::by(*theirs, progress, key, joins))
             }
         }
     }
 
-    /// Who sits there, as whoever has this key sees him. No seat is taken.
-    pub fn look(&self, what: &K, key: Option<KeyUse>) -> Option<Occupied<T>> {
+    /// Who sits there, as whoever has this key, or `joins`, sees him. No seat is taken.
+    pub fn look(&self, what: &K, key: Option<KeyUse>, joins: bool) -> Option<Occupied<T>> {
         let seat = self.seats.get(what)?;
         let (theirs, progress) = seat.value();
-        Some(Occupied::by(*theirs, progress, key))
+        Some(Occupied::by(*theirs, progress, key, joins))
     }
 }
 
 impl<T: Clone> Occupied<T> {
-    fn by(theirs: Option<KeyUse>, progress: &Progress<T>, ours: Option<KeyUse>) -> Occupied<T> {
+    fn by(theirs: Option<KeyUse>, progress: &Progress<T>, ours: Option<KeyUse>, joins: bool) -> Occupied<T> {
         match (theirs, ours) {
+            _ if joins => Occupied::Same(progress.clone()),
             (Some(a), Some(b)) if a == b => Occupied::Same(progress.clone()),
             (Some(a), Some(b)) if a.key == b.key => Occupied::Reused,
             _ => Occupied::Other,

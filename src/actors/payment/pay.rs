@@ -57,7 +57,7 @@ impl Payments {
     ) -> Result<Paying, NotDone> {
         match self.place() {
             Ok(place) => self.pay(place, Pay { order, method, by: By::Itself(key) }).await,
-            Err(busy) => match self.0.desk.look(&order.id, key) {
+            Err(busy) => match self.0.desk.look(&order.id, key, false) {
                 Some(occupied) => self.wait_beside(occupied, &order, key).await,
                 None => self.tried_before(&order, key, busy).await,
             },
@@ -66,6 +66,9 @@ impl Payments {
 
     /// The latest attempt to pay an order, for who has placed it with this request and finds no place to pay it.
     pub async fn paid_before(&self, order: &Order, otherwise: NotDone) -> Result<Paying, NotDone> {
+        if let Some(occupied) = self.0.desk.look(&order.id, None, true) {
+            return self.wait_beside(occupied, order, None).await;
+        }
         let known = self.0.house.rows.payments().of_order(order.id).await.map_err(unread)?;
         let latest = known.into_iter().next().ok_or(otherwise)?;
         Ok(Paying { payment: latest, replayed: true })

@@ -62,6 +62,13 @@ impl Changes {
         }
     }
 
+    /// Somebody may have published, and was not heard here: whoever looks next looks at all of them.
+    pub fn doubt(&self) {
+        if self.heard {
+            self.overflowed.store(true, Ordering::SeqCst);
+        }
+    }
+
     fn add(&self, owner: &Arc<Shared>) {
         let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         if owners.len() < CHANGED_MAX {
@@ -106,6 +113,9 @@ mod tests {
         let (changes, mut list) = (Changes::heard(), Vec::new());
         (0..=CHANGED_MAX as u128).for_each(|number| changes.note(&owner(number)));
         assert!(!changes.take(&mut list) && list.len() == CHANGED_MAX);
+        assert!(changes.take(&mut list) && list.is_empty());
+        changes.doubt();
+        assert!(!changes.take(&mut list));
         assert!(changes.take(&mut list) && list.is_empty());
     }
 

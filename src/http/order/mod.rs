@@ -148,7 +148,7 @@ async fn paid_before(
     let Some(key) = ask.key else { return Err(busy.into()) };
     let Some(order) = orders.of_key(ask.buyer, key).await? else { return Err(busy.into()) };
     let order = orders.find(ask.buyer, order).await.map_err(NotDone::after_all)?.ok_or(NotDone::Unknown)?;
-    let paying = payments.paid_before(&order, busy).await?;
+    let paying = payments.paid_before(&order, busy).await.map_err(NotDone::after_all)?;
     let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
     payment::answer(catalogue, told, StatusCode::CREATED).await
 }

@@ -15,7 +15,7 @@ use crate::persistence::redis::{Generation, Link, Mirrored, NoRedis, Redis};
 /// Views read at a time.
 const VIEWS_AT_ONCE: usize = 256;
 /// The clocks of owners and Redis may differ, and a group may be on its way: what was decided so long before a beat was published
-/// before it.
+/// before it, unless a disk stood still for as long.
 const SLACK_MS: i64 = 60_000;
 
 /// What the audit has seen of the mirror.
@@ -139,7 +139,7 @@ impl Mirror {
         }
         if let Some(moved_at) = next.filter(|moved_at| moved_at.plus(SLACK_MS) < beaten_at) {
             self.differences.push(format!(
-                "{product}: the mirror shows it at {} and says that this was so at {}; it had moved at {}",
+                "{product}: the mirror shows it at {} and says that this was so at {}; it had moved at {}, unless the clocks differ",
                 at.0, beaten_at.0, moved_at.0
             ));
         }

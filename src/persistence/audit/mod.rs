@@ -91,7 +91,13 @@ pub async fn with_mirror(shop: Stopped<'_>, redis: Option<&Redis>) -> Result<Rep
         }
         Stopped::Database(url) => {
             let tables = Tables::connect(url).await?;
-            (journal::of_idle(url).await?, tables, None)
+            match journal::of_idle(url).await {
+                Ok(journal) => (journal, tables, None),
+                Err(why) => {
+                    tables.close().await?;
+                    return Err(why);
+                }
+            }
         }
     };
     let auditing = async {
@@ -103,8 +109,10 @@ pub async fn with_mirror(shop: Stopped<'_>, redis: Option<&Redis>) -> Result<Rep
     };
     let report = auditing.await;
     journal.close().await;
-    tables.close().await?;
-    Ok(report?)
+    let closed = tables.close().await;
+    let report = report?;
+    closed?;
+    Ok(report)
 }
 
 /// Audits a journal and its tables, neither of which moves meanwhile.

@@ -67,8 +67,8 @@ impl Carts {
     async fn run(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
         let house = &self.0.house;
         // Before anything is held: who is turned away here has left nothing behind.
-        let place = ask.method.as_ref().map(|_| house.payments.place()).transpose();
-        let place = place.map_err(house.orders.turned_away(ask.user, ask.key));
+        let turned_away = house.orders.turned_away(ask.user, ask.key);
+        let place = ask.method.as_ref().map(|_| house.payments.place().map_err(turned_away));
         if let Some(key) = ask.key
             && let Some(order) = house.orders.of_key(ask.user, KeyUse { key, body: ask.body }).await?
         {
@@ -76,7 +76,7 @@ impl Carts {
             let order = order.ok_or(NotDone::Unknown)?;
             return self.again(ask, order, place).await;
         }
-        let place = place?;
+        let place = place.transpose()?;
         if let Some(order) = self.settle(ask.user).await? {
             return Err(NotCarted::Undecided(order));
         }
@@ -100,7 +100,7 @@ impl Carts {
                 }
                 Err(why)
             }
-            Ok(PlacedOrder { order, replayed: true }) => self.again(ask, order, Ok(place)).await,
+            Ok(PlacedOrder { order, replayed: true }) => self.again(ask, order, place.map(Ok)).await,
             Ok(PlacedOrder { order, replayed: false }) => self.go_on(ask, key, order, place).await,
         }
     }
@@ -131,17 +131,16 @@ impl Carts {
         &self,
         ask: CheckOut,
         order: Order,
-        place: Result<Option<Place>, NotDone>,
+        place: Option<Result<Place, NotDone>>,
     ) -> Result<CheckedOut, NotCarted> {
-        let (done, stands) = match ask.method {
-            Some(method) => {
+        let (done, stands) = match (place, ask.method) {
+            (Some(place), Some(method)) => {
                 let payments = &self.0.house.payments;
                 let paying = match place {
-                    Ok(Some(place)) => {
+                    Ok(place) => {
                         let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
                         payments.pay(place, pay).await
                     }
-                    Ok(None) => Err(NotDone::Internal),
                     Err(busy) => payments.paid_before(&order, busy).await,
                 };
                 let paying = paying.map_err(NotDone::after_all)?;
@@ -150,7 +149,7 @@ impl Carts {
                 let stands = told.outcome.is_yes();
                 (CheckedOut::Paying(told), stands)
             }
-            None => (CheckedOut::Held { order, replayed: true }, true),
+            _ => (CheckedOut::Held { order, replayed: true }, true),
         };
         if let Some(key) = ask.key {
             self.end(ask.user, key, stands).await;

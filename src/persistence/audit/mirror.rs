@@ -49,31 +49,32 @@ impl Reading<'_> {
     }
 }
 
+/// Why it is not looked at to its end.
+#[derive(Debug, thiserror::Error)]
+enum Unseen {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Redis(#[from] NoRedis),
+}
+
 /// What Redis does not tell is a difference, too: nobody has seen that there is none.
 pub async fn audit(journal: &JournalReader, redis: &Redis) -> Result<Mirror, StoreError> {
     let mut seen = Mirror::default();
-    match seen.look(journal, redis).await? {
+    match seen.look(journal, redis).await {
         Ok(()) => {}
-        Err(why) => seen.differences.push(format!("the mirror was not looked at to its end: {why}")),
+        Err(Unseen::Store(error)) => return Err(error),
+        Err(Unseen::Redis(why)) => {
+            seen.differences.push(format!("the mirror was not looked at to its end: {why}"));
+        }
     }
     Ok(seen)
 }
 
 impl Mirror {
-    async fn look(
-        &mut self,
-        journal: &JournalReader,
-        redis: &Redis,
-    ) -> Result<Result<(), NoRedis>, StoreError> {
-        let link = match redis.connect().await {
-            Ok(link) => link,
-            Err(why) => return Ok(Err(why)),
-        };
-        let beat = match link.beaten().await {
-            Ok(Some(beat)) => beat,
-            Ok(None) => return Ok(Ok(())),
-            Err(why) => return Ok(Err(why)),
-        };
+    async fn look(&mut self, journal: &JournalReader, redis: &Redis) -> Result<(), Unseen> {
+        let link = redis.connect().await?;
+        let Some(beat) = link.beaten().await? else { return Ok(()) };
         let last = journal.last_epoch().await?;
         if beat.epoch > last {
             self.differences.push(format!(
@@ -81,16 +82,12 @@ impl Mirror {
                  of another shop; empty it",
                 beat.epoch.0, last.0
             ));
-            return Ok(Ok(()));
+            return Ok(());
         }
         let mut reading = Reading { redis, link };
         let products: Vec<ProductId> = journal.heads().await?.into_keys().collect();
         for some in products.chunks(VIEWS_AT_ONCE) {
-            let views = match reading.stored(some).await {
-                Ok(views) => views,
-                Err(why) => return Ok(Err(why)),
-            };
-            for (product, stored) in some.iter().zip(views) {
+            for (product, stored) in some.iter().zip(reading.stored(some).await?) {
                 match stored {
                     Some((of, view)) if of == beat.generation => {
                         self.view(journal, *product, &view, beat.at).await?;
@@ -100,7 +97,7 @@ impl Mirror {
                 }
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     async fn view(

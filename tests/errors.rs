@@ -120,14 +120,14 @@ async fn paths_and_methods_that_do_not_exist_say_so() {
         shop.get(path).send().await.problem(404, "not_found");
     }
     for (method, path, allow) in [
-        ("DELETE", "/v1/orders", "POST, GET"),
-        ("PUT", "/v1/orders", "POST, GET"),
+        ("DELETE", "/v1/orders", "POST, GET, HEAD"),
+        ("PUT", "/v1/orders", "POST, GET, HEAD"),
         ("GET", "/v1/orders/preview", "POST"),
-        ("POST", "/v1/products", "GET"),
-        ("PUT", "/v1/admin/products", "GET, POST"),
-        ("TRACE", "/v1/products", "GET"),
-        ("OPTIONS", "/v1/products", "GET"),
-        ("BREW", "/livez", "GET"),
+        ("POST", "/v1/products", "GET, HEAD"),
+        ("PUT", "/v1/admin/products", "GET, POST, HEAD"),
+        ("TRACE", "/v1/products", "GET, HEAD"),
+        ("OPTIONS", "/v1/products", "GET, HEAD"),
+        ("BREW", "/livez", "GET, HEAD"),
     ] {
         let told = shop.ask(method, path).send().await;
         told.problem(405, "method_not_allowed");

@@ -159,7 +159,7 @@ macro_rules! table {
                     doors = doors.route(web::method(Method::$method).to($room::$door));
                 })+
                 if !methods.is_empty() {
-                    let allow = methods.join(", ");
+                    let allow = allowed(&methods);
                     let private = [$(Who::$who),+].into_iter().any(Who::is_somebody);
                     let watch = Watch { route: $path, private, passes_on: false, ..watch.clone() };
                     config.service(doors.default_service(web::to(move || wrong_method(allow.clone()))).wrap(watch));
@@ -345,6 +345,12 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {
     Err(Problem::not_found("No door has this path."))
+}
+
+/// Whoever may look may look at the head alone.
+fn allowed(methods: &[&str]) -> String {
+    let looks = methods.contains(&"GET").then_some("HEAD");
+    methods.iter().copied().chain(looks).collect::<Vec<_>>().join(", ")
 }
 
 async fn wrong_method(allow: String) -> Result<HttpResponse, Problem> {

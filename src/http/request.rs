@@ -2,8 +2,10 @@
 //!
 //! One middleware, without a box or a span a request. `X-Request-Id` is taken over when it is sane, made when it is
 //! not, and stands in every answer. Only our own failures are worth a log line. Heads that are too large, and addresses that ask
-//! too often, are turned away before anybody looks at what they want.
+//! too often, are turned away before anybody looks at what they want. Whoever asks by HEAD comes to the door for GET, and is told
+//! what would be said without its being said (RFC 9110, section 9.3.2).
 
+use std::convert::Infallible;
 use std::future::{Future, Ready, ready as at_once};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -11,10 +13,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use actix_web::Error;
-use actix_web::body::BoxBody;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform};
 use actix_web::http::Method;
 use actix_web::http::header::{CACHE_CONTROL, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::web::Bytes;
 use futures_util::future::Either;
 use pin_project_lite::pin_project;
 
@@ -119,12 +122,15 @@ where
         self.service.poll_ready(cx)
     }
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
         let clock = &self.watch.clock;
         let arrived = Arrived { at_ns: clock.nanos(), method: word_of(request.method()) };
         let headers = request.headers();
         let trace = Trace::begin(headers, || clock.chance());
         let mark = Mark { request_id: request_id(headers, clock), trace };
+        if *request.method() == Method::HEAD {
+            request.head_mut().method = Method::GET;
+        }
         let future = match self.watch.refuses(&request) {
             None => Either::Left(self.service.call(request)),
             Some(problem) => Either::Right(at_once(Ok(request.error_response(problem)))),
@@ -187,7 +193,22 @@ fn finish(
     if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    answer
+    if method == Method::HEAD.as_str() { answer.map_body(|_, body| Unsaid(body.size()).boxed()) } else { answer }
+}
+
+/// A body of which only the length is told.
+struct Unsaid(BodySize);
+
+impl MessageBody for Unsaid {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        self.0
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Bytes, Infallible>>> {
+        Poll::Ready(None)
+    }
 }
 
 /// Puts the whole problem in the place of the bare status.

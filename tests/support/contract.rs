@@ -92,7 +92,7 @@ pub fn holds(method: &str, path: &str, status: u16, headers: &HeaderMap, text: &
     let problem = headers.get("content-type").is_some_and(|kind| kind == "application/problem+json");
     let code = || serde_json::from_str::<Value>(text).unwrap_or_default()["code"].clone();
     let is_head = method == "HEAD";
-    let method = method.to_lowercase();
+    let method = if is_head { "get".to_owned() } else { method.to_lowercase() };
     let pattern = described(path);
     let members = ["paths", pattern.unwrap_or_default(), &method];
     let operation = DOCUMENT.pointer(&pointer(&members)).filter(|_| pattern.is_some());
@@ -118,6 +118,9 @@ pub fn holds(method: &str, path: &str, status: u16, headers: &HeaderMap, text: &
     for name in headers.keys().map(|name| name.as_str()).filter(|name| !UNDESCRIBED.contains(name)) {
         let is_known = known.keys().any(|known| known.eq_ignore_ascii_case(name));
         assert!(is_known, "a header that is not described, {name}: {asked}");
+    }
+    if is_head {
+        return assert!(text.is_empty(), "more than a head: {asked}");
     }
 
     let Some(kind) = headers.get("content-type").map(|kind| kind.to_str().unwrap()) else {

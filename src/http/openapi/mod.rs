@@ -53,7 +53,7 @@ const ABOUT: &str = "Sells scarce stock, first come first served, to a crowd tha
 
 Every refusal is a problem after RFC 9457: its `code` is a stable word, and each operation lists the words that it may say. Beside \
 what stands there, a path that is not in this document is 404 `not_found`, and another method of a path that is, 405 \
-`method_not_allowed` with `Allow`. What is not HTTP/1.1, or has a head that is too large or too slow, is answered with a bare 400, \
+`method_not_allowed` with `Allow`. Wherever there is GET there is HEAD, which is told the same without the body. What is not HTTP/1.1, or has a head that is too large or too slow, is answered with a bare 400, \
 408 or 431, and the connection is closed. What is sent too slowly is 408 `request_timeout`, and the connection is closed as well.
 
 `/v1/admin`, `/metrics` and `/docs` are answered by the operators' listener alone, where there is one.";

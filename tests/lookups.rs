@@ -176,6 +176,30 @@ async fn accounts_are_found_by_state_role_and_address() {
     shop.close().await;
 }
 
+/// A place that the list never passed is not a place in it.
+#[actix_web::test]
+async fn a_list_by_name_goes_on_from_its_own_places_alone() {
+    let shop = Shop::open().await;
+    for name in ["Zza jar", "Zza jug", "Zzb cup", "Zzb jar"] {
+        shop.product(1, json!({ "name": name })).await;
+    }
+    for door in ["/v1/products", "/v1/admin/products"] {
+        let page = async |query: &str| shop.admin("GET", &format!("{door}?limit=1{query}")).send().await;
+        let cursor = |page: Value| page["next_cursor"].as_str().unwrap().to_owned();
+        let by_age = cursor(page("").await.ok(200));
+        let by_name = cursor(page("&q=zza").await.ok(200));
+        assert_eq!(page(&format!("&q=ZZA&cursor={by_name}")).await.ok(200)["data"][0]["name"], "Zza jug");
+        assert_eq!(page(&format!("&q=zz&cursor={by_name}")).await.ok(200)["data"][0]["name"], "Zza jug");
+        for foreign in [format!("&q=zza&cursor={by_age}"), format!("&q=zzb&cursor={by_name}")] {
+            assert_eq!(page(&foreign).await.invalid(), "?cursor", "{door} {foreign}");
+        }
+        // Among chosen ones it goes by age, whatever their names.
+        let rest = page(&format!("&q=zz&ids=x&cursor={by_age}")).await.ok(200);
+        assert_eq!(rest["data"], json!([]));
+    }
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn products_are_found_by_sku_and_when_they_are_archived() {
     let shop = Shop::open().await;

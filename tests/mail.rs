@@ -16,7 +16,8 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-/// A mail server that says to each mail what it was told to say; the last word counts for all that follow.
+/// A mail server that says to each mail what it was told to say; the last word counts for all that follow. It is said at the
+/// mail's end, or where it begins so: `RCPT: 550 nobody`.
 struct PostOffice {
     url: String,
     heard: mpsc::UnboundedReceiver<String>,
@@ -52,14 +53,27 @@ async fn talk(
     tell: &mpsc::UnboundedSender<String>,
 ) -> Option<()> {
     let mut caller = BufReader::new(caller);
+    let told = |mails: usize| {
+        let said = answers[mails.min(answers.len() - 1)];
+        said.split_once(": ").filter(|(at, _)| at.chars().all(char::is_alphabetic)).unwrap_or(("DATA", said))
+    };
+    if let ("GREET", said) = told(*mails) {
+        *mails += 1;
+        return caller.write_all(format!("{said}\r\n").as_bytes()).await.ok();
+    }
     caller.write_all(b"220 post.example.com\r\n").await.ok()?;
     loop {
         let mut line = String::new();
         if caller.read_line(&mut line).await.ok()? == 0 {
             return None;
         }
-        let reply = match line.split_whitespace().next()?.to_uppercase().as_str() {
-            "EHLO" => "250-post.example.com\r\n250 8BITMIME".to_owned(),
+        let (at, said) = told(*mails);
+        let reply = match line.split([' ', ':', '\r']).next()?.to_uppercase().as_str() {
+            verb if verb == at && at != "DATA" => {
+                *mails += 1;
+                said.to_owned()
+            }
+            "EHLO" => "250-post.example.com\r\n250-AUTH PLAIN\r\n250 8BITMIME".to_owned(),
             "DATA" => {
                 caller.write_all(b"354 go on\r\n").await.ok()?;
                 let mut mail = String::new();
@@ -68,9 +82,10 @@ async fn talk(
                 }
                 tell.send(mail).ok()?;
                 *mails += 1;
-                answers[(*mails - 1).min(answers.len() - 1)].to_owned()
+                said.to_owned()
             }
             "QUIT" => return caller.write_all(b"221 bye\r\n").await.ok(),
+            "AUTH" => "235 come in".to_owned(),
             _ => "250 yes".to_owned(),
         };
         caller.write_all(format!("{reply}\r\n").as_bytes()).await.ok()?;
@@ -182,6 +197,68 @@ async fn never_is_not_tried_again_and_the_servers_words_stay_with_it() {
     house.write().await;
     let outbox = house.start();
     office.next().await;
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+}
+
+/// RFC 5321, 4.2.3, RFC 4954, RFC 3463: what is said about us, our password or our address says nothing about a letter.
+#[tokio::test]
+async fn what_is_said_about_us_is_not_held_against_the_letter() {
+    const ABOUT_US: &[&[&str]] = &[
+        &["GREET: 554 no service here"],
+        &["GREET: 521 no mail is taken here"],
+        &["EHLO: 550 go away"],
+        &["AUTH: 535 5.7.8 the password is wrong"],
+        &["AUTH: 534 5.7.9 too weak"],
+        &["AUTH: 538 5.7.11 encryption is needed"],
+        &["AUTH: 454 4.7.0 later"],
+        &["AUTH: 550 no"],
+        &["MAIL: 530 5.7.0 authentication required"],
+        &["MAIL: 553 5.7.1 <shop@example.com>: Sender address rejected: not owned by user"],
+        &["MAIL: 550 5.1.8 your domain is not known"],
+        &["MAIL: 553 5.1.7 no such address"],
+        &["MAIL: 550 shop@example.com is nobody"],
+        &["MAIL: 550 sender verify failed"],
+        &["MAIL: 503 5.5.1 bad sequence"],
+        &["RCPT: 554 5.7.1 <Mina@example.com>: Relay access denied"],
+        &["RCPT: 550 relay not permitted"],
+        &["RCPT: 550 client host blocked"],
+        &["DATA: 550 5.7.26 unauthenticated mail is not taken"],
+        &["DATA: 451 4.3.0 later"],
+    ];
+    const ABOUT_IT: &[&[&str]] = &[
+        &["RCPT: 550 nobody is called so"],
+        &["RCPT: 550 5.1.1 <Mina@example.com>: Recipient address rejected, says the sender's host"],
+        &["RCPT: 551 not local"],
+        &["RCPT: 552 5.2.2 the box is full"],
+        &["RCPT: 553 no such name"],
+        &["RCPT: 556 5.1.10 the domain takes no mail"],
+        &["DATA: 552 5.3.4 too large"],
+        &["DATA: 554 5.6.0 it cannot be read"],
+        &["DATA: 554 failed"],
+    ];
+    for (answers, refused) in
+        ABOUT_US.iter().map(|said| (*said, false)).chain(ABOUT_IT.iter().map(|said| (*said, true)))
+    {
+        let office = PostOffice::open(answers).await;
+        let mut house = House::with(&office).await;
+        house.config.mail.smtp_url = Some(office.url.replace("//", "//shop:hush@").into());
+        let message = house.words().message(&letter(), Locale::En).unwrap();
+        let now = house.clock.now();
+        let error = house.mailer().send(MailId::new(now, 1), &mina(), message, now).await.unwrap_err();
+        assert_eq!(matches!(error, MailError::Refused(_)), refused, "{answers:?}: {error}");
+        assert!(matches!(error, MailError::Refused(Why::Status(_)) | MailError::Unavailable(Why::Status(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_letter_outlives_a_wrong_password() {
+    let mut office = PostOffice::open(&["AUTH: 535 5.7.8 the password is wrong", "250 taken"]).await;
+    let mut house = House::with(&office).await;
+    house.config.mail.smtp_url = Some(office.url.replace("//", "//shop:hush@").into());
+    let id = house.write().await;
+    let outbox = house.start();
+    assert!(office.next().await.contains(&format!("Message-ID: <{id}@example.com>\r\n")));
     outbox.stop().await;
     assert_eq!(house.waiting().await, 0);
 }

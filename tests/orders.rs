@@ -324,6 +324,10 @@ async fn wrong_orders_get_the_contracts_problem_and_change_nothing() {
         shop.by(1, "POST", "/v1/orders").body(body).send().await.problem(400, "malformed_json");
     }
     shop.by(1, "POST", "/v1/orders").body(vec![b'"', 0xff, b'"']).send().await.problem(400, "malformed_json");
+    // Never a list for an object, nor a number for broken JSON.
+    let listed = shop.by(1, "POST", "/v1/orders").json(&json!([[[jar, 1]]])).send().await;
+    let vast = shop.by(1, "POST", "/v1/orders").body("{\"items\":1e999}").send().await;
+    assert_eq!((listed.invalid(), vast.invalid()), (String::new(), "/items".to_owned()));
     let deep = format!("{}{}", "[".repeat(20_000), "]".repeat(20_000));
     assert!(shop.by(1, "POST", "/v1/orders").body(deep).send().await.status.is_client_error());
     for key in ["two words", "", &"k".repeat(256)] {

@@ -156,6 +156,17 @@ async fn a_head_has_sixteen_kibibytes_and_no_more() {
     shop.close().await;
 }
 
+/// RFC 9110 §9.3.7: who asks about the server as a whole hears that no door has this path, as everybody else would.
+#[actix_web::test]
+async fn what_is_asked_about_no_path_is_answered_like_all_else() {
+    let shop = Shop::open().await;
+    let asked = b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Request-Id: mine\r\n\r\n";
+    let heard = raw(shop.app().addr(), asked).await;
+    assert!(heard.starts_with("HTTP/1.1 404") && heard.contains("not_found"), "{heard}");
+    assert!(heard.contains("x-request-id: mine"), "{heard}");
+    shop.close().await;
+}
+
 /// OWASP API4: at every door that takes a body, what is nearly JSON, too deep, too long or twice is refused, and nothing fails.
 #[actix_web::test]
 async fn bodies_that_are_not_quite_right_are_refused_at_every_door() {
@@ -240,6 +251,9 @@ async fn bodies_that_are_not_quite_right_are_refused_at_every_door() {
                     told.text
                 );
             }
+            // Its fields in their order are not the object.
+            let listed = example.as_object().unwrap().values().cloned().collect();
+            assert_eq!(ask().json(&Value::Array(listed)).send().await.invalid(), "", "{method} {path}");
             for at in arrays(example, String::new()) {
                 let mut body = example.clone();
                 let list = body.pointer_mut(&at).unwrap().as_array_mut().unwrap();

@@ -30,8 +30,9 @@ const AT_ONCE_MAX: usize = crate::mail::CONNECTIONS_MAX as usize;
 const SEND_WITHIN: Duration = Duration::from_secs(30);
 /// How long a claimed mail is ours: a batch in which each mail takes its longest.
 const LEASE_MS: i64 = 180_000;
-/// A mail is given up after so many tries: with the pauses below some six hours, and every link in it has lapsed by then.
-const TRIES_MAX: u32 = 14;
+/// A mail is given up after so many tries: with the pauses below after six hours at the least, and twelve at the most. Some links
+/// are good for longer, and whoever misses one asks for it again.
+const TRIES_MAX: u32 = 23;
 /// The pause after the first try is at most this long, and twice as long after each further one.
 const BACK_OFF_MS: i64 = 2_000;
 const BACK_OFF_MAX_MS: i64 = 3_600_000;
@@ -306,11 +307,12 @@ impl Sending {
     }
 }
 
-/// Anything from nothing to a bound that doubles with each try ("full jitter"): a server that comes back is not overrun.
+/// Anything from half of a bound to the bound, which doubles with each try ("equal jitter"): a server that comes back is not
+/// overrun, and one that is away is waited for as long as we say.
 fn pause_ms(tries: u32, chance: u128) -> i64 {
     let doubled = BACK_OFF_MS.saturating_mul(1 << tries.saturating_sub(1).min(20));
-    let bound = doubled.min(BACK_OFF_MAX_MS);
-    i64::try_from(chance % bound.unsigned_abs() as u128).unwrap_or(bound) + 1
+    let half = doubled.min(BACK_OFF_MAX_MS) / 2;
+    half + i64::try_from(chance % (half.unsigned_abs() as u128 + 1)).unwrap_or(half)
 }
 
 #[cfg(test)]
@@ -441,10 +443,23 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_an_hour_and_are_random() {
-        assert_eq!(pause_ms(1, 0), 1);
-        assert_eq!(pause_ms(1, 1_999), 2_000);
-        assert_eq!(pause_ms(2, 3_999), 4_000);
-        assert_eq!(pause_ms(14, 3_599_999), BACK_OFF_MAX_MS);
-        assert_eq!(pause_ms(u32::MAX, 3_599_999), BACK_OFF_MAX_MS);
+        assert_eq!((pause_ms(1, 0), pause_ms(1, 1_000), pause_ms(1, 1_001)), (1_000, 2_000, 1_000));
+        assert_eq!((pause_ms(2, 0), pause_ms(2, 2_000)), (2_000, 4_000));
+        assert_eq!(pause_ms(11, 1_024_000), 2_048_000);
+        for tries in [12, TRIES_MAX, u32::MAX] {
+            assert_eq!(pause_ms(tries, 0), BACK_OFF_MAX_MS / 2);
+            assert_eq!(pause_ms(tries, 1_800_000), BACK_OFF_MAX_MS);
+        }
+    }
+
+    #[test]
+    fn a_mail_is_given_up_after_six_hours_at_the_least_and_twelve_or_so_at_the_most() {
+        let all = |chance_of: fn(u32) -> u128| -> i64 {
+            (1..TRIES_MAX).map(|tries| pause_ms(tries, chance_of(tries))).sum()
+        };
+        let (shortest, longest) = (all(|_| 0), all(|tries| (1_000_u128 << (tries - 1)).min(1_800_000)));
+        let hour = 3_600_000;
+        assert!((6 * hour..7 * hour).contains(&shortest), "{shortest}");
+        assert!((12 * hour..13 * hour).contains(&longest), "{longest}");
     }
 }

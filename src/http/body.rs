@@ -3,6 +3,8 @@
 //! What is not JSON is 400; JSON of another shape is 422 and names the field. The second reading that finds the
 //! field happens only when the first has failed.
 
+mod strict;
+
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -18,9 +20,9 @@ use actix_web::{FromRequest, HttpRequest};
 use futures_util::{Stream, StreamExt, stream};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
-use serde_json::error::Category;
 use tokio::time::{Sleep, sleep, timeout};
 
+use self::strict::Strict;
 use super::problem::{Code, Problem};
 
 /// The largest body of a request.
@@ -219,24 +221,31 @@ fn is_json(request: &HttpRequest) -> bool {
 }
 
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|first| why_not::<T>(bytes, &first))
+    read(bytes).map_err(|first| why_not::<T>(bytes, &first))
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = T::deserialize(Strict(&mut reader))?;
+    reader.end()?;
+    Ok(value)
 }
 
 /// Says what was wrong with a body that could not be parsed.
 #[cold]
 fn why_not<T: DeserializeOwned>(bytes: &[u8], first: &serde_json::Error) -> Problem {
-    let broken = match first.classify() {
-        Category::Data => serde_json::from_slice::<IgnoredAny>(bytes).err(),
-        Category::Io | Category::Syntax | Category::Eof => {
-            Some(serde_json::Error::io(std::io::ErrorKind::Other.into()))
-        }
+    let place = |error: &serde_json::Error| (error.line(), error.column());
+    // What cannot be held here may be JSON all the same: numbers have no end there. Nobody but the grammar says what is not.
+    let broken = match std::str::from_utf8(bytes) {
+        Ok(text) => serde_json::from_str::<IgnoredAny>(text).err().map(|error| place(&error)),
+        Err(_) => Some(place(first)),
     };
-    if broken.is_some() {
-        let detail = format!("The body is not JSON (line {}, column {}).", first.line(), first.column());
+    if let Some((line, column)) = broken {
+        let detail = format!("The body is not JSON (line {line}, column {column}).");
         return Problem::new(Code::MalformedJson, detail);
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+    match serde_path_to_error::deserialize::<_, T>(Strict(&mut reader)) {
         Ok(_) => Problem::field("", "not valid"),
         Err(error) => {
             let pointer = pointer(error.path());
@@ -291,6 +300,24 @@ mod tests {
     #[allow(dead_code)]
     struct Item {
         quantity: u32,
+        #[serde(default)]
+        kind: Option<Kind>,
+        #[serde(default)]
+        note: Option<Box<Note>>,
+        #[serde(default)]
+        weight: f64,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Kind {
+        Gift,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[allow(dead_code)]
+    struct Note {
+        text: String,
     }
 
     #[test]
@@ -312,9 +339,26 @@ mod tests {
             (r#"{"items":[{"quantity":1.5}]}"#, "/items/0/quantity"),
             (r#"{"items":[{"quantity":4294967296}]}"#, "/items/0/quantity"),
             (r#"{"items":[{"quantity":1,"price":3}]}"#, "/items/0/price"),
+            (r#"{"items":[{"quantity":1,"quantity":1}]}"#, "/items/0"),
+            (r#"{"items":[{}]}"#, "/items/0"),
             (r#"{"items":{}}"#, "/items"),
             (r#"{"item":[]}"#, "/item"),
             ("[]", ""),
+            ("null", ""),
+            // A list is never read as an object, however well its places would fit.
+            ("[[]]", ""),
+            (r#"{"items":[[1]]}"#, "/items/0"),
+            (r#"{"items":[{"quantity":1},[1,"gift"]]}"#, "/items/1"),
+            (r#"{"items":[{"quantity":1,"note":["x"]}]}"#, "/items/0/note"),
+            // A word is a word, and nothing else.
+            (r#"{"items":[{"quantity":1,"kind":"loan"}]}"#, "/items/0/kind"),
+            (r#"{"items":[{"quantity":1,"kind":{"gift":null}}]}"#, "/items/0/kind"),
+            (r#"{"items":[{"quantity":1,"kind":["gift"]}]}"#, "/items/0/kind"),
+            (r#"{"items":[{"quantity":1,"kind":7}]}"#, "/items/0/kind"),
+            // JSON all the same: numbers have no end there, and letters need no partner.
+            (r#"{"items":[{"quantity":1e999}]}"#, "/items/0/quantity"),
+            (r#"{"items":[{"quantity":1,"weight":-1e999}]}"#, "/items/0/weight"),
+            (r#"{"items":[{"quantity":1,"note":{"text":"\ud800"}}]}"#, "/items/0/note/text"),
         ] {
             let told = told(body);
             assert!(
@@ -322,6 +366,14 @@ mod tests {
                 "{body}: {told}"
             );
         }
+        assert!(
+            json::<Shape>(br#" {"items":[{"quantity":1,"kind":"gift","note":{"text":"x"},"weight":0.5},{"quantity":2,"kind":null}]} "#)
+                .is_ok()
+        );
+        // Where it breaks, not where it first differs.
+        assert!(told("{\"zzz\":1,\n\"items\":}").contains("line 2, column 9"));
+        let torn = json::<Shape>(b"{\"items\":\"\xff\"}").unwrap_err();
+        assert!(format!("{torn:?}").contains("MalformedJson"));
         let deep = format!("{{\"items\":{}{}}}", "[".repeat(5000), "]".repeat(5000));
         assert!(json::<Shape>(deep.as_bytes()).is_err());
     }

@@ -4,11 +4,12 @@
 //! numbers stay numbers, and a table that could not be read to its end is broken off rather than closed, so that half of one is
 //! never taken for the whole. The next piece is read when the one before has gone.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::future::{Future, Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::header::{self, Accept, Header, HeaderName, HeaderValue, Quality};
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use futures_util::stream;
@@ -50,11 +51,12 @@ impl FromRequest for Form {
 }
 
 impl Form {
-    /// `format=` if it is said; otherwise the one of the two that `Accept` names first, or JSON.
+    /// `format=` if it is said; otherwise the one of the two that `Accept` would rather have, or JSON.
     fn of(query: &Query, request: &HttpRequest) -> Result<Form, Problem> {
         let said = query.parsed("format", Form::from_word, "json or csv")?;
-        let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        Ok(said.or_else(|| accept.and_then(Form::accepted)).unwrap_or(Form::Json))
+        // Nobody is turned away for a header that cannot be read.
+        let accepted = || Accept::parse(request).map_or(Form::Json, |accept| Form::accepted(&accept));
+        Ok(said.unwrap_or_else(accepted))
     }
 
     fn from_word(word: &str) -> Option<Form> {
@@ -65,18 +67,30 @@ impl Form {
         }
     }
 
-    fn accepted(accept: &str) -> Option<Form> {
-        accept.split(',').find_map(|range| {
-            let mut words = range.split(';').map(str::trim);
-            let kind = words.next()?;
-            let refused = words.any(|word| ["q=0", "q=0.0", "q=0.00", "q=0.000"].contains(&word));
-            match kind {
-                _ if refused => None,
-                "text/csv" => Some(Form::Csv),
-                "application/json" => Some(Form::Json),
-                _ => None,
-            }
-        })
+    /// The heavier one (RFC 9110, section 12.5.1); of two that weigh the same the one that is named more exactly, or first.
+    fn accepted(accept: &Accept) -> Form {
+        let csv = Wanted::of(accept, ["*/*", "text/*", "text/csv"]);
+        let json = Wanted::of(accept, ["*/*", "application/*", "application/json"]);
+        if csv > json && csv.is_some_and(|csv| csv.weight > Quality::ZERO) { Form::Csv } else { Form::Json }
+    }
+}
+
+/// How much a form is wanted. What stands first counts first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    weight: Quality,
+    exactness: usize,
+    place: Reverse<usize>,
+}
+
+impl Wanted {
+    /// What the range says that fits most exactly, of these `ranges`; the last of them is the form itself.
+    fn of(accept: &Accept, ranges: [&str; 3]) -> Option<Wanted> {
+        let fitting = accept.iter().enumerate().filter_map(|(place, range)| {
+            let exactness = ranges.iter().position(|known| *known == range.item.essence_str())?;
+            Some(Wanted { weight: range.quality, exactness, place: Reverse(place) })
+        });
+        fitting.max_by_key(|wanted| (wanted.exactness, wanted.place))
     }
 }
 
@@ -279,12 +293,33 @@ mod tests {
         assert_eq!(form("/?format=xml", "*/*"), None);
         for (accept, expected) in [
             ("text/csv", Form::Csv),
-            ("text/csv; q=0.5, */*", Form::Csv),
+            ("Text/CSV", Form::Csv),
+            ("text/csv; header=present; Q=0.5", Form::Csv),
+            ("text/*", Form::Csv),
+            ("text/csv, */*", Form::Csv),
+            ("text/csv, */*;q=0.1", Form::Csv),
+            ("application/json;q=0.1, text/csv;q=0.2", Form::Csv),
+            ("application/json;q=0, */*", Form::Csv),
+            ("*/*, application/json;q=0.5", Form::Csv),
+            ("text/csv, application/json", Form::Csv),
             ("application/json, text/csv", Form::Json),
+            ("text/csv;q=0.1, application/json", Form::Json),
+            ("text/csv;q=0.5, */*", Form::Json),
+            ("text/*, text/csv;q=0, */*;q=0.1", Form::Json),
             ("text/csv;q=0", Form::Json),
+            ("text/csv;q=0, application/json;q=0", Form::Json),
+            ("text/html, application/xhtml+xml, */*;q=0.8", Form::Json),
+            ("application/*", Form::Json),
             ("*/*", Form::Json),
+            ("nonsense", Form::Json),
+            ("", Form::Json),
         ] {
             assert_eq!(form("/", accept), Some(expected), "{accept}");
         }
+        let twice = TestRequest::default()
+            .append_header((header::ACCEPT, "text/html"))
+            .append_header((header::ACCEPT, "text/csv"))
+            .to_http_request();
+        assert_eq!(Form::from_request(&twice, &mut Payload::None).into_inner().ok(), Some(Form::Csv));
     }
 }

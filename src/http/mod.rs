@@ -316,7 +316,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         address_rate: Some(address_rate),
     };
     open_doors(|who| side.opens(who), &watch, config);
-    config.service(web::resource("/{path:.*}").default_service(web::to(nothing_here)).wrap(watch));
+    // Whatever is asked for, `*` too, which is no path.
+    config.default_service(web::to(nothing_here).wrap(watch));
     config
         .app_data(web::Data::new(side))
         .app_data(web::Data::new(clock))

@@ -118,7 +118,13 @@ impl Query {
 
     /// Where the page begins: the word that the page before gave.
     pub fn cursor<T: FromStr>(&self) -> Result<Option<T>, Problem> {
-        self.parsed("cursor", |word| word.parse().ok(), "the next_cursor of the page before")
+        self.cursor_in(|_| true)
+    }
+
+    /// The same, where not every word of ours is a place in this list.
+    pub fn cursor_in<T: FromStr>(&self, is_in: impl FnOnce(&T) -> bool) -> Result<Option<T>, Problem> {
+        let read = |word: &str| word.parse().ok().filter(is_in);
+        self.parsed("cursor", read, "the next_cursor of the page before")
     }
 }
 

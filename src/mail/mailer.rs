@@ -1,8 +1,10 @@
 //! How a message leaves the house: to a mail server, or into a folder where none is configured.
 //!
 //! A mail that is sent twice carries the same `Message-ID` both times, so the reader's program shows it once. What a server
-//! answers may repeat the address, so only its status code is passed on.
+//! answers may repeat the address, so only its status code is passed on. Always true: a mail is refused for good by what is said
+//! about itself or its reader alone; what is said about us, a password or a sender's address, can be put right, and the mail waits.
 
+use std::error::Error as _;
 use std::fmt;
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
@@ -42,7 +44,7 @@ pub enum Sent {
 pub enum MailError {
     #[error("the mail server's address cannot be used: {0}")]
     Config(String),
-    /// Trying again changes nothing.
+    /// It is about this mail or its reader: trying again changes nothing.
     #[error("refused for good ({0})")]
     Refused(Why),
     #[error("not taken now ({0})")]
@@ -108,7 +110,16 @@ impl Mailer {
         match &self.way {
             Way::Smtp(server) => match server.send(mail).await {
                 Ok(_) => Ok(Sent::Accepted),
-                Err(error) => Err(told(&error)),
+                Err(error) => {
+                    let why = told(&error, self.from.email.as_ref());
+                    // The words may have been meant for us all the same. Whoever is not let in any more was not refused for his letter.
+                    match why {
+                        MailError::Refused(why) if server.test_connection().await.is_err() => {
+                            Err(MailError::Unavailable(why))
+                        }
+                        why => Err(why),
+                    }
+                }
             },
             Way::Folder(folder) => {
                 let path = folder.join(format!("{id}.eml"));
@@ -144,7 +155,7 @@ impl Mailer {
     }
 }
 
-fn told(error: &smtp::Error) -> MailError {
+fn told(error: &smtp::Error, from: &str) -> MailError {
     let why = match error.status() {
         Some(status) => Why::Status(u16::from(status)),
         None if error.is_timeout() => Why::Word("time-out"),
@@ -152,7 +163,46 @@ fn told(error: &smtp::Error) -> MailError {
         None if error.is_client() => Why::Word("the server does not offer what is needed"),
         None => Why::Word("connection"),
     };
-    if error.is_permanent() { MailError::Refused(why) } else { MailError::Unavailable(why) }
+    let words = error.source().map(ToString::to_string).unwrap_or_default();
+    match why {
+        Why::Status(code) if is_about_the_letter(code, &words, from) => MailError::Refused(why),
+        why => MailError::Unavailable(why),
+    }
+}
+
+/// Replies that may be meant for one letter (RFC 5321, section 4.2.3, and RFC 7504). All others that end in *never* (530 and 535 among
+/// them, RFC 4954) are about us or about how we speak.
+const MEANT_FOR_ONE: [u16; 6] = [550, 551, 552, 553, 554, 556];
+/// Words by which a server without finer codes says that it means us.
+const MEANT_FOR_US: [&str; 7] =
+    ["sender", "relay", "authenti", "not authori", "client host", "blocked", "policy"];
+
+/// Is a reply about the letter or its reader, and not about who brings it? The client does not tell at which step it was given, so it
+/// is taken by its codes, the finer one first (RFC 3463), and by its words where there is none.
+fn is_about_the_letter(code: u16, words: &str, from: &str) -> bool {
+    if !MEANT_FOR_ONE.contains(&code) {
+        return false;
+    }
+    match finer(words) {
+        // A sender's address: of a bad form, of a bad host.
+        Some((1, 7 | 8)) => false,
+        // The reader's address, or his box; the letter's size; what it holds.
+        Some((1, 1..) | (2, _) | (3, 4) | (6, _)) => true,
+        // Undefined: the words say more.
+        Some((0 | 1, 0)) | None => {
+            let words = words.to_lowercase();
+            !words.contains(&from.to_lowercase()) && !MEANT_FOR_US.iter().any(|word| words.contains(word))
+        }
+        // Their machine, the way there, how we speak, who may send.
+        Some(_) => false,
+    }
+}
+
+/// The subject and the detail of `5.1.1`, with which the words of a reply may begin.
+fn finer(words: &str) -> Option<(u16, u16)> {
+    let mut numbers = words.split_whitespace().next()?.strip_prefix("5.")?.split('.');
+    let pair = (numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?);
+    numbers.next().is_none().then_some(pair)
 }
 
 /// For the owner's eyes alone: a link in it is as good as a password.

@@ -1,6 +1,7 @@
 """A mail server that keeps what it hears: one file a mail, in the folder named on the command line.
 
-It says its port on the first line of its standard output, and ends with its standard input.
+It says its port on the first line of its standard output, and ends with its standard input. Where a file called `password` stands in
+the folder, nobody is let in without what it holds at that moment; a file called `refused` tells that somebody was not.
 """
 
 import asyncio
@@ -8,10 +9,11 @@ import itertools
 import pathlib
 import sys
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 folder = pathlib.Path(sys.argv[1])
 numbers = itertools.count()
+password = folder / "password"
 
 
 class Keep:
@@ -22,9 +24,21 @@ class Keep:
         return "250 kept"
 
 
+def authenticate(server, session, envelope, mechanism, told):
+    success = told.password == password.read_bytes()
+    if not success:
+        (folder / "refused").touch()
+    return AuthResult(success=success, handled=False)
+
+
+def smtp():
+    wanted = {"authenticator": authenticate, "auth_required": True, "auth_require_tls": False}
+    return SMTP(Keep(), hostname="post.example.com", **(wanted if password.exists() else {}))
+
+
 async def main():
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: SMTP(Keep(), hostname="post.example.com"), "127.0.0.1", 0)
+    server = await loop.create_server(smtp, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
 

@@ -43,7 +43,7 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
     let watch = Watch { route: "passed_on", private: false, passes_on: true, clock, address_rate: None };
     open_doors(opens, &watch, config);
     config
-        .service(web::resource("/{path:.*}").default_service(web::to(pass_on)).wrap(watch))
+        .default_service(web::to(pass_on).wrap(watch))
         .app_data(web::Data::new(side))
         .app_data(web::Data::new(room.front.readiness.clone()))
         .app_data(room);

@@ -20,7 +20,7 @@ use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
 use crate::http::query::{Page, Query};
 use crate::http::time::Stamp;
-use crate::persistence::product::Place;
+use crate::persistence::product::{Place, name_key};
 
 const IDS_MAX: usize = 100;
 const WORD_LEN_MAX: usize = 200;
@@ -162,14 +162,22 @@ async fn one_or_many(catalogue: &Catalogue, sku: Option<&str>, search: Search) -
 }
 
 fn search(query: &Query) -> Result<Search, Problem> {
-    let behind = query.cursor::<Cursor>()?.map(|Cursor(place)| place);
     let ids = query.parsed("ids", ids, "at most 100 product ids, separated by commas")?;
     let tag = query.parsed("tag", word, "at most 200 characters")?;
     let known = tag.as_deref().map(Tag::from_word);
+    let prefix = query.parsed("q", word, "at most 200 characters")?;
+    // Chosen ones go by age, whatever their names.
+    let by_name = prefix.as_deref().filter(|_| ids.is_none()).map(name_key);
+    let is_in = |Cursor(place): &Cursor| match (&by_name, &place.name_key) {
+        (None, _) => true,
+        (Some(prefix), Some(name)) => name.starts_with(prefix),
+        (Some(_), None) => false,
+    };
+    let behind = query.cursor_in(is_in)?.map(|Cursor(place)| place);
     Ok(Search {
         // What no product can be tagged with finds nothing.
         ids: if known == Some(None) { Some(Vec::new()) } else { ids },
-        prefix: query.parsed("q", word, "at most 200 characters")?,
+        prefix,
         tag: known.flatten(),
         available: query.parsed("available", |word| word.parse().ok(), "true or false")?.unwrap_or(false),
         archived: None,

@@ -254,7 +254,7 @@ impl Payments {
         if payment.state == PaymentState::Captured && !order.is_sold() {
             return Err(refused(&order, Refusal::PaymentRunning).into());
         }
-        let (cause, amount) = asked_for(&order, &ask)?;
+        let (cause, mut amount) = asked_for(&order, &ask)?;
         let id = RefundId::of(payment.id, cause);
         if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
             return Err(NotGiven::Before { refund: id });
@@ -282,6 +282,11 @@ impl Payments {
                 let refund = walk.refund().clone();
                 self.walk_refund(place, *walk, None);
                 Ok(GaveBack { refund, replayed: false })
+        if ask.amount.is_none()
+            && let Some(price) = &mut amount
+        {
+            price.amount = price.amount.saturating_add(self.above_price(&payment, &ask).await?.min(left));
+        }
             }
             Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
             Wanted::Ended(row) => {
@@ -313,6 +318,17 @@ impl Payments {
             order: payment.order,
             cause: want.cause,
             key: want.key,
+    /// What a clerk gives back besides the price with a line that is the last to end: what was taken above all prices.
+    async fn above_price(&self, payment: &Payment, ask: &GiveBack) -> Result<i64, NotDone> {
+        let above = payment.above_price();
+        if above == 0 || ask.restock.back().is_none() {
+            return Ok(0);
+        }
+        let rows = self.0.house.rows.deliveries().of_order(payment.order).await.map_err(unread)?;
+        let stays = |row: &Delivery| !row.state.has_ended() && Some(row.line) != ask.line;
+        Ok(if rows.is_empty() || rows.iter().any(stays) { 0 } else { above })
+    }
+
             amount: want.amount,
             restock: want.restock,
             state: RefundState::Wanted,
@@ -436,7 +452,8 @@ fn asked_again(refund: Refund, order: &Order, ask: &GiveBack) -> Result<GaveBack
     let same = asked_for(order, ask).is_ok_and(|(cause, amount)| {
         cause == refund.cause
             && refund.restock == ask.restock
-            && amount.is_none_or(|amount| amount == refund.amount)
+            // Without one it is the price, and with the last line what was taken above it.
+            && (ask.amount.is_none() || amount == Some(refund.amount))
     });
     if same { Ok(GaveBack { refund, replayed: true }) } else { Err(NotGiven::KeyReused) }
 }

@@ -246,6 +246,11 @@ impl Payment {
         Money { amount: self.captured, currency: self.captured_in }
     }
 
+    /// What was taken and kept above what was asked for.
+    pub fn above_price(&self) -> i64 {
+        self.captured.saturating_sub(self.amount.amount).max(0)
+    }
+
     /// Whether what was taken may be another amount than was asked for: a person has looked at it and kept it.
     pub fn is_accepted(&self) -> bool {
         matches!(self.state, PaymentState::Captured | PaymentState::Paid)

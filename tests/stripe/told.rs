@@ -1,7 +1,8 @@
 //! What Stripe says and we make of it, after its documentation: for what localstripe does not know.
 
 use serde_json::{Value, json};
-use stockade::provider::{Charge, ProviderError, RefundStatus, Seen, Status};
+use stockade::domain::amount::Money;
+use stockade::provider::{Charge, ProviderError, RefundAsk, RefundStatus, Seen, Status};
 
 use crate::far_end::{FarEnd, INTENT, Purchase, Say, error, list, won};
 
@@ -422,6 +423,39 @@ async fn a_refund_of_another_amount_is_not_done() {
         let found = far.provider.find_refund(&ask).await.unwrap();
         assert_eq!(found.map(|seen| seen.status), Some(failed()));
     }
+}
+
+#[tokio::test]
+async fn an_amount_is_told_as_stripe_counts_it() {
+    let buy = shop();
+    let money = |amount: i64, currency: &str| Money { amount, currency: currency.parse().unwrap() };
+    let crowns = json!({ "currency": "isk", "amount": 1_290_000, "amount_received": 1_290_000, "status": "succeeded" });
+    let back = buy.shape("refund", json!({ "currency": "isk", "amount": 290_000 }));
+    let far = FarEnd::that_says([
+        ok(buy.shape("intent", crowns.clone())),
+        ok(back.clone()),
+        list(&[buy.shape("intent", crowns)], false),
+        list(&[back], false),
+    ])
+    .await;
+    let ask = Charge { amount: money(12_900, "ISK"), ..buy.ask() };
+    let seen = far.provider.charge(&ask).await.unwrap();
+    assert_eq!((seen.amount, seen.captured), (money(12_900, "ISK"), 12_900));
+    let back = RefundAsk { amount: money(2_900, "ISK"), ..buy.back(INTENT, 0) };
+    assert_eq!(far.provider.refund(&back).await.map(|seen| seen.amount), Ok(money(2_900, "ISK")));
+    let since = buy.ask().started_at;
+    assert_eq!(far.books.charges(since, None).await.unwrap().entries[0].captured, 12_900);
+    assert_eq!(far.books.refunds(since, None).await.unwrap().entries[0].amount, money(2_900, "ISK"));
+    let heard = far.heard();
+    assert!(heard[0].body.contains("amount=1290000&currency=isk"), "{}", heard[0].body);
+    assert!(heard[1].body.contains("amount=290000"), "{}", heard[1].body);
+    // What cannot be said there is not asked for.
+    let far = FarEnd::that_says([]).await;
+    let fils = Charge { amount: money(1_234, "KWD"), ..buy.ask() };
+    assert_eq!(far.provider.charge(&fils).await, Err(refused("amount_not_representable")));
+    let fils = RefundAsk { amount: money(1_234, "KWD"), ..buy.back(INTENT, 0) };
+    assert_eq!(far.provider.refund(&fils).await, Err(refused("amount_not_representable")));
+    assert!(far.heard().is_empty());
 }
 
 #[tokio::test]

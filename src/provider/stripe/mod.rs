@@ -7,6 +7,7 @@
 //!
 //! <https://docs.stripe.com/api/idempotent_requests>, <https://docs.stripe.com/payments/paymentintents/lifecycle>
 
+mod amounts;
 mod books;
 mod shapes;
 mod wire;
@@ -80,7 +81,7 @@ impl Stripe {
         {
             return Ok(seen);
         }
-        let (amount, refund) = (ask.amount.amount.to_string(), ask.refund.to_string());
+        let (amount, refund) = (amounts::told(ask.amount)?.to_string(), ask.refund.to_string());
         let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
         let metadata = [REFUND_KEY, PAYMENT_KEY, ORDER_KEY].map(metadata);
         let fields = [
@@ -220,7 +221,8 @@ impl Stripe {
         ask: &Charge<'_>,
         token: Option<&str>,
     ) -> Result<Answer<Intent>, ProviderError> {
-        let (amount, currency) = (ask.amount.amount.to_string(), ask.amount.currency.as_str().to_lowercase());
+        let amount = amounts::told(ask.amount)?.to_string();
+        let currency = ask.amount.currency.as_str().to_lowercase();
         let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
         let metadata = [PAYMENT_KEY, ORDER_KEY].map(metadata);
         let mut fields = vec![
@@ -324,7 +326,7 @@ fn never(ask: &Charge<'_>) -> Seen {
     }
 }
 
-/// An answer whose currency is none.
+/// An answer whose currency is none, or whose amount is none of ours.
 fn understood<T>(seen: Option<T>) -> Result<T, ProviderError> {
     seen.ok_or(ProviderError::Unknown)
 }

@@ -15,7 +15,7 @@ use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{
     Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
-    Restock,
+    Restock, TRIED_AGAIN,
 };
 use crate::domain::stock::{CameBack, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
@@ -145,9 +145,7 @@ impl GiveWalk {
                 let due_at = house.clock.now().plus(LEASE_MS);
                 match self.payments.0.book.step_refund(self.giving.refund(), step, Some(due_at)).await {
                     Ok(Some(refund)) => {
-                        if refund.state == RefundState::Done {
-                            telemetry::refund_tried("done");
-                        }
+                        self.tell_of(&refund);
                         self.claimed_until = due_at;
                         GiveHeard::Written(Box::new(refund))
                     }
@@ -163,6 +161,21 @@ impl GiveWalk {
         };
         self.next = self.giving.heard(heard);
         true
+    }
+
+    /// It is about to be known here as it stands in its row: counted once, by whoever moved it.
+    fn tell_of(&self, moved: &Refund) {
+        match (self.refund().state, moved.state) {
+            (RefundState::Wanted | RefundState::Restocked, RefundState::Done) => {
+                telemetry::refund_tried("done")
+            }
+            (RefundState::Done, RefundState::Restocked) => {
+                telemetry::refund_tried("came_back");
+                tracing::error!(refund = %moved.id, order = %moved.order, reason = moved.reason,
+                    "{}: its money has come back to us, and somebody has to give it another way", moved.id);
+            }
+            _ => {}
+        }
     }
 
     async fn rest(&self) {
@@ -197,6 +210,7 @@ impl GiveWalk {
             provider_ref: &self.provider_ref,
             amount: refund.amount,
             started_at: refund.created_at,
+            again: refund.is_tried_again(),
         };
         let answer = match asked {
             Give::Find => house.provider.find_refund(&ask).await,
@@ -268,6 +282,11 @@ impl Payments {
         let left = payment.captured.saturating_sub(payment.refunded);
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
+        if ask.amount.is_none()
+            && let Some(price) = &mut amount
+        {
+            price.amount = price.amount.saturating_add(self.above_price(&payment, &ask).await?.min(left));
+        }
         let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
         if amount.amount > left || amount.amount <= 0 {
             return Err(too_much(amount.amount));
@@ -282,11 +301,6 @@ impl Payments {
                 let refund = walk.refund().clone();
                 self.walk_refund(place, *walk, None);
                 Ok(GaveBack { refund, replayed: false })
-        if ask.amount.is_none()
-            && let Some(price) = &mut amount
-        {
-            price.amount = price.amount.saturating_add(self.above_price(&payment, &ask).await?.min(left));
-        }
             }
             Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
             Wanted::Ended(row) => {
@@ -304,6 +318,17 @@ impl Payments {
         }
     }
 
+    /// What a clerk gives back besides the price with a line that is the last to end: what was taken above all prices.
+    async fn above_price(&self, payment: &Payment, ask: &GiveBack) -> Result<i64, NotDone> {
+        let above = payment.above_price();
+        if above == 0 || ask.restock.back().is_none() {
+            return Ok(0);
+        }
+        let rows = self.0.house.rows.deliveries().of_order(payment.order).await.map_err(unread)?;
+        let stays = |row: &Delivery| !row.state.has_ended() && Some(row.line) != ask.line;
+        Ok(if rows.is_empty() || rows.iter().any(stays) { 0 } else { above })
+    }
+
     /// Puts a refund down, and what its payment has given back with it. Nothing moves here.
     pub async fn begin_refund(
         &self,
@@ -318,17 +343,6 @@ impl Payments {
             order: payment.order,
             cause: want.cause,
             key: want.key,
-    /// What a clerk gives back besides the price with a line that is the last to end: what was taken above all prices.
-    async fn above_price(&self, payment: &Payment, ask: &GiveBack) -> Result<i64, NotDone> {
-        let above = payment.above_price();
-        if above == 0 || ask.restock.back().is_none() {
-            return Ok(0);
-        }
-        let rows = self.0.house.rows.deliveries().of_order(payment.order).await.map_err(unread)?;
-        let stays = |row: &Delivery| !row.state.has_ended() && Some(row.line) != ask.line;
-        Ok(if rows.is_empty() || rows.iter().any(stays) { 0 } else { above })
-    }
-
             amount: want.amount,
             restock: want.restock,
             state: RefundState::Wanted,
@@ -415,23 +429,24 @@ impl Payments {
         let payment = payment.ok_or(NotDone::Internal)?;
         // Without the order nobody knows which units to give back: then later again.
         let lines = match refund.restock.back() {
-            Some(_) => {
+            Some(_) if refund.state == RefundState::Wanted => {
                 let order = house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?;
                 self.given_lines(&refund, &order).await?
             }
-            None => Vec::new(),
+            _ => Vec::new(),
         };
         self.walk_refund(place, GiveWalk::new(self, refund, &payment, lines, false), None);
         Ok(true)
     }
 
-    /// Somebody has news of it.
+    /// Somebody wants it tried at once. What the provider would not do is asked for anew.
     pub(super) async fn refund_due_now(&self, refund: RefundId) {
         let house = &self.0.house;
         if let Ok(Some(row)) = house.rows.refunds().find(refund).await
             && row.due_at.is_some()
         {
-            let _ = self.0.book.rest_refund(&row, house.clock.now(), None).await;
+            let reason = row.has_failed().then(|| TRIED_AGAIN.to_owned());
+            let _ = self.0.book.rest_refund(&row, house.clock.now(), reason).await;
         }
     }
 }

@@ -14,7 +14,7 @@ mod tests;
 
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
-pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED};
+pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED, TRIED_AGAIN};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 

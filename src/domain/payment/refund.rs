@@ -109,7 +109,7 @@ pub enum RefundState {
     Wanted,
     /// The units are where they belong; the provider is still to do its part.
     Restocked,
-    /// The provider has given the money back.
+    /// The provider has given the money back. One that is due nevertheless is asked about again.
     Done,
 }
 
@@ -128,11 +128,13 @@ impl RefundState {
         RefundState::ALL.iter().copied().find(|state| state.as_str() == word)
     }
 
-    /// Moves the refund to `to`, if the table has that row. It only goes forward.
+    /// Moves the refund to `to`, if the table has that row. It only goes forward, but for money that has come back to us.
     pub fn moved_to(self, to: RefundState) -> Result<RefundState, super::IllegalMove> {
         match (self, to) {
             (RefundState::Wanted, RefundState::Restocked | RefundState::Done) => Ok(to),
             (RefundState::Restocked, RefundState::Done) => Ok(to),
+            // The provider was asked once more: it stands by its word, or the bank has sent the money back.
+            (RefundState::Done, RefundState::Done | RefundState::Restocked) => Ok(to),
             _ => Err(super::IllegalMove),
         }
     }
@@ -140,6 +142,8 @@ impl RefundState {
 
 /// Stands before the provider's word for why it will not give the money back.
 pub const FAILED: &str = "failed_";
+/// In the place of that word: a person wants it tried once more.
+pub const TRIED_AGAIN: &str = "tried_again";
 /// Why a refund is done that the provider has not done.
 pub const SETTLED: &str = "settled_by_hand";
 
@@ -170,6 +174,16 @@ impl Refund {
     pub fn has_failed(&self) -> bool {
         let word = self.reason.as_deref().unwrap_or_default();
         self.state != RefundState::Done && word.starts_with(FAILED)
+    }
+
+    /// Whether a person wants once more what the provider would not do.
+    pub fn is_tried_again(&self) -> bool {
+        self.state != RefundState::Done && self.reason.as_deref() == Some(TRIED_AGAIN)
+    }
+
+    /// Whether the provider may tell that the money has come back: it has given some, and nobody has given it another way.
+    pub fn may_come_back(&self) -> bool {
+        self.state == RefundState::Done && self.amount.amount > 0 && !self.is_settled_by_hand()
     }
 
     pub fn is_settled_by_hand(&self) -> bool {

@@ -530,6 +530,14 @@ async fn what_was_taken_above_the_price_goes_back_with_the_last_line() {
     let by_clerk = accepted(3).await;
     clerk(&by_clerk, 1, "a").await;
     clerk(&by_clerk, 2, "b").await;
+    // That won goes back alone, and then both lines for their price.
+    let by_amount = accepted(5).await;
+    let won =
+        json!({ "amount": { "amount": 1, "currency": "KRW" }, "restock": "leave", "reason": "too much" });
+    let door = format!("/v1/admin/orders/{by_amount}/refunds");
+    shop.admin("POST", &door).key("c").json(&won).send().await.ok(201);
+    clerk(&by_amount, 1, "d").await;
+    clerk(&by_amount, 2, "e").await;
     let by_night = accepted(4).await;
     shop.cancel_line(4, &by_night, 1).send().await.ok(200);
     shop.night().await;
@@ -537,7 +545,7 @@ async fn what_was_taken_above_the_price_goes_back_with_the_last_line() {
     shop.send_back(4, &by_night, 2).send().await.ok(200);
     shop.night().await;
     shop.settle().await;
-    for (who, order) in (1..).zip([&by_lines, &by_rest, &by_clerk, &by_night]) {
+    for (who, order) in (1..).zip([&by_lines, &by_rest, &by_clerk, &by_night, &by_amount]) {
         let payment = shop.order_of(who, order).await["payment"].clone();
         assert_eq!(
             (&payment["status"], &payment["refunded"]["amount"]),
@@ -546,7 +554,7 @@ async fn what_was_taken_above_the_price_goes_back_with_the_last_line() {
         );
     }
     let each: Vec<i64> = shop.money().await.1.iter().map(|refund| refund.amount.amount).collect();
-    assert!(each.iter().all(|amount| [1_000, 1_001].contains(amount)), "{each:?}");
+    assert!(each.iter().all(|amount| [1, 1_000, 1_001].contains(amount)), "{each:?}");
     closes(shop, &products).await;
 }
 

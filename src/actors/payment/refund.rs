@@ -285,7 +285,9 @@ impl Payments {
         if ask.amount.is_none()
             && let Some(price) = &mut amount
         {
-            price.amount = price.amount.saturating_add(self.above_price(&payment, &ask).await?.min(left));
+            // Never more than is left: some of it may have gone back alone.
+            let above = self.above_price(&payment, &ask).await?;
+            price.amount += above.min(left.saturating_sub(price.amount).max(0));
         }
         let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
         if amount.amount > left || amount.amount <= 0 {

@@ -50,6 +50,26 @@ async fn a_webhook_names_a_payment_that_stands_among_too_many() {
 }
 
 #[actix_web::test]
+async fn a_payment_that_stands_among_too_many_is_paid_all_the_same() {
+    let far = FarEnd::that_says([Say::Json(500, json!({}))]).await;
+    let shop = shop_at(&far).await;
+    let jar = shop.stocked(5).await;
+    let order = shop.buy(1, &jar, 1, "pm_card_visa").send().await.ok(202);
+    shop.app().payments().at_rest().await;
+    // It was made, and the rush was such that nobody can look through what else was.
+    let theirs = intent(&json!({}), "succeeded");
+    far.says(vec![list(&[theirs], true); 40]);
+    let reserved = intent(&json!({}), "requires_capture");
+    far.says([Say::Replay(200, reserved.clone()), Say::Json(200, reserved)]);
+    far.says([Say::Json(200, intent(&json!({}), "succeeded"))]);
+    shop.settle().await;
+    assert_eq!(shop.order_of(1, &id(&order)).await["payment"]["status"], "paid");
+    let heard = far.heard();
+    assert_eq!(heard[0].key(), heard[41].key());
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn money_that_has_come_back_is_owed_again() {
     let reserved = intent(&json!({}), "requires_capture");
     let far =

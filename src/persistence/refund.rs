@@ -144,6 +144,7 @@ fn cause(row: &Row) -> Result<Cause, StoreError> {
         "order_cancelled" => Cause::OrderCancelled,
         "late" => Cause::Late,
         "line" => Cause::Line(unsigned(row, 4)?),
+        "line_taken_back" => Cause::LineTakenBack(unsigned(row, 4)?),
         "line_cancelled" => Cause::LineCancelled(unsigned(row, 4)?),
         "line_returned" => Cause::LineReturned(unsigned(row, 4)?),
         "clerk" => Cause::Clerk(key(row)?.ok_or(Damaged { what: "key of a refund" })?),

@@ -239,7 +239,9 @@ fn lines_of(order: &Order, cause: Cause, others: &[Refund], rows: &[Delivery]) -
     };
     let concerns = |number: u8| match cause {
         Cause::OrderCancelled | Cause::Clerk(_) => !own(number),
-        Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => line == number,
+        Cause::Line(_) | Cause::LineTakenBack(_) | Cause::LineCancelled(_) | Cause::LineReturned(_) => {
+            cause.line() == Some(number)
+        }
         Cause::Late => false,
     };
     let why = |number: u8| {
@@ -268,10 +270,15 @@ impl Payments {
         if payment.state == PaymentState::Captured && !order.is_sold() {
             return Err(refused(&order, Refusal::PaymentRunning).into());
         }
-        let (cause, mut amount) = asked_for(&order, &ask)?;
-        let id = RefundId::of(payment.id, cause);
-        if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
-            return Err(NotGiven::Before { refund: id });
+        let left = payment.captured.saturating_sub(payment.refunded);
+        let (mut cause, mut amount) = asked_for(&order, &ask)?;
+        let mut id = RefundId::of(payment.id, cause);
+        if let Some(before) = house.rows.refunds().find(id).await.map_err(unread)? {
+            (cause, amount) = taken_back(&before, &ask, amount, left)?;
+            id = RefundId::of(payment.id, cause);
+            if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
+                return Err(NotGiven::Before { refund: id });
+            }
         }
         let buyers = cause.line().map(|line| [Cause::LineCancelled(line), Cause::LineReturned(line)]);
         for before in buyers.into_iter().flatten().map(|cause| RefundId::of(payment.id, cause)) {
@@ -279,7 +286,6 @@ impl Payments {
                 return Err(NotGiven::Before { refund: before });
             }
         }
-        let left = payment.captured.saturating_sub(payment.refunded);
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
         if ask.amount.is_none()
@@ -290,7 +296,9 @@ impl Payments {
             price.amount += above.min(left.saturating_sub(price.amount).max(0));
         }
         let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
-        if amount.amount > left || amount.amount <= 0 {
+        // A line that was free, or has had its price back, gives its units back all the same.
+        let units_alone = ask.amount.is_none() && ask.line.is_some() && ask.restock.back().is_some();
+        if amount.amount > left || amount.amount < i64::from(!units_alone) {
             return Err(too_much(amount.amount));
         }
         let place = self.place()?;
@@ -464,10 +472,31 @@ fn asked_for(order: &Order, ask: &GiveBack) -> Result<(Cause, Option<Money>), No
     Ok((Cause::Line(number), ask.amount.or(price)))
 }
 
+/// A line's price was given back before, and its units were left where they were: now they come back, with what is still owed.
+fn taken_back(
+    before: &Refund,
+    ask: &GiveBack,
+    amount: Option<Money>,
+    left: i64,
+) -> Result<(Cause, Option<Money>), NotGiven> {
+    match (before.cause, before.restock, ask.restock.back()) {
+        (Cause::Line(line), Restock::Leave, Some(_)) => {
+            let owed = |price: Money| {
+                let owed = price.amount.saturating_sub(before.amount.amount).clamp(0, left.max(0));
+                Money { amount: owed, ..price }
+            };
+            let amount = if ask.amount.is_some() { amount } else { amount.map(owed) };
+            Ok((Cause::LineTakenBack(line), amount))
+        }
+        _ => Err(NotGiven::Before { refund: before.id }),
+    }
+}
+
 /// The refund that stands under a key, for whoever asks under it again.
 fn asked_again(refund: Refund, order: &Order, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
     let same = asked_for(order, ask).is_ok_and(|(cause, amount)| {
-        cause == refund.cause
+        let again = matches!(refund.cause, Cause::LineTakenBack(_)) && cause.line() == refund.cause.line();
+        (cause == refund.cause || again)
             && refund.restock == ask.restock
             // Without one it is the price, and with the last line what was taken above it.
             && (ask.amount.is_none() || amount == Some(refund.amount))

@@ -19,6 +19,8 @@ pub enum Cause {
     Late,
     /// A clerk gave back one line.
     Line(u8),
+    /// A clerk took the units of a line back whose price he had given back before.
+    LineTakenBack(u8),
     /// One line was cancelled before it shipped.
     LineCancelled(u8),
     /// One line was sent back after it had arrived.
@@ -34,6 +36,7 @@ impl Cause {
             Cause::OrderCancelled => "order_cancelled",
             Cause::Late => "late",
             Cause::Line(_) => "line",
+            Cause::LineTakenBack(_) => "line_taken_back",
             Cause::LineCancelled(_) => "line_cancelled",
             Cause::LineReturned(_) => "line_returned",
             Cause::Clerk(_) => "clerk",
@@ -43,7 +46,10 @@ impl Cause {
     /// The one line that it is about.
     pub fn line(self) -> Option<u8> {
         match self {
-            Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => Some(line),
+            Cause::Line(line)
+            | Cause::LineTakenBack(line)
+            | Cause::LineCancelled(line)
+            | Cause::LineReturned(line) => Some(line),
             Cause::OrderCancelled | Cause::Late | Cause::Clerk(_) => None,
         }
     }
@@ -63,6 +69,7 @@ impl RefundId {
             }
             Cause::LineCancelled(line) => name.extend([4, line]),
             Cause::LineReturned(line) => name.extend([5, line]),
+            Cause::LineTakenBack(line) => name.extend([6, line]),
         }
         RefundId::new(payment.made_at(), xxh3_128(&name))
     }

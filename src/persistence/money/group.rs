@@ -279,8 +279,9 @@ impl Group {
         }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
-        // Of what cost nothing only the units come back.
-        let least = i64::from(payment.amount.amount > 0);
+        // Of what cost nothing, or has had its price back, only the units come.
+        let units_alone = refund.cause.line().is_some() && refund.restock.back().is_some();
+        let least = i64::from(payment.amount.amount > 0 && !units_alone);
         if amount < least || currency != payment.captured_in {
             return Err(NotWritten::Amount);
         }

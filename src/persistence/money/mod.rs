@@ -188,7 +188,7 @@ pub enum NotWritten {
     NotPaid,
     #[error("the row is damaged")]
     Damaged,
-    #[error("a refund is in the currency that was taken, and more than nothing of what cost something")]
+    #[error("a refund is in the currency that was taken, and more than nothing unless units alone come back")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,

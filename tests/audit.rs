@@ -177,7 +177,6 @@ const SPOILT: &[(&str, &str, &str)] = &[
     ("money.db", "update payments set attempt = 9 where captured_minor = 2000", "is not named after order_"),
     ("money.db", "update refunds set cause = 'late' where cause = 'line'", "is not named after pay_"),
     ("money.db", "update refunds set cause = 'late' where cause = 'line'", "is for money that came too late"),
-    ("money.db", "update refunds set due_at_ms = 5 where cause = 'line'", "is done, and waits"),
     (
         "money.db",
         "update refunds set state = 'wanted' where cause = 'line'",
@@ -303,6 +302,23 @@ const BOOK: &str = "simulated-provider.book";
 /// The first line of the book that has all these words.
 fn line_of<'b>(book: &'b str, words: &[&str]) -> &'b str {
     book.lines().find(|line| words.iter().all(|word| line.contains(word))).unwrap()
+}
+
+/// The money went another way: the provider misses nothing, unless it has given it back as well.
+#[actix_web::test]
+async fn what_was_settled_by_hand_is_no_difference() {
+    let folder = a_day_of_money().await;
+    let book = std::fs::read_to_string(folder.path().join(BOOK)).unwrap();
+    let refund = line_of(&book, &["refund ", " 2500 KRW ", "done"]);
+    let returned = refund.split(' ').nth(1).unwrap();
+    let settled = copied(folder.path());
+    let by_hand = "update refunds set reason = 'settled_by_hand' where amount_minor = 2500";
+    spoil(settled.path(), "money.db", by_hand).await;
+    std::fs::write(settled.path().join(BOOK), book.replace(&format!("{refund}\n"), "")).unwrap();
+    assert_eq!(reconciled(settled.path()).await.differences, [""; 0]);
+    std::fs::write(settled.path().join(BOOK), &book).unwrap();
+    let twice = format!("{returned}: is settled by hand here, and the provider gives it back as well");
+    assert_eq!(reconciled(settled.path()).await.differences, [twice]);
 }
 
 /// Both ways: what they have and we do not, and what we have and they do not.

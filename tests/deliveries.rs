@@ -499,6 +499,65 @@ async fn why_a_line_came_back_is_forgotten_with_it_and_with_whoever_said_so() {
     shop.close().await;
 }
 
+/// The provider took a won too much, and a clerk has kept it: with the last line it goes back too, whoever ends that.
+#[actix_web::test]
+async fn what_was_taken_above_the_price_goes_back_with_the_last_line() {
+    let shop = Shop::open().await;
+    let products = shelf(&shop, 2).await;
+    let accepted = async |who: u64| {
+        let mut body = lines(&[(&products[0], 1), (&products[1], 1)]);
+        body["payment"] = support::card("tok_wrong_amount");
+        let order = shop.by(who, "POST", "/v1/orders").json(&body).send().await.ok(202);
+        let door = format!("/v1/admin/compensations/{}/accept", order["payment"]["id"].as_str().unwrap());
+        shop.admin("POST", &door).send().await.ok(200);
+        shop.settle().await;
+        id(&order)
+    };
+    let clerk = async |order: &str, line: u8, key: &str| {
+        let body = json!({ "line": line, "restock": "to_stock", "reason": "broken" });
+        let door = format!("/v1/admin/orders/{order}/refunds");
+        let ask = || shop.admin("POST", &door).key(key).json(&body).send();
+        let given = ask().await.ok(201);
+        assert_eq!(ask().await.ok(201)["id"], given["id"], "asked again it is the same");
+    };
+    // By lines, by the rest, by a clerk; and one that comes back by night.
+    let by_lines = accepted(1).await;
+    shop.cancel_line(1, &by_lines, 1).send().await.ok(200);
+    shop.cancel_line(1, &by_lines, 2).send().await.ok(200);
+    let by_rest = accepted(2).await;
+    shop.cancel_line(2, &by_rest, 1).send().await.ok(200);
+    shop.by(2, "POST", &format!("/v1/orders/{by_rest}/cancel")).send().await.ok(200);
+    let by_clerk = accepted(3).await;
+    clerk(&by_clerk, 1, "a").await;
+    clerk(&by_clerk, 2, "b").await;
+    // That won goes back alone, and then both lines for their price.
+    let by_amount = accepted(5).await;
+    let won =
+        json!({ "amount": { "amount": 1, "currency": "KRW" }, "restock": "leave", "reason": "too much" });
+    let door = format!("/v1/admin/orders/{by_amount}/refunds");
+    shop.admin("POST", &door).key("c").json(&won).send().await.ok(201);
+    clerk(&by_amount, 1, "d").await;
+    clerk(&by_amount, 2, "e").await;
+    let by_night = accepted(4).await;
+    shop.cancel_line(4, &by_night, 1).send().await.ok(200);
+    shop.night().await;
+    shop.night().await;
+    shop.send_back(4, &by_night, 2).send().await.ok(200);
+    shop.night().await;
+    shop.settle().await;
+    for (who, order) in (1..).zip([&by_lines, &by_rest, &by_clerk, &by_night, &by_amount]) {
+        let payment = shop.order_of(who, order).await["payment"].clone();
+        assert_eq!(
+            (&payment["status"], &payment["refunded"]["amount"]),
+            (&json!("refunded"), &json!(2_001)),
+            "{who}"
+        );
+    }
+    let each: Vec<i64> = shop.money().await.1.iter().map(|refund| refund.amount.amount).collect();
+    assert!(each.iter().all(|amount| [1, 1_000, 1_001].contains(amount)), "{each:?}");
+    closes(shop, &products).await;
+}
+
 /// What a clerk has kept of a line that came back stays kept when its buyer cancels the rest.
 #[actix_web::test]
 async fn cancelling_the_rest_gives_back_the_rest() {

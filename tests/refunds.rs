@@ -313,6 +313,38 @@ async fn another_amount_waits_for_a_person() {
     shop.close().await;
 }
 
+/// A clerk gave the price back and left the line with its buyer; then it comes back after all. So does what was free.
+#[actix_web::test]
+async fn units_that_were_left_with_the_buyer_are_taken_back_later() {
+    let shop = Shop::open().await;
+    let gift = json!({ "price": { "amount": 0, "currency": "KRW" } });
+    let (jar, gift) = (shop.stocked(5).await, id(&shop.product(5, gift).await));
+    let mut body = support::lines(&[(&jar, 2), (&gift, 1)]);
+    body["payment"] = support::card("tok_ok");
+    let order = shop.by(1, "POST", "/v1/orders").json(&body).send().await.ok(201);
+    let line = |product: &str| {
+        let line = order["lines"].as_array().unwrap().iter().find(|line| line["product_id"] == product);
+        line.unwrap()["line"].clone()
+    };
+    let ask = |key: &str, product: &str, restock: &str| {
+        let body = json!({ "line": line(product), "restock": restock, "reason": "sorry" });
+        refund(&shop, &id(&order), body).key(key).send()
+    };
+    ask("a", &jar, "leave").await.ok(201);
+    ask("b", &jar, "leave").await.problem(409, "order_state_conflict");
+    assert_eq!(shop.counters(&jar).await[..3], [3, 0, 2]);
+    let back = ask("c", &jar, "to_stock").await.ok(201);
+    assert_eq!((&back["cause"], &back["amount"]["amount"]), (&json!("line_taken_back"), &json!(0)));
+    assert_eq!(id(&ask("c", &jar, "to_stock").await.ok(201)), id(&back), "asked again it is the same");
+    ask("d", &jar, "to_stock").await.problem(409, "order_state_conflict");
+    ask("e", &gift, "write_off").await.ok(201);
+    shop.settle().await;
+    assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
+    assert_eq!(money_of(&shop, 1, &id(&order)).await.2, 2_000);
+    let folder = shop.stop().await;
+    assert_eq!(stockade::persistence::audit::audit(folder.path()).await.unwrap().money.differences, [""; 0]);
+}
+
 #[actix_web::test]
 async fn what_somebody_decides_about_money_stands_in_the_trail() {
     let shop = Shop::open().await;

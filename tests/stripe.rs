@@ -13,6 +13,8 @@ mod books;
 mod far_end;
 #[path = "stripe/journey.rs"]
 mod journey;
+#[path = "stripe/news.rs"]
+mod news;
 mod support;
 #[path = "stripe/told.rs"]
 mod told;

@@ -1,7 +1,7 @@
 //! The `refunds` rows: money on its way back, each written together with what its payment's row says of it.
 //!
-//! Always true: a refund that is not done has a time at which somebody takes it up; one that is done has none. Rows are
-//! written by `money` alone, in groups.
+//! Always true: a refund that is not done has a time at which somebody takes it up; one that is done has none, unless the provider
+//! has news of it. Rows are written by `money` alone, in groups.
 
 use std::sync::LazyLock;
 
@@ -31,12 +31,15 @@ const OF_PAYMENT: &str = refunds!(
      where p.id = ? order by r.created_at_ms, r.id"
 );
 const DUE: &str = refunds!("refunds r where r.due_at_ms <= ? order by r.due_at_ms, r.id limit ?");
-const WAITING: &str = refunds!("refunds r where r.due_at_ms is not null and r.id > ? order by r.id limit ?");
+const WAITING: &str = refunds!(
+    "refunds r where r.due_at_ms is not null and r.state <> 'done' and r.id > ? order by r.id limit ?"
+);
 const ALL: &str = refunds!("refunds r order by r.id");
 /// Along the index of orders: nothing is sorted.
 const BY_ORDER: &str = refunds!("refunds r order by r.order_id, r.id");
 const NEXT: &str = "select min(due_at_ms) from refunds where due_at_ms is not null";
-const COUNT: &str = "select count(*), min(created_at_ms) from refunds where due_at_ms is not null";
+const COUNT: &str =
+    "select count(*), min(created_at_ms) from refunds where due_at_ms is not null and state <> 'done'";
 
 static FIND_MANY: LazyLock<Listed> =
     LazyLock::new(|| Listed::new(refunds!("refunds r where r.id in ("), "?", ")"));
@@ -141,6 +144,7 @@ fn cause(row: &Row) -> Result<Cause, StoreError> {
         "order_cancelled" => Cause::OrderCancelled,
         "late" => Cause::Late,
         "line" => Cause::Line(unsigned(row, 4)?),
+        "line_taken_back" => Cause::LineTakenBack(unsigned(row, 4)?),
         "line_cancelled" => Cause::LineCancelled(unsigned(row, 4)?),
         "line_returned" => Cause::LineReturned(unsigned(row, 4)?),
         "clerk" => Cause::Clerk(key(row)?.ok_or(Damaged { what: "key of a refund" })?),

@@ -44,7 +44,8 @@ pub struct Charge<'a> {
     pub payment: PaymentId,
     pub order: OrderId,
     pub amount: Money,
-    pub method: &'a Method,
+    /// What is paid with. It is forgotten once the payment has ended.
+    pub method: Option<&'a Method>,
     /// The provider's name for it, if it has told one.
     pub provider_ref: Option<&'a str>,
     /// When it began: nothing older can be it.
@@ -90,6 +91,8 @@ pub struct RefundAsk<'a> {
     pub amount: Money,
     /// When it was first wanted.
     pub started_at: Millis,
+    /// A person wants once more what has failed there.
+    pub again: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,8 +194,8 @@ impl Provider {
         .await
     }
 
-    /// What has become of it. `None`: nothing was taken and nothing is being decided, so it may be charged again (it was never
-    /// heard of, or the money is only reserved).
+    /// What has become of it. `None`: it may be charged again, for it was never heard of, the money is only reserved, or to tell
+    /// it once more under its id is the one way to learn what became of it.
     pub async fn find(&self, ask: &Charge<'_>) -> Result<Option<Seen>, ProviderError> {
         self.call("find", async {
             match &self.way {

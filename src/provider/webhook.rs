@@ -9,6 +9,7 @@ use aws_lc_rs::hmac;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
+use super::stripe::is_intent;
 use crate::domain::id::{PaymentId, RefundId};
 use crate::domain::stock::Millis;
 
@@ -128,6 +129,8 @@ pub struct Hint {
     /// `None`: it is about nothing of ours.
     pub payment: Option<PaymentId>,
     pub refund: Option<RefundId>,
+    /// The provider's name for the payment, where it tells one.
+    pub provider_ref: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +149,28 @@ struct Data {
 #[derive(Deserialize)]
 struct Object {
     #[serde(default)]
+    id: Option<Word>,
+    #[serde(default)]
+    payment_intent: Option<Word>,
+    #[serde(default)]
     metadata: Option<Metadata>,
+}
+
+/// A word, or whatever else stands there.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Word {
+    Told(String),
+    Other(serde::de::IgnoredAny),
+}
+
+impl Word {
+    fn intent(self) -> Option<String> {
+        match self {
+            Word::Told(name) => Some(name).filter(|name| is_intent(name)),
+            Word::Other(_) => None,
+        }
+    }
 }
 
 /// What the provider keeps for us beside a payment or a refund. A word that is no id of ours is as good as none.
@@ -174,8 +198,11 @@ impl Hint {
         if event.id.is_empty() || event.id.len() > EVENT_ID_LEN_MAX || event.kind.len() > EVENT_ID_LEN_MAX {
             return Err(BadSignature::Body);
         }
-        let metadata = event.data.object.metadata.unwrap_or_default();
-        Ok(Hint { payment: metadata.payment(), refund: metadata.refund(), event: event.id, kind: event.kind })
+        let Object { id, payment_intent, metadata } = event.data.object;
+        let metadata = metadata.unwrap_or_default();
+        let provider_ref = id.and_then(Word::intent).or_else(|| payment_intent.and_then(Word::intent));
+        let (payment, refund) = (metadata.payment(), metadata.refund());
+        Ok(Hint { payment, refund, provider_ref, event: event.id, kind: event.kind })
     }
 }
 
@@ -245,12 +272,21 @@ mod tests {
         let hint = Hint::read(BODY).unwrap();
         assert_eq!((hint.event.as_str(), hint.kind.as_str()), ("evt_1", "payment_intent.succeeded"));
         assert_eq!(hint.payment.map(|id| id.to_string()).as_deref(), Some("pay_01h455vb4pex5vsknk084sn02q"));
+        assert_eq!(hint.provider_ref.as_deref(), Some("pi_1"));
         let of = |object: &str| {
             Hint::read(format!(r#"{{"id":"evt_2","type":"x","data":{{"object":{object}}}}}"#).as_bytes())
         };
         // Not ours, or not for us to understand.
         for object in ["{}", r#"{"metadata":null}"#, r#"{"metadata":{"stockade_payment":"pay_x"}}"#] {
             assert_eq!(of(object).map(|hint| hint.payment), Ok(None), "{object}");
+        }
+        // A charge names its intent; what is no name is not taken for one.
+        let name = |object: &str| of(object).unwrap().provider_ref;
+        assert_eq!(name(r#"{"id":"ch_1","payment_intent":"pi_2"}"#).as_deref(), Some("pi_2"));
+        for object in
+            [r#"{"id":"sim_1"}"#, r#"{"id":"pi_1/../.."}"#, r#"{"id":7,"payment_intent":{"id":"pi_1"}}"#]
+        {
+            assert_eq!(name(object), None, "{object}");
         }
         let refund = of(r#"{"metadata":{"stockade_refund":"ref_01h455vb4pex5vsknk084sn02q"}}"#).unwrap();
         assert!(refund.refund.is_some());

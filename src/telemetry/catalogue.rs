@@ -104,7 +104,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_charged_unconfirmed", Kind::Gauge, "payments", "Payments whose money was taken more than a minute ago and whose order is not sold. Must be 0."),
     row("stockade_compensations_pending", Kind::Gauge, "compensations", "Payments in doubt, refunds under way and reviews: what still waits to be undone or decided."),
     row("stockade_compensation_age_seconds", Kind::Gauge, "seconds", "Age of the oldest of them, 0 where there is none."),
-    Metric { labels: &["outcome"], ..row("stockade_refunds_total", Kind::Counter, "tries", "Tries to give money back: `done` or `retried`.") },
+    Metric { labels: &["outcome"], ..row("stockade_refunds_total", Kind::Counter, "tries", "Tries to give money back: `done` or `retried`; and what was done and has `came_back`.") },
     Metric { labels: &["outcome"], ..row("stockade_payment_webhooks_total", Kind::Counter, "webhooks", "Webhooks of the payment provider: `news`, `known`, `foreign`, or why they were not believed.") },
     Metric { labels: &["operation", "outcome"], ..row("stockade_provider_calls_total", Kind::Counter, "calls", "Calls of the payment provider: charge, find, cancel, refund, find_refund; each ok, unknown, not_now or refused.") },
     Metric { labels: &["operation"], ..row("stockade_provider_call_seconds", Kind::Seconds, "seconds", "From asking the payment provider to its answer, or to giving up on one.") },

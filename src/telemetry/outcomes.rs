@@ -115,7 +115,7 @@ pub(super) fn register() {
     for outcome in ["unknown", "captured", "paid", "declined", "cancelled", "review", "orphaned"] {
         counter!("stockade_payments_total", "outcome" => outcome).increment(0);
     }
-    for outcome in ["done", "retried"] {
+    for outcome in ["done", "retried", "came_back"] {
         counter!("stockade_refunds_total", "outcome" => outcome).increment(0);
     }
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {

@@ -56,6 +56,7 @@ impl Heard {
 pub struct FarEnd {
     pub provider: Provider,
     pub books: Books,
+    pub url: String,
     script: Arc<Mutex<VecDeque<Say>>>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
@@ -76,7 +77,12 @@ impl FarEnd {
                 answer(request.1, say.unwrap_or(Say::Raw(418, b"nobody told me what to say".to_vec()))).await;
             }
         });
-        FarEnd { provider, books, script, heard }
+        FarEnd { provider, books, url, script, heard }
+    }
+
+    /// And then it says this.
+    pub fn says(&self, more: impl IntoIterator<Item = Say>) {
+        self.script.lock().unwrap().extend(more);
     }
 
     /// All it heard; it must have said all it had to say.
@@ -185,7 +191,7 @@ impl Purchase {
             payment: *payment,
             order: *order,
             amount: won(12_900),
-            method,
+            method: Some(method),
             provider_ref: None,
             started_at: *began,
         }
@@ -193,7 +199,15 @@ impl Purchase {
 
     pub fn back<'a>(&self, provider_ref: &'a str, amount: i64) -> RefundAsk<'a> {
         let Purchase { payment, order, refund, began, .. } = *self;
-        RefundAsk { refund, payment, order, provider_ref, amount: won(amount), started_at: began }
+        RefundAsk {
+            refund,
+            payment,
+            order,
+            provider_ref,
+            amount: won(amount),
+            started_at: began,
+            again: false,
+        }
     }
 
     /// One of the shapes, with the ids of this purchase, and `more` in the place of what stands there.

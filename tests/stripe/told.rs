@@ -1,7 +1,8 @@
 //! What Stripe says and we make of it, after its documentation: for what localstripe does not know.
 
 use serde_json::{Value, json};
-use stockade::provider::{Charge, ProviderError, RefundStatus, Seen, Status};
+use stockade::domain::amount::Money;
+use stockade::provider::{Charge, ProviderError, RefundAsk, RefundSeen, RefundStatus, Seen, Status};
 
 use crate::far_end::{FarEnd, INTENT, Purchase, Say, error, list, won};
 
@@ -333,9 +334,102 @@ async fn it_is_found_on_the_second_page_and_by_nobody_else_s_name() {
 async fn more_than_can_be_looked_through_is_not_called_absent() {
     let (buy, other) = (shop(), shop());
     let page = || list(&[other.shape("intent", json!({ "id": "pi_1" }))], true);
-    let far = FarEnd::that_says((0..40).map(|_| page())).await;
-    assert_eq!(far.provider.find(&buy.ask()).await, Err(ProviderError::Unknown));
-    assert_eq!(far.lines().len(), 40, "as many as fit into one call");
+    // Nothing is left to tell it with; or its key may have been forgotten.
+    let old = Purchase::ago(21 * HOUR);
+    for ask in [Charge { method: None, ..buy.ask() }, old.ask()] {
+        let far = FarEnd::that_says((0..40).map(|_| page())).await;
+        assert_eq!(far.provider.find(&ask).await, Err(ProviderError::Unknown));
+        assert_eq!(far.lines().len(), 40, "as many as fit into one call");
+        let far = FarEnd::that_says((0..40).map(|_| page())).await;
+        assert_eq!(far.provider.cancel(&ask).await, Err(ProviderError::Unknown));
+        far.heard();
+    }
+}
+
+/// Forty pages full of others, each time it is looked for.
+fn crowd() -> Vec<Say> {
+    let other = shop();
+    vec![list(&[other.shape("intent", json!({ "id": "pi_1" }))], true); 40]
+}
+
+#[tokio::test]
+async fn among_too_many_it_is_named_by_its_key() {
+    let buy = shop();
+    let reserved = buy.intent("requires_capture");
+    let script = [
+        vec![Say::Nothing],
+        crowd(),
+        vec![Say::Replay(200, reserved.clone()), ok(reserved), ok(buy.succeeded())],
+    ];
+    let far = FarEnd::that_says(script.concat()).await;
+    assert_eq!(far.provider.charge(&buy.ask()).await, Err(ProviderError::Unknown));
+    assert_eq!(far.provider.find(&buy.ask()).await, Ok(None), "it may be told again");
+    assert_eq!(far.provider.charge(&buy.ask()).await, Ok(captured()));
+    let heard = far.heard();
+    assert_eq!(
+        (heard[0].key(), &heard[0].body),
+        (heard[41].key(), &heard[41].body),
+        "word for word the same request"
+    );
+    assert_eq!(far.lines()[41..], [CREATE, READ, CAPTURE]);
+}
+
+#[tokio::test]
+async fn among_too_many_it_is_called_off_by_its_key() {
+    let buy = shop();
+    // It was never made: its key is used up.
+    let never_made = vec![ok(buy.intent("requires_payment_method")), ok(buy.intent("canceled"))];
+    let far = FarEnd::that_says([crowd(), never_made].concat()).await;
+    assert_eq!(far.provider.cancel(&buy.ask()).await, Ok(nothing_taken(Status::Cancelled)));
+    assert_eq!(far.lines()[40..], [CREATE, CANCEL]);
+
+    // It was made, and the same request told again names it.
+    let used_up = || vec![Say::Json(400, error("idempotency_error", Value::Null))];
+    let made = |now: Value| {
+        let replay = Say::Replay(200, buy.intent("requires_capture"));
+        vec![replay, ok(now)]
+    };
+    let mut no = buy.shape("declined", json!({}));
+    no["error"]["payment_intent"] = buy.intent("requires_payment_method");
+    let failure =
+        json!({ "status": "requires_payment_method", "last_payment_error": { "code": "expired_card" } });
+    let tried = buy.shape("intent", failure);
+    for (told, expected) in [
+        (made(buy.succeeded()), captured()),
+        (
+            [made(buy.intent("requires_capture")), vec![ok(buy.intent("canceled"))]].concat(),
+            nothing_taken(Status::Cancelled),
+        ),
+        (
+            vec![Say::Replay(402, no), ok(tried), ok(buy.intent("canceled"))],
+            nothing_taken(declined("expired_card")),
+        ),
+    ] {
+        let far = FarEnd::that_says([crowd(), used_up(), crowd(), told].concat()).await;
+        assert_eq!(far.provider.cancel(&buy.ask()).await, Ok(expected));
+        let heard = far.heard();
+        assert_eq!(heard[40].key(), heard[81].key());
+        assert!(!heard[40].body.contains("confirm") && heard[81].body.contains("confirm=true"));
+    }
+
+    // All that is remembered is that they failed: what nobody was ever told of was not captured. That is believed once it is old.
+    for (age, expected) in [(0, Err(ProviderError::Unknown)), (2 * HOUR, Ok(Status::Cancelled))] {
+        let buy = Purchase::ago(age);
+        let failed = vec![Say::Replay(500, error("api_error", Value::Null))];
+        let far = FarEnd::that_says([crowd(), used_up(), crowd(), failed].concat()).await;
+        assert_eq!(far.provider.cancel(&buy.ask()).await.map(|seen| seen.status), expected);
+        far.heard();
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_is_somebody_else_s_is_only_a_hint() {
+    let (buy, other) = (shop(), shop());
+    let hinted = Charge { provider_ref: Some("pi_1"), ..buy.ask() };
+    let theirs = ok(other.shape("intent", json!({ "id": "pi_1", "status": "succeeded" })));
+    let far = FarEnd::that_says([theirs, list(&[buy.succeeded()], false), ok(buy.succeeded())]).await;
+    assert_eq!(far.provider.find(&hinted).await, Ok(Some(captured())));
+    assert_eq!(far.lines(), ["GET /v1/payment_intents/pi_1", LIST, READ]);
 }
 
 #[tokio::test]
@@ -422,6 +516,64 @@ async fn a_refund_of_another_amount_is_not_done() {
         let found = far.provider.find_refund(&ask).await.unwrap();
         assert_eq!(found.map(|seen| seen.status), Some(failed()));
     }
+}
+
+#[tokio::test]
+async fn a_refund_that_failed_is_made_anew_under_a_key_of_its_own() {
+    let buy = shop();
+    let again = RefundAsk { again: true, ..buy.back(INTENT, 2_900) };
+    let refund = |id: &str, status: &str| buy.shape("refund", json!({ "id": id, "status": status }));
+    let [first, second] = ["re_1", "re_2"].map(|id| refund(id, "failed"));
+    let far = FarEnd::that_says([
+        list(std::slice::from_ref(&first), false),
+        ok(refund("re_2", "pending")),
+        list(&[second.clone(), first.clone()], false),
+        Say::Nothing,
+        list(&[refund("re_3", "succeeded"), second, first], false),
+    ])
+    .await;
+    let status = |seen: Result<RefundSeen, ProviderError>| seen.map(|seen| (seen.provider_ref, seen.status));
+    assert_eq!(status(far.provider.refund(&again).await), Ok(("re_2".into(), RefundStatus::Pending)));
+    assert_eq!(far.provider.refund(&again).await, Err(ProviderError::Unknown));
+    // One that stands is not made anew, and what failed before it counts no more.
+    assert_eq!(status(far.provider.refund(&again).await), Ok(("re_3".into(), RefundStatus::Done)));
+    let heard = far.heard();
+    assert_eq!(far.lines(), [REFUNDS, REFUND, REFUNDS, REFUND, REFUNDS]);
+    let id = buy.refund;
+    assert_eq!((heard[1].key(), heard[3].key()), (&*format!("{id}:1"), &*format!("{id}:2")));
+}
+
+#[tokio::test]
+async fn an_amount_is_told_as_stripe_counts_it() {
+    let buy = shop();
+    let money = |amount: i64, currency: &str| Money { amount, currency: currency.parse().unwrap() };
+    let crowns = json!({ "currency": "isk", "amount": 1_290_000, "amount_received": 1_290_000, "status": "succeeded" });
+    let back = buy.shape("refund", json!({ "currency": "isk", "amount": 290_000 }));
+    let far = FarEnd::that_says([
+        ok(buy.shape("intent", crowns.clone())),
+        ok(back.clone()),
+        list(&[buy.shape("intent", crowns)], false),
+        list(&[back], false),
+    ])
+    .await;
+    let ask = Charge { amount: money(12_900, "ISK"), ..buy.ask() };
+    let seen = far.provider.charge(&ask).await.unwrap();
+    assert_eq!((seen.amount, seen.captured), (money(12_900, "ISK"), 12_900));
+    let back = RefundAsk { amount: money(2_900, "ISK"), ..buy.back(INTENT, 0) };
+    assert_eq!(far.provider.refund(&back).await.map(|seen| seen.amount), Ok(money(2_900, "ISK")));
+    let since = buy.ask().started_at;
+    assert_eq!(far.books.charges(since, None).await.unwrap().entries[0].captured, 12_900);
+    assert_eq!(far.books.refunds(since, None).await.unwrap().entries[0].amount, money(2_900, "ISK"));
+    let heard = far.heard();
+    assert!(heard[0].body.contains("amount=1290000&currency=isk"), "{}", heard[0].body);
+    assert!(heard[1].body.contains("amount=290000"), "{}", heard[1].body);
+    // What cannot be said there is not asked for.
+    let far = FarEnd::that_says([]).await;
+    let fils = Charge { amount: money(1_234, "KWD"), ..buy.ask() };
+    assert_eq!(far.provider.charge(&fils).await, Err(refused("amount_not_representable")));
+    let fils = RefundAsk { amount: money(1_234, "KWD"), ..buy.back(INTENT, 0) };
+    assert_eq!(far.provider.refund(&fils).await, Err(refused("amount_not_representable")));
+    assert!(far.heard().is_empty());
 }
 
 #[tokio::test]

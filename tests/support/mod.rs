@@ -17,7 +17,7 @@ use std::path::Path;
 #[allow(unused_imports)]
 pub use delivery::DAY_MS;
 #[allow(unused_imports)]
-pub use money::{card, paid_with, signed_event};
+pub use money::{card, paid_with, signed, signed_event};
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person, letters_in, wait_for};
 #[allow(unused_imports)]

@@ -34,6 +34,11 @@ pub fn paid_with(product: &str, quantity: u32, token: &str) -> Value {
 /// A webhook about this payment and its signature of this moment.
 pub fn signed_event(event: &str, kind: &str, payment: &str, clock: &Clock) -> (String, String) {
     let object = json!({ "id": "sim_1", "metadata": { "stockade_payment": payment } });
+    signed(event, kind, &object, clock)
+}
+
+/// The same about whatever else.
+pub fn signed(event: &str, kind: &str, object: &Value, clock: &Clock) -> (String, String) {
     let body = json!({ "id": event, "type": kind, "data": { "object": object } }).to_string();
     let secret = SecretString::from(WEBHOOK_SECRET);
     let signature = Signatures::new(&secret).sign(body.as_bytes(), clock.now());
@@ -61,6 +66,7 @@ impl Shop {
             provider_ref: paid.provider_ref.as_deref().unwrap(),
             amount: paid.amount,
             started_at: paid.created_at,
+            again: false,
         };
         payments.provider().refund(&theirs).await.unwrap();
         paid

@@ -128,7 +128,7 @@ impl Payments {
         key: Option<KeyUse>,
     ) -> Result<Cancelled, NotCancelled> {
         let house = &self.0.house;
-        let _alone = self.alone(order.id).await?;
+        let alone = self.alone(order.id).await?;
         let payment = self.paid(order.id).await?.ok_or_else(|| refused(&order, Refusal::AlreadySold))?;
         let key = key.map(|used| used.key);
         let cause = line.map_or(Cause::OrderCancelled, Cause::LineCancelled);
@@ -151,7 +151,10 @@ impl Payments {
             Written::RefundRow(refund) => {
                 let (back, units) = oneshot::channel();
                 // What cannot be walked now is taken up when its time comes: it is written down.
-                if let Ok(walk) = self.give_walk(*refund, &payment, &order).await {
+                let walk = self.give_walk(*refund, &payment, &order).await;
+                // It is written down: who comes next finds it, and need not wait for the units of this one.
+                drop(alone);
+                if let Ok(walk) = walk {
                     self.walk_refund(place, walk, Some(back));
                     let _ = tokio::time::timeout(UNITS_WITHIN, units).await;
                 }

@@ -44,7 +44,7 @@ use crate::clock::Clock;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::{Order, OrderStatus};
-use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund};
+use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund, RefundState};
 use crate::domain::stock::{Refusal, Refused, Sequence};
 use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
@@ -339,7 +339,7 @@ impl Payments {
             let refunds = self.0.house.rows.refunds().of_payment(payment.id).await.map_err(unread)?;
             given_back = refunds
                 .iter()
-                .filter(|refund| refund.due_at.is_none())
+                .filter(|refund| refund.state == RefundState::Done)
                 .map(|refund| refund.amount.amount)
                 .sum();
         }

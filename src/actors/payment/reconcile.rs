@@ -89,7 +89,8 @@ impl Comparison<'_> {
         let orders: Vec<OrderId> = rows.iter().map(|row| row.order).collect();
         let mut given_back: HashMap<PaymentId, i64> = HashMap::new();
         for refund in self.tables.refunds().of_orders(&orders).await? {
-            if refund.state == RefundState::Done {
+            // What a person gave back did not go through the provider.
+            if refund.state == RefundState::Done && !refund.is_settled_by_hand() {
                 *given_back.entry(refund.payment).or_default() += refund.amount.amount;
             }
         }
@@ -110,7 +111,7 @@ impl Comparison<'_> {
         Ok(())
     }
 
-    /// `given_back`: what our refunds that are done come to.
+    /// `given_back`: what our refunds come to that the provider has done.
     fn charge(&mut self, row: &Payment, given_back: i64, charge: &Charged) {
         let id = row.id;
         if is_under_way(row) {
@@ -182,10 +183,17 @@ impl Comparison<'_> {
                     "{id}: the provider gives back {} {}, we do not know it",
                     there.amount, there.currency
                 )),
+                // It was of another amount, and somebody has looked into it.
+                Some(row) if row.is_settled_by_hand() && row.amount != there => {}
                 Some(row) if row.payment != known.payment || row.amount.amount != there.amount => {
                     self.differs(format!(
                         "{id}: the provider gives back {} of {}, here it is {} of {}",
                         there.amount, known.payment, row.amount.amount, row.payment
+                    ));
+                }
+                Some(row) if row.is_settled_by_hand() => {
+                    self.differs(format!(
+                        "{id}: is settled by hand here, and the provider gives it back as well"
                     ));
                 }
                 Some(row) => self.told.under_way += u64::from(row.state != RefundState::Done),
@@ -198,9 +206,9 @@ impl Comparison<'_> {
         let refunds = self.tables.refunds();
         let mut rows = std::pin::pin!(refunds.all());
         while let Some(row) = rows.try_next().await? {
-            // Of what cost nothing only units came back.
+            // Of what cost nothing only units came back, and what was settled by hand went another way.
             let moved_money = row.state == RefundState::Done && row.amount.amount > 0;
-            if moved_money && !made.contains(&row.id) {
+            if moved_money && !row.is_settled_by_hand() && !made.contains(&row.id) {
                 self.differs(format!("{}: is done here, the provider knows of nothing", row.id));
             }
         }

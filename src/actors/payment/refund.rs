@@ -15,7 +15,7 @@ use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{
     Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
-    Restock,
+    Restock, TRIED_AGAIN,
 };
 use crate::domain::stock::{CameBack, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
@@ -145,9 +145,7 @@ impl GiveWalk {
                 let due_at = house.clock.now().plus(LEASE_MS);
                 match self.payments.0.book.step_refund(self.giving.refund(), step, Some(due_at)).await {
                     Ok(Some(refund)) => {
-                        if refund.state == RefundState::Done {
-                            telemetry::refund_tried("done");
-                        }
+                        self.tell_of(&refund);
                         self.claimed_until = due_at;
                         GiveHeard::Written(Box::new(refund))
                     }
@@ -163,6 +161,21 @@ impl GiveWalk {
         };
         self.next = self.giving.heard(heard);
         true
+    }
+
+    /// It is about to be known here as it stands in its row: counted once, by whoever moved it.
+    fn tell_of(&self, moved: &Refund) {
+        match (self.refund().state, moved.state) {
+            (RefundState::Wanted | RefundState::Restocked, RefundState::Done) => {
+                telemetry::refund_tried("done")
+            }
+            (RefundState::Done, RefundState::Restocked) => {
+                telemetry::refund_tried("came_back");
+                tracing::error!(refund = %moved.id, order = %moved.order, reason = moved.reason,
+                    "{}: its money has come back to us, and somebody has to give it another way", moved.id);
+            }
+            _ => {}
+        }
     }
 
     async fn rest(&self) {
@@ -197,6 +210,7 @@ impl GiveWalk {
             provider_ref: &self.provider_ref,
             amount: refund.amount,
             started_at: refund.created_at,
+            again: refund.is_tried_again(),
         };
         let answer = match asked {
             Give::Find => house.provider.find_refund(&ask).await,
@@ -225,7 +239,9 @@ fn lines_of(order: &Order, cause: Cause, others: &[Refund], rows: &[Delivery]) -
     };
     let concerns = |number: u8| match cause {
         Cause::OrderCancelled | Cause::Clerk(_) => !own(number),
-        Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => line == number,
+        Cause::Line(_) | Cause::LineTakenBack(_) | Cause::LineCancelled(_) | Cause::LineReturned(_) => {
+            cause.line() == Some(number)
+        }
         Cause::Late => false,
     };
     let why = |number: u8| {
@@ -254,10 +270,15 @@ impl Payments {
         if payment.state == PaymentState::Captured && !order.is_sold() {
             return Err(refused(&order, Refusal::PaymentRunning).into());
         }
-        let (cause, amount) = asked_for(&order, &ask)?;
-        let id = RefundId::of(payment.id, cause);
-        if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
-            return Err(NotGiven::Before { refund: id });
+        let left = payment.captured.saturating_sub(payment.refunded);
+        let (mut cause, mut amount) = asked_for(&order, &ask)?;
+        let mut id = RefundId::of(payment.id, cause);
+        if let Some(before) = house.rows.refunds().find(id).await.map_err(unread)? {
+            (cause, amount) = taken_back(&before, &ask, amount, left)?;
+            id = RefundId::of(payment.id, cause);
+            if house.rows.refunds().find(id).await.map_err(unread)?.is_some() {
+                return Err(NotGiven::Before { refund: id });
+            }
         }
         let buyers = cause.line().map(|line| [Cause::LineCancelled(line), Cause::LineReturned(line)]);
         for before in buyers.into_iter().flatten().map(|cause| RefundId::of(payment.id, cause)) {
@@ -265,11 +286,19 @@ impl Payments {
                 return Err(NotGiven::Before { refund: before });
             }
         }
-        let left = payment.captured.saturating_sub(payment.refunded);
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
+        if ask.amount.is_none()
+            && let Some(price) = &mut amount
+        {
+            // Never more than is left: some of it may have gone back alone.
+            let above = self.above_price(&payment, &ask).await?;
+            price.amount += above.min(left.saturating_sub(price.amount).max(0));
+        }
         let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
-        if amount.amount > left || amount.amount <= 0 {
+        // A line that was free, or has had its price back, gives its units back all the same.
+        let units_alone = ask.amount.is_none() && ask.line.is_some() && ask.restock.back().is_some();
+        if amount.amount > left || amount.amount < i64::from(!units_alone) {
             return Err(too_much(amount.amount));
         }
         let place = self.place()?;
@@ -297,6 +326,17 @@ impl Payments {
                 Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
             }
         }
+    }
+
+    /// What a clerk gives back besides the price with a line that is the last to end: what was taken above all prices.
+    async fn above_price(&self, payment: &Payment, ask: &GiveBack) -> Result<i64, NotDone> {
+        let above = payment.above_price();
+        if above == 0 || ask.restock.back().is_none() {
+            return Ok(0);
+        }
+        let rows = self.0.house.rows.deliveries().of_order(payment.order).await.map_err(unread)?;
+        let stays = |row: &Delivery| !row.state.has_ended() && Some(row.line) != ask.line;
+        Ok(if rows.is_empty() || rows.iter().any(stays) { 0 } else { above })
     }
 
     /// Puts a refund down, and what its payment has given back with it. Nothing moves here.
@@ -399,23 +439,24 @@ impl Payments {
         let payment = payment.ok_or(NotDone::Internal)?;
         // Without the order nobody knows which units to give back: then later again.
         let lines = match refund.restock.back() {
-            Some(_) => {
+            Some(_) if refund.state == RefundState::Wanted => {
                 let order = house.orders.look(refund.order).await?.ok_or(NotDone::Unavailable)?;
                 self.given_lines(&refund, &order).await?
             }
-            None => Vec::new(),
+            _ => Vec::new(),
         };
         self.walk_refund(place, GiveWalk::new(self, refund, &payment, lines, false), None);
         Ok(true)
     }
 
-    /// Somebody has news of it.
+    /// Somebody wants it tried at once. What the provider would not do is asked for anew.
     pub(super) async fn refund_due_now(&self, refund: RefundId) {
         let house = &self.0.house;
         if let Ok(Some(row)) = house.rows.refunds().find(refund).await
             && row.due_at.is_some()
         {
-            let _ = self.0.book.rest_refund(&row, house.clock.now(), None).await;
+            let reason = row.has_failed().then(|| TRIED_AGAIN.to_owned());
+            let _ = self.0.book.rest_refund(&row, house.clock.now(), reason).await;
         }
     }
 }
@@ -431,12 +472,34 @@ fn asked_for(order: &Order, ask: &GiveBack) -> Result<(Cause, Option<Money>), No
     Ok((Cause::Line(number), ask.amount.or(price)))
 }
 
+/// A line's price was given back before, and its units were left where they were: now they come back, with what is still owed.
+fn taken_back(
+    before: &Refund,
+    ask: &GiveBack,
+    amount: Option<Money>,
+    left: i64,
+) -> Result<(Cause, Option<Money>), NotGiven> {
+    match (before.cause, before.restock, ask.restock.back()) {
+        (Cause::Line(line), Restock::Leave, Some(_)) => {
+            let owed = |price: Money| {
+                let owed = price.amount.saturating_sub(before.amount.amount).clamp(0, left.max(0));
+                Money { amount: owed, ..price }
+            };
+            let amount = if ask.amount.is_some() { amount } else { amount.map(owed) };
+            Ok((Cause::LineTakenBack(line), amount))
+        }
+        _ => Err(NotGiven::Before { refund: before.id }),
+    }
+}
+
 /// The refund that stands under a key, for whoever asks under it again.
 fn asked_again(refund: Refund, order: &Order, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
     let same = asked_for(order, ask).is_ok_and(|(cause, amount)| {
-        cause == refund.cause
+        let again = matches!(refund.cause, Cause::LineTakenBack(_)) && cause.line() == refund.cause.line();
+        (cause == refund.cause || again)
             && refund.restock == ask.restock
-            && amount.is_none_or(|amount| amount == refund.amount)
+            // Without one it is the price, and with the last line what was taken above it.
+            && (ask.amount.is_none() || amount == Some(refund.amount))
     });
     if same { Ok(GaveBack { refund, replayed: true }) } else { Err(NotGiven::KeyReused) }
 }

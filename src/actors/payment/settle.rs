@@ -24,7 +24,7 @@ impl Payments {
         let house = &self.0.house;
         let refund = match house.rows.refunds().find(id).await.map_err(unread)? {
             Some(refund) if refund.is_settled_by_hand() => return Ok(Settled::Done(Box::new(refund))),
-            Some(refund) if refund.due_at.is_some() => refund,
+            Some(refund) if refund.state != RefundState::Done => refund,
             _ => return Ok(Settled::NothingWaits),
         };
         if !refund.has_failed() {
@@ -40,7 +40,7 @@ impl Payments {
         // Somebody was faster: he has said the same, or asks the provider once more.
         match house.rows.refunds().find(id).await.map_err(unread)? {
             Some(refund) if refund.is_settled_by_hand() => Ok(Settled::Done(Box::new(refund))),
-            Some(refund) if refund.due_at.is_some() => Ok(Settled::StillTried),
+            Some(refund) if refund.state != RefundState::Done => Ok(Settled::StillTried),
             _ => Ok(Settled::NothingWaits),
         }
     }

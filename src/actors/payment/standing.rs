@@ -9,7 +9,7 @@ use super::{Payments, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::id::{NotAnId, OrderId, PaymentId, RefundId};
-use crate::domain::payment::{Payment, PaymentState, Refund};
+use crate::domain::payment::{Payment, PaymentState, Refund, RefundState};
 use crate::domain::stock::Millis;
 use crate::persistence::money;
 
@@ -194,7 +194,7 @@ impl Payments {
             }
             CompensationId::Refund(id) => {
                 let row = self.0.house.rows.refunds().find(id).await.map_err(unread)?;
-                row.filter(|refund| refund.due_at.is_some()).map(|refund| of_refund(refund, stuck))
+                row.filter(|refund| refund.state != RefundState::Done).map(|refund| of_refund(refund, stuck))
             }
         })
     }

@@ -4,22 +4,17 @@
 //! row says how far it had come, and whoever takes it up goes on from there. Always true: the provider is called only while
 //! the claim on the row has time for a whole call, by our own clock.
 
-use std::sync::LazyLock;
-
 use super::{Here, LEASE_MS, Payments, ROW_WITHIN, back_off_ms};
 use crate::actors::flusher::Asked;
 use crate::actors::stock::{Answer, NotDone, Reply};
 use crate::domain::delivery::SoldLine;
 use crate::domain::order::Order;
 use crate::domain::payment::{
-    Call, Do, Heard, Line, Method, Move, OwnerSaid, Payment, PaymentState, ProviderSaid, Saga, Status,
+    Call, Do, Heard, Line, Move, OwnerSaid, Payment, PaymentState, ProviderSaid, Saga, Status,
 };
 use crate::domain::stock::Millis;
 use crate::provider::{self, CALL_WITHIN, Charge, ProviderError, Seen};
 use crate::telemetry;
-
-/// What stands in the place of a means of payment that was forgotten. It is never charged.
-static SPENT: LazyLock<Option<Method>> = LazyLock::new(|| Method::card("spent").ok());
 
 /// A payment on its way.
 pub struct Walk {
@@ -153,16 +148,11 @@ impl Walk {
         self.keep_claim().await?;
         let house = &payments.0.house;
         let payment = self.payment();
-        let method = match (&payment.method, call) {
-            (Some(method), _) => method,
-            (None, Call::Charge) => return Some(ProviderSaid::Refused("no_method".to_owned())),
-            (None, Call::Find | Call::Cancel) => SPENT.as_ref()?,
-        };
         let ask = Charge {
             payment: payment.id,
             order: payment.order,
             amount: payment.amount,
-            method,
+            method: payment.method.as_ref(),
             provider_ref: payment.provider_ref.as_deref(),
             started_at: payment.created_at,
         };

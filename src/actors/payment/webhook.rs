@@ -5,8 +5,8 @@
 
 use super::{Payments, Unkept};
 use crate::actors::stock::NotDone;
-use crate::persistence::money::{Write, Written};
-use crate::provider::BadSignature;
+use crate::persistence::money::{Hint, Write, Written};
+use crate::provider::{self, BadSignature};
 use crate::telemetry;
 
 pub use crate::provider::SIGNATURE_HEADER;
@@ -45,19 +45,15 @@ impl Payments {
             telemetry::webhook_heard("foreign");
             return Ok(Heard::Foreign);
         }
-        let payment = hint.payment.filter(|payment| !self.note_walked(*payment));
-        let write = Write::Hint { event: hint.event, payment };
+        let provider::Hint { event, payment, refund, provider_ref, .. } = hint;
+        let is_walked = payment.is_some_and(|payment| self.note_walked(payment));
+        let write = Write::Hint(Hint { event, payment, provider_ref, is_walked, refund });
         let heard = match self.0.book.write(write).await {
             Ok(Written::Known) => Heard::Known,
             Ok(_) => Heard::News,
             Err(Unkept::Wrong(_)) => Heard::Foreign,
             Err(why) => return Err(NotDone::from(why).into()),
         };
-        if heard == Heard::News
-            && let Some(refund) = hint.refund
-        {
-            self.refund_due_now(refund).await;
-        }
         let word = match heard {
             Heard::News => "news",
             Heard::Known => "known",

@@ -3,7 +3,7 @@
 //! A pure state machine like the payment's. It has no way to fail: what cannot be done now is done later, and every step may be
 //! told twice, because a return names itself and the provider knows the refund by its id.
 
-use super::{FAILED, OwnerSaid, Refund, RefundState};
+use super::{FAILED, OwnerSaid, Refund, RefundState, TRIED_AGAIN};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, RefundId};
 use crate::domain::stock::{CameBack, Command, Refusal};
@@ -76,6 +76,8 @@ enum Phase {
     Returning(usize),
     Finding,
     Refunding,
+    /// It was done, and the provider has news of it.
+    Doubting,
     Writing,
     Over,
 }
@@ -132,7 +134,10 @@ impl Giving {
         match self.refund.state {
             RefundState::Wanted if self.refund.restock.back().is_some() => self.give_units(0),
             RefundState::Wanted | RefundState::Restocked => self.give_money(),
-            RefundState::Done => self.end(),
+            RefundState::Done => {
+                self.phase = Phase::Doubting;
+                Give::Find
+            }
         }
     }
 
@@ -152,11 +157,17 @@ impl Giving {
             // Not sold: if it is sold one day, these units must still come back, and no money goes before them.
             (Phase::Returning(_), GiveHeard::Owner(OwnerSaid::Refused(_))) => self.rest("not_sold"),
             (Phase::Finding, GiveHeard::Provider(RefundSaid::Absent)) => self.ask_refund(),
+            (Phase::Finding, GiveHeard::Provider(RefundSaid::Failed(_))) if self.refund.is_tried_again() => {
+                self.ask_refund()
+            }
+            (Phase::Doubting, GiveHeard::Provider(said)) => self.doubt_heard(said),
             (Phase::Finding | Phase::Refunding, GiveHeard::Provider(said)) => self.provider_heard(said),
             (Phase::Writing, GiveHeard::Written(refund)) => {
                 self.refund = *refund;
                 match self.refund.state {
                     RefundState::Done => self.end(),
+                    // It has come back to us. What the provider will not do is tried again at its time.
+                    RefundState::Restocked if self.refund.has_failed() => self.end(),
                     RefundState::Wanted | RefundState::Restocked => self.give_money(),
                 }
             }
@@ -219,7 +230,24 @@ impl Giving {
             RefundSaid::Pending { .. } => self.rest("pending"),
             RefundSaid::Failed(why) => self.rest(&format!("{FAILED}{why}")),
             RefundSaid::Refused(why) => self.rest(&why),
+            RefundSaid::Absent | RefundSaid::NotNow if self.refund.is_tried_again() => self.rest(TRIED_AGAIN),
             RefundSaid::Absent | RefundSaid::NotNow => self.rest("provider_unavailable"),
+        }
+    }
+
+    /// Of what was done: only a clear word that it failed opens it again.
+    fn doubt_heard(&mut self, said: RefundSaid) -> Give {
+        match said {
+            RefundSaid::Failed(why) => {
+                self.phase = Phase::Writing;
+                let reason = Some(format!("{FAILED}{why}"));
+                Give::Write(RefundStep { to: RefundState::Restocked, provider_ref: None, reason })
+            }
+            RefundSaid::Done { provider_ref } => self.write(RefundState::Done, Some(provider_ref)),
+            RefundSaid::Absent => self.write(RefundState::Done, None),
+            RefundSaid::Pending { .. } => self.rest("pending"),
+            RefundSaid::Refused(why) => self.rest(&why),
+            RefundSaid::NotNow => self.rest("provider_unavailable"),
         }
     }
 }
@@ -287,7 +315,8 @@ mod tests {
             todo = giving.heard(match (*word, &todo) {
                 ("ok", Give::Write(step)) => {
                     let state = giving.refund().state.moved_to(step.to).unwrap();
-                    GiveHeard::Written(Box::new(Refund { state, ..giving.refund().clone() }))
+                    let reason = step.reason.clone().or_else(|| giving.refund().reason.clone());
+                    GiveHeard::Written(Box::new(Refund { state, reason, ..giving.refund().clone() }))
                 }
                 ("done", Give::Ask(..)) => GiveHeard::Owner(OwnerSaid::Done),
                 ("done", _) => GiveHeard::Provider(done()),
@@ -299,6 +328,7 @@ mod tests {
                 ("later", Give::Ask(..)) => GiveHeard::Owner(OwnerSaid::NotNow),
                 ("later", _) => GiveHeard::Provider(RefundSaid::NotNow),
                 ("absent", _) => GiveHeard::Provider(RefundSaid::Absent),
+                ("failed", _) => GiveHeard::Provider(RefundSaid::Failed("lost_card".to_owned())),
                 (other, todo) => panic!("{other} of {todo:?}"),
             });
             story.push(told(&todo));
@@ -331,7 +361,30 @@ mod tests {
             story(giving(Restock::ToStock, RefundState::Restocked, false), &["absent", "done", "ok"]),
             "find, refund, write done, end"
         );
-        assert_eq!(story(giving(Restock::ToStock, RefundState::Done, false), &[]), "end");
+    }
+
+    #[test]
+    fn what_was_done_is_opened_again_only_when_it_has_come_back() {
+        let done = || giving(Restock::ToStock, RefundState::Done, false);
+        assert_eq!(story(done(), &["done", "ok"]), "find, write done, end");
+        assert_eq!(story(done(), &["absent", "ok"]), "find, write done, end");
+        assert_eq!(story(done(), &["later"]), "find, rest");
+        assert_eq!(story(done(), &["failed", "ok"]), "find, write restocked, end");
+    }
+
+    #[test]
+    fn what_failed_is_given_back_anew_when_a_person_wants_it() {
+        let failed = |reason: &str| {
+            let mut failed = giving(Restock::ToStock, RefundState::Restocked, false);
+            failed.refund.reason = Some(reason.to_owned());
+            failed
+        };
+        assert_eq!(story(failed("owner_unavailable"), &["failed"]), "find, rest");
+        assert_eq!(story(failed(TRIED_AGAIN), &["failed", "done", "ok"]), "find, refund, write done, end");
+        let mut in_vain = failed(TRIED_AGAIN);
+        in_vain.start();
+        in_vain.heard(GiveHeard::Provider(RefundSaid::NotNow));
+        assert_eq!(in_vain.reason(), Some(TRIED_AGAIN), "it stays wanted");
     }
 
     #[test]

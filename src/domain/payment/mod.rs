@@ -14,7 +14,7 @@ mod tests;
 
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
-pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED};
+pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED, TRIED_AGAIN};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 
@@ -244,6 +244,11 @@ impl Payment {
     /// What the provider has taken.
     pub fn taken(&self) -> Money {
         Money { amount: self.captured, currency: self.captured_in }
+    }
+
+    /// What was taken and kept above what was asked for.
+    pub fn above_price(&self) -> i64 {
+        self.captured.saturating_sub(self.amount.amount).max(0)
     }
 
     /// Whether what was taken may be another amount than was asked for: a person has looked at it and kept it.

@@ -19,6 +19,8 @@ pub enum Cause {
     Late,
     /// A clerk gave back one line.
     Line(u8),
+    /// A clerk took the units of a line back whose price he had given back before.
+    LineTakenBack(u8),
     /// One line was cancelled before it shipped.
     LineCancelled(u8),
     /// One line was sent back after it had arrived.
@@ -34,6 +36,7 @@ impl Cause {
             Cause::OrderCancelled => "order_cancelled",
             Cause::Late => "late",
             Cause::Line(_) => "line",
+            Cause::LineTakenBack(_) => "line_taken_back",
             Cause::LineCancelled(_) => "line_cancelled",
             Cause::LineReturned(_) => "line_returned",
             Cause::Clerk(_) => "clerk",
@@ -43,7 +46,10 @@ impl Cause {
     /// The one line that it is about.
     pub fn line(self) -> Option<u8> {
         match self {
-            Cause::Line(line) | Cause::LineCancelled(line) | Cause::LineReturned(line) => Some(line),
+            Cause::Line(line)
+            | Cause::LineTakenBack(line)
+            | Cause::LineCancelled(line)
+            | Cause::LineReturned(line) => Some(line),
             Cause::OrderCancelled | Cause::Late | Cause::Clerk(_) => None,
         }
     }
@@ -63,6 +69,7 @@ impl RefundId {
             }
             Cause::LineCancelled(line) => name.extend([4, line]),
             Cause::LineReturned(line) => name.extend([5, line]),
+            Cause::LineTakenBack(line) => name.extend([6, line]),
         }
         RefundId::new(payment.made_at(), xxh3_128(&name))
     }
@@ -109,7 +116,7 @@ pub enum RefundState {
     Wanted,
     /// The units are where they belong; the provider is still to do its part.
     Restocked,
-    /// The provider has given the money back.
+    /// The provider has given the money back. One that is due nevertheless is asked about again.
     Done,
 }
 
@@ -128,11 +135,13 @@ impl RefundState {
         RefundState::ALL.iter().copied().find(|state| state.as_str() == word)
     }
 
-    /// Moves the refund to `to`, if the table has that row. It only goes forward.
+    /// Moves the refund to `to`, if the table has that row. It only goes forward, but for money that has come back to us.
     pub fn moved_to(self, to: RefundState) -> Result<RefundState, super::IllegalMove> {
         match (self, to) {
             (RefundState::Wanted, RefundState::Restocked | RefundState::Done) => Ok(to),
             (RefundState::Restocked, RefundState::Done) => Ok(to),
+            // The provider was asked once more: it stands by its word, or the bank has sent the money back.
+            (RefundState::Done, RefundState::Done | RefundState::Restocked) => Ok(to),
             _ => Err(super::IllegalMove),
         }
     }
@@ -140,6 +149,8 @@ impl RefundState {
 
 /// Stands before the provider's word for why it will not give the money back.
 pub const FAILED: &str = "failed_";
+/// In the place of that word: a person wants it tried once more.
+pub const TRIED_AGAIN: &str = "tried_again";
 /// Why a refund is done that the provider has not done.
 pub const SETTLED: &str = "settled_by_hand";
 
@@ -170,6 +181,16 @@ impl Refund {
     pub fn has_failed(&self) -> bool {
         let word = self.reason.as_deref().unwrap_or_default();
         self.state != RefundState::Done && word.starts_with(FAILED)
+    }
+
+    /// Whether a person wants once more what the provider would not do.
+    pub fn is_tried_again(&self) -> bool {
+        self.state != RefundState::Done && self.reason.as_deref() == Some(TRIED_AGAIN)
+    }
+
+    /// Whether the provider may tell that the money has come back: it has given some, and nobody has given it another way.
+    pub fn may_come_back(&self) -> bool {
+        self.state == RefundState::Done && self.amount.amount > 0 && !self.is_settled_by_hand()
     }
 
     pub fn is_settled_by_hand(&self) -> bool {

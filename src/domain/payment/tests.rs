@@ -503,6 +503,7 @@ fn ids_follow_from_what_they_name() {
         Cause::Line(2),
         Cause::LineCancelled(1),
         Cause::LineReturned(1),
+        Cause::LineTakenBack(1),
         Cause::Clerk([0; 16]),
     ];
     let ids: Vec<_> = causes.map(|cause| crate::domain::id::RefundId::of(payment, cause)).to_vec();

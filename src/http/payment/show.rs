@@ -119,7 +119,7 @@ pub struct RefundShown {
     payment_id: PaymentId,
     #[schema(value_type = String)]
     order_id: OrderId,
-    /// `order_cancelled`, `line_cancelled`, `line_returned`, `late`, `line` or `clerk`.
+    /// `order_cancelled`, `line_cancelled`, `line_returned`, `line_taken_back`, `late`, `line` or `clerk`.
     #[schema(value_type = String)]
     cause: &'static str,
     #[schema(value_type = MoneySchema)]

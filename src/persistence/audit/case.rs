@@ -29,7 +29,9 @@ impl Case<'_> {
         let payments = self.payments.iter().any(|payment| {
             payment.due_at.is_some() || payment.state.is_open() || payment.state == PaymentState::Review
         });
-        payments || self.ahead || self.refunds.iter().any(|refund| refund.state != RefundState::Done)
+        let refunds =
+            self.refunds.iter().any(|refund| refund.due_at.is_some() || refund.state != RefundState::Done);
+        payments || self.ahead || refunds
     }
 
     /// Complaints, a line each.
@@ -115,9 +117,9 @@ impl Case<'_> {
         if *id != RefundId::of(refund.payment, refund.cause) {
             complain(format!("is not named after {} and {}", refund.payment, refund.cause.as_str()));
         }
-        if (*state == RefundState::Done) != refund.due_at.is_none() {
-            let found = if refund.due_at.is_some() { "waits" } else { "nobody will take it up" };
-            complain(format!("is {}, and {found}", state.as_str()));
+        // What is done and due has news of the provider.
+        if *state != RefundState::Done && refund.due_at.is_none() {
+            complain(format!("is {}, and nobody will take it up", state.as_str()));
         }
         match self.payments.iter().find(|payment| payment.id == refund.payment) {
             None => complain(format!("{} is no payment of {}", refund.payment, self.id)),

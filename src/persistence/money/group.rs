@@ -7,7 +7,7 @@ mod lines;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{EVENT_ID_LEN_MAX, NotWritten, Write, Written};
+use super::{EVENT_ID_LEN_MAX, Hint, NotWritten, Write, Written};
 use crate::domain::amount::Money;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
@@ -79,9 +79,10 @@ impl<'w> Wanted<'w> {
                 | Write::ClaimRefund { refund, .. } => {
                     refunds.insert(*refund);
                 }
-                Write::Hint { event, payment } => {
-                    events.insert(event.as_str());
-                    payments.extend(*payment);
+                Write::Hint(hint) => {
+                    events.insert(hint.event.as_str());
+                    payments.extend(hint.payment);
+                    refunds.extend(hint.refund);
                 }
             }
         }
@@ -191,7 +192,7 @@ impl Group {
                 self.held_refund(*refund, *version, |refund| {
                     refund.state = refund.state.moved_to(*to)?;
                     refund.provider_ref = provider_ref.clone().or_else(|| refund.provider_ref.take());
-                    refund.reason = reason.clone().or_else(|| refund.reason.take());
+                    refund.reason = reason.clone().map(shortened).or_else(|| refund.reason.take());
                     refund.due_at = due_at.or(refund.due_at).filter(|_| refund.state != RefundState::Done);
                     refund.updated_at = now;
                     Ok(())
@@ -199,20 +200,20 @@ impl Group {
             }
             Write::RestRefund { refund, version, due_at, reason } => {
                 self.held_refund(*refund, *version, |refund| {
-                    refund.due_at = Some(*due_at).filter(|_| refund.state != RefundState::Done);
+                    refund.due_at = Some(*due_at).filter(|_| is_waiting(refund));
                     refund.reason = reason.clone().map(shortened).or_else(|| refund.reason.take());
                     Ok(())
                 })
             }
             Write::ClaimRefund { refund, version, until } => self.held_refund(*refund, *version, |refund| {
-                refund.due_at = Some(*until).filter(|_| refund.state != RefundState::Done);
+                refund.due_at = Some(*until).filter(|_| is_waiting(refund));
                 if refund.has_failed() {
                     refund.reason = None;
                 }
                 refund.tries = refund.tries.saturating_add(1);
                 Ok(())
             }),
-            Write::Hint { event, payment } => self.hint(event, *payment, now),
+            Write::Hint(hint) => self.hint(hint, now),
         }
     }
 
@@ -278,8 +279,9 @@ impl Group {
         }
         let payment = &mut self.payments.get_mut(&refund.payment).ok_or(NotWritten::NoSuchPayment)?.now;
         let Money { amount, currency } = refund.amount;
-        // Of what cost nothing only the units come back.
-        let least = i64::from(payment.amount.amount > 0);
+        // Of what cost nothing, or has had its price back, only the units come.
+        let units_alone = refund.cause.line().is_some() && refund.restock.back().is_some();
+        let least = i64::from(payment.amount.amount > 0 && !units_alone);
         if amount < least || currency != payment.captured_in {
             return Err(NotWritten::Amount);
         }
@@ -312,7 +314,8 @@ impl Group {
         Ok(Written::RefundRow(Box::new(changed)))
     }
 
-    fn hint(&mut self, event: &str, payment: Option<PaymentId>, now: Millis) -> Answer {
+    fn hint(&mut self, hint: &Hint, now: Millis) -> Answer {
+        let event = hint.event.as_str();
         if event.is_empty() || event.len() > EVENT_ID_LEN_MAX {
             return Err(NotWritten::EventId);
         }
@@ -320,12 +323,28 @@ impl Group {
             return Ok(Written::Known);
         }
         self.news.push(event.to_owned());
-        let told = payment.and_then(|id| self.payments.get_mut(&id)).map(|image| &mut image.now);
+        let told = hint.payment.and_then(|id| self.payments.get_mut(&id)).map(|image| &mut image.now);
         if let Some(payment) = told.filter(|payment| may_move_by_hint(payment.state)) {
-            payment.due_at = Some(payment.due_at.map_or(now, |due_at| due_at.min(now)));
+            if payment.provider_ref.is_none() {
+                payment.provider_ref.clone_from(&hint.provider_ref);
+            }
+            if !hint.is_walked {
+                payment.due_at = Some(payment.due_at.map_or(now, |due_at| due_at.min(now)));
+            }
+        }
+        let told = hint.refund.and_then(|id| self.refunds.get_mut(&id)).map(|image| &mut image.now);
+        if let Some(refund) = told.filter(|refund| is_waiting(refund) || refund.may_come_back()) {
+            refund.due_at = Some(now);
+            // Whoever walks it may have asked before there was news.
+            refund.version += 1;
         }
         Ok(Written::Heard)
     }
+}
+
+/// Whether somebody still has to look at it.
+fn is_waiting(refund: &Refund) -> bool {
+    refund.state != RefundState::Done || refund.due_at.is_some()
 }
 
 /// Whether the provider can tell news of a payment in this state.

@@ -88,9 +88,22 @@ pub enum Write {
     RestRefund { refund: RefundId, version: u64, due_at: Millis, reason: Option<String> },
     /// Takes it up. That the provider would not do it counts no more: it is asked again.
     ClaimRefund { refund: RefundId, version: u64, until: Millis },
-    /// The provider has something to tell. Its event is noted once, and a payment that may still move by it, or has failed, is
-    /// due now. The row's version stays: whoever walks the payment at this moment is not disturbed.
-    Hint { event: String, payment: Option<PaymentId> },
+    /// The provider has something to tell.
+    Hint(Hint),
+}
+
+/// What the provider has something to tell about. Its event is noted once, and a payment that may still move by it, or has failed,
+/// is due now. The row's version stays: whoever walks the payment at this moment is not disturbed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hint {
+    pub event: String,
+    pub payment: Option<PaymentId>,
+    /// The provider's name for the payment. It is kept where none is known, for that is how the payment is found again.
+    pub provider_ref: Option<String>,
+    /// It is walked at this moment, and looked at once more by whoever walks it.
+    pub is_walked: bool,
+    /// One that is under way is due now, and so is one that is done: what went back may have come back.
+    pub refund: Option<RefundId>,
 }
 
 /// Lines to be cancelled.
@@ -175,7 +188,7 @@ pub enum NotWritten {
     NotPaid,
     #[error("the row is damaged")]
     Damaged,
-    #[error("a refund is in the currency that was taken, and more than nothing of what cost something")]
+    #[error("a refund is in the currency that was taken, and more than nothing unless units alone come back")]
     Amount,
     #[error("the name of an event has at most {EVENT_ID_LEN_MAX} letters")]
     EventId,

@@ -101,7 +101,8 @@ fn give_back(number: u128, cause: Cause, amount: i64) -> Write {
 }
 
 fn hint(event: &str, number: u128) -> Write {
-    Write::Hint { event: event.to_owned(), payment: Some(payment(number, 1).id) }
+    let payment = Some(payment(number, 1).id);
+    Write::Hint(Hint { event: event.to_owned(), payment, ..Hint::default() })
 }
 
 struct Shop {
@@ -393,7 +394,7 @@ async fn a_refund_goes_forward_until_it_is_done(#[values(Sqlite, MySql)] home: H
     );
     assert_eq!(shop.book.refunds().waiting().await.unwrap(), (1, Some(T0)));
     let answers =
-        shop.write(&[to(4, RefundState::Done, Some("re_1")), to(5, RefundState::Restocked, None)]).await;
+        shop.write(&[to(4, RefundState::Done, Some("re_1")), to(5, RefundState::Wanted, None)]).await;
     assert_eq!(told(&answers[..1]), ["done v5"]);
     assert_eq!(answers[1], Err(NotWritten::IllegalMove(IllegalMove)));
     let row = shop.book.refunds().find(id).await.unwrap().unwrap();
@@ -406,12 +407,50 @@ async fn a_refund_goes_forward_until_it_is_done(#[values(Sqlite, MySql)] home: H
 
 #[rstest]
 #[tokio::test]
+async fn a_refund_that_is_done_is_due_when_there_is_news_of_it(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
+    shop.write(&[begin(1, 1), step(1, 1, 1, captured()), give_back(1, Cause::Line(1), 10)]).await;
+    let id = refund(1, Cause::Line(1), 10).id;
+    let to = |version, to, reason: Option<&str>, due_at| {
+        let reason = reason.map(str::to_owned);
+        Write::MoveRefund { refund: id, version, to, provider_ref: None, reason, due_at }
+    };
+    let news =
+        |event: &str| Write::Hint(Hint { event: event.to_owned(), refund: Some(id), ..Hint::default() });
+    let until = T0.plus(70);
+    let claim = |version| Write::ClaimRefund { refund: id, version, until };
+    let found = async || {
+        let row = shop.book.refunds().find(id).await.unwrap().unwrap();
+        (row.state, row.due_at, row.version)
+    };
+    // It is claimed like any other, and is not said to wait meanwhile; then the provider stands by its word.
+    shop.write(&[to(1, RefundState::Done, None, None), news("evt_1")]).await;
+    let due_at = found().await.1.unwrap();
+    assert_eq!(found().await, (RefundState::Done, Some(due_at), 3));
+    assert_eq!(shop.due(9, 9).await.1.len(), 1);
+    assert_eq!(shop.book.refunds().waiting().await.unwrap(), (0, None));
+    shop.write(&[claim(3)]).await;
+    assert_eq!(found().await, (RefundState::Done, Some(until), 4));
+    shop.write(&[to(4, RefundState::Done, None, Some(until))]).await;
+    assert_eq!(found().await, (RefundState::Done, None, 5));
+    // Or it has come back: it waits again, and what its payment has given back stays what it was.
+    shop.write(&[news("evt_2"), to(6, RefundState::Restocked, Some("failed_lost_card"), Some(until))]).await;
+    assert_eq!(found().await, (RefundState::Restocked, Some(until), 7));
+    assert_eq!(shop.book.refunds().waiting().await.unwrap().0, 1);
+    assert_eq!(shop.find(1, 1).await.refunded, 10);
+    // What a person has given back another way is not the provider's to open.
+    shop.write(&[to(7, RefundState::Done, Some("settled_by_hand"), None), news("evt_3")]).await;
+    assert_eq!(found().await, (RefundState::Done, None, 8));
+}
+
+#[rstest]
+#[tokio::test]
 async fn a_hint_counts_once_and_wakes_only_what_may_move(#[values(Sqlite, MySql)] home: Home) {
     let shop = Shop::open(home).await;
     shop.write(&[begin(1, 1), begin(2, 1), begin(3, 1), begin(4, 1)]).await;
     shop.write(&[step(2, 1, 1, captured()), step(3, 1, 1, declined()), step(4, 1, 1, captured())]).await;
     shop.write(&[step(4, 1, 2, paid())]).await;
-    let unknown = Write::Hint { event: "evt_9".to_owned(), payment: None };
+    let unknown = Write::Hint(Hint { event: "evt_9".to_owned(), ..Hint::default() });
     let answers = shop
         .write(&[
             hint("evt_1", 1),
@@ -433,10 +472,24 @@ async fn a_hint_counts_once_and_wakes_only_what_may_move(#[values(Sqlite, MySql)
     let ended = shop.find(3, 1).await;
     shop.one(Write::Rest { payment: ended.id, version: ended.version, due_at: None }).await;
     assert_eq!(shop.due(5, 9).await.0.len(), 1);
+    // What it is called is kept where nobody knew, and whoever walks it is not disturbed by that either.
+    let named = |event: &str, name: &str| {
+        let (event, provider_ref) = (event.to_owned(), Some(name.to_owned()));
+        Write::Hint(Hint {
+            event,
+            payment: Some(payment(1, 1).id),
+            provider_ref,
+            is_walked: true,
+            refund: None,
+        })
+    };
+    shop.write(&[named("evt_5", "pi_1"), named("evt_6", "pi_2")]).await;
+    let row = shop.find(1, 1).await;
+    assert_eq!((row.provider_ref.as_deref(), row.version, row.due_at), (Some("pi_1"), 1, Some(T0.plus(5))));
     let nameless = [hint("", 1), hint(&"x".repeat(256), 1)];
     assert_eq!(shop.write(&nameless).await, [NotWritten::EventId; 2].map(Err));
     assert_eq!(shop.book.sweep_heard(T0.plus(5)).await.unwrap(), 0);
-    assert_eq!(shop.book.sweep_heard(T0.plus(6)).await.unwrap(), 5);
+    assert_eq!(shop.book.sweep_heard(T0.plus(6)).await.unwrap(), 7);
     assert_eq!(shop.one(hint("evt_4", 1)).await, Written::Heard);
 }
 

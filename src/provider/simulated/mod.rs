@@ -200,7 +200,7 @@ impl Simulated {
             book.put_charge(id, entry(State::Lost)).map_err(not_written)?;
             return Err(ProviderError::Unknown);
         }
-        let token = Token::of(ask.method.token());
+        let token = Token::of(ask.method.ok_or_else(|| refused("no_method"))?.token());
         if token == Token::Refused {
             return Err(refused("not_configured"));
         }

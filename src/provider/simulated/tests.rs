@@ -72,6 +72,7 @@ fn payment(number: u128) -> PaymentId {
 
 fn ask(number: u128, method: &Method) -> Charge<'_> {
     let order = OrderId::new(NOW, number);
+    let method = Some(method);
     Charge { payment: payment(number), order, amount: won(100), method, provider_ref: None, started_at: NOW }
 }
 
@@ -83,6 +84,7 @@ fn back(number: u128, refund: u128, amount: i64) -> RefundAsk<'static> {
         provider_ref: "sim_whatever",
         amount: won(amount),
         started_at: NOW,
+        again: false,
     }
 }
 

@@ -7,20 +7,25 @@
 //!
 //! <https://docs.stripe.com/api/idempotent_requests>, <https://docs.stripe.com/payments/paymentintents/lifecycle>
 
+mod amounts;
 mod books;
 mod shapes;
 mod wire;
 
 use super::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY};
-use super::{CHARGED_WITHIN_MS, Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, Seen, Status};
+use super::{
+    CHARGED_WITHIN_MS, Charge, NoProvider, ProviderError, RefundAsk, RefundSeen, RefundStatus, Seen, Status,
+};
 use crate::clock::Clock;
 use crate::config::StripeAccount;
 use crate::domain::id::PaymentId;
 use shapes::{Intent, IntentStatus, List, RefundObject};
-use wire::{Answer, DECLINED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
+use wire::{Answer, DECLINED, FAILED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
 
 /// As long as this a key is certainly remembered.
 const KEY_LIVES_MS: i64 = 23 * 3_600_000;
+/// As long as this it is relied on to name a payment that is found in no other way.
+const KEY_NAMES_MS: i64 = 20 * 3_600_000;
 /// What a key was used for is known by then: nothing that began so long ago is still being worked on.
 const SETTLED_MS: i64 = 3_600_000;
 /// How far their clock may be from ours.
@@ -29,6 +34,22 @@ const PAGE: &str = "100";
 /// Four thousand intents of one window, as many as are read within one call; or a thousand refunds of one intent.
 const INTENT_PAGES_MAX: usize = 40;
 const REFUND_PAGES_MAX: usize = 10;
+
+/// What looking through a list has come to.
+enum Looked {
+    Found(Box<Intent>),
+    Absent,
+    /// The list is longer than is looked through, and its window lies in the past: it will never be shorter.
+    TooMany,
+}
+
+/// What Stripe has made of one refund.
+#[derive(Default)]
+struct Made {
+    /// The one that has not failed, or else the newest.
+    standing: Option<RefundSeen>,
+    failed: u32,
+}
 
 /// The account at Stripe. Cheap to clone.
 #[derive(Clone)]
@@ -43,14 +64,19 @@ impl Stripe {
     }
 
     pub async fn charge(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
-        let known = match ask.provider_ref {
-            Some(_) => self.locate(ask).await?,
-            None if self.age(ask.started_at.0) > KEY_LIVES_MS => match self.locate(ask).await? {
-                Some(intent) => Some(intent),
+        let is_old = self.age(ask.started_at.0) > KEY_LIVES_MS;
+        let known = if ask.provider_ref.is_some() || is_old {
+            match self.locate(ask).await? {
+                Looked::Found(intent) => Some(*intent),
                 // A new key would be a second payment if the first one is only not to be seen.
-                None => return Err(ProviderError::Refused { code: "too_late".to_owned() }),
-            },
-            None => None,
+                Looked::Absent if is_old => {
+                    return Err(ProviderError::Refused { code: "too_late".to_owned() });
+                }
+                Looked::TooMany if !self.names(ask) => return Err(too_many()),
+                Looked::Absent | Looked::TooMany => None,
+            }
+        } else {
+            None
         };
         match known {
             Some(intent) => self.go_on(ask, intent).await,
@@ -58,29 +84,43 @@ impl Stripe {
         }
     }
 
-    /// An intent that is only reserved, or not confirmed, has taken nothing: it can be charged.
+    /// An intent that is only reserved, or not confirmed, has taken nothing: it can be charged. So can one that stands among too
+    /// many: told again under its key it is not made twice, and the answer names it.
     pub async fn find(&self, ask: &Charge<'_>) -> Result<Option<Seen>, ProviderError> {
         match self.locate(ask).await? {
-            Some(intent) if intent.status() == IntentStatus::RequiresCapture => Ok(None),
-            Some(intent) => understood(intent.seen()).map(Some),
-            None => Ok(None),
+            Looked::Found(intent) if intent.status() == IntentStatus::RequiresCapture => Ok(None),
+            Looked::Found(intent) => understood(intent.seen()).map(Some),
+            Looked::Absent => Ok(None),
+            Looked::TooMany if self.names(ask) => Ok(None),
+            Looked::TooMany => Err(too_many()),
         }
     }
 
     pub async fn cancel(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
         match self.locate(ask).await? {
-            Some(intent) => self.end(intent).await,
-            None => self.forestall(ask).await,
+            Looked::Found(intent) => self.end(*intent).await,
+            Looked::Absent => self.forestall(ask).await,
+            Looked::TooMany if self.names(ask) => self.forestall(ask).await,
+            Looked::TooMany => Err(too_many()),
         }
     }
 
+    /// One that has failed there is made anew only if that is wanted, and under a key of its own: under the first one the same
+    /// failure would be told for a day.
     pub async fn refund(&self, ask: &RefundAsk<'_>) -> Result<RefundSeen, ProviderError> {
-        if self.age(ask.started_at.0) > KEY_LIVES_MS
-            && let Some(seen) = self.find_refund(ask).await?
-        {
-            return Ok(seen);
+        let mut failed = 0;
+        if ask.again || self.age(ask.started_at.0) > KEY_LIVES_MS {
+            let made = self.made(ask).await?;
+            match made.standing {
+                Some(RefundSeen { status: RefundStatus::Failed { .. }, .. }) if ask.again => {
+                    failed = made.failed
+                }
+                Some(seen) => return Ok(seen),
+                None => {}
+            }
         }
-        let (amount, refund) = (ask.amount.amount.to_string(), ask.refund.to_string());
+        let key = if failed == 0 { ask.refund.to_string() } else { format!("{}:{failed}", ask.refund) };
+        let (amount, refund) = (amounts::told(ask.amount)?.to_string(), ask.refund.to_string());
         let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
         let metadata = [REFUND_KEY, PAYMENT_KEY, ORDER_KEY].map(metadata);
         let fields = [
@@ -90,7 +130,7 @@ impl Stripe {
             (&metadata[1], &payment),
             (&metadata[2], &order),
         ];
-        let answer = self.wire.post::<RefundObject>("/v1/refunds", &fields, Some(&refund)).await?;
+        let answer = self.wire.post::<RefundObject>("/v1/refunds", &fields, Some(&key)).await?;
         match answer {
             Answer::Yes { object, replayed: false } => understood(object.seen()),
             // It may have gone on since.
@@ -98,23 +138,35 @@ impl Stripe {
                 Some(seen) => Ok(seen),
                 None => understood(object.seen()),
             },
+            Answer::No { status: FAILED.., .. } => Err(ProviderError::Unknown),
             Answer::No { status, why } => Err(no(status, &why)),
         }
     }
 
     pub async fn find_refund(&self, ask: &RefundAsk<'_>) -> Result<Option<RefundSeen>, ProviderError> {
+        Ok(self.made(ask).await?.standing)
+    }
+
+    /// All that was made of a refund, once and anew.
+    async fn made(&self, ask: &RefundAsk<'_>) -> Result<Made, ProviderError> {
+        let mut made = Made::default();
         let mut after = None::<String>;
         for _ in 0..REFUND_PAGES_MAX {
             let mut query = vec![("payment_intent", ask.provider_ref), ("limit", PAGE)];
             query.extend(after.as_deref().map(|after| ("starting_after", after)));
             let page: List<RefundObject> =
                 self.wire.get("/v1/refunds", &query, LIST_BYTES_MAX).await?.object()?;
-            if let Some(refund) = page.data.iter().find(|refund| refund.is_of(ask.refund)) {
-                return understood(refund.seen()).map(Some);
+            for refund in page.data.iter().filter(|refund| refund.is_of(ask.refund)) {
+                let seen = understood(refund.seen())?;
+                if !matches!(seen.status, RefundStatus::Failed { .. }) {
+                    return Ok(Made { standing: Some(seen), ..made });
+                }
+                made.failed += 1;
+                made.standing.get_or_insert(seen);
             }
             match page.data.last() {
                 Some(last) if page.has_more => after = Some(last.id.clone()),
-                _ => return Ok(None),
+                _ => return Ok(made),
             }
         }
         Err(too_many())
@@ -124,14 +176,24 @@ impl Stripe {
         self.clock.now().0.saturating_sub(since)
     }
 
+    /// Whether the key of this payment still tells which intent it made, and there is something to tell it with.
+    fn names(&self, ask: &Charge<'_>) -> bool {
+        ask.method.is_some() && self.age(ask.started_at.0) <= KEY_NAMES_MS
+    }
+
     // --- finding it ---------------------------------------------------------------------------------------------------------
 
-    /// By its name if we know it, or else among all that are young enough.
-    async fn locate(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
-        match ask.provider_ref.filter(|name| is_intent(name)) {
-            Some(name) => self.still_there(name).await.map(Some),
-            None => self.look_through(ask).await,
+    /// By its name if we know it, or else among all that are young enough. A name that a webhook brought is only a hint: what
+    /// says that it is somebody else's is not it.
+    async fn locate(&self, ask: &Charge<'_>) -> Result<Looked, ProviderError> {
+        if let Some(name) = ask.provider_ref.filter(|name| is_intent(name)) {
+            let intent = self.still_there(name).await?;
+            if intent.is_of(ask.payment) {
+                return Ok(Looked::Found(Box::new(intent)));
+            }
+            tracing::warn!(intent = name, payment = %ask.payment, "{name} is not the intent of {}", ask.payment);
         }
+        self.look_through(ask).await
     }
 
     /// What has a name does not go away: if it has, this is another account, and nobody knows what became of the money.
@@ -152,7 +214,7 @@ impl Stripe {
     }
 
     /// Among all that were made while it may have been charged: whatever the shop has sold since does not stand before it.
-    async fn look_through(&self, ask: &Charge<'_>) -> Result<Option<Intent>, ProviderError> {
+    async fn look_through(&self, ask: &Charge<'_>) -> Result<Looked, ProviderError> {
         let seconds = |ms: i64| ask.started_at.0.saturating_add(ms).div_euclid(1_000);
         let since = seconds(-CLOCKS_APART_MS).to_string();
         let until = (seconds(CHARGED_WITHIN_MS + CLOCKS_APART_MS) + 1).to_string();
@@ -165,20 +227,24 @@ impl Stripe {
                 self.wire.get("/v1/payment_intents", &query, LIST_BYTES_MAX).await?.object()?;
             if let Some(intent) = page.data.iter().find(|intent| intent.is_of(ask.payment)) {
                 // Once more, with what a list does not tell.
-                return self.retrieve(&intent.id).await;
+                return Ok(self
+                    .retrieve(&intent.id)
+                    .await?
+                    .map_or(Looked::Absent, |now| Looked::Found(Box::new(now))));
             }
             match page.data.last() {
                 Some(last) if page.has_more => after = Some(last.id.clone()),
-                _ => return Ok(None),
+                _ => return Ok(Looked::Absent),
             }
         }
-        Err(too_many())
+        Ok(Looked::TooMany)
     }
 
     // --- taking the money ---------------------------------------------------------------------------------------------------
 
     async fn create(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
-        let answer = self.post_intent(ask, Some(ask.method.token())).await?;
+        let method = ask.method.ok_or_else(|| ProviderError::Refused { code: "no_method".to_owned() })?;
+        let answer = self.post_intent(ask, Some(method.token())).await?;
         match answer {
             Answer::Yes { object, replayed: false } => self.go_on(ask, object).await,
             // What it was then is not what it is now.
@@ -191,7 +257,7 @@ impl Stripe {
                 let status = Status::Declined { code: why.code("card_declined") };
                 let intent = match why.payment_intent {
                     Some(intent) => Some(*intent),
-                    None => self.look_through(ask).await.unwrap_or_default(),
+                    None => self.look_through(ask).await.ok().and_then(Looked::found),
                 };
                 let nameless = Seen {
                     provider_ref: String::new(),
@@ -207,9 +273,12 @@ impl Stripe {
             }
             // The key was used up by a cancel; or by a payment that is not the one we are told of now.
             Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
-                Some(intent) => understood(intent.seen()),
-                None => Err(ProviderError::Unknown),
+                Looked::Found(intent) => understood(intent.seen()),
+                Looked::Absent => Err(ProviderError::Unknown),
+                Looked::TooMany => Err(too_many()),
             },
+            // All that is remembered under this key is that nobody knows.
+            Answer::No { status: FAILED.., .. } => Err(ProviderError::Unknown),
             Answer::No { status, why } => Err(no(status, &why)),
         }
     }
@@ -220,7 +289,8 @@ impl Stripe {
         ask: &Charge<'_>,
         token: Option<&str>,
     ) -> Result<Answer<Intent>, ProviderError> {
-        let (amount, currency) = (ask.amount.amount.to_string(), ask.amount.currency.as_str().to_lowercase());
+        let amount = amounts::told(ask.amount)?.to_string();
+        let currency = ask.amount.currency.as_str().to_lowercase();
         let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
         let metadata = [PAYMENT_KEY, ORDER_KEY].map(metadata);
         let mut fields = vec![
@@ -304,11 +374,49 @@ impl Stripe {
             }
             // The charge has arrived meanwhile, or had come to nothing before.
             Answer::No { why, .. } if why.is_other_request() => match self.look_through(ask).await? {
-                Some(intent) => self.end(intent).await,
-                None if self.age(ask.started_at.0) > SETTLED_MS => Ok(never(ask)),
-                None => Err(ProviderError::Unknown),
+                Looked::Found(intent) => self.end(*intent).await,
+                Looked::Absent if self.age(ask.started_at.0) > SETTLED_MS => Ok(never(ask)),
+                Looked::Absent => Err(ProviderError::Unknown),
+                Looked::TooMany => self.end_by_key(ask).await,
             },
+            Answer::No { status: FAILED.., .. } => Err(ProviderError::Unknown),
             Answer::No { status, why } => Err(no(status, &why)),
+        }
+    }
+
+    /// Ends what a charge has made that stands among too many: its key is used up, so word for word the same request makes
+    /// nothing and names what was made.
+    async fn end_by_key(&self, ask: &Charge<'_>) -> Result<Seen, ProviderError> {
+        let Some(method) = ask.method.filter(|_| self.names(ask)) else { return Err(too_many()) };
+        match self.post_intent(ask, Some(method.token())).await? {
+            Answer::Yes { object, .. } => {
+                let now = self.still_there(&object.id).await?;
+                self.end(now).await
+            }
+            Answer::No { status: DECLINED, why } => match why.payment_intent {
+                Some(intent) => {
+                    let now = self.still_there(&intent.id).await?;
+                    self.end(now).await
+                }
+                None => {
+                    Ok(Seen { status: Status::Declined { code: why.code("card_declined") }, ..never(ask) })
+                }
+            },
+            Answer::No { why, .. } if why.is_unknown_method() => {
+                Ok(Seen { status: Status::Declined { code: "invalid_token".to_owned() }, ..never(ask) })
+            }
+            // Of what it made nobody was ever told the name, so nothing of it was captured; what is reserved lapses.
+            Answer::No { status: FAILED.., .. } if self.age(ask.started_at.0) > SETTLED_MS => Ok(never(ask)),
+            Answer::No { .. } => Err(ProviderError::Unknown),
+        }
+    }
+}
+
+impl Looked {
+    fn found(self) -> Option<Intent> {
+        match self {
+            Looked::Found(intent) => Some(*intent),
+            Looked::Absent | Looked::TooMany => None,
         }
     }
 }
@@ -324,18 +432,18 @@ fn never(ask: &Charge<'_>) -> Seen {
     }
 }
 
-/// An answer whose currency is none.
+/// An answer whose currency is none, or whose amount is none of ours.
 fn understood<T>(seen: Option<T>) -> Result<T, ProviderError> {
     seen.ok_or(ProviderError::Unknown)
 }
 
 fn too_many() -> ProviderError {
-    tracing::warn!("Stripe has more of them than we look through; this one is looked for again later");
+    tracing::warn!("Stripe has more of them than we look through, and nothing names this one");
     ProviderError::Unknown
 }
 
 /// Only what cannot lead anywhere else is put into a path.
-fn is_intent(name: &str) -> bool {
+pub(super) fn is_intent(name: &str) -> bool {
     let plain = |letter: u8| letter.is_ascii_alphanumeric() || letter == b'_';
     name.starts_with("pi_") && name.len() <= 255 && name.bytes().all(plain)
 }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::domain::amount::{Currency, Money};
+use super::amounts;
 use crate::domain::id::{PaymentId, RefundId};
 use crate::provider::webhook::Metadata;
 use crate::provider::{RefundSeen, RefundStatus, Seen, Status, code_or};
@@ -146,7 +146,7 @@ impl Intent {
         })
     }
 
-    /// `None`: its currency is none.
+    /// `None`: its currency is none, or its amount is none of ours.
     pub fn seen_as(&self, status: Status) -> Option<Seen> {
         let captured = match self.status {
             IntentStatus::Succeeded => self.amount_received.unwrap_or(self.amount),
@@ -156,7 +156,9 @@ impl Intent {
             Some(LatestCharge::Whole { amount_refunded }) => amount_refunded,
             Some(LatestCharge::Id(_)) | None => 0,
         };
-        let amount = money(self.amount, &self.currency)?;
+        let ours = |amount: i64| amounts::heard(amount, &self.currency);
+        let (amount, captured, refunded) =
+            (ours(self.amount)?, ours(captured)?.amount, ours(refunded)?.amount);
         Some(Seen { provider_ref: self.id.clone(), status, amount, captured, refunded })
     }
 }
@@ -181,15 +183,9 @@ impl RefundObject {
             Some("canceled") => RefundStatus::Failed { code: "refund_canceled".to_owned() },
             _ => RefundStatus::Pending,
         };
-        let amount = money(self.amount, &self.currency)?;
+        let amount = amounts::heard(self.amount, &self.currency)?;
         Some(RefundSeen { provider_ref: self.id.clone(), status, amount })
     }
-}
-
-/// Stripe counts in minor units as we do; currencies without any, such as the won, in whole units.
-fn money(amount: i64, currency: &str) -> Option<Money> {
-    let currency: Currency = currency.to_ascii_uppercase().parse().ok()?;
-    Some(Money { amount, currency })
 }
 
 #[cfg(test)]

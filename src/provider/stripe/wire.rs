@@ -28,6 +28,8 @@ const NOT_FOUND: u16 = 404;
 /// Another request with this key is being worked on.
 const KEY_IN_USE: u16 = 409;
 const TOO_MANY: u16 = 429;
+/// From here on it is they who failed.
+pub const FAILED: u16 = 500;
 /// An object, and a hundred of them.
 pub const OBJECT_BYTES_MAX: usize = 64 << 10;
 pub const LIST_BYTES_MAX: usize = 1 << 20;
@@ -124,7 +126,9 @@ impl Wire {
                 return Err(ProviderError::NotNow);
             }
             400..=499 => {}
-            500..=599 => {
+            // That it once failed is all that it will ever say under this key.
+            FAILED..=599 if replayed => {}
+            FAILED..=599 => {
                 tracing::warn!(status, request = %number, "Stripe failed, and nobody knows how far it came");
                 return Err(ProviderError::Unknown);
             }
@@ -161,6 +165,7 @@ impl<T> Answer<T> {
     pub fn object(self) -> Result<T, ProviderError> {
         match self {
             Answer::Yes { object, .. } => Ok(object),
+            Answer::No { status: FAILED.., .. } => Err(ProviderError::Unknown),
             Answer::No { status, why } => Err(no(status, &why)),
         }
     }

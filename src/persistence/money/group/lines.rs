@@ -1,7 +1,8 @@
 //! What a group does to the lines that were sold: they are put down, ship, arrive, end, and their money goes back with them.
 //!
 //! Always true: a line whose units shall come back ends in the same breath as its refund is written, so it ends once and its
-//! money goes back once; and no more goes back for it than its price.
+//! money goes back once; and no more goes back for it than its price, but that the last one takes along what was taken above all of
+//! them.
 
 use super::{Answer, Group, Image, NotWritten, Written};
 use crate::domain::amount::Money;
@@ -88,10 +89,16 @@ impl Group {
         }
     }
 
-    /// What goes back for a line: its price, but for what a clerk has given back of it already, and never more than is left.
-    fn owed(&self, payment: &Payment, row: &Delivery) -> i64 {
-        let left = payment.captured.saturating_sub(payment.refunded);
-        self.unpaid(payment, row).clamp(0, left.max(0))
+    /// What goes back for lines that end now: their prices, but for what a clerk has given back of them already, and never more
+    /// than is left. With the last line of an order goes what was taken above its price: nothing is kept that it could be for.
+    fn owed(&self, payment: &Payment, ending: &[Delivery]) -> i64 {
+        let left = payment.captured.saturating_sub(payment.refunded).max(0);
+        let prices: i64 = ending.iter().map(|row| self.unpaid(payment, row)).sum();
+        let stays =
+            |row: &Delivery| !row.state.has_ended() && ending.iter().all(|other| other.line != row.line);
+        let is_last = !self.has_illegible(payment.order) && !self.of_order(payment.order).iter().any(stays);
+        let above = if is_last { payment.above_price() } else { 0 };
+        prices.saturating_add(above).min(left)
     }
 
     /// Its price, but for what a clerk has given back of it already.
@@ -159,7 +166,7 @@ impl Group {
             // Nothing of it is kept: all that is left goes back.
             left
         } else {
-            here.iter().map(|row| self.unpaid(&payment, row)).sum::<i64>().clamp(0, left)
+            self.owed(&payment, &here)
         };
         for row in here {
             self.put_delivery(row.moved(DeliveryState::Cancelled, now)?);
@@ -209,7 +216,8 @@ impl Group {
         moved.scheduled = ask.scheduled;
         if to == DeliveryState::Returned {
             let payment = self.paid(row.payment)?;
-            let (cause, amount) = (Cause::LineReturned(row.line), self.owed(&payment, &row));
+            let amount = self.owed(&payment, std::slice::from_ref(&row));
+            let cause = Cause::LineReturned(row.line);
             if !self.refunds.contains_key(&RefundId::of(payment.id, cause)) {
                 self.put_refund(payment, cause, amount, Of { key: None, due_at: now }, now);
             }

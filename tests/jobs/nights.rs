@@ -111,7 +111,7 @@ async fn a_night_that_died_in_the_middle_is_gone_on_with() {
     shop.app().scheduler().look().await;
     let midnight = at(deliveries(&shop).await["next_at"].as_str().unwrap());
     // So long after that midnight, at which no earlier one's lease stands any more.
-    let night = async |shop: &Shop, tries: i64| {
+    let night = |shop: &Shop, tries: i64| {
         let until = midnight.plus(tries * 2 * LEASE_MS).0 - shop.clock.now().0;
         shop.clock.advance(until.max(0));
         let scheduler = shop.app().scheduler().clone();
@@ -120,7 +120,7 @@ async fn a_night_that_died_in_the_middle_is_gone_on_with() {
     // Abandoned after more and more time, until some have moved; the process ends there too.
     let (mut shipped, mut ms, mut tries) = (0, 1, 0);
     while shipped == 0 {
-        let run = night(&shop, tries).await;
+        let run = night(&shop, tries);
         tokio::time::sleep(Duration::from_millis(ms)).await;
         shop.app().scheduler().abandon().await;
         let _ = run.await;
@@ -131,7 +131,7 @@ async fn a_night_that_died_in_the_middle_is_gone_on_with() {
         (ms, tries) = (ms + 1 + ms / 8, tries + 1);
     }
     assert!(shipped < orders.len(), "it came to its end");
-    night(&shop, tries).await.await.unwrap();
+    night(&shop, tries).await.unwrap();
     assert_eq!(count(&shop, &orders, DeliveryState::Shipping, 1).await, orders.len());
     shop.close().await;
 }

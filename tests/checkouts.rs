@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stockade::config::{PaymentProvider, SimulatedPayment};
-use support::{Ask, Shop, card, id, one_line, user};
+use support::{Ask, Shop, card, id, lines, one_line, user};
 
 async fn put(shop: &Shop, who: u64, product: &str, quantity: u32) {
     let path = format!("/v1/cart/items/{product}");
@@ -287,33 +287,73 @@ async fn what_is_put_in_while_a_payment_runs_stays() {
     shop.close().await;
 }
 
+/// An order's status, and those of its lines, which must be one.
+async fn as_a_whole(shop: &Shop, who: u64, order: &str) -> Option<(String, String)> {
+    let shown = shop.order_of(who, order).await;
+    let word = |value: &Value| value["status"].as_str().unwrap().to_owned();
+    let lines: BTreeSet<_> = shown["lines"].as_array().unwrap().iter().map(word).collect();
+    (lines.len() == 1).then(|| (word(&shown), lines.into_iter().next().unwrap()))
+}
+
 /// Whoever hangs up while his order is cancelled leaves no line of it held.
 #[actix_web::test]
 async fn an_order_is_cancelled_as_a_whole_whoever_hangs_up() {
+    const BUYERS: u64 = 12;
     let shop = Shop::open().await;
     let (jar, cup) = (shop.stocked(100).await, shop.stocked(100).await);
-    for who in 1..=12 {
-        let both = json!({ "items": [
-            { "product_id": jar, "quantity": 1 }, { "product_id": cup, "quantity": 1 },
-        ] });
-        let order = id(&shop.by(who, "POST", "/v1/orders").json(&both).send().await.ok(201));
+    let mut orders = Vec::new();
+    for who in 1..=BUYERS {
+        let order = id(&shop
+            .by(who, "POST", "/v1/orders")
+            .json(&lines(&[(&jar, 1), (&cup, 1)]))
+            .send()
+            .await
+            .ok(201));
         // He goes when he has waited so often.
         let mut waits = who;
         let mut cancelling = pin!(shop.app().orders().cancel(user(who), order.parse().unwrap(), 0));
-        poll_fn(|context| {
+        let has_heard = poll_fn(|context| {
             waits -= 1;
-            let is_over = cancelling.as_mut().poll(context).is_ready() || waits == 0;
-            if is_over { Poll::Ready(()) } else { Poll::Pending }
+            match cancelling.as_mut().poll(context) {
+                Poll::Ready(told) => Poll::Ready(told.unwrap().is_some()),
+                Poll::Pending if waits == 0 => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await;
+        orders.push((who, order, has_heard));
     }
-    for left in (0..200).rev() {
-        let (jars, cups) = (shop.counters(&jar).await[1], shop.counters(&cup).await[1]);
-        if jars == cups {
-            break;
-        }
-        assert!(left > 0, "{jars} jars and {cups} cups are held");
+    // Until nothing has moved for a while.
+    let moved = async || (shop.counters(&jar).await, shop.counters(&cup).await);
+    let (mut before, mut same) = (moved().await, 0);
+    while same < 10 {
         tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = moved().await;
+        same = if now == before { same + 1 } else { 0 };
+        before = now;
+    }
+    let (mut standing, mut unheard) = (Vec::new(), 0);
+    for (who, order, has_heard) in &orders {
+        let is = as_a_whole(&shop, *who, order).await;
+        let (status, line) = is.unwrap_or_else(|| panic!("{order} of {who} is cancelled in part"));
+        match (status.as_str(), line.as_str()) {
+            ("cancelled", "released") => unheard += u32::from(!has_heard),
+            // He went before anything was asked.
+            ("pending_payment", "held") if !has_heard => standing.push((*who, order)),
+            other => panic!("{order} of {who} is {other:?}"),
+        }
+    }
+    assert!(unheard > 0, "nobody hung up while his order was cancelled");
+    let held = standing.len() as u64;
+    for product in [&jar, &cup] {
+        assert_eq!(shop.counters(product).await[..3], [100 - held, held, 0]);
+    }
+    for (who, order) in standing {
+        let told = shop.by(who, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+        assert_eq!(told["status"], "cancelled");
+    }
+    for product in [&jar, &cup] {
+        assert_eq!(shop.counters(product).await[..3], [100, 0, 0]);
     }
     shop.close().await;
 }

@@ -1,7 +1,7 @@
 //! Many histories: on several threads, with one sum, and a verdict on the run as a whole.
 //!
-//! A run fails when a history breaks an invariant, when two runs of one seed differ, or when a rare situation was
-//! never met although the run was large enough to expect it.
+//! A run fails when a history breaks an invariant, when two runs of one seed differ, when a rare situation was never met
+//! although the run was large enough to expect it, or when too few requests had a certain answer: such a run proves nothing.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::broken::Broken;
 use crate::check::Violation;
 use crate::cluster::Cluster;
+use crate::story::Answers;
 use crate::tally::{Tally, sometimes};
 use crate::time::SECOND;
 use crate::world::{Outcome, World};
@@ -20,15 +21,40 @@ pub fn seeds_to_meet_all(owners: usize) -> u64 {
     if owners == 1 { 2_000 } else { 1_000 }
 }
 
+/// Of a hundred wishes of a run so many must have had a certain answer that arrived. It is asked of the run: a single history may be a bad
+/// one. It is asked of wishes: whoever finds nobody asks again and again, and would count the more the longer he waits.
+const CERTAIN_PERCENT: u64 = 70;
+/// From so many seeds on.
+const SEEDS_TO_BE_CERTAIN: u64 = 200;
 /// Each of so many seeds is run twice.
 const TWICE_EVERY: u64 = 100;
 /// The most failures that are collected before a run stops.
 const FAILURES_MAX: usize = 5;
 
-/// The seeds that once failed, replayed first for ever. One a line; what follows a `#` is for people.
-pub fn regressions() -> Vec<u64> {
-    let lines = include_str!("../regressions.txt").lines();
-    lines.filter_map(|line| line.split('#').next()?.trim().parse().ok()).collect()
+/// The seeds that once failed with so many nodes, replayed first for ever; or the line that says nothing.
+pub fn regressions(owners: usize) -> Result<Vec<u64>, String> {
+    let all = read_regressions(include_str!("../regressions.txt"))?;
+    Ok(all.into_iter().filter(|(_, of)| *of == owners).map(|(seed, _)| seed).collect())
+}
+
+/// Each seed with its number of nodes. One a line, in the words of the command that replays it: `384`, or `384 --owners 3`. What
+/// follows a `#` is for people.
+fn read_regressions(text: &str) -> Result<Vec<(u64, usize)>, String> {
+    let mut all = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split('#').next().unwrap_or_default().split_whitespace().collect();
+        let (seed, owners) = match words[..] {
+            [] => continue,
+            [seed] => (seed, "1"),
+            [seed, "--owners", owners] => (seed, owners),
+            _ => return Err(format!("regressions.txt: {line}")),
+        };
+        match (seed.parse(), owners.parse()) {
+            (Ok(seed), Ok(owners @ 1..=3)) => all.push((seed, owners)),
+            _ => return Err(format!("regressions.txt: {line}")),
+        }
+    }
+    Ok(all)
 }
 
 /// A seed whose history broke a rule.
@@ -46,8 +72,7 @@ pub struct Total {
     pub twice: u64,
     pub events: u64,
     pub simulated_s: u64,
-    pub attempts: u64,
-    pub answered: u64,
+    pub answers: Answers,
     pub tally: Tally,
     pub failures: Vec<Failure>,
 }
@@ -57,8 +82,7 @@ impl Total {
         self.seeds += 1;
         self.events += outcome.events;
         self.simulated_s += (outcome.simulated / SECOND) as u64;
-        self.attempts += outcome.attempts;
-        self.answered += outcome.answered;
+        self.answers.add(outcome.answers);
         self.tally.add(&outcome.tally);
     }
 
@@ -67,8 +91,7 @@ impl Total {
         self.twice += other.twice;
         self.events += other.events;
         self.simulated_s += other.simulated_s;
-        self.attempts += other.attempts;
-        self.answered += other.answered;
+        self.answers.add(other.answers);
         self.tally.add(&other.tally);
         self.failures.extend(other.failures);
     }
@@ -77,6 +100,15 @@ impl Total {
     pub fn missing(&self) -> Vec<&'static str> {
         let enough = self.seeds >= seeds_to_meet_all(self.owners);
         if enough { self.tally.never(&sometimes(self.owners)) } else { Vec::new() }
+    }
+
+    /// Why the run proves nothing, if that is so: most of those who asked never knew where they stood.
+    pub fn proves_nothing(&self) -> Option<String> {
+        let Answers { wishes, certain_wishes, .. } = self.answers;
+        let few = self.seeds >= SEEDS_TO_BE_CERTAIN && certain_wishes * 100 < wishes * CERTAIN_PERCENT;
+        few.then(|| {
+            format!("{certain_wishes} of {wishes} wishes had a certain answer, less than {CERTAIN_PERCENT} %")
+        })
     }
 }
 
@@ -184,6 +216,27 @@ mod tests {
             assert_eq!(first.trace, again.trace, "seed {seed}, {owners} nodes");
             assert_eq!(first.verdict, Ok(()), "seed {seed}, {owners} nodes");
         }
+    }
+
+    #[test]
+    fn a_regression_is_of_one_node_unless_it_says_of_how_many() {
+        let text = "# Words.\n384\n  7 # late\n\n9 --owners 3 # a move\n";
+        assert_eq!(read_regressions(text), Ok(vec![(384, 1), (7, 1), (9, 3)]));
+        for line in ["x", "9 3", "9 --owners", "9 --owners 4", "9 --owners 0", "-9"] {
+            assert!(read_regressions(line).is_err(), "{line}");
+        }
+        assert!((1..=3).all(|owners| regressions(owners).is_ok()));
+    }
+
+    #[test]
+    fn a_run_in_which_most_were_left_in_the_dark_proves_nothing() {
+        let total = |seeds, certain_wishes| {
+            let answers = Answers { wishes: 1_000, certain_wishes, ..Answers::default() };
+            Total { owners: 1, seeds, answers, ..Total::default() }
+        };
+        assert_eq!(total(200, 700).proves_nothing(), None);
+        assert!(total(200, 699).proves_nothing().is_some());
+        assert_eq!(total(199, 0).proves_nothing(), None, "a few may all be bad ones");
     }
 
     #[test]

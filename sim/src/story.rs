@@ -43,6 +43,15 @@ pub enum Heard {
 }
 
 impl Heard {
+    /// Whoever hears it knows where he stands: what he asked for is so, or it is not, and why.
+    pub fn is_certain(&self) -> bool {
+        match self {
+            Heard::Made { .. } | Heard::Replayed(_) | Heard::Done => true,
+            Heard::Known(_) | Heard::Refused { .. } => true,
+            Heard::NotExecuted | Heard::Unknown => false,
+        }
+    }
+
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Heard::Refused { refused, .. } => Some(&refused.why),
@@ -145,6 +154,26 @@ impl Chapter {
     }
 }
 
+/// How what people wanted has ended, in a history or in many. Whoever asks again with the same key wants one thing, however often he asks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Answers {
+    pub requests: u64,
+    /// Requests that were told something certain, whether or not it arrived.
+    pub certain_requests: u64,
+    pub wishes: u64,
+    /// Wishes whose owner heard something certain in the end.
+    pub certain_wishes: u64,
+}
+
+impl Answers {
+    pub fn add(&mut self, other: Answers) {
+        self.requests += other.requests;
+        self.certain_requests += other.certain_requests;
+        self.wishes += other.wishes;
+        self.certain_wishes += other.certain_wishes;
+    }
+}
+
 /// A whole history.
 #[derive(Debug, Clone, Default)]
 pub struct Story {
@@ -153,4 +182,28 @@ pub struct Story {
     pub rulings: Vec<Ruling>,
     /// What orders were made of, by whom, as each attempt knew it.
     pub orders: BTreeMap<OrderId, usize>,
+}
+
+impl Story {
+    pub fn answers(&self) -> Answers {
+        let mut answers = Answers { requests: self.attempts.len() as u64, ..Answers::default() };
+        let mut keyed: BTreeMap<(UserId, [u8; 16]), bool> = BTreeMap::new();
+        for attempt in &self.attempts {
+            let is_certain = attempt.said.as_ref().is_some_and(|said| said.heard.is_certain());
+            let is_heard = is_certain && attempt.heard_at.is_some();
+            answers.certain_requests += u64::from(is_certain);
+            match &attempt.what {
+                What::Order { key: Some(key), .. } => {
+                    *keyed.entry((attempt.who, key.key)).or_default() |= is_heard;
+                }
+                What::Order { key: None, .. } | What::Command { .. } | What::Read { .. } => {
+                    answers.wishes += 1;
+                    answers.certain_wishes += u64::from(is_heard);
+                }
+            }
+        }
+        answers.wishes += keyed.len() as u64;
+        answers.certain_wishes += keyed.values().filter(|is_heard| **is_heard).count() as u64;
+        answers
+    }
 }

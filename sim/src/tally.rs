@@ -15,6 +15,8 @@ pub const SOMETIMES: &[&str] = &[
     "a key was still in progress",
     "a key was free again after its order was never born",
     "sold out was answered from the published view",
+    "off sale for good was answered from the published view",
+    "what is off sale for good was tried",
     "a used key kept the door from answering sold out",
     "units on their way back kept the door from answering sold out",
     "sold out, and then a unit came back",

@@ -16,6 +16,9 @@ use stockade::tokens::Tokens;
 use super::support::{DAY_MS, Process, SECRET, Shop, id, paid_with, user};
 use super::{JOBS, at, jobs};
 
+/// More orders than a night reads at once, which is 256, and than it moves in one write.
+const MANY: u64 = 550;
+
 async fn deliveries(shop: &Shop) -> Value {
     jobs(shop).await.into_iter().find(|job| job["name"] == "deliveries").unwrap()
 }
@@ -104,25 +107,32 @@ async fn runs_at_once_from_all_sides_move_every_line_once() {
 #[actix_web::test]
 async fn a_night_that_died_in_the_middle_is_gone_on_with() {
     let mut shop = Shop::open().await;
-    let orders = bought(&shop, 60).await;
+    let orders = bought(&shop, MANY).await;
     shop.app().scheduler().look().await;
-    for ms in [2, 4, 8, 16] {
-        shop.clock.advance(DAY_MS);
+    let midnight = at(deliveries(&shop).await["next_at"].as_str().unwrap());
+    // So long after that midnight, at which no earlier one's lease stands any more.
+    let night = |shop: &Shop, tries: i64| {
+        let until = midnight.plus(tries * 2 * LEASE_MS).0 - shop.clock.now().0;
+        shop.clock.advance(until.max(0));
         let scheduler = shop.app().scheduler().clone();
-        let run = tokio::spawn(async move { scheduler.look().await });
+        tokio::spawn(async move { scheduler.look().await })
+    };
+    // Abandoned after more and more time, until some have moved; the process ends there too.
+    let (mut shipped, mut ms, mut tries) = (0, 1, 0);
+    while shipped == 0 {
+        let run = night(&shop, tries);
         tokio::time::sleep(Duration::from_millis(ms)).await;
         shop.app().scheduler().abandon().await;
         let _ = run.await;
-        // The clock of the next process is that of the wall: not one of these nights has come yet.
+        // The clock of the next process is that of the wall: the night has not come yet.
         shop = shop.reopen().await;
-        let shipped = count(&shop, &orders, DeliveryState::Shipping, 1).await;
-        assert_eq!(shipped + count(&shop, &orders, DeliveryState::Preparing, 0).await, 60);
+        shipped = count(&shop, &orders, DeliveryState::Shipping, 1).await;
+        assert_eq!(shipped + count(&shop, &orders, DeliveryState::Preparing, 0).await, orders.len());
+        (ms, tries) = (ms + 1 + ms / 8, tries + 1);
     }
-    shop.clock.advance(DAY_MS);
-    shop.app().scheduler().look().await;
-    shop.clock.advance(LEASE_MS);
-    shop.app().scheduler().look().await;
-    assert_eq!(count(&shop, &orders, DeliveryState::Shipping, 1).await, 60);
+    assert!(shipped < orders.len(), "it came to its end");
+    night(&shop, tries).await.unwrap();
+    assert_eq!(count(&shop, &orders, DeliveryState::Shipping, 1).await, orders.len());
     shop.close().await;
 }
 

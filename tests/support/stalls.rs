@@ -1,10 +1,14 @@
 //! Whether the machine stood still. What only a machine that runs can keep, *nobody is refused* or *nobody waits for longer than this*,
 //! is judged only where it ran: not while a neighbour had its processors, or its disk did not come back from a sync.
+//!
+//! Nothing is excused in silence: each excuse is a line in the file that `STALLS_LOG` names, where `scripts/verify` counts them and has enough
+//! when they are many; without it the line is printed.
 
-use std::fs::File;
+use std::env;
+use std::fs::{File, OpenOptions};
 use std::io::{Seek, Write};
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -49,20 +53,38 @@ impl Watch {
 /// Those since it was made.
 pub struct Stalls {
     since: u64,
+    /// However often it is asked, it is one excuse.
+    is_told: AtomicBool,
 }
 
 impl Stalls {
     pub fn looked_for() -> Stalls {
-        Stalls { since: WATCH.clock.nanos() }
+        Stalls { since: WATCH.clock.nanos(), is_told: AtomicBool::new(false) }
     }
 
+    /// To be asked when there is something to excuse: a *yes* is written down.
     pub fn were_seen(&self) -> bool {
         let stands_still =
             WATCH.clock.nanos().saturating_sub(WATCH.looked.load(Ordering::Acquire)) > STALL_NANOS;
         let seen = stands_still || WATCH.ended.load(Ordering::Acquire) > self.since;
-        if seen {
-            eprintln!("the machine stood still meanwhile: what this test says of time proves nothing");
+        if seen && !self.is_told.swap(true, Ordering::AcqRel) {
+            tell();
         }
         seen
+    }
+}
+
+fn tell() {
+    let program = env::current_exe().ok().and_then(|path| Some(path.file_stem()?.display().to_string()));
+    let (program, thread) = (program.unwrap_or_default(), thread::current());
+    let test = thread.name().unwrap_or("a thread without a name");
+    let line = format!("{program} {test}: the machine stood still, what it says of time proves nothing\n");
+    match env::var_os("STALLS_LOG") {
+        // In one piece: others write there too.
+        Some(path) => {
+            let log = OpenOptions::new().create(true).append(true).open(path);
+            log.and_then(|mut log| log.write_all(line.as_bytes())).unwrap();
+        }
+        None => eprint!("{line}"),
     }
 }

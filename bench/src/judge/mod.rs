@@ -28,8 +28,12 @@ use crate::engine::History;
 use crate::wire::OrderRequests;
 
 const CONNECTIONS: usize = 32;
-/// Ledgers longer than this, all products together, are not replayed.
+/// The shop remembers where so many readers are; a ledger beyond them is begun anew with every page.
+const LEDGERS_AT_ONCE: usize = 4;
+/// Ledgers longer than this, all products with a refusal together, are not replayed.
 const REPLAY_LIMIT: u64 = 2_000_000;
+/// Of the products at which nobody was refused so many movements are replayed beside them: some seconds' reading.
+const REPLAY_LIMIT_UNREFUSED: u64 = 200_000;
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// From what says nothing to the worst. A machine that is busy elsewhere makes a figure worse and never an answer wrong: whoever takes changes
@@ -150,15 +154,15 @@ pub async fn judge(evidence: &Evidence<'_>) -> Result<Vec<Verdict>> {
     let stocks = evidence.settled_stocks().await?;
     let books = evidence.books(&stocks).await?;
     let mut verdicts = vec![
-        evidence.oversell(&stocks, books.as_deref()),
-        evidence.undersell(&stocks, books.as_deref()),
-        evidence.duplicates(books.as_deref()).await?,
+        evidence.oversell(&stocks, &books),
+        evidence.undersell(&stocks, &books),
+        evidence.duplicates(&books).await?,
         evidence.order_of_arrival(),
         evidence.read_back().await?,
         evidence.everyone_answered(),
     ];
     if evidence.requests.pays() {
-        verdicts.push(evidence.sold_and_paid(&stocks, books.as_deref()));
+        verdicts.push(evidence.sold_and_paid(&stocks, &books));
         verdicts.extend(evidence.settled_money().await);
     }
     Ok(verdicts)
@@ -188,21 +192,34 @@ impl Evidence<'_> {
         .await
     }
 
-    /// The ledgers of the products that anything interesting happened to, or nothing if they may not or cannot be read.
-    async fn books(&self, stocks: &[Stock]) -> Result<Option<Vec<Option<Book>>>> {
-        let Some(admin) = self.admin else { return Ok(None) };
-        let mut wanted = vec![false; self.products.len()];
-        self.history.refused.iter().for_each(|refused| wanted[refused.product as usize] = true);
-        let length: u64 =
-            stocks.iter().zip(&wanted).filter(|(_, wanted)| **wanted).map(|(stock, _)| stock.sequence).sum();
-        if length > REPLAY_LIMIT {
-            return Ok(None);
+    /// The ledger of each product, as far as they may be read and are not too long.
+    async fn books(&self, stocks: &[Stock]) -> Result<Vec<Option<Book>>> {
+        let chosen = match self.admin {
+            Some(_) => self.ledgers_to_read(stocks),
+            None => vec![false; self.products.len()],
+        };
+        let items: Vec<(&String, bool)> = self.products.iter().zip(chosen).collect();
+        each(self.target, LEDGERS_AT_ONCE, &items, async |client, (product, is_chosen)| match self.admin {
+            Some(admin) if *is_chosen => Book::read(client, product, admin).await.map(Some),
+            _ => Ok(None),
+        })
+        .await
+    }
+
+    /// Those of the products at which somebody was refused, all or none of them, and then of the others while there is room.
+    fn ledgers_to_read(&self, stocks: &[Stock]) -> Vec<bool> {
+        let mut chosen = vec![false; self.products.len()];
+        self.history.refused.iter().for_each(|refused| chosen[refused.product as usize] = true);
+        let refused = || stocks.iter().zip(&chosen).filter(|(_, is_refused)| **is_refused);
+        if refused().map(|(stock, _)| stock.sequence).sum::<u64>() > REPLAY_LIMIT {
+            return vec![false; self.products.len()];
         }
-        let items: Vec<(&String, bool)> = self.products.iter().zip(wanted).collect();
-        let read = each(self.target, CONNECTIONS, &items, async |client, (product, wanted)| {
-            Ok(if *wanted { Some(Book::read(client, product, admin).await?) } else { None })
-        });
-        Ok(Some(read.await?))
+        let mut room = REPLAY_LIMIT_UNREFUSED;
+        for (chosen, stock) in chosen.iter_mut().zip(stocks).filter(|(chosen, _)| !**chosen) {
+            let Some(left) = room.checked_sub(stock.sequence) else { continue };
+            (*chosen, room) = (true, left);
+        }
+        chosen
     }
 
     /// What the provider's book shows once whatever is still to be undone has been.

@@ -14,7 +14,7 @@ use crate::engine::Ordered;
 const RETRIED_KEYS: usize = 1_000;
 
 impl Evidence<'_> {
-    pub async fn duplicates(&self, books: Option<&[Option<Book>]>) -> Result<Verdict> {
+    pub async fn duplicates(&self, books: &[Option<Book>]) -> Result<Verdict> {
         let orders: Vec<Ordered> = self.history.orders().copied().collect();
         let mut complaints = Vec::new();
         let mut ids = HashSet::with_capacity(orders.len());
@@ -30,7 +30,7 @@ impl Evidence<'_> {
                 ));
             }
         }
-        let held = books.into_iter().flatten().flatten().flat_map(Book::orders);
+        let held = books.iter().flatten().flat_map(Book::orders);
         let ghosts = held.filter(|id| !ids.contains(id)).count();
         if ghosts > self.history.unresolved.len() {
             complaints.push(format!("the ledgers hold {ghosts} orders that no key was ever told of"));

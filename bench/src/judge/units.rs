@@ -8,14 +8,16 @@ use crate::answer::OrderId;
 use crate::drive::grouped;
 
 impl Evidence<'_> {
-    pub fn oversell(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
+    pub fn oversell(&self, stocks: &[Stock], books: &[Option<Book>]) -> Verdict {
         let mut complaints = Vec::new();
         let mut promised = vec![0u64; self.products.len()];
         self.history.acknowledged.iter().for_each(|order| promised[order.product as usize] += self.quantity);
         let open = self.history.unresolved.len() as u64 * self.quantity;
+        let (mut read, mut unexplained) = (0, None);
         for (place, product) in self.products.iter().enumerate() {
-            let (stock, on_hand) = (stocks[place], self.on_hand[place]);
-            let book = books.and_then(|books| books[place].as_ref());
+            let (stock, on_hand, promised) = (stocks[place], self.on_hand[place], promised[place]);
+            let book = books[place].as_ref();
+            read += usize::from(book.is_some());
             if stock.available < 0 || stock.available + stock.held + stock.sold != on_hand as i64 {
                 complaints.push(format!("{product}: {stock:?} does not add up to {on_hand} units"));
             }
@@ -25,42 +27,43 @@ impl Evidence<'_> {
                 continue;
             }
             let taken = (stock.held + stock.sold) as u64;
-            if promised[place] > on_hand {
-                complaints
-                    .push(format!("{product}: {} units were promised out of {on_hand}", promised[place]));
-            } else if taken < promised[place] && book.is_some() {
-                complaints
-                    .push(format!("{product}: {} units were promised, {taken} are taken", promised[place]));
-            } else if taken > promised[place] + open {
-                complaints
-                    .push(format!("{product}: {taken} units are taken, buyers know of {}", promised[place]));
+            if promised > on_hand {
+                complaints.push(format!("{product}: {promised} units were promised out of {on_hand}"));
+            } else if taken < promised {
+                let what = format!("{product}: {promised} units were promised, {taken} are taken");
+                match self.requests.pays() || book.is_some() {
+                    true => complaints.push(what),
+                    false => _ = unexplained.get_or_insert(what),
+                }
+            } else if taken > promised + open {
+                complaints.push(format!("{product}: {taken} units are taken, buyers know of {promised}"));
             }
+        }
+        if let (Some(what), []) = (unexplained, complaints.as_slice()) {
+            return Verdict::skip(
+                "oversell",
+                format!("{what}, and no ledger was read that would say which came back"),
+            );
         }
         let units = self.history.acknowledged.len() as u64 * self.quantity;
         let stock: u64 = self.on_hand.iter().sum();
-        Verdict::of(
-            "oversell",
-            complaints,
-            format!("{units} units promised, {stock} in stock; every ledger adds up"),
-        )
+        let ledgers = match self.products.len() {
+            all if read == all => "every ledger adds up".to_owned(),
+            _ if read == 0 => "as many are taken; no ledger was read".to_owned(),
+            all => format!("as many are taken; {read} of {all} ledgers were read and add up"),
+        };
+        Verdict::of("oversell", complaints, format!("{units} units promised, {stock} in stock; {ledgers}"))
     }
 
-    pub fn undersell(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
-        let sold_out = self.history.refused.iter().filter(|refused| refused.sold_out);
-        let Some(books) = books else {
-            return match sold_out.count() {
-                0 => Verdict::pass("undersell", "nobody was told sold out"),
-                _ => Verdict::skip(
-                    "undersell",
-                    "the ledger cannot be read: no admin token, or too long to replay",
-                ),
-            };
-        };
+    pub fn undersell(&self, stocks: &[Stock], books: &[Option<Book>]) -> Verdict {
         let mut complaints = Vec::new();
-        let mut judged = 0;
-        for refused in sold_out {
-            let Some(book) = &books[refused.product as usize] else { continue };
+        let (mut judged, mut unjudged) = (0, 0);
+        for refused in self.history.refused.iter().filter(|refused| refused.sold_out) {
             let product = &self.products[refused.product as usize];
+            let Some(book) = &books[refused.product as usize] else {
+                unjudged += 1;
+                continue;
+            };
             judged += 1;
             match book.available_at(refused.sequence) {
                 Some(available) if available >= self.quantity as i64 => complaints.push(format!(
@@ -76,20 +79,27 @@ impl Evidence<'_> {
         }
         // Whoever was declined comes back for what he gave back; after a hold that lapsed nobody may.
         let leaves = if self.requests.pays() { Book::holds_lapsed } else { Book::units_came_back };
-        let lapses = books.iter().flatten().any(leaves);
         let unsold: i64 = stocks.iter().map(|stock| stock.available).sum();
-        if self.demand_covers_stock && !lapses && self.products.len() == 1 && unsold >= self.quantity as i64 {
-            complaints.push(format!("{unsold} units are unsold, although enough buyers came"));
+        if self.demand_covers_stock && self.products.len() == 1 && unsold >= self.quantity as i64 {
+            match &books[0] {
+                Some(book) if leaves(book) => {}
+                Some(_) => complaints.push(format!("{unsold} units are unsold, although enough buyers came")),
+                None => unjudged += 1,
+            }
         }
-        Verdict::of(
-            "undersell",
-            complaints,
-            format!("refusals at {judged} sequences replayed, {unsold} units unsold at the end"),
-        )
+        if unjudged > 0 && complaints.is_empty() {
+            let why = "the ledger cannot be read: no admin token, or too long to replay";
+            return Verdict::skip("undersell", why);
+        }
+        let fine = match judged {
+            0 => format!("nobody was told sold out, {unsold} units unsold at the end"),
+            _ => format!("refusals at {judged} sequences replayed, {unsold} units unsold at the end"),
+        };
+        Verdict::of("undersell", complaints, fine)
     }
 
     /// After a crowd that pays nothing is held any more, and what is sold is what somebody heard he has paid.
-    pub fn sold_and_paid(&self, stocks: &[Stock], books: Option<&[Option<Book>]>) -> Verdict {
+    pub fn sold_and_paid(&self, stocks: &[Stock], books: &[Option<Book>]) -> Verdict {
         let mut complaints = Vec::new();
         let open = self.history.unresolved.len() as u64 * self.quantity;
         let mut paid: Vec<HashSet<OrderId>> = vec![HashSet::new(); self.products.len()];
@@ -107,7 +117,7 @@ impl Evidence<'_> {
             if !(units..=units + open).contains(&(stock.sold as u64)) {
                 complaints.push(format!("{product}: {} units are sold, {units} are paid", stock.sold));
             }
-            let Some(book) = books.and_then(|books| books[place].as_ref()) else { continue };
+            let Some(book) = &books[place] else { continue };
             let confirmed = book.sold_orders();
             let unpaid = confirmed.difference(paid);
             if unpaid.clone().count() > self.history.unresolved.len() {
@@ -130,7 +140,7 @@ mod tests {
     use super::*;
     use crate::answer::OrderState;
     use crate::engine::{History, Ordered};
-    use crate::judge::Ruling::{self, Fail, Pass};
+    use crate::judge::Ruling::{self, Fail, Pass, Skip};
     use crate::wire::{Key, OrderRequests};
 
     /// A crowd at one product with two units. Orders are named by their letters.
@@ -177,7 +187,7 @@ mod tests {
 
         fn sold_and_paid(&self, stock: (i64, i64, i64), sold: &str) -> Ruling {
             let ledger = ledger(sold);
-            self.evidence().sold_and_paid(&[counts(stock)], Some(&[Some(ledger)])).ruling
+            self.evidence().sold_and_paid(&[counts(stock)], &[Some(ledger)]).ruling
         }
     }
 
@@ -236,16 +246,49 @@ mod tests {
         };
         let oversell = |card| {
             let scene = Scene::new("abc", card);
-            scene.evidence().oversell(&[counts((0, 0, 2))], Some(&came_back("released"))).ruling
+            scene.evidence().oversell(&[counts((0, 0, 2))], &came_back("released")).ruling
         };
         assert_eq!(oversell(None), Pass, "held by one after the other");
         assert_eq!(oversell(Some("tok_ok")), Fail, "three paid for two units");
         let undersell = |card, kind| {
             let scene = Scene::new("a", card);
-            scene.evidence().undersell(&[counts((1, 0, 1))], Some(&came_back(kind))).ruling
+            scene.evidence().undersell(&[counts((1, 0, 1))], &came_back(kind)).ruling
         };
         assert_eq!(undersell(Some("tok_ok"), "released"), Fail, "whoever was declined comes back");
         assert_eq!(undersell(Some("tok_ok"), "expired"), Pass);
         assert_eq!(undersell(None, "released"), Pass);
+    }
+
+    #[test]
+    fn a_ledger_that_nobody_has_read_adds_up_for_nobody() {
+        let oversell = |card, stock, books: &[Option<Book>]| {
+            let verdict = Scene::new("ab", card).evidence().oversell(&[counts(stock)], books);
+            (verdict.ruling, verdict.detail)
+        };
+        let (ruling, said) = oversell(None, (0, 2, 0), &[None]);
+        assert!(ruling == Pass && said.ends_with("no ledger was read"), "{said}");
+        let (ruling, said) = oversell(None, (0, 2, 0), &[Some(ledger(""))]);
+        assert!(ruling == Pass && said.ends_with("every ledger adds up"), "{said}");
+        assert_eq!(oversell(None, (1, 1, 0), &[None]).0, Skip, "one may have lapsed");
+        assert_eq!(oversell(None, (1, 1, 0), &[Some(ledger(""))]).0, Fail, "none has");
+        assert_eq!(oversell(Some("tok_ok"), (1, 0, 1), &[None]).0, Fail, "what is paid stays sold");
+        assert_eq!(oversell(None, (0, 1, 0), &[None]).0, Fail, "one is nowhere");
+        let undersell = |stock| Scene::new("ab", None).evidence().undersell(&[counts(stock)], &[None]).ruling;
+        assert_eq!(undersell((0, 2, 0)), Pass);
+        assert_eq!(undersell((1, 1, 0)), Skip, "it may have come back when all had gone");
+    }
+
+    #[test]
+    fn ledgers_are_read_as_far_as_there_is_room() {
+        let mut scene = Scene::new("a", None);
+        scene.products = ["prod_x", "prod_y", "prod_z"].map(str::to_owned).to_vec();
+        let long = |sequences: [u64; 3]| sequences.map(|sequence| Stock { sequence, ..Stock::default() });
+        let chosen = |scene: &Scene, sequences| scene.evidence().ledgers_to_read(&long(sequences));
+        assert_eq!(chosen(&scene, [9, 9, 9]), [true; 3], "nobody was refused");
+        assert_eq!(chosen(&scene, [150_000, 150_000, 9]), [true, false, true]);
+        scene.history = History::new(3, 0);
+        scene.history.refuse(1, 7, true, 1, 2);
+        assert_eq!(chosen(&scene, [9, 1_500_000, 150_000]), [true, true, true]);
+        assert_eq!(chosen(&scene, [9, 2_500_000, 9]), [false; 3]);
     }
 }

@@ -8,7 +8,6 @@ use stockade::domain::stock::{Cause, Event, Refusal};
 use super::stock::is_single;
 use super::{Verdict, broken};
 use crate::story::{By, Heard, Story, What};
-use crate::tables::Shelf;
 use crate::time::Micros;
 
 /// An order that a key has made.
@@ -78,78 +77,6 @@ pub fn i8_one_key_one_order(story: &Story) -> Verdict {
                 said.heard, attempt.sent
             );
             return broken(name, what);
-        }
-    }
-    Ok(())
-}
-
-/// I15, first half: a refusal says what was so at the sequence it names.
-pub fn i15_refusals_are_true(story: &Story) -> Verdict {
-    for (product, chapter) in story.chapters.iter().enumerate() {
-        let mut refusals: Vec<_> = story
-            .attempts
-            .iter()
-            .filter_map(|attempt| match &attempt.said.as_ref()?.heard {
-                Heard::Refused { product: Some(of), refused } if *of == product => {
-                    Some((refused, attempt.who))
-                }
-                _ => None,
-            })
-            .collect();
-        refusals.sort_by_key(|(refused, _)| refused.at);
-        let mut refusals = refusals.into_iter().peekable();
-        let (mut shelf, mut settings, mut paused, mut archived) = (Shelf::default(), None, false, false);
-        let mut buyers = BTreeMap::new();
-        for sequence in 0..=chapter.events.len() {
-            if let Some(event) = sequence.checked_sub(1).and_then(|index| chapter.events.get(index)) {
-                shelf.fold_event(event);
-                match event {
-                    Event::Created(created) => settings = Some(created.settings.clone()),
-                    Event::Configured(to) => settings = Some(to.clone()),
-                    Event::Paused => paused = true,
-                    Event::Resumed => paused = false,
-                    Event::Archived => archived = true,
-                    Event::Held(held) => {
-                        buyers.insert(held.order, held.buyer);
-                    }
-                    _ => {}
-                }
-            }
-            while let Some((refused, who)) = refusals.next_if(|(refused, _)| refused.at.0 == sequence as u64)
-            {
-                let is_true = match &refused.why {
-                    Refusal::NoProduct => settings.is_none(),
-                    Refusal::Archived => archived,
-                    Refusal::Paused => paused && !archived,
-                    Refusal::NotOpen { opens_at } => {
-                        settings.as_ref().is_some_and(|s| s.opens_at == Some(*opens_at)) && !paused
-                    }
-                    Refusal::Closed { closed_at } => {
-                        settings.as_ref().is_some_and(|s| s.closes_at == Some(*closed_at)) && !paused
-                    }
-                    Refusal::LimitExceeded { limit, has, requested } => {
-                        let rows = shelf.rows.iter().filter(|(order, _)| buyers.get(order) == Some(&who));
-                        let truly: u32 = rows
-                            .map(|(_, row)| if row.state.is_live() { row.quantity } else { row.sold })
-                            .sum();
-                        truly == *has && has + requested > *limit && !paused
-                    }
-                    Refusal::SoldOut { .. } => !paused && !archived,
-                    _ => true,
-                };
-                if !is_true {
-                    let what = format!("product {product} at #{sequence}: {who} was told {:?}", refused.why);
-                    return broken("i15_refusals_are_true", what);
-                }
-            }
-        }
-        if let Some((refused, who)) = refusals.next() {
-            let what = format!(
-                "product {product}: {who} was refused at #{}, the history ends at #{}",
-                refused.at.0,
-                chapter.events.len()
-            );
-            return broken("i9_prefix_durability", what);
         }
     }
     Ok(())

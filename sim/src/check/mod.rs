@@ -5,11 +5,13 @@
 
 mod answer;
 mod order;
+mod refusal;
 mod stock;
 mod time;
 
-pub use answer::{i8_one_key_one_order, i15_promised_answers, i15_refusals_are_true};
+pub use answer::{i8_one_key_one_order, i15_promised_answers};
 pub use order::{i2_acknowledged_once, i4_each_hold_ends_once, i14_whole_orders};
+pub use refusal::i15_refusals_are_true;
 pub use stock::{
     i1_conservation, i3_no_oversell, i3_no_undersell, i7_limits, i9_prefix_durability,
     i10_one_state_by_every_road, i13_caps,

@@ -246,8 +246,7 @@ impl Cluster {
             trace: self.trace.hash(),
             events: self.trace.events,
             simulated: self.now,
-            attempts: story.attempts.len() as u64,
-            answered: story.attempts.iter().filter(|attempt| attempt.said.is_some()).count() as u64,
+            answers: story.answers(),
             tally: self.tally,
             verdict,
         }

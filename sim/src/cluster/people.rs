@@ -260,9 +260,10 @@ impl Cluster {
                 think = if over { 100 } else { 2_000 };
             }
             Some(Heard::Done | Heard::Known(_)) => (buyer.creates, buyer.wish) = (None, None),
-            // With the same key, for as long as it takes. What has none may be there already.
+            // With the same key, for as long as it takes; nothing was done, so what has none asks again as well. After the faults that
+            // would be for ever where the key is at another product.
             Some(Heard::NotExecuted) => {
-                if buyer.creates.is_none() && (over || cancels) {
+                if buyer.creates.is_none() && over {
                     buyer.wish = None;
                 }
             }

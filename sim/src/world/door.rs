@@ -159,8 +159,10 @@ impl World {
             }
             return None;
         }
-        if matches!(why, Refusal::SoldOut { .. }) {
-            self.tally.reach("sold out was answered from the published view");
+        match why {
+            Refusal::SoldOut { .. } => self.tally.reach("sold out was answered from the published view"),
+            Refusal::Archived => self.tally.reach("off sale for good was answered from the published view"),
+            _ => {}
         }
         self.told[product] = self.told[product].max(at);
         Some(Refused { at, why })

@@ -29,7 +29,7 @@ use crate::chance::Chance;
 use crate::check::Violation;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, REST_BY, Scenario};
-use crate::story::{Attempt, Chapter, Ruling, Story};
+use crate::story::{Answers, Attempt, Chapter, Ruling, Story};
 use crate::tally::Tally;
 use crate::time::{MS, Micros, Wall};
 use crate::trace::Trace;
@@ -160,8 +160,7 @@ pub struct Outcome {
     pub trace: u64,
     pub events: u64,
     pub simulated: Micros,
-    pub attempts: u64,
-    pub answered: u64,
+    pub answers: Answers,
     pub tally: Tally,
     pub verdict: Result<(), Violation>,
 }
@@ -244,8 +243,7 @@ impl World {
             trace: self.trace.hash(),
             events: self.trace.events,
             simulated: self.now,
-            attempts: story.attempts.len() as u64,
-            answered: story.attempts.iter().filter(|attempt| attempt.said.is_some()).count() as u64,
+            answers: story.answers(),
             tally: self.tally,
             verdict,
         }

@@ -54,6 +54,7 @@ impl World {
             Some(Refusal::KeyReused { .. }) => "a key came back with another body",
             Some(Refusal::KeyInProgress) => "a key was still in progress",
             Some(Refusal::LimitExceeded { .. }) => "the limit was reached",
+            Some(Refusal::Archived) => "what is off sale for good was tried",
             Some(Refusal::Paused) => "a paused sale was tried",
             Some(Refusal::NotOpen { .. }) => "a sale was tried before it opened",
             Some(Refusal::Closed { .. }) => "a sale was tried after it closed",

@@ -110,6 +110,11 @@ impl World {
                 }
             }
         }
+        // Something is taken off sale for good, never what the crowd is after.
+        if product > 0 && self.chance.percent(12) {
+            let at = self.chance.between(20, 50) * SECOND;
+            self.administer(at, product, Command::Archive);
+        }
         self.administer(FAULTS_END + 50 * MS, product, Command::Resume);
     }
 

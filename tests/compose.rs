@@ -277,6 +277,15 @@ fn the_proxy_has_the_address_that_the_nodes_trust() {
     assert!(network.contains(address.parse().unwrap()));
 }
 
+/// What stands in Redis is read by every node.
+#[test]
+fn the_nodes_meet_at_the_redis_that_is_there() {
+    for node in nodes() {
+        assert_eq!(services()[&node]["environment"]["STOCKADE_REDIS_URL"], "redis://redis:6379", "{node}");
+    }
+    assert!(services()["redis"]["ports"].is_null());
+}
+
 /// `serve` looks at these, and does not start without them.
 #[test]
 fn the_database_says_yes_to_what_is_on_its_disk() {

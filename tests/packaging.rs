@@ -80,13 +80,34 @@ fn said<'u>(unit: &'u BTreeMap<String, Vec<(String, String)>>, key: &str) -> &'u
     &found[0].1
 }
 
+/// The secrets that the head of the unit names, one a line.
+fn secrets_of_the_machine() -> Vec<String> {
+    let head = text("deploy/systemd/stockade.service");
+    let named = head.lines().filter_map(|line| line.strip_prefix("#   STOCKADE_")?.split_once('='));
+    named.map(|(name, _)| format!("STOCKADE_{name}")).collect()
+}
+
 /// The file that the units name, with the secrets that their head names.
 fn of_the_machine() -> Config {
-    let secrets = ["JWT_SECRET", "MASTER_KEY", "SMTP_URL", "STRIPE_SECRET_KEY", "PAYMENT_WEBHOOK_SECRET"]
-        .map(|name| format!("STOCKADE_{name}"))
-        .map(|name| (name.clone(), made_up(&name)));
+    let secrets = secrets_of_the_machine();
+    assert!(secrets.iter().all(|name| is_secret(name)), "{secrets:?}");
+    let secrets = secrets.into_iter().map(|name| (name.clone(), made_up(&name)));
     let layers = Layers::of(Some(&root().join("deploy/systemd/stockade.toml")), secrets, []).unwrap();
     Config::read(&layers).unwrap()
+}
+
+/// What a text has root run as the service runs: each such command, a broken line put together, without what runs it.
+fn run_as_the_service(path: &str) -> Vec<String> {
+    let text = text(path).replace("\\\n#", "");
+    let runs = "systemd-run --pty --uid=stockade -p UMask=0077 -p EnvironmentFile=/etc/stockade/secrets ";
+    let lines = text.lines().filter_map(|line| line.split_once("systemd-run "));
+    lines
+        .map(|(before, rest)| {
+            let line = format!("systemd-run {rest}");
+            assert!(["", "#   "].contains(&before), "{path}: {before}{line}");
+            line.strip_prefix(runs).unwrap_or_else(|| panic!("{path}: {line}")).trim().to_owned()
+        })
+        .collect()
 }
 
 #[test]
@@ -100,8 +121,39 @@ fn the_unit_starts_a_shop_in_production_and_lets_it_end() {
     assert_eq!(said(&unit, "KillSignal"), "SIGTERM");
     assert!(seconds(said(&unit, "TimeoutStopSec")) >= shutdown_s(&config) + LAST_WORDS_S);
     assert!(said(&unit, "LimitNOFILE").parse::<usize>().unwrap() > config.http.connections_max);
-    // Nobody but this machine reaches either listener: TLS is the proxy's.
+    // Nobody but this machine reaches either listener: TLS is the proxy's, and what it says of who asks is believed.
     assert!(config.http.addr.ip().is_loopback() && config.http.ops_addr.unwrap().ip().is_loopback());
+    for proxy in ["127.0.0.1", "::1"] {
+        assert!(
+            config.http.trusted_proxies.iter().any(|ours| ours.contains(proxy.parse().unwrap())),
+            "{proxy}"
+        );
+    }
+    // Letters leave the machine.
+    assert!(config.mail.smtp_url.is_some());
+    // The clock is read once, at the start.
+    let after: Vec<_> = said(&unit, "After").split(' ').collect();
+    assert!(after.contains(&"time-sync.target"), "{after:?}");
+}
+
+#[test]
+fn commands_are_run_as_the_service_is() {
+    let unit = unit("stockade.service");
+    for (path, count) in [("deploy/systemd/stockade.service", 1), ("docs/operating.md", 2)] {
+        let commands = run_as_the_service(path);
+        assert_eq!(commands.len(), count, "{path}: {commands:?}");
+        for command in commands {
+            let words: Vec<&str> = command.split_whitespace().collect();
+            Cli::try_parse_from(words.iter().copied())
+                .unwrap_or_else(|error| panic!("{path}: {command}: {error}"));
+            assert_eq!(words[..3], ["/usr/local/bin/stockade", "--config", "/etc/stockade/stockade.toml"]);
+        }
+    }
+    for (key, value) in
+        [("User", "stockade"), ("UMask", "0077"), ("EnvironmentFile", "/etc/stockade/secrets")]
+    {
+        assert_eq!(said(&unit, key), value);
+    }
 }
 
 #[test]
@@ -120,6 +172,9 @@ fn the_units_are_confined() {
             ("SystemCallFilter", "@system-service"),
             ("UMask", "0077"),
             ("EnvironmentFile", "/etc/stockade/secrets"),
+            ("StateDirectory", "stockade"),
+            // Each start sets it, whoever starts.
+            ("StateDirectoryMode", "0700"),
         ] {
             assert_eq!(said(&unit, key), value, "{name}: {key}");
         }
@@ -140,6 +195,15 @@ fn the_timer_takes_backups_of_the_same_shop() {
     Cli::try_parse_from(words.split(' ').chain(["--to", to])).unwrap();
     assert!(words.ends_with("backup --config /etc/stockade/stockade.toml"), "{words}");
     assert!(unit("stockade-backup.timer").contains_key("Timer"));
+    // What is old goes, from there and from nowhere else, and nothing but what the line above has made.
+    let to = said(&backup, "ReadWritePaths");
+    let removes = format!(
+        "/usr/bin/find {to} -mindepth 1 -maxdepth 1 -type d -name \"????-??-??T??-??-??Z\" -mtime +7 -exec rm -r {{}} +"
+    );
+    assert_eq!(said(&backup, "ExecStartPost"), removes);
+    let head = text("deploy/systemd/stockade.service");
+    assert!(head.contains("systemctl enable --now stockade stockade-backup.timer\n"));
+    assert!(head.contains(&format!("install -d -o stockade -g stockade -m 0700 /var/lib/stockade {to}\n")));
 }
 
 // --- Kubernetes -----------------------------------------------------------------------------------------------------------------
@@ -221,6 +285,18 @@ fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
     Cli::try_parse_from(["stockade"].into_iter().chain(words)).unwrap();
     let (_, backup) = &pods()[1];
     assert!(backup["command"][2].as_str().unwrap().starts_with("exec stockade backup --to \"/backups/"));
+}
+
+/// As `kubectl apply -k` has it: whoever says which version the nodes have says it of the backup as well.
+#[test]
+fn nodes_and_backup_are_of_one_version() {
+    let all: Value = serde_saphyr::from_str(&text("deploy/kubernetes/kustomization.yaml")).unwrap();
+    let images = all["images"].as_array().unwrap();
+    assert_eq!(images.len(), 1);
+    let image = |key: &str| images[0][key].as_str().unwrap();
+    for (_, container) in pods() {
+        assert_eq!(container["image"], format!("{}:{}", image("name"), image("newTag")));
+    }
 }
 
 #[test]
@@ -354,6 +430,23 @@ fn workflows_call_scripts_that_exist() {
         }
     }
     assert!(called.contains(".ci/run"), "{called:?}");
+}
+
+/// MariaDB, which the gate installs, goes beside no MySQL, and the runner's image has one.
+#[test]
+fn there_is_room_for_what_the_gate_installs() {
+    let mut gates = 0;
+    for (name, workflow) in workflows() {
+        let runs: Vec<String> =
+            steps(&workflow).iter().map(|step| step["run"].as_str().unwrap_or_default().to_owned()).collect();
+        let Some(gate) = runs.iter().position(|run| run == ".ci/run") else { continue };
+        assert!(
+            runs[..gate].iter().any(|run| run.contains("apt-get purge") && run.contains("'mysql-server*'")),
+            "{name}"
+        );
+        gates += 1;
+    }
+    assert_eq!(gates, 2);
 }
 
 #[test]

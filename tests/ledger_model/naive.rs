@@ -226,7 +226,7 @@ impl Naive {
             {
                 return match sale.state {
                     _ if used.body != key.body => Err(Refusal::KeyReused { order: Some(sale.order) }),
-                    HoldState::Placing => Err(Refusal::KeyInProgress),
+                    HoldState::Placing if sale.order != ask.order => Err(Refusal::KeyInProgress),
                     _ => Ok(Decision::Replay(sale.order)),
                 };
             }

@@ -90,6 +90,10 @@ impl Placement {
                 self.held.push(receipt);
                 if self.held.len() < self.items.len() { self.hold_next() } else { self.place(now) }
             }
+            // Our own question of before, whose answer was lost; what it held has lapsed meanwhile.
+            (Phase::Holding, Ok(Answer::Replayed(order))) if order == self.order => {
+                self.undo(NotDone::Unavailable)
+            }
             (Phase::Holding, Ok(Answer::Replayed(order))) if self.held.is_empty() => {
                 Next::Done(Ok(Placed::Before(order)))
             }

@@ -275,7 +275,8 @@ impl Drop for Forwarder {
 fn may_be_asked_again(ask: &Ask) -> bool {
     match ask {
         Ask::Order(_) | Ask::OrderOfKey { .. } => true,
-        Ask::Command(Command::Reserve(reserve)) => reserve.key.is_some(),
+        // The line of an order that is being placed is known by the order's id, which nobody else has.
+        Ask::Command(Command::Reserve(reserve)) => reserve.key.is_some() || reserve.placing.is_some(),
         Ask::Command(_) => false,
     }
 }

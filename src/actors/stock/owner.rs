@@ -174,15 +174,26 @@ impl StockOwner {
             self.shared.inbox.decided(count);
         }
         self.drained = drained;
-        let lapse_until = self.shared.inbox.oldest().map_or(now, |oldest| oldest.min(now));
         if self.house.home.is_writable() {
+            let lapse_until = self.shared.inbox.oldest().map_or(now, |oldest| oldest.min(now));
             self.step(Input::Turn { lapse_until });
+        } else {
+            self.submit_open();
         }
         self.returning();
         self.carry_out(ctx);
         self.note_open();
         self.set_timer(ctx);
         self.leave_if_unborn(ctx);
+    }
+
+    /// What is decided goes to the journal, also where nothing can be written any more: whoever waits for it hears that it was not, and it
+    /// holds up nobody who wants to go. Nothing lapses meanwhile.
+    fn submit_open(&mut self) {
+        let Phase::Serving(protocol) = &self.phase else { return };
+        if protocol.open_events() > 0 && self.in_flight_since_ns.is_none() {
+            self.step(Input::Turn { lapse_until: Millis(0) });
+        }
     }
 
     /// Tells the doors how many stand before them.
@@ -384,7 +395,7 @@ impl StockOwner {
         let now = self.house.clock.now();
         let Phase::Serving(protocol) = &self.phase else { return };
         if !matches!(self.leaving, Leaving::No) {
-            return;
+            return self.turn(ctx);
         }
         if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
             self.save(ctx);
@@ -399,8 +410,10 @@ impl StockOwner {
             if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST {
                 self.save(ctx);
             }
-            self.stop(ctx);
+            return self.stop(ctx);
         }
+        // Timers stand still while the machine sleeps, deadlines do not.
+        self.turn(ctx);
     }
 
     /// Stores the ledger as it stands. Best effort: the journal holds everything.
@@ -430,6 +443,8 @@ impl StockOwner {
         self.shared.inbox.decided(count);
         let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
         if busy {
+            self.submit_open();
+            self.carry_out(ctx);
             ctx.run_later(Duration::from_millis(2), |owner, ctx| owner.rest(done, ctx));
             return;
         }
@@ -449,7 +464,8 @@ impl StockOwner {
         self.shared.proves_nothing();
         let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
         if busy || self.in_flight_since_ns.is_some() {
-            return;
+            self.submit_open();
+            return self.carry_out(ctx);
         }
         match std::mem::replace(&mut self.leaving, Leaving::No) {
             Leaving::Asked(left) => self.leaving = Leaving::Left(left),

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Command, Counts, Decision, Entry, Epoch, Event, Ledger, Millis, Refused, ReplayError, Sequence,
-    UnreadableSnapshot,
+    Command, Counts, Decision, Entry, Epoch, Event, HoldState, Ledger, Millis, Refused, ReplayError,
+    Sequence, UnreadableSnapshot,
 };
 
 /// The most events one product puts into one group.
@@ -298,7 +298,7 @@ impl<T> Protocol<T> {
             Ask::OrderOfKey { buyer, key } => Ok(Answer::OrderOfKey(self.ledger.order_of_key(buyer, key))),
             Ask::Command(command) => match self.ledger.decide(&command, arrived) {
                 Err(refused) => Err(self.refused(refused)),
-                Ok(Decision::Replay(order)) => Ok(Answer::Replayed(order)),
+                Ok(Decision::Replay(order)) => Ok(self.again(order)),
                 Ok(Decision::Done) => Ok(self.done(true)),
                 Ok(Decision::Event(event)) => {
                     self.happen(&event, arrived, command.may_return_units());
@@ -316,6 +316,28 @@ impl<T> Protocol<T> {
         Answer::Done { sequence: self.ledger.sequence(), counts: self.ledger.counts(), replayed }
     }
 
+    /// What was done before. A line of an order that is still being placed is held for whoever asks: he alone knows its id, and needs to
+    /// know what he holds.
+    fn again(&self, order: OrderId) -> Answer {
+        match self.ledger.order(self.product, order) {
+            Some(held) if held.state == HoldState::Placing => Answer::Reserved(Receipt {
+                order,
+                product: self.product,
+                line: held.line,
+                quantity: held.quantity,
+                unit_price: held.unit_price,
+                sequence: held.sequence,
+                deadline: held.deadline,
+                hold_ms: self.hold_ms(),
+            }),
+            _ => Answer::Replayed(order),
+        }
+    }
+
+    fn hold_ms(&self) -> u32 {
+        self.ledger.settings().map_or(0, |settings| settings.hold_ms)
+    }
+
     fn told(&self, event: Event) -> Answer {
         match event {
             Event::Held(held) => Answer::Reserved(Receipt {
@@ -326,7 +348,7 @@ impl<T> Protocol<T> {
                 unit_price: held.unit_price,
                 sequence: self.ledger.sequence(),
                 deadline: held.deadline,
-                hold_ms: self.ledger.settings().map_or(0, |settings| settings.hold_ms),
+                hold_ms: self.hold_ms(),
             }),
             _ => self.done(false),
         }

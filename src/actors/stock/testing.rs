@@ -29,6 +29,8 @@ struct Written {
     /// Nobody has heard for long that this node is the only one.
     lease_is_over: AtomicBool,
     takes_nothing: AtomicBool,
+    /// From behind so many looks on.
+    looks_left: AtomicUsize,
 }
 
 /// A restock for this reason makes its owner panic while it decides.
@@ -71,6 +73,12 @@ impl OneJournal {
 
     pub fn takes_nothing(&self, nothing: bool) {
         self.0.takes_nothing.store(nothing, Ordering::SeqCst);
+    }
+
+    /// Whoever looks so many times finds that it takes something, and then no more.
+    pub fn takes_nothing_after(&self, looks: usize) {
+        self.0.looks_left.store(looks, Ordering::SeqCst);
+        self.takes_nothing(true);
     }
 
     /// What two nodes put down at once: parts of the one and of the other.
@@ -134,7 +142,9 @@ impl Home for OneJournal {
     }
 
     fn is_writable(&self) -> bool {
-        !self.0.takes_nothing.load(Ordering::SeqCst)
+        let one_less = |left: usize| left.checked_sub(1);
+        let looks = self.0.looks_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+        looks.is_ok() || !self.0.takes_nothing.load(Ordering::SeqCst)
     }
 
     fn is_the_only_one(&self) -> bool {

@@ -255,6 +255,8 @@ impl Ledger {
         {
             return match (first.body == body, first.state) {
                 (false, _) => Err(Refusal::KeyReused { order: Some(first.order) }),
+                // The very same question, whose answer was lost.
+                (true, HoldState::Placing) if first.order == ask.order => Ok(Decision::Replay(first.order)),
                 (true, HoldState::Placing) => Err(Refusal::KeyInProgress),
                 (true, _) => Ok(Decision::Replay(first.order)),
             };

@@ -17,6 +17,8 @@ struct Waiting {
     finish: bool,
     /// The writer sleeps and must be rung for.
     asleep: bool,
+    /// It is to look around, whoever waits.
+    nudged: bool,
 }
 
 pub struct Inbox {
@@ -51,6 +53,13 @@ impl Inbox {
         Ok(())
     }
 
+    /// Has the writer look around.
+    pub fn nudge(&self) {
+        let mut waiting = self.waiting();
+        waiting.nudged = true;
+        self.ring(&mut waiting);
+    }
+
     /// No new appends; those that wait are still written.
     pub fn close(&self) {
         self.waiting().closed = true;
@@ -71,14 +80,14 @@ impl Inbox {
     /// Waits for the next group, for no longer than `patience`.
     pub fn next(&self, patience: Duration) -> Next {
         let idle = |waiting: &mut Waiting| {
-            waiting.asleep = waiting.appends.is_empty() && !waiting.finish;
+            waiting.asleep = waiting.appends.is_empty() && !waiting.finish && !waiting.nudged;
             waiting.asleep
         };
         let (mut waiting, _) = self
             .bell
             .wait_timeout_while(self.waiting(), patience, idle)
             .unwrap_or_else(PoisonError::into_inner);
-        waiting.asleep = false;
+        (waiting.asleep, waiting.nudged) = (false, false);
         match (waiting.appends.is_empty(), waiting.finish) {
             (false, _) => Next::Group(waiting.group()),
             (true, true) => Next::End,

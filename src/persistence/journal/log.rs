@@ -40,6 +40,9 @@ pub enum LogError {
     /// The database is not to be reached. Nothing was written.
     #[error("the database does not answer: {0}")]
     Away(String),
+    /// The database has no more what it had said yes to: another one took its place that had not received everything.
+    #[error("the database has forgotten what it had committed")]
+    Forgotten,
     /// The database was lost while it wrote, and nobody knows yet what it has.
     #[error("the database was lost while it wrote: {0}")]
     InDoubt(String),

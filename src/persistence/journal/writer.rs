@@ -197,7 +197,7 @@ impl<P: PutDown> Writer<P> {
             LogError::NoRoom(_) => NotWritten::DiskFull,
             LogError::ReadOnly(_) => NotWritten::ReadOnly,
             LogError::TooBig { .. } | LogError::Refused(_) => NotWritten::Failed,
-            LogError::Sealed => NotWritten::Fenced,
+            LogError::Sealed | LogError::Forgotten => NotWritten::Fenced,
             LogError::Away(_) => NotWritten::Away,
             LogError::InDoubt(_) => {
                 self.shared.stats.unknown.fetch_add(1, Ordering::Relaxed);

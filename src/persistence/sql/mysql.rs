@@ -18,6 +18,7 @@ use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::runtime::Handle;
 
 use super::{Error, StoreError};
+use crate::clock::Clock;
 
 /// The oldest servers that will do.
 const MARIADB_MIN: (u32, u32) = (10, 6);
@@ -33,6 +34,8 @@ const SIGN_OF_LIFE_MS: u64 = 2_000;
 const STATEMENT_MS: u64 = 30_000;
 /// A reader that was idle for so long shows first that it is there.
 const IDLE_MS: u64 = 5_000;
+/// How far the clocks of nodes, which decide when holds lapse and sales open, may be from the server's.
+const APART_MAX_MS: i64 = 5_000;
 /// How long a node waits for another's migrations.
 const MIGRATIONS_S: i64 = 120;
 
@@ -43,6 +46,7 @@ const SETTINGS: &str = "set session sql_mode = 'STRICT_TRANS_TABLES,PIPES_AS_CON
 const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_set_client, \
     cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
     cast(@@global.sync_binlog as signed)";
+const TIME: &str = "select cast(unix_timestamp(now(6)) * 1000 as signed)";
 const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
 /// Writers of one node, at most: the journal's, its keeper's, its heart's, one for each part of the tables, and those that say who owns
 /// what, who leads and who leaves.
@@ -90,6 +94,11 @@ pub enum Unfit {
     #[error("the database server speaks {found} with us: utf8mb4 is needed")]
     Letters { found: String },
     #[error(
+        "this machine's clock is {ahead_s} seconds ahead of the database server's: holds would lapse at a time that was promised to nobody. \
+         Set both by one time server, then start again"
+    )]
+    Clock { ahead_s: i64 },
+    #[error(
         "another node is still bringing the database up to date, after {MIGRATIONS_S} seconds: look what it does"
     )]
     Migrating,
@@ -123,6 +132,18 @@ impl Session {
     /// The server's number for it.
     pub fn id(&self) -> i64 {
         self.id
+    }
+
+    /// Refuses a clock that tells another time than the server's.
+    pub async fn agrees_with(&mut self, clock: &Clock) -> Result<(), StoreError> {
+        let before = clock.now().0;
+        let there: i64 = sqlx::query(TIME).fetch_one(&mut self.connection).await?.try_get(0)?;
+        let ahead_ms = match (before - there, clock.now().0 - there) {
+            (ahead, _) if ahead > APART_MAX_MS => ahead,
+            (_, ahead) if ahead < -APART_MAX_MS => ahead,
+            _ => return Ok(()),
+        };
+        Err(Unfit::Clock { ahead_s: ahead_ms / 1_000 }.into())
     }
 
     pub async fn close(self) -> Result<(), Error> {

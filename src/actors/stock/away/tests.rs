@@ -296,6 +296,40 @@ async fn an_answer_that_is_lost_is_unknown_or_asked_for_again() {
 }
 
 #[actix::test]
+async fn a_line_whose_answer_was_lost_is_held_and_told_once_more() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    for keyed in [true, false] {
+        let line =
+            Reserve { placing: Some(product), line: 1, ..one_for(1 + u128::from(keyed), product, keyed) };
+        story.net.deaf.store(true, Ordering::SeqCst);
+        let (asked, order) = (story.net.asked.load(Ordering::SeqCst), line.order);
+        let again = actix::spawn({
+            let lead = story.lead.clone();
+            async move { lead.ask(product, Command::Reserve(line)).await }
+        });
+        until("it is asked again", || story.net.asked.load(Ordering::SeqCst) > asked + 1).await;
+        story.net.deaf.store(false, Ordering::SeqCst);
+        let held = again.await.unwrap();
+        assert!(
+            matches!(&held, Ok(Answer::Reserved(held)) if (held.order, held.line) == (order, 1)),
+            "{held:?}"
+        );
+    }
+    assert_eq!(story.available(product), 8, "one each");
+    let another = Reserve {
+        placing: Some(product),
+        order: one_for(9, product, true).order,
+        ..one_for(2, product, true)
+    };
+    let refused = story.lead.ask(product, Command::Reserve(another)).await;
+    assert!(
+        matches!(&refused, Err(NotDone::Refused { refused, .. }) if refused.why == Refusal::KeyInProgress),
+        "{refused:?}"
+    );
+}
+
+#[actix::test]
 async fn letting_go_waits_for_what_was_asked() {
     let story = Story::begin().await;
     let product = story.stocked(1, 10).await;

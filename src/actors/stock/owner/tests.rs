@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::{join, join3};
+use tokio::time::timeout;
 
 use super::*;
 use crate::actors::stock::testing::{
@@ -12,6 +13,8 @@ use crate::actors::stock::{Answer, Reply, Route};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Refusal, Restock};
+
+const SOON: Duration = Duration::from_secs(5);
 
 /// A node that owns everything.
 struct Story {
@@ -139,4 +142,28 @@ async fn while_the_journal_takes_nothing_nothing_is_decided() {
     story.journal.takes_nothing(false);
     assert!(is_held(&story.reserve(product, 5).await));
     until("the hold has lapsed", || story.held(product) == 1).await;
+}
+
+#[actix::test]
+async fn what_is_decided_is_answered_though_the_journal_takes_nothing_any_more() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    // It took something when the question was decided, and not when that was to be written.
+    story.journal.takes_nothing_after(1);
+    assert!(is_held(&timeout(SOON, story.reserve(product, 1)).await.unwrap()));
+    story.journal.takes_nothing_after(1);
+    let (shards, left) = ([product.shard()], async |shards| story.owners.let_go(shards).await);
+    let (asked, ()) = timeout(SOON, join(story.reserve(product, 2), left(&shards))).await.unwrap();
+    assert!(is_held(&asked), "{asked:?}");
+}
+
+#[actix::test]
+async fn a_hold_lapses_though_its_timer_slept() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 1).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    // As behind a lid that was closed. Nobody asks: the view says that it is sold out.
+    story.clock.advance(i64::from(settings().hold_ms) + 1);
+    assert!(story.owners.refuse_from_view(product, &one_for(2, product, true)).is_err());
+    until("the hold has lapsed", || story.held(product) == 0).await;
 }

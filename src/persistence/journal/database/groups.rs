@@ -1,7 +1,8 @@
 //! Where a group is put down in a database: one transaction, which holds on to the row that says that its node lives.
 //!
 //! Always true: a group is all there or not at all; none is written once the node counts as dead; and a connection that was lost is
-//! ended, with whatever it had left open, before anybody says what became of its last group.
+//! ended, with whatever it had left open, before anybody says what became of its last group. Behind a database that has forgotten what it
+//! said yes to nothing is written.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Entry, Sequence};
+use crate::domain::stock::{ChainHash, Entry, Sequence};
 use crate::persistence::StoreError;
 use crate::persistence::journal::Shared;
 use crate::persistence::journal::log::LogError;
@@ -45,6 +46,10 @@ pub struct Groups {
     node: i64,
     /// The place of the newest entry that this one has written or seen.
     last_pos: i64,
+    /// The newest that this one has written.
+    written: Option<Written>,
+    /// It is not there any more: what this one knows is not what the database has.
+    forgotten: bool,
     runtime: Arc<Runtime>,
 }
 
@@ -126,7 +131,17 @@ impl Groups {
     /// `server` is that of the node.
     pub fn new(server: Server, node: i64) -> std::io::Result<Groups> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Groups { server, writer: None, lost: None, node, last_pos: 0, runtime: Arc::new(runtime) })
+        let runtime = Arc::new(runtime);
+        Ok(Groups {
+            server,
+            writer: None,
+            lost: None,
+            node,
+            last_pos: 0,
+            written: None,
+            forgotten: false,
+            runtime,
+        })
     }
 
     /// The place of the last entry.
@@ -166,6 +181,11 @@ impl Groups {
         }
         let mut writer = Connection::MySql(session);
         self.last_pos = sql::query_scalar(END).fetch_one(&mut writer).await?;
+        if let Some(written) = &self.written
+            && place_of(&mut writer, written).await? != Some(written.pos)
+        {
+            self.forgotten = true;
+        }
         if let Connection::MySql(session) = writer {
             self.writer = Some(session);
         }
@@ -206,15 +226,27 @@ impl Groups {
         }
         Err(StoreError::InDoubt)
     }
+}
 
-    /// Where an entry stands of which nobody knows whether it was written.
-    fn place_of(&mut self, entry: &Entry) -> Result<Option<i64>, StoreError> {
-        self.ask(async |connection| {
-            let found = sql::query_scalar(FOUND).bind(&entry.product.as_bytes()[..]);
-            let found = found.bind(signed(entry.first.0)).bind(&entry.hash.0[..]);
-            Ok(found.fetch_optional(connection).await?)
-        })
+/// One entry, as it is found again.
+struct Written {
+    product: ProductId,
+    first: Sequence,
+    hash: ChainHash,
+    /// Where it is, or would be.
+    pos: i64,
+}
+
+impl Written {
+    fn of(entry: &Entry, pos: i64) -> Written {
+        Written { product: entry.product, first: entry.first, hash: entry.hash, pos }
     }
+}
+
+async fn place_of(connection: &mut Connection, entry: &Written) -> Result<Option<i64>, StoreError> {
+    let found = sql::query_scalar(FOUND).bind(&entry.product.as_bytes()[..]);
+    let found = found.bind(signed(entry.first.0)).bind(&entry.hash.0[..]);
+    Ok(found.fetch_optional(connection).await?)
 }
 
 impl PutDown for Groups {
@@ -234,11 +266,18 @@ impl PutDown for Groups {
         if self.writer.is_none() && !self.recovered() {
             return Err(LogError::Away("there is no connection".to_owned()));
         }
+        let (Some(first), Some(newest)) = (entries.clone().next(), entries.clone().last()) else {
+            return Ok(self.last_pos + 1);
+        };
         for _ in 0..TRIES {
+            if self.forgotten {
+                return Err(LogError::Forgotten);
+            }
             let runtime = self.runtime.clone();
             let said = match runtime.block_on(self.try_append(script_of(self.node, entries.clone()))) {
                 Ok(last) => {
                     self.last_pos = last;
+                    self.written = Some(Written::of(newest, last));
                     return Ok(last + 1 - count);
                 }
                 Err(Failed::Conflict) => continue,
@@ -248,10 +287,13 @@ impl PutDown for Groups {
             if !self.recovered() {
                 return Err(LogError::InDoubt(said));
             }
-            let Some(first) = entries.clone().next() else { return Ok(self.last_pos + 1) };
-            match self.place_of(first) {
+            let asked = Written::of(first, 0);
+            match self.ask(async |connection| place_of(connection, &asked).await) {
                 // It had arrived.
-                Ok(Some(first)) => return Ok(first),
+                Ok(Some(first)) => {
+                    self.written = Some(Written::of(newest, first + count - 1));
+                    return Ok(first);
+                }
                 Ok(None) => {}
                 Err(_) => return Err(LogError::InDoubt(said)),
             }

@@ -7,13 +7,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::membership::{Seen, Timing, Watch, close, count_on, take_over_from};
 use crate::clock::Clock;
 use crate::persistence::StoreError;
-use crate::persistence::journal::Shared;
+use crate::persistence::journal::{NotWritten, Shared};
 use crate::persistence::sql::mysql::{self, Server, Session};
 use crate::persistence::sql::{self, Connection};
 
@@ -53,12 +54,24 @@ impl Heart {
                     tracing::warn!(%error, "the heart of this node did not beat: the database does not answer");
                     session = None;
                     watches.clear();
+                    self.doubt_the_lease();
                 }
             }
             tokio::select! {
                 _ = &mut stop => break,
                 () = tokio::time::sleep(self.timing.beat_every) => {}
             }
+        }
+    }
+
+    /// Another node may have been told to go on by now. Whoever nobody asks for anything would not notice, and call himself ready.
+    fn doubt_the_lease(&self) {
+        let beaten_ns = self.shared.beaten_ns.load(Ordering::Acquire);
+        if Duration::from_nanos(self.clock.nanos().saturating_sub(beaten_ns)) >= self.timing.lease {
+            self.shared
+                .refuse(NotWritten::Away, "the database has not answered this node's heart for too long");
+            // Whoever writes finds out when it is there again.
+            self.shared.inbox.nudge();
         }
     }
 

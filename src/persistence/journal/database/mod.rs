@@ -55,6 +55,7 @@ pub async fn start(
     let server = Server::at(&config.url)?;
     let mut session = server.connect().await.map_err(StoreError::from)?;
     mysql::check(&mut session).await?;
+    session.agrees_with(&config.clock).await?;
     mysql::migrate(&mut session, &migrations::on_mysql()).await?;
     session.close().await.map_err(StoreError::from)?;
     let member = membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours);

@@ -212,6 +212,39 @@ async fn whoever_was_replaced_ends_nobody() {
     replaced.close().await;
 }
 
+#[tokio::test]
+async fn whoever_has_another_time_does_not_join() {
+    let url = new_database().await;
+    let clock = Clock::start();
+    clock.advance(3_600_000);
+    let told = Journal::join(DatabaseConfig::new(&url, clock)).await.map(drop).unwrap_err().to_string();
+    assert!(told.contains("3600 seconds ahead") || told.contains("3599 seconds ahead"), "{told}");
+    node(&url, BEATING).await.close().await;
+}
+
+/// A replica that had not received everything has become the database.
+#[tokio::test]
+async fn behind_what_was_forgotten_nothing_is_written() {
+    let url = new_database().await;
+    let journal = node(&url, Timing::default()).await;
+    let (mut owner, mut other) = (Owner::stocked(1, 10), Owner::stocked(2, 10));
+    assert_eq!(append_all(&journal, vec![other.seal(T0), owner.seal(T0)]), [Appended::Written; 2]);
+    owner.hold(order(1, owner.product), buyer(1), 1, T0);
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    let mut clerk = clerk(&url).await;
+    cut(&mut clerk).await;
+    owner.hold(order(2, owner.product), buyer(2), 1, T0);
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written, "a connection that was lost and no more");
+    for forgotten in ["delete from journal where pos = 4", "update journal_end set pos = 3"] {
+        clerk.connection().execute(forgotten).await.unwrap();
+    }
+    cut(&mut clerk).await;
+    other.hold(order(3, other.product), buyer(3), 1, T0);
+    assert_eq!(append(&journal, other.seal(T0)), Appended::NotWritten(NotWritten::Fenced));
+    assert!(*journal.fatal().borrow());
+    journal.close().await;
+}
+
 /// A transaction that a stopped process has left open is undone before anybody reads.
 #[tokio::test]
 async fn what_a_stopped_node_has_left_open_is_undone() {
@@ -272,14 +305,21 @@ async fn told(journal: &Journal, entry: Entry) -> Appended {
 /// Ends whatever connection bears the node's marks, at odd moments. Says how many.
 async fn cut_again_and_again(url: String, over: Arc<AtomicBool>) -> usize {
     let mut clerk = clerk(&url).await;
-    let mut cut = 0;
+    let mut many = 0;
     while !over.load(Ordering::Relaxed) {
         tokio::time::sleep(Duration::from_millis(23)).await;
-        for place in 0..4 {
-            cut += usize::from(mysql::cut_writer(&mut clerk, 1, place).await);
-        }
+        many += cut(&mut clerk).await;
     }
-    cut
+    many
+}
+
+/// Cuts the connections of the first node's writers.
+async fn cut(clerk: &mut mysql::Session) -> usize {
+    let mut many = 0;
+    for place in 0..4 {
+        many += usize::from(mysql::cut_writer(clerk, 1, place).await);
+    }
+    many
 }
 
 /// Places follow each other without a gap, over all nodes, and whoever reads in their order misses nothing.

@@ -172,7 +172,9 @@ async fn whoever_asks_for_the_head_gets_it_alone() {
         let (get, length) = (told("GET", route).await, head.headers.get("content-length").cloned());
         let length = length.map(|length| length.to_str().unwrap().parse::<usize>().unwrap());
         assert_eq!(told("HEAD", route).await.headers, get.headers, "{route}");
-        assert!(length.is_none_or(|length| length.abs_diff(get.text.len()) < 8), "{route} {length:?}");
+        // An export tells of the exports before it, and times have as many letters as they need.
+        let near = if route.ends_with("/export") { 400 } else { 8 };
+        assert!(length.is_none_or(|length| length.abs_diff(get.text.len()) < near), "{route} {length:?}");
     }
     let product = format!("/v1/products/{}", scene.product);
     let known = shop.get(&product).send().await.headers["etag"].clone();
@@ -180,7 +182,10 @@ async fn whoever_asks_for_the_head_gets_it_alone() {
     assert_eq!(same.status, 304);
     assert_eq!(shop.ask("HEAD", "/v1/products/prod_none").send().await.status, 404);
     let nothing_to_see = shop.ask("HEAD", "/v1/sessions/refresh").send().await;
-    assert_eq!((nothing_to_see.status.as_u16(), &nothing_to_see.headers["allow"]), (405, &"POST".parse().unwrap()));
+    assert_eq!(
+        (nothing_to_see.status.as_u16(), &nothing_to_see.headers["allow"]),
+        (405, &"POST".parse().unwrap())
+    );
     let wrong = shop.ask("POST", &product).send().await;
     assert_eq!((wrong.status.as_u16(), &wrong.headers["allow"]), (405, &"GET, HEAD".parse().unwrap()));
     shop.close().await;

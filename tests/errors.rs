@@ -325,6 +325,7 @@ async fn operators_have_a_listener_of_their_own_if_they_want_one() {
         json!({ "status": "ready", "reasons": [], "degraded": [] })
     );
 
+    shop.get("/openapi.json").send().await.ok(200);
     for path in ["/livez", "/readyz", "/metrics", "/docs/", "/openapi.json"] {
         assert_eq!(shop.ops("GET", path).send().await.status, 200, "{path}");
     }

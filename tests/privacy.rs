@@ -143,23 +143,43 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     assert_eq!(shop.as_of(&pair, "PUT", &wish).send().await.status, 204);
     let sealed = one(shop.folder(), "select sealed from order_addresses").await;
     assert!(sealed.is_some_and(|sealed| sealed.len() > 100));
-    let erase = json!({ "password": mina.password });
-    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
-    let left =
-        "select coalesce(wrapped_key, personal, email_blind, phone_blind, cast(password as blob)) from users";
-    assert_eq!(one(shop.folder(), left).await, None);
-    for table in [
+    // Two links are on their way, of which one has an address sealed.
+    let forgot = shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    assert_eq!(forgot.status, 202);
+    let reset = shop.letter(&mina.email, 2).await.token();
+    let moves = json!({ "email": "mina@elsewhere.example", "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "POST", "/v1/users/me/email").json(&moves).send().await.status, 202);
+    let confirm = shop.letter("mina@elsewhere.example", 1).await.token();
+    let sealed = one(shop.folder(), "select sealed from one_time_tokens where sealed is not null").await;
+    assert!(sealed.is_some_and(|sealed| !sealed.is_empty()));
+    let links = "select cast(count(*) as blob) from one_time_tokens";
+    assert_eq!(one(shop.folder(), links).await, Some(b"2".to_vec()));
+    let tables = [
         "select cast(count(*) as blob) from sessions",
-        "select cast(count(*) as blob) from one_time_tokens",
+        links,
         "select cast(count(*) as blob) from verified_emails",
         "select cast(count(*) as blob) from verified_phones",
         "select cast(count(*) as blob) from wishes",
         "select cast(count(*) as blob) from cart_lines",
         "select cast(count(*) as blob) from order_addresses",
         "select cast(count(*) as blob) from unproved_addresses",
-    ] {
+    ];
+    for table in tables {
+        assert_ne!(one(shop.folder(), table).await, Some(b"0".to_vec()), "{table}");
+    }
+
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    let left =
+        "select coalesce(wrapped_key, personal, email_blind, phone_blind, cast(password as blob)) from users";
+    assert_eq!(one(shop.folder(), left).await, None);
+    for table in tables {
         assert_eq!(one(shop.folder(), table).await, Some(b"0".to_vec()), "{table}");
     }
+    shop.verify(&confirm).await.problem(410, "link_expired");
+    let again = json!({ "token": reset, "new_password": "eight owls and a half" });
+    let told = shop.ask("PUT", "/v1/password-resets").json(&again).send().await;
+    told.problem(410, "link_expired");
     shop.close().await;
 }
 
@@ -290,13 +310,13 @@ async fn a_master_key_is_rotated_under_living_accounts() {
 #[actix_web::test]
 async fn links_outlive_a_master_key() {
     let shop = Shop::open_with(under(&[1])).await;
-    let (mina, jun) = (shop.newcomer(1).await, Person::number(2));
+    let (mina, kim, jun) = (shop.newcomer(1).await, shop.newcomer(3).await, Person::number(2));
     shop.sign_up(&jun).await;
     let first = shop.letter(&jun.email, 1).await.token();
     shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
     let reset = shop.letter(&mina.email, 2).await.token();
-    let pair = shop.log_in(&mina).await;
-    let change = json!({ "email": "new@example.com", "password": mina.password });
+    let pair = shop.log_in(&kim).await;
+    let change = json!({ "email": "new@example.com", "password": kim.password });
     shop.as_of(&pair, "POST", "/v1/users/me/email").json(&change).send().await;
     let change = shop.letter("new@example.com", 1).await.token();
     // Whoever has yet to prove an address is somebody under the new key too, and may have another letter.
@@ -307,14 +327,14 @@ async fn links_outlive_a_master_key() {
     let second = shop.letter(&jun.email, 2).await.token();
     assert_eq!(shop.verify(&first).await.status, 204);
     shop.verify(&second).await.problem(410, "link_expired");
-    let body = json!({ "token": reset, "new_password": "eight owls and a half" });
+    let mina = Person { password: "eight owls and a half".to_owned(), ..mina };
+    let body = json!({ "token": reset, "new_password": mina.password });
     assert_eq!(shop.ask("PUT", "/v1/password-resets").json(&body).send().await.status, 204);
     assert_eq!(shop.verify(&change).await.status, 204);
     let shop = shop.reopen_with(under(&[2])).await;
-    shop.log_in(&jun).await;
-    let mina =
-        Person { email: "new@example.com".to_owned(), password: "eight owls and a half".to_owned(), ..mina };
-    shop.log_in(&mina).await;
+    for person in [jun, mina, Person { email: "new@example.com".to_owned(), ..kim }] {
+        shop.log_in(&person).await;
+    }
     shop.close().await;
 }
 

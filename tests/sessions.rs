@@ -442,3 +442,48 @@ async fn a_token_that_was_signed_offline_opens_the_shop() {
     assert_eq!(shop.get("/v1/sessions").bearer(&token).send().await.ok(200)["data"], json!([]));
     shop.close().await;
 }
+
+/// Somebody who knew the password has asked for another address. Whatever the owner does against him takes that back.
+#[actix_web::test]
+async fn a_change_of_address_is_taken_back_with_the_sessions() {
+    const NEW: &str = "thief@example.com";
+    let shop = Shop::open().await;
+    let mut mina = shop.newcomer(1).await;
+    let id = shop.id_of(&shop.log_in(&mina).await).await;
+    for (round, against) in ["password", "reset", "everywhere", "suspended"].into_iter().enumerate() {
+        let pair = shop.log_in(&mina).await;
+        let ask = json!({ "email": NEW, "password": mina.password });
+        shop.as_of(&pair, "POST", "/v1/users/me/email").json(&ask).send().await.ok(202);
+        let link = shop.letter(NEW, round + 1).await.token();
+        let next = format!("four foxes fly {round} times");
+        match against {
+            "password" => {
+                let change = json!({ "current_password": mina.password, "new_password": next });
+                let done = shop.as_of(&pair, "PUT", "/v1/users/me/password").json(&change).send().await;
+                assert_eq!(done.status, 204);
+                mina.password = next;
+            }
+            "reset" => {
+                let before = shop.letters_to(&mina.email).len();
+                shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+                let reset = shop.letter(&mina.email, before + 1).await.token();
+                let body = json!({ "token": reset, "new_password": next });
+                assert_eq!(shop.ask("PUT", "/v1/password-resets").json(&body).send().await.status, 204);
+                mina.password = next;
+            }
+            "everywhere" => {
+                assert_eq!(shop.as_of(&pair, "DELETE", "/v1/sessions").send().await.status, 204);
+            }
+            _ => {
+                for what in ["suspend", "reinstate"] {
+                    let done = shop.admin("POST", &format!("/v1/admin/users/{id}/{what}")).send().await;
+                    assert_eq!(done.status, 204, "{what}");
+                }
+            }
+        }
+        shop.verify(&link).await.problem(410, "link_expired");
+        assert_eq!(shop.id_of(&shop.log_in(&mina).await).await, id, "{against}");
+        shop.clock.advance(3_600_000);
+    }
+    shop.close().await;
+}

@@ -142,3 +142,31 @@ async fn who_listens_later_begins_with_what_is() {
     assert!(heard.contains(r#""available":4,"held":5,"#), "{heard}");
     shop.close().await;
 }
+
+/// Whoever comes through a proxy of ours has no cap of connections, so it is the streams that are counted.
+#[actix_web::test]
+async fn one_address_has_a_hundred_streams_and_leaves_the_others_theirs() {
+    let shop =
+        Shop::open_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let jar = shop.stocked(3).await;
+    let listen = async |from: &str| {
+        let url = format!("http://{}/v1/products/{jar}/stock/stream", shop.app().addr());
+        reqwest::Client::new().get(url).header("X-Forwarded-For", from).send().await.unwrap()
+    };
+    let mut open = join_all((0..120).map(|_| listen("203.0.113.9"))).await;
+    let refused: Vec<_> = open.extract_if(.., |answer| answer.status() != 200).collect();
+    assert_eq!((open.len(), refused.len()), (100, 20));
+    assert!(
+        refused.iter().all(|answer| answer.status() == 429 && answer.headers().contains_key("retry-after"))
+    );
+    Events::of(listen("203.0.113.10").await);
+    // Whoever goes is missed when he is next told that the connection lives.
+    open.truncate(50);
+    let again = async {
+        while listen("203.0.113.9").await.status() != 200 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    timeout(12 * SOON, again).await.expect("there is room again");
+    shop.close().await;
+}

@@ -212,6 +212,23 @@ async fn tell_an_endpoint_and_change_it(shop: &Shop) {
     assert_eq!(shop.admin("DELETE", &path).send().await.status, 204);
 }
 
+/// SECURITY 57: somebody knows the password of an account that is closed to him.
+#[actix_web::test]
+async fn a_right_password_that_opens_nothing_is_written_down() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (shop.newcomer(1).await, Person::number(2));
+    shop.sign_up(&jun).await;
+    shop.letter(&jun.email, 1).await;
+    shop.try_log_in(&jun).await.problem(403, "email_not_verified");
+    let id = shop.id_of(&shop.log_in(&mina).await).await;
+    shop.admin("POST", &format!("/v1/admin/users/{id}/suspend")).send().await;
+    shop.try_log_in(&mina).await.problem(403, "forbidden");
+    let entries = entries(shop.stop().await.path()).await;
+    let failed: Vec<_> = entries.iter().filter(|entry| entry.starts_with("log_in_failed")).collect();
+    assert_eq!(failed.len(), 2, "{entries:?}");
+    assert!(failed[0].contains("why=unverified") && failed[1].contains("why=suspended"), "{failed:?}");
+}
+
 #[actix_web::test]
 async fn what_was_not_allowed_leaves_nothing() {
     let shop = Shop::open().await;

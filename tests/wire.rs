@@ -514,3 +514,22 @@ async fn a_connection_that_is_idle_ends() {
     assert!(heard.starts_with("HTTP/1.1 200"), "{heard}");
     shop.close().await;
 }
+
+/// ASVS 4.2.1, SECURITY 37: nor is there more time for the head of a later request than for that of the first.
+#[actix_web::test]
+async fn whoever_begins_a_later_request_ends_it_or_is_hung_up_on() {
+    let shop = Shop::open().await;
+    let mut stream = TcpStream::connect(shop.app().addr()).await.unwrap();
+    let mut answer = [0; 1_024];
+    for _ in 0..2 {
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let read = timeout(PATIENCE, stream.read(&mut answer)).await.unwrap().unwrap();
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"));
+    }
+    stream.write_all(b"G").await.unwrap();
+    let quiet = timeout(Duration::from_secs(3), stream.read(&mut answer)).await;
+    assert!(quiet.is_err(), "there is time for a slow one");
+    let heard = timeout(PATIENCE, stream.read(&mut answer)).await.expect("an end").unwrap_or(0);
+    assert_eq!(heard, 0, "{}", String::from_utf8_lossy(&answer[..heard]));
+    shop.close().await;
+}

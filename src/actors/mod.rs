@@ -47,6 +47,7 @@ pub mod revive;
 pub mod revocations;
 pub mod scheduler;
 pub mod stock;
+pub mod turns;
 pub mod user;
 pub mod webhooks;
 pub mod wish;

@@ -21,6 +21,7 @@ use super::following::{Following, Word};
 use super::nodes::{Hot, Shares};
 use super::revive::Keys;
 use super::stock::{Directory, NodeName, NotAsked, Route};
+use super::turns::turn;
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::placement::{self, Member, ShardNow};
 use crate::persistence::journal::{Journal, Owned, Peer};
@@ -196,7 +197,7 @@ impl Placing {
         let mut peers = self.house.journal.peers();
         loop {
             let now = peers.borrow_and_update().clone();
-            if let Err(error) = self.step(&now, &stop).await {
+            if let Some(Err(error)) = turn("the placement", self.step(&now, &stop)).await {
                 tracing::warn!(%error, "who owns what could not be looked at; it is tried again");
             }
             tokio::select! {

@@ -12,6 +12,7 @@ use dashmap::{DashMap, Entry};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use super::turns::turn;
 use crate::clock::Clock;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
@@ -120,7 +121,9 @@ impl Revocations {
             loop {
                 // Whichever comes first: it is time, or somebody says that there is something.
                 let _ = rt::time::timeout(POLL_EVERY - LOOKS_APART, revocations.0.heard.notified()).await;
-                if let Err(error) = revocations.catch_up(&reader, &mut since, &clock).await {
+                let caught_up =
+                    turn("the reader of revocations", revocations.catch_up(&reader, &mut since, &clock));
+                if let Some(Err(error)) = caught_up.await {
                     tracing::warn!(%error, "what other nodes revoked could not be read; trying again");
                 }
                 rt::time::sleep(LOOKS_APART).await;

@@ -84,13 +84,15 @@ impl NodeFront {
                 started.send_modify(|started| *started += 1);
                 FrontFactory::new(&front, side)
             };
-            serve(shop, &config.http, config.http.workers, factory)
+            serve(shop, &config.http, config.http.workers, clock, factory)
         };
         let mut servers = vec![shop.with_context(|| format!("cannot serve on {addr}"))?];
         if let Some(ops) = ops {
             let front = front.clone();
             let factory = move || FrontFactory::new(&front, Side::Ops);
-            servers.push(serve(ops, &config.http, OPS_WORKERS, factory).context("cannot serve operators")?);
+            servers.push(
+                serve(ops, &config.http, OPS_WORKERS, clock, factory).context("cannot serve operators")?,
+            );
         }
         let servers = Servers::run(servers, starting, config.http.workers).await?;
         let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));

@@ -11,6 +11,7 @@ mod front;
 mod listeners;
 mod mirror;
 mod owning;
+mod patience;
 mod secret;
 mod server;
 mod store;

@@ -4,23 +4,31 @@
 //! on, and nobody is answered before they are. Until then callers wait in the kernel's queue; at a node that is one of many, in the
 //! front, which was there before the shop and stays behind it.
 
+use std::future::ready;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
-use actix_http::Request;
-use actix_service::{IntoServiceFactory, Service, ServiceFactory};
+use actix_http::error::DispatchError;
+use actix_http::{HttpService, Protocol, Request};
+use actix_server::{Server, ServerHandle};
+use actix_service::{
+    IntoServiceFactory, Service, ServiceFactory, ServiceFactoryExt, apply_fn_factory, fn_service, map_config,
+};
 use actix_web::body::MessageBody;
-use actix_web::dev::{AppConfig, Response, Server, ServerHandle};
-use actix_web::{App as Routes, Error, HttpServer};
+use actix_web::dev::{AppConfig, Response};
+use actix_web::rt::net::TcpStream;
+use actix_web::{App as Routes, Error};
 use anyhow::{Context, Result, ensure};
 use tokio::sync::watch;
 
 use super::connections::Connections;
 use super::front::NodeFront;
 use super::listeners::Listeners;
+use super::patience::{Answering, Patience, Patient, Said};
 use crate::actors::stock::Directory;
+use crate::clock::Clock;
 use crate::config::Http;
 use crate::http::front::Open;
 use crate::http::{self, Doors, Proxies, Side};
@@ -180,7 +188,7 @@ fn alone(
     gate: &watch::Sender<bool>,
     started: impl Fn() + Clone + Send + 'static,
 ) -> std::io::Result<Server> {
-    let (doors, gate) = (doors.clone(), gate.subscribe());
+    let (clock, doors, gate) = (doors.clock.clone(), doors.clone(), gate.subscribe());
     let routes = move || {
         started();
         let (doors, gate) = (doors.clone(), gate.clone());
@@ -192,7 +200,7 @@ fn alone(
             })
             .configure(move |routes| http::configure(routes, &doors, side))
     };
-    serve(socket, config, workers, routes)
+    serve(socket, config, workers, &clock, routes)
 }
 
 /// One server, which does not run yet.
@@ -200,6 +208,7 @@ pub fn serve<F, I, S, B>(
     socket: TcpListener,
     config: &Http,
     workers: usize,
+    clock: &Clock,
     factory: F,
 ) -> std::io::Result<Server>
 where
@@ -215,17 +224,52 @@ where
 {
     let proxies = Proxies(config.trusted_proxies.clone().into());
     let connections = Connections::new(config.connections_per_address, proxies);
-    let server = HttpServer::new(factory)
-        .on_connect(move |connection, held| connections.meet(connection, held))
+    let (address, keep_alive) = (socket.local_addr()?, config.keep_alive);
+    let patience = Patience { head: HEAD_WITHIN, idle: keep_alive };
+    let server = Server::build()
         .workers(workers)
-        .max_connections(config.connections_max)
-        .keep_alive(config.keep_alive)
-        .client_request_timeout(HEAD_WITHIN)
-        .client_disconnect_timeout(DISCONNECT_WITHIN)
-        .tcp_nodelay(true)
+        .max_concurrent_connections(config.connections_max)
         .shutdown_timeout(config.shutdown.as_secs().max(1))
-        .disable_signals()
-        .listen(socket)?;
+        .disable_signals();
+    let (ending, clock) = (server.graceful_shutdown_signal(), clock.clone());
+    // What `HttpServer` does, with a connection of ours around the socket's.
+    let server = server.listen(format!("http {address}"), socket, move || {
+        let (ending, connections, clock) = (ending.clone(), connections.clone(), clock.clone());
+        let answers = apply_fn_factory(factory().into_factory(), |request: Request, answers| {
+            let answering = Answering::of(&request);
+            let answered = answers.call(request);
+            async move {
+                let answer: Response<B> = answered.await?.into();
+                Ok(answer.map_body(|_, body| Said::new(body, answering)))
+            }
+        });
+        let answers = answers.map_err(|error: S::Error| error.into().error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let ending = ending.clone();
+                async move { ending.notified().await }
+            })
+            .keep_alive(keep_alive)
+            .client_request_timeout(HEAD_WITHIN)
+            .client_disconnect_timeout(DISCONNECT_WITHIN)
+            .local_addr(address)
+            .on_connect_ext(move |connection: &Patient<TcpStream>, held| {
+                held.insert(connection.conversation());
+                connections.meet(connection.io(), held);
+            })
+            .finish(map_config(answers, |()| AppConfig::default()));
+        fn_service(move |socket: TcpStream| {
+            // Without it a small answer may wait for more to say.
+            let _ = socket.set_nodelay(true);
+            let peer = socket.peer_addr().ok();
+            ready(Ok::<_, DispatchError>((
+                Patient::new(socket, patience, clock.clone()),
+                Protocol::Http1,
+                peer,
+            )))
+        })
+        .and_then(http)
+    })?;
     Ok(server.run())
 }
 

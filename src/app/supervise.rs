@@ -12,6 +12,7 @@ use actix_web::rt;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::connections::take_all_files;
 use super::{App, Ended, Entrance};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
@@ -37,6 +38,7 @@ pub enum Supervised {
 
 /// Runs the shop until it is told to stop, or cannot go on.
 pub fn supervise(config: &Config) -> Result<Supervised> {
+    take_all_files();
     rt::System::new().block_on(async {
         let mut stop = StopSignals::listen()?;
         let clock = Clock::start();

@@ -5,7 +5,7 @@
 //! wrong: what counts is failures, and a hundred at once hold their places before one of them is judged. Whoever finds all
 //! places held, but not lost, waits a second and not a quarter of an hour: so much for a hasty finger on a slow day.
 //! Failures count for an account and an address together, so nobody locks out a victim from another network. Over all
-//! stands a limit on everybody, which also bounds how much is remembered here.
+//! stands a limit on everybody, which also bounds how much is remembered here; whoever has used up his own takes nothing of it.
 
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -32,6 +32,9 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const FAILURES: Policy = Policy { name: "log-in failures", most: 5, window: QUARTER_HOUR };
 const FAILURES_OF_ADDRESS: Policy =
     Policy { name: "log-in failures of an address", most: 20, window: QUARTER_HOUR };
+/// Right ones as well: looking at a password costs the same whatever comes of it.
+const LOG_INS_OF_ADDRESS: Policy =
+    Policy { name: "log-ins from an address", most: 300, window: QUARTER_HOUR };
 const LETTERS: Policy = Policy { name: "letters to a recipient", most: 3, window: HOUR };
 const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", most: 20, window: HOUR };
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
@@ -42,6 +45,9 @@ const WEBHOOKS: Policy = Policy { name: "webhooks", most: 2_000, window: Duratio
 const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
 /// Of everybody together, in a second: far above what people do, far below what would drown us.
 const EVERYBODY: Policy = Policy { name: "accounts", most: 1_000, window: Duration::from_secs(1) };
+
+const FAILED_OFTEN: &str =
+    "Too many log-ins have failed, or are still looked at: wait, or reset the password.";
 
 /// When it pays to ask again where places are held by those who are being judged.
 const JUDGED_WITHIN_MS: u64 = 1_000;
@@ -59,47 +65,61 @@ struct Window {
 /// One window for each key.
 struct Windows<K: Eq + Hash> {
     policy: Policy,
+    /// What whoever finds no place is told.
+    about: &'static str,
     windows: DashMap<K, Window>,
 }
 
 impl<K: Eq + Hash + Copy> Windows<K> {
-    fn new(policy: Policy) -> Windows<K> {
-        Windows { policy, windows: DashMap::new() }
+    fn new(policy: Policy, about: &'static str) -> Windows<K> {
+        Windows { policy, about, windows: DashMap::new() }
     }
 
     fn window_ms(&self) -> i64 {
         i64::try_from(self.policy.window.as_millis()).unwrap_or(i64::MAX)
     }
 
-    /// The key's window if it has a place, or how many milliseconds it takes until there is one.
-    fn with_a_place(&self, key: K, now: Millis) -> Result<RefMut<'_, K, Window>, u64> {
-        let mut window = self.windows.entry(key).or_default();
+    /// How many milliseconds it takes until the window has a place, if it has none.
+    fn wait_ms(&self, window: &mut Window, now: Millis) -> Option<u64> {
         while window.taken.front().is_some_and(|at| at.plus(self.window_ms()) <= now) {
             window.taken.pop_front();
         }
         let most = self.policy.most as usize;
         match window.taken.front() {
             Some(first) if window.taken.len() >= most => {
-                Err(u64::try_from(first.plus(self.window_ms()).0 - now.0).unwrap_or(0))
+                Some(u64::try_from(first.plus(self.window_ms()).0 - now.0).unwrap_or(0))
             }
-            _ if window.taken.len() + window.held >= most => Err(JUDGED_WITHIN_MS),
-            _ => Ok(window),
+            _ => (window.taken.len() + window.held >= most).then_some(JUDGED_WITHIN_MS),
+        }
+    }
+
+    fn full(&self, wait_ms: u64) -> Problem {
+        too_many(self.policy, wait_ms, self.about)
+    }
+
+    /// Whether the key's window has a place. Of a key that was never here nothing is remembered.
+    fn look(&self, key: K, now: Millis) -> Result<(), Problem> {
+        let wait_ms = self.windows.get_mut(&key).and_then(|mut window| self.wait_ms(&mut window, now));
+        wait_ms.map_or(Ok(()), |wait_ms| Err(self.full(wait_ms)))
+    }
+
+    fn with_a_place(&self, key: K, now: Millis) -> Result<RefMut<'_, K, Window>, Problem> {
+        let mut window = self.windows.entry(key).or_default();
+        match self.wait_ms(&mut window, now) {
+            Some(wait_ms) => Err(self.full(wait_ms)),
+            None => Ok(window),
         }
     }
 
     /// Takes a place in the key's window.
-    fn take(&self, key: K, now: Millis, about: &'static str) -> Result<(), Problem> {
-        let mut window =
-            self.with_a_place(key, now).map_err(|wait_ms| too_many(self.policy, wait_ms, about))?;
-        window.taken.push_back(now);
+    fn take(&self, key: K, now: Millis) -> Result<(), Problem> {
+        self.with_a_place(key, now)?.taken.push_back(now);
         Ok(())
     }
 
     /// Holds a place in the key's window until [`Windows::judge`] says whether it is taken.
-    fn hold(&self, key: K, now: Millis, about: &'static str) -> Result<(), Problem> {
-        let mut window =
-            self.with_a_place(key, now).map_err(|wait_ms| too_many(self.policy, wait_ms, about))?;
-        window.held += 1;
+    fn hold(&self, key: K, now: Millis) -> Result<(), Problem> {
+        self.with_a_place(key, now)?.held += 1;
         Ok(())
     }
 
@@ -118,6 +138,33 @@ impl<K: Eq + Hash + Copy> Windows<K> {
     }
 }
 
+/// Windows of addresses, of which some are not counted.
+struct Addresses(Windows<Neighbourhood>);
+
+impl Addresses {
+    fn new(policy: Policy, about: &'static str) -> Addresses {
+        Addresses(Windows::new(policy, about))
+    }
+
+    fn look(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
+        if from.is_exempt { Ok(()) } else { self.0.look(from, now) }
+    }
+
+    fn take(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
+        if from.is_exempt { Ok(()) } else { self.0.take(from, now) }
+    }
+
+    fn hold(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
+        if from.is_exempt { Ok(()) } else { self.0.hold(from, now) }
+    }
+
+    fn judge(&self, from: Neighbourhood, taken: Option<Millis>) {
+        if !from.is_exempt {
+            self.0.judge(from, taken);
+        }
+    }
+}
+
 /// What an account is tried under: a hash, because the words need not be remembered.
 pub type Tried = u128;
 
@@ -128,11 +175,12 @@ pub struct Abuse(Arc<Inner>);
 struct Inner {
     clock: Clock,
     failures: Windows<(Tried, Neighbourhood)>,
-    failures_of_address: Windows<Neighbourhood>,
+    failures_of_address: Addresses,
+    log_ins_of_address: Addresses,
     letters: Windows<Tried>,
-    letters_of_address: Windows<Neighbourhood>,
-    links_of_address: Windows<Neighbourhood>,
-    refreshes_of_address: Windows<Neighbourhood>,
+    letters_of_address: Addresses,
+    links_of_address: Addresses,
+    refreshes_of_address: Addresses,
     exports: Windows<UserId>,
     everybody: DefaultDirectRateLimiter,
     webhooks: DefaultDirectRateLimiter,
@@ -161,9 +209,7 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
         failures.judge((self.account, self.from), self.failed);
-        if !self.from.is_exempt {
-            failures_of_address.judge(self.from, self.failed);
-        }
+        failures_of_address.judge(self.from, self.failed);
     }
 }
 
@@ -175,21 +221,28 @@ impl Abuse {
         };
         Abuse(Arc::new(Inner {
             clock,
-            failures: Windows::new(FAILURES),
-            failures_of_address: Windows::new(FAILURES_OF_ADDRESS),
-            letters: Windows::new(LETTERS),
-            letters_of_address: Windows::new(LETTERS_OF_ADDRESS),
-            links_of_address: Windows::new(LINKS_OF_ADDRESS),
-            refreshes_of_address: Windows::new(REFRESHES_OF_ADDRESS),
-            exports: Windows::new(EXPORTS),
+            failures: Windows::new(FAILURES, FAILED_OFTEN),
+            failures_of_address: Addresses::new(FAILURES_OF_ADDRESS, FAILED_OFTEN),
+            log_ins_of_address: Addresses::new(LOG_INS_OF_ADDRESS, "Too many log in from here."),
+            letters: Windows::new(LETTERS, "Too many letters were asked for to this address."),
+            letters_of_address: Addresses::new(
+                LETTERS_OF_ADDRESS,
+                "Too many letters were asked for from here.",
+            ),
+            links_of_address: Addresses::new(LINKS_OF_ADDRESS, "Too many links were tried from here."),
+            refreshes_of_address: Addresses::new(REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
+            exports: Windows::new(EXPORTS, "Your data was exported a moment ago."),
             everybody: per_second(EVERYBODY),
             webhooks: per_second(WEBHOOKS),
             asked: AtomicU64::new(1),
         }))
     }
 
-    fn everybody(&self) -> Result<Millis, Problem> {
+    /// Takes a place of everybody's for somebody whose own windows have one, as `own` sees it: whoever has none left takes nothing from
+    /// the others.
+    fn admit(&self, own: impl FnOnce(Millis) -> Result<(), Problem>) -> Result<Millis, Problem> {
         let now = self.0.clock.now();
+        own(now)?;
         if self.0.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
             self.sweep(now);
         }
@@ -203,63 +256,60 @@ impl Abuse {
     fn sweep(&self, now: Millis) {
         let all = &*self.0;
         all.failures.sweep(now);
-        all.failures_of_address.sweep(now);
+        all.failures_of_address.0.sweep(now);
+        all.log_ins_of_address.0.sweep(now);
         all.letters.sweep(now);
-        all.letters_of_address.sweep(now);
-        all.links_of_address.sweep(now);
-        all.refreshes_of_address.sweep(now);
+        all.letters_of_address.0.sweep(now);
+        all.links_of_address.0.sweep(now);
+        all.refreshes_of_address.0.sweep(now);
         all.exports.sweep(now);
     }
 
     /// Before a password is looked at.
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
-        let now = self.everybody()?;
-        const OFTEN: &str =
-            "Too many log-ins have failed, or are still looked at: wait, or reset the password.";
-        let Inner { failures, failures_of_address, .. } = &*self.0;
-        failures.hold((account, from), now, OFTEN)?;
-        if !from.is_exempt
-            && let Err(problem) = failures_of_address.hold(from, now, OFTEN)
-        {
+        let Inner { failures, failures_of_address, log_ins_of_address, .. } = &*self.0;
+        let now = self.admit(|now| {
+            failures.look((account, from), now)?;
+            failures_of_address.look(from, now)?;
+            log_ins_of_address.look(from, now)
+        })?;
+        failures.hold((account, from), now)?;
+        if let Err(problem) = failures_of_address.hold(from, now) {
             failures.judge((account, from), None);
             return Err(problem);
         }
-        Ok(Attempt { abuse: self.clone(), account, from, failed: None })
+        let attempt = Attempt { abuse: self.clone(), account, from, failed: None };
+        log_ins_of_address.take(from, now)?;
+        Ok(attempt)
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
     pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<(), Problem> {
-        let now = self.everybody()?;
-        if !from.is_exempt {
-            self.0.letters_of_address.take(from, now, "Too many letters were asked for from here.")?;
-        }
-        to.iter().try_for_each(|to| {
-            self.0.letters.take(*to, now, "Too many letters were asked for to this address.")
-        })
+        let Inner { letters, letters_of_address, .. } = &*self.0;
+        let now = self.admit(|now| {
+            letters_of_address.look(from, now)?;
+            to.iter().try_for_each(|to| letters.look(*to, now))
+        })?;
+        letters_of_address.take(from, now)?;
+        to.iter().try_for_each(|to| letters.take(*to, now))
     }
 
     /// Before a refresh token is looked up.
     pub fn refresh(&self, from: Neighbourhood) -> Result<(), Problem> {
-        let now = self.everybody()?;
-        if from.is_exempt {
-            return Ok(());
-        }
-        self.0.refreshes_of_address.take(from, now, "Too many refreshes come from here.")
+        let now = self.admit(|now| self.0.refreshes_of_address.look(from, now))?;
+        self.0.refreshes_of_address.take(from, now)
     }
 
     /// Before a mailed link is looked up.
     pub fn follow_link(&self, from: Neighbourhood) -> Result<(), Problem> {
-        let now = self.everybody()?;
-        if from.is_exempt {
-            return Ok(());
-        }
-        self.0.links_of_address.take(from, now, "Too many links were tried from here.")
+        let now = self.admit(|now| self.0.links_of_address.look(from, now))?;
+        self.0.links_of_address.take(from, now)
     }
 
     /// Before all that is known of a person is put together.
     pub fn export(&self, user: UserId) -> Result<(), Problem> {
-        let now = self.everybody()?;
-        self.0.exports.take(user, now, "Your data was exported a moment ago.")
+        let now = self.admit(|now| self.0.exports.look(user, now))?;
+        self.0.exports.take(user, now)
     }
 
     /// Before the signature of a webhook is looked at.
@@ -272,7 +322,7 @@ impl Abuse {
 
     /// Before anything else that costs more than a look at a token.
     pub fn pass(&self) -> Result<(), Problem> {
-        self.everybody().map(drop)
+        self.admit(|_| Ok(())).map(drop)
     }
 }
 
@@ -322,7 +372,10 @@ mod tests {
     fn who_finds_others_being_judged_waits_for_them_and_not_for_the_window() {
         let abuse = Abuse::new(Clock::start());
         let now = abuse.0.clock.now();
-        let wait = |abuse: &Abuse| abuse.0.failures.with_a_place((1, from(1)), now).err();
+        let wait = |abuse: &Abuse| {
+            let mut window = abuse.0.failures.windows.get_mut(&(1, from(1)))?;
+            abuse.0.failures.wait_ms(&mut window, now)
+        };
         let mut running: Vec<_> = (0..5).filter_map(|_| abuse.try_password(1, from(1)).ok()).collect();
         assert_eq!(wait(&abuse), Some(JUDGED_WITHIN_MS));
         running.pop();
@@ -362,5 +415,24 @@ mod tests {
         );
         abuse.sweep(clock.now().plus(3_600_000));
         assert!(abuse.0.letters.windows.is_empty());
+    }
+
+    #[test]
+    fn an_address_looks_at_three_hundred_passwords_right_ones_too() {
+        let abuse = Abuse::new(Clock::start());
+        assert_eq!((0..400).filter(|account| abuse.try_password(*account, from(1)).is_ok()).count(), 300);
+        assert!(abuse.try_password(1, from(2)).is_ok());
+    }
+
+    #[test]
+    fn who_has_used_up_his_own_takes_nothing_from_everybody() {
+        let abuse = Abuse::new(Clock::start());
+        let most = REFRESHES_OF_ADDRESS.most as usize;
+        assert_eq!((0..50_000).filter(|_| abuse.refresh(from(1)).is_ok()).count(), most);
+        assert!((0..200).all(|at| abuse.refresh(from(at + 2)).is_ok()), "there is room for others");
+        let everybody =
+            (0..10_000_u128).filter(|to| abuse.export(UserId::new(Millis(0), *to)).is_ok()).count();
+        assert!(everybody < 2 * EVERYBODY.most as usize, "{everybody}");
+        assert_eq!(abuse.0.exports.windows.len(), everybody, "who is turned away is not remembered");
     }
 }

@@ -22,6 +22,7 @@ mod openapi;
 mod order;
 mod page;
 mod payment;
+mod places;
 mod problem;
 mod product;
 mod query;
@@ -43,6 +44,7 @@ pub use abuse::Abuse;
 pub use body::BODY_BYTES_MAX;
 pub use client::{Neighbourhood, Proxies};
 pub use openapi::{client_file, document};
+pub use places::{Place, Places, TooMany};
 pub use product::{Pages, STREAMS_MAX, Streams};
 pub use rate::{AddressRate, CartRate, OrderRate};
 pub use request::HEAD_BYTES_MAX;
@@ -248,7 +250,7 @@ table! {
     "/livez"                            GET Probe health::livez;
     "/readyz"                           GET Probe health::readyz;
     "/metrics"                          GET Operator health::metrics;
-    "/openapi.json"                     GET Operator docs::openapi;
+    "/openapi.json"                     GET Probe docs::openapi;
     "/docs"                             GET Operator docs::entrance;
     "/docs/{file:.*}"                   GET Operator docs::page;
 }

@@ -36,6 +36,9 @@ const REQUEST_ID_LEN_MAX: usize = 128;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Put into an answer for which the payment provider was asked: how long that took says nothing about us.
+pub struct Paying;
+
 /// Watches over the doors of one path.
 #[derive(Clone)]
 pub struct Watch {
@@ -182,7 +185,8 @@ fn finish(
     };
     let took = Duration::from_nanos(watch.clock.nanos().saturating_sub(asked.at_ns));
     let (method, status) = (asked.method, answer.status().as_u16());
-    watch.answers.count(method, status, took);
+    let paying = answer.response().extensions().contains::<Paying>();
+    watch.answers.count(method, status, took, paying);
     if mark.trace.is_some() {
         let at = Duration::from_millis(watch.clock.now().0.unsigned_abs());
         mark.ended(&Ended { method, route: watch.route, status, at, took });
@@ -193,7 +197,11 @@ fn finish(
     if watch.private && !answer.headers().contains_key(CACHE_CONTROL) {
         answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    if method == Method::HEAD.as_str() { answer.map_body(|_, body| Unsaid(body.size()).boxed()) } else { answer }
+    if method == Method::HEAD.as_str() {
+        answer.map_body(|_, body| Unsaid(body.size()).boxed())
+    } else {
+        answer
+    }
 }
 
 /// A body of which only the length is told.

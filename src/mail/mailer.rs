@@ -114,7 +114,7 @@ impl Mailer {
                     let why = told(&error, self.from.email.as_ref());
                     // The words may have been meant for us all the same. Whoever is not let in any more was not refused for his letter.
                     match why {
-                        MailError::Refused(why) if server.test_connection().await.is_err() => {
+                        MailError::Refused(why) if !matches!(server.test_connection().await, Ok(true)) => {
                             Err(MailError::Unavailable(why))
                         }
                         why => Err(why),

@@ -51,7 +51,7 @@ const fn row(name: &'static str, kind: Kind, unit: &'static str, help: &'static 
 #[rustfmt::skip]
 pub const METRICS: &[Metric] = &[
     Metric { labels: &["route", "method", "status"], ..row("stockade_http_requests_total", Kind::Counter, "requests", "Requests answered.") },
-    Metric { labels: &["route", "outcome"], ..row("stockade_http_request_seconds", Kind::Seconds, "seconds", "From the request's head to the answer's head: `ok`, `refused` (4xx), `unavailable` (503), `failed` (any other 5xx). The route `passed_on` is what another node answered.") },
+    Metric { labels: &["route", "outcome"], ..row("stockade_http_request_seconds", Kind::Seconds, "seconds", "From the request's head to the answer's head: `created` (201), `paying` (a yes for which the payment provider was asked), any other `ok`, `refused` (4xx), `unavailable` (503), `failed` (any other 5xx). The route `passed_on` is what another node answered.") },
     Metric { labels: &["outcome"], ..row("stockade_forward_seconds", Kind::Seconds, "seconds", "Requests that came while the shop was not open in this process, until the answer's head: `answered`, or the code of the refusal: `owner_unavailable` (no node led), `outcome_unknown`, `overloaded`, `payload_too_large`.") },
     row("stockade_owner_queue_length", Kind::Gauge, "commands", "Commands waiting at all owners of this process."),
     row("stockade_owner_queue_wait_seconds", Kind::Seconds, "seconds", "From a command's arrival in its product's queue to its decision, or to its way to the node that owns the product, where it waits once more."),
@@ -96,6 +96,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_verifications_total", Kind::Counter, "accounts", "Accounts whose address was proved."),
     Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
     row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
+    row("stockade_sessions_reused_total", Kind::Counter, "sessions", "Sessions that ended because a refresh token was used twice: somebody else had it too."),
     Metric { labels: &["outcome"], ..row("stockade_payments_total", Kind::Counter, "payments", "Payments that came to be `unknown`, `captured`, `paid`, `declined`, `cancelled`, `review` or `orphaned`.") },
     row("stockade_payment_seconds", Kind::Seconds, "seconds", "From a payment's row to the sale of its last line."),
     row("stockade_money_group_rows", Kind::Sizes, "rows", "Rows of money that one transaction wrote."),

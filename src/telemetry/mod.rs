@@ -26,8 +26,8 @@ pub use mirror::MirrorMetrics;
 pub use notices::{notice_dropped, order_letter};
 pub use outcomes::{
     conditions, job_due, job_known, job_lost, job_ran, logged_in, mail_handled, payment_moved,
-    provider_called, refund_tried, refusals_known, refused, revoked, signed_up, took_over, verified,
-    webhook_handled, webhook_heard,
+    provider_called, refund_tried, refusals_known, refused, revoked, session_reused, signed_up, took_over,
+    verified, webhook_handled, webhook_heard,
 };
 pub use products::{ProductUnits, show_products};
 pub use requests::{Answers, Forwards};
@@ -115,8 +115,14 @@ mod tests {
     #[test]
     fn what_is_served_is_what_the_table_says() {
         Metrics::global();
-        for (method, status) in [("POST", 201), ("POST", 409), ("POST", 503), ("GET", 500)] {
-            Answers::of("/v1/orders").count(method, status, Duration::from_millis(3));
+        for (method, status, paying) in [
+            ("POST", 201, false),
+            ("POST", 202, true),
+            ("POST", 409, false),
+            ("POST", 503, false),
+            ("GET", 500, false),
+        ] {
+            Answers::of("/v1/orders").count(method, status, Duration::from_millis(3), paying);
         }
         Forwards::default().count("answered", Duration::from_millis(3));
         refused("sold_out");
@@ -154,7 +160,8 @@ mod tests {
             assert_eq!(labels, told, "{line}");
         }
         for series in [
-            r#"stockade_http_request_seconds_bucket{route="/v1/orders",outcome="ok",le="0.005"} 1"#,
+            r#"stockade_http_request_seconds_bucket{route="/v1/orders",outcome="created",le="0.005"} 1"#,
+            r#"stockade_http_request_seconds_count{route="/v1/orders",outcome="paying"} 1"#,
             r#"stockade_http_request_seconds_count{route="/v1/orders",outcome="refused"} 1"#,
             r#"stockade_http_request_seconds_count{route="/v1/orders",outcome="unavailable"} 1"#,
             r#"stockade_http_request_seconds_count{route="/v1/orders",outcome="failed"} 1"#,

@@ -41,6 +41,12 @@ pub fn revoked(many: usize) {
     counter!("stockade_revocations_total").increment(many as u64);
 }
 
+/// Counts one session that ended because a refresh token of it was used twice.
+pub fn session_reused() {
+    Metrics::global();
+    counter!("stockade_sessions_reused_total").increment(1);
+}
+
 thread_local! {
     static PAYMENTS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
@@ -139,6 +145,7 @@ pub(super) fn register() {
     }
     counter!("stockade_verifications_total").increment(0);
     counter!("stockade_revocations_total").increment(0);
+    counter!("stockade_sessions_reused_total").increment(0);
 }
 
 /// The codes of refusals are served from the first scrape on: a rate sees a first one only where there was a zero before.

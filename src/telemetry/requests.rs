@@ -16,6 +16,8 @@ const FORWARD_SECONDS: &str = "stockade_forward_seconds";
 pub struct Answers {
     route: &'static str,
     ok: OnceCell<Arc<Lane>>,
+    created: OnceCell<Arc<Lane>>,
+    paying: OnceCell<Arc<Lane>>,
     refused: OnceCell<Arc<Lane>>,
     unavailable: OnceCell<Arc<Lane>>,
     failed: OnceCell<Arc<Lane>>,
@@ -25,13 +27,15 @@ pub struct Answers {
 
 impl Answers {
     pub fn of(route: &'static str) -> Answers {
-        let [ok, refused, unavailable, failed] = [(); 4].map(|()| OnceCell::new());
-        Answers { route, ok, refused, unavailable, failed, requests: RefCell::default() }
+        let [ok, created, paying, refused, unavailable, failed] = [(); 6].map(|()| OnceCell::new());
+        Answers { route, ok, created, paying, refused, unavailable, failed, requests: RefCell::default() }
     }
 
-    /// Counts one answered request.
-    pub fn count(&self, method: &'static str, status: u16, took: Duration) {
+    /// Counts one answered request. `paying`: it was the payment provider that took its time.
+    pub fn count(&self, method: &'static str, status: u16, took: Duration, paying: bool) {
         let (lane, outcome) = match status {
+            ..400 if paying => (&self.paying, "paying"),
+            201 => (&self.created, "created"),
             ..400 => (&self.ok, "ok"),
             400..500 => (&self.refused, "refused"),
             503 => (&self.unavailable, "unavailable"),

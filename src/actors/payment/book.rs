@@ -7,6 +7,7 @@ use actix_web::rt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::stock::NotDone;
+use crate::actors::turns::turn;
 use crate::clock::Clock;
 use crate::domain::payment::{Move, Payment, Refund, RefundStep};
 use crate::domain::stock::Millis;
@@ -149,15 +150,16 @@ async fn write(rows: MoneyBook, clock: Clock, metrics: Metrics, mut questions: m
             heard.push(answer);
         }
         let began = clock.nanos();
-        match rows.write_group(&writes, clock.now()).await {
-            Ok(answers) => {
+        match turn("the book of payments", rows.write_group(&writes, clock.now())).await {
+            Some(Ok(answers)) => {
                 for (answer, said) in heard.drain(..).zip(answers) {
                     // Whoever does not wait any more finds it in the row.
                     let _ = answer.send(said.map_err(Unkept::Wrong));
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, rows = writes.len(), "rows of money may not have been written");
+            failed => {
+                let error = failed.and_then(Result::err).map(tracing::field::display);
+                tracing::error!(error, rows = writes.len(), "rows of money may not have been written");
                 for answer in heard.drain(..) {
                     let _ = answer.send(Err(Unkept::Unknown));
                 }

@@ -14,6 +14,7 @@ use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
 use crate::actors::stock::{NotDone, to_the_end};
+use crate::actors::turns::turn;
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
@@ -116,12 +117,12 @@ impl Payments {
             let now = self.0.house.clock.now();
             if now >= sweep_at {
                 sweep_at = now.plus(SWEEP_EVERY_MS);
-                self.sweep(now).await;
+                turn("the recovery of payments", self.sweep(now)).await;
             }
-            let looked = self.look().await;
+            let looked = turn("the recovery of payments", self.look()).await.unwrap_or(Ok(0));
             if now >= observe_at {
                 observe_at = now.plus(OBSERVE_EVERY_MS);
-                self.observe().await;
+                turn("the recovery of payments", self.observe()).await;
             }
             let pause = match looked {
                 // Perhaps there is more.

@@ -45,7 +45,7 @@ use crate::domain::user::{Email, NewPassword, PasswordPolicy, Role, WeakPassword
 use crate::logs::carried;
 use crate::persistence::proof::Blinds;
 use crate::persistence::revocation::{Revocation, Subject};
-use crate::persistence::user::{User, UserError, UserFilter, UsersFound};
+use crate::persistence::user::{Purpose, User, UserError, UserFilter, UsersFound};
 use crate::persistence::{StoreError, Tables, Writing};
 use crate::telemetry;
 use crate::vault::{Sealed, Vault};
@@ -280,7 +280,7 @@ impl Users {
 
     /// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so
     /// that the next session begins later. A session may have begun ahead of our clock: on a node whose clock differs, or
-    /// in the very millisecond of the last time.
+    /// in the very millisecond of the last time. Whoever had one may have asked for another address: that is taken back.
     async fn sign_out(
         &self,
         writing: &mut Writing<'_>,
@@ -291,6 +291,7 @@ impl Users {
         let begun = writing.sessions_of(user).await?.into_iter().map(|session| session.created_at);
         let epoch = begun.fold(now, Millis::max);
         writing.end_sessions(user).await?;
+        writing.void_tokens(user, Purpose::ChangeEmail).await?;
         let subject = Subject::User(user, epoch);
         let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
         writing.revoke(&revocation, now).await?;

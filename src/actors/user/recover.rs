@@ -1,7 +1,7 @@
 //! A password that was forgotten or shall be another, and an address that shall be another.
 //!
 //! Always true: whoever changes either has shown the old password or a letter to the proved address, and the old
-//! address hears of it; what somebody else may have open is closed.
+//! address hears of it; what somebody else may have open is closed, and what he may have asked for is taken back.
 
 use secrecy::SecretString;
 
@@ -42,7 +42,9 @@ impl Users {
         deed: Deed,
     ) -> Result<(), Unable> {
         let now = self.0.clock.now();
-        writing.void_tokens(user.id, Purpose::Reset).await?;
+        for asked_before in [Purpose::Reset, Purpose::ChangeEmail] {
+            writing.void_tokens(user.id, asked_before).await?;
+        }
         let personal = self.open(&user)?;
         let changed = User { password: Some(hash), version: user.version + 1, updated_at: now, ..user };
         writing.update_user(&changed).await?;
@@ -72,6 +74,13 @@ impl Users {
             users.0.outbox.wake();
             Ok(())
         })
+    }
+
+    /// Whose a link of a reset letter is, if it is one: that is no password for them.
+    pub async fn address_behind(&self, token: &SecretString) -> Result<Option<Email>, Unable> {
+        let Ok(link) = self.link(token).await else { return Ok(None) };
+        let user = self.0.tables.users().find(link.user).await?.filter(|user| user.wrapped_key.is_some());
+        user.map(|user| Ok(self.open(&user)?.email)).transpose()
     }
 
     /// Follows the link of a reset letter: a new password, and no session is left.

@@ -92,7 +92,13 @@ impl Users {
             }
         };
         let (mut writing, user) = self.begin_by(user, &password).await?;
-        may_log_in(&user)?;
+        if let Err((outcome, why)) = may_log_in(&user) {
+            let record = Record::new(Deed::LogInFailed, self.0.clock.now()).on(user.id).word("why", outcome);
+            writing.record(&record).await?;
+            commit(writing).await?;
+            telemetry::logged_in(outcome);
+            return Err(why);
+        }
         let user = self.rekeyed(&mut writing, user).await?;
         let (opened, ended) = self.open_session(&mut writing, &user, device).await?;
         writing
@@ -162,6 +168,7 @@ impl Users {
             Shown::Former(successor) => Ok(opened(&user, &session, successor)),
             Shown::Current => self.rotate(writing, &user, session, now).await,
             Shown::Stolen => {
+                telemetry::session_reused();
                 tracing::warn!(session = %id, user = %user.id, "a refresh token of {} was used twice: its session ends", user.id);
                 self.close(writing, &session, Some(Deed::TokenReused)).await
             }
@@ -335,13 +342,12 @@ fn own(deed: Deed, user: UserId, now: Millis) -> Record {
     Record::new(deed, now).by(user).on(user)
 }
 
-fn may_log_in(user: &User) -> Result<(), Unable> {
-    let (outcome, why) = match user.state {
-        AccountState::Verified => return Ok(()),
-        AccountState::Unverified => ("unverified", Unable::Unverified),
-        AccountState::Suspended => ("suspended", Unable::Suspended),
-        AccountState::Deleted => ("wrong", Unable::WrongPassword),
-    };
-    telemetry::logged_in(outcome);
-    Err(why)
+/// Or what it is counted as, and why not.
+fn may_log_in(user: &User) -> Result<(), (&'static str, Unable)> {
+    match user.state {
+        AccountState::Verified => Ok(()),
+        AccountState::Unverified => Err(("unverified", Unable::Unverified)),
+        AccountState::Suspended => Err(("suspended", Unable::Suspended)),
+        AccountState::Deleted => Err(("wrong", Unable::WrongPassword)),
+    }
 }

@@ -204,9 +204,12 @@ pub fn of(door: &str) -> Door {
 
 fn sale_switch(summary: &'static str, about: &'static str) -> Door {
     let parameters = vec![idempotency_key(false)];
-    Door { parameters, refuses: WRITE, ..told("administration", summary, about) }
-        .gives(200, "The counters.", "StockChanged", Value::Null)
-        .with_header(200, "Idempotent-Replayed", "`true` when it was so already.")
+    Door { parameters, refuses: WRITE, ..told("administration", summary, about) }.gives(
+        200,
+        "The counters.",
+        "StockChanged",
+        Value::Null,
+    )
 }
 
 pub(super) fn told(tag: &'static str, summary: &'static str, about: &'static str) -> Door {

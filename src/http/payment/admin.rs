@@ -72,6 +72,7 @@ pub async fn give_back(
     let key = key.of_caller(admin, door).ok_or_else(|| {
         Problem::field("Idempotency-Key", "needed here: giving back twice is not giving back once")
     })?;
+    tracing::info!(%order, by = %admin, reason, "money is asked back for {order}");
     let gave = payments.give_back(admin, order, GiveBack { amount, line, restock, key: key.key }).await?;
     let mut answer = HttpResponse::build(StatusCode::CREATED);
     if gave.replayed {

@@ -19,6 +19,7 @@ use super::order::{self, NO_ORDER};
 use super::problem::{Code, Fact, Problem};
 use super::query::Id;
 use super::rate::OrderRate;
+use super::request::Paying;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::Orders;
 use crate::actors::payment::{Outcome, Payments, SIGNATURE_HEADER, Told, Unheard};
@@ -51,14 +52,19 @@ pub async fn pay(
     answer(&catalogue, told, StatusCode::OK).await
 }
 
-/// The order with its payment, and the status of how it ended; `yes` is that of a yes.
-pub async fn answer(catalogue: &Catalogue, told: Told, yes: StatusCode) -> Result<HttpResponse, Problem> {
+/// The order with its payment, and the status of how it ended; `status` is that of a yes.
+pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Result<HttpResponse, Problem> {
     let Told { order, sight, outcome, replayed } = told;
     let (home, reason) = (order.home, sight.payment.told_reason().map(str::to_owned));
     let shown = order::shown(catalogue, order, Some(sight)).await;
+    let yes = |status| {
+        let mut answer = shown.answer(status, replayed);
+        answer.extensions_mut().insert(Paying);
+        Ok(answer)
+    };
     let problem = match outcome {
-        Outcome::Paid => return Ok(shown.answer(yes, replayed)),
-        Outcome::Open => return Ok(shown.answer(StatusCode::ACCEPTED, replayed)),
+        Outcome::Paid => return yes(status),
+        Outcome::Open => return yes(StatusCode::ACCEPTED),
         Outcome::Gone(why) => {
             return Err(NotDone::Refused { product: home, refused: Refused { at: Sequence(0), why } }.into());
         }

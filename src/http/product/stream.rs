@@ -20,12 +20,16 @@ use crate::actors::catalogue::Catalogue;
 use crate::actors::stock::{Directory, View};
 use crate::domain::id::ProductId;
 use crate::domain::stock::Sequence;
+use crate::http::client::Neighbourhood;
+use crate::http::places::{Place, Places, TooMany};
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Id;
 use crate::telemetry::Metrics;
 
-/// The most streams one process serves.
+/// The most streams one process serves …
 pub const STREAMS_MAX: usize = 10_000;
+/// … and one address, which many people may share; whoever comes through a proxy of ours has no cap of connections.
+const STREAMS_OF_ADDRESS_MAX: u32 = 100;
 /// Between two events of one stream: ten a second at most.
 const COALESCE: Duration = Duration::from_millis(100);
 /// A silent connection says that it lives this often, so that no proxy cuts it.
@@ -38,12 +42,14 @@ const FULL_RETRY_MS: u64 = 10_000;
 #[derive(Clone)]
 pub struct Streams {
     open: Arc<AtomicUsize>,
+    places: Places,
     ending: Arc<watch::Sender<bool>>,
 }
 
 impl Default for Streams {
     fn default() -> Streams {
-        Streams { open: Arc::default(), ending: Arc::new(watch::Sender::new(false)) }
+        let places = Places::new(STREAMS_OF_ADDRESS_MAX);
+        Streams { open: Arc::default(), places, ending: Arc::new(watch::Sender::new(false)) }
     }
 }
 
@@ -53,8 +59,13 @@ impl Streams {
         self.ending.send_replace(true);
     }
 
-    fn open(&self) -> Result<Open, Problem> {
-        let open = Open(self.clone());
+    fn open(&self, from: Neighbourhood) -> Result<Open, Problem> {
+        let place = self.places.take(from).map_err(|TooMany| {
+            Problem::new(Code::RateLimited, "Too many streams are open from this address.")
+                .number("limit", STREAMS_OF_ADDRESS_MAX)
+                .retry_after(FULL_RETRY_MS)
+        })?;
+        let open = Open { streams: self.clone(), _place: place };
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         Metrics::global().stream_subscribers.increment(1.0);
         if before >= STREAMS_MAX {
@@ -67,11 +78,14 @@ impl Streams {
 }
 
 /// One open stream, counted.
-struct Open(Streams);
+struct Open {
+    streams: Streams,
+    _place: Place,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.streams.open.fetch_sub(1, Ordering::Relaxed);
         Metrics::global().stream_subscribers.decrement(1.0);
     }
 }
@@ -79,13 +93,14 @@ impl Drop for Open {
 /// `GET /v1/products/{id}/stock/stream`.
 pub async fn stream(
     Id(product): Id<ProductId>,
+    from: Neighbourhood,
     request: HttpRequest,
     streams: web::Data<Streams>,
     directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
 ) -> Result<HttpResponse, Problem> {
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
-    let open = streams.open()?;
+    let open = streams.open(from)?;
     let views = directory.watch(product).await?;
     // Asked for after the watch began, so that nothing is missed in between.
     let view = directory.view(product).await?;

@@ -37,7 +37,7 @@ use crate::actors::payment::Payments;
 use crate::actors::stock::to_the_end;
 use crate::actors::user::{Kept, SignUp, Unable, Users};
 use crate::domain::id::UserId;
-use crate::domain::user::{Locale, NewPassword};
+use crate::domain::user::{Email, Locale, NewPassword};
 
 /// Orders that an export reads at a time.
 const EXPORT_PAGE: u32 = 100;
@@ -104,7 +104,8 @@ pub async fn reset(
     Body(asked): Body<ResetRequest>,
 ) -> Result<HttpResponse, Problem> {
     abuse.follow_link(from)?;
-    let next = accept(&users, asked.new_password)?;
+    let whose = users.address_behind(&asked.token).await?;
+    let next = accept(&users, asked.new_password, whose.as_ref())?;
     users.reset(&asked.token, next).await?;
     Ok(HttpResponse::NoContent().finish())
 }
@@ -135,7 +136,8 @@ pub async fn change_password(
     users: web::Data<Users>,
     Body(asked): Body<PasswordRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let next = accept(&users, asked.new_password)?;
+    let (_, personal) = users.find(caller.user).await?;
+    let next = accept(&users, asked.new_password, Some(&personal.email))?;
     let attempt = try_again(&abuse, caller.user, from)?;
     let changed = users.change_password(caller.user, caller.session, asked.current_password, next).await;
     judge(attempt, changed, "/current_password")?;
@@ -245,8 +247,8 @@ fn judge(attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -
     Ok(outcome?)
 }
 
-fn accept(users: &Users, password: SecretString) -> Result<NewPassword, Problem> {
-    users.accept(password, None).map_err(ask::weak("/new_password"))
+fn accept(users: &Users, password: SecretString, whose: Option<&Email>) -> Result<NewPassword, Problem> {
+    users.accept(password, whose).map_err(ask::weak("/new_password"))
 }
 
 /// The language that the browser prefers.

@@ -335,7 +335,7 @@ async fn never_more_goes_back_than_came(#[values(Sqlite, MySql)] home: Home) {
     let answers = shop
         .write(&[
             Write::Refund(Box::new(euros), Vec::new()),
-            give_back(1, Cause::Line(2), 0),
+            give_back(1, clerk(11), 0),
             give_back(7, Cause::Line(2), 1),
         ])
         .await;

@@ -46,8 +46,8 @@ pub struct Groups {
     node: i64,
     /// The place of the newest entry that this one has written or seen.
     last_pos: i64,
-    /// The newest that this one has written.
-    written: Option<Written>,
+    /// The newest that this one has written, and where.
+    written: Option<(Mark, i64)>,
     /// It is not there any more: what this one knows is not what the database has.
     forgotten: bool,
     runtime: Arc<Runtime>,
@@ -181,8 +181,8 @@ impl Groups {
         }
         let mut writer = Connection::MySql(session);
         self.last_pos = sql::query_scalar(END).fetch_one(&mut writer).await?;
-        if let Some(written) = &self.written
-            && place_of(&mut writer, written).await? != Some(written.pos)
+        if let Some((entry, pos)) = &self.written
+            && place_of(&mut writer, entry).await? != Some(*pos)
         {
             self.forgotten = true;
         }
@@ -228,22 +228,20 @@ impl Groups {
     }
 }
 
-/// One entry, as it is found again.
-struct Written {
+/// By what an entry is found again.
+struct Mark {
     product: ProductId,
     first: Sequence,
     hash: ChainHash,
-    /// Where it is, or would be.
-    pos: i64,
 }
 
-impl Written {
-    fn of(entry: &Entry, pos: i64) -> Written {
-        Written { product: entry.product, first: entry.first, hash: entry.hash, pos }
+impl Mark {
+    fn of(entry: &Entry) -> Mark {
+        Mark { product: entry.product, first: entry.first, hash: entry.hash }
     }
 }
 
-async fn place_of(connection: &mut Connection, entry: &Written) -> Result<Option<i64>, StoreError> {
+async fn place_of(connection: &mut Connection, entry: &Mark) -> Result<Option<i64>, StoreError> {
     let found = sql::query_scalar(FOUND).bind(&entry.product.as_bytes()[..]);
     let found = found.bind(signed(entry.first.0)).bind(&entry.hash.0[..]);
     Ok(found.fetch_optional(connection).await?)
@@ -277,7 +275,7 @@ impl PutDown for Groups {
             let said = match runtime.block_on(self.try_append(script_of(self.node, entries.clone()))) {
                 Ok(last) => {
                     self.last_pos = last;
-                    self.written = Some(Written::of(newest, last));
+                    self.written = Some((Mark::of(newest), last));
                     return Ok(last + 1 - count);
                 }
                 Err(Failed::Conflict) => continue,
@@ -287,11 +285,11 @@ impl PutDown for Groups {
             if !self.recovered() {
                 return Err(LogError::InDoubt(said));
             }
-            let asked = Written::of(first, 0);
+            let asked = Mark::of(first);
             match self.ask(async |connection| place_of(connection, &asked).await) {
                 // It had arrived.
                 Ok(Some(first)) => {
-                    self.written = Some(Written::of(newest, first + count - 1));
+                    self.written = Some((Mark::of(newest), first + count - 1));
                     return Ok(first);
                 }
                 Ok(None) => {}

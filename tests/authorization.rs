@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
 use stockade::http::ROUTES;
@@ -18,8 +20,10 @@ enum For {
     LoggedInJustNow,
     Shoppers,
     Admins,
+    /// Administrators, and not such as are merely still logged in.
+    AdminsJustNow,
 }
-use For::{Admins, Anybody, LoggedInJustNow, Shoppers, SignedIn};
+use For::{Admins, AdminsJustNow, Anybody, LoggedInJustNow, Shoppers, SignedIn};
 
 /// What we expect, written down once more and by hand: a door that is not in here, or no longer there, fails the test.
 #[rustfmt::skip]
@@ -72,17 +76,17 @@ const EXPECTED: &[(&str, &str, For)] = &[
     ("GET",    "/v1/admin/products",              Admins),
     ("POST",   "/v1/admin/users/{id}/suspend",    Admins),
     ("POST",   "/v1/admin/users/{id}/reinstate",  Admins),
-    ("POST",   "/v1/admin/orders/{id}/refunds",   Admins),
+    ("POST",   "/v1/admin/orders/{id}/refunds",   AdminsJustNow),
     ("GET",    "/v1/admin/orders/{id}/refunds",   Admins),
     ("GET",    "/v1/admin/compensations",         Admins),
     ("POST",   "/v1/admin/compensations/{id}/retry",      Admins),
-    ("POST",   "/v1/admin/compensations/{id}/accept",     Admins),
-    ("POST",   "/v1/admin/compensations/{id}/give-back",  Admins),
-    ("POST",   "/v1/admin/compensations/{id}/settle",     Admins),
+    ("POST",   "/v1/admin/compensations/{id}/accept",     AdminsJustNow),
+    ("POST",   "/v1/admin/compensations/{id}/give-back",  AdminsJustNow),
+    ("POST",   "/v1/admin/compensations/{id}/settle",     AdminsJustNow),
     ("POST",   "/v1/admin/products",              Admins),
     ("PATCH",  "/v1/admin/products/{id}",         Admins),
     ("DELETE", "/v1/admin/products/{id}",         Admins),
-    ("POST",   "/v1/admin/products/{id}/restock", Admins),
+    ("POST",   "/v1/admin/products/{id}/restock", AdminsJustNow),
     ("POST",   "/v1/admin/products/{id}/pause",   Admins),
     ("POST",   "/v1/admin/products/{id}/resume",  Admins),
     ("GET",    "/v1/admin/products/{id}/ledger",  Admins),
@@ -140,7 +144,7 @@ fn every_route_is_in_the_expected_table_and_every_row_is_a_route() {
 /// ASVS 8.2.1, OWASP API5.
 #[actix_web::test]
 async fn every_door_lets_in_whom_the_table_says() {
-    let shop = Shop::open().await;
+    let shop = Shop::open_with(|config| config.people.admin_login = Some(Duration::from_secs(15 * 60))).await;
     let suspended = shop.newcomer(1).await;
     let pair = shop.log_in(&suspended).await;
     let path = format!("/v1/admin/users/{}/suspend", shop.id_of(&pair).await);
@@ -149,9 +153,15 @@ async fn every_door_lets_in_whom_the_table_says() {
     for (number, (method, path, who)) in (100..).zip(EXPECTED) {
         // Somebody new for each door: behind some of them one is logged out.
         let (shopper, admin) = (shop.token(number, Role::Shopper), shop.token(1_000 + number, Role::Admin));
-        let [still, just] = [(2_000, 16), (3_000, 14)].map(|(more, minutes)| {
+        let long_ago = [
+            (2_000, 16, Role::Shopper),
+            (3_000, 14, Role::Shopper),
+            (4_000, 16, Role::Admin),
+            (5_000, 14, Role::Admin),
+        ];
+        let [still, just, still_admin, just_admin] = long_ago.map(|(more, minutes, role)| {
             let (who, then) = (user(more + number), shop.clock.now().plus(-minutes * MINUTE));
-            shop.app().tokens().sign(who, Role::Shopper, 3_600, then, shop.clock.chance()).unwrap()
+            shop.app().tokens().sign(who, role, 3_600, then, shop.clock.chance()).unwrap()
         });
         let ask = || shop.ask(method, &filled(path));
         let heard = [
@@ -161,18 +171,74 @@ async fn every_door_lets_in_whom_the_table_says() {
             ask().bearer(&pair.access).send().await.status.as_u16(),
             ask().bearer(&still).send().await.status.as_u16(),
             ask().bearer(&just).send().await.status.as_u16(),
+            ask().bearer(&still_admin).send().await.status.as_u16(),
+            ask().bearer(&just_admin).send().await.status.as_u16(),
         ];
         // The door itself has nothing against it, whatever it says to an empty request.
         let passed = heard.map(|status| if [401, 403, 405, 500].contains(&status) { status } else { 0 });
         let expected = match who {
-            Anybody => [0, 0, 0, 0, 0, 0],
-            SignedIn => [401, 0, 0, 401, 0, 0],
-            LoggedInJustNow => [401, 0, 0, 401, 403, 0],
-            Shoppers => [401, 0, 403, 401, 0, 0],
-            Admins => [401, 403, 0, 401, 403, 403],
+            Anybody => [0, 0, 0, 0, 0, 0, 0, 0],
+            SignedIn => [401, 0, 0, 401, 0, 0, 0, 0],
+            LoggedInJustNow => [401, 0, 0, 401, 403, 0, 403, 0],
+            Shoppers => [401, 0, 403, 401, 0, 0, 403, 403],
+            Admins => [401, 403, 0, 401, 403, 403, 0, 0],
+            AdminsJustNow => [401, 403, 0, 401, 403, 403, 403, 0],
         };
         assert_eq!(passed, expected, "{method} {path} {heard:?}");
     }
+    shop.close().await;
+}
+
+/// ASVS 7.5.3: who finds an administrator's desk open does not sell for less, move stock or give money away.
+#[actix_web::test]
+async fn an_administrator_logs_in_again_to_move_stock_prices_or_money() {
+    let shop = Shop::open_with(|config| config.people.admin_login = Some(Duration::from_secs(15 * 60))).await;
+    let product = shop.stocked(5).await;
+    let path = format!("/v1/admin/products/{product}");
+    let order = id(&shop.buy(1, &product, 1, "tok_ok").send().await.ok(201));
+    let token = |minutes: i64, life_s| {
+        let then = shop.clock.now().plus(-minutes * MINUTE);
+        shop.app().tokens().sign(user(7), Role::Admin, life_s, then, shop.clock.chance()).unwrap()
+    };
+    let (old, new) = (token(16, 3_600), token(0, 900));
+    let patch = |body: Value, token: &str| {
+        shop.ask("PATCH", &path).header("If-Match", "*").bearer(token).json(&body).send()
+    };
+    let dearer = || json!({ "price": { "amount": 1_001, "currency": "KRW" } });
+    let restock = |token: &str| {
+        let body = json!({ "delta": 1, "reason": "found" });
+        shop.ask("POST", &format!("{path}/restock")).key("again").bearer(token).json(&body).send()
+    };
+    let refund = |token: &str| {
+        let body = json!({ "restock": "leave", "reason": "broken" });
+        shop.ask("POST", &format!("/v1/admin/orders/{order}/refunds"))
+            .key("r")
+            .bearer(token)
+            .json(&body)
+            .send()
+    };
+    for refused in [patch(dearer(), &old).await, restock(&old).await, refund(&old).await] {
+        let told = refused.problem(403, "reauthentication_required");
+        assert_eq!(told["max_age_seconds"], 900);
+    }
+    assert_eq!(shop.counters(&product).await, [4, 0, 1, 4], "nothing happened");
+    // The words of a product, and its price as it is, are not worth a log-in.
+    patch(json!({ "name": "Jar", "price": { "amount": 1_000, "currency": "KRW" } }), &old).await.ok(200);
+    patch(dearer(), &new).await.ok(200);
+    restock(&new).await.ok(200);
+    refund(&new).await.ok(201);
+    // What it comes to is heard again by the same request, with a log-in as young.
+    restock(&old).await.problem(403, "reauthentication_required");
+    shop.close().await;
+
+    let shop = Shop::open().await;
+    let product = shop.stocked(5).await;
+    let then = shop.clock.now().plus(-11 * 60 * MINUTE);
+    let token =
+        shop.app().tokens().sign(user(7), Role::Admin, 12 * 3_600, then, shop.clock.chance()).unwrap();
+    let body = json!({ "delta": 1, "reason": "found" });
+    let path = format!("/v1/admin/products/{product}/restock");
+    shop.ask("POST", &path).key("k").bearer(&token).json(&body).send().await.ok(200);
     shop.close().await;
 }
 

@@ -89,7 +89,9 @@ impl History {
             return Ok(Ledger::default());
         }
         let stored = self.0.reader.load(product).await.map_err(|_| NotDone::Unavailable)?;
-        let restored = stored.snapshot.and_then(|body| Ledger::restore(&body).ok());
+        let Some(body) = stored.snapshot else { return Ok(Ledger::default()) };
+        let restoring = tokio::task::spawn_blocking(move || Ledger::restore(&body).ok());
+        let restored = restoring.await.map_err(|_| NotDone::Internal)?;
         Ok(restored.filter(|ledger| ledger.sequence() < from).unwrap_or_default())
     }
 

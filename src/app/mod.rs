@@ -54,7 +54,7 @@ use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
 use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, AddressRate, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
+use crate::http::{Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::mail::{Mailer, Words};
 use crate::persistence::StoreError;
 use crate::provider::Provider;
@@ -275,6 +275,7 @@ impl App {
             carts: carts.clone(),
             cart_rate: CartRate::default(),
             address_rate: address_rate(config),
+            admin_login: AdminLogin(config.people.admin_login),
             revocations,
             users: users.clone(),
             abuse: Abuse::new(clock.clone()),
@@ -409,6 +410,11 @@ impl App {
     }
 
     /// The orders' owner.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The shop's orders.
     pub fn orders(&self) -> &Orders {
         &self.orders
     }

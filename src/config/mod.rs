@@ -114,6 +114,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("queue_wait_ms_max", "MS", "250", "The longest that a product's owner is predicted to take for an answer; beyond it: 503 before anything is decided"),
     setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
     setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
+    setting("admin_login_minutes", "MINUTES", "", "How long after a log-in an administrator may restock, change prices and decide about money; 0: as long as the token is good. Unset: 15 in production, 0 in development"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
@@ -280,8 +281,9 @@ impl Config {
     /// Reads the merged layers; refuses what the engine could not start with.
     pub fn read(layers: &Layers) -> Result<Config, ConfigError> {
         let milliseconds = |key| layers.number::<u64>(key).map(Duration::from_millis);
+        let profile = layers.parsed("profile")?;
         let config = Config {
-            profile: layers.parsed("profile")?,
+            profile,
             store: Store {
                 data_dir: data_dir(layers)?,
                 database_url: database_url(layers)?,
@@ -307,7 +309,7 @@ impl Config {
                     .map(SecretString::from)
                     .collect(),
             },
-            people: People::read(layers)?,
+            people: People::read(layers, profile)?,
             mail: Mail {
                 smtp_url: mail::smtp_url(layers)?,
                 from: layers.parsed("mail_from")?,

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amount::{Money, Quantity};
 use super::id::{OrderId, ProductId, UserId};
-use super::stock::{CameBack, Millis, Sequence};
+use super::stock::{CameBack, Cause, Millis, Refusal, Sequence};
 
 /// One order as people see it, made from its rows or, while it is young, from the ledgers that hold its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +127,17 @@ impl OrderStatus {
             (PendingPayment, Paid | PaymentFailed | Expired | Cancelled) => Ok(to),
             (Paid, Cancelled | Returned | Closed) => Ok(to),
             _ => Err(IllegalMove),
+        }
+    }
+
+    /// Why nobody pays it or lets go of it any more; `None` while it waits for its payment.
+    pub fn over(self) -> Option<Refusal> {
+        match self {
+            OrderStatus::PendingPayment => None,
+            OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => Some(Refusal::AlreadySold),
+            OrderStatus::PaymentFailed => Some(Refusal::AlreadyReleased { cause: Cause::PaymentFailed }),
+            OrderStatus::Cancelled => Some(Refusal::AlreadyReleased { cause: Cause::Cancelled }),
+            OrderStatus::Expired => Some(Refusal::HoldExpired),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Who asks: read from the access token, and from nothing else.
 //!
-//! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Recent`] has shown a password
-//! a moment ago, [`Shopper`] and [`Admin`] are what they say. No header but `Authorization` is believed. A signature is not enough: a session that was ended
-//! is refused, for tokens that this thread remembers as good as well.
+//! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Recent`] and [`RecentAdmin`] have shown a
+//! password a moment ago, [`Shopper`] and [`Admin`] are what they say. No header but `Authorization` is believed. A signature is not
+//! enough: a session that was ended is refused, for tokens that this thread remembers as good as well.
 
 use std::future::{Ready, ready};
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderValue};
@@ -22,7 +23,7 @@ use crate::tokens::{BadToken, Identity, Tokens};
 const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
 
 /// How long a log-in counts as a moment ago.
-const RECENT_S: i64 = 15 * 60;
+pub const RECENT: Duration = Duration::from_secs(15 * 60);
 
 /// Somebody who is signed in.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,28 @@ pub struct Caller(pub Identity);
 /// for whoever finds an open device.
 #[derive(Debug, Clone, Copy)]
 pub struct Recent(pub Identity);
+
+/// For how long an administrator's log-in counts where stock, prices or money are moved by hand; `None`: as long as the token.
+#[derive(Debug, Clone, Copy)]
+pub struct AdminLogin(pub Option<Duration>);
+
+/// An administrator who has logged in a moment ago, where the shop insists on that.
+#[derive(Debug, Clone, Copy)]
+pub struct RecentAdmin(pub UserId);
+
+/// An administrator of whom some requests want a log-in of a moment ago, and others do not.
+#[derive(Debug)]
+pub struct AdminOrRecent {
+    pub admin: UserId,
+    recent: Result<(), Problem>,
+}
+
+impl AdminOrRecent {
+    /// Refuses whoever has logged in too long ago.
+    pub fn insist(self) -> Result<(), Problem> {
+        self.recent
+    }
+}
 
 /// A shopper.
 #[derive(Debug, Clone, Copy)]
@@ -80,23 +103,32 @@ fn challenge(code: Code, detail: &'static str, challenge: &'static str) -> Probl
     Problem::new(code, detail).header(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
 }
 
-fn with_role(request: &HttpRequest, role: Role, detail: &'static str) -> Result<UserId, Problem> {
+const ADMINS_ONLY: &str = "Only an administrator may do this.";
+
+fn with_role(request: &HttpRequest, role: Role, detail: &'static str) -> Result<Identity, Problem> {
     let identity = identity(request)?;
-    if identity.role == role { Ok(identity.user) } else { Err(Problem::new(Code::Forbidden, detail)) }
+    if identity.role == role { Ok(identity) } else { Err(Problem::new(Code::Forbidden, detail)) }
 }
 
-fn recent(request: &HttpRequest) -> Result<Identity, Problem> {
-    let identity = identity(request)?;
+fn admin_or_recent(request: &HttpRequest) -> Result<AdminOrRecent, Problem> {
+    let identity = with_role(request, Role::Admin, ADMINS_ONLY)?;
+    let login = request.app_data::<web::Data<AdminLogin>>().ok_or_else(internal)?;
+    let recent = login.0.map_or(Ok(()), |life| recent(request, identity, life));
+    Ok(AdminOrRecent { admin: identity.user, recent })
+}
+
+fn recent(request: &HttpRequest, identity: Identity, life: Duration) -> Result<(), Problem> {
     let clock = request.app_data::<web::Data<Clock>>().ok_or_else(internal)?;
     let logged_in_at = identity.logged_in_at();
-    if clock.now() <= logged_in_at.plus(RECENT_S * 1_000) {
-        return Ok(identity);
+    let life_ms = i64::try_from(life.as_millis()).unwrap_or(i64::MAX);
+    if clock.now().0 <= logged_in_at.0.saturating_add(life_ms) {
+        return Ok(());
     }
     const AGAIN: &str =
         "Log in again (POST /v1/sessions) and ask with that token: a refreshed one does not count.";
     Err(Problem::new(Code::ReauthenticationRequired, AGAIN)
         .with("logged_in_at", Fact::Time(logged_in_at))
-        .number("max_age_seconds", RECENT_S.unsigned_abs()))
+        .number("max_age_seconds", life.as_secs()))
 }
 
 impl FromRequest for Caller {
@@ -113,7 +145,32 @@ impl FromRequest for Recent {
     type Future = Ready<Result<Recent, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(recent(request).map(Recent))
+        ready(identity(request).and_then(|identity| {
+            recent(request, identity, RECENT)?;
+            Ok(Recent(identity))
+        }))
+    }
+}
+
+impl FromRequest for AdminOrRecent {
+    type Error = Problem;
+    type Future = Ready<Result<AdminOrRecent, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(admin_or_recent(request))
+    }
+}
+
+impl FromRequest for RecentAdmin {
+    type Error = Problem;
+    type Future = Ready<Result<RecentAdmin, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(admin_or_recent(request).and_then(|caller| {
+            let admin = caller.admin;
+            caller.insist()?;
+            Ok(RecentAdmin(admin))
+        }))
     }
 }
 
@@ -122,7 +179,7 @@ impl FromRequest for Shopper {
     type Future = Ready<Result<Shopper, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(with_role(request, Role::Shopper, "Only a shopper may do this.").map(Shopper))
+        ready(with_role(request, Role::Shopper, "Only a shopper may do this.").map(|it| Shopper(it.user)))
     }
 }
 
@@ -131,6 +188,6 @@ impl FromRequest for Admin {
     type Future = Ready<Result<Admin, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(with_role(request, Role::Admin, "Only an administrator may do this.").map(Admin))
+        ready(with_role(request, Role::Admin, ADMINS_ONLY).map(|it| Admin(it.user)))
     }
 }

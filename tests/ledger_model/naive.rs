@@ -167,7 +167,9 @@ impl Naive {
             Command::Forget { unkeyed_before, keyed_before } => {
                 for sale in &mut self.sales {
                     let before = if sale.key.is_some() { keyed_before } else { unkeyed_before };
-                    if sale.still_has() == 0 && sale.deadline < *before {
+                    let asks_again =
+                        sale.state == HoldState::Released(Cause::Cancelled) && sale.ended_by != 0;
+                    if sale.still_has() == 0 && sale.deadline < *before && !asks_again {
                         sale.forgotten = true;
                     }
                 }

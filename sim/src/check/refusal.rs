@@ -336,6 +336,8 @@ struct Hold {
     deadline: Millis,
     /// The last attempt to pay it that pinned, or was over.
     attempt: u8,
+    /// The key of the request that has cancelled it, 0 for none: it may come again.
+    cancelled_by: u64,
 }
 
 /// A product at one sequence.
@@ -365,7 +367,8 @@ impl Stand {
                 self.restocks.extend(restocked.key.map(|Key { key, body }| (key, body)));
             }
             Event::Held(e) => {
-                let hold = Hold { buyer: e.buyer, key: e.key, deadline: e.deadline, attempt: 0 };
+                let (buyer, key, deadline) = (e.buyer, e.key, e.deadline);
+                let hold = Hold { buyer, key, deadline, attempt: 0, cancelled_by: 0 };
                 self.holds.insert(e.order, hold);
             }
             Event::Placed(e) => self.change(e.order, |hold| hold.deadline = e.deadline),
@@ -383,8 +386,12 @@ impl Stand {
                 self.holds.retain(|order, hold| {
                     let before = if hold.key.is_some() { e.keyed_before } else { e.unkeyed_before };
                     let row = rows.get(order);
-                    row.is_none_or(|row| row.state.is_live() || row.sold > 0) || hold.deadline >= before
+                    let is_alive = row.is_none_or(|row| row.state.is_live() || row.sold > 0);
+                    is_alive || hold.cancelled_by != 0 || hold.deadline >= before
                 });
+            }
+            Event::Released(e) if e.cause == Cause::Cancelled => {
+                self.change(e.order, |hold| hold.cancelled_by = e.by);
             }
             Event::Confirmed(_) | Event::Released(_) | Event::Expired(_) | Event::Returned(_) => {}
         }

@@ -125,11 +125,7 @@ impl Orders {
         let keys = &self.0.directory.house().keys;
         let print = Fingerprint::of(buyer, key.key);
         let Some(product) = keys.product_of(print) else { return Ok(None) };
-        match self.known_at(buyer, key.key, print, product).await.map_err(NotDone::after_all)? {
-            Some((order, body)) if body == key.body => Ok(Some(order)),
-            Some((order, _)) => Err(refused(product, Refusal::KeyReused { order: Some(order) })),
-            None => Ok(None),
-        }
+        self.made_before(buyer, key, print, product, product).await.map_err(NotDone::after_all)
     }
 
     /// Who the key belongs to. A key that was used, or is being used, for another product's order is asked about
@@ -146,13 +142,27 @@ impl Orders {
         }
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
         match keys.claim(print, home) {
-            Ok(claim) => Ok(Key::New(Some(claim))),
+            Ok(claim) if !claim.came_before() => Ok(Key::New(Some(claim))),
+            Ok(claim) => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
             Err(other) => Box::pin(self.key_elsewhere(ask, key, print, home, other)).await,
         }
     }
 
-    /// Asks the ledger of the `other` product first. A key that it has forgotten, a clash of fingerprints, an order
-    /// that was never born: then the tables know. If they do not, the key is free.
+    /// The key was used for an order that has the same home. Its ledger is not simply asked for another one: it may have forgotten the
+    /// first.
+    async fn key_again(
+        &self,
+        buyer: UserId,
+        key: KeyUse,
+        print: Fingerprint,
+        home: ProductId,
+        claim: Claim,
+    ) -> Result<Key, NotDone> {
+        let before = self.made_before(buyer, key, print, home, home).await?;
+        Ok(before.map_or(Key::New(Some(claim)), Key::Replay))
+    }
+
+    /// The key was used for an order that has another home, or is being used for one. If there is none it is free.
     async fn key_elsewhere(
         &self,
         ask: &PlaceOrder,
@@ -161,21 +171,33 @@ impl Orders {
         home: ProductId,
         other: ProductId,
     ) -> Result<Key, NotDone> {
+        if let Some(order) = self.made_before(ask.buyer, key, print, other, home).await? {
+            return Ok(Key::Replay(order));
+        }
         let keys = &self.0.directory.house().keys;
-        let in_progress = || refused(home, Refusal::KeyInProgress);
-        let known = self.known_at(ask.buyer, key.key, print, other).await?;
-        match known {
-            Some((order, body)) if body == key.body => Ok(Key::Replay(order)),
+        keys.drop_stale(print, other);
+        let claim = keys.claim(print, home).map_err(|_| refused(home, Refusal::KeyInProgress))?;
+        Ok(Key::New(Some(claim)))
+    }
+
+    /// The order that this very request has made. Another one's key is refused, in the name of the home that is asked for now.
+    async fn made_before(
+        &self,
+        buyer: UserId,
+        key: KeyUse,
+        print: Fingerprint,
+        at: ProductId,
+        home: ProductId,
+    ) -> Result<Option<OrderId>, NotDone> {
+        match self.known_at(buyer, key.key, print, at).await? {
+            Some((order, body)) if body == key.body => Ok(Some(order)),
             Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
-            None => {
-                keys.drop_stale(print, other);
-                let claim = keys.claim(print, home).map_err(|_| in_progress())?;
-                Ok(Key::New(Some(claim)))
-            }
+            None => Ok(None),
         }
     }
 
-    /// The order of a key and the hash of its request, as the ledger of this product knows them, or the tables.
+    /// The order of a key and the hash of its request. Asks the ledger of this product first. A key that it has forgotten, a clash of
+    /// fingerprints, an order that was never born: then the tables know.
     async fn known_at(
         &self,
         buyer: UserId,
@@ -385,9 +407,14 @@ impl Orders {
                 let _ = directory.ask(line.product, release.clone()).await;
             }
         }
-        match told? {
-            Answer::Done { replayed, .. } => Ok(replayed),
-            _ => Err(NotDone::Internal),
+        match told {
+            Ok(Answer::Done { replayed, .. }) => Ok(replayed),
+            // Its owner remembers it no more: that is long over.
+            Err(NotDone::Refused { refused: Refused { why: Refusal::NoSuchOrder, .. }, .. }) => {
+                Err(refused(seen.home, seen.status.over().unwrap_or(Refusal::NoSuchOrder)))
+            }
+            Err(why) => Err(why),
+            Ok(_) => Err(NotDone::Internal),
         }
     }
 }

@@ -6,27 +6,28 @@
 //! Always true: a panic while deciding costs the command that caused it and a reload, never an answer that was
 //! given; a reload begins only after the journal has spoken about the group in flight.
 
+mod recover;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use self::recover::recovered;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
-use super::home::{Home, Stored};
 use super::inbox::{Post, Token, Wakeups};
-use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
+use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally};
 use super::shared::Shared;
 use super::used_keys::Fingerprint;
-use crate::domain::id::ProductId;
-use crate::domain::stock::{Command, Entry, Epoch, Millis};
+use crate::domain::stock::{Command, Entry, Millis};
 use crate::telemetry::Metrics;
 
 /// How often an owner looks whether it is idle or should store itself.
@@ -37,6 +38,9 @@ const IDLE_MS: i64 = 60_000;
 const SNAPSHOT_EVENTS: u64 = 100_000;
 /// … and before it is unloaded, after this many.
 const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
+/// An order that has ended without a sale is remembered for so long after its hold was due: a day in which whoever has it still asks its
+/// owner. Behind it the tables know.
+const ENDED_REMEMBERED_MS: i64 = 24 * 3_600_000;
 /// How long to wait before it is looked again whether groups are accepted.
 const NOT_WRITABLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the journal is asked again.
@@ -397,11 +401,17 @@ impl StockOwner {
         if !matches!(self.leaving, Leaving::No) {
             return self.turn(ctx);
         }
+        let idle = now.0 - self.last_asked.0 > IDLE_MS;
+        let worth_saving = if idle { SNAPSHOT_EVENTS_AT_REST } else { SNAPSHOT_EVENTS };
+        if protocol.is_quiet() && protocol.unsaved() >= worth_saving && self.forgets(now, ctx) {
+            // It is stored at the next look, without them.
+            return;
+        }
+        let Phase::Serving(protocol) = &self.phase else { return };
         if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
             self.save(ctx);
             return;
         }
-        let idle = now.0 - self.last_asked.0 > IDLE_MS;
         if idle
             && protocol.is_quiet()
             && protocol.next_deadline().is_none()
@@ -414,6 +424,18 @@ impl StockOwner {
         }
         // Timers stand still while the machine sleeps, deadlines do not.
         self.turn(ctx);
+    }
+
+    /// Drops the orders that nobody asks for any more, if they are many; `false` if nothing is to be dropped. Nothing is while the tables
+    /// lag: they are to know instead.
+    fn forgets(&mut self, now: Millis, ctx: &mut Context<Self>) -> bool {
+        if !self.house.home.is_writable() || self.house.lagging.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.step(Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now });
+        let forgets = !self.out.is_empty();
+        self.carry_out(ctx);
+        forgets
     }
 
     /// Stores the ledger as it stands. Best effort: the journal holds everything.
@@ -523,34 +545,6 @@ fn same_question(a: &Ask, b: &Ask) -> bool {
         }
         (a, b) => a == b,
     }
-}
-
-/// What the journal holds of a product, replayed. A snapshot that does not fit is no reason to stop selling: the journal has everything.
-async fn recovered(
-    home: Arc<dyn Home>,
-    product: ProductId,
-    epoch: Epoch,
-) -> Result<Result<Protocol<Token>, Unrecoverable>, String> {
-    let stored = home.load(product).await.map_err(|error| error.to_string())?;
-    let has_snapshot = stored.snapshot.is_some();
-    match replayed(product, epoch, stored).await? {
-        Err(error) if has_snapshot => {
-            warn!(%product, %error, "the snapshot does not fit the journal: the whole history is read instead");
-            let entries = home.history(product).await.map_err(|error| error.to_string())?;
-            replayed(product, epoch, Stored { snapshot: None, entries }).await
-        }
-        replayed => Ok(replayed),
-    }
-}
-
-/// Replaying a million events takes a second of computing: not on the thread that serves others.
-async fn replayed(
-    product: ProductId,
-    epoch: Epoch,
-    stored: Stored,
-) -> Result<Result<Protocol<Token>, Unrecoverable>, String> {
-    let recover = move || Protocol::recover(product, epoch, stored.snapshot.as_deref(), &stored.entries);
-    tokio::task::spawn_blocking(recover).await.map_err(|error| error.to_string())
 }
 
 impl Actor for StockOwner {

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Command, Counts, Decision, Entry, Epoch, Event, HoldState, Ledger, Millis, Refused, ReplayError,
-    Sequence, UnreadableSnapshot,
+    Command, Counts, Decision, Entry, Epoch, Event, Forgotten, HoldState, Ledger, Millis, Refused,
+    ReplayError, Sequence, UnreadableSnapshot,
 };
 
 /// The most events one product puts into one group.
@@ -26,6 +26,8 @@ pub const GROUP_BYTES_MAX: usize = 64 * 1024;
 const EVENT_BYTES_USUAL: usize = 96;
 /// The most lapses in one group: a crowd of expiring holds must not delay the commands behind it.
 pub const GROUP_LAPSES_MAX: u32 = 256;
+/// Fewer orders than this are not forgotten for their own sake.
+pub const FORGOTTEN_MIN: usize = 1_000;
 /// How long to wait for a home's word before asking again.
 const ASK_HOME_AGAIN_MS: i64 = 1_000;
 
@@ -59,6 +61,11 @@ pub enum Input<T> {
     /// Nothing more is waiting that arrived before `lapse_until`: lapse what is due and write what is decided.
     Turn {
         lapse_until: Millis,
+    },
+    /// Before a snapshot, which is as long as what is remembered: drop the orders that ended without a sale and were due before this.
+    Forget {
+        before: Millis,
+        now: Millis,
     },
     Appended(Outcome),
 }
@@ -213,6 +220,11 @@ impl<T> Protocol<T> {
             Input::Turn { .. } if self.lost => {}
             Input::Turn { lapse_until } => {
                 self.lapse(lapse_until, out);
+                self.append(out);
+            }
+            Input::Forget { .. } if self.lost => {}
+            Input::Forget { before, now } => {
+                self.forget(before, now);
                 self.append(out);
             }
             Input::Appended(outcome) => self.appended(outcome, out),
@@ -395,6 +407,14 @@ impl<T> Protocol<T> {
             } else {
                 return;
             }
+        }
+    }
+
+    /// Few are not worth an event.
+    fn forget(&mut self, before: Millis, now: Millis) {
+        let forgotten = Forgotten { unkeyed_before: before, keyed_before: before };
+        if self.ledger.forgettable(&forgotten).nth(FORGOTTEN_MIN - 1).is_some() {
+            self.happen(&Event::Forgotten(forgotten), now, false);
         }
     }
 

@@ -57,7 +57,8 @@ impl Keys {
         self.known.contains_key(&print.0) && !self.under_way.iter().any(pending)
     }
 
-    fn claim(&mut self, print: Fingerprint, product: ProductId) -> Result<(), ProductId> {
+    /// Whether it had made an order before, or may have.
+    fn claim(&mut self, print: Fingerprint, product: ProductId) -> Result<bool, ProductId> {
         let kept = match self.known.entry(print.0) {
             Entry::Occupied(known) if *known.get() != product => return Err(*known.get()),
             Entry::Occupied(_) => true,
@@ -67,10 +68,15 @@ impl Keys {
             }
         };
         match self.under_way(print) {
-            Some(way) => way.claims += 1,
-            None => self.under_way.push(UnderWay { print, claims: 1, kept }),
+            Some(way) => {
+                way.claims += 1;
+                Ok(way.kept)
+            }
+            None => {
+                self.under_way.push(UnderWay { print, claims: 1, kept });
+                Ok(kept)
+            }
         }
-        Ok(())
     }
 
     fn unclaim(&mut self, print: Fingerprint, kept: bool) {
@@ -145,8 +151,8 @@ impl UsedKeys {
     /// Claims the key for `product`. Refused with the other product if it is used, or being used, for that one.
     pub fn claim(&self, print: Fingerprint, product: ProductId) -> Result<Claim, ProductId> {
         let shard = self.shard(print);
-        shard.lock().claim(print, product)?;
-        Ok(Claim { shard: shard.clone(), print, used: false })
+        let came_before = shard.lock().claim(print, product)?;
+        Ok(Claim { shard: shard.clone(), print, used: false, came_before })
     }
 
     /// How many keys are known.
@@ -169,9 +175,15 @@ pub struct Claim {
     shard: Shard,
     print: Fingerprint,
     used: bool,
+    came_before: bool,
 }
 
 impl Claim {
+    /// Whether an order had been made with the key when it was claimed, or may have been.
+    pub fn came_before(&self) -> bool {
+        self.came_before
+    }
+
     /// The question is out. Until its answer is certain the key counts as used: asking its ledger once more does no
     /// harm, giving it to another product could make two orders.
     pub fn in_doubt(&mut self) {

@@ -1,7 +1,7 @@
 //! Whether an order may be paid now, and by which attempt.
 
 use super::{Payment, PaymentState};
-use crate::domain::order::{Order, OrderStatus};
+use crate::domain::order::Order;
 use crate::domain::stock::{Attempt, Cause, KeyUse, Millis, Refusal};
 
 /// What to do for whoever wants to pay.
@@ -39,19 +39,16 @@ pub fn begin(
         None => {}
         Some(_) => return Err(Refusal::PaymentRunning),
     }
-    match order.status {
-        OrderStatus::PendingPayment if order.hold_expires_at <= now => Err(Refusal::HoldExpired),
-        OrderStatus::PendingPayment => {
-            let last = attempts.iter().map(|one| one.attempt).max();
-            let next = last.map_or(Some(Attempt::FIRST), Attempt::next);
-            let payment_failed = Refusal::AlreadyReleased { cause: Cause::PaymentFailed };
-            next.filter(|next| next.get() <= attempts_max).map(Begin::New).ok_or(payment_failed)
-        }
-        OrderStatus::Paid | OrderStatus::Returned | OrderStatus::Closed => Err(Refusal::AlreadySold),
-        OrderStatus::PaymentFailed => Err(Refusal::AlreadyReleased { cause: Cause::PaymentFailed }),
-        OrderStatus::Cancelled => Err(Refusal::AlreadyReleased { cause: Cause::Cancelled }),
-        OrderStatus::Expired => Err(Refusal::HoldExpired),
+    if let Some(why) = order.status.over() {
+        return Err(why);
     }
+    if order.hold_expires_at <= now {
+        return Err(Refusal::HoldExpired);
+    }
+    let last = attempts.iter().map(|one| one.attempt).max();
+    let next = last.map_or(Some(Attempt::FIRST), Attempt::next);
+    let payment_failed = Refusal::AlreadyReleased { cause: Cause::PaymentFailed };
+    next.filter(|next| next.get() <= attempts_max).map(Begin::New).ok_or(payment_failed)
 }
 
 #[cfg(test)]
@@ -59,6 +56,7 @@ mod tests {
     use super::*;
     use crate::domain::amount::{Currency, Money};
     use crate::domain::id::{OrderId, PaymentId, ProductId, UserId};
+    use crate::domain::order::OrderStatus;
 
     const NOW: Millis = Millis(1_000);
 

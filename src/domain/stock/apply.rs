@@ -228,18 +228,21 @@ impl Ledger {
     }
 
     fn apply_forgotten(&mut self, forgotten: &Forgotten) {
-        let gone: Vec<OrderId> = self
-            .orders
-            .iter()
-            .filter(|record| {
-                let before = if record.keyed { forgotten.keyed_before } else { forgotten.unkeyed_before };
-                !record.state.is_live() && record.sold == 0 && record.deadline < before
-            })
-            .map(|record| record.order)
-            .collect();
+        let gone: Vec<OrderId> = self.forgettable(forgotten).collect();
         for order in gone {
             self.orders.remove(order);
         }
+    }
+
+    /// The orders that are dropped by this, in no order that means anything.
+    pub fn forgettable(&self, forgotten: &Forgotten) -> impl Iterator<Item = OrderId> {
+        let Forgotten { unkeyed_before, keyed_before } = *forgotten;
+        let gone = self.orders.iter().filter(move |record| {
+            let before = if record.keyed { keyed_before } else { unkeyed_before };
+            let is_over = !record.state.is_live() && record.sold == 0 && !record.answers_its_cancel();
+            is_over && record.deadline < before
+        });
+        gone.map(|record| record.order)
     }
 
     /// Notes that everything up to here stands in an entry with this hash, closed at `at`.

@@ -114,7 +114,8 @@ pub enum Command {
         why: CameBack,
         by: u64,
     },
-    /// Drops what nobody can ask for any more: ended orders without a sale, whose hold lapsed before these times.
+    /// Drops what nobody can ask for any more: ended orders without a sale, whose hold lapsed before these times. Who cancelled with a
+    /// key may ask again; what was cancelled so stays.
     Forget {
         unkeyed_before: Millis,
         keyed_before: Millis,

@@ -100,6 +100,11 @@ impl Record {
             (state, _) => state.lapses().then_some(self.deadline),
         }
     }
+
+    /// Whether it was cancelled by a request that hears the same when it comes again.
+    pub fn answers_its_cancel(&self) -> bool {
+        self.state == HoldState::Released(Cause::Cancelled) && self.ended_by != 0
+    }
 }
 
 const CHUNK: usize = 1024;

@@ -430,6 +430,21 @@ fn what_nobody_can_ask_for_is_forgotten() {
 }
 
 #[test]
+fn what_was_cancelled_with_a_key_is_remembered_for_its_request() {
+    story(
+        "create 9 hold 10         -> created #1                        available 9
+         reserve a x1 at 0        -> held #2                           available 8
+         reserve b x1             -> held #3                           available 7
+         release a by 5           -> released #4                       available 8
+         release b                -> released #5                       available 9
+         forget unkeyed 11 keyed 11 -> forgotten #6                    available 9
+         remembered               -> 1
+         release a by 5           -> done                              available 9
+         release b                -> no such order                     available 9",
+    );
+}
+
+#[test]
 fn a_clock_that_goes_back_changes_nobodys_mind() {
     story(
         "create 3 opens 50 hold 10 -> created #1                       available 3

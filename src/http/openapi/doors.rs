@@ -158,10 +158,10 @@ pub fn of(door: &str) -> Door {
             parameters: vec![header("If-Match", true, "The ETag of the product that was read; `*` for whatever it is now.")],
             refuses: &[
                 Code::SaleClosed, Code::PreconditionFailed, Code::PreconditionRequired, Code::Overloaded,
-                Code::OwnerUnavailable, Code::OutcomeUnknown,
+                Code::OwnerUnavailable, Code::OutcomeUnknown, Code::ReauthenticationRequired,
             ],
             ..told("administration", "Change a product", "Text, price and sale, never stock. Holds that stand keep their price \
-                and their deadline.")
+                and their deadline. Another price wants a log-in of a moment ago, in production of the last 15 minutes.")
         }
         .gives(200, "The product.", "ProductShown", Value::Null)
         .with_header(200, "ETag", "For the next change."),

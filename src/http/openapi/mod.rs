@@ -133,18 +133,19 @@ fn operation(route: &Route) -> Value {
 }
 
 /// Why somebody with a good token may be kept out.
-fn keeps_out(who: Who) -> Option<Code> {
+fn keeps_out(who: Who) -> &'static [Code] {
     match who {
-        Who::Shopper | Who::Admin => Some(Code::Forbidden),
-        Who::Recent => Some(Code::ReauthenticationRequired),
-        Who::Anyone | Who::Member | Who::Operator | Who::Probe => None,
+        Who::Shopper | Who::Admin => &[Code::Forbidden],
+        Who::Recent => &[Code::ReauthenticationRequired],
+        Who::RecentAdmin => &[Code::Forbidden, Code::ReauthenticationRequired],
+        Who::Anyone | Who::Member | Who::Operator | Who::Probe => &[],
     }
 }
 
 /// Whether a node that does not lead hands it to the one that does.
 fn is_passed_on(who: Who) -> bool {
     match who {
-        Who::Anyone | Who::Shopper | Who::Member | Who::Recent | Who::Admin => true,
+        Who::Anyone | Who::Shopper | Who::Member | Who::Recent | Who::Admin | Who::RecentAdmin => true,
         Who::Operator | Who::Probe => false,
     }
 }

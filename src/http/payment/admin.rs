@@ -9,7 +9,7 @@ use crate::actors::payment::{
     CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Retried, Settled, Standing,
 };
 use crate::domain::id::{OrderId, PaymentId};
-use crate::http::auth::Admin;
+use crate::http::auth::{Admin, RecentAdmin};
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
 use crate::http::order::NO_ORDER;
@@ -52,7 +52,7 @@ impl From<NotGiven> for Problem {
 
 /// `POST /v1/admin/orders/{id}/refunds`: needs a key, because giving back twice is not giving back once.
 pub async fn give_back(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     key: IdempotencyKey,
     Id(order): Id<OrderId>,
     payments: web::Data<Payments>,
@@ -121,7 +121,7 @@ pub async fn retry(
 
 /// `POST /v1/admin/compensations/{id}/accept`: what was taken is kept, and the order is sold.
 pub async fn accept(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
@@ -131,7 +131,7 @@ pub async fn accept(
 
 /// `POST /v1/admin/compensations/{id}/give-back`: what was taken goes back, and the units are on sale again.
 pub async fn return_money(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
@@ -141,7 +141,7 @@ pub async fn return_money(
 
 /// `POST /v1/admin/compensations/{id}/settle`: the provider will not give it back, and somebody has done so another way.
 pub async fn settle(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,

@@ -13,7 +13,7 @@ use crate::actors::stock::{Answer, Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Counts, Restock, Sequence};
-use crate::http::auth::Admin;
+use crate::http::auth::{Admin, AdminOrRecent, RecentAdmin};
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
 use crate::http::problem::{Code, Problem};
@@ -73,9 +73,9 @@ pub async fn create(
     Ok(answer.json(ProductShown::of(&made.text, &view, now)))
 }
 
-/// `PATCH /v1/admin/products/{id}`: text and sale, on the condition that nobody was faster.
+/// `PATCH /v1/admin/products/{id}`: text and sale, on the condition that nobody was faster. Another price wants a log-in of a moment ago.
 pub async fn change(
-    Admin(admin): Admin,
+    caller: AdminOrRecent,
     Id(product): Id<ProductId>,
     request: HttpRequest,
     clock: web::Data<Clock>,
@@ -90,6 +90,10 @@ pub async fn change(
     })?;
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
+    let admin = caller.admin;
+    if change.settings.price != view.settings.price {
+        caller.insist()?;
+    }
     // Nobody changes it before it is shown.
     let (text, _turn) =
         catalogue.change(turn, admin, &text, &view.settings, expected.as_deref(), change).await?;
@@ -111,7 +115,7 @@ pub async fn archive(
 
 /// `POST /v1/admin/products/{id}/restock`: needs a key, because twice the delivery is not the same delivery.
 pub async fn restock(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     key: IdempotencyKey,
     Id(product): Id<ProductId>,
     catalogue: web::Data<Catalogue>,

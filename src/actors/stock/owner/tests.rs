@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{join, join3};
+use futures_util::future::{join, join_all, join3};
 use tokio::time::timeout;
 
+use super::super::protocol::FORGOTTEN_MIN;
 use super::*;
 use crate::actors::stock::testing::{
     OneJournal, POISON, all_shards, node, one_for, product, settings, until,
@@ -166,4 +167,23 @@ async fn a_hold_lapses_though_its_timer_slept() {
     story.clock.advance(i64::from(settings().hold_ms) + 1);
     assert!(story.owners.refuse_from_view(product, &one_for(2, product, true)).is_err());
     until("the hold has lapsed", || story.held(product) == 0).await;
+}
+
+#[actix::test]
+async fn what_ended_long_ago_is_forgotten_and_what_lives_is_not() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10_000).await;
+    let many = FORGOTTEN_MIN as u128;
+    let held = join_all((1..=many).map(|buyer| story.reserve(product, buyer))).await;
+    assert!(held.iter().all(is_held));
+    story.clock.advance(i64::from(settings().hold_ms) + 1);
+    until("all have lapsed", || story.held(product) == 0).await;
+    story.clock.advance(ENDED_REMEMBERED_MS);
+    assert!(is_held(&story.reserve(product, many + 1).await));
+    let remembered = || story.journal.ledger(product).keys().count();
+    assert_eq!(remembered(), FORGOTTEN_MIN + 1);
+    // Nobody asks for a while.
+    story.clock.advance(IDLE_MS + 1);
+    until("they are forgotten", || remembered() == 1).await;
+    assert_eq!(story.held(product), 1);
 }

@@ -155,6 +155,8 @@ async fn never_more_goes_back_than_was_taken() {
         json!({ "line": 1, "restock": "leave", "reason": "late" }),
         json!({ "amount": { "amount": 1_000, "currency": "KRW" }, "line": 1, "restock": "leave", "reason": "late" }),
         json!({ "restock": "to_stock", "reason": "late" }),
+        json!({ "restock": "leave", "reason": "late" }),
+        json!({ "amount": { "amount": 1_000, "currency": "KRW" }, "restock": "leave", "reason": "later" }),
     ] {
         ask("a", other).await.problem(422, "idempotency_key_reused");
     }

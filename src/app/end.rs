@@ -30,17 +30,17 @@ impl App {
         self.serving.pause().await;
         self.streams.end();
         // What is walked ends while its owners are still there; the rest is taken up at the next start.
-        self.scheduler.stop().await;
+        self.cast.scheduler.stop().await;
         drop(self.recovery);
-        self.payments.finish().await;
+        self.cast.payments.finish().await;
         // Owners live on the servers' threads: they rest before those end.
-        self.directory.drain().await;
+        self.cast.directory.drain().await;
         self.serving.stop().await;
-        if let Some(mirror) = &self.mirror {
+        if let Some(mirror) = &self.cast.mirror {
             mirror.stop().await;
         }
-        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
-        self.flush.stop().await;
+        tokio::join!(self.cast.notices.stop(), self.cast.outbox.stop(), self.cast.webhooks.stop());
+        self.cast.flush.stop().await;
         self.store.close().await;
         tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
     }
@@ -51,24 +51,24 @@ impl App {
         if let Some(placement) = &self.placement {
             placement.stop().await;
         }
-        self.scheduler.stop().await;
+        self.cast.scheduler.stop().await;
         drop(self.recovery);
-        tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop());
+        tokio::join!(self.cast.notices.stop(), self.cast.outbox.stop(), self.cast.webhooks.stop());
         let began = self.clock.nanos();
         self.serving.pause().await;
         self.streams.end();
-        self.payments.finish().await;
-        self.directory.drain().await;
+        self.cast.payments.finish().await;
+        self.cast.directory.drain().await;
         if let Some(owning) = &self.owning {
             owning.close_desk();
         }
-        self.flush.stop().await;
+        self.cast.flush.stop().await;
         let clock = self.clock.clone();
         self.store.close().await;
         let ms = clock.nanos().saturating_sub(began) / 1_000_000;
         tracing::info!(ms, "stopped; everything acknowledged is in the database, and another node may go on");
         // What it still writes there is older than what the next one does, and loses.
-        if let Some(mirror) = &self.mirror {
+        if let Some(mirror) = &self.cast.mirror {
             mirror.stop().await;
         }
     }
@@ -89,21 +89,23 @@ impl App {
         self.readiness.raise(NotReady::JournalUnavailable);
         self.serving.shut();
         self.streams.end();
-        if let Some(mirror) = &self.mirror {
+        if let Some(mirror) = &self.cast.mirror {
             left_after("the mirror", mirror.stop()).await;
         }
-        left_after("jobs", self.scheduler.abandon()).await;
+        left_after("jobs", self.cast.scheduler.abandon()).await;
         drop(self.recovery);
-        self.payments.abandon();
+        self.cast.payments.abandon();
         drop(self.placement);
         if let Some(owning) = &self.owning {
             owning.close_desk();
         }
-        left_after("owners", self.directory.drain()).await;
+        left_after("owners", self.cast.directory.drain()).await;
         left_after("requests", self.serving.stop()).await;
-        let telling = async { tokio::join!(self.notices.stop(), self.outbox.stop(), self.webhooks.stop()) };
+        let telling = async {
+            tokio::join!(self.cast.notices.stop(), self.cast.outbox.stop(), self.cast.webhooks.stop())
+        };
         left_after("letters and webhooks", telling).await;
-        left_after("the flush", self.flush.abandon()).await;
+        left_after("the flush", self.cast.flush.abandon()).await;
         left_after("the tables and the journal", self.store.close()).await;
     }
 }

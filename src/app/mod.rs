@@ -3,6 +3,7 @@
 //! Always true: when [`App::build`] returns, orders can be acknowledged; when [`App::stop`] returns, everything that was
 //! acknowledged is in the journal, the tables show it, and another process may open the store.
 
+mod cast;
 mod connections;
 mod demo;
 mod end;
@@ -28,44 +29,30 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::actors::cart::{CartChores, CartHouse, Carts};
-use crate::actors::catalogue::Catalogue;
+use crate::actors::cart::{CartChores, Carts};
 use crate::actors::delivery::Deliveries;
-use crate::actors::flusher::{self, FlushHandle, LagLimits, UntilOpen};
 use crate::actors::history::History;
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
-use crate::actors::notices::{NoticeHouse, Notices};
-use crate::actors::order::{Addresses, Orders};
-use crate::actors::outbox::Outbox;
-use crate::actors::passwords::Passwords;
-use crate::actors::payment::{self, PaymentHouse, Payments, Recovery};
+use crate::actors::order::Orders;
+use crate::actors::payment::{Payments, Recovery};
 use crate::actors::placement::{Placement, PlacementHouse};
 use crate::actors::revive::{Keys, recall_keys, revive};
-use crate::actors::revocations::{Following, Revocations};
-use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
-use crate::actors::stock::{Directory, Routes};
-use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
-use crate::actors::webhooks::{WebhookHouse, Webhooks};
-use crate::actors::wish::Wishes;
+use crate::actors::scheduler::Scheduler;
+use crate::actors::stock::Directory;
+use crate::actors::user::Users;
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
-use crate::domain::delivery::ReturnWindow;
 use crate::domain::id::ProductId;
-use crate::domain::user::PasswordPolicy;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
-use crate::mail::{Mailer, Words};
 use crate::persistence::StoreError;
-use crate::provider::Provider;
-use crate::telemetry::Metrics;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
-use crate::webhook::{Caller, by_system};
+use cast::{Cast, Stage};
 use fitness::Fitness;
 use front::NodeFront;
 use listeners::Listeners;
-use owning::house;
 use vitals::{Pulse, Vitals};
 
 pub use owning::Owning;
@@ -84,14 +71,7 @@ pub struct App {
     /// At a node that is one of many.
     owning: Option<Owning>,
     placement: Option<Placement>,
-    directory: Directory,
-    flush: FlushHandle,
-    outbox: Outbox,
-    notices: Notices,
-    payments: Payments,
-    deliveries: Deliveries,
-    webhooks: Webhooks,
-    scheduler: Scheduler,
+    cast: Cast,
     readiness: Readiness,
     streams: Streams,
     serving: Serving,
@@ -99,17 +79,11 @@ pub struct App {
     clock: Clock,
     /// What a developer may try to order.
     featured: Option<ProductId>,
-    mirror: Option<Mirror>,
     _vitals: Vitals,
     _fitness: Option<Fitness>,
     _pulse: Option<Pulse>,
-    _following: Following,
-    _rekeying: Rekeying,
     _cart_chores: CartChores,
     recovery: Recovery,
-    users: Users,
-    orders: Orders,
-    carts: Carts,
 }
 
 /// How callers come in.
@@ -210,177 +184,52 @@ impl App {
             Profile::Development => demo::furnish(store, &clock).await?,
             Profile::Production => None,
         };
-        let directory = match owning {
-            None => Directory::new(house(config, &clock, journal)),
-            Some(owning) => owning.directory().clone(),
-        };
-        let limits = LagLimits::up_to(config.limits.flush_lag_bytes_max);
-        let outbox = start_outbox(config, store, vault.clone(), &clock)?;
-        let provider = start_provider(config, entrance.addr()?, store, &clock)?;
-        let webhooks = start_webhooks(config, store, vault.clone(), &clock)?;
-        let configured = || journal.brake().load(Ordering::Relaxed);
-        let base_brake_us = directory.routes().map_or_else(configured, Routes::base_brake_us);
-        let house = directory.shared_house();
-        let flush = flusher::start(house, journal, tables, limits, base_brake_us).await?;
-        let until_open = UntilOpen::of(&flush);
-        let notices = start_notices(config, store, vault.clone(), &outbox, &flush, &clock)?;
-        let revocations = Revocations::default();
-        let _following = revocations.follow(tables.revocations(), clock.clone()).await?;
-        let tries = mirror::tries(config, &clock);
-        let mirror = mirror::start(config, &directory, &revocations, tries.clone(), &clock)?;
-        let addresses = Addresses { tables: tables.clone(), vault: vault.clone(), clock: clock.clone() };
-        let orders = Orders::new(directory.clone(), tables.orders(), flush.clone(), addresses);
-        let payments = Payments::new(PaymentHouse {
-            directory: directory.clone(),
-            orders: orders.clone(),
-            flush: flush.clone(),
-            rows: tables.money(),
-            trail: tables.trail(),
-            provider,
-            limits: payment::limits(config.payment.attempts, config.payment.give_up),
-            clock: clock.clone(),
-            metrics: Metrics::global().clone(),
-        });
-        let deliveries =
-            Deliveries::new(payments.clone(), ReturnWindow { ms: config.days.return_window_ms() });
-        let users = Users::new(UserHouse {
-            tables: tables.clone(),
-            vault,
-            passwords: Passwords::start(config.people.hash_threads, &clock, Metrics::global())?,
-            policy: PasswordPolicy { chars_min: config.people.password_chars_min },
-            outbox: outbox.clone(),
-            revocations: revocations.clone(),
-            orders: orders.clone(),
-            clock: clock.clone(),
-        });
-        let _rekeying = Rekeying::start(users.clone());
-        let scheduler = start_scheduler(store, &clock, jobs(config, &users, &deliveries)?)?;
-        let catalogue = Catalogue::new(
-            tables.products(),
-            tables.product_writer(),
-            directory.clone(),
-            tables.trail(),
-            clock.clone(),
-        );
-        let wishes = Wishes::new(tables.clone(), catalogue.clone(), clock.clone());
-        let carts = Carts::new(CartHouse {
-            tables: tables.clone(),
-            catalogue: catalogue.clone(),
-            orders: orders.clone(),
-            payments: payments.clone(),
-            clock: clock.clone(),
-        });
-        let doors = Doors {
-            wishes,
-            carts: carts.clone(),
-            cart_rate: CartRate::default(),
-            address_rate: address_rate(config),
-            admin_login: AdminLogin(config.people.admin_login),
-            revocations,
-            users: users.clone(),
-            abuse: Abuse::new(clock.clone()),
-            proxies: Proxies(config.http.trusted_proxies.clone().into()),
-            clock: clock.clone(),
-            tokens: tokens.clone(),
-            directory: directory.clone(),
-            orders: orders.clone(),
-            payments: payments.clone(),
-            deliveries: deliveries.clone(),
-            catalogue,
-            pages: Pages::default(),
-            history: History::new(journal.reader().clone()),
-            readiness: Readiness::starting(),
-            streams: Streams::default(),
-            order_rate: order_rate(config).shared(tries),
-            webhooks: webhooks.clone(),
-            scheduler: scheduler.clone(),
-            nodes: Nodes::new(journal.clone(), directory.clone()),
-        };
-        let nodes = doors.nodes.clone();
-        let (readiness, streams) = (doors.readiness.clone(), doors.streams.clone());
-        let opening = async {
-            let serving = match entrance {
-                Entrance::Own(listeners) => {
-                    Serving::start(&config.http, listeners, &doors, &directory).await?
-                }
-                Entrance::Shared(front) => {
-                    Serving::behind(front, journal.epoch().0.cast_signed(), &doors, &directory)
-                }
-            };
-            let reviving = async {
-                let flushed = tables.flushed_pos().await?;
-                let keys = Keys::behind(flushed, journal, &directory.house().keys);
-                recall_keys(&directory, tables).await?;
-                let placement = match owning {
-                    None => None,
-                    Some(owning) => Some(place(owning, store, &nodes, keys).await?),
-                };
-                revive(&directory, journal, tables, flushed).await?;
-                Ok::<_, StoreError>(placement)
-            };
-            match reviving.await {
-                Ok(placement) => Ok((serving, placement)),
-                Err(error) => {
-                    serving.stop().await;
-                    Err(anyhow::Error::from(error))
-                }
-            }
-        };
-        let (serving, placement) = match opening.await {
+        let addr = entrance.addr()?;
+        let stage = Stage { config, store, owning, addr, vault, clock: clock.clone() };
+        let (cast, until_open) = stage.cast().await?;
+        let doors = doors(config, store, tokens.clone(), &cast);
+        let (serving, placement) = match open(config, entrance, owning, store, &doors, &cast).await {
             Ok(opened) => opened,
             Err(error) => {
-                flush.abandon().await;
+                cast.flush.abandon().await;
                 return Err(error);
             }
         };
         // What is due needs its owners, and they are awake now.
-        let recovery = match payments.take_over().await {
-            Ok(()) => Recovery::start(payments.clone()),
+        let recovery = match cast.payments.take_over().await {
+            Ok(()) => Recovery::start(cast.payments.clone()),
             Err(error) => {
                 serving.stop().await;
-                flush.abandon().await;
+                cast.flush.abandon().await;
                 return Err(error.into());
             }
         };
-        scheduler.open();
+        cast.scheduler.open();
         // What it asks is known by now.
-        let _cart_chores = CartChores::start(carts.clone());
+        let _cart_chores = CartChores::start(cast.carts.clone());
+        let Doors { readiness, streams, nodes, .. } = doors;
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _pulse = if owning.is_none() { Some(Pulse::of(journal, &directory)) } else { None };
-        let _vitals = Vitals::watch(journal, &directory, &readiness, mirror.clone(), nodes);
+        let _pulse = if owning.is_none() { Some(Pulse::of(journal, &cast.directory)) } else { None };
+        let _vitals = Vitals::watch(journal, &cast.directory, &readiness, cast.mirror.clone(), nodes);
         let _fitness = owning.map(|_| Fitness::watch(tables, &readiness));
         until_open.is_open();
-        let store = store.clone();
         Ok(App {
-            store,
+            store: store.clone(),
             owning: owning.cloned(),
             placement,
-            directory,
-            flush,
-            outbox,
-            notices,
-            payments,
-            deliveries,
-            webhooks,
-            scheduler,
+            cast,
             readiness,
             streams,
             serving,
             tokens,
             clock,
             featured,
-            mirror,
             _vitals,
             _fitness,
             _pulse,
-            _following,
-            _rekeying,
             _cart_chores,
             recovery,
-            users,
-            orders,
-            carts,
         })
     }
 
@@ -406,42 +255,42 @@ impl App {
 
     /// The accounts' owner.
     pub fn users(&self) -> &Users {
-        &self.users
+        &self.cast.users
     }
 
     /// The orders' owner.
     pub fn directory(&self) -> &Directory {
-        &self.directory
+        &self.cast.directory
     }
 
     /// The shop's orders.
     pub fn orders(&self) -> &Orders {
-        &self.orders
+        &self.cast.orders
     }
 
     /// The carts' owner.
     pub fn carts(&self) -> &Carts {
-        &self.carts
+        &self.cast.carts
     }
 
     /// The mirror in Redis, if there is one.
     pub fn mirror(&self) -> Option<&Mirror> {
-        self.mirror.as_ref()
+        self.cast.mirror.as_ref()
     }
 
     /// The payments' owner.
     pub fn payments(&self) -> &Payments {
-        &self.payments
+        &self.cast.payments
     }
 
     /// Who has jobs done.
     pub fn scheduler(&self) -> &Scheduler {
-        &self.scheduler
+        &self.cast.scheduler
     }
 
     /// Who moves what is paid on its way.
     pub fn deliveries(&self) -> &Deliveries {
-        &self.deliveries
+        &self.cast.deliveries
     }
 
     /// What a developer wants to read first.
@@ -481,62 +330,79 @@ async fn place(owning: &Owning, store: &Store, nodes: &Nodes, keys: Keys) -> Res
     Placement::open(house, keys).await
 }
 
-fn start_outbox(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Outbox> {
-    let words = Words::new(&config.mail.public_url)?;
-    let mailer = Mailer::new(&config.mail, store.dir())?;
-    if config.profile == Profile::Production && config.mail.smtp_url.is_none() {
-        tracing::warn!("no STOCKADE_SMTP_URL: mails go into a folder, and nobody receives them");
+/// What the doors may ask.
+fn doors(config: &Config, store: &Store, tokens: Tokens, cast: &Cast) -> Doors {
+    let journal = &store.journal;
+    Doors {
+        clock: cast.clock.clone(),
+        tokens,
+        revocations: cast.revocations.clone(),
+        directory: cast.directory.clone(),
+        orders: cast.orders.clone(),
+        payments: cast.payments.clone(),
+        deliveries: cast.deliveries.clone(),
+        catalogue: cast.catalogue.clone(),
+        pages: Pages::default(),
+        history: History::new(journal.reader().clone()),
+        readiness: Readiness::starting(),
+        streams: Streams::default(),
+        order_rate: order_rate(config).shared(cast.tries.clone()),
+        users: cast.users.clone(),
+        abuse: Abuse::new(cast.clock.clone()),
+        proxies: Proxies(config.http.trusted_proxies.clone().into()),
+        webhooks: cast.webhooks.clone(),
+        scheduler: cast.scheduler.clone(),
+        nodes: Nodes::new(journal.clone(), cast.directory.clone()),
+        wishes: cast.wishes.clone(),
+        carts: cast.carts.clone(),
+        cart_rate: CartRate::default(),
+        address_rate: address_rate(config),
+        admin_login: AdminLogin(config.people.admin_login),
     }
-    let rows = store.tables.outbox();
-    Ok(Outbox::start(rows, vault, words, mailer, clock, Metrics::global())?)
 }
 
-fn start_notices(
+/// Opens the doors, behind which everybody waits until the shop is as it was.
+async fn open(
     config: &Config,
+    entrance: &Entrance,
+    owning: Option<&Owning>,
     store: &Store,
-    vault: Vault,
-    outbox: &Outbox,
-    flush: &FlushHandle,
-    clock: &Clock,
-) -> Result<Notices> {
-    let house = NoticeHouse {
-        tables: store.tables.clone(),
-        vault,
-        outbox: outbox.clone(),
-        flush: flush.clone(),
-        clock: clock.clone(),
-        remind_before: config.mail.hold_reminder,
+    doors: &Doors,
+    cast: &Cast,
+) -> Result<(Serving, Option<Placement>)> {
+    let directory = &cast.directory;
+    let serving = match entrance {
+        Entrance::Own(listeners) => Serving::start(&config.http, listeners, doors, directory).await?,
+        Entrance::Shared(front) => {
+            Serving::behind(front, store.journal.epoch().0.cast_signed(), doors, directory)
+        }
     };
-    Ok(Notices::start(house, Metrics::global())?)
+    match revived(owning, store, &doors.nodes, directory).await {
+        Ok(placement) => Ok((serving, placement)),
+        Err(error) => {
+            serving.stop().await;
+            Err(error.into())
+        }
+    }
 }
 
-fn start_provider(config: &Config, shop: SocketAddr, store: &Store, clock: &Clock) -> Result<Provider> {
-    let secret = webhook_secret(config, clock)?;
-    Ok(Provider::open(&config.payment, store.dir(), &secret, shop, clock)?)
-}
-
-fn start_webhooks(config: &Config, store: &Store, vault: Vault, clock: &Clock) -> Result<Webhooks> {
-    let house = WebhookHouse {
-        rows: store.tables.webhooks(),
-        trail: store.tables.trail(),
-        vault,
-        caller: Caller::new(config.webhooks.allow_loopback, by_system())?,
-        clock: clock.clone(),
+/// Every key is known, every owner that must not sleep is awake, here or where it is to be.
+async fn revived(
+    owning: Option<&Owning>,
+    store: &Store,
+    nodes: &Nodes,
+    directory: &Directory,
+) -> Result<Option<Placement>, StoreError> {
+    let Store { journal, tables, .. } = store;
+    let flushed = tables.flushed_pos().await?;
+    let keys = Keys::behind(flushed, journal, &directory.house().keys);
+    recall_keys(directory, tables).await?;
+    let placement = match owning {
+        None => None,
+        Some(owning) => Some(place(owning, store, nodes, keys).await?),
     };
-    Ok(Webhooks::start(house, Metrics::global())?)
-}
-
-/// What is done again and again, and when.
-fn jobs(config: &Config, users: &Users, deliveries: &Deliveries) -> Result<Vec<Planned>> {
-    let at = |words, job| -> Result<Planned> {
-        Ok(Planned { job, schedule: Schedule::cron(words, config.days.calendar.clone())? })
-    };
-    Ok(vec![at(EACH_DAY, Arc::new(deliveries.clone()))?, at(CLEARING_AT, Arc::new(Clearing(users.clone())))?])
-}
-
-fn start_scheduler(store: &Store, clock: &Clock, jobs: Vec<Planned>) -> Result<Scheduler> {
-    let house = JobHouse { rows: store.tables.jobs(), trail: store.tables.trail(), clock: clock.clone() };
-    Ok(Scheduler::start(house, jobs)?)
+    revive(directory, journal, tables, flushed).await?;
+    Ok(placement)
 }
 
 fn order_rate(config: &Config) -> OrderRate {

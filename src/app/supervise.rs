@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::rt;
@@ -13,7 +14,8 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connections::take_all_files;
-use super::{App, Ended, Entrance};
+use super::front::NodeFront;
+use super::{App, Ended, Entrance, Owning};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
@@ -40,88 +42,43 @@ pub enum Supervised {
 pub fn supervise(config: &Config) -> Result<Supervised> {
     take_all_files();
     rt::System::new().block_on(async {
-        let mut stop = StopSignals::listen()?;
-        let clock = Clock::start();
-        let mut entrance = Some(Entrance::of(config, &clock).await?);
-        let mut rebuilds = VecDeque::new();
+        let (stop, clock) = (StopSignals::listen()?, Clock::start());
+        let entrance = Entrance::of(config, &clock).await?;
+        Supervisor { config, clock, stop, rebuilds: VecDeque::new() }.run(entrance).await
+    })
+}
+
+struct Supervisor<'c> {
+    config: &'c Config,
+    clock: Clock,
+    stop: StopSignals,
+    /// When it was tried again, of late.
+    rebuilds: VecDeque<Millis>,
+}
+
+/// What opening a shop came to.
+enum Opened {
+    App(Box<App>),
+    /// It was told to stop before that.
+    Stopped,
+    GaveUp,
+}
+
+impl Supervisor<'_> {
+    /// One app after another behind one entrance.
+    async fn run(mut self, entrance: Entrance) -> Result<Supervised> {
+        let mut entrance = Some(entrance);
         while let Some(opening) = &entrance {
-            let joined = tokio::select! {
-                joined = opening.join(config) => Some(joined),
-                // Whoever may own nothing stands by for as long as he lives.
-                () = stop.first(), if config.store.database_url.is_some() => None,
-            };
-            let Some(joined) = joined else {
-                leave(config, &clock, entrance).await;
-                return Ok(Supervised::Stopped);
-            };
-            let owning = match joined {
-                Ok(owning) => owning,
-                Err(error) if rebuilds.is_empty() => return Err(error),
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "this node cannot join the others yet");
-                    if !may_rebuild(&mut rebuilds, clock.now()) {
-                        return Ok(give_up(config));
-                    }
-                    rt::time::sleep(BETWEEN_REBUILDS).await;
-                    continue;
+            let app = match self.open(opening).await? {
+                Opened::App(app) => app,
+                Opened::Stopped => {
+                    self.leave(entrance.and_then(Entrance::front)).await;
+                    return Ok(Supervised::Stopped);
                 }
+                Opened::GaveUp => return Ok(give_up(self.config)),
             };
-            let built = {
-                let mut building = pin!(App::build_behind(config, opening, owning.as_ref()));
-                tokio::select! {
-                    built = &mut building => Some(built),
-                    // Whoever stands by for another node may do so for days.
-                    () = stop.first(), if config.store.database_url.is_some() => {
-                        // Whoever has become the lead meanwhile hands over in order.
-                        let became = loop {
-                            // Somebody else may have been faster, and then it would stand by as before.
-                            if !opening.has_joined() {
-                                break None;
-                            }
-                            if let Ok(built) = rt::time::timeout(LOOK_AGAIN, &mut building).await {
-                                break built.ok();
-                            }
-                        };
-                        match (became, &owning) {
-                            (Some(app), _) => app.stop().await,
-                            (None, Some(owning)) => owning.clone().leave().await,
-                            (None, None) => {}
-                        }
-                        None
-                    }
-                }
-            };
-            let Some(built) = built else {
-                leave(config, &clock, entrance).await;
-                return Ok(Supervised::Stopped);
-            };
-            let app = match built {
-                Ok(app) => app,
-                Err(error) if owning.is_none() && rebuilds.is_empty() => return Err(error),
-                Err(error) => {
-                    tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");
-                    if let Some(owning) = owning {
-                        // What it owns is left to others, and it joins them anew. What a configuration forbids it would forbid again.
-                        let (was_lost, had_led) = (owning.is_lost(), opening.has_joined());
-                        owning.abandon().await;
-                        if rebuilds.is_empty() && !was_lost && !had_led {
-                            return Err(error);
-                        }
-                    }
-                    if !may_rebuild(&mut rebuilds, clock.now()) {
-                        return Ok(give_up(config));
-                    }
-                    tokio::select! {
-                        () = stop.first() => {
-                            leave(config, &clock, entrance).await;
-                            return Ok(Supervised::Stopped);
-                        }
-                        () = rt::time::sleep(BETWEEN_REBUILDS) => continue,
-                    }
-                }
-            };
-            if rebuilds.is_empty() || config.store.database_url.is_some() {
-                announce(config, &app);
+            if self.rebuilds.is_empty() || self.is_one_of_many() {
+                announce(self.config, &app);
             } else {
                 tracing::info!(addr = %app.addr(), "recovered: everything acknowledged was read back from the disk");
             }
@@ -130,24 +87,123 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
                 // A socket of the shop's own that nobody accepts from is closed at once.
                 front = entrance.take().and_then(Entrance::front);
             };
-            match app.run_until(stop.first(), leaving).await {
+            match app.run_until(self.stop.first(), leaving).await {
                 Ended::Stopped => {
-                    if let Some(front) = front {
-                        front.leave(config, &clock).await;
-                    }
+                    self.leave(front).await;
                     return Ok(Supervised::Stopped);
                 }
-                Ended::JournalLost if may_rebuild(&mut rebuilds, clock.now()) => {}
-                Ended::JournalLost => return Ok(give_up(config)),
+                Ended::JournalLost if self.may_rebuild() => {}
+                Ended::JournalLost => return Ok(give_up(self.config)),
             }
         }
         Ok(Supervised::Stopped)
-    })
-}
+    }
 
-async fn leave(config: &Config, clock: &Clock, entrance: Option<Entrance>) {
-    if let Some(front) = entrance.and_then(Entrance::front) {
-        front.leave(config, clock).await;
+    /// Whoever may own nothing stands by for as long as he lives, and is told to stop meanwhile; a shop in files opens at once, or not.
+    fn is_one_of_many(&self) -> bool {
+        self.config.store.database_url.is_some()
+    }
+
+    /// Joins the others, if there are to be any, and opens the shop; again and again, if that has worked before.
+    async fn open(&mut self, entrance: &Entrance) -> Result<Opened> {
+        loop {
+            let owning = match self.joined(entrance).await {
+                Some(Ok(owning)) => owning,
+                Some(Err(error)) if self.rebuilds.is_empty() => return Err(error),
+                Some(Err(error)) => {
+                    tracing::error!(error = format!("{error:#}"), "this node cannot join the others yet");
+                    if !self.may_rebuild() {
+                        return Ok(Opened::GaveUp);
+                    }
+                    rt::time::sleep(BETWEEN_REBUILDS).await;
+                    continue;
+                }
+                None => return Ok(Opened::Stopped),
+            };
+            match self.built(entrance, owning.as_ref()).await {
+                Some(Ok(app)) => return Ok(Opened::App(Box::new(app))),
+                Some(Err(error)) => {
+                    if let Some(ended) = self.not_built(entrance, owning, error).await? {
+                        return Ok(ended);
+                    }
+                }
+                None => return Ok(Opened::Stopped),
+            }
+        }
+    }
+
+    /// `None`: it was told to stop.
+    async fn joined(&mut self, entrance: &Entrance) -> Option<Result<Option<Owning>>> {
+        let is_one_of_many = self.is_one_of_many();
+        tokio::select! {
+            joined = entrance.join(self.config) => Some(joined),
+            () = self.stop.first(), if is_one_of_many => None,
+        }
+    }
+
+    /// `None`: it was told to stop. Whoever stands by for another node may do so for days.
+    async fn built(&mut self, entrance: &Entrance, owning: Option<&Owning>) -> Option<Result<App>> {
+        let is_one_of_many = self.is_one_of_many();
+        let mut building = pin!(App::build_behind(self.config, entrance, owning));
+        tokio::select! {
+            built = &mut building => return Some(built),
+            () = self.stop.first(), if is_one_of_many => {}
+        }
+        // Whoever has become the lead meanwhile hands over in order.
+        let became = loop {
+            // Somebody else may have been faster, and then it would stand by as before.
+            if !entrance.has_joined() {
+                break None;
+            }
+            if let Ok(built) = rt::time::timeout(LOOK_AGAIN, &mut building).await {
+                break built.ok();
+            }
+        };
+        match (became, owning) {
+            (Some(app), _) => app.stop().await,
+            (None, Some(owning)) => owning.clone().leave().await,
+            (None, None) => {}
+        }
+        None
+    }
+
+    /// `None`: it is tried again. What a configuration forbids it would forbid again, and so would a store that could not be opened at
+    /// the first try.
+    async fn not_built(
+        &mut self,
+        entrance: &Entrance,
+        owning: Option<Owning>,
+        error: anyhow::Error,
+    ) -> Result<Option<Opened>> {
+        if owning.is_none() && self.rebuilds.is_empty() {
+            return Err(error);
+        }
+        tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");
+        if let Some(owning) = owning {
+            // What it owns is left to others, and it joins them anew.
+            let (was_lost, had_led) = (owning.is_lost(), entrance.has_joined());
+            owning.abandon().await;
+            if self.rebuilds.is_empty() && !was_lost && !had_led {
+                return Err(error);
+            }
+        }
+        if !self.may_rebuild() {
+            return Ok(Some(Opened::GaveUp));
+        }
+        tokio::select! {
+            () = self.stop.first() => Ok(Some(Opened::Stopped)),
+            () = rt::time::sleep(BETWEEN_REBUILDS) => Ok(None),
+        }
+    }
+
+    fn may_rebuild(&mut self) -> bool {
+        may_rebuild(&mut self.rebuilds, self.clock.now())
+    }
+
+    async fn leave(&self, front: Option<Arc<NodeFront>>) {
+        if let Some(front) = front {
+            front.leave(self.config, &self.clock).await;
+        }
     }
 }
 

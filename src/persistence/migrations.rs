@@ -112,6 +112,7 @@ const MONEY: &[File] = files!("money":
     9 "0009_deliveries",
     10 "0010_deliveries_by_state",
     11 "0011_notices",
+    12 "0012_refunds_body",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

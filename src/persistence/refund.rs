@@ -18,7 +18,7 @@ macro_rules! refunds {
     ($rest:literal) => {
         concat!(
             "select r.id, r.payment_id, r.order_id, r.cause, r.line, r.key_hash, r.amount_minor, r.currency, r.restock, \
-             r.state, r.reason, r.provider_ref, r.tries, r.due_at_ms, r.version, r.created_at_ms, r.updated_at_ms from ",
+             r.state, r.reason, r.provider_ref, r.tries, r.due_at_ms, r.version, r.created_at_ms, r.updated_at_ms, r.body_hash from ",
             $rest
         )
     };
@@ -48,8 +48,8 @@ static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
 });
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into refunds (id, payment_id, order_id, cause, line, key_hash, amount_minor, currency, restock, \
-        state, reason, provider_ref, tries, due_at_ms, version, created_at_ms, updated_at_ms) values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+        state, reason, provider_ref, tries, due_at_ms, version, created_at_ms, updated_at_ms, body_hash) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static DELETE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from refunds where id in (", "?", ")"));
@@ -158,7 +158,7 @@ fn key(row: &Row) -> Result<Option<[u8; 16]>, StoreError> {
 }
 
 fn refund(row: &Row) -> Result<Refund, StoreError> {
-    let due_at: Option<i64> = row.try_get(13)?;
+    let (due_at, body): (Option<i64>, Option<i64>) = (row.try_get(13)?, row.try_get(17)?);
     Ok(Refund {
         id: RefundId::from_bytes(sixteen(row, 0)?),
         payment: PaymentId::from_bytes(sixteen(row, 1)?),
@@ -175,6 +175,7 @@ fn refund(row: &Row) -> Result<Refund, StoreError> {
         version: unsigned(row, 14)?,
         created_at: Millis(row.try_get(15)?),
         updated_at: Millis(row.try_get(16)?),
+        body: body.map(i64::cast_unsigned),
     })
 }
 
@@ -224,6 +225,7 @@ pub(super) async fn replace(
                 .bind(signed(refund.version))
                 .bind(refund.created_at.0)
                 .bind(refund.updated_at.0)
+                .bind(refund.body.map(u64::cast_signed))
         });
         query.execute(&mut *connection).await?;
     }

@@ -51,9 +51,10 @@ enum Ended {
 impl Carts {
     /// Orders out of the cart, after whatever the same person orders at this moment. Runs on when the buyer hangs up.
     pub async fn check_out(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
-        let turned_away = self.0.house.orders.turned_away(ask.user, ask.key);
-        let busy = |_| turned_away(NotDone::Busy { retry_after_ms: RETRY_MS });
-        let ticket = self.0.turns.queue(ask.user).map_err(busy)?;
+        let orders = &self.0.house.orders;
+        let busy = NotDone::Busy { retry_after_ms: RETRY_MS };
+        let ticket = self.0.turns.queue(ask.user);
+        let ticket = ticket.map_err(|_| orders.turned_away(ask.user, ask.key, busy))?;
         let carts = self.clone();
         to_the_end(async move {
             let turn = ticket.turn().await;
@@ -67,7 +68,7 @@ impl Carts {
     async fn run(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
         let house = &self.0.house;
         // Before anything is held: who is turned away here has left nothing behind.
-        let turned_away = house.orders.turned_away(ask.user, ask.key);
+        let turned_away = |why| house.orders.turned_away(ask.user, ask.key, why);
         let place = ask.method.as_ref().map(|_| house.payments.place().map_err(turned_away));
         if let Some(key) = ask.key
             && let Some(order) = house.orders.of_key(ask.user, KeyUse { key, body: ask.body }).await?

@@ -88,20 +88,16 @@ impl Orders {
 
     /// The same under an id that was made for it before: something may have been written down under it.
     pub async fn place_as(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
-        let turned_away = self.turned_away(ask.buyer, ask.key.map(|key| key.key));
-        self.place_keyed(order, ask).await.map_err(turned_away)
+        let (buyer, key) = (ask.buyer, ask.key.map(|key| key.key));
+        self.place_keyed(order, ask).await.map_err(|why| self.turned_away(buyer, key, why))
     }
 
-    /// What whoever asks now hears if nothing is done for him. If he has come before with this key he may have an order, or be about to
-    /// have one: that nothing is done this time is no word about the time before.
-    pub fn turned_away(
-        &self,
-        buyer: UserId,
-        key: Option<[u8; 16]>,
-    ) -> impl FnOnce(NotDone) -> NotDone + use<> {
+    /// What somebody hears for whom nothing is done this time. If another request of his with this key has an order, or may be about to
+    /// have one, that is no word about it.
+    pub fn turned_away(&self, buyer: UserId, key: Option<[u8; 16]>, why: NotDone) -> NotDone {
         let keys = &self.0.directory.house().keys;
-        let came_before = key.is_some_and(|key| keys.product_of(Fingerprint::of(buyer, key)).is_some());
-        move |why| if came_before { why.after_all() } else { why }
+        let is_used = key.is_some_and(|key| keys.product_of(Fingerprint::of(buyer, key)).is_some());
+        if is_used { why.after_all() } else { why }
     }
 
     async fn place_keyed(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {

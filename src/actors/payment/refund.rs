@@ -17,7 +17,7 @@ use crate::domain::payment::{
     Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
     Restock, TRIED_AGAIN,
 };
-use crate::domain::stock::{CameBack, Millis, Refusal};
+use crate::domain::stock::{CameBack, KeyUse, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::{Write, Written};
 use crate::provider::{ProviderError, RefundAsk, RefundSeen, RefundStatus};
@@ -33,7 +33,7 @@ pub struct GiveBack {
     pub amount: Option<Money>,
     pub line: Option<u8>,
     pub restock: Restock,
-    pub key: [u8; 16],
+    pub key: KeyUse,
 }
 
 /// The refund that stands, and whether this very request had asked for it.
@@ -77,7 +77,7 @@ pub struct Want {
     pub amount: Money,
     pub restock: Restock,
     /// Of the request that asks for it.
-    pub key: Option<[u8; 16]>,
+    pub key: Option<KeyUse>,
 }
 
 /// What wanting it has come to.
@@ -262,8 +262,12 @@ impl Payments {
         // One after the other: who asks for two things under one key hears so, whichever comes first.
         let _alone = self.alone(order.id).await?;
         let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
-        if let Some(known) = known.into_iter().find(|refund| refund.key == Some(ask.key)) {
-            return asked_again(known, &order, &ask);
+        if let Some(known) = known.into_iter().find(|refund| refund.key == Some(ask.key.key)) {
+            return if known.body == Some(ask.key.body) {
+                Ok(GaveBack { refund: known, replayed: true })
+            } else {
+                Err(NotGiven::KeyReused)
+            };
         }
         let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
         // The money has come and the units are not sold yet: what went back now would be sold all the same.
@@ -352,7 +356,8 @@ impl Payments {
             payment: payment.id,
             order: payment.order,
             cause: want.cause,
-            key: want.key,
+            key: want.key.map(|used| used.key),
+            body: want.key.map(|used| used.body),
             amount: want.amount,
             restock: want.restock,
             state: RefundState::Wanted,
@@ -466,7 +471,7 @@ fn asked_for(order: &Order, ask: &GiveBack) -> Result<(Cause, Option<Money>), No
     if ask.amount.is_some_and(|amount| amount.currency != order.total.currency) {
         return Err(NotGiven::OtherCurrency);
     }
-    let Some(number) = ask.line else { return Ok((Cause::Clerk(ask.key), ask.amount)) };
+    let Some(number) = ask.line else { return Ok((Cause::Clerk(ask.key.key), ask.amount)) };
     let line = order.lines.iter().find(|line| line.line == number).ok_or(NotGiven::NoLine)?;
     let price = line.unit_price.times(line.quantity);
     Ok((Cause::Line(number), ask.amount.or(price)))
@@ -490,16 +495,4 @@ fn taken_back(
         }
         _ => Err(NotGiven::Before { refund: before.id }),
     }
-}
-
-/// The refund that stands under a key, for whoever asks under it again.
-fn asked_again(refund: Refund, order: &Order, ask: &GiveBack) -> Result<GaveBack, NotGiven> {
-    let same = asked_for(order, ask).is_ok_and(|(cause, amount)| {
-        let again = matches!(refund.cause, Cause::LineTakenBack(_)) && cause.line() == refund.cause.line();
-        (cause == refund.cause || again)
-            && refund.restock == ask.restock
-            // Without one it is the price, and with the last line what was taken above it.
-            && (ask.amount.is_none() || amount == Some(refund.amount))
-    });
-    if same { Ok(GaveBack { refund, replayed: true }) } else { Err(NotGiven::KeyReused) }
 }

@@ -268,6 +268,7 @@ mod tests {
             order: OrderId::from_bytes([8; 16]),
             cause: Cause::OrderCancelled,
             key: None,
+            body: None,
             amount: Money { amount: 700, currency: Currency::KRW },
             restock,
             state,

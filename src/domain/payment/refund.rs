@@ -163,6 +163,8 @@ pub struct Refund {
     pub cause: Cause,
     /// The request that asked for it, so that it hears the same again.
     pub key: Option<[u8; 16]>,
+    /// What that request said, hashed; `None` where a cancellation said no more than what it cancels.
+    pub body: Option<u64>,
     pub amount: Money,
     pub restock: Restock,
     pub state: RefundState,

@@ -144,7 +144,7 @@ async fn paid_before(
     ask: &PlaceOrder,
     busy: NotDone,
 ) -> Result<HttpResponse, Problem> {
-    let busy = orders.turned_away(ask.buyer, ask.key.map(|key| key.key))(busy);
+    let busy = orders.turned_away(ask.buyer, ask.key.map(|key| key.key), busy);
     let Some(key) = ask.key else { return Err(busy.into()) };
     let Some(order) = orders.of_key(ask.buyer, key).await? else { return Err(busy.into()) };
     let order = orders.find(ask.buyer, order).await.map_err(NotDone::after_all)?.ok_or(NotDone::Unknown)?;

@@ -69,11 +69,15 @@ pub async fn give_back(
         return Err(Problem::field("/restock", "say which line the units belong to, or leave them"));
     }
     let door = Fingerprint::of("POST /v1/admin/orders/{id}/refunds").bytes(order.as_bytes());
-    let key = key.of_caller(admin, door).ok_or_else(|| {
+    let currency = amount.as_ref().map_or("", |amount| amount.currency.as_str());
+    let asked = door.number(amount.map_or(0, |amount| amount.amount)).bytes(currency.as_bytes());
+    let asked = asked.number(line.map_or(0, i64::from));
+    let asked = asked.bytes(restock.as_str().as_bytes()).bytes(reason.as_bytes());
+    let key = key.of_caller(admin, asked).ok_or_else(|| {
         Problem::field("Idempotency-Key", "needed here: giving back twice is not giving back once")
     })?;
     tracing::info!(%order, by = %admin, reason, "money is asked back for {order}");
-    let gave = payments.give_back(admin, order, GiveBack { amount, line, restock, key: key.key }).await?;
+    let gave = payments.give_back(admin, order, GiveBack { amount, line, restock, key }).await?;
     let mut answer = HttpResponse::build(StatusCode::CREATED);
     if gave.replayed {
         answer.insert_header(REPLAYED);

@@ -360,6 +360,7 @@ fn late_refund(payment: &Payment, amount: i64, now: Millis) -> Refund {
         order: payment.order,
         cause: Cause::Late,
         key: None,
+        body: None,
         amount: Money { amount, currency: payment.captured_in },
         restock: Restock::Leave,
         state: RefundState::Wanted,

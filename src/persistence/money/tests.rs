@@ -83,6 +83,7 @@ fn refund(number: u128, cause: Cause, amount: i64) -> Refund {
         order: payment.order,
         cause,
         key: if let Cause::Clerk(key) = cause { Some(key) } else { None },
+        body: if let Cause::Clerk(_) = cause { Some(u64::MAX - 7) } else { None },
         amount: won(amount),
         restock: Restock::ToStock,
         state: RefundState::Wanted,

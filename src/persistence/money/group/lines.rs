@@ -119,6 +119,7 @@ impl Group {
             order: payment.order,
             cause,
             key: of.key,
+            body: None,
             amount: Money { amount, currency: payment.captured_in },
             restock: Restock::ToStock,
             state: RefundState::Wanted,

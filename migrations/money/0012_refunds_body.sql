@@ -1,0 +1,1 @@
+alter table refunds add column body_hash bigint

@@ -29,6 +29,7 @@
 //! an order whose home is elsewhere asks by way of the lead. A payment is walked by whoever began it, or by `payment::Recovery` when that
 //! one has gone: at most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
 
+mod background;
 pub mod cart;
 pub mod catalogue;
 pub mod delivery;

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
+use crate::actors::background::{Background, Ended};
 use crate::clock::Clock;
 use crate::domain::id::{MailId, UserId};
 use crate::domain::stock::Millis;
@@ -119,7 +120,7 @@ impl Drop for Alive {
 #[derive(Clone)]
 pub struct Outbox {
     alive: Arc<Alive>,
-    ended: watch::Receiver<bool>,
+    ended: Ended,
 }
 
 impl Outbox {
@@ -132,7 +133,6 @@ impl Outbox {
         clock: &Clock,
         metrics: &Metrics,
     ) -> std::io::Result<Outbox> {
-        let (end, ended) = watch::channel(false);
         let signals = Arc::<Signals>::default();
         let sending = Sending {
             rows,
@@ -143,15 +143,8 @@ impl Outbox {
             metrics: metrics.clone(),
             signals: signals.clone(),
         };
-        std::thread::Builder::new().name("stockade-outbox".to_owned()).spawn(move || {
-            // An unprivileged process may always become less important.
-            let _ = rustix::process::nice(NICE);
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(sending.run()),
-                Err(error) => error!(%error, "the outbox has no runtime: no mail is sent"),
-            }
-            end.send_replace(true);
-        })?;
+        let background = Background { name: "stockade-outbox", nice: NICE, lost: "no mail is sent" };
+        let ended = background.begin(move || sending.run())?;
         Ok(Outbox { alive: Arc::new(Alive(signals)), ended })
     }
 

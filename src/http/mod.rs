@@ -224,11 +224,11 @@ table! {
     "/v1/admin/orders"                  GET Admin order::look_up;
     "/v1/admin/orders/{id}/refunds"     POST RecentAdmin payment::give_back, GET Admin payment::refunds;
     "/v1/admin/compensations"           GET Admin payment::compensations;
-    "/v1/admin/compensations/{id}/retry"        POST Admin payment::retry;
+    "/v1/admin/compensations/{id}/retry"        POST RecentAdmin payment::retry;
     "/v1/admin/compensations/{id}/accept"       POST RecentAdmin payment::accept;
     "/v1/admin/compensations/{id}/give-back"    POST RecentAdmin payment::return_money;
     "/v1/admin/compensations/{id}/settle"       POST RecentAdmin payment::settle;
-    "/v1/admin/products"                GET Admin product::look_up,    POST Admin product::create;
+    "/v1/admin/products"                GET Admin product::look_up,    POST RecentAdmin product::create;
     "/v1/admin/products/{id}"           PATCH Admin product::change,   DELETE Admin product::archive;
     "/v1/admin/products/{id}/restock"   POST RecentAdmin product::restock;
     "/v1/admin/products/{id}/pause"     POST Admin product::pause;

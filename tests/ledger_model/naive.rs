@@ -169,7 +169,8 @@ impl Naive {
                     let before = if sale.key.is_some() { keyed_before } else { unkeyed_before };
                     let asks_again =
                         sale.state == HoldState::Released(Cause::Cancelled) && sale.ended_by != 0;
-                    if sale.still_has() == 0 && sale.deadline < *before && !asks_again {
+                    let nothing_came = matches!(sale.state, HoldState::Released(_) | HoldState::Expired);
+                    if nothing_came && sale.deadline < *before && !asks_again {
                         sale.forgotten = true;
                     }
                 }

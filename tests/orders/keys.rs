@@ -164,6 +164,30 @@ async fn an_order_that_ended_long_ago_answers_as_it_did() {
     shop.close().await;
 }
 
+/// The ledger has forgotten, the tables do not know yet: nobody may say that the key is new.
+#[actix_web::test]
+async fn a_key_that_only_the_journal_knows_makes_no_second_order() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    shop.tables_follow().await;
+    let tables = shop.hold("shop.db").await;
+    let order = shop.order(1, &jar, 2).key("k").send().await.ok(201);
+    shop.clock.advance(3_600_000);
+    let (directory, product, before) = (shop.app().directory(), jar.parse().unwrap(), shop.clock.now());
+    let about = async || directory.order(product, id(&order).parse().unwrap()).await.unwrap();
+    assert!(matches!(about().await, Answer::Order(Some(_))));
+    directory.ask(product, Command::Forget { unkeyed_before: before, keyed_before: before }).await.unwrap();
+    assert_eq!(about().await, Answer::Order(None));
+    shop.order(1, &jar, 2).key("k").send_once().await.problem(503, "outcome_unknown");
+    assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
+    tables.let_go().await;
+    shop.tables_follow().await;
+    let again = shop.order(1, &jar, 2).key("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(id(&again.ok(201)), id(&order));
+    shop.close().await;
+}
+
 /// While a question waits its key is being used, whether or not anybody still listens.
 #[actix_web::test]
 async fn the_key_of_a_buyer_who_hung_up_makes_no_second_order() {

@@ -386,8 +386,9 @@ impl Stand {
                 self.holds.retain(|order, hold| {
                     let before = if hold.key.is_some() { e.keyed_before } else { e.unkeyed_before };
                     let row = rows.get(order);
-                    let is_alive = row.is_none_or(|row| row.state.is_live() || row.sold > 0);
-                    is_alive || hold.cancelled_by != 0 || hold.deadline >= before
+                    let nothing_came = row
+                        .is_some_and(|row| matches!(row.state, HoldState::Released(_) | HoldState::Expired));
+                    !nothing_came || hold.cancelled_by != 0 || hold.deadline >= before
                 });
             }
             Event::Released(e) if e.cause == Cause::Cancelled => {

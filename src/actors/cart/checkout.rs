@@ -4,6 +4,7 @@
 //! an order that stands, then what was ordered leaves the cart. Taking out and forgetting the row are one transaction, so it is done
 //! once, by whoever comes first.
 
+use super::turn::TooMany;
 use super::{Carts, NotCarted, RETRY_MS, commit};
 use crate::actors::order::{Item, PlaceOrder, PlacedOrder};
 use crate::actors::payment::{By, Pay, Paying, Place, Told};
@@ -51,10 +52,13 @@ enum Ended {
 impl Carts {
     /// Orders out of the cart, after whatever the same person orders at this moment. Runs on when the buyer hangs up.
     pub async fn check_out(&self, ask: CheckOut) -> Result<CheckedOut, NotCarted> {
-        let orders = &self.0.house.orders;
-        let busy = NotDone::Busy { retry_after_ms: RETRY_MS };
-        let ticket = self.0.turns.queue(ask.user);
-        let ticket = ticket.map_err(|_| orders.turned_away(ask.user, ask.key, busy))?;
+        let turned_away = |TooMany { own }| {
+            let busy = NotDone::Busy { retry_after_ms: RETRY_MS };
+            let why = self.0.house.orders.turned_away(ask.user, ask.key, busy);
+            // One of those that wait may have the same key, and order yet.
+            if own && ask.key.is_some() { why.after_all() } else { why }
+        };
+        let ticket = self.0.turns.queue(ask.user).map_err(turned_away)?;
         let carts = self.clone();
         to_the_end(async move {
             let turn = ticket.turn().await;

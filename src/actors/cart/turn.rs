@@ -15,7 +15,10 @@ pub const IN_ALL_MAX: usize = 4_096;
 
 /// Too many wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMany;
+pub struct TooMany {
+    /// Among them checkouts of this very person.
+    pub own: bool,
+}
 
 #[derive(Default)]
 struct Seat {
@@ -23,6 +26,12 @@ struct Seat {
     here: usize,
     /// Those of them who only end what was left behind: that is soon done.
     tidying: usize,
+}
+
+impl Seat {
+    fn checks_out(&self) -> bool {
+        self.here > self.tidying
+    }
 }
 
 #[derive(Default)]
@@ -57,19 +66,23 @@ impl Turns {
     /// take its time.
     pub fn tidy(&self, user: UserId) -> Option<Ticket> {
         let mut room = self.room();
-        let checks_out = room.seats.get(&user).is_some_and(|seat| seat.here > seat.tidying);
-        if checks_out { None } else { self.enter(&mut room, user, true).ok() }
+        if room.seats.get(&user).is_some_and(Seat::checks_out) {
+            None
+        } else {
+            self.enter(&mut room, user, true).ok()
+        }
     }
 
     fn enter(&self, room: &mut Room, user: UserId, tidies: bool) -> Result<Ticket, TooMany> {
         if room.here >= IN_ALL_MAX {
-            return Err(TooMany);
+            let own = room.seats.get(&user).is_some_and(Seat::checks_out);
+            return Err(TooMany { own });
         }
         let seat = room.seats.entry(user).or_default();
         // Whoever merely looks takes no place from whoever orders.
         let before = if tidies { seat.tidying } else { seat.here.saturating_sub(seat.tidying) };
         if before >= OF_ONE_MAX {
-            return Err(TooMany);
+            return Err(TooMany { own: true });
         }
         seat.here += 1;
         seat.tidying += usize::from(tidies);
@@ -113,7 +126,7 @@ mod tests {
         let turn = first.turn().await;
         assert!(turns.tidy(mina).is_none());
         let rest: Vec<Ticket> = (1..OF_ONE_MAX).map(|_| turns.queue(mina).unwrap()).collect();
-        assert!(turns.queue(mina).is_err());
+        assert_eq!(turns.queue(mina).err(), Some(TooMany { own: true }));
         let other = turns.tidy(jun).unwrap();
         let beside = turns.tidy(jun).unwrap();
         drop(other.turn().await);

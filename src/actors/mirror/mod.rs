@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::actors::background::{Background, Ended};
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::{Directory, View};
 use crate::clock::Clock;
@@ -68,43 +69,35 @@ pub struct Mirror {
     reader: MirrorReader,
     owners: Arc<watch::Sender<Option<Directory>>>,
     alive: Arc<Alive>,
-    ended: watch::Receiver<bool>,
+    ended: Ended,
 }
 
 impl Mirror {
     /// Begins to connect and to listen. Nothing is copied before [`Mirror::copy`].
     pub fn start(house: MirrorHouse) -> std::io::Result<Mirror> {
         let MirrorHouse { redis, revocations, tries, clock, metrics } = house;
-        let (end, ended) = watch::channel(false);
         let standing = Arc::<Standing>::default();
         let owners = Arc::new(watch::Sender::new(None));
         let reader = MirrorReader::new(redis.clone(), clock.clone());
         let copying =
             Copying::new(redis.clone(), clock.clone(), metrics.clone(), standing.clone(), owners.subscribe());
         let listening = Listening::new(reader.clone(), revocations, &clock);
-        let mirror =
-            Mirror { redis: redis.clone(), reader, owners, alive: Arc::new(Alive(standing.clone())), ended };
-        std::thread::Builder::new().name("stockade-mirror".to_owned()).spawn(move || {
-            // As important as the order path, of which it takes very little: it holds what an owner may need next, for a moment.
-            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                Ok(runtime) => runtime.block_on(async {
-                    let mut tasks = JoinSet::new();
-                    let stop = standing.clone();
-                    tasks.spawn(async move { stop.stop.notified().await });
-                    tasks.spawn(tries.share(redis.clone()));
-                    tasks.spawn(async move { redis.keep(&metrics).await });
-                    tasks.spawn(copying.run());
-                    tasks.spawn(listening.run());
-                    // None of the others ever comes to an end.
-                    if let Some(Err(error)) = tasks.join_next().await {
-                        error!(%error, "the mirror is gone: other nodes see no stock of ours but through us");
-                    }
-                }),
-                Err(error) => error!(%error, "the mirror has no runtime: nothing is copied"),
+        // As important as the order path, of which it takes very little: it holds what an owner may need next, for a moment.
+        let background = Background { name: "stockade-mirror", nice: 0, lost: "nothing is copied" };
+        let (connection, stop) = (redis.clone(), standing.clone());
+        let ended = background.begin(move || async move {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(async move { stop.stop.notified().await });
+            tasks.spawn(tries.share(connection.clone()));
+            tasks.spawn(async move { connection.keep(&metrics).await });
+            tasks.spawn(copying.run());
+            tasks.spawn(listening.run());
+            // None of the others ever comes to an end.
+            if let Some(Err(error)) = tasks.join_next().await {
+                error!(%error, "the mirror is gone: other nodes see no stock of ours but through us");
             }
-            end.send_replace(true);
         })?;
-        Ok(mirror)
+        Ok(Mirror { redis, reader, owners, alive: Arc::new(Alive(standing)), ended })
     }
 
     /// From now on copies what these owners publish.

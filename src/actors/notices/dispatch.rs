@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tracing::{error, warn};
 
 use super::batch::{Batch, Draft};
 use super::letter::{Beside, letter};
 use super::{Gone, Hand, NoticeHouse, Signals};
+use crate::actors::background::{Background, Ended};
 use crate::domain::id::{MailId, OrderId, ProductId, UserId};
 use crate::domain::notice::{Notice, NoticeKind, Sense, reminder_at};
 use crate::domain::order::{Order, OrderStatus};
@@ -53,17 +53,10 @@ const SWEEP_EVERY_MS: i64 = 60_000;
 /// How much less important than the order path letters are, in steps of the scheduler: as little as passwords.
 const NICE: i32 = 15;
 
-pub(super) fn spawn(dispatch: Dispatch, end: watch::Sender<bool>) -> std::io::Result<()> {
-    std::thread::Builder::new().name("stockade-notices".to_owned()).spawn(move || {
-        // An unprivileged process may always become less important.
-        let _ = rustix::process::nice(NICE);
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(dispatch.run()),
-            Err(error) => error!(%error, "notices have no runtime: nobody is written to about an order"),
-        }
-        end.send_replace(true);
-    })?;
-    Ok(())
+pub(super) fn begin(dispatch: Dispatch) -> std::io::Result<Ended> {
+    let background =
+        Background { name: "stockade-notices", nice: NICE, lost: "nobody is written to about an order" };
+    background.begin(move || dispatch.run())
 }
 
 pub(super) struct Dispatch {

@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::rt;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::warn;
 
+use crate::actors::background::Ended;
 use crate::actors::flusher::FlushHandle;
 use crate::actors::outbox::Outbox;
 use crate::clock::Clock;
@@ -77,18 +78,17 @@ impl Drop for Alive {
 #[derive(Clone)]
 pub struct Notices {
     alive: Arc<Alive>,
-    ended: watch::Receiver<bool>,
+    ended: Ended,
 }
 
 impl Notices {
     /// Starts writing letters. Must be called where tasks can be spawned.
     pub fn start(house: NoticeHouse, metrics: &Metrics) -> std::io::Result<Notices> {
-        let (end, ended) = watch::channel(false);
         let signals = Arc::<Signals>::default();
         let rows = house.tables.notices();
         let alive = Arc::new(Alive { signals: signals.clone(), bell: rows.bell().clone() });
         let hand = Hand::of(rows);
-        dispatch::spawn(Dispatch::new(house, hand, metrics.clone(), signals), end)?;
+        let ended = dispatch::begin(Dispatch::new(house, hand, metrics.clone(), signals))?;
         Ok(Notices { alive, ended })
     }
 

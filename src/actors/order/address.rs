@@ -72,7 +72,11 @@ impl Orders {
             return Ok(self.place(ask).await?);
         }
         let (buyer, order) = (ask.buyer, self.new_id(&ask.items));
-        self.keep(buyer, order, address).await?;
+        let key = ask.key.map(|key| key.key);
+        self.keep(buyer, order, address).await.map_err(|why| match why {
+            NotAddressed::NotDone(why) => self.turned_away(buyer, key, why).into(),
+            why => why,
+        })?;
         let placed = self.place_as(order, ask).await;
         match &placed {
             Ok(placed) if placed.order.id == order => {}

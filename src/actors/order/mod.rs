@@ -21,7 +21,7 @@ use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, 
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Cause, Command, KeyUse, Refusal, Refused, Reserve, Sequence};
+use crate::domain::stock::{Cause, Command, HoldState, KeyUse, Refusal, Refused, Reserve, Sequence};
 use crate::logs::carried;
 use crate::persistence::order::OrderReader;
 
@@ -154,8 +154,15 @@ impl Orders {
         home: ProductId,
         claim: Claim,
     ) -> Result<Key, NotDone> {
-        let before = self.made_before(buyer, key, print, home, home).await?;
-        Ok(before.map_or(Key::New(Some(claim)), Key::Replay))
+        let Some(before) = self.made_before(buyer, key, print, home, home).await? else {
+            return Ok(Key::New(Some(claim)));
+        };
+        match self.0.directory.order(home, before).await? {
+            Answer::Order(Some(seen)) if seen.state == HoldState::Placing => {
+                Err(refused(home, Refusal::KeyInProgress))
+            }
+            _ => Ok(Key::Replay(before)),
+        }
     }
 
     /// The key was used for an order that has another home, or is being used for one. If there is none it is free.
@@ -206,10 +213,20 @@ impl Orders {
         let is_kept = keys.is_kept(print);
         match directory.send(product, Ask::OrderOfKey { buyer, key }).await? {
             Answer::OrderOfKey(Some(known)) => Ok(Some(known)),
-            Answer::OrderOfKey(None) if is_kept => {
-                self.0.reader.by_key(buyer, key).await.map_err(|_| NotDone::Unavailable)
-            }
+            Answer::OrderOfKey(None) if is_kept => self.key_in_tables(buyer, key).await,
             _ => Err(refused(product, Refusal::KeyInProgress)),
+        }
+    }
+
+    /// That a key has made no order is said by the tables alone, when they show everything: its ledger may have forgotten it.
+    async fn key_in_tables(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, NotDone> {
+        let look = async || self.0.reader.by_key(buyer, key).await.map_err(|_| NotDone::Unavailable);
+        if let Some(known) = look().await? {
+            return Ok(Some(known));
+        }
+        match self.0.flush.caught_up(CATCH_UP).await {
+            true => look().await,
+            false => Err(NotDone::Unavailable),
         }
     }
 
@@ -405,9 +422,12 @@ impl Orders {
         }
         match told {
             Ok(Answer::Done { replayed, .. }) => Ok(replayed),
-            // Its owner remembers it no more: that is long over.
+            // Its owner remembers it no more: that is over, as the tables say, or are about to.
             Err(NotDone::Refused { refused: Refused { why: Refusal::NoSuchOrder, .. }, .. }) => {
-                Err(refused(seen.home, seen.status.over().unwrap_or(Refusal::NoSuchOrder)))
+                let caught_up = self.0.flush.caught_up(CATCH_UP).await;
+                let now = self.look_once(seen.id).await?.filter(|_| caught_up);
+                let over = now.and_then(|order| order.status.over()).ok_or(NotDone::Unavailable)?;
+                Err(refused(seen.home, over))
             }
             Err(why) => Err(why),
             Ok(_) => Err(NotDone::Internal),

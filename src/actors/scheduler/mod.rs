@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
+use crate::actors::background::{Background, Ended};
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
@@ -141,7 +142,7 @@ pub struct Scheduler {
     house: JobHouse,
     slots: Arc<Vec<Slot>>,
     alive: Arc<Alive>,
-    ended: watch::Receiver<bool>,
+    ended: Ended,
 }
 
 /// Ends the thread when the last handle has gone.
@@ -157,7 +158,6 @@ impl Scheduler {
     /// Starts the thread. Nothing is run before [`Scheduler::open`].
     pub fn start(house: JobHouse, jobs: Vec<Planned>) -> std::io::Result<Scheduler> {
         let (mode, _) = watch::channel(Mode::Closed);
-        let (end, ended) = watch::channel(false);
         let (mut slots, mut desks) = (Vec::new(), Vec::new());
         for planned in jobs {
             telemetry::job_known(planned.job.name());
@@ -166,7 +166,7 @@ impl Scheduler {
             desks.push(Desk::new(house.clone(), planned.clone(), hears, turn.clone(), mode.subscribe()));
             slots.push(Slot { planned, asks, turn });
         }
-        spawn(desks, mode.subscribe(), end)?;
+        let ended = begin(desks, mode.subscribe())?;
         Ok(Scheduler { house, slots: Arc::new(slots), alive: Arc::new(Alive(mode)), ended })
     }
 
@@ -270,29 +270,23 @@ fn next(schedule: &Schedule, row: &JobRow, now: Millis) -> Option<Millis> {
     missed.or_else(|| schedule.next_after(row.finished.max(now)))
 }
 
-fn spawn(desks: Vec<Desk>, mut mode: watch::Receiver<Mode>, end: watch::Sender<bool>) -> std::io::Result<()> {
-    std::thread::Builder::new().name("stockade-jobs".to_owned()).spawn(move || {
-        // An unprivileged process may always become less important.
-        let _ = rustix::process::nice(NICE);
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(async {
-                let mut kept: JoinSet<()> = desks.into_iter().map(Desk::keep).collect();
-                let dead = mode.wait_for(|mode| *mode == Mode::Dead);
-                tokio::select! {
-                    () = async {
-                        while let Some(ended) = kept.join_next().await {
-                            if let Err(error) = ended {
-                                error!(%error, "a job's desk is gone: it is not run before the next start");
-                            }
-                        }
-                    } => {}
-                    // As if the process had died.
-                    _ = dead => {}
-                }
-            }),
-            Err(error) => error!(%error, "jobs have no runtime: none is run"),
+fn begin(desks: Vec<Desk>, mode: watch::Receiver<Mode>) -> std::io::Result<Ended> {
+    let background = Background { name: "stockade-jobs", nice: NICE, lost: "no job is run" };
+    background.begin(move || keep(desks, mode))
+}
+
+async fn keep(desks: Vec<Desk>, mut mode: watch::Receiver<Mode>) {
+    let mut kept: JoinSet<()> = desks.into_iter().map(Desk::keep).collect();
+    let all_end = async {
+        while let Some(ended) = kept.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "a job's desk is gone: it is not run before the next start");
+            }
         }
-        end.send_replace(true);
-    })?;
-    Ok(())
+    };
+    tokio::select! {
+        () = all_end => {}
+        // As if the process had died.
+        _ = mode.wait_for(|mode| *mode == Mode::Dead) => {}
+    }
 }

@@ -41,6 +41,8 @@ const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
 /// An order that has ended without a sale is remembered for so long after its hold was due: a day in which whoever has it still asks its
 /// owner. Behind it the tables know.
 const ENDED_REMEMBERED_MS: i64 = 24 * 3_600_000;
+/// How often it is looked for such, from the beginning on.
+const FORGET_EVERY_MS: i64 = 3_600_000;
 /// How long to wait before it is looked again whether groups are accepted.
 const NOT_WRITABLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the journal is asked again.
@@ -74,6 +76,8 @@ pub struct StockOwner {
     out: Vec<Output<Token>>,
     timer: Option<(Millis, SpawnHandle)>,
     last_asked: Millis,
+    /// When it is looked next for what need not be remembered any more.
+    forget_at: Millis,
     panics: VecDeque<Millis>,
     quarantine: VecDeque<Ask>,
     /// Units that are held, as they were told to the metrics.
@@ -104,6 +108,7 @@ impl StockOwner {
             out: Vec::new(),
             timer: None,
             last_asked,
+            forget_at: last_asked,
             panics: VecDeque::new(),
             quarantine: VecDeque::new(),
             held: 0,
@@ -402,9 +407,8 @@ impl StockOwner {
             return self.turn(ctx);
         }
         let idle = now.0 - self.last_asked.0 > IDLE_MS;
-        let worth_saving = if idle { SNAPSHOT_EVENTS_AT_REST } else { SNAPSHOT_EVENTS };
-        if protocol.is_quiet() && protocol.unsaved() >= worth_saving && self.forgets(now, ctx) {
-            // It is stored at the next look, without them.
+        if protocol.is_quiet() && now >= self.forget_at && self.forgets(now, ctx) {
+            // At the next look perhaps more.
             return;
         }
         let Phase::Serving(protocol) = &self.phase else { return };
@@ -434,6 +438,9 @@ impl StockOwner {
         }
         self.step(Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now });
         let forgets = !self.out.is_empty();
+        if !forgets {
+            self.forget_at = now.plus(FORGET_EVERY_MS);
+        }
         self.carry_out(ctx);
         forgets
     }

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Command, Counts, Decision, Entry, Epoch, Event, Forgotten, HoldState, Ledger, Millis, Refused,
-    ReplayError, Sequence, UnreadableSnapshot,
+    Command, Decision, Entry, Epoch, Event, Forgotten, HoldState, Ledger, Millis, Refused, ReplayError,
+    Sequence, UnreadableSnapshot,
 };
 
 /// The most events one product puts into one group.
@@ -26,8 +26,10 @@ pub const GROUP_BYTES_MAX: usize = 64 * 1024;
 const EVENT_BYTES_USUAL: usize = 96;
 /// The most lapses in one group: a crowd of expiring holds must not delay the commands behind it.
 pub const GROUP_LAPSES_MAX: u32 = 256;
-/// Fewer orders than this are not forgotten for their own sake.
+/// Fewer orders than this are not forgotten for their own sake …
 pub const FORGOTTEN_MIN: usize = 1_000;
+/// … and hardly more at once: each takes half a microsecond, in which nobody is served.
+pub const FORGOTTEN_MAX: usize = 16_384;
 /// How long to wait for a home's word before asking again.
 const ASK_HOME_AGAIN_MS: i64 = 1_000;
 
@@ -62,7 +64,7 @@ pub enum Input<T> {
     Turn {
         lapse_until: Millis,
     },
-    /// Before a snapshot, which is as long as what is remembered: drop the orders that ended without a sale and were due before this.
+    /// Drop orders that ended without a sale and were due before this, if they are many, and so many that nobody waits for it.
     Forget {
         before: Millis,
         now: Millis,
@@ -410,12 +412,23 @@ impl<T> Protocol<T> {
         }
     }
 
-    /// Few are not worth an event.
+    /// Few are not worth an event; of very many those go first that were due first.
     fn forget(&mut self, before: Millis, now: Millis) {
-        let forgotten = Forgotten { unkeyed_before: before, keyed_before: before };
-        if self.ledger.forgettable(&forgotten).nth(FORGOTTEN_MIN - 1).is_some() {
-            self.happen(&Event::Forgotten(forgotten), now, false);
+        if self.ledger.remembered() < FORGOTTEN_MIN {
+            return;
         }
+        let all = |before| Forgotten { unkeyed_before: before, keyed_before: before };
+        let mut due: Vec<Millis> = self.ledger.forgettable(&all(before)).map(|(_, due)| due).collect();
+        if due.len() < FORGOTTEN_MIN {
+            return;
+        }
+        let before = match due.len() {
+            few if few <= FORGOTTEN_MAX => before,
+            _ => due.select_nth_unstable(FORGOTTEN_MAX - 1).1.plus(1),
+        };
+        self.happen(&Event::Forgotten(all(before)), now, false);
+        // It is worth a snapshot, which is as long as what is remembered.
+        self.unsaved += due.len().min(FORGOTTEN_MAX) as u64;
     }
 
     fn append(&mut self, out: &mut Vec<Output<T>>) {
@@ -463,10 +476,5 @@ impl<T> Protocol<T> {
                 out.push(Output::Reload);
             }
         }
-    }
-
-    /// The counters as decided, published or not; for admission and tests.
-    pub fn speculative(&self) -> Counts {
-        self.ledger.counts()
     }
 }

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::{self, JoinError, JoinSet};
 use tracing::{error, warn};
 
 use super::WebhookHouse;
 use super::call::{Outcome, body, deliver};
+use crate::actors::background::{Background, Ended};
 use crate::domain::id::{DeliveryId, EndpointId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
@@ -28,8 +28,6 @@ const EVENTS_MAX: u32 = 256;
 /// Calls at the same time, to one endpoint and to all.
 const LANE_MAX: usize = 8;
 const CALLS_MAX: usize = 32;
-/// Threads that wait for a name server, which may take longer than a call.
-const LOOKUPS_MAX: usize = 128;
 /// How long a claimed delivery is ours: its call begins at once and takes five seconds at most.
 const LEASE_MS: i64 = 20_000;
 /// The longest without a look.
@@ -64,22 +62,9 @@ impl Signals {
     }
 }
 
-pub(super) fn spawn(dispatch: Dispatch, end: watch::Sender<bool>) -> std::io::Result<()> {
-    std::thread::Builder::new().name("stockade-webhooks".to_owned()).spawn(move || {
-        // An unprivileged process may always become less important.
-        let _ = rustix::process::nice(NICE);
-        let mut builder = tokio::runtime::Builder::new_current_thread();
-        match builder.enable_all().max_blocking_threads(LOOKUPS_MAX).build() {
-            Ok(runtime) => {
-                runtime.block_on(dispatch.run());
-                // A name server that takes its time is not waited for.
-                runtime.shutdown_background();
-            }
-            Err(error) => error!(%error, "webhooks have no runtime: nothing is told"),
-        }
-        end.send_replace(true);
-    })?;
-    Ok(())
+pub(super) fn begin(dispatch: Dispatch) -> std::io::Result<Ended> {
+    Background { name: "stockade-webhooks", nice: NICE, lost: "nothing is told" }
+        .begin(move || dispatch.run())
 }
 
 /// What is remembered of an endpoint between two looks at its rows.
@@ -97,7 +82,7 @@ const FULL: Millis = Millis(i64::MAX);
 const EMPTY: Millis = Millis(i64::MAX - 1);
 
 type Calls = JoinSet<Outcome>;
-type Ended = Result<(task::Id, Outcome), JoinError>;
+type Joined = Result<(task::Id, Outcome), JoinError>;
 
 pub(super) struct Dispatch {
     house: Arc<WebhookHouse>,
@@ -271,7 +256,7 @@ impl<'d> Round<'d> {
     }
 
     /// A call to an endpoint has ended.
-    async fn ended(&mut self, ended: Ended) {
+    async fn ended(&mut self, ended: Joined) {
         let (call, outcome) = ended.unwrap_or_else(|error| {
             error!(%error, "a call to an endpoint did not come to its end");
             (error.id(), Outcome::NotTaken)

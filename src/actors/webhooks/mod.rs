@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use tokio::sync::watch;
 use tracing::{error, warn};
 
+use crate::actors::background::Ended;
 use crate::clock::Clock;
 use crate::domain::id::{DeliveryId, EndpointId, TypedId, UserId};
 use crate::domain::stock::{KeyUse, Millis};
@@ -123,7 +123,7 @@ pub struct WebhookHouse {
 pub struct Webhooks {
     house: Arc<WebhookHouse>,
     alive: Arc<Alive>,
-    ended: watch::Receiver<bool>,
+    ended: Ended,
 }
 
 /// Ends the thread when the last handle has gone.
@@ -148,11 +148,10 @@ impl Drop for Alive {
 impl Webhooks {
     /// Starts telling.
     pub fn start(house: WebhookHouse, metrics: &Metrics) -> std::io::Result<Webhooks> {
-        let (end, ended) = watch::channel(false);
         let signals = Arc::<Signals>::default();
         let alive = Arc::new(Alive { signals: signals.clone(), rows: house.rows.clone() });
         let house = Arc::new(house);
-        dispatch::spawn(Dispatch::new(house.clone(), metrics.clone(), signals), end)?;
+        let ended = dispatch::begin(Dispatch::new(house.clone(), metrics.clone(), signals))?;
         Ok(Webhooks { house, alive, ended })
     }
 

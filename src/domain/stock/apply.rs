@@ -228,21 +228,20 @@ impl Ledger {
     }
 
     fn apply_forgotten(&mut self, forgotten: &Forgotten) {
-        let gone: Vec<OrderId> = self.forgettable(forgotten).collect();
+        let gone: Vec<OrderId> = self.forgettable(forgotten).map(|(order, _)| order).collect();
         for order in gone {
             self.orders.remove(order);
         }
     }
 
-    /// The orders that are dropped by this, in no order that means anything.
-    pub fn forgettable(&self, forgotten: &Forgotten) -> impl Iterator<Item = OrderId> {
+    /// The orders that are dropped by this, and when each of them was due; in no order that means anything.
+    pub fn forgettable(&self, forgotten: &Forgotten) -> impl Iterator<Item = (OrderId, Millis)> {
         let Forgotten { unkeyed_before, keyed_before } = *forgotten;
         let gone = self.orders.iter().filter(move |record| {
             let before = if record.keyed { keyed_before } else { unkeyed_before };
-            let is_over = !record.state.is_live() && record.sold == 0 && !record.answers_its_cancel();
-            is_over && record.deadline < before
+            record.came_to_nothing() && !record.answers_its_cancel() && record.deadline < before
         });
-        gone.map(|record| record.order)
+        gone.map(|record| (record.order, record.deadline))
     }
 
     /// Notes that everything up to here stands in an entry with this hash, closed at `at`.

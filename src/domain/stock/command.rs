@@ -114,7 +114,7 @@ pub enum Command {
         why: CameBack,
         by: u64,
     },
-    /// Drops what nobody can ask for any more: ended orders without a sale, whose hold lapsed before these times. Who cancelled with a
+    /// Drops what nobody can ask for any more: orders of which nothing came, whose hold was due before these times. Who cancelled with a
     /// key may ask again; what was cancelled so stays.
     Forget {
         unkeyed_before: Millis,

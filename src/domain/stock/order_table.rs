@@ -101,6 +101,11 @@ impl Record {
         }
     }
 
+    /// Whether it has ended without ever having been sold.
+    pub fn came_to_nothing(&self) -> bool {
+        matches!(self.state, HoldState::Released(_) | HoldState::Expired)
+    }
+
     /// Whether it was cancelled by a request that hears the same when it comes again.
     pub fn answers_its_cancel(&self) -> bool {
         self.state == HoldState::Released(Cause::Cancelled) && self.ended_by != 0

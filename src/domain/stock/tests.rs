@@ -424,7 +424,7 @@ fn what_nobody_can_ask_for_is_forgotten() {
          remembered               -> 3
          return c x1              -> returned #14                      available 7
          forget unkeyed 11 keyed 11 -> forgotten #15                   available 7
-         state c                  -> unknown
+         state c                  -> sold
          state d                  -> held",
     );
 }

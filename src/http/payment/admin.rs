@@ -111,7 +111,7 @@ pub async fn compensations(
 
 /// `POST /v1/admin/compensations/{id}/retry`: at once instead of at its time.
 pub async fn retry(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,

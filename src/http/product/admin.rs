@@ -53,7 +53,7 @@ impl From<NotChanged> for Problem {
 
 /// `POST /v1/admin/products`.
 pub async fn create(
-    Admin(admin): Admin,
+    RecentAdmin(admin): RecentAdmin,
     key: IdempotencyKey,
     clock: web::Data<Clock>,
     directory: web::Data<Directory>,

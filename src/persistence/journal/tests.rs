@@ -86,16 +86,6 @@ async fn a_gap_or_a_fork_is_refused_and_spoils_nobody_else(#[values(Sqlite, MySq
 }
 
 #[tokio::test]
-async fn a_memory_journal_answers_like_the_real_one() {
-    let journal = MemoryJournal::new();
-    let mut owner = Owner::stocked(1, 1);
-    let entry = owner.seal(T0);
-    assert_eq!(append(&journal, entry.clone()), Appended::Written);
-    assert_eq!(append(&journal, entry.clone()), Appended::NotWritten(NotWritten::Failed));
-    assert_eq!(journal.entries(), [entry]);
-}
-
-#[tokio::test]
 async fn two_openings_of_one_directory_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;

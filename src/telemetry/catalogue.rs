@@ -70,6 +70,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_flush_slice_seconds", Kind::Seconds, "seconds", "One transaction of the flush."),
     Metric { labels: &["product", "state"], ..row("stockade_product_units", Kind::Gauge, "units", "Units `available`, `held` and `sold` of the busiest products, twenty at most; each while it is hot and for a minute after.") },
     row("stockade_holds_live", Kind::Gauge, "holds", "Holds that stand, in ledgers that are in memory."),
+    row("stockade_orders_in_memory", Kind::Gauge, "orders", "Orders in ledgers that are in memory, live or ended: some 250 bytes each."),
     row("stockade_units_held_total", Kind::Counter, "units", "Units promised to buyers."),
     row("stockade_units_released_total", Kind::Counter, "units", "Units given back by a cancellation, a decline, or an order that was never born."),
     row("stockade_units_expired_total", Kind::Counter, "units", "Units given back because their hold lapsed."),

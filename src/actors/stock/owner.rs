@@ -6,6 +6,7 @@
 //! Always true: a panic while deciding costs the command that caused it and a reload, never an answer that was
 //! given; a reload begins only after the journal has spoken about the group in flight.
 
+mod counted;
 mod recover;
 #[cfg(test)]
 mod tests;
@@ -20,15 +21,15 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
+use self::counted::Counted;
 use self::recover::recovered;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::inbox::{Post, Token, Wakeups};
-use super::protocol::{Ask, Input, Outcome, Output, Protocol, Tally};
+use super::protocol::{Ask, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
 use super::used_keys::Fingerprint;
 use crate::domain::stock::{Command, Entry, Millis};
-use crate::telemetry::Metrics;
 
 /// How often an owner looks whether it is idle or should store itself.
 const TICK: Duration = Duration::from_secs(5);
@@ -80,8 +81,7 @@ pub struct StockOwner {
     forget_at: Millis,
     panics: VecDeque<Millis>,
     quarantine: VecDeque<Ask>,
-    /// Units that are held, as they were told to the metrics.
-    held: u64,
+    counted: Counted,
     leaving: Leaving,
 }
 
@@ -96,7 +96,7 @@ enum Leaving {
 
 impl StockOwner {
     pub fn new(shared: Arc<Shared>, house: Arc<House>, directory: Directory) -> StockOwner {
-        let last_asked = house.clock.now();
+        let (last_asked, counted) = (house.clock.now(), Counted::new(house.metrics.clone()));
         StockOwner {
             shared,
             house,
@@ -111,7 +111,7 @@ impl StockOwner {
             forget_at: last_asked,
             panics: VecDeque::new(),
             quarantine: VecDeque::new(),
-            held: 0,
+            counted,
             leaving: Leaving::No,
         }
     }
@@ -299,9 +299,8 @@ impl StockOwner {
 
     fn publish(&mut self, view: Arc<View>) {
         if let Phase::Serving(protocol) = &mut self.phase {
-            record(protocol.take_tally(), &self.house.metrics);
-            let before = std::mem::replace(&mut self.held, view.counts.held);
-            self.house.metrics.holds_live.increment(view.counts.held as f64 - before as f64);
+            self.counted.record(protocol.take_tally());
+            self.counted.now(view.counts.held, protocol.ledger().remembered());
             if view.counts.promised() > view.counts.on_hand {
                 self.house.metrics.conservation_violations.increment(1.0);
                 error!(product = %self.shared.product, "stock does not add up: {:?}", view.counts);
@@ -438,7 +437,9 @@ impl StockOwner {
         }
         self.step(Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now });
         let forgets = !self.out.is_empty();
-        if !forgets {
+        if forgets {
+            info!(product = %self.shared.product, "orders that came to nothing a day ago are forgotten; the tables have them");
+        } else {
             self.forget_at = now.plus(FORGET_EVERY_MS);
         }
         self.carry_out(ctx);
@@ -533,17 +534,6 @@ impl StockOwner {
     }
 }
 
-fn record(tally: Tally, metrics: &Metrics) {
-    metrics.units_held.increment(tally.held);
-    metrics.units_released.increment(tally.released);
-    metrics.units_expired.increment(tally.expired);
-    metrics.units_sold.increment(tally.sold);
-    metrics.units_returned.increment(tally.returned);
-    if let Some(late) = tally.lateness_ms {
-        metrics.expiry_lateness_seconds.record(late as f64 / 1e3);
-    }
-}
-
 /// Whether two questions are the same one asked again. A reservation that is tried again has a new order id.
 fn same_question(a: &Ask, b: &Ask) -> bool {
     match (a, b) {
@@ -558,15 +548,12 @@ impl Actor for StockOwner {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.house.metrics.owners_loaded.increment(1.0);
         ctx.add_stream(Wakeups(self.shared.inbox.clone()));
         ctx.run_interval(TICK, StockOwner::tick);
         self.load(ctx);
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        self.house.metrics.owners_loaded.decrement(1.0);
-        self.house.metrics.holds_live.decrement(self.held as f64);
         match std::mem::replace(&mut self.leaving, Leaving::No) {
             // Only now: no waking of the mailbox reaches this owner any more.
             Leaving::Left(left) if !self.shared.inbox.is_closed() => drop(left.send(())),

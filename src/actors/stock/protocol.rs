@@ -478,3 +478,63 @@ impl<T> Protocol<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actors::stock::testing::{one_for, product, settings};
+
+    /// Everything that is decided is written at once.
+    fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
+        let mut out = Vec::new();
+        owner.step(input, &mut out);
+        while out.iter().any(|output| matches!(output, Output::Append(_))) {
+            out.clear();
+            owner.step(Input::Appended(Outcome::Written), &mut out);
+            owner.step(Input::Turn { lapse_until: Millis(i64::MIN) }, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
+        let home = product(1);
+        let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+        let ask = |token: u64, command, at| Input::Ask {
+            token,
+            ask: Ask::Command(command),
+            arrived: Millis(at),
+            until: Millis(i64::MAX),
+        };
+        let all = FORGOTTEN_MAX as u64 + FORGOTTEN_MIN as u64;
+        write(&mut owner, ask(0, Command::Create { settings: settings(), stock: all }, 0));
+        for number in 1..=all {
+            let at = number.cast_signed();
+            owner.step(
+                ask(number, Command::Reserve(one_for(number.into(), home, false)), at),
+                &mut Vec::new(),
+            );
+            if !owner.has_room() {
+                write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+            }
+        }
+        let (lapsed, lapse) = (Millis(i64::MAX / 2), |until| Input::Turn { lapse_until: until });
+        while owner.ledger().counts().held > 0 {
+            write(&mut owner, lapse(lapsed));
+        }
+        assert_eq!(owner.ledger().remembered() as u64, all);
+        let forget = |before| Input::Forget { before: Millis(before), now: lapsed };
+        let hold_ms = i64::from(settings().hold_ms);
+        write(&mut owner, forget(hold_ms + FORGOTTEN_MIN as i64));
+        assert_eq!(owner.ledger().remembered() as u64, all, "too few are over");
+        write(&mut owner, forget(i64::MAX / 2));
+        assert_eq!(owner.ledger().remembered(), FORGOTTEN_MIN);
+        let last = one_for(all.into(), home, false).order;
+        assert!(owner.ledger().order(home, last).is_some());
+        write(&mut owner, forget(i64::MAX / 2));
+        assert_eq!(owner.ledger().remembered(), 0);
+        let before = owner.ledger().sequence();
+        write(&mut owner, forget(i64::MAX / 2));
+        assert_eq!(owner.ledger().sequence(), before, "nothing is worth no event");
+    }
+}

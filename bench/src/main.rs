@@ -14,6 +14,7 @@ mod compare;
 mod counters;
 mod crashes;
 mod crowd;
+mod disk;
 mod drive;
 mod engine;
 mod faults;

@@ -4,6 +4,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use crate::disk::{self, Waits};
 use crate::drive::grouped;
 use crate::judge::Ruling;
 use crate::report::Report;
@@ -18,6 +19,8 @@ const BURST_CPU_US: f64 = 17.0;
 const SUSTAINED_SHARE: f64 = 0.25;
 const SOLD_OUT_SHARE: f64 = 0.85;
 const OPEN_LOOP_P99_US: u64 = 5_000;
+/// So much of the disk alone is enough.
+const DISK_S_MAX: f64 = 3.0;
 
 #[derive(Args)]
 pub struct Ratios {
@@ -40,12 +43,13 @@ struct Leg {
 
 impl Ratios {
     pub async fn perform(self) -> Result<Ruling> {
-        let (rounds, mut legs) = (&self.rounds, Vec::new());
+        let (rounds, mut legs, mut disk) = (&self.rounds, Vec::new(), Vec::new());
         for _ in rounds.numbers() {
             let reference = rounds.reference(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
             let ceiling = reference.summary.answers_per_s;
             let burst = rounds.shop(leg(ENDLESS_STOCK, None, rounds.seconds)).await?;
             let sold_out = rounds.shop(leg(1, None, rounds.seconds)).await?;
+            disk.push(disk::measured(rounds.seconds.min(DISK_S_MAX)).await?);
             let open = rounds.shop(leg(ENDLESS_STOCK, Some(self.rate), rounds.seconds)).await?;
             let empty = rounds.reference(leg(ENDLESS_STOCK, Some(self.rate), rounds.seconds)).await?;
             legs.push(Leg { name: "reference", report: reference, share: 1.0 });
@@ -66,6 +70,7 @@ impl Ratios {
         }
         print_table(&legs);
         print_machine(&legs);
+        print_disk(&disk);
         let verdicts_hold = rounds::print_verdicts(legs.iter().map(|leg| (leg.name, &leg.report)));
         Ok(print_floors(&legs).and(verdicts_hold))
     }
@@ -129,6 +134,18 @@ fn print_machine(legs: &[Leg]) {
         grouped(40_000),
         grouped((40_000.0 * per_s / REFERENCE_PER_S) as u64),
     );
+}
+
+/// What the disk leaves of the limit of the open loop: for people as well.
+fn print_disk(disk: &[Waits]) {
+    let of = |value: fn(&Waits) -> u64| median(disk.iter().map(|waits| value(waits) as f64 / 1e3).collect());
+    if let (Some(p50), Some(p99), Some(max)) =
+        (of(|waits| waits.p50_us), of(|waits| waits.p99_us), of(|waits| waits.max_us))
+    {
+        println!(
+            "Whoever waits for this disk alone, idle, which syncs 4 KiB at a time, waits p50 {p50:.2} ms, p99 {p99:.2}, max {max:.2}."
+        );
+    }
 }
 
 fn print_floors(legs: &[Leg]) -> Ruling {

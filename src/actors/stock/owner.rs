@@ -26,7 +26,7 @@ use self::recover::recovered;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::inbox::{Post, Token, Wakeups};
-use super::protocol::{Ask, Input, Outcome, Output, Protocol};
+use super::protocol::{Ask, FORGOTTEN_MAX, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
 use super::used_keys::Fingerprint;
 use crate::domain::stock::{Command, Entry, Millis};
@@ -96,7 +96,7 @@ enum Leaving {
 
 impl StockOwner {
     pub fn new(shared: Arc<Shared>, house: Arc<House>, directory: Directory) -> StockOwner {
-        let (last_asked, counted) = (house.clock.now(), Counted::new(house.metrics.clone()));
+        let (last_asked, counted) = (house.clock.now(), Counted::new(house.clone()));
         StockOwner {
             shared,
             house,
@@ -429,21 +429,34 @@ impl StockOwner {
         self.turn(ctx);
     }
 
-    /// Drops the orders that nobody asks for any more, if they are many; `false` if nothing is to be dropped. Nothing is while the tables
-    /// lag: they are to know instead.
+    /// Drops the orders that nobody asks for any more, if they are many; `false` if nothing is dropped. Nothing is while the tables lag:
+    /// they are to know instead.
     fn forgets(&mut self, now: Millis, ctx: &mut Context<Self>) -> bool {
         if !self.house.home.is_writable() || self.house.lagging.load(Ordering::Relaxed) {
             return false;
         }
-        self.step(Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now });
-        let forgets = !self.out.is_empty();
-        if forgets {
-            info!(product = %self.shared.product, "orders that came to nothing a day ago are forgotten; the tables have them");
-        } else {
-            self.forget_at = now.plus(FORGET_EVERY_MS);
+        let before = self.remembered();
+        self.forget_at = now.plus(FORGET_EVERY_MS);
+        let forgotten = match self.step(Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now }) {
+            true => before.saturating_sub(self.remembered()),
+            false => 0,
+        };
+        if forgotten >= FORGOTTEN_MAX {
+            // There may be more.
+            self.forget_at = now;
+        }
+        if forgotten > 0 {
+            info!(product = %self.shared.product, forgotten, "orders that came to nothing a day ago are dropped; the tables have them");
         }
         self.carry_out(ctx);
-        forgets
+        forgotten > 0
+    }
+
+    fn remembered(&self) -> usize {
+        match &self.phase {
+            Phase::Serving(protocol) => protocol.ledger().remembered(),
+            Phase::Loading | Phase::Halted => 0,
+        }
     }
 
     /// Stores the ledger as it stands. Best effort: the journal holds everything.

@@ -28,7 +28,7 @@ const EVENT_BYTES_USUAL: usize = 96;
 pub const GROUP_LAPSES_MAX: u32 = 256;
 /// Fewer orders than this are not forgotten for their own sake …
 pub const FORGOTTEN_MIN: usize = 1_000;
-/// … and hardly more at once: each takes half a microsecond, in which nobody is served.
+/// … and hardly more at once: besides a look at all, each takes half a microsecond in which nobody is served.
 pub const FORGOTTEN_MAX: usize = 16_384;
 /// How long to wait for a home's word before asking again.
 const ASK_HOME_AGAIN_MS: i64 = 1_000;

@@ -147,7 +147,7 @@ impl Giving {
                 self.asks += 1;
                 if self.asks < ASKS_MAX { self.ask(done) } else { self.rest("owner_unavailable") }
             }
-            // They have come back before, by another refund; what has all come back may be forgotten by now.
+            // They have come back before, by another refund; or an order whose ledger has forgotten it never sold any.
             (
                 Phase::Returning(done),
                 GiveHeard::Owner(

@@ -258,12 +258,12 @@ impl App {
         &self.cast.users
     }
 
-    /// The orders' owner.
+    /// The way to the owners of products.
     pub fn directory(&self) -> &Directory {
         &self.cast.directory
     }
 
-    /// The shop's orders.
+    /// The orders' owner.
     pub fn orders(&self) -> &Orders {
         &self.cast.orders
     }

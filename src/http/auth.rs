@@ -23,7 +23,7 @@ use crate::tokens::{BadToken, Identity, Tokens};
 const INVALID: &str = r#"Bearer realm="stockade", error="invalid_token""#;
 
 /// How long a log-in counts as a moment ago.
-pub const RECENT: Duration = Duration::from_secs(15 * 60);
+const RECENT: Duration = Duration::from_secs(15 * 60);
 
 /// Somebody who is signed in.
 #[derive(Debug, Clone, Copy)]

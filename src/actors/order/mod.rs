@@ -224,10 +224,8 @@ impl Orders {
         if let Some(known) = look().await? {
             return Ok(Some(known));
         }
-        match self.0.flush.caught_up(CATCH_UP).await {
-            true => look().await,
-            false => Err(NotDone::Unavailable),
-        }
+        self.tables_show_all().await?;
+        look().await
     }
 
     async fn replay(&self, buyer: UserId, order: OrderId) -> Result<PlacedOrder, NotDone> {
@@ -329,10 +327,13 @@ impl Orders {
         if let Some(found) = self.look_once(order).await? {
             return Ok(Some(found));
         }
-        match self.0.flush.caught_up(CATCH_UP).await {
-            true => self.look_once(order).await,
-            false => Err(NotDone::Unavailable),
-        }
+        self.tables_show_all().await?;
+        self.look_once(order).await
+    }
+
+    /// Only then do the tables say that there is no such thing.
+    async fn tables_show_all(&self) -> Result<(), NotDone> {
+        if self.0.flush.caught_up(CATCH_UP).await { Ok(()) } else { Err(NotDone::Unavailable) }
     }
 
     async fn look_once(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
@@ -424,8 +425,8 @@ impl Orders {
             Ok(Answer::Done { replayed, .. }) => Ok(replayed),
             // Its owner remembers it no more: that is over, as the tables say, or are about to.
             Err(NotDone::Refused { refused: Refused { why: Refusal::NoSuchOrder, .. }, .. }) => {
-                let caught_up = self.0.flush.caught_up(CATCH_UP).await;
-                let now = self.look_once(seen.id).await?.filter(|_| caught_up);
+                self.tables_show_all().await?;
+                let now = self.look_once(seen.id).await?;
                 let over = now.and_then(|order| order.status.over()).ok_or(NotDone::Unavailable)?;
                 Err(refused(seen.home, over))
             }

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod persistence;
 pub mod provider;
 pub mod seed;
+mod sync;
 pub mod telemetry;
 pub mod tokens;
 pub mod vault;

@@ -395,7 +395,7 @@ impl Day {
     /// I10: the same history gives the same ledger, whether read from the start or from a snapshot.
     fn close(mut self) -> Checked {
         self.seal(false);
-        let keys: BTreeSet<_> = self.ledger.keys().collect();
+        let keys: BTreeSet<_> = self.ledger.keys().map(|(_, buyer, key)| (buyer, key)).collect();
         let used = self.naive.known().filter_map(|sale| sale.key.map(|used| (sale.buyer, used.key)));
         prop_assert_eq!(keys, used.collect::<BTreeSet<_>>());
         let buyers: BTreeSet<_> = self.ledger.buyers().collect();

@@ -115,13 +115,13 @@ async fn a_mistake_of_ours_is_not_told_as_a_bank_s_no() {
     let shop = Shop::open().await;
     let jar = shop.stocked(1).await;
     let refused = shop.buy(1, &jar, 1, "tok_refused").key("k").send().await;
-    let problem = refused.problem(503, "owner_unavailable");
+    let problem = refused.problem(503, "payment_unavailable");
     assert_eq!(standing(&problem["order"]), ["payment_failed", "released", "cancelled"]);
     assert_eq!(problem["reason"], "provider_refused");
     assert!(shop.charges().is_empty());
     let again = shop.buy(1, &jar, 1, "tok_refused").key("k").send().await;
     assert!(again.replayed());
-    again.problem(503, "owner_unavailable");
+    again.problem(503, "payment_unavailable");
     shop.settle().await;
     shop.assert_settled(&[(&jar, 1)]).await;
     shop.close().await;

@@ -156,9 +156,13 @@ async fn one_address_has_a_hundred_streams_and_leaves_the_others_theirs() {
     let mut open = join_all((0..120).map(|_| listen("203.0.113.9"))).await;
     let refused: Vec<_> = open.extract_if(.., |answer| answer.status() != 200).collect();
     assert_eq!((open.len(), refused.len()), (100, 20));
-    assert!(
-        refused.iter().all(|answer| answer.status() == 429 && answer.headers().contains_key("retry-after"))
-    );
+    for answer in &refused {
+        assert_eq!(answer.status(), 429);
+        let header = |name| answer.headers()[name].to_str().unwrap();
+        assert_eq!(header("retry-after"), "10");
+        assert_eq!(header("ratelimit-policy"), r#""streams";q=100;qu="concurrent-requests""#);
+        assert_eq!(header("ratelimit"), r#""streams";r=0;t=10"#);
+    }
     Events::of(listen("203.0.113.10").await);
     // Whoever goes is missed when he is next told that the connection lives.
     open.truncate(50);

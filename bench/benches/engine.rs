@@ -109,10 +109,11 @@ async fn buy(directory: &Directory, product: ProductId, number: u64) {
     let buyer = UserId::new(Millis(1), u128::from(number % BUYERS));
     let key = KeyUse { key: u128::from(number).to_le_bytes(), body: 1 };
     let fingerprint = Fingerprint::of(buyer, key.key);
-    let mut claim = Some(directory.house().keys.claim(fingerprint, product).expect("a new key"));
     loop {
+        let order = OrderId::for_home(clock.now(), clock.chance(), product);
+        let claim = directory.house().keys.claim(fingerprint, product, order.made_at()).expect("a new key");
         let ask = Reserve {
-            order: OrderId::for_home(clock.now(), clock.chance(), product),
+            order,
             line: 1,
             buyer,
             quantity: Quantity::of_line(1).expect("one"),
@@ -120,13 +121,10 @@ async fn buy(directory: &Directory, product: ProductId, number: u64) {
             expected: None,
             placing: None,
         };
-        match directory.reserve(product, ask, claim.take()).await {
+        match directory.reserve(product, ask, Some(claim)).await {
             Ok(Answer::Reserved(_)) => return,
             Err(NotDone::Busy { retry_after_ms }) => {
                 actix::clock::sleep(Duration::from_millis(retry_after_ms)).await;
-                claim = Some(
-                    directory.house().keys.claim(fingerprint, product).expect("a key that is free again"),
-                );
             }
             other => panic!("{other:?}"),
         }

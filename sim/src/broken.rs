@@ -63,6 +63,8 @@ variants! {
     TimeOutIsDecline "time_out_is_decline" by "i5_pinned_before_charged",
     /// A refund gets a new name at each try.
     RefundWithoutIdempotency "refund_without_idempotency" by "i5_money",
+    /// What the bank has taken is not compared with the price.
+    WrongAmountIsPaid "wrong_amount_is_paid" by "i5_money",
     /// A node's groups do not look whether its session has ended.
     GroupWithoutSession "group_without_session" by "i9_prefix_durability",
     /// A shard goes to its next owner before the one before has let go.

@@ -22,6 +22,7 @@
 //! | `webhooks::Webhooks` | endpoints of other systems, and the pace at which they are told | the administrators' doors; the flush rings |
 //! | `scheduler::Scheduler` | the jobs' rows, and the times at which each is run | the administrators' doors, bounded by `scheduler::ASKS_MAX` a job |
 //! | `mirror::Mirror`, a thread | the copy of what owners publish, in Redis; nothing else is there | `stock::Changes`, bounded by `stock::CHANGED_MAX`; other nodes |
+//! | `keys::Keeping` | how far back keys of orders are known with their product | nobody; it looks at the tables |
 //! | `flusher` | the pace of the flush | whoever needs the tables now |
 //!
 //! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from
@@ -36,6 +37,7 @@ pub mod delivery;
 pub mod flusher;
 pub mod following;
 pub mod history;
+pub mod keys;
 pub mod mirror;
 pub mod nodes;
 pub mod notices;

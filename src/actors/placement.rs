@@ -3,7 +3,7 @@
 //! It owns the table `shards` and the routes of this node's directory. A shard moves in three steps: its owner lets go of it, the
 //! row says who has it now, and that one is told to look. Always true: a row changes only after its owner has let go or its session
 //! has ended; questions about a shard that is moving wait in their mailboxes; and a node is asked nothing before it has said that it
-//! follows this lead, and the keys of all orders that it had written until then are known here.
+//! follows this lead, and the keys of all orders that it had written until then are known here; until all owners have said so no key counts as new.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::following::{Following, Word};
+use super::keys::Keys;
 use super::nodes::{Hot, Shares};
-use super::revive::Keys;
 use super::stock::{Directory, NodeName, NotAsked, Route};
 use super::turns::turn;
 use crate::domain::id::{ProductId, SHARDS};
@@ -188,6 +188,7 @@ impl Placing {
         self.meet(&peers, TOLD_AT_FIRST_WITHIN).await;
         self.keys.catch_up().await?;
         self.keys_due = false;
+        self.hears_all(&peers);
         self.settle().await;
         self.show(&peers);
         Ok(())
@@ -233,6 +234,7 @@ impl Placing {
             self.keys_due = true;
             return Err(error);
         }
+        self.hears_all(peers);
         if !self.unsettled.is_empty() {
             self.settle().await;
         }
@@ -262,6 +264,15 @@ impl Placing {
         let telling = strangers.map(|name| async { self.tell(&name, within).await.then_some(name) });
         let told = futures_util::future::join_all(telling).await;
         told.into_iter().flatten().for_each(|name| self.follows(name));
+    }
+
+    /// Says whether all who own something follow, or have gone: until then one of them may write what was asked by the lead before this one, and
+    /// nobody here knows its key. Asked when the keys are as far as the journal.
+    fn hears_all(&self, peers: &[Peer]) {
+        let is_heard =
+            |session: u64| session == self.own || self.told.contains_key(&session) || !lives(peers, session);
+        let all = self.rows.iter().all(|row| is_heard(row.session.unsigned_abs()));
+        self.house.directory.house().keys.set_owners_are_heard(all);
     }
 
     fn follows(&mut self, name: Arc<NodeName>) {

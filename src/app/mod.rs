@@ -32,12 +32,13 @@ use anyhow::Result;
 use crate::actors::cart::{CartChores, Carts};
 use crate::actors::delivery::Deliveries;
 use crate::actors::history::History;
+use crate::actors::keys::{Keeping, Keys, recall};
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::order::Orders;
 use crate::actors::payment::{Payments, Recovery};
 use crate::actors::placement::{Placement, PlacementHouse};
-use crate::actors::revive::{Keys, recall_keys, revive};
+use crate::actors::revive::revive;
 use crate::actors::scheduler::Scheduler;
 use crate::actors::stock::Directory;
 use crate::actors::user::Users;
@@ -83,6 +84,7 @@ pub struct App {
     _fitness: Option<Fitness>,
     _pulse: Option<Pulse>,
     _cart_chores: CartChores,
+    _keeping: Keeping,
     recovery: Recovery,
 }
 
@@ -188,13 +190,14 @@ impl App {
         let stage = Stage { config, store, owning, addr, vault, clock: clock.clone() };
         let (cast, until_open) = stage.cast().await?;
         let doors = doors(config, store, tokens.clone(), &cast);
-        let (serving, placement) = match open(config, entrance, owning, store, &doors, &cast).await {
-            Ok(opened) => opened,
-            Err(error) => {
-                cast.flush.abandon().await;
-                return Err(error);
-            }
-        };
+        let (serving, Revived { placement, _keeping }) =
+            match open(config, entrance, owning, store, &doors, &cast).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    cast.flush.abandon().await;
+                    return Err(error);
+                }
+            };
         // What is due needs its owners, and they are awake now.
         let recovery = match cast.payments.take_over().await {
             Ok(()) => Recovery::start(cast.payments.clone()),
@@ -229,6 +232,7 @@ impl App {
             _fitness,
             _pulse,
             _cart_chores,
+            _keeping,
             recovery,
         })
     }
@@ -369,7 +373,7 @@ async fn open(
     store: &Store,
     doors: &Doors,
     cast: &Cast,
-) -> Result<(Serving, Option<Placement>)> {
+) -> Result<(Serving, Revived)> {
     let directory = &cast.directory;
     let serving = match entrance {
         Entrance::Own(listeners) => Serving::start(&config.http, listeners, doors, directory).await?,
@@ -377,8 +381,8 @@ async fn open(
             Serving::behind(front, store.journal.epoch().0.cast_signed(), doors, directory)
         }
     };
-    match revived(owning, store, &doors.nodes, directory).await {
-        Ok(placement) => Ok((serving, placement)),
+    match revived(owning, store, &doors.nodes, cast).await {
+        Ok(revived) => Ok((serving, revived)),
         Err(error) => {
             serving.stop().await;
             Err(error.into())
@@ -386,23 +390,32 @@ async fn open(
     }
 }
 
+/// Who sees to it that the shop stays as it was.
+struct Revived {
+    placement: Option<Placement>,
+    _keeping: Keeping,
+}
+
 /// Every key is known, every owner that must not sleep is awake, here or where it is to be.
 async fn revived(
     owning: Option<&Owning>,
     store: &Store,
     nodes: &Nodes,
-    directory: &Directory,
-) -> Result<Option<Placement>, StoreError> {
+    cast: &Cast,
+) -> Result<Revived, StoreError> {
     let Store { journal, tables, .. } = store;
+    let (directory, house) = (&cast.directory, cast.directory.house());
     let flushed = tables.flushed_pos().await?;
-    let keys = Keys::behind(flushed, journal, &directory.house().keys);
-    recall_keys(directory, tables).await?;
+    let keys = Keys::behind(flushed, journal, &house.keys);
+    let past = recall(&house.keys, tables, house.clock.now()).await?;
+    let keeping = past.keep(house.keys.clone(), cast.flush.clone(), house.clock.clone());
     let placement = match owning {
         None => None,
         Some(owning) => Some(place(owning, store, nodes, keys).await?),
     };
     revive(directory, journal, tables, flushed).await?;
-    Ok(placement)
+    keeping.has_read().await;
+    Ok(Revived { placement, _keeping: keeping })
 }
 
 fn order_rate(config: &Config) -> OrderRate {

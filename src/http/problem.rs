@@ -78,6 +78,7 @@ codes! {
     Internal              500 "internal"                "Something went wrong on our side";
     Overloaded            503 "overloaded"              "Too much is waiting; nothing was done";
     OwnerUnavailable      503 "owner_unavailable"       "Not available at the moment; nothing was done";
+    PaymentUnavailable    503 "payment_unavailable"     "No payment can be made at the moment; nothing was charged";
     OutcomeUnknown        503 "outcome_unknown"         "It is not known whether it was done";
 }
 

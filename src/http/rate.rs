@@ -192,6 +192,15 @@ pub(super) struct Policy {
 pub(super) fn too_many(policy: Policy, wait_ms: u64, about: &'static str) -> Problem {
     let Policy { name, most, window } = policy;
     let told = format!(r#""{name}";q={most};w={}"#, window.as_secs().max(1));
+    limited((name, most), told, wait_ms, about)
+}
+
+/// The same of what may be open at once, however long.
+pub(super) fn too_many_at_once(name: &str, most: u32, wait_ms: u64, about: &'static str) -> Problem {
+    limited((name, most), format!(r#""{name}";q={most};qu="concurrent-requests""#), wait_ms, about)
+}
+
+fn limited((name, most): (&str, u32), told: String, wait_ms: u64, about: &'static str) -> Problem {
     let state = format!(r#""{name}";r=0;t={}"#, wait_ms.div_ceil(1000).max(1));
     let mut problem = Problem::new(Code::RateLimited, about).number("limit", most).retry_after(wait_ms);
     for (name, value) in [("ratelimit-policy", told), ("ratelimit", state)] {

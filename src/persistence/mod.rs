@@ -35,7 +35,7 @@ pub mod stock;
 mod store;
 mod tables;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod trail;
 pub mod user;
 pub mod webhook;

@@ -51,7 +51,8 @@ const BEHIND: &str = concat!(
 );
 /// Thousands of keys a row, with commas between: a row costs two threads a wake-up each, and a start reads millions.
 const KEYS: &str = "select max(id), group_concat(hex(buyer_id) || hex(key_hash) || hex(home_id)) from \
-    (select id, buyer_id, key_hash, home_id from orders where id > ? and key_hash is not null order by id limit 4096) k";
+    (select id, buyer_id, key_hash, home_id from orders where id > ? and id <= ? and key_hash is not null \
+    order by id limit 4096) k";
 const COUNT: &str = "select (select count(*) from orders), (select count(*) from order_lines), \
     (select count(*) from buyer_orders), (select count(distinct b.order_id) from buyer_runs r \
     cross join buyer_orders b on b.run = r.run cross join orders o on o.id = b.order_id where o.buyer_id = b.buyer_id)";
@@ -117,6 +118,8 @@ pub struct UsedKey {
     pub buyer: UserId,
     pub key: [u8; 16],
     pub home: ProductId,
+    /// Then, or shortly before.
+    pub made_at: Millis,
 }
 
 /// How many rows there are, for the audit.
@@ -133,7 +136,7 @@ pub(super) struct Counted {
 const USED_KEY_WORD: usize = 96;
 
 impl UsedKey {
-    fn from_word(word: &str) -> Option<UsedKey> {
+    fn from_word(word: &str, made_at: Millis) -> Option<UsedKey> {
         let mut bytes = [0; USED_KEY_WORD / 2];
         let word = word.as_bytes().first_chunk::<USED_KEY_WORD>()?;
         for (byte, [high, low]) in bytes.iter_mut().zip(word.as_chunks().0) {
@@ -141,7 +144,8 @@ impl UsedKey {
             *byte = digit(*high)? << 4 | digit(*low)?;
         }
         let [buyer, key, home] = bytes.as_chunks().0 else { return None };
-        Some(UsedKey { buyer: UserId::from_bytes(*buyer), key: *key, home: ProductId::from_bytes(*home) })
+        let (buyer, home) = (UserId::from_bytes(*buyer), ProductId::from_bytes(*home));
+        Some(UsedKey { buyer, key: *key, home, made_at })
     }
 }
 
@@ -201,19 +205,30 @@ impl OrderReader {
         gather(sql::query(BEHIND).bind(&after.as_bytes()[..]).bind(most).fetch(&self.pool)).await
     }
 
-    /// The keys of all orders, in order of their ids.
-    pub fn all_keys(&self) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
-        let pages = stream::try_unfold(vec![0; 16], |after| self.keys_behind(after));
+    /// The keys of orders, in order of their ids: of those behind `after`, up to `until`.
+    pub fn keys(
+        &self,
+        after: OrderId,
+        until: OrderId,
+    ) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
+        let pages = stream::try_unfold(after, move |after| self.keys_behind(after, until));
         pages.map_ok(|keys| stream::iter(keys.into_iter().map(Ok))).try_flatten()
     }
 
     /// A page of keys, and the id to go on behind.
-    async fn keys_behind(&self, after: Vec<u8>) -> Result<Option<(Vec<UsedKey>, Vec<u8>)>, StoreError> {
-        let (last, words): (Option<Vec<u8>>, Option<String>) =
-            sql::query_as(KEYS).bind(after).fetch_one(&self.pool).await?;
+    async fn keys_behind(
+        &self,
+        after: OrderId,
+        until: OrderId,
+    ) -> Result<Option<(Vec<UsedKey>, OrderId)>, StoreError> {
+        let query = sql::query_as(KEYS).bind(&after.as_bytes()[..]).bind(&until.as_bytes()[..]);
+        let (last, words): (Option<Vec<u8>>, Option<String>) = query.fetch_one(&self.pool).await?;
         let (Some(last), Some(words)) = (last, words) else { return Ok(None) };
         let damaged = Damaged { what: "key" };
-        let keys = words.split(',').map(UsedKey::from_word).collect::<Option<_>>();
+        let last: [u8; 16] = last.try_into().map_err(|_| Damaged { what: "order id" })?;
+        let last = OrderId::from_bytes(last);
+        let keys =
+            words.split(',').map(|word| UsedKey::from_word(word, last.made_at())).collect::<Option<_>>();
         Ok(Some((keys.ok_or(damaged)?, last)))
     }
 

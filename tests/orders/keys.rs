@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::poll;
-use serde_json::json;
+use serde_json::{Value, json};
 use stockade::actors::order::{Item, PlaceOrder};
 use stockade::actors::stock::{Answer, NotDone};
 use stockade::domain::amount::Quantity;
@@ -161,6 +161,72 @@ async fn an_order_that_ended_long_ago_answers_as_it_did() {
     assert_eq!(again.ok(200)["status"], "cancelled");
     shop.by(1, "POST", &undo).send().await.problem(409, "order_state_conflict");
     assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
+    shop.close().await;
+}
+
+/// What a key was used for over a week ago stands in the tables alone.
+#[actix_web::test]
+async fn a_key_of_the_week_before_last_still_makes_no_second_order() {
+    let shop = Shop::open().await;
+    let [jar, cup] = [shop.stocked(5).await, shop.stocked(5).await];
+    let both = lines(&[(&jar, 1), (&cup, 1)]);
+    let asks = [(1, "k", one_line(&jar, 2)), (1, "pair", both), (2, "k", one_line(&cup, 1))];
+    let place = async |(by, key, ask): &(u64, &str, Value)| {
+        shop.by(*by, "POST", "/v1/orders").key(key).json(ask).send().await
+    };
+    let mut orders = Vec::new();
+    for ask in &asks {
+        orders.push(id(&place(ask).await.ok(201)));
+    }
+    shop.tables_follow().await;
+    let keys = shop.app().directory().house().keys.clone();
+    keys.age(shop.clock.now().plus(7 * 24 * 3_600_000));
+    assert_eq!(keys.len(), (3, 0), "as yet they are known with their product");
+    keys.age(shop.clock.now().plus(9 * 24 * 3_600_000));
+    assert_eq!(keys.len(), (0, 3));
+
+    // As before, after all are sold too.
+    for sold_out in [false, true] {
+        if sold_out {
+            for product in [&jar, &cup] {
+                let left = shop.counters(product).await[0];
+                shop.by(3, "POST", "/v1/orders").json(&one_line(product, left as u32)).send().await.ok(201);
+            }
+        }
+        for ((by, key, ask), order) in asks.iter().zip(&orders) {
+            let again = place(&(*by, *key, ask.clone())).await;
+            assert!(again.replayed());
+            assert_eq!(id(&again.ok(201)), *order);
+            for body in [one_line(&jar, 3), one_line(&cup, 3), lines(&[(&cup, 2), (&jar, 1)])] {
+                let other = place(&(*by, *key, body)).await.problem(422, "idempotency_key_reused");
+                assert_eq!(other["order_id"], json!(order));
+            }
+        }
+    }
+    assert_eq!(keys.len(), (0, 3), "looking makes nothing new");
+
+    // Nor is a key new while somebody may be making an order with it of which nobody here has heard.
+    keys.set_owners_are_heard(false);
+    let mug = shop.stocked(1).await;
+    for product in [&jar, &mug] {
+        shop.order(4, product, 1).key("k").send_once().await.problem(409, "idempotency_in_progress");
+    }
+    let again = place(&asks[0]).await.problem(409, "idempotency_in_progress");
+    assert!(again.get("order_id").is_none());
+    keys.set_owners_are_heard(true);
+
+    // While old keys are still being read any key may be one of them.
+    keys.set_past_is_whole(false);
+    shop.order(4, &jar, 1).key("k").send().await.problem(409, "sold_out");
+    assert!(place(&asks[0]).await.replayed());
+    let new = shop.order(4, &mug, 1).key("k").send().await;
+    assert!(!new.replayed());
+    let new = id(&new.ok(201));
+    let again = shop.order(4, &mug, 1).key("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(id(&again.ok(201)), new);
+    shop.order(5, &mug, 1).key("k").send().await.problem(409, "sold_out");
+    assert_eq!(shop.counters(&jar).await[1], 5);
     shop.close().await;
 }
 

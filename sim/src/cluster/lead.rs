@@ -158,7 +158,7 @@ impl Cluster {
             let Ok(protocol) = Protocol::<u64>::recover(id, Epoch(0), None, entries) else { continue };
             let mut keys: Vec<_> = protocol.ledger().keys().collect();
             keys.sort_unstable();
-            keys.into_iter().for_each(|print| self.nodes[node].keys.keep(print, product));
+            keys.into_iter().for_each(|(_, buyer, key)| self.nodes[node].keys.keep((buyer, key), product));
         }
         self.nodes[node].stage = Stage::Open;
         self.say(|| format!("{node} opens its doors"));

@@ -169,7 +169,7 @@ impl World {
     }
 
     fn fill_keys(&mut self, product: usize, protocol: &Protocol<u64>) {
-        let mut keys: Vec<_> = protocol.ledger().keys().collect();
+        let mut keys: Vec<_> = protocol.ledger().keys().map(|(_, buyer, key)| (buyer, key)).collect();
         keys.sort_unstable();
         for print in keys {
             self.node.keys.keep(print, product);

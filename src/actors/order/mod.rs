@@ -17,11 +17,13 @@ pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;
-use crate::actors::stock::{Answer, Ask, Claim, Directory, Fingerprint, NotDone, Receipt, Reply, to_the_end};
+use crate::actors::stock::{
+    Answer, Ask, Before, Claim, Directory, Fingerprint, NotDone, Receipt, Reply, Used, to_the_end,
+};
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Cause, Command, HoldState, KeyUse, Refusal, Refused, Reserve, Sequence};
+use crate::domain::stock::{Cause, Command, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence};
 use crate::logs::carried;
 use crate::persistence::order::OrderReader;
 
@@ -96,7 +98,7 @@ impl Orders {
     /// have one, that is no word about it.
     pub fn turned_away(&self, buyer: UserId, key: Option<[u8; 16]>, why: NotDone) -> NotDone {
         let keys = &self.0.directory.house().keys;
-        let is_used = key.is_some_and(|key| keys.product_of(Fingerprint::of(buyer, key)).is_some());
+        let is_used = key.is_some_and(|key| matches!(keys.used(Fingerprint::of(buyer, key)), Used::For(_)));
         if is_used { why.after_all() } else { why }
     }
 
@@ -120,8 +122,14 @@ impl Orders {
     pub async fn of_key(&self, buyer: UserId, key: KeyUse) -> Result<Option<OrderId>, NotDone> {
         let keys = &self.0.directory.house().keys;
         let print = Fingerprint::of(buyer, key.key);
-        let Some(product) = keys.product_of(print) else { return Ok(None) };
-        self.made_before(buyer, key, print, product, product).await.map_err(NotDone::after_all)
+        let made = match keys.used(print) {
+            Used::Never => return Ok(None),
+            Used::For(product) => self.made_before(buyer, key, print, product, product).await,
+            // Whichever product it was: it is named to nobody.
+            Used::Perhaps => self.made_long_ago(buyer, key, ProductId::from_bytes([0; 16])).await,
+            Used::Unheard => Err(NotDone::Unknown),
+        };
+        made.map_err(NotDone::after_all)
     }
 
     /// Who the key belongs to. A key that was used, or is being used, for another product's order is asked about
@@ -131,16 +139,28 @@ impl Orders {
         let print = ask.key.map(|key| Fingerprint::of(ask.buyer, key.key));
         if let [item] = ask.items.as_slice()
             && let Err(refusal) = directory.refuse_from_view(item.product, &one_line(*item, ask, order))
-            && print.is_none_or(|print| keys.product_of(print).is_none())
         {
             // The common case of a rush: it is over, and the published view proves it.
-            return Err(refusal);
+            match (print.map_or(Used::Never, |print| keys.used(print)), ask.key) {
+                (Used::Never, _) => return Err(refusal),
+                (Used::Perhaps, Some(key)) => {
+                    let before = Box::pin(self.made_long_ago(ask.buyer, key, home)).await;
+                    return before
+                        .map_err(NotDone::after_all)?
+                        .map_or(Err(refusal), |order| Ok(Key::Replay(order)));
+                }
+                _ => {}
+            }
         }
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
-        match keys.claim(print, home) {
-            Ok(claim) if !claim.came_before() => Ok(Key::New(Some(claim))),
-            Ok(claim) => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
-            Err(other) => Box::pin(self.key_elsewhere(ask, key, print, home, other)).await,
+        match keys.claim(print, home, order.made_at()) {
+            Ok(claim) => match claim.before() {
+                Before::Nothing => Ok(Key::New(Some(claim))),
+                Before::Order => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
+                Before::Perhaps => Box::pin(self.key_long_ago(ask.buyer, key, home, claim)).await,
+                Before::Unheard => Err(refused(home, Refusal::KeyInProgress)),
+            },
+            Err(other) => Box::pin(self.key_elsewhere(ask, key, print, home, (other, order.made_at()))).await,
         }
     }
 
@@ -165,22 +185,37 @@ impl Orders {
         }
     }
 
-    /// The key was used for an order that has another home, or is being used for one. If there is none it is free.
+    /// An order that was made over a week ago may have used the key.
+    async fn key_long_ago(
+        &self,
+        buyer: UserId,
+        key: KeyUse,
+        home: ProductId,
+        claim: Claim,
+    ) -> Result<Key, NotDone> {
+        let before = self.made_long_ago(buyer, key, home).await.map_err(NotDone::after_all)?;
+        Ok(before.map_or(Key::New(Some(claim)), Key::Replay))
+    }
+
+    /// The key was used for an order that has another home, or is being used for one. If there is none it is free. It is claimed for that
+    /// home as long as that is asked: an order that is made there meanwhile is not overlooked.
     async fn key_elsewhere(
         &self,
         ask: &PlaceOrder,
         key: KeyUse,
         print: Fingerprint,
         home: ProductId,
-        other: ProductId,
+        (other, made_at): (ProductId, Millis),
     ) -> Result<Key, NotDone> {
+        let keys = &self.0.directory.house().keys;
+        let claim =
+            |product| keys.claim(print, product, made_at).map_err(|_| refused(home, Refusal::KeyInProgress));
+        let there = claim(other)?;
         if let Some(order) = self.made_before(ask.buyer, key, print, other, home).await? {
             return Ok(Key::Replay(order));
         }
-        let keys = &self.0.directory.house().keys;
-        keys.drop_stale(print, other);
-        let claim = keys.claim(print, home).map_err(|_| refused(home, Refusal::KeyInProgress))?;
-        Ok(Key::New(Some(claim)))
+        there.set_free();
+        Ok(Key::New(Some(claim(home)?)))
     }
 
     /// The order that this very request has made. Another one's key is refused, in the name of the home that is asked for now.
@@ -192,11 +227,18 @@ impl Orders {
         at: ProductId,
         home: ProductId,
     ) -> Result<Option<OrderId>, NotDone> {
-        match self.known_at(buyer, key.key, print, at).await? {
-            Some((order, body)) if body == key.body => Ok(Some(order)),
-            Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
-            None => Ok(None),
-        }
+        same_request(self.known_at(buyer, key.key, print, at).await?, key, home)
+    }
+
+    /// The same of an order that was made over a week ago: the tables show it.
+    async fn made_long_ago(
+        &self,
+        buyer: UserId,
+        key: KeyUse,
+        home: ProductId,
+    ) -> Result<Option<OrderId>, NotDone> {
+        let known = self.0.reader.by_key(buyer, key.key).await.map_err(|_| NotDone::Unavailable)?;
+        same_request(known, key, home)
     }
 
     /// The order of a key and the hash of its request. Asks the ledger of this product first. A key that it has forgotten, a clash of
@@ -412,13 +454,13 @@ impl Orders {
 
     async fn release(&self, seen: Order, by: u64) -> Result<bool, NotDone> {
         let directory = &self.0.directory;
-        let release = Command::Release { order: seen.id, cause: Cause::Cancelled, by };
-        let told = directory.ask(seen.home, release.clone()).await;
+        let release = |by| Command::Release { order: seen.id, cause: Cause::Cancelled, by };
+        let told = directory.ask(seen.home, release(by)).await;
         // Whoever cancelled it before may have got no further than its home.
         if told.is_ok() || is_cancelled(&told) {
             for line in seen.lines.iter().filter(|line| line.product != seen.home) {
-                // A line that cannot be reached now lapses by itself at the order's deadline.
-                let _ = directory.ask(line.product, release.clone()).await;
+                // A line that cannot be reached now lapses by itself at the order's deadline. Only the home repeats its answer.
+                let _ = directory.ask(line.product, release(0)).await;
             }
         }
         match told {
@@ -433,6 +475,19 @@ impl Orders {
             Err(why) => Err(why),
             Ok(_) => Err(NotDone::Internal),
         }
+    }
+}
+
+/// The order of a key, if this was its request.
+fn same_request(
+    known: Option<(OrderId, u64)>,
+    key: KeyUse,
+    home: ProductId,
+) -> Result<Option<OrderId>, NotDone> {
+    match known {
+        Some((order, body)) if body == key.body => Ok(Some(order)),
+        Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
+        None => Ok(None),
     }
 }
 

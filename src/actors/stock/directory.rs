@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry as MapEntry;
 use hashbrown::DefaultHashBuilder;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::answer::{Answer, NotDone, Reply, View};
 use super::away::Forwarder;
@@ -25,7 +25,7 @@ use super::inbox::{NoRoom, Post, Token};
 use super::owner::StockOwner;
 use super::protocol::Ask;
 use super::routes::Routes;
-use super::shared::Shared;
+use super::shared::{Shared, Watch};
 use super::used_keys::{Claim, UsedKeys};
 use crate::actors::order::word_of_home;
 use crate::clock::Clock;
@@ -249,10 +249,17 @@ impl Directory {
         self.0.owners.get(&product)?.view()
     }
 
-    /// Every view published from here on, newest only; `None` until the first.
-    pub async fn watch(&self, product: ProductId) -> Result<watch::Receiver<Option<Arc<View>>>, NotDone> {
-        self.view(product).await?;
-        Ok(self.owner(product)?.watch())
+    /// Every view published from here on, newest only.
+    pub async fn watch(&self, product: ProductId) -> Result<Watch, NotDone> {
+        for _ in 0..OWNER_TRIES {
+            self.view(product).await?;
+            let watch = self.owner(product)?.watch();
+            // Whoever went before we looked on told nobody.
+            if !watch.is_over() {
+                return Ok(watch);
+            }
+        }
+        Err(NotDone::Unavailable)
     }
 
     /// How many questions wait for a decision, at all owners together.
@@ -393,6 +400,7 @@ impl Directory {
             goes
         });
         left.into_iter().for_each(Post::give_up);
+        owner.is_over();
         // Whoever waits for the mailbox to be handed over, or for its owner to rest, hears that there is none.
         drop((owner.inbox.take_leave(), owner.inbox.take_drain()));
     }

@@ -5,8 +5,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use futures_util::Stream;
@@ -19,6 +17,8 @@ use super::shared::Shared;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::{Command, Millis};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most questions that wait at one owner.
 pub const INBOX_MAX: usize = 65_536;

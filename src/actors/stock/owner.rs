@@ -342,7 +342,8 @@ impl StockOwner {
 
     fn reload(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Loading;
-        self.returning();
+        // Who has bought what nobody was told of is not among those who have.
+        self.shared.proves_nothing();
         if self.panics.len() > PANICS_MAX {
             error!(product = %self.shared.product, "{PANICS_MAX} panics in {PANIC_WINDOW_MS} ms: this product is halted");
             self.phase = Phase::Halted;
@@ -378,8 +379,8 @@ impl StockOwner {
 
     fn serve(&mut self, protocol: Protocol<Token>, ctx: &mut Context<Self>) {
         let now = self.house.clock.now();
-        for (buyer, key) in protocol.ledger().keys() {
-            self.house.keys.keep(Fingerprint::of(buyer, key), self.shared.product);
+        for (order, buyer, key) in protocol.ledger().keys() {
+            self.house.keys.keep(Fingerprint::of(buyer, key), self.shared.product, order.made_at());
         }
         let view = protocol.view(now);
         self.phase = Phase::Serving(Box::new(protocol));
@@ -404,6 +405,9 @@ impl StockOwner {
         let Phase::Serving(protocol) = &self.phase else { return };
         if !matches!(self.leaving, Leaving::No) {
             return self.turn(ctx);
+        }
+        if self.shared.is_looked_at() {
+            self.last_asked = now;
         }
         let idle = now.0 - self.last_asked.0 > IDLE_MS;
         if protocol.is_quiet() && now >= self.forget_at && self.forgets(now, ctx) {

@@ -2,9 +2,6 @@
 //!
 //! Always true: the view never runs ahead of the journal; a refusal from the view is one the owner would give too.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-
 use arc_swap::ArcSwapOption;
 use hashbrown::HashSet;
 use tokio::sync::watch;
@@ -13,6 +10,8 @@ use super::answer::{NotDone, View};
 use super::inbox::Inbox;
 use crate::domain::id::{ProductId, UserId};
 use crate::domain::stock::{Ledger, Millis, Refusal, Refused, Reserve, SaleState};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// The public side of one owner.
 #[derive(Debug)]
@@ -23,6 +22,8 @@ pub struct Shared {
     changes: watch::Sender<Option<Arc<View>>>,
     /// An event that gives units back is decided and not yet published; or nobody has published here yet, whose word that would be.
     returning: AtomicBool,
+    /// Somebody was refused from the view since this was asked last.
+    refused: AtomicBool,
     /// It has published, and nobody has looked since.
     changed: AtomicBool,
     /// The newest event when somebody asked how many there were since; `u64::MAX` before the first time.
@@ -43,6 +44,7 @@ impl Shared {
             view: ArcSwapOption::empty(),
             changes: watch::Sender::new(None),
             returning: AtomicBool::new(true),
+            refused: AtomicBool::new(false),
             changed: AtomicBool::new(false),
             counted_to: AtomicU64::new(u64::MAX),
             buyers: RwLock::new(None),
@@ -57,8 +59,18 @@ impl Shared {
     }
 
     /// Every published view from here on, newest only.
-    pub fn watch(&self) -> watch::Receiver<Option<Arc<View>>> {
-        self.changes.subscribe()
+    pub fn watch(self: &Arc<Shared>) -> Watch {
+        Watch { views: self.changes.subscribe(), owner: self.clone() }
+    }
+
+    /// Whoever watches hears that nothing more is published here.
+    pub(super) fn is_over(&self) {
+        self.changes.send_replace(None);
+    }
+
+    /// Whether somebody looks on, or was refused from the view since this was asked last.
+    pub(super) fn is_looked_at(&self) -> bool {
+        self.refused.swap(false, Ordering::Relaxed) || self.changes.receiver_count() > 0
     }
 
     /// Events that were published since the last time this was asked; none the first time.
@@ -165,6 +177,35 @@ impl Shared {
                 Refusal::SoldOut { available, requested }
             }
         };
+        // Written once in a while only: all doors look at what stands beside it.
+        if !self.refused.load(Ordering::Relaxed) {
+            self.refused.store(true, Ordering::Relaxed);
+        }
         Some(NotDone::Refused { product: self.product, refused: Refused { at: view.sequence, why } })
+    }
+}
+
+/// What one owner publishes, as long as it is there.
+#[derive(Debug)]
+pub struct Watch {
+    views: watch::Receiver<Option<Arc<View>>>,
+    owner: Arc<Shared>,
+}
+
+impl Watch {
+    /// Waits for something new, or for the owner's end.
+    pub async fn changed(&mut self) {
+        // The owner is kept here, so that it can always say something.
+        let _ = self.views.changed().await;
+    }
+
+    /// What was published last since somebody watched.
+    pub fn newest(&mut self) -> Option<Arc<View>> {
+        self.views.borrow_and_update().clone()
+    }
+
+    /// Nothing more is published there: whoever wants to go on watching asks the directory again.
+    pub fn is_over(&self) -> bool {
+        self.owner.inbox.is_closed()
     }
 }

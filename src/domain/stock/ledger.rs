@@ -156,8 +156,11 @@ impl Ledger {
     }
 
     /// The keys of all orders remembered.
-    pub fn keys(&self) -> impl Iterator<Item = (UserId, [u8; 16])> {
-        self.orders.iter().filter(|record| record.keyed).map(|record| (record.buyer, record.key))
+    pub fn keys(&self) -> impl Iterator<Item = (OrderId, UserId, [u8; 16])> {
+        self.orders
+            .iter()
+            .filter(|record| record.keyed)
+            .map(|record| (record.order, record.buyer, record.key))
     }
 
     /// When the next hold lapses, or the home of the next placing hold is to be asked.

@@ -74,7 +74,7 @@ pub fn of(door: &str) -> Option<Door> {
                 Code::NotFound, Code::SoldOut, Code::SaleNotOpen, Code::SaleClosed, Code::SalePaused,
                 Code::CustomerLimitExceeded, Code::PriceChanged, Code::OrderStateConflict, Code::IdempotencyInProgress,
                 Code::IdempotencyKeyReused, Code::HoldExpired, Code::PaymentDeclined, Code::RateLimited, Code::Overloaded,
-                Code::OwnerUnavailable, Code::OutcomeUnknown,
+                Code::OwnerUnavailable, Code::PaymentUnavailable, Code::OutcomeUnknown,
             ],
             ..told("cart", "Order out of the cart", "The chosen lines, or all of them: all are held, or none. They leave the cart \
                 once the order stands (201 or 202); after a 402, and after any other refusal, they are still in it. With an \

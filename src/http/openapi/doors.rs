@@ -43,7 +43,7 @@ pub fn of(door: &str) -> Door {
                 Code::NotFound, Code::SoldOut, Code::SaleNotOpen, Code::SaleClosed, Code::SalePaused,
                 Code::CustomerLimitExceeded, Code::PriceChanged, Code::OrderStateConflict, Code::IdempotencyInProgress,
                 Code::IdempotencyKeyReused, Code::HoldExpired, Code::PaymentDeclined, Code::RateLimited, Code::Overloaded,
-                Code::OwnerUnavailable, Code::OutcomeUnknown,
+                Code::OwnerUnavailable, Code::PaymentUnavailable, Code::OutcomeUnknown,
             ],
             ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
                 Idempotency-Key the same request may be sent again: it hears of the same order. With `payment` it also pays, \

@@ -329,6 +329,8 @@ fn told(code: Code) -> (&'static str, &'static str, Value) {
         Code::Internal => ("/v1/orders", "It is in our log under the request's id.", none),
         Code::Overloaded => ("/v1/orders", "Too much is waiting. Nothing was done: try again.", none),
         Code::OwnerUnavailable => ("/v1/orders", "Nothing was done: try again.", none),
+        Code::PaymentUnavailable => ("/v1/orders", "The order has ended: the payment provider cannot be used now. Order again in a while, with another key.",
+            json!({ "reason": "provider_refused" })),
         Code::OutcomeUnknown => ("/v1/orders",
             "It may have been done. Ask again with the same Idempotency-Key to hear the truth.", none),
     }

@@ -19,7 +19,11 @@ const SHARED: &[(&str, Shape, &str)] = &[
     ("WWW-Authenticate", Shape::Text, "`Bearer`, and what was wrong with the token."),
     ("Allow", Shape::Text, "The methods that this path has."),
     ("Retry-After", Shape::Seconds, "Seconds to wait."),
-    ("RateLimit-Policy", Shape::Text, "Quota and window in seconds: `\"orders\";q=200;w=4`."),
+    (
+        "RateLimit-Policy",
+        Shape::Text,
+        "Quota and window in seconds: `\"orders\";q=200;w=4`; of what may be open at once `qu=\"concurrent-requests\"` instead.",
+    ),
     ("RateLimit", Shape::Text, "What remains, and seconds until there is more: `\"orders\";r=0;t=1`."),
     ("Content-Security-Policy", Shape::Text, "Everything comes from here, and nobody frames it."),
     ("Referrer-Policy", Shape::Text, "`no-referrer`."),

@@ -21,7 +21,7 @@ pub fn of(door: &str) -> Option<Door> {
             parameters: vec![idempotency_key(false)],
             refuses: &[
                 Code::PaymentDeclined, Code::OrderStateConflict, Code::HoldExpired, Code::IdempotencyKeyReused,
-                Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+                Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::PaymentUnavailable, Code::OutcomeUnknown,
             ],
             ..told("orders", "Pay an order", "While it is held. The hold cannot lapse, and the order cannot be cancelled, while \
                 the payment runs. With an Idempotency-Key the same request may be sent again: it hears how its payment stands now. \

@@ -72,9 +72,8 @@ pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Re
             Problem::new(Code::PaymentDeclined, "Nothing was charged, or what was charged goes back.")
         }
         Outcome::Refused => {
-            let detail =
-                "Nothing was charged: the payment provider cannot be used now. Order again in a while.";
-            Problem::new(Code::OwnerUnavailable, detail).retry_after(REFUSED_RETRY_MS)
+            let detail = "The order has ended: the payment provider cannot be used now. Order again in a while, with another key.";
+            Problem::new(Code::PaymentUnavailable, detail).retry_after(REFUSED_RETRY_MS)
         }
     };
     let problem = match reason {

@@ -17,13 +17,14 @@ use tokio::time::{sleep, timeout};
 use super::NO_PRODUCT;
 use super::show::StockShown;
 use crate::actors::catalogue::Catalogue;
-use crate::actors::stock::{Directory, View};
+use crate::actors::stock::{Directory, View, Watch};
 use crate::domain::id::ProductId;
 use crate::domain::stock::Sequence;
 use crate::http::client::Neighbourhood;
 use crate::http::places::{Place, Places, TooMany};
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Id;
+use crate::http::rate::too_many_at_once;
 use crate::telemetry::Metrics;
 
 /// The most streams one process serves …
@@ -61,9 +62,8 @@ impl Streams {
 
     fn open(&self, from: Neighbourhood) -> Result<Open, Problem> {
         let place = self.places.take(from).map_err(|TooMany| {
-            Problem::new(Code::RateLimited, "Too many streams are open from this address.")
-                .number("limit", STREAMS_OF_ADDRESS_MAX)
-                .retry_after(FULL_RETRY_MS)
+            let about = "Too many streams are open from this address.";
+            too_many_at_once("streams", STREAMS_OF_ADDRESS_MAX, FULL_RETRY_MS, about)
         })?;
         let open = Open { streams: self.clone(), _place: place };
         let before = self.open.fetch_add(1, Ordering::Relaxed);
@@ -101,11 +101,18 @@ pub async fn stream(
 ) -> Result<HttpResponse, Problem> {
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
     let open = streams.open(from)?;
-    let views = directory.watch(product).await?;
+    let watch = directory.watch(product).await?;
     // Asked for after the watch began, so that nothing is missed in between.
     let view = directory.view(product).await?;
-    let listener =
-        Listener { view, views, ending: streams.ending.subscribe(), seen: last_seen(&request), _open: open };
+    let listener = Listener {
+        product,
+        directory: directory.get_ref().clone(),
+        view,
+        watch,
+        ending: streams.ending.subscribe(),
+        seen: last_seen(&request),
+        _open: open,
+    };
     let events = stream::unfold(Turn::First(listener), Turn::next);
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")))
@@ -120,9 +127,11 @@ pub fn last_seen(request: &HttpRequest) -> Option<Sequence> {
 }
 
 struct Listener {
+    product: ProductId,
+    directory: Directory,
     /// The newest that is known.
     view: Arc<View>,
-    views: watch::Receiver<Option<Arc<View>>>,
+    watch: Watch,
     ending: watch::Receiver<bool>,
     seen: Option<Sequence>,
     _open: Open,
@@ -157,11 +166,8 @@ impl Listener {
     /// The present state as an event, if the client does not know it.
     fn news(&mut self) -> Option<String> {
         // What is published while nobody listens does not come by here: it may be older than what was asked for at first.
-        if let Some(view) = &*self.views.borrow_and_update()
-            && view.sequence > self.view.sequence
-        {
-            self.view = view.clone();
-        }
+        let newest = self.watch.newest();
+        self.know(newest);
         let view = &self.view;
         if self.seen == Some(view.sequence) {
             return None;
@@ -171,11 +177,26 @@ impl Listener {
         Some(format!("id: {}\ndata: {data}\n\n", view.sequence.0))
     }
 
+    fn know(&mut self, view: Option<Arc<View>>) {
+        self.view = view.filter(|view| view.sequence > self.view.sequence).unwrap_or(self.view.clone());
+    }
+
+    /// The owner has gone: whoever has come after it is watched. `None` if there is nobody, and the client had better come again.
+    async fn watch_again(&mut self) -> Option<()> {
+        self.watch = self.directory.watch(self.product).await.ok()?;
+        let view = self.directory.view(self.product).await.ok()?;
+        self.know(Some(view));
+        Some(())
+    }
+
     /// The next event, or a sign of life; `None` ends the stream.
     async fn wait(&mut self) -> Option<String> {
         tokio::select! {
-            text = next_news(&mut self.views) => text?,
+            () = next_news(&mut self.watch) => {}
             _ = self.ending.wait_for(|ending| *ending) => return None,
+        }
+        if self.watch.is_over() {
+            self.watch_again().await?;
         }
         match self.news() {
             Some(event) => Some(event),
@@ -185,10 +206,7 @@ impl Listener {
 }
 
 /// Waits for a change, and for what follows on its heels; or as long as a connection may be silent.
-async fn next_news(views: &mut watch::Receiver<Option<Arc<View>>>) -> Option<()> {
+async fn next_news(watch: &mut Watch) {
     sleep(COALESCE).await;
-    match timeout(KEEP_ALIVE, views.changed()).await {
-        Ok(changed) => changed.ok(),
-        Err(_) => Some(()),
-    }
+    let _ = timeout(KEEP_ALIVE, watch.changed()).await;
 }

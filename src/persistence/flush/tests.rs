@@ -369,15 +369,22 @@ async fn a_buyers_orders_come_newest_first_page_by_page(#[values(Sqlite, MySql)]
     assert_eq!(page(Some(OrderStatus::Expired), None, 10).await, [six]);
     let many = orders.list(buyer(7), None, None, 1).await.unwrap();
     assert_eq!(many[0].lines[1].status, LineStatus::Cancelled);
-    let keys: Vec<_> = futures_util::TryStreamExt::try_collect(orders.all_keys()).await.unwrap();
-    let keys: Vec<crate::persistence::order::UsedKey> = keys;
-    assert_eq!(keys.len(), 7);
+    let keys = async |after: OrderId, until: OrderId| -> Vec<crate::persistence::order::UsedKey> {
+        futures_util::TryStreamExt::try_collect(orders.keys(after, until)).await.unwrap()
+    };
+    let (none, all) = (OrderId::from_bytes([0; 16]), OrderId::from_bytes([0xff; 16]));
+    let found = keys(none, all).await;
+    assert_eq!(found.len(), 7);
     let first = crate::persistence::order::UsedKey {
         buyer: buyer(1),
         key: *order(1, product(1)).as_bytes(),
         home: product(1),
+        made_at: found[0].made_at,
     };
-    assert_eq!(keys[0], first);
+    assert_eq!(found[0], first);
+    // Two neighbours leave none out, and have none twice.
+    assert_eq!([keys(none, three).await, keys(three, all).await].concat().len(), 7);
+    assert_eq!(keys(three, six).await.last().unwrap().key, *six.as_bytes());
     tables.close().await.unwrap();
 }
 

@@ -208,6 +208,14 @@ impl World {
                 amount: Money { amount: 0, currency: Currency::KRW },
                 captured: 0,
             },
+            ProviderSaid::Seen { status, provider_ref, captured, .. }
+                if self.is(Broken::WrongAmountIsPaid) =>
+            {
+                let Some(walk) = self.desk.walks.get(&number) else { return };
+                let amount = walk.saga.payment().amount;
+                let captured = if captured > 0 { amount.amount } else { 0 };
+                ProviderSaid::Seen { status, provider_ref, amount, captured }
+            }
             said => said,
         };
         let calling = |walk: &Walk| matches!(walk.todo, Do::Call(_));

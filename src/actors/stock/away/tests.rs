@@ -268,7 +268,7 @@ async fn an_answer_that_is_lost_is_unknown_or_asked_for_again() {
     assert_eq!(without, Err(NotDone::Unknown));
     let keyed = one_for(2, product, true);
     let print = Fingerprint::of(keyed.buyer, keyed.key.unwrap().key);
-    let claim = story.lead.house().keys.claim(print, product).unwrap();
+    let claim = story.lead.house().keys.claim(print, product, keyed.order.made_at()).unwrap();
     let (asked, order) = (story.net.asked.load(Ordering::SeqCst), keyed.order);
     let again = actix::spawn({
         let lead = story.lead.clone();
@@ -409,7 +409,7 @@ async fn a_view_is_shown_if_it_is_newer_and_comes_from_the_owner() {
         story.lead.show(product, view.clone(), &name(node));
         assert_eq!(shown(), expected);
     }
-    assert_eq!(watched.borrow_and_update().as_ref().unwrap().sequence, Sequence(10));
+    assert_eq!(watched.newest().unwrap().sequence, Sequence(10));
     let mut changed = Vec::new();
     story.lead.house().changes.take(&mut changed);
     assert_eq!(changed.len(), 1, "the mirror hears of it");

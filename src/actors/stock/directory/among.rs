@@ -253,13 +253,17 @@ impl Directory {
             Some(product) => Vec::from_iter(self.has(product).then_some(product)),
             None => self.loaded_in(order.shard()),
         };
+        let mut silent = None;
         for product in products {
-            if let Answer::Order(Some(view)) = self.order(product, order).await?
-                && (at.is_some() || view.home.is_none())
-            {
-                return Ok(Some(view));
+            match self.order(product, order).await {
+                Ok(Answer::Order(Some(view))) if at.is_some() || view.home.is_none() => {
+                    return Ok(Some(view));
+                }
+                Ok(_) => {}
+                // One that cannot say is no reason not to ask its neighbours.
+                Err(why) => silent = silent.or(Some(why)),
             }
         }
-        Ok(None)
+        silent.map_or(Ok(None), Err)
     }
 }

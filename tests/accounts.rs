@@ -2,7 +2,9 @@
 
 mod support;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stockade::persistence::Tables;
 use support::{Pair, Person, Shop, id, one_line};
 
 const MINUTE: i64 = 60_000;
@@ -208,6 +210,26 @@ async fn letters_are_few_and_follow_a_good_password() {
     shop.close().await;
 }
 
+/// None was written for whoever did not know the password: it takes nothing of what its reader may get.
+#[actix_web::test]
+async fn a_wrong_password_uses_up_no_letters() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let ask = |password: &str| {
+        let body = json!({ "email": "mina@example.org", "password": password });
+        shop.as_of(&pair, "POST", "/v1/users/me/email").json(&body).send()
+    };
+    for _ in 0..4 {
+        assert_eq!(ask("not the password").await.invalid(), "/password");
+    }
+    for _ in 0..3 {
+        ask(&mina.password).await.ok(202);
+    }
+    ask(&mina.password).await.problem(429, "rate_limited");
+    shop.close().await;
+}
+
 /// ASVS 6.2.3, 7.4.3, 7.5.1.
 #[actix_web::test]
 async fn password_and_address_change_for_whoever_knows_the_password() {
@@ -270,6 +292,53 @@ async fn a_profile_is_shown_and_changed() {
     let pair = shop.log_in(&jun).await;
     let taken = shop.as_of(&pair, "PATCH", "/v1/users/me").json(&json!({ "phone": mina.phone }));
     taken.send().await.ok(200);
+    shop.close().await;
+}
+
+/// A change that changes nothing is answered like any other, and leaves nothing behind.
+#[actix_web::test]
+async fn a_profile_that_stays_as_it_is_is_written_nowhere() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let patch = |body: Value| shop.as_of(&pair, "PATCH", "/v1/users/me").json(&body).send();
+    let changed = patch(json!({ "name": "Mina Kim" })).await.ok(200);
+    shop.clock.advance(MINUTE);
+    for same in [
+        json!({}),
+        json!({ "name": "Mina Kim" }),
+        json!({ "name": "Mina Kim", "phone": mina.phone, "address": mina.words()["address"] }),
+    ] {
+        assert_eq!(patch(same).await.ok(200), changed, "the time of the last change as well");
+    }
+    let folder = shop.stop().await;
+    let entries = Tables::read_only(folder.path()).trail().before(i64::MAX, 100).await.unwrap();
+    assert_eq!(entries.iter().filter(|entry| entry.kind == "profile_changed").count(), 1);
+}
+
+/// OWASP API4: one person who changes his profile without end, or has it exported, is told to wait for himself alone.
+#[actix_web::test]
+async fn one_person_drowns_nobody_by_his_own_account() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    for (method, path, own, most) in
+        [("PATCH", "/v1/users/me", "changes of a profile", 60), ("GET", "/v1/users/me/export", "exports", 5)]
+    {
+        let ask = || {
+            let ask = shop.as_of(&pair, method, path);
+            if method == "PATCH" { ask.json(&json!({})).send() } else { ask.send() }
+        };
+        let told = join_all((0..500).map(|_| ask())).await;
+        let (done, refused): (Vec<_>, Vec<_>) = told.iter().partition(|reply| reply.status == 200);
+        assert!((1..=most).contains(&done.len()), "{path}: {}", done.len());
+        for reply in refused {
+            reply.problem(429, "rate_limited");
+            let policy = reply.header("RateLimit-Policy").unwrap();
+            assert!(policy.starts_with(&format!("\"{own}")), "{path}: {policy}");
+        }
+        shop.log_in(&mina).await;
+    }
     shop.close().await;
 }
 

@@ -35,7 +35,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("DeliveryStatus", ""),
     ("EndpointPage", "data next_cursor"),
     ("EndpointShown", "created_at description disabled_reason events failing_since former_secret_until id secret state updated_at url"),
-    ("Export",       "cart deliveries locale new_email order_addresses orders payments profile refunds sessions trail verified_at wishes"),
+    ("Export",       "cart deliveries locale new_email order_addresses orders payments profile refunds sessions trail trail_is_whole \
+                      verified_at wishes"),
     ("Health",       "degraded reasons status"),
     ("JobPage",      "data next_cursor"),
     ("JobShown",     "last_run name next_at running running_since schedule"),

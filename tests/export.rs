@@ -3,6 +3,8 @@
 mod support;
 
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use stockade::persistence::Tables;
 use support::{Pair, Person, Reply, Shop, card, id, one_line, paid_with};
 
@@ -203,6 +205,41 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     assert_eq!((by("suspended"), by("log_in_failed")), (&json!("somebody_else"), &Value::Null));
 }
 
+/// However long somebody has been here: the newest entries of the trail, and whether there are others.
+#[actix_web::test]
+async fn the_trail_in_it_is_the_newest_of_it() {
+    const MOST: usize = 5_000;
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let told = export(&shop, &pair.access).await.ok(200);
+    assert_eq!(told["trail_is_whole"], true);
+    let user = id(&told["profile"]);
+    let folder = shop.stop().await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("people.db"));
+    let mut people = options.connect().await.unwrap();
+    sqlx::query(
+        "insert into trail (sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash) \
+         with recursive years(day) as (select 1 union all select day + 1 from years where day < 5000) \
+         select sequence + day, 1, 'logged_in', ?, ?, '', hash, hash from years, trail_head",
+    )
+    .bind(&user)
+    .bind(&user)
+    .execute(&mut people)
+    .await
+    .unwrap();
+    sqlx::query("update trail_head set sequence = sequence + 5000").execute(&mut people).await.unwrap();
+    people.close().await.unwrap();
+
+    let shop = Shop::open_in(folder).await;
+    let pair = shop.log_in(&mina).await;
+    let told = export(&shop, &pair.access).await.ok(200);
+    let trail = told["trail"].as_array().unwrap();
+    assert_eq!((trail.len(), &told["trail_is_whole"]), (MOST, &json!(false)));
+    assert_eq!((&trail[0]["deed"], &trail[MOST - 1]["deed"]), (&json!("data_exported"), &json!("logged_in")));
+    shop.close().await;
+}
+
 /// What is not there yet is no reason to say that this is all.
 #[actix_web::test]
 async fn it_is_whole_or_not_given() {
@@ -218,5 +255,10 @@ async fn it_is_whole_or_not_given() {
     held.let_go().await;
     let told = export(&shop, &pair.access).await.ok(200);
     assert_eq!(told["orders"][0]["id"], placed["id"]);
+    for _ in 0..4 {
+        export(&shop, &pair.access).await.ok(200);
+    }
+    // The one that was not given is none of the five.
+    export(&shop, &pair.access).await.problem(429, "rate_limited");
     shop.close().await;
 }

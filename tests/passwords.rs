@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use stockade::actors::passwords::HASH_QUEUE_MAX;
+use stockade::actors::user::Device;
+use stockade::domain::user::Email;
 use support::{Pair, Person, Shop};
 
 const MINUTE: i64 = 60_000;
@@ -228,6 +230,69 @@ async fn a_flood_of_log_ins_is_told_to_come_back() {
     let p99 = took_ms[took_ms.len() * 99 / 100];
     // The bench judges times.
     assert!(p99 < 5_000, "p99 of {} orders: {p99} ms, the worst {:?}", took_ms.len(), took_ms.last());
+    shop.close().await;
+}
+
+/// Does something while so many log in that there is no room, or hardly any.
+async fn in_a_crowd<T>(shop: &Shop, work: impl Future<Output = T>) -> T {
+    let users = shop.app().users();
+    let nobody: Email = "nobody@example.com".parse().unwrap();
+    let crowd = join_all((0..2 * HASH_QUEUE_MAX).map(|_| async {
+        let log_in = || users.log_in(&nobody, "not the password".into(), Device::named("one of many"));
+        while log_in().await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }));
+    tokio::select! {
+        told = work => told,
+        _ = crowd => unreachable!("nobody has this password"),
+    }
+}
+
+/// Asks until it was turned away more often than `most`, or was done so often: how often it was done.
+async fn turned_away(most: u32, room: u32, ask: impl Fn() -> support::Ask) -> u32 {
+    let (mut away, mut done) = (0, 0);
+    while away <= most && done < room {
+        let told = ask().send().await;
+        if told.status.is_success() {
+            done += 1;
+        } else {
+            told.problem(503, "overloaded");
+            away += 1;
+        }
+    }
+    done
+}
+
+/// Whoever hears that nothing was done, because too many are at it, has used up nothing of what is his.
+#[actix_web::test]
+async fn who_finds_no_room_has_used_up_nothing() {
+    let shop =
+        Shop::open_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
+    let (mina, jun) = (shop.newcomer(1).await, Person::number(2));
+    let pair = shop.log_in(&mina).await;
+    let new_email = json!({ "email": "mina@example.org", "password": mina.password });
+    let there = |ask: support::Ask| ask.header("X-Forwarded-For", "203.0.113.7");
+    let sign_up = || there(shop.post("/v1/users", &jun.words()));
+    let move_to = || there(shop.as_of(&pair, "POST", "/v1/users/me/email").json(&new_email));
+    let log_in = || there(shop.post("/v1/sessions", &mina.credentials()));
+    // More often than a reader has letters, and an address log-ins; a few may find room all the same.
+    let (signed_up, moved) = in_a_crowd(&shop, async {
+        let letters = (turned_away(3, 3, &sign_up).await, turned_away(3, 3, &move_to).await);
+        turned_away(300, 40, &log_in).await;
+        letters
+    })
+    .await;
+    Pair::of(&log_in().send().await);
+    for _ in signed_up..3 {
+        sign_up().send().await.ok(202);
+    }
+    for _ in moved..3 {
+        move_to().send().await.ok(202);
+    }
+    for ask in [sign_up(), move_to()] {
+        ask.send().await.problem(429, "rate_limited");
+    }
     shop.close().await;
 }
 

@@ -1,27 +1,28 @@
 //! How often accounts may be tried, and how many letters a stranger may cause.
 //!
 //! Each window is exact: it remembers when its last few were taken, so that *five in a quarter of an hour* means any
-//! quarter of an hour. A log-in holds a place before the password is looked at, and the place is free again unless it was
-//! wrong: what counts is failures, and a hundred at once hold their places before one of them is judged. Whoever finds all
+//! quarter of an hour. Whoever comes holds his places before anything is done, and they are taken or free again when it is known
+//! what came of it: a failure counts if the password was wrong, a letter if one was written, and nothing counts of what was
+//! answered with *nothing was done*. A hundred at once hold their places before one of them is judged. Whoever finds all
 //! places held, but not lost, waits a second and not a quarter of an hour: so much for a hasty finger on a slow day.
 //! Failures count for an account and an address together, so nobody locks out a victim from another network. Over all
 //! stands a limit on everybody, which also bounds how much is remembered here; whoever has used up his own takes nothing of it.
 
-use std::collections::VecDeque;
-use std::hash::Hash;
+mod windows;
+
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dashmap::DashMap;
-use dashmap::mapref::one::RefMut;
 use governor::clock::{Clock as _, QuantaClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use self::windows::{Addresses, JUDGED_WITHIN_MS, Windows};
 use super::client::Neighbourhood;
 use super::problem::Problem;
 use super::rate::{Policy, too_many};
+use crate::actors::user::Unable;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
@@ -43,127 +44,19 @@ const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address",
 /// Webhooks of the payment provider, in a second: whoever else sends them has no signature, and is not asked about anything.
 const WEBHOOKS: Policy = Policy { name: "webhooks", most: 2_000, window: Duration::from_secs(1) };
 const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
+/// Of one person: each holds all that is known of them in memory.
+const EXPORTS_AT_ONCE: Policy =
+    Policy { name: "exports at once", most: 1, window: Duration::from_millis(JUDGED_WITHIN_MS) };
+/// Each is a sync, and an entry in the trail that stays.
+const PROFILES: Policy = Policy { name: "changes of a profile", most: 60, window: HOUR };
 /// Of everybody together, in a second: far above what people do, far below what would drown us.
 const EVERYBODY: Policy = Policy { name: "accounts", most: 1_000, window: Duration::from_secs(1) };
 
 const FAILED_OFTEN: &str =
     "Too many log-ins have failed, or are still looked at: wait, or reset the password.";
 
-/// When it pays to ask again where places are held by those who are being judged.
-const JUDGED_WITHIN_MS: u64 = 1_000;
-
 /// After so many questions the windows of those who have gone are dropped.
 const SWEEP_EVERY: u64 = 1 << 12;
-
-/// What was taken of a key's window, oldest first, and how many places are held until it is known whether they count.
-#[derive(Default)]
-struct Window {
-    taken: VecDeque<Millis>,
-    held: usize,
-}
-
-/// One window for each key.
-struct Windows<K: Eq + Hash> {
-    policy: Policy,
-    /// What whoever finds no place is told.
-    about: &'static str,
-    windows: DashMap<K, Window>,
-}
-
-impl<K: Eq + Hash + Copy> Windows<K> {
-    fn new(policy: Policy, about: &'static str) -> Windows<K> {
-        Windows { policy, about, windows: DashMap::new() }
-    }
-
-    fn window_ms(&self) -> i64 {
-        i64::try_from(self.policy.window.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    /// How many milliseconds it takes until the window has a place, if it has none.
-    fn wait_ms(&self, window: &mut Window, now: Millis) -> Option<u64> {
-        while window.taken.front().is_some_and(|at| at.plus(self.window_ms()) <= now) {
-            window.taken.pop_front();
-        }
-        let most = self.policy.most as usize;
-        match window.taken.front() {
-            Some(first) if window.taken.len() >= most => {
-                Some(u64::try_from(first.plus(self.window_ms()).0 - now.0).unwrap_or(0))
-            }
-            _ => (window.taken.len() + window.held >= most).then_some(JUDGED_WITHIN_MS),
-        }
-    }
-
-    fn full(&self, wait_ms: u64) -> Problem {
-        too_many(self.policy, wait_ms, self.about)
-    }
-
-    /// Whether the key's window has a place. Of a key that was never here nothing is remembered.
-    fn look(&self, key: K, now: Millis) -> Result<(), Problem> {
-        let wait_ms = self.windows.get_mut(&key).and_then(|mut window| self.wait_ms(&mut window, now));
-        wait_ms.map_or(Ok(()), |wait_ms| Err(self.full(wait_ms)))
-    }
-
-    fn with_a_place(&self, key: K, now: Millis) -> Result<RefMut<'_, K, Window>, Problem> {
-        let mut window = self.windows.entry(key).or_default();
-        match self.wait_ms(&mut window, now) {
-            Some(wait_ms) => Err(self.full(wait_ms)),
-            None => Ok(window),
-        }
-    }
-
-    /// Takes a place in the key's window.
-    fn take(&self, key: K, now: Millis) -> Result<(), Problem> {
-        self.with_a_place(key, now)?.taken.push_back(now);
-        Ok(())
-    }
-
-    /// Holds a place in the key's window until [`Windows::judge`] says whether it is taken.
-    fn hold(&self, key: K, now: Millis) -> Result<(), Problem> {
-        self.with_a_place(key, now)?.held += 1;
-        Ok(())
-    }
-
-    /// What was held is taken, at a moment, or free again.
-    fn judge(&self, key: K, taken: Option<Millis>) {
-        if let Some(mut window) = self.windows.get_mut(&key) {
-            window.held = window.held.saturating_sub(1);
-            window.taken.extend(taken);
-        }
-    }
-
-    fn sweep(&self, now: Millis) {
-        self.windows.retain(|_, window| {
-            window.held > 0 || window.taken.back().is_some_and(|at| at.plus(self.window_ms()) > now)
-        });
-    }
-}
-
-/// Windows of addresses, of which some are not counted.
-struct Addresses(Windows<Neighbourhood>);
-
-impl Addresses {
-    fn new(policy: Policy, about: &'static str) -> Addresses {
-        Addresses(Windows::new(policy, about))
-    }
-
-    fn look(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
-        if from.is_exempt { Ok(()) } else { self.0.look(from, now) }
-    }
-
-    fn take(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
-        if from.is_exempt { Ok(()) } else { self.0.take(from, now) }
-    }
-
-    fn hold(&self, from: Neighbourhood, now: Millis) -> Result<(), Problem> {
-        if from.is_exempt { Ok(()) } else { self.0.hold(from, now) }
-    }
-
-    fn judge(&self, from: Neighbourhood, taken: Option<Millis>) {
-        if !from.is_exempt {
-            self.0.judge(from, taken);
-        }
-    }
-}
 
 /// What an account is tried under: a hash, because the words need not be remembered.
 pub type Tried = u128;
@@ -182,34 +75,147 @@ struct Inner {
     links_of_address: Addresses,
     refreshes_of_address: Addresses,
     exports: Windows<UserId>,
+    exports_at_once: Windows<UserId>,
+    profiles: Windows<UserId>,
     everybody: DefaultDirectRateLimiter,
     webhooks: DefaultDirectRateLimiter,
     asked: AtomicU64,
 }
 
-/// A password that is about to be tried: it holds a place among the failures, which is free again unless it failed. That
-/// goes for whoever hangs up as well: they have heard nothing.
+/// A place in one of the windows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Failure(Tried, Neighbourhood),
+    FailureFrom(Neighbourhood),
+    LogInFrom(Neighbourhood),
+    Letter(Tried),
+    LetterFrom(Neighbourhood),
+    LinkFrom(Neighbourhood),
+    RefreshFrom(Neighbourhood),
+    Export(UserId),
+    ExportAtOnce(UserId),
+    Profile(UserId),
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Nothing,
+    /// Or nobody knows, because whoever asked has hung up.
+    Done,
+    /// The password was wrong.
+    Failed,
+}
+
+impl Place {
+    /// Whether it is taken when this came of it.
+    fn counts(self, outcome: Outcome) -> bool {
+        match self {
+            Place::Failure(..) | Place::FailureFrom(_) => outcome == Outcome::Failed,
+            // No letter goes out for whoever does not know the password.
+            Place::Letter(_) | Place::LetterFrom(_) => outcome == Outcome::Done,
+            Place::ExportAtOnce(_) => false,
+            Place::LogInFrom(_)
+            | Place::LinkFrom(_)
+            | Place::RefreshFrom(_)
+            | Place::Export(_)
+            | Place::Profile(_) => outcome != Outcome::Nothing,
+        }
+    }
+}
+
+impl Inner {
+    /// Whether there is such a place.
+    fn look(&self, place: Place, now: Millis) -> Result<(), Problem> {
+        match place {
+            Place::Failure(account, from) => self.failures.look((account, from), now),
+            Place::FailureFrom(from) => self.failures_of_address.look(from, now),
+            Place::LogInFrom(from) => self.log_ins_of_address.look(from, now),
+            Place::Letter(to) => self.letters.look(to, now),
+            Place::LetterFrom(from) => self.letters_of_address.look(from, now),
+            Place::LinkFrom(from) => self.links_of_address.look(from, now),
+            Place::RefreshFrom(from) => self.refreshes_of_address.look(from, now),
+            Place::Export(user) => self.exports.look(user, now),
+            Place::ExportAtOnce(user) => self.exports_at_once.look(user, now),
+            Place::Profile(user) => self.profiles.look(user, now),
+        }
+    }
+
+    fn hold(&self, place: Place, now: Millis) -> Result<(), Problem> {
+        match place {
+            Place::Failure(account, from) => self.failures.hold((account, from), now),
+            Place::FailureFrom(from) => self.failures_of_address.hold(from, now),
+            Place::LogInFrom(from) => self.log_ins_of_address.hold(from, now),
+            Place::Letter(to) => self.letters.hold(to, now),
+            Place::LetterFrom(from) => self.letters_of_address.hold(from, now),
+            Place::LinkFrom(from) => self.links_of_address.hold(from, now),
+            Place::RefreshFrom(from) => self.refreshes_of_address.hold(from, now),
+            Place::Export(user) => self.exports.hold(user, now),
+            Place::ExportAtOnce(user) => self.exports_at_once.hold(user, now),
+            Place::Profile(user) => self.profiles.hold(user, now),
+        }
+    }
+
+    fn judge(&self, place: Place, outcome: Outcome) {
+        let taken = place.counts(outcome).then(|| self.clock.now());
+        match place {
+            Place::Failure(account, from) => self.failures.judge((account, from), taken),
+            Place::FailureFrom(from) => self.failures_of_address.judge(from, taken),
+            Place::LogInFrom(from) => self.log_ins_of_address.judge(from, taken),
+            Place::Letter(to) => self.letters.judge(to, taken),
+            Place::LetterFrom(from) => self.letters_of_address.judge(from, taken),
+            Place::LinkFrom(from) => self.links_of_address.judge(from, taken),
+            Place::RefreshFrom(from) => self.refreshes_of_address.judge(from, taken),
+            Place::Export(user) => self.exports.judge(user, taken),
+            Place::ExportAtOnce(user) => self.exports_at_once.judge(user, taken),
+            Place::Profile(user) => self.profiles.judge(user, taken),
+        }
+    }
+
+    fn sweep(&self, now: Millis) {
+        self.failures.sweep(now);
+        self.failures_of_address.0.sweep(now);
+        self.log_ins_of_address.0.sweep(now);
+        self.letters.sweep(now);
+        self.letters_of_address.0.sweep(now);
+        self.links_of_address.0.sweep(now);
+        self.refreshes_of_address.0.sweep(now);
+        self.exports.sweep(now);
+        self.exports_at_once.sweep(now);
+        self.profiles.sweep(now);
+    }
+}
+
+/// Something that is about to be done, and the places that it holds until it has ended. Of whoever hangs up they are taken as
+/// if it had been done; only a failure is none, for they have heard nothing.
 #[must_use]
 pub struct Attempt {
     abuse: Abuse,
-    account: Tried,
-    from: Neighbourhood,
-    /// When.
-    failed: Option<Millis>,
+    places: Vec<Place>,
+    outcome: Outcome,
 }
 
 impl Attempt {
-    /// The password was wrong.
-    pub fn fail(mut self) {
-        self.failed = Some(self.abuse.0.clock.now());
+    /// What came of it: the places are taken, or free again, when the attempt is dropped.
+    pub fn judge<T>(&mut self, heard: &Result<T, Unable>) {
+        self.outcome = match heard {
+            Err(Unable::WrongPassword) => Outcome::Failed,
+            Err(why) if why.nothing_was_done() => Outcome::Nothing,
+            _ => Outcome::Done,
+        };
+    }
+
+    /// Nothing was done.
+    pub fn spare(&mut self) {
+        self.outcome = Outcome::Nothing;
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let Inner { failures, failures_of_address, .. } = &*self.abuse.0;
-        failures.judge((self.account, self.from), self.failed);
-        failures_of_address.judge(self.from, self.failed);
+        for place in &self.places {
+            self.abuse.0.judge(*place, self.outcome);
+        }
     }
 }
 
@@ -232,84 +238,85 @@ impl Abuse {
             links_of_address: Addresses::new(LINKS_OF_ADDRESS, "Too many links were tried from here."),
             refreshes_of_address: Addresses::new(REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
             exports: Windows::new(EXPORTS, "Your data was exported a moment ago."),
+            exports_at_once: Windows::new(EXPORTS_AT_ONCE, "Your data is being exported."),
+            profiles: Windows::new(PROFILES, "This profile changes too often."),
             everybody: per_second(EVERYBODY),
             webhooks: per_second(WEBHOOKS),
             asked: AtomicU64::new(1),
         }))
     }
 
-    /// Takes a place of everybody's for somebody whose own windows have one, as `own` sees it: whoever has none left takes nothing from
-    /// the others.
-    fn admit(&self, own: impl FnOnce(Millis) -> Result<(), Problem>) -> Result<Millis, Problem> {
+    /// Holds all of these places, or none. Whoever finds one of his own missing takes nothing of what is everybody's.
+    fn hold(&self, places: &[Place]) -> Result<Attempt, Problem> {
         let now = self.0.clock.now();
-        own(now)?;
+        places.iter().try_for_each(|place| self.0.look(*place, now))?;
+        self.admit(now)?;
+        let places_held = Vec::with_capacity(places.len());
+        let mut attempt = Attempt { abuse: self.clone(), places: places_held, outcome: Outcome::Nothing };
+        for place in places {
+            self.0.hold(*place, now)?;
+            attempt.places.push(*place);
+        }
+        attempt.outcome = Outcome::Done;
+        Ok(attempt)
+    }
+
+    /// Takes one of everybody's.
+    fn admit(&self, now: Millis) -> Result<(), Problem> {
         if self.0.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
-            self.sweep(now);
+            self.0.sweep(now);
         }
         self.0.everybody.check().map_err(|until| {
             let wait = until.wait_time_from(QuantaClock::default().now());
             too_many(EVERYBODY, wait.as_millis() as u64, "Too many people are at the door.")
-        })?;
-        Ok(now)
-    }
-
-    fn sweep(&self, now: Millis) {
-        let all = &*self.0;
-        all.failures.sweep(now);
-        all.failures_of_address.0.sweep(now);
-        all.log_ins_of_address.0.sweep(now);
-        all.letters.sweep(now);
-        all.letters_of_address.0.sweep(now);
-        all.links_of_address.0.sweep(now);
-        all.refreshes_of_address.0.sweep(now);
-        all.exports.sweep(now);
+        })
     }
 
     /// Before a password is looked at.
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
-        let Inner { failures, failures_of_address, log_ins_of_address, .. } = &*self.0;
-        let now = self.admit(|now| {
-            failures.look((account, from), now)?;
-            failures_of_address.look(from, now)?;
-            log_ins_of_address.look(from, now)
-        })?;
-        failures.hold((account, from), now)?;
-        if let Err(problem) = failures_of_address.hold(from, now) {
-            failures.judge((account, from), None);
-            return Err(problem);
-        }
-        let attempt = Attempt { abuse: self.clone(), account, from, failed: None };
-        log_ins_of_address.take(from, now)?;
-        Ok(attempt)
+        self.hold(&[Place::Failure(account, from), Place::FailureFrom(from), Place::LogInFrom(from)])
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
-    pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<(), Problem> {
-        let Inner { letters, letters_of_address, .. } = &*self.0;
-        let now = self.admit(|now| {
-            letters_of_address.look(from, now)?;
-            to.iter().try_for_each(|to| letters.look(*to, now))
-        })?;
-        letters_of_address.take(from, now)?;
-        to.iter().try_for_each(|to| letters.take(*to, now))
+    pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<Attempt, Problem> {
+        let readers = to.iter().copied().map(Place::Letter);
+        self.hold(&[Place::LetterFrom(from)].into_iter().chain(readers).collect::<Vec<_>>())
+    }
+
+    /// Before a letter is written for somebody whose password is looked at first.
+    pub fn send_letter_for(
+        &self,
+        account: Tried,
+        to: Tried,
+        from: Neighbourhood,
+    ) -> Result<Attempt, Problem> {
+        self.hold(&[
+            Place::Failure(account, from),
+            Place::FailureFrom(from),
+            Place::LogInFrom(from),
+            Place::LetterFrom(from),
+            Place::Letter(to),
+        ])
     }
 
     /// Before a refresh token is looked up.
-    pub fn refresh(&self, from: Neighbourhood) -> Result<(), Problem> {
-        let now = self.admit(|now| self.0.refreshes_of_address.look(from, now))?;
-        self.0.refreshes_of_address.take(from, now)
+    pub fn refresh(&self, from: Neighbourhood) -> Result<Attempt, Problem> {
+        self.hold(&[Place::RefreshFrom(from)])
     }
 
     /// Before a mailed link is looked up.
-    pub fn follow_link(&self, from: Neighbourhood) -> Result<(), Problem> {
-        let now = self.admit(|now| self.0.links_of_address.look(from, now))?;
-        self.0.links_of_address.take(from, now)
+    pub fn follow_link(&self, from: Neighbourhood) -> Result<Attempt, Problem> {
+        self.hold(&[Place::LinkFrom(from)])
     }
 
-    /// Before all that is known of a person is put together.
-    pub fn export(&self, user: UserId) -> Result<(), Problem> {
-        let now = self.admit(|now| self.0.exports.look(user, now))?;
-        self.0.exports.take(user, now)
+    /// Before all that is known of a person is put together: one at a time.
+    pub fn export(&self, user: UserId) -> Result<Attempt, Problem> {
+        self.hold(&[Place::Export(user), Place::ExportAtOnce(user)])
+    }
+
+    /// Before somebody's profile is changed.
+    pub fn change_profile(&self, user: UserId) -> Result<Attempt, Problem> {
+        self.hold(&[Place::Profile(user)])
     }
 
     /// Before the signature of a webhook is looked at.
@@ -318,11 +325,6 @@ impl Abuse {
             let wait = until.wait_time_from(QuantaClock::default().now());
             too_many(WEBHOOKS, wait.as_millis() as u64, "Too many webhooks come at once.")
         })
-    }
-
-    /// Before anything else that costs more than a look at a token.
-    pub fn pass(&self) -> Result<(), Problem> {
-        self.admit(|_| Ok(())).map(drop)
     }
 }
 
@@ -335,8 +337,14 @@ mod tests {
         Neighbourhood::of([203, 0, 113, last].into())
     }
 
+    const WRONG: Result<(), Unable> = Err(Unable::WrongPassword);
+
     fn fails(abuse: &Abuse, account: Tried, at: Neighbourhood) -> bool {
-        abuse.try_password(account, at).map(Attempt::fail).is_ok()
+        abuse.try_password(account, at).map(|mut attempt| attempt.judge(&WRONG)).is_ok()
+    }
+
+    fn somebody(number: u128) -> UserId {
+        UserId::new(Millis(0), number)
     }
 
     #[test]
@@ -380,13 +388,13 @@ mod tests {
         assert_eq!(wait(&abuse), Some(JUDGED_WITHIN_MS));
         running.pop();
         assert_eq!(wait(&abuse), None);
-        running.drain(..).for_each(Attempt::fail);
+        running.drain(..).for_each(|mut attempt| attempt.judge(&WRONG));
         assert!(fails(&abuse, 1, from(1)), "the fifth failure");
         assert!(wait(&abuse).is_some_and(|ms| ms > 890_000), "all five are lost");
-        abuse.sweep(abuse.0.clock.now().plus(900_000));
+        abuse.0.sweep(abuse.0.clock.now().plus(900_000));
         assert!(abuse.0.failures.windows.is_empty());
         let held = abuse.try_password(1, from(1));
-        abuse.sweep(abuse.0.clock.now().plus(900_000));
+        abuse.0.sweep(abuse.0.clock.now().plus(900_000));
         assert_eq!(abuse.0.failures.windows.len(), 1, "one that is being judged is not forgotten");
         drop(held);
     }
@@ -413,7 +421,7 @@ mod tests {
             (0..4).map(|_| abuse.send_letter(&[1], from(1))).find_map(Result::err).map(|p| p.code()),
             Some(Code::RateLimited)
         );
-        abuse.sweep(clock.now().plus(3_600_000));
+        abuse.0.sweep(clock.now().plus(3_600_000));
         assert!(abuse.0.letters.windows.is_empty());
     }
 
@@ -430,9 +438,72 @@ mod tests {
         let most = REFRESHES_OF_ADDRESS.most as usize;
         assert_eq!((0..50_000).filter(|_| abuse.refresh(from(1)).is_ok()).count(), most);
         assert!((0..200).all(|at| abuse.refresh(from(at + 2)).is_ok()), "there is room for others");
-        let everybody =
-            (0..10_000_u128).filter(|to| abuse.export(UserId::new(Millis(0), *to)).is_ok()).count();
+        let everybody = (0..10_000_u128).filter(|to| abuse.export(somebody(*to)).is_ok()).count();
         assert!(everybody < 2 * EVERYBODY.most as usize, "{everybody}");
         assert_eq!(abuse.0.exports.windows.len(), everybody, "who is turned away is not remembered");
+    }
+
+    #[test]
+    fn one_person_changes_a_profile_so_often_and_drowns_nobody() {
+        let clock = Clock::start();
+        let abuse = Abuse::new(clock.clone());
+        let most = PROFILES.most as usize;
+        let changed = |user| (0..50_000).filter(|_| abuse.change_profile(user).is_ok()).count();
+        assert_eq!(changed(somebody(1)), most);
+        assert!((0..200).all(|at| abuse.refresh(from(at)).is_ok()), "there is room for others");
+        clock.advance(3_600_000);
+        assert!(abuse.change_profile(somebody(1)).is_ok());
+    }
+
+    #[test]
+    fn a_person_has_one_export_at_a_time() {
+        let abuse = Abuse::new(Clock::start());
+        let running = abuse.export(somebody(1));
+        assert!(running.is_ok() && abuse.export(somebody(1)).is_err());
+        assert!(abuse.export(somebody(2)).is_ok());
+        drop(running);
+        assert_eq!((0..9).filter(|_| abuse.export(somebody(1)).is_ok()).count(), 4, "five in all");
+    }
+
+    #[test]
+    fn what_was_not_done_takes_nothing() {
+        let abuse = Abuse::new(Clock::start());
+        let nothing = [Unable::Busy { retry_after_ms: 1 }, Unable::Unavailable];
+        // Twice as many as the widest of these windows has, and fewer than everybody has in a second.
+        for round in 0..80 {
+            let attempts = [
+                abuse.try_password(1, from(1)),
+                abuse.send_letter(&[1, 2], from(1)),
+                abuse.send_letter_for(1, 3, from(1)),
+                abuse.follow_link(from(1)),
+                abuse.export(somebody(1)),
+                abuse.change_profile(somebody(1)),
+            ];
+            for attempt in attempts {
+                let mut attempt = attempt.unwrap_or_else(|_| panic!("refused in round {round}"));
+                attempt.judge(&Err::<(), _>(nothing[round % 2]));
+            }
+        }
+        let taken = abuse.0.letters.windows.iter().map(|window| window.taken.len()).sum::<usize>();
+        assert_eq!(taken, 0);
+    }
+
+    #[test]
+    fn a_letter_that_waits_for_a_password_counts_when_it_was_right() {
+        let abuse = Abuse::new(Clock::start());
+        for account in 0..9 {
+            let mut attempt =
+                abuse.send_letter_for(account, 1, from(1)).unwrap_or_else(|_| panic!("refused"));
+            attempt.judge(&WRONG);
+        }
+        let sent = |account| match abuse.send_letter_for(account, 1, from(2)) {
+            Ok(mut attempt) => {
+                attempt.judge(&Ok::<_, Unable>(()));
+                true
+            }
+            Err(_) => false,
+        };
+        assert_eq!((0..9).filter(|account| sent(*account)).count(), LETTERS.most as usize);
+        assert!(abuse.send_letter(&[1], from(3)).is_err(), "whoever asks");
     }
 }

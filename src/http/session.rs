@@ -15,7 +15,7 @@ use super::query::{Id, Page, Query};
 use super::refusal::internal;
 use super::time::Stamp;
 use super::user::tried;
-use crate::actors::user::{Device, Opened, Unable, Users};
+use crate::actors::user::{Device, Opened, Users};
 use crate::clock::Clock;
 use crate::domain::id::SessionId;
 use crate::domain::user::Email;
@@ -95,11 +95,10 @@ pub async fn log_in(
     clock: web::Data<Clock>,
     Body(asked): Body<LogInRequest>,
 ) -> Result<HttpResponse, Problem> {
-    let attempt = abuse.try_password(tried(asked.email.as_str()), from)?;
+    users.has_room()?;
+    let mut attempt = abuse.try_password(tried(asked.email.as_str()), from)?;
     let opened = users.log_in(&asked.email, asked.password, device(&request)).await;
-    if matches!(opened, Err(Unable::WrongPassword)) {
-        attempt.fail();
-    }
+    attempt.judge(&opened);
     let shown = signed(opened?, &tokens, &clock)?;
     Ok(HttpResponse::Created().insert_header(NO_STORE).json(shown))
 }
@@ -113,9 +112,10 @@ pub async fn refresh(
     clock: web::Data<Clock>,
     Body(asked): Body<RefreshRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.refresh(from)?;
-    let opened = users.refresh(&asked.refresh_token).await?;
-    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(signed(opened, &tokens, &clock)?))
+    let mut attempt = abuse.refresh(from)?;
+    let opened = users.refresh(&asked.refresh_token).await;
+    attempt.judge(&opened);
+    Ok(HttpResponse::Ok().insert_header(NO_STORE).json(signed(opened?, &tokens, &clock)?))
 }
 
 /// `GET /v1/sessions`: newest first.

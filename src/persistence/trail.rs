@@ -29,6 +29,9 @@ const PAGE: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, 
 const ABOUT: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
     where subject_id = ? and sequence < ? order by sequence desc limit ?";
 
+/// Entries about one account that are read at a time.
+const ABOUT_AT_A_TIME: i64 = 500;
+
 type Hash = [u8; 32];
 
 /// An entry as it stands.
@@ -153,6 +156,21 @@ impl Trail {
         query.fetch_all(&self.store.readers()).await?.iter().map(Entry::of).collect()
     }
 
+    /// The newest `most` of these, and whether there are no others.
+    pub async fn newest_about(&self, user: UserId, most: usize) -> Result<(Vec<Entry>, bool), StoreError> {
+        let (mut newest, mut before) = (Vec::new(), i64::MAX);
+        loop {
+            let page = self.about(user, before, ABOUT_AT_A_TIME).await?;
+            let Some(last) = page.last() else { return Ok((newest, true)) };
+            before = last.sequence;
+            newest.extend(page);
+            if newest.len() > most {
+                newest.truncate(most);
+                return Ok((newest, false));
+            }
+        }
+    }
+
     pub async fn head(&self) -> Result<Head, StoreError> {
         let row = sql::query(HEAD).fetch_one(&self.store.readers()).await?;
         Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
@@ -238,6 +256,13 @@ mod tests {
         assert_eq!(about(i64::MAX, 2).await, [7, 5]);
         assert_eq!(about(5, 2).await, [3]);
         assert!(about(3, 2).await.is_empty());
+        for (most, told, whole) in
+            [(2, vec![7, 5], false), (3, vec![7, 5, 3], true), (9, vec![7, 5, 3], true)]
+        {
+            let (newest, is_whole) = trail.newest_about(buyer(0), most).await.unwrap();
+            let newest: Vec<i64> = newest.into_iter().map(|entry| entry.sequence).collect();
+            assert_eq!((newest, is_whole), (told, whole), "{most}");
+        }
     }
 
     #[rstest]

@@ -10,8 +10,8 @@ use crate::persistence::session::Session;
 use crate::persistence::trail::Entry;
 use crate::persistence::user::{OneTimeToken, Purpose, User};
 
-/// Entries of the trail that are read at a time.
-const PAGE: i64 = 500;
+/// Entries of the trail in one export, at most: some ten years of a log-in a day.
+const TRAIL_MAX: usize = 5_000;
 
 /// What the tables of people hold about somebody. Their orders stand in the shop's.
 pub struct Kept {
@@ -22,6 +22,8 @@ pub struct Kept {
     /// Newest first, like the trail.
     pub sessions: Vec<Session>,
     pub trail: Vec<Entry>,
+    /// Or these are the newest [`TRAIL_MAX`].
+    pub trail_is_whole: bool,
     /// Newest first.
     pub wishes: Vec<Wish>,
     pub cart: Cart,
@@ -37,25 +39,15 @@ impl Users {
         self.0.tables.trail().append(&record).await?;
         let new_email = self.new_email_in(link, &user)?;
         let sessions = self.sessions(user.id).await?;
-        let trail = self.trail_of(user.id).await?;
+        let (trail, trail_is_whole) = self.0.tables.trail().newest_about(user.id, TRAIL_MAX).await?;
         let wishes = self.0.tables.wishes().of_user(user.id).await?;
         let cart = self.0.tables.carts().of_user(user.id).await?;
-        Ok(Kept { user, personal, new_email, sessions, trail, wishes, cart })
+        Ok(Kept { user, personal, new_email, sessions, trail, trail_is_whole, wishes, cart })
     }
 
     fn new_email_in(&self, link: Option<OneTimeToken>, user: &User) -> Result<Option<Email>, Unable> {
         let Some(sealed) = link.and_then(|link| link.sealed) else { return Ok(None) };
         let plain = self.0.vault.open(&self.key_of(user)?, &recover::new_email(user.id), &sealed)?;
         serde_json::from_slice(&plain).map(Some).map_err(|_| Unable::Internal)
-    }
-
-    async fn trail_of(&self, user: UserId) -> Result<Vec<Entry>, Unable> {
-        let (mut all, mut before) = (Vec::new(), i64::MAX);
-        loop {
-            let page = self.0.tables.trail().about(user, before, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(all) };
-            before = last.sequence;
-            all.extend(page);
-        }
     }
 }

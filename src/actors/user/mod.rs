@@ -100,6 +100,13 @@ pub enum Unable {
     Internal,
 }
 
+impl Unable {
+    /// Is it certain that nothing was done, for a reason that lies with us?
+    pub fn nothing_was_done(self) -> bool {
+        matches!(self, Unable::Busy { .. } | Unable::Unavailable)
+    }
+}
+
 impl From<StoreError> for Unable {
     fn from(error: StoreError) -> Unable {
         tracing::error!(%error, "the tables of accounts cannot be used");
@@ -171,6 +178,11 @@ impl Users {
         self.0.policy.accept(password, email)
     }
 
+    /// Is there room for one more password to be looked at? Asked before anything that would be for nothing.
+    pub fn has_room(&self) -> Result<(), Unable> {
+        Ok(self.0.passwords.has_room()?)
+    }
+
     pub async fn find(&self, user: UserId) -> Result<(User, Personal), Unable> {
         let user = self.0.tables.users().find(user).await?.ok_or(Unable::NoUser)?;
         let personal = self.open(&user)?;
@@ -200,8 +212,12 @@ impl Users {
         Ok(self.0.tables.users().look_up(&filter, before, limit).await?)
     }
 
-    /// Changes what somebody has told about themselves.
+    /// Changes what somebody has told about themselves. Nothing is written where nothing changes.
     pub async fn change(&self, user: UserId, change: Change) -> Result<(User, Personal), Unable> {
+        let (row, before) = self.find(user).await?;
+        if before == before.clone().with(change.clone()) {
+            return Ok((row, before));
+        }
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
         let user = writing.user(user).await?.ok_or(Unable::NoUser)?;

@@ -14,7 +14,7 @@ use crate::persistence::user::User;
 use crate::vault::{Vault, WrappedKey};
 
 /// Everything that identifies a person. An administrator need not have told more than an address.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct Personal {
     pub email: Email,
     pub name: Option<PersonName>,

@@ -243,6 +243,7 @@ fn export() -> Value {
             "return_requested_at": null, "reason": null,
         }],
         "trail": [{ "at": LATER, "deed": "data_exported", "by": "oneself", "detail": format!("session={SESSION}") }],
+        "trail_is_whole": true,
         "wishes": [{ "product_id": PRODUCT, "added_at": PLACED_AT }],
         "cart": { "lines": [{ "product_id": PRODUCT, "quantity": 2, "added_at": PLACED_AT }], "updated_at": PLACED_AT },
         "order_addresses": [{ "order_id": ORDER, "address": address() }],

@@ -70,7 +70,7 @@ pub fn of(door: &str) -> Door {
         "user::change" => Door {
             body: body("ProfilePatch", json!({ "name": "Mina Kim", "phone": "010-9876-5432" })),
             refuses: &[Code::PhoneTaken, Code::NotFound, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited],
-            ..told("people", "Change the profile", "What is left out stays.")
+            ..told("people", "Change the profile", "What is left out stays. Sixty times an hour.")
         }
         .gives(200, "The profile as it is now.", "ProfileShown", Value::Null),
         "user::change_password" => Door {
@@ -88,8 +88,8 @@ pub fn of(door: &str) -> Door {
         .gives(202, "The same for every address.", "Accepted", Value::Null),
         "user::export" => Door {
             refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::RateLimited],
-            ..told("people", "All of one's data", "Profile, sessions, orders, payments, refunds, and what the trail says of the account. Only within \
-                15 minutes of a log-in: a refresh does not count. At most five times an hour.")
+            ..told("people", "All of one's data", "Profile, sessions, orders, payments, refunds, and what the trail says of the account, the newest 5,000 \
+                entries of it. Only within 15 minutes of a log-in: a refresh does not count. At most five times an hour, one at a time.")
         }
         .gives(200, "All of it.", "Export", Value::Null),
         "user::erase" => Door {
@@ -131,9 +131,11 @@ pub fn of(door: &str) -> Door {
         "page::reset" => page("The page behind a reset link"),
         "page::script" => told("people", "What the pages do", "The script of both.").gives_file("text/javascript", "\"use strict\";"),
         "page::style" => told("people", "What the pages look like", "The style of both.").gives_file("text/css", "body { margin: 0 }"),
-        "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins.") }
+        "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins. \
+            An id without an account may have tokens that were signed offline: they end.") }
             .gives_nothing(204, "They are out."),
-        "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension.") }
+        "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension; what it has \
+            ended stays ended. Without an account nothing is to be undone: tokens that are signed from now on are good.") }
             .gives_nothing(204, "They may log in."),
         _ => webhooks::of(door),
     }

@@ -53,9 +53,12 @@ pub async fn sign_up(
 ) -> Result<HttpResponse, Problem> {
     let SignUpRequest { email, password, name, phone, address } = asked;
     let password = users.accept(password, Some(&email)).map_err(ask::weak("/password"))?;
-    abuse.send_letter(&[tried(email.as_str()), tried(phone.as_str())], from)?;
+    users.has_room()?;
+    let mut letter = abuse.send_letter(&[tried(email.as_str()), tried(phone.as_str())], from)?;
     let locale = locale(&request);
-    users.sign_up(SignUp { email, password, name, phone, address, locale }).await?;
+    let signed_up = users.sign_up(SignUp { email, password, name, phone, address, locale }).await;
+    letter.judge(&signed_up);
+    signed_up?;
     Ok(accepted())
 }
 
@@ -66,8 +69,10 @@ pub async fn verify(
     users: web::Data<Users>,
     Body(asked): Body<VerifyRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.follow_link(from)?;
-    users.verify(&asked.token).await?;
+    let mut link = abuse.follow_link(from)?;
+    let verified = users.verify(&asked.token).await;
+    link.judge(&verified);
+    verified?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -78,8 +83,10 @@ pub async fn resend(
     users: web::Data<Users>,
     Body(asked): Body<EmailRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
-    users.send_again(asked.email)?;
+    let mut letter = abuse.send_letter(&[tried(asked.email.as_str())], from)?;
+    let sent = users.send_again(asked.email);
+    letter.judge(&sent);
+    sent?;
     Ok(accepted())
 }
 
@@ -91,8 +98,10 @@ pub async fn forgot(
     Body(asked): Body<EmailRequest>,
 ) -> Result<HttpResponse, Problem> {
     // Counted apart from other letters: nobody keeps a reset from somebody by asking for those.
-    abuse.send_letter(&[tried(&format!("reset {}", asked.email.as_str()))], from)?;
-    users.forgot(asked.email)?;
+    let mut letter = abuse.send_letter(&[tried(&format!("reset {}", asked.email.as_str()))], from)?;
+    let sent = users.forgot(asked.email);
+    letter.judge(&sent);
+    sent?;
     Ok(accepted())
 }
 
@@ -103,10 +112,14 @@ pub async fn reset(
     users: web::Data<Users>,
     Body(asked): Body<ResetRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.follow_link(from)?;
-    let whose = users.address_behind(&asked.token).await?;
-    let next = accept(&users, asked.new_password, whose.as_ref())?;
-    users.reset(&asked.token, next).await?;
+    users.has_room()?;
+    let mut link = abuse.follow_link(from)?;
+    let whose = users.address_behind(&asked.token).await;
+    link.judge(&whose);
+    let next = accept(&users, asked.new_password, whose?.as_ref())?;
+    let reset = users.reset(&asked.token, next).await;
+    link.judge(&reset);
+    reset?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -123,8 +136,10 @@ pub async fn change(
     users: web::Data<Users>,
     Body(asked): Body<ProfilePatch>,
 ) -> Result<web::Json<ProfileShown>, Problem> {
-    abuse.pass()?;
-    let (user, personal) = users.change(caller.user, asked.change()).await?;
+    let mut attempt = abuse.change_profile(caller.user)?;
+    let changed = users.change(caller.user, asked.change()).await;
+    attempt.judge(&changed);
+    let (user, personal) = changed?;
     Ok(web::Json(ProfileShown::of(&user, personal)))
 }
 
@@ -138,6 +153,7 @@ pub async fn change_password(
 ) -> Result<HttpResponse, Problem> {
     let (_, personal) = users.find(caller.user).await?;
     let next = accept(&users, asked.new_password, Some(&personal.email))?;
+    users.has_room()?;
     let attempt = try_again(&abuse, caller.user, from)?;
     let changed = users.change_password(caller.user, caller.session, asked.current_password, next).await;
     judge(attempt, changed, "/current_password")?;
@@ -152,8 +168,8 @@ pub async fn change_email(
     users: web::Data<Users>,
     Body(asked): Body<NewEmailRequest>,
 ) -> Result<HttpResponse, Problem> {
-    abuse.send_letter(&[tried(asked.email.as_str())], from)?;
-    let attempt = try_again(&abuse, caller.user, from)?;
+    users.has_room()?;
+    let attempt = abuse.send_letter_for(oneself(caller.user), tried(asked.email.as_str()), from)?;
     let told = users.ask_new_email(caller.user, asked.password, asked.email).await;
     judge(attempt, told, "/password")?;
     Ok(accepted())
@@ -168,6 +184,7 @@ pub async fn erase(
     deliveries: web::Data<Deliveries>,
     Body(asked): Body<EraseRequest>,
 ) -> Result<HttpResponse, Problem> {
+    users.has_room()?;
     let attempt = try_again(&abuse, caller.user, from)?;
     // Runs on when they hang up: nobody can log in any more to ask for the rest.
     let leaving = to_the_end(async move {
@@ -192,11 +209,16 @@ pub async fn export(
     payments: web::Data<Payments>,
     catalogue: web::Data<Catalogue>,
 ) -> Result<web::Json<Export>, Problem> {
-    abuse.pass()?;
-    // Before it counts as one of a few: whoever hears that it cannot be whole now comes again.
-    orders.all_listed().await?;
-    abuse.export(caller.user)?;
-    let Kept { user, personal, new_email, sessions, trail, wishes, cart } = users.export(caller.user).await?;
+    // To the end: one at a time.
+    let mut attempt = abuse.export(caller.user)?;
+    if let Err(why) = orders.all_listed().await {
+        // Whoever hears that it cannot be whole now comes again.
+        attempt.spare();
+        return Err(why.into());
+    }
+    let kept = users.export(caller.user).await;
+    attempt.judge(&kept);
+    let Kept { user, personal, new_email, sessions, trail, trail_is_whole, wishes, cart } = kept?;
     let addresses = orders.addresses_of(user.id).await?;
     let mut told = Export {
         new_email,
@@ -209,6 +231,7 @@ pub async fn export(
         refunds: Vec::new(),
         deliveries: Vec::new(),
         trail: trail.into_iter().map(DeedShown::from).collect(),
+        trail_is_whole,
         wishes: wishes.into_iter().map(WishKept::from).collect(),
         cart: CartKept::from(cart),
         order_addresses: addresses.into_iter().map(OrderAddressKept::from).collect(),
@@ -234,14 +257,18 @@ pub fn tried(word: &str) -> Tried {
     xxh3_128(word.as_bytes())
 }
 
+fn oneself(user: UserId) -> Tried {
+    xxh3_128(user.as_bytes())
+}
+
 fn try_again(abuse: &Abuse, user: UserId, from: Neighbourhood) -> Result<Attempt, Problem> {
-    abuse.try_password(xxh3_128(user.as_bytes()), from)
+    abuse.try_password(oneself(user), from)
 }
 
 /// A wrong password has failed, and is told under the field it came in; anything else is no failure.
-fn judge(attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -> Result<(), Problem> {
+fn judge(mut attempt: Attempt, outcome: Result<(), Unable>, pointer: &'static str) -> Result<(), Problem> {
+    attempt.judge(&outcome);
     if outcome == Err(Unable::WrongPassword) {
-        attempt.fail();
         return Err(Problem::field(pointer, "this is not your password"));
     }
     Ok(outcome?)

@@ -74,8 +74,10 @@ pub struct Export {
     pub refunds: Vec<RefundShown>,
     /// Every line that was paid for.
     pub deliveries: Vec<DeliveryKept>,
-    /// Newest first: this export stands at its head.
+    /// Newest first: this export stands at its head. The newest 5,000, if there are more.
     pub trail: Vec<DeedShown>,
+    /// Are there no older ones?
+    pub trail_is_whole: bool,
     /// Newest first.
     pub wishes: Vec<WishKept>,
     pub cart: CartKept,

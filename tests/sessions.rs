@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, Header};
@@ -10,10 +11,11 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use stockade::config::Config;
 use stockade::domain::id::SessionId;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
-use support::{Pair, SECRET, Shop, forged, id, one_line};
+use support::{Pair, SECRET, Shop, forged, id, one_line, user};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -382,6 +384,47 @@ async fn a_suspension_outlives_every_token() {
         "it is not forgotten before the last of them"
     );
     shop.close().await;
+}
+
+/// ASVS 7.4.2, 8.3.2: a token that was signed offline, for an id that has no account, is ended by that id all the same: here at
+/// once, and wherever the table is read.
+#[actix_web::test]
+async fn a_suspension_ends_tokens_of_somebody_without_an_account() {
+    let with_log_in = |config: &mut Config| config.people.admin_login = Some(Duration::from_secs(15 * 60));
+    let shop = Shop::open_with(with_log_in).await;
+    let path = format!("/v1/admin/products/{}/restock", shop.stocked(1).await);
+    let who = user(7);
+    let sign = |shop: &Shop| {
+        let (now, chance) = (shop.clock.now(), shop.clock.chance());
+        shop.app().tokens().sign(who, Role::Admin, 365 * 86_400, now, chance).unwrap()
+    };
+    let heard = async |shop: &Shop, token: &str| {
+        let body = json!({ "delta": 1, "reason": "found" });
+        let key = format!("{:x}", shop.clock.chance());
+        let looked = shop.get("/v1/admin/users").bearer(token).send().await;
+        let restocked = shop.ask("POST", &path).key(&key).bearer(token).json(&body).send().await;
+        [looked.status.as_u16(), restocked.status.as_u16()]
+    };
+    let switch = async |shop: &Shop, what: &str| {
+        let done = shop.admin("POST", &format!("/v1/admin/users/{who}/{what}")).send().await;
+        assert_eq!(done.status, 204, "{what}: {}", done.text);
+    };
+    let lost = sign(&shop);
+    assert_eq!(heard(&shop, &lost).await, [200, 200]);
+    switch(&shop, "suspend").await;
+    assert_eq!(heard(&shop, &lost).await, [401, 401]);
+    switch(&shop, "suspend").await;
+    switch(&shop, "reinstate").await;
+    assert_eq!(heard(&shop, &lost).await, [401, 401], "what was ended stays ended");
+    let shop = shop.reopen_with(with_log_in).await;
+    assert_eq!(heard(&shop, &lost).await, [401, 401]);
+    shop.clock.advance(SECOND);
+    assert_eq!(heard(&shop, &sign(&shop)).await, [200, 200], "what is signed from now on is good");
+
+    let told = Tables::read_only(shop.stop().await.path()).trail().before(i64::MAX, 9).await.unwrap();
+    let about: Vec<_> = told.iter().rev().filter(|entry| entry.subject == who.to_string()).collect();
+    let deeds: Vec<_> = about.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(deeds, ["suspended", "suspended", "reinstated"]);
 }
 
 /// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.

@@ -85,31 +85,38 @@ impl Users {
         }
     }
 
-    /// Keeps somebody out: every session ends, and none begins.
+    /// Keeps somebody out: every session ends, and none begins. An id without a row may have tokens that were signed offline:
+    /// they end as well.
     pub async fn suspend(&self, user: UserId, by: UserId) -> Result<(), Unable> {
         self.switch(user, AccountMove::Suspend, Deed::Suspended, by).await
     }
 
-    /// Lets somebody in again.
+    /// Lets somebody in again. What was ended stays ended; of an id without a row nothing else was.
     pub async fn reinstate(&self, user: UserId, by: UserId) -> Result<(), Unable> {
         self.switch(user, AccountMove::Reinstate, Deed::Reinstated, by).await
     }
 
-    async fn switch(&self, user: UserId, what: AccountMove, deed: Deed, by: UserId) -> Result<(), Unable> {
+    async fn switch(&self, id: UserId, what: AccountMove, deed: Deed, by: UserId) -> Result<(), Unable> {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
-        let user = writing.user(user).await?.ok_or(Unable::NoUser)?;
-        let id = user.id;
-        let state = user.state.after(what).ok_or(Unable::IllegalMove)?;
-        let mut changed = User { state, version: user.version + 1, updated_at: now, ..user };
+        let mut row = writing.user(id).await?;
+        if let Some(user) = &mut row {
+            user.state = user.state.after(what).ok_or(Unable::IllegalMove)?;
+            user.version += 1;
+            user.updated_at = now;
+        }
         let mut ended = Vec::new();
-        if state == AccountState::Suspended {
+        if what == AccountMove::Suspend {
             let until = now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000);
             let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
-            changed.signed_out_at = signed_out_at;
+            if let Some(user) = &mut row {
+                user.signed_out_at = signed_out_at;
+            }
             ended.push(revocation);
         }
-        writing.update_user(&changed).await?;
+        if let Some(user) = &row {
+            writing.update_user(user).await?;
+        }
         writing.record(&Record::new(deed, now).by(by).on(id)).await?;
         commit(writing).await?;
         self.refuse_from_now(&ended);

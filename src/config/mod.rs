@@ -96,7 +96,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     setting("master_key_was_lost", "BOOL", "false", "`true`: open a shop whose accounts no master key opens any more. Otherwise that is refused, for it is likelier that the key is the wrong one"),
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
-    setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference with its document, and administration answer, and then only there; required in production"),
+    setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference at /docs, and administration answer, and then only there; required in production"),
     setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
     setting("peer_name", "HOST:PORT", "", "What other nodes call that place, where it is not the address itself, as in a container"),
     setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may own products; `gateway`: it takes requests and owns nothing"),

@@ -19,7 +19,17 @@ impl Shop {
     }
 
     fn command(&self, line: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
+        self.here(Command::new(env!("CARGO_BIN_EXE_stockade")), line)
+    }
+
+    /// As somebody who lets everybody read and write what he makes.
+    fn run_openly(&self, line: &str) -> Said {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"umask 0; exec "$@""#, "sh", env!("CARGO_BIN_EXE_stockade")]);
+        Said::of(self.here(shell, line).output().unwrap())
+    }
+
+    fn here(&self, mut command: Command, line: &str) -> Command {
         command.args(line.split_whitespace()).current_dir(self.folder.path());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("STOCKADE_")) {
             command.env_remove(name);
@@ -277,6 +287,32 @@ fn tokens_are_signed_for_the_same_users_in_the_same_order() {
     assert_eq!(admin["role"], "admin");
     assert!(!users.contains(&admin["sub"].as_str().unwrap().to_owned()));
     shop.run("token --user nobody").fails_with(&["nobody", "user_"]);
+}
+
+/// ASVS 14.2: accounts, the journal and secrets are their owner's alone, however carelessly he makes files; and so are tokens in a
+/// file that was there before.
+#[test]
+fn what_is_written_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let shop = Shop::new();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let tokens = shop.path().join("tokens.txt");
+    std::fs::write(&tokens, "old\n".repeat(1_000)).unwrap();
+    std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let seeded = shop.run_openly("seed --users 1 --products 1 --stock 1");
+    assert_eq!(seeded.code, 0, "{seeded:?}");
+    assert_eq!(shop.run_openly("token --users 1 --out tokens.txt").code, 0);
+    assert_eq!(std::fs::read_to_string(&tokens).unwrap().lines().count(), 1);
+
+    let (mut left, mut seen) = (vec![shop.path().join("data"), tokens], 0);
+    while let Some(path) = left.pop() {
+        assert_eq!(mode(&path) & 0o077, 0, "{} is {:o}", path.display(), mode(&path));
+        seen += 1;
+        if path.is_dir() {
+            left.extend(std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()));
+        }
+    }
+    assert!(seen >= 7, "{seen}: the folder, four tables, a secret and the tokens at least");
 }
 
 /// What a token says, believed without a look at its signature.

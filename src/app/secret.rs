@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::persistence::Tables;
+use crate::persistence::{Tables, folder};
 use crate::tokens::Tokens;
 use crate::vault::{Vault, WrappedKey};
 
@@ -88,7 +88,7 @@ pub fn webhook_secret(config: &Config, clock: &Clock) -> Result<SecretString> {
 /// Made up on first use and kept beside the data, so that no shop ever runs on a secret that stands in a repository.
 fn made_up(dir: &Path, file: &str, clock: &Clock) -> Result<SecretString> {
     let path = dir.join(file);
-    fs::create_dir_all(dir).with_context(|| format!("cannot create the data directory {}", dir.display()))?;
+    folder::make(dir).with_context(|| format!("cannot create the data directory {}", dir.display()))?;
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
             let secret = format!("{:032x}{:032x}", clock.chance(), clock.chance());
@@ -134,6 +134,7 @@ mod tests {
         let again = made_up(&dir, SECRET_FILE, &Clock::start()).unwrap();
         assert_eq!(first.expose_secret(), again.expose_secret());
         assert_eq!(fs::metadata(dir.join(SECRET_FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
-use crate::persistence::Tables;
 use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Medium, Neighbours, Server};
+use crate::persistence::{Tables, folder};
 
 /// Both, opened for writing. While it is open nobody else can open it.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ pub struct Joined {
 impl Joined {
     pub async fn among(config: &Config, clock: &Clock, neighbours: Arc<Neighbours>) -> Result<Joined> {
         let dir = config.store.data_dir.clone();
-        std::fs::create_dir_all(&dir).with_context(|| format!("{} cannot be used", dir.display()))?;
+        folder::make(&dir).with_context(|| format!("{} cannot be used", dir.display()))?;
         let place = place(config, clock, neighbours).context("no database is named")?;
         let (journal, server) = Journal::join(place).await?;
         journal.brake().store(brake_us(config), Ordering::Relaxed);

@@ -1,8 +1,9 @@
 //! `stockade token`: access tokens signed without a server.
 
-use std::fs::OpenOptions;
-use std::io::{BufWriter, Write, stdout};
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, Write, stdout};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -61,10 +62,15 @@ pub fn sign(config: &Config, whose: &TokenArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file of tokens is a file of keys.
-fn private(path: &std::path::Path) -> std::io::Result<std::fs::File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// A file of tokens is a file of keys. One that was there and that others may read is closed to them first.
+fn private(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    // A pipe and a terminal have the readers that they have.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 fn write(

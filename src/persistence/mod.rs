@@ -11,6 +11,7 @@ mod buyer;
 pub mod cart;
 pub mod delivery;
 pub mod flush;
+pub mod folder;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod job;

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
+use crate::persistence::folder;
 
 /// Held as long as the journal is open; the operating system lets go of it with the process.
 #[derive(Debug)]
@@ -14,10 +15,9 @@ pub struct Lock(
 
 impl Lock {
     pub fn take(dir: &Path) -> Result<Lock, OpenError> {
-        std::fs::create_dir_all(dir)
-            .map_err(|source| OpenError::Directory { dir: dir.to_owned(), source })?;
-        let path = dir.join("journal.lock");
         let directory = |source| OpenError::Directory { dir: dir.to_owned(), source };
+        folder::make(dir).map_err(directory)?;
+        let path = dir.join("journal.lock");
         let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(directory)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),

@@ -6,9 +6,9 @@
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::domain::amount::Money;
@@ -117,7 +117,7 @@ impl Book {
     /// Reads what there is. A last line without its end was never told to anybody, and is cut off.
     pub fn open(path: &Path) -> io::Result<Book> {
         if let Some(dir) = path.parent() {
-            fs::create_dir_all(dir)?;
+            DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         }
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         let (mut book, whole) = Book::read(&file)?;
@@ -287,6 +287,8 @@ fn damaged(line: u64) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::domain::amount::Currency;
     use crate::domain::stock::Millis;

@@ -251,8 +251,8 @@ impl Abuse {
         let now = self.0.clock.now();
         places.iter().try_for_each(|place| self.0.look(*place, now))?;
         self.admit(now)?;
-        let places_held = Vec::with_capacity(places.len());
-        let mut attempt = Attempt { abuse: self.clone(), places: places_held, outcome: Outcome::Nothing };
+        let held = Vec::with_capacity(places.len());
+        let mut attempt = Attempt { abuse: self.clone(), places: held, outcome: Outcome::Nothing };
         for place in places {
             self.0.hold(*place, now)?;
             attempt.places.push(*place);

@@ -1,4 +1,4 @@
-//! The folder of the data: made for its owner alone.
+//! A folder of data or of a backup: made for its owner alone.
 
 use std::fs::DirBuilder;
 use std::io;

@@ -22,7 +22,7 @@ pub struct Kept {
     /// Newest first, like the trail.
     pub sessions: Vec<Session>,
     pub trail: Vec<Entry>,
-    /// Or these are the newest [`TRAIL_MAX`].
+    /// Or there are older ones than these.
     pub trail_is_whole: bool,
     /// Newest first.
     pub wishes: Vec<Wish>,

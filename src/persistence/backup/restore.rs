@@ -3,9 +3,8 @@
 //! Always true: the backup is read to its end and found whole before anything is written; and until the last row is there the
 //! tables claim to lead the journal by far, so that whoever finds a store half filled does not open it as a shop.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use sqlx::sqlite::SqliteSynchronous;
@@ -20,7 +19,7 @@ use crate::persistence::journal::{self, Lock};
 use crate::persistence::sql::mysql::{self, Server};
 use crate::persistence::sql::sqlite::{self, Tuning};
 use crate::persistence::sql::{self, Connection};
-use crate::persistence::{StoreError, migrations};
+use crate::persistence::{StoreError, folder, migrations};
 
 /// Values of one statement, at most: far less than a server takes in one packet.
 const STATEMENT_BYTES: usize = 1024 * 1024;
@@ -58,7 +57,7 @@ pub async fn restore(from: &Path, place: Place<'_>, clock: &Clock) -> Result<Man
 
 async fn into_files(from: &Path, dir: &Path, manifest: &Manifest) -> Result<(), BackupError> {
     let file = |source| BackupError::File { path: dir.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file)?;
+    folder::make(dir).map_err(file)?;
     let _lock: Lock = journal::lock(dir)?;
     let made = [migrations::tables(), migrations::people(), migrations::money(), migrations::journal()];
     let mut files = Vec::new();

@@ -1,9 +1,9 @@
 //! Taking a backup: one moment, written down table by table while the shop goes on.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::{BackupError, Place};
 use crate::clock::Clock;
 use crate::domain::stock::Entry;
 use crate::persistence::StoreError;
-use crate::persistence::{migrations, sql};
+use crate::persistence::{folder, migrations, sql};
 
 const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
 /// Rows that are written at once, about.
@@ -150,7 +150,7 @@ fn make(dir: &Path) -> Result<bool, BackupError> {
             Ok(false)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(file)?;
+            folder::make(dir).map_err(file)?;
             Ok(true)
         }
         Err(error) => Err(file(error)),

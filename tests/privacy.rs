@@ -5,6 +5,7 @@ mod support;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -16,7 +17,7 @@ use stockade::domain::user::PasswordPolicy;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
 use stockade::seed;
-use support::{Pair, Person, Shop, id, one_line, paid_with};
+use support::{Pair, Person, Shop, id, one_line, paid_with, wait_for};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that was logged while it was installed.
@@ -126,7 +127,7 @@ async fn one_in(folder: &Path, file: &str, sql: &'static str) -> Option<Vec<u8>>
     found
 }
 
-/// ASVS 14.2: with the person goes the key, so what a copy of the store still holds is noise.
+/// ASVS 14.2: with the person goes the key, and whatever it sealed.
 #[actix_web::test]
 async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     let shop = Shop::open().await;
@@ -181,6 +182,52 @@ async fn deletion_destroys_the_key_and_whatever_it_sealed() {
     let told = shop.ask("PUT", "/v1/password-resets").json(&again).send().await;
     told.problem(410, "link_expired");
     shop.close().await;
+}
+
+/// What of this is in the databases, or in their write-ahead logs: a piece of each is enough.
+fn left_of(folder: &Path, kept: &[Vec<u8>]) -> usize {
+    let heap = dump(folder);
+    // Behind the version and the name of the master key, which all have.
+    kept.iter().filter(|kept| heap.windows(32).any(|piece| *piece == kept[16..48])).count()
+}
+
+/// ASVS 14.2: who leaves is not in the room that their rows have left in the file either, nor in its write-ahead log, with a letter
+/// on its way.
+#[actix_web::test]
+async fn what_was_erased_stands_in_no_byte_of_the_store() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    // From here on letters cannot be written, and wait.
+    let letters = shop.folder().join("mail");
+    std::fs::remove_dir_all(&letters).unwrap();
+    std::fs::write(&letters, "no folder").unwrap();
+    let forgot = shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
+    assert_eq!(forgot.status, 202);
+    let waiting = async {
+        loop {
+            match one(shop.folder(), "select max(letter) from outbox").await {
+                Some(letter) => return letter,
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    let mut kept =
+        vec![tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("a letter waits")];
+    for sql in [
+        "select max(recipient) from outbox",
+        "select max(wrapped_key) from outbox",
+        "select wrapped_key from users",
+        "select personal from users",
+    ] {
+        kept.push(one(shop.folder(), sql).await.unwrap());
+    }
+    assert_eq!(left_of(shop.folder(), &kept), kept.len(), "we looked at the right place");
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    wait_for(|| (left_of(shop.folder(), &kept) == 0).then_some(())).await;
+    let folder = shop.stop().await;
+    assert_eq!(left_of(folder.path(), &kept), 0);
 }
 
 /// ASVS 14.2: what is bought is kept apart from who bought it: the shop's tables and the journal have no place for a person, and

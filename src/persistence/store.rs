@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::SqliteSynchronous;
+use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::StoreError;
@@ -52,6 +52,8 @@ struct Opened {
     writer: Mutex<Option<Connection>>,
     /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
     unended: AtomicBool,
+    /// Something was erased that the WAL still has.
+    has_former: AtomicBool,
     home: Home,
 }
 
@@ -160,7 +162,8 @@ impl Shape {
 
 impl Store {
     fn of(readers: Pool, writer: Option<Connection>, home: Home) -> Store {
-        Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended: AtomicBool::new(false), home }))
+        let (unended, has_former) = (AtomicBool::new(false), AtomicBool::new(false));
+        Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended, has_former, home }))
     }
 
     /// Opens a file, which is made if there is none, and brings it up to date.
@@ -243,14 +246,31 @@ impl Store {
         let pages = pages.min(shape.wal_pages_max);
         let Ok(mut writer) = self.writer().await else { return };
         let Connection::Sqlite(file) = &mut *writer else { return };
-        let copied = match sqlite::wal(file).await {
-            Ok(wal) if wal.pages - wal.copied < pages => return,
-            Ok(_) => sqlite::checkpoint(file).await.map(|_| ()),
-            Err(error) => Err(error),
+        let copied = if self.0.has_former.load(Ordering::Acquire) {
+            self.forget(file).await
+        } else {
+            match sqlite::wal(file).await {
+                Ok(wal) if wal.pages - wal.copied < pages => return,
+                Ok(_) => sqlite::checkpoint(file).await.map(|_| ()),
+                Err(error) => Err(error),
+            }
         };
         if let Err(error) = copied {
             tracing::warn!(%error, "a WAL of the tables could not be copied into its file");
         }
+    }
+
+    /// Something was erased, and that is committed: the file has overwritten it when the WAL, in which it stands as it was, is copied and
+    /// emptied. The next look at the WAL does so, and each one after it as long as somebody reads what is in there.
+    pub fn forget_soon(&self) {
+        self.0.has_former.store(true, Ordering::Release);
+    }
+
+    /// Its caller has the writer, so nothing is erased meanwhile.
+    async fn forget(&self, file: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        let done = sqlite::checkpoint_truncate_now(file).await?;
+        self.0.has_former.store(done.busy, Ordering::Release);
+        Ok(())
     }
 
     /// Closes all connections; a file's WAL is emptied before.
@@ -327,6 +347,29 @@ mod tests {
         }
         let mut writer = store.writer().await.unwrap();
         assert_eq!(synchronous(&mut writer).await, 1, "normal again");
+    }
+
+    /// Who reads keeps nobody waiting, and neither does his snapshot outlast what was erased for longer than he reads.
+    #[tokio::test]
+    async fn a_wal_with_what_was_erased_is_emptied_as_soon_as_nobody_reads_it() {
+        let (dir, store) = store(Sqlite).await;
+        let bytes = || std::fs::metadata(dir.path().join("shop.db-wal")).unwrap().len();
+        assert_eq!(store.write_synced(sql::query(MOVE)).await.unwrap(), 1);
+        let mut reader = store.readers().acquire().await.unwrap();
+        sql::query("begin").execute(&mut reader).await.unwrap();
+        sql::query(POS).fetch_one(&mut reader).await.unwrap();
+        store.checkpoint_if_due().await;
+        assert!(bytes() > 0, "it has not grown, and nothing was erased");
+        store.forget_soon();
+        store.checkpoint_if_due().await;
+        assert!(bytes() > 0, "somebody reads");
+        sql::query("rollback").execute(&mut reader).await.unwrap();
+        store.checkpoint_if_due().await;
+        assert_eq!(bytes(), 0);
+        assert!(!store.0.has_former.load(Ordering::Acquire));
+        let mut writer = store.writer().await.unwrap();
+        let patience: i64 = sql::query_scalar("pragma busy_timeout").fetch_one(&mut *writer).await.unwrap();
+        assert_eq!(patience, 5_000, "as before");
     }
 
     /// Its locks go with it, and nobody has to come for that: the row of a node's session is one of them.

@@ -99,7 +99,8 @@ fn people(dir: &Path) -> Shape {
         wal_pages_max: 256,
         nice: NICE_TO_ALL,
         synced: false,
-        erases: false,
+        // Whoever leaves takes their key along, out of the pages as well.
+        erases: true,
     };
     shape.at(dir)
 }
@@ -316,6 +317,11 @@ impl Tables {
     /// wait for nothing inside.
     pub async fn begin(&self) -> Result<Writing<'_>, StoreError> {
         Ok(Writing(self.people.begin_synced().await?))
+    }
+
+    /// Somebody's data was erased, and that is committed: a moment later no file has it any more. A database sees to that in its own time.
+    pub fn forget_soon(&self) {
+        self.people.forget_soon();
     }
 
     /// Copies the WALs into their files when they have grown, and in smaller pieces while somebody waits for the flush, or may at any

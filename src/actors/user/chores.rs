@@ -87,6 +87,8 @@ impl Users {
         if let Err(why) = self.clear_links(now).await {
             tally.fail(format!("links and revocations: {why}"));
         }
+        // Whatever the day has erased, letters that were sent among it.
+        self.0.tables.forget_soon();
         tally
     }
 

@@ -16,8 +16,8 @@ use crate::persistence::user::{Purpose, User};
 const PAGE: u32 = 100;
 
 impl Users {
-    /// Erases a person. What sealed their data is destroyed with it, so what a backup still holds is noise; orders keep
-    /// their amounts under an id that means nobody.
+    /// Erases a person. What sealed their data is destroyed with it; orders keep their amounts under an id that means nobody. A backup
+    /// of before has both, the key and what it sealed, until it is removed, and whoever restores it brings the person back.
     pub async fn erase(&self, user: UserId, password: SecretString, until: Millis) -> Result<(), Unable> {
         let confirmed = self.confirm(user, &password).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
@@ -25,6 +25,7 @@ impl Users {
         let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);
         let revocation = self.blank(&mut writing, user, state, until, now).await?;
         commit(writing).await?;
+        self.0.tables.forget_soon();
         self.refuse_from_now(&[revocation]);
         self.let_go(id).await;
         Ok(())

@@ -20,6 +20,8 @@ const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
 const STATEMENTS_MAX: usize = 512;
 /// How long a connection waits for a lock that only a mistake can take.
 const BUSY_MS: u64 = 5_000;
+const PATIENT: &str = "pragma busy_timeout = 5000";
+const IMPATIENT: &str = "pragma busy_timeout = 0";
 
 /// What one file wants from its connections.
 pub struct Tuning {
@@ -194,6 +196,15 @@ pub async fn checkpoint_truncate(writer: &mut SqliteConnection) -> Result<Checkp
     checkpointed(sqlx::query("pragma wal_checkpoint(truncate)").fetch_one(writer).await?)
 }
 
+/// The same if nobody reads what is in the WAL, for whom nobody waits: then it has copied what it can. Let it come to its end, or the
+/// connection stays impatient.
+pub async fn checkpoint_truncate_now(writer: &mut SqliteConnection) -> Result<Checkpoint, sqlx::Error> {
+    sqlx::query(IMPATIENT).execute(&mut *writer).await?;
+    let done = checkpoint_truncate(writer).await;
+    sqlx::query(PATIENT).execute(writer).await?;
+    done
+}
+
 fn checkpointed(row: SqliteRow) -> Result<Checkpoint, sqlx::Error> {
     let busy: i64 = row.try_get(0)?;
     Ok(Checkpoint { busy: busy != 0, pages: row.try_get(1)?, copied: row.try_get(2)? })
@@ -202,6 +213,11 @@ fn checkpointed(row: SqliteRow) -> Result<Checkpoint, sqlx::Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_as_patient_again_as_it_was() {
+        assert_eq!(PATIENT, format!("pragma busy_timeout = {BUSY_MS}"));
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {

@@ -30,8 +30,8 @@ async fn a_day_of_money() -> TempDir {
     let shop = Shop::open_with(|config| config.payment.attempts = 2).await;
     let (jar, cup) = (shop.stocked(100).await, shop.stocked(100).await);
     // Paid, held without a payment, declined with an attempt left and without.
-    shop.buy(1, &jar, 2, "tok_ok").send().await.ok(201);
-    shop.order(1, &jar, 1).send().await.ok(201);
+    shop.buy(1, &jar, 2, "tok_ok").key("bought").send().await.ok(201);
+    shop.order(1, &jar, 1).key("held").send().await.ok(201);
     let again = shop.buy(2, &jar, 1, "tok_declined").send().await.problem(402, "payment_declined");
     shop.pay(2, &id(&again["order"]), "tok_ok").send().await.ok(200);
     let lost = shop.buy(3, &jar, 1, "tok_declined").send().await.problem(402, "payment_declined");
@@ -253,6 +253,27 @@ const SPOILT: &[(&str, &str, &str)] = &[
         "update order_lines set unit_price_minor = 999 where status = 'ordered'",
         "2000 are kept for what is worth 1998",
     ),
+    (
+        "shop.db",
+        "update orders set key_hash = randomblob(16) where total_minor = 2000",
+        "has another key than the journal says",
+    ),
+    (
+        "shop.db",
+        "update orders set key_hash = null where total_minor = 2000",
+        "has another key than the journal says",
+    ),
+    (
+        "shop.db",
+        "update orders set body_hash = 7 where total_minor = 2000",
+        "has another hash of its body than the journal says",
+    ),
+    (
+        "shop.db",
+        "update orders set key_hash = (select key_hash from orders where total_minor = 2000) where key_hash is not null",
+        "2 orders were made with one key: order_",
+    ),
+    ("shop.db", "update orders set key_hash = x'07' where total_minor = 2000", "keys of orders: damaged key"),
 ];
 
 #[actix_web::test]
@@ -262,7 +283,7 @@ async fn whatever_is_changed_by_hand_is_told() {
         let copy = copied(folder.path());
         spoil(copy.path(), file, sql).await;
         let report = audited(copy.path()).await;
-        let all = report.money.differences;
+        let all: Vec<&String> = report.all_differences().collect();
         assert!(all.iter().any(|line| line.contains(told)), "{sql}: {told:?} is not in {all:#?}");
     }
 }

@@ -90,6 +90,8 @@ static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
 });
 
+static KEYS_OF: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("select id, key_hash, body_hash from orders where id in (", "?", ")"));
 static BUYERS: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("select id, buyer_id from orders where id in (", "?", ")"));
 
@@ -213,6 +215,20 @@ impl OrderReader {
     ) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
         let pages = stream::try_unfold(after, move |after| self.keys_behind(after, until));
         pages.map_ok(|keys| stream::iter(keys.into_iter().map(Ok))).try_flatten()
+    }
+
+    /// Those of `ids` that have rows, with the key and the hash of the body that stand there.
+    pub(super) async fn keys_of(
+        &self,
+        ids: &[OrderId],
+    ) -> Result<Vec<(OrderId, Option<Vec<u8>>, i64)>, StoreError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for query in KEYS_OF.named(ids) {
+            for row in query.fetch_all(&self.pool).await? {
+                found.push((OrderId::from_bytes(sixteen(&row, 0)?), row.try_get(1)?, row.try_get(2)?));
+            }
+        }
+        Ok(found)
     }
 
     /// A page of keys, and the id to go on behind.

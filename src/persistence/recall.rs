@@ -21,6 +21,13 @@ impl OrderReader {
         let body: i64 = row.try_get(1)?;
         Ok(Some((OrderId::from_bytes(sixteen(&row, 0)?), body as u64)))
     }
+
+    /// The orders that a buyer made with a key. There is one at most, unless somebody has changed a row.
+    pub(super) async fn made_with(&self, buyer: UserId, key: [u8; 16]) -> Result<Vec<OrderId>, StoreError> {
+        let query = sql::query(BY_KEY).bind(&buyer.as_bytes()[..]).bind(&key[..]);
+        let rows = query.fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(OrderId::from_bytes(sixteen(row, 0)?))).collect()
+    }
 }
 
 impl StockReader {

@@ -1,13 +1,14 @@
 //! The audit: replays the whole journal and says where the tables, the snapshots or the sums differ from it.
 //!
 //! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
-//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. So is the trail of who did
+//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. The keys of orders are `keys`'s. So is the trail of who did
 //! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one. Payments and
 //! refunds are held against the orders and the pins, order by order; that is `money`'s. What the mirror shows is `mirror`'s.
 
 #[cfg(test)]
 mod bench;
 mod case;
+mod keys;
 mod mirror;
 mod money;
 
@@ -146,6 +147,10 @@ impl Audit<'_> {
             self.product(product, entries, flushed).await?;
         }
         self.nothing_else(rows_expected).await?;
+        match keys::used_twice(self.tables).await {
+            Err(StoreError::Damaged(damaged)) => self.report.differs(format!("keys of orders: {damaged}")),
+            told => self.report.differences.extend(told?),
+        }
         let (head, breaks) = self.tables.trail().verify().await?;
         self.report.trail = head;
         self.report.differences.extend(breaks);
@@ -263,6 +268,7 @@ impl Audit<'_> {
             self.report.lines += piece.iter().map(|born| born.order.lines.len() as u64).sum::<u64>();
             let ids: Vec<OrderId> = piece.iter().map(|born| born.order.id).collect();
             let found = by_id(self.tables.orders().find_many(&ids).await?);
+            self.report.differences.extend(keys::compare(self.tables, piece).await?);
             for Born { order: expected, .. } in piece {
                 match found.get(&expected.id) {
                     None => self.report.differs(format!("{}: missing from the tables", expected.id)),

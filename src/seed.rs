@@ -26,6 +26,7 @@ use crate::persistence::flush::Flusher;
 use crate::persistence::journal::{self, Append, AppendTo, Appended, INBOX_MAX};
 use crate::persistence::product::Product;
 use crate::persistence::redis::Redis;
+use crate::persistence::trail::Mark;
 use crate::persistence::user::UserError;
 use crate::provider::Books;
 use crate::telemetry::Metrics;
@@ -88,7 +89,7 @@ pub async fn make_admin(
     let vault = app::vault(config, clock)?;
     let store = Store::open(config, clock).await?;
     let making = async {
-        app::opens_accounts(&vault, &store.tables, config).await?;
+        app::opens_accounts(&vault, &store.tables, config, clock).await?;
         let passwords = Passwords::start(1, clock, Metrics::global())?;
         make_one(&store.tables, &vault, &passwords, clock, email, password).await
     };
@@ -111,8 +112,8 @@ async fn make_one(
     }
 }
 
-/// Replays the journal of a stopped shop against its tables.
-pub async fn audit(config: &Config) -> Result<Report> {
+/// Replays the journal of a stopped shop against its tables, and looks for what was kept of its trail.
+pub async fn audit(config: &Config, kept: &[Mark]) -> Result<Report> {
     let dir = &config.store.data_dir;
     let shop = match &config.store.database_url {
         Some(url) => Stopped::Database(url.expose_secret()),
@@ -127,7 +128,7 @@ pub async fn audit(config: &Config) -> Result<Report> {
         Some(place) => Some(Redis::open(place)?),
         None => None,
     };
-    Ok(audit::with_mirror(shop, mirror.as_ref()).await?)
+    Ok(audit::of_stopped(shop, mirror.as_ref(), kept).await?)
 }
 
 /// Holds the payments and refunds of a stopped shop against its provider's books. The provider's name comes with it.

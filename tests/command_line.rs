@@ -253,7 +253,11 @@ fn a_store_is_filled_once_and_adds_up() {
     assert_eq!(again.code, 0, "{again:?}");
     let audited = shop.run("audit");
     assert_eq!(audited.code, 0, "{audited:?}");
-    assert!(audited.out.contains("trail 0 0000000000000000: everything adds up"), "{}", audited.out);
+    assert!(
+        audited.out.contains("trail 0 00000000000000000000000000000000: everything adds up"),
+        "{}",
+        audited.out
+    );
     assert!(audited.out.contains("0 payments (0 taken), 0 refunds (0 given back)"), "{}", audited.out);
     let with = shop.run("audit --provider");
     assert_eq!(with.code, 0, "{with:?}");

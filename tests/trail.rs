@@ -13,10 +13,12 @@ use receiver::{Answer, Receiver, until};
 use serde_json::json;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use stockade::config::{Config, MasterKeys};
 use stockade::domain::trail::Deed;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
+use stockade::vault;
 use support::{Pair, Person, Shop, id, user};
 use tempfile::TempDir;
 
@@ -181,7 +183,13 @@ async fn every_deed_finds_its_way_into_the_trail() {
     let erase = json!({ "password": mina.password });
     assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
 
+    // Whoever has the machine says that the key is lost, under which the administrator was made.
     let folder = shop.stop().await;
+    let lost = |config: &mut Config| {
+        config.people.master_keys = Some(MasterKeys::one([3; 32]));
+        config.people.master_key_was_lost = true;
+    };
+    let folder = Shop::open_in_with(folder, lost).await.stop().await;
     let entries = entries(folder.path()).await;
     let told: BTreeSet<_> = entries.iter().map(|entry| entry.split(' ').next().unwrap()).collect();
     let words: BTreeSet<_> = Deed::ALL.iter().map(|deed| deed.as_str()).collect();
@@ -254,4 +262,73 @@ async fn the_audit_sees_an_entry_that_was_edited_or_taken_out() {
         let report = audit(folder.path()).await.unwrap();
         assert!(report.differences.iter().any(|line| line == told), "{sql}: {:?}", report.differences);
     }
+}
+
+/// Somebody who may write every row changes one and makes the chain behind it anew, so that it holds.
+async fn write_anew(dir: &Path, from: i64) {
+    let options = SqliteConnectOptions::new().filename(dir.join("people.db"));
+    let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
+    let rows: Vec<(i64, i64, String, String, String, String)> = sqlx::query_as(
+        "select sequence, at_ms, kind, actor_id, subject_id, detail from trail order by sequence",
+    )
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let mut last = vec![0_u8; 32];
+    for (sequence, at, kind, actor, subject, detail) in rows {
+        let detail = if sequence == from { "delta=-1".to_owned() } else { detail };
+        let mut bytes = last.clone();
+        bytes.extend(sequence.to_be_bytes());
+        bytes.extend(at.to_be_bytes());
+        for text in [&kind, &actor, &subject, &detail] {
+            bytes.extend((text.len() as u64).to_be_bytes());
+            bytes.extend(text.as_bytes());
+        }
+        let hash = vault::digest(&bytes).to_vec();
+        sqlx::query("update trail set detail = ?, previous_hash = ?, hash = ? where sequence = ?")
+            .bind(detail)
+            .bind(last)
+            .bind(hash.clone())
+            .bind(sequence)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        last = hash;
+    }
+    sqlx::query("update trail_head set hash = ?").bind(last).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+/// What `stockade audit` says of a folder, and its exit code.
+fn audited(dir: &Path, flags: &[&str]) -> (String, Option<i32>) {
+    let mut audit = Command::new(env!("CARGO_BIN_EXE_stockade"));
+    audit.arg("audit").args(flags).env("STOCKADE_DATA_DIR", dir);
+    let said = audit.output().unwrap();
+    (String::from_utf8(said.stdout).unwrap(), said.status.code())
+}
+
+/// What stands between the quotes of the line that is to be kept.
+fn kept(said: &str) -> &str {
+    said.split_once("--trail \"").unwrap().1.split_once('"').unwrap().0
+}
+
+#[actix_web::test]
+async fn a_trail_that_was_written_anew_is_caught_by_its_former_end() {
+    let (folder, _) = administered().await;
+    let (said, code) = audited(folder.path(), &[]);
+    assert_eq!(code, Some(0), "{said}");
+    let end = kept(&said);
+    assert!(end.starts_with("6 "), "{end}");
+    let none = format!("0 {}", "0".repeat(16));
+    assert_eq!(audited(folder.path(), &["--trail", end, "--trail", &none]).1, Some(0));
+
+    write_anew(folder.path(), 3).await;
+    let (anew, code) = audited(folder.path(), &[]);
+    assert_eq!(code, Some(0), "nobody can tell by the trail alone: {anew}");
+    assert_ne!(kept(&anew), end);
+    let (caught, code) = audited(folder.path(), &["--trail", &none, "--trail", end]);
+    assert_eq!(code, Some(1), "{caught}");
+    assert!(caught.contains(&format!("trail: 6 was {}, it is ", &end[2..])), "{caught}");
+    // What is no such line is no audit.
+    assert_eq!(audited(folder.path(), &["--trail", "6"]).1, Some(2));
 }

@@ -181,7 +181,7 @@ impl App {
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
-        opens_accounts(&vault, tables, config).await?;
+        opens_accounts(&vault, tables, config, &clock).await?;
         let featured = match config.profile {
             Profile::Development => demo::furnish(store, &clock).await?,
             Profile::Production => None,

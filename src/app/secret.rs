@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::trail::{Deed, Record};
 use crate::persistence::{Tables, folder};
 use crate::tokens::Tokens;
 use crate::vault::{Vault, WrappedKey};
@@ -48,8 +49,8 @@ pub fn vault(config: &Config, clock: &Clock) -> Result<Vault> {
 const LOOKED_AT: u32 = 100;
 
 /// Refuses a store none of whose accounts this vault opens. Under another master key nobody would be found who logs in, and whoever
-/// signed up again would be a second person with one address.
-pub async fn opens_accounts(vault: &Vault, tables: &Tables, config: &Config) -> Result<()> {
+/// signed up again would be a second person with one address. Where an operator says that the right key is lost, the trail says that he did.
+pub async fn opens_accounts(vault: &Vault, tables: &Tables, config: &Config, clock: &Clock) -> Result<()> {
     let keys = tables.users().newest_keys(LOOKED_AT).await?;
     let known = |key: &Vec<u8>| WrappedKey::from_bytes(key).is_ok_and(|key| vault.knows(&key));
     if keys.is_empty() || keys.iter().any(known) {
@@ -69,6 +70,8 @@ pub async fn opens_accounts(vault: &Vault, tables: &Tables, config: &Config) -> 
     };
     if config.people.master_key_was_lost {
         tracing::warn!("{told}: nobody who has one of them can log in");
+        let given_up = Record::new(Deed::MasterKeyGivenUp, clock.now());
+        tables.trail().append(&given_up).await.context("the trail cannot be written")?;
         return Ok(());
     }
     anyhow::bail!(

@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Layers, Profile};
 use crate::http;
 use crate::logs;
+use crate::persistence::trail::Mark;
 use crate::seed::{self, Plan};
 
 use settings::{CommonFlags, Flags};
@@ -64,6 +65,8 @@ const AUDIT_EXAMPLES: &str = "\
 Examples:
   stockade audit
           Journal against tables, money against orders, and with STOCKADE_REDIS_URL the mirror against the journal
+  stockade audit --trail \"1000 9f86d081884c7d65…\"
+          And the trail's 1000th entry against what an earlier audit printed: nobody has written the trail anew up to there
   stockade audit --provider
           And our payments and refunds against the provider's books, whoever STOCKADE_PAYMENT_PROVIDER says it is
 
@@ -141,6 +144,9 @@ enum Command {
         /// Compare payments and refunds with the payment provider's books too, both ways
         #[arg(long)]
         provider: bool,
+        /// See that the trail still has this entry, as an earlier audit printed it; as often as you like
+        #[arg(long, value_name = "NUMBER HASH")]
+        trail: Vec<Mark>,
         #[command(flatten)]
         flags: CommonFlags,
     },
@@ -217,7 +223,9 @@ impl Cli {
             Some(Command::Seed { what, flags }) => fill(&before.and(flags.0).config()?, &what),
             Some(Command::Token { whose, flags }) => token::sign(&before.and(flags.0).config()?, &whose),
             Some(Command::Admin { what, flags }) => admin::run(&before.and(flags.0).config()?, &what),
-            Some(Command::Audit { provider, flags }) => audit(&before.and(flags.0).config()?, provider),
+            Some(Command::Audit { provider, trail, flags }) => {
+                audit(&before.and(flags.0).config()?, provider, &trail)
+            }
             Some(Command::Openapi { http }) => describe(http),
             Some(Command::Backup { what, flags }) => backup::take(&before.and(flags.0).config()?, &what),
             Some(Command::Restore { what, flags }) => backup::restore(&before.and(flags.0).config()?, &what),
@@ -287,9 +295,9 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
+fn audit(config: &Config, provider: bool, kept: &[Mark]) -> Result<ExitCode> {
     logs::start(config.profile);
-    let report = app::blocking(seed::audit(config))?;
+    let report = app::blocking(seed::audit(config, kept))?;
     let money = &report.money;
     println!(
         "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), {} lines sold, \
@@ -309,6 +317,7 @@ fn audit(config: &Config, provider: bool) -> Result<ExitCode> {
         report.trail,
         verdict(report.all_differences().count(), "everything adds up"),
     );
+    println!("Keep this elsewhere, for a later audit: --trail \"{}\"", report.trail);
     if let Some(mirror) = &report.mirror {
         println!(
             "The mirror shows {} products, {} of them as they were before the journal's end, and holds {} views that nobody is shown: {}.",

@@ -65,6 +65,7 @@ deeds!(
     WebhookReplayed "webhook_replayed",
     WebhookDisabled "webhook_disabled",
     WebhookRemoved "webhook_removed",
+    MasterKeyGivenUp "master_key_given_up",
 );
 
 /// One entry, before it has a place.

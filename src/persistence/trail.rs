@@ -2,10 +2,11 @@
 //!
 //! An entry is appended in the transaction of what it tells about, by the tables' one writer, so entries are numbered without a
 //! gap. Always true: a row that was edited, moved or taken out breaks the chain where it stood, and one taken off the end
-//! disagrees with the head. Who can write the whole file can write a whole new chain; against him helps the head that an audit
-//! printed earlier.
+//! disagrees with the head. Who can write the whole file can write a whole new chain, for no key is in it; against him helps the head that
+//! an audit printed earlier, and that a later one is handed as a [`Mark`]. Of what came behind the last mark nobody can tell.
 
 use std::fmt;
+use std::str::FromStr;
 
 use futures_util::TryStreamExt;
 
@@ -26,6 +27,7 @@ const ALL: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, p
 const PAGE: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
     where sequence < ? order by sequence desc limit ?";
 
+const AT: &str = "select hash from trail where sequence = ?";
 const ABOUT: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail, previous_hash, hash from trail \
     where subject_id = ? and sequence < ? order by sequence desc limit ?";
 
@@ -33,6 +35,11 @@ const ABOUT: &str = "select sequence, at_ms, kind, actor_id, subject_id, detail,
 const ABOUT_AT_A_TIME: i64 = 500;
 
 type Hash = [u8; 32];
+
+/// Digits of a hash that are printed: nobody finds another entry with these.
+const DIGITS: usize = 32;
+/// The fewest that are taken: so many were printed once.
+const DIGITS_MIN: usize = 16;
 
 /// An entry as it stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,10 +63,41 @@ pub struct Head {
 }
 
 impl fmt::Display for Head {
-    /// The number of entries and the beginning of the last one's hash: enough to compare.
+    /// The number of entries and the beginning of the last one's hash, as a [`Mark`] is read.
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{} ", self.sequence)?;
-        self.hash[..8].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{} {:.DIGITS$}", self.sequence, digits(&self.hash))
+    }
+}
+
+fn digits(hash: &Hash) -> String {
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An entry that was the last one once, as an audit printed it then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// 0: there was none yet.
+    sequence: i64,
+    /// How its hash begins.
+    begins: String,
+}
+
+/// It is no line that an audit prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "expected the number of an entry and its hash as `stockade audit` printed them, in one pair of quotes"
+)]
+pub struct NoMark;
+
+impl FromStr for Mark {
+    type Err = NoMark;
+
+    fn from_str(text: &str) -> Result<Mark, NoMark> {
+        let (number, begins) = text.trim().split_once(' ').ok_or(NoMark)?;
+        let begins = begins.trim_start().to_ascii_lowercase();
+        let is_hash = begins.len() >= DIGITS_MIN && begins.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let sequence = number.parse::<i64>().ok().filter(|number| is_hash && *number >= 0);
+        Ok(Mark { sequence: sequence.ok_or(NoMark)?, begins })
     }
 }
 
@@ -176,6 +214,25 @@ impl Trail {
         Ok(Head { sequence: row.try_get(0)?, hash: hash(&row, 1)? })
     }
 
+    /// Which of the entries that were kept are not there as they were; each is a line to print. Whether what is there is a chain,
+    /// [`Trail::verify`] says.
+    pub async fn compare(&self, kept: &[Mark]) -> Result<Vec<String>, StoreError> {
+        let mut told = Vec::new();
+        for Mark { sequence, begins } in kept {
+            let row = sql::query(AT).bind(*sequence).fetch_optional(&self.store.readers()).await?;
+            let found = match (*sequence, row) {
+                (0, _) => Some(Hash::default()),
+                (_, row) => row.map(|row| hash(&row, 0)).transpose()?,
+            };
+            match found.map(|hash| digits(&hash)) {
+                Some(found) if found.starts_with(begins) => {}
+                Some(found) => told.push(format!("trail: {sequence} was {begins}, it is {found:.DIGITS$}")),
+                None => told.push(format!("trail: {sequence} was {begins}, it is missing")),
+            }
+        }
+        Ok(told)
+    }
+
     /// Walks the chain from its beginning. Each break is a line to print; the head is what the walk came to.
     pub async fn verify(&self) -> Result<(Head, Vec<String>), StoreError> {
         let mut breaks = Vec::new();
@@ -275,6 +332,76 @@ mod tests {
         trail.append(&Record::new(Deed::LoggedOut, T0)).await.unwrap();
         let (head, breaks) = trail.verify().await.unwrap();
         assert_eq!((head.sequence, breaks), (2, Vec::<String>::new()));
+    }
+
+    /// As somebody does who may write every row: another word, and the whole chain anew behind it.
+    async fn write_anew(trail: &Trail, from: i64) {
+        let mut entries = trail.before(i64::MAX, 100).await.unwrap();
+        entries.reverse();
+        let mut writer = trail.store.writer().await.unwrap();
+        let mut last = Hash::default();
+        for entry in &mut entries {
+            if entry.sequence == from {
+                entry.detail = "try=9".to_owned();
+            }
+            entry.previous = last;
+            entry.hash = entry.expected_hash();
+            last = entry.hash;
+            sql::query("update trail set detail = ?, previous_hash = ?, hash = ? where sequence = ?")
+                .bind(&entry.detail)
+                .bind(&entry.previous[..])
+                .bind(&entry.hash[..])
+                .bind(entry.sequence)
+                .execute(&mut *writer)
+                .await
+                .unwrap();
+        }
+        sql::query("update trail_head set hash = ?").bind(&last[..]).execute(&mut *writer).await.unwrap();
+    }
+
+    #[rstest]
+    #[tokio::test]
+    async fn a_chain_that_was_written_anew_is_told_to_whoever_kept_its_end(
+        #[values(Sqlite, MySql)] home: Home,
+    ) {
+        let (_dir, trail) = trail(home, 2).await;
+        let mark = async || trail.head().await.unwrap().to_string().parse::<Mark>().unwrap();
+        let mut kept = vec![Head::default().to_string().parse::<Mark>().unwrap(), mark().await];
+        for number in 2..4 {
+            trail.append(&Record::new(Deed::LoggedIn, T0.plus(number)).by(buyer(1))).await.unwrap();
+            kept.push(mark().await);
+        }
+        assert_eq!(trail.compare(&kept).await.unwrap(), [""; 0]);
+        write_anew(&trail, 3).await;
+        let (head, breaks) = trail.verify().await.unwrap();
+        assert_eq!((head.sequence, breaks), (4, Vec::new()), "it is a chain again");
+        let told = trail.compare(&kept).await.unwrap();
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].starts_with("trail: 3 was ") && told[1].starts_with("trail: 4 was "), "{told:?}");
+        tamper(&trail, "delete from trail where sequence = 4").await;
+        let told = trail.compare(&kept[3..]).await.unwrap();
+        assert!(told[0].ends_with(", it is missing"), "{told:?}");
+    }
+
+    #[test]
+    fn a_mark_is_what_an_audit_has_printed() {
+        let head = Head { sequence: 12, hash: [0xab; 32] };
+        let mark = Mark { sequence: 12, begins: "ab".repeat(16) };
+        assert_eq!(head.to_string().parse::<Mark>(), Ok(mark));
+        // As it was printed once, and as somebody may write it.
+        let former = Mark { sequence: 12, begins: "ab".repeat(8) };
+        assert_eq!(format!(" 12  {} ", "AB".repeat(8)).parse::<Mark>(), Ok(former));
+        for no in [
+            "",
+            "12",
+            "abababababababab",
+            "12 abab",
+            "x abababababababab",
+            "-1 abababababababab",
+            "12 ababababababab…",
+        ] {
+            assert_eq!(no.parse::<Mark>(), Err(NoMark), "{no}");
+        }
     }
 
     #[rstest]

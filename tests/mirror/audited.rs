@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use stockade::persistence::audit::{Mirror, Stopped, with_mirror};
+use stockade::persistence::audit::{Mirror, Stopped, of_stopped};
 use stockade_servers::Redis;
 
 use super::support::Shop;
@@ -13,7 +13,7 @@ const BEAT: &str = "stockade:{mirror}:beat";
 
 async fn audited(folder: &Path, redis: &Redis) -> Mirror {
     let store = Store::open(&place(&redis.url())).unwrap();
-    let report = with_mirror(Stopped::Files(folder), Some(&store)).await.unwrap();
+    let report = of_stopped(Stopped::Files(folder), Some(&store), &[]).await.unwrap();
     let mirror = report.mirror.unwrap();
     assert_eq!((report.differences, report.money.differences), (Vec::new(), Vec::new()));
     mirror

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use stockade::actors::mirror::Mirror;
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
-use stockade::persistence::audit::{Stopped, with_mirror};
+use stockade::persistence::audit::{Stopped, of_stopped};
 use stockade::tokens::Tokens;
 use stockade_servers::{MariaDb, Redis};
 
@@ -75,7 +75,7 @@ async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
     next.stop().await;
     node.stop().await;
     let store = Store::open(&place(&redis_url)).unwrap();
-    let report = with_mirror(Stopped::Database(&database_url), Some(&store)).await.unwrap();
+    let report = of_stopped(Stopped::Database(&database_url), Some(&store), &[]).await.unwrap();
     assert_eq!(report.all_differences().collect::<Vec<_>>(), Vec::<&String>::new());
     assert_eq!(report.mirror.unwrap().shown, 1);
 }

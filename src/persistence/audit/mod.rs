@@ -1,9 +1,10 @@
 //! The audit: replays the whole journal and says where the tables, the snapshots or the sums differ from it.
 //!
 //! It repairs nothing. One product is in memory at a time, with its orders. Only what lies at or before the flush
-//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. The keys of orders are `keys`'s. So is the trail of who did
-//! what, whose end is told: who kept what an earlier audit told can see that nobody has written a new one. Payments and
-//! refunds are held against the orders and the pins, order by order; that is `money`'s. What the mirror shows is `mirror`'s.
+//! checkpoint is compared with the tables; the chain and the snapshots are checked to the end. So is the trail of who did
+//! what, whose end is told: who hands in what earlier audits told hears whether somebody has written a new one. Payments and
+//! refunds are held against the orders and the pins, order by order; that is `money`'s. What the mirror shows is `mirror`'s, and the keys
+//! of orders are `keys`'s.
 
 #[cfg(test)]
 mod bench;
@@ -19,7 +20,7 @@ use super::flush::{Changes, Ending, Ground, Moved, Returning, Run, fold};
 use super::journal::{self, JournalReader, OpenError};
 use super::order::{Born, Counted};
 use super::redis::Redis;
-use super::trail::Head;
+use super::trail::{Head, Mark};
 use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
@@ -77,11 +78,15 @@ pub enum Stopped<'s> {
 
 /// Audits the store in `dir`, whose server must have stopped.
 pub async fn audit(dir: &Path) -> Result<Report, OpenError> {
-    with_mirror(Stopped::Files(dir), None).await
+    of_stopped(Stopped::Files(dir), None, &[]).await
 }
 
-/// Audits a shop that has stopped, and what the mirror in `redis` shows of it.
-pub async fn with_mirror(shop: Stopped<'_>, redis: Option<&Redis>) -> Result<Report, OpenError> {
+/// Audits a shop that has stopped, what the mirror in `redis` shows of it, and whether its trail has the entries that were kept.
+pub async fn of_stopped(
+    shop: Stopped<'_>,
+    redis: Option<&Redis>,
+    kept: &[Mark],
+) -> Result<Report, OpenError> {
     let (journal, tables, _lock) = match shop {
         Stopped::Files(dir) => {
             let lock = journal::lock(dir)?;
@@ -103,6 +108,7 @@ pub async fn with_mirror(shop: Stopped<'_>, redis: Option<&Redis>) -> Result<Rep
     };
     let auditing = async {
         let mut report = of(&journal, &tables).await?;
+        report.differences.extend(tables.trail().compare(kept).await?);
         if let Some(redis) = redis {
             report.mirror = Some(mirror::audit(&journal, redis).await?);
         }

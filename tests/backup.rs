@@ -17,7 +17,9 @@ use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use stockade::clock::Clock;
+use stockade::domain::account::AccountState;
 use stockade::domain::user::Role;
+use stockade::persistence::Tables;
 use stockade::persistence::backup::{self, BackupError, Place};
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
@@ -402,4 +404,68 @@ async fn nothing_is_written_where_something_is() {
     std::fs::create_dir(&empty).unwrap();
     home.succeeds(&["restore", "--from", &from, "--into", empty.to_str().unwrap()]).await;
     home.succeeds(&["audit", "--data-dir", empty.to_str().unwrap()]).await;
+}
+
+// --- who has left ---------------------------------------------------------------------------------------------------------------
+
+/// The accounts whose deletion a shop's trail tells of, as `--erased` takes them.
+async fn left(data: &Path) -> String {
+    let tables = Tables::read_only(data);
+    let entries = tables.trail().before(i64::MAX, 100).await.unwrap();
+    tables.close().await.unwrap();
+    let left = entries.iter().filter(|entry| entry.kind == "account_deleted");
+    left.map(|entry| format!("{} has left\n", entry.subject)).collect()
+}
+
+/// State and key of an account.
+async fn account(data: &Path, user: &str) -> (AccountState, bool) {
+    let tables = Tables::read_only(data);
+    let user = tables.users().find(user.parse().unwrap()).await.unwrap().unwrap();
+    tables.close().await.unwrap();
+    (user.state, user.wrapped_key.is_some() || user.personal.is_some() || user.email.is_some())
+}
+
+/// A backup brings back whoever has left since; who restores it has them leave once more.
+#[tokio::test]
+async fn who_has_left_since_a_backup_is_erased_once_more() {
+    let home = Home::new(None);
+    let (shop, people) = (home.start().await, [Person::number(1), Person::number(2), Person::number(3)]);
+    let mut ids = Vec::new();
+    for person in &people {
+        shop.newcomer(person).await;
+        let pair = shop.log_in(person).await;
+        ids.push(id(&shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200)));
+    }
+    let leaves = async |person: &Person| {
+        let pair = shop.log_in(person).await;
+        let erase = json!({ "password": person.password });
+        assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    };
+    leaves(&people[2]).await;
+    let backup = home.folder.path().join("backup");
+    home.backup(&backup).await;
+    leaves(&people[0]).await;
+    shop.stop().await;
+
+    let (file, from) = (home.folder.path().join("left.txt"), backup.to_str().unwrap());
+    let list = left(&home.data()).await;
+    assert_eq!(list.lines().count(), 2);
+    let again = home.folder.path().join("again");
+    let into = ["restore", "--from", from, "--into", again.to_str().unwrap()];
+    let said = home.succeeds(&into).await;
+    assert!(said.contains("minutes ago. Whatever was done since is undone"), "{said}");
+    assert_eq!(account(&again, &ids[0]).await, (AccountState::Verified, true));
+    std::fs::remove_dir_all(&again).unwrap();
+
+    let erased = [&into[..], &["--erased", file.to_str().unwrap()][..]].concat();
+    std::fs::write(&file, format!("{list}\nnobody has left\n")).unwrap();
+    home.fails(&erased, "`nobody` is no id of a user").await;
+    assert!(!again.exists(), "it is read before anything is written");
+    std::fs::write(&file, list).unwrap();
+    let said = home.succeeds(&erased).await;
+    assert!(said.contains("Of 2 accounts that are to be erased 1 were there, and are gone."), "{said}");
+    assert_eq!(account(&again, &ids[0]).await, (AccountState::Deleted, false));
+    assert_eq!(account(&again, &ids[1]).await, (AccountState::Verified, true));
+    home.succeeds(&["audit", "--data-dir", again.to_str().unwrap()]).await;
+    assert_eq!(left(&again).await.lines().count(), 2, "it stands in the trail as well");
 }

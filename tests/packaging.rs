@@ -185,6 +185,12 @@ fn the_units_are_confined() {
     }
 }
 
+/// How backups that are eight days old go, and what has another name stays.
+fn removing(from: &str) -> String {
+    let named = "-type d -name \"????-??-??T??-??-??Z\" -mtime +7";
+    format!("/usr/bin/find {from} -mindepth 1 -maxdepth 1 {named} -exec rm -r {{}} +")
+}
+
 #[test]
 fn the_timer_takes_backups_of_the_same_shop() {
     let backup = unit("stockade-backup.service");
@@ -197,10 +203,7 @@ fn the_timer_takes_backups_of_the_same_shop() {
     assert!(unit("stockade-backup.timer").contains_key("Timer"));
     // What is old goes, from there and from nowhere else, and nothing but what the line above has made.
     let to = said(&backup, "ReadWritePaths");
-    let removes = format!(
-        "/usr/bin/find {to} -mindepth 1 -maxdepth 1 -type d -name \"????-??-??T??-??-??Z\" -mtime +7 -exec rm -r {{}} +"
-    );
-    assert_eq!(said(&backup, "ExecStartPost"), removes);
+    assert_eq!(said(&backup, "ExecStartPost"), removing(to));
     let head = text("deploy/systemd/stockade.service");
     assert!(head.contains("systemctl enable --now stockade stockade-backup.timer\n"));
     assert!(head.contains(&format!("install -d -o stockade -g stockade -m 0700 /var/lib/stockade {to}\n")));
@@ -284,7 +287,9 @@ fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
     let words: Vec<_> = node["args"].as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
     Cli::try_parse_from(["stockade"].into_iter().chain(words)).unwrap();
     let (_, backup) = &pods()[1];
-    assert!(backup["command"][2].as_str().unwrap().starts_with("exec stockade backup --to \"/backups/"));
+    let (takes, removes) = backup["command"][2].as_str().unwrap().split_once(" && exec ").unwrap();
+    assert!(takes.starts_with("stockade backup --to \"/backups/"), "{takes}");
+    assert_eq!(removes, removing("/backups"));
 }
 
 /// As `kubectl apply -k` has it: whoever says which version the nodes have says it of the backup as well.

@@ -1,17 +1,20 @@
 //! `stockade backup` and `stockade restore`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use secrecy::ExposeSecret;
 
+use crate::actors::user::erase_again;
 use crate::app;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::domain::id::UserId;
 use crate::logs;
 use crate::persistence::backup::{self, Manifest, Place};
+use crate::persistence::{Tables, journal};
 
 pub const BACKUP_EXAMPLES: &str = "\
 Examples:
@@ -28,8 +31,12 @@ Examples:
           A shop as it was at that moment, and whether everything adds up
   STOCKADE_DATABASE_URL=mysql://… stockade restore --from /backups/2026-10-30T02-00-00Z
           The same in an empty database, wherever the backup was taken
+  sqlite3 -readonly /var/lib/stockade-before/people.db \"select subject_id from trail where kind = 'account_deleted'\" > left.txt
+  stockade restore --from /backups/2026-10-30T02-00-00Z --into /var/lib/stockade --erased left.txt
+          Without those who had deleted their accounts when the former shop ended
 
-The backup is checked before anything is written, and a place in which there is something is refused.";
+The backup is checked before anything is written, and a place in which there is something is refused. Whoever has deleted an account since is
+there again, unless --erased names them.";
 
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -46,6 +53,9 @@ pub struct RestoreArgs {
     /// A data directory that is empty or does not exist, instead of what the settings name
     #[arg(long, value_name = "DIR")]
     into: Option<PathBuf>,
+    /// Erase these accounts once more, that were deleted since: a file with the id of one (`user_…`) at the beginning of each line
+    #[arg(long, value_name = "FILE")]
+    erased: Option<PathBuf>,
 }
 
 pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
@@ -65,13 +75,58 @@ pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
 pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
     logs::start(config.profile);
     let place = what.into.as_deref().map_or_else(|| place(config), Place::Files);
-    let manifest = app::blocking(async { Ok(backup::restore(&what.from, place, &Clock::start()).await?) })?;
+    let left = what.erased.as_deref().map(ids).transpose()?;
+    let clock = Clock::start();
+    let manifest = app::blocking(async { Ok(backup::restore(&what.from, place, &clock).await?) })?;
     println!(
         "The shop as it was at {}: {}. `stockade audit` says whether everything adds up.",
         manifest.taken_at,
         contents(&manifest),
     );
+    println!(
+        "That is {} ago. Whatever was done since is undone: accounts that were deleted are there again, who was suspended may come in, and \
+         former passwords open. docs/operating.md says what to do before the doors open.",
+        in_words(clock.now().0 - manifest.taken_at.as_millisecond()),
+    );
+    if let Some(left) = left {
+        let erased = app::blocking(erase(place, &left, &clock))
+            .context("the shop is restored, but not all who had left are erased: empty the place and restore once more")?;
+        println!("Of {} accounts that are to be erased {erased} were there, and are gone.", left.len());
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The ids at the beginnings of a file's lines.
+fn ids(path: &Path) -> Result<Vec<UserId>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let id = |word: &str| {
+        let id = word.parse::<UserId>();
+        id.with_context(|| format!("{}: `{word}` is no id of a user (user_…)", path.display()))
+    };
+    text.lines().filter_map(|line| line.split_whitespace().next()).map(id).collect()
+}
+
+async fn erase(place: Place<'_>, users: &[UserId], clock: &Clock) -> Result<u64> {
+    let (tables, _lock) = match place {
+        Place::Database(url) => (Tables::connect(url).await?, None),
+        Place::Files(dir) => {
+            let lock = journal::lock(dir)?;
+            (Tables::open(dir).await?, Some(lock))
+        }
+    };
+    let erased = erase_again(&tables, clock, users).await;
+    // What was erased leaves the write-ahead log with it.
+    tables.close().await?;
+    Ok(erased?)
+}
+
+/// A time in the largest unit of which it is two or more; or in minutes.
+fn in_words(ms: i64) -> String {
+    match ms.max(0) / 60_000 {
+        minutes @ ..120 => format!("{minutes} minutes"),
+        minutes @ ..2_880 => format!("{} hours", minutes / 60),
+        minutes => format!("{} days", minutes / 1_440),
+    }
 }
 
 fn place(config: &Config) -> Place<'_> {
@@ -91,4 +146,23 @@ fn contents(manifest: &Manifest) -> String {
         rows("payments"),
         rows("users"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_a_backup_is_told_in_a_unit_that_says_something() {
+        let minute = 60_000;
+        for (ms, told) in [
+            (-5, "0 minutes"),
+            (119 * minute, "119 minutes"),
+            (120 * minute, "2 hours"),
+            (47 * 60 * minute, "47 hours"),
+            (30 * 1_440 * minute, "30 days"),
+        ] {
+            assert_eq!(in_words(ms), told);
+        }
+    }
 }

@@ -2,15 +2,16 @@
 
 use secrecy::SecretString;
 
-use super::{OFFLINE_LIFE_HOURS_MAX, Unable, Users, commit};
+use super::{OFFLINE_LIFE_HOURS_MAX, Unable, Users, commit, sign_out};
+use crate::clock::Clock;
 use crate::domain::account::{AccountMove, AccountState};
 use crate::domain::id::UserId;
 use crate::domain::order::OrderStatus;
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
-use crate::persistence::Writing;
 use crate::persistence::revocation::Revocation;
 use crate::persistence::user::{Purpose, User};
+use crate::persistence::{Tables, Writing};
 
 /// Orders that are looked through at a time.
 const PAGE: u32 = 100;
@@ -23,49 +24,12 @@ impl Users {
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let now = self.0.clock.now();
         let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);
-        let revocation = self.blank(&mut writing, user, state, until, now).await?;
+        let revocation = blank(&mut writing, user, state, until, now).await?;
         commit(writing).await?;
         self.0.tables.forget_soon();
         self.refuse_from_now(&[revocation]);
         self.let_go(id).await;
         Ok(())
-    }
-
-    async fn blank(
-        &self,
-        writing: &mut Writing<'_>,
-        user: User,
-        state: AccountState,
-        until: Millis,
-        now: Millis,
-    ) -> Result<Revocation, Unable> {
-        if let Some(email) = &user.email {
-            writing.free_email(email, user.id).await?;
-        }
-        if let Some(phone) = &user.phone {
-            writing.free_phone(phone, user.id).await?;
-        }
-        for purpose in [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail] {
-            writing.void_tokens(user.id, purpose).await?;
-        }
-        let (revocation, signed_out_at) = self.sign_out(writing, user.id, now, until).await?;
-        let blank = User {
-            state,
-            email: None,
-            phone: None,
-            wrapped_key: None,
-            personal: None,
-            password: None,
-            signed_out_at,
-            version: user.version + 1,
-            updated_at: now,
-            ..user
-        };
-        writing.update_user(&blank).await?;
-        writing.forget_letters(blank.id).await?;
-        writing.forget_shopper(blank.id).await?;
-        writing.record(&Record::new(Deed::AccountDeleted, now).by(blank.id).on(blank.id)).await?;
-        Ok(revocation)
     }
 
     /// Gives back what they still hold. What cannot be given back now lapses by its own deadline.
@@ -109,10 +73,18 @@ impl Users {
         let mut ended = Vec::new();
         if what == AccountMove::Suspend {
             let until = now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000);
+<<<<<<< ours
             let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
             if let Some(user) = &mut row {
                 user.signed_out_at = signed_out_at;
             }
+||||||| base
+            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
+            changed.signed_out_at = signed_out_at;
+=======
+            let (revocation, signed_out_at) = sign_out(&mut writing, id, now, until).await?;
+            changed.signed_out_at = signed_out_at;
+>>>>>>> theirs
             ended.push(revocation);
         }
         if let Some(user) = &row {
@@ -123,4 +95,57 @@ impl Users {
         self.refuse_from_now(&ended);
         Ok(())
     }
+}
+
+/// Erases people once more who had left a shop, in one that was restored from a backup of before and that nobody serves; says how many of
+/// them were there. What they hold lapses by its own deadline.
+pub async fn erase_again(tables: &Tables, clock: &Clock, users: &[UserId]) -> Result<u64, Unable> {
+    let mut erased = 0;
+    for user in users {
+        let Some(user) = tables.users().find(*user).await? else { continue };
+        let Some(state) = user.state.after(AccountMove::Delete) else { continue };
+        let now = clock.now();
+        let mut writing = tables.begin().await?;
+        blank(&mut writing, user, state, now, now).await?;
+        commit(writing).await?;
+        erased += 1;
+    }
+    Ok(erased)
+}
+
+/// What is left of a person is an id.
+async fn blank(
+    writing: &mut Writing<'_>,
+    user: User,
+    state: AccountState,
+    until: Millis,
+    now: Millis,
+) -> Result<Revocation, Unable> {
+    if let Some(email) = &user.email {
+        writing.free_email(email, user.id).await?;
+    }
+    if let Some(phone) = &user.phone {
+        writing.free_phone(phone, user.id).await?;
+    }
+    for purpose in [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail] {
+        writing.void_tokens(user.id, purpose).await?;
+    }
+    let (revocation, signed_out_at) = sign_out(writing, user.id, now, until).await?;
+    let blank = User {
+        state,
+        email: None,
+        phone: None,
+        wrapped_key: None,
+        personal: None,
+        password: None,
+        signed_out_at,
+        version: user.version + 1,
+        updated_at: now,
+        ..user
+    };
+    writing.update_user(&blank).await?;
+    writing.forget_letters(blank.id).await?;
+    writing.forget_shopper(blank.id).await?;
+    writing.record(&Record::new(Deed::AccountDeleted, now).by(blank.id).on(blank.id)).await?;
+    Ok(revocation)
 }

@@ -28,6 +28,7 @@ use tokio::sync::Semaphore;
 pub use chores::{CLEARING_AT, Clearing, Rekeying};
 pub use export::Kept;
 pub use founding::make_admin;
+pub use leave::erase_again;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
 pub use sign_up::SignUp;
@@ -294,26 +295,6 @@ impl Users {
         Err(Unable::Unavailable)
     }
 
-    /// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so
-    /// that the next session begins later. A session may have begun ahead of our clock: on a node whose clock differs, or
-    /// in the very millisecond of the last time. Whoever had one may have asked for another address: that is taken back.
-    async fn sign_out(
-        &self,
-        writing: &mut Writing<'_>,
-        user: UserId,
-        now: Millis,
-        until: Millis,
-    ) -> Result<(Revocation, Millis), Unable> {
-        let begun = writing.sessions_of(user).await?.into_iter().map(|session| session.created_at);
-        let epoch = begun.fold(now, Millis::max);
-        writing.end_sessions(user).await?;
-        writing.void_tokens(user, Purpose::ChangeEmail).await?;
-        let subject = Subject::User(user, epoch);
-        let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
-        writing.revoke(&revocation, now).await?;
-        Ok((revocation, epoch))
-    }
-
     /// Ends one session, on all nodes.
     async fn end(
         &self,
@@ -350,6 +331,25 @@ impl Users {
         }));
         Ok(())
     }
+}
+
+/// Ends every session of a user, on all nodes, and says up to which beginning: the caller keeps that in the row, so
+/// that the next session begins later. A session may have begun ahead of our clock: on a node whose clock differs, or
+/// in the very millisecond of the last time. Whoever had one may have asked for another address: that is taken back.
+async fn sign_out(
+    writing: &mut Writing<'_>,
+    user: UserId,
+    now: Millis,
+    until: Millis,
+) -> Result<(Revocation, Millis), Unable> {
+    let begun = writing.sessions_of(user).await?.into_iter().map(|session| session.created_at);
+    let epoch = begun.fold(now, Millis::max);
+    writing.end_sessions(user).await?;
+    writing.void_tokens(user, Purpose::ChangeEmail).await?;
+    let subject = Subject::User(user, epoch);
+    let revocation = Revocation { subject, until: until.max(now.plus(ACCESS_LIFE_MS)) };
+    writing.revoke(&revocation, now).await?;
+    Ok((revocation, epoch))
 }
 
 /// What went wrong at the very end may have happened.

@@ -5,7 +5,7 @@
 
 use secrecy::SecretString;
 
-use super::{Personal, Unable, Users, commit};
+use super::{Personal, Unable, Users, commit, sign_out};
 use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::trail::{Deed, Record};
@@ -96,7 +96,7 @@ impl Users {
         if user.state != AccountState::Verified {
             return Err(Unable::LinkExpired);
         }
-        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
+        let (revocation, signed_out_at) = sign_out(&mut writing, user.id, now, now).await?;
         self.put_password(&mut writing, User { signed_out_at, ..user }, hash, Deed::PasswordReset).await?;
         commit(writing).await?;
         self.0.outbox.wake();
@@ -150,7 +150,7 @@ impl Users {
             writing.free_email(old, user.id).await?;
         }
         writing.prove_email(&proved, user.id).await?;
-        let (revocation, signed_out_at) = self.sign_out(&mut writing, user.id, now, now).await?;
+        let (revocation, signed_out_at) = sign_out(&mut writing, user.id, now, now).await?;
         let changed = User {
             email: Some(proved.current),
             personal: Some(self.seal(user.id, &key, &personal)?),

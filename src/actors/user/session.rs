@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{REFRESH, Unable, Users, commit};
+use super::{REFRESH, Unable, Users, commit, sign_out};
 use crate::actors::passwords::Verdict;
 use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
@@ -266,7 +266,7 @@ impl Users {
     pub async fn log_out_everywhere(&self, user: UserId, until: Millis) -> Result<(), Unable> {
         let mut writing = self.0.tables.begin().await?;
         let now = self.0.clock.now();
-        let (revocation, signed_out_at) = self.sign_out(&mut writing, user, now, until).await?;
+        let (revocation, signed_out_at) = sign_out(&mut writing, user, now, until).await?;
         if let Some(user) = writing.user(user).await? {
             writing.update_user(&User { signed_out_at, version: user.version + 1, ..user }).await?;
         }

@@ -463,7 +463,7 @@ async fn who_has_left_since_a_backup_is_erased_once_more() {
     assert!(!again.exists(), "it is read before anything is written");
     std::fs::write(&file, list).unwrap();
     let said = home.succeeds(&erased).await;
-    assert!(said.contains("Of 2 accounts that are to be erased 1 were there, and are gone."), "{said}");
+    assert!(said.contains("1 of 2 accounts that are to be erased were there, and are gone."), "{said}");
     assert_eq!(account(&again, &ids[0]).await, (AccountState::Deleted, false));
     assert_eq!(account(&again, &ids[1]).await, (AccountState::Verified, true));
     home.succeeds(&["audit", "--data-dir", again.to_str().unwrap()]).await;

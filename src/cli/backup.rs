@@ -23,7 +23,7 @@ Examples:
   (cd /backups/2026-10-30T02-00-00Z && sha256sum --check SHA256SUMS)
           Has it been damaged since?
 
-It holds the journal and all tables, and no key: what is sealed in it opens with STOCKADE_MASTER_KEY alone. Keep that elsewhere.";
+It holds the journal and all tables, and no master key: what is sealed in it opens with STOCKADE_MASTER_KEY alone. Keep that elsewhere.";
 
 pub const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -91,7 +91,7 @@ pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
     if let Some(left) = left {
         let erased = app::blocking(erase(place, &left, &clock))
             .context("the shop is restored, but not all who had left are erased: empty the place and restore once more")?;
-        println!("Of {} accounts that are to be erased {erased} were there, and are gone.", left.len());
+        println!("{erased} of {} accounts that are to be erased were there, and are gone.", left.len());
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -298,6 +298,7 @@ fn fill(config: &Config, what: &SeedArgs) -> Result<ExitCode> {
 fn audit(config: &Config, provider: bool, kept: &[Mark]) -> Result<ExitCode> {
     logs::start(config.profile);
     let report = app::blocking(seed::audit(config, kept))?;
+    println!("Keep this elsewhere, for a later audit: --trail \"{}\"", report.trail);
     let money = &report.money;
     println!(
         "{} products, {} events in {} entries, {} orders with {} lines, {} payments ({} taken), {} refunds ({} given back), {} lines sold, \
@@ -317,7 +318,6 @@ fn audit(config: &Config, provider: bool, kept: &[Mark]) -> Result<ExitCode> {
         report.trail,
         verdict(report.all_differences().count(), "everything adds up"),
     );
-    println!("Keep this elsewhere, for a later audit: --trail \"{}\"", report.trail);
     if let Some(mirror) = &report.mirror {
         println!(
             "The mirror shows {} products, {} of them as they were before the journal's end, and holds {} views that nobody is shown: {}.",

@@ -2,7 +2,7 @@
 //! home is filled, in files or in a database, whichever it came from.
 //!
 //! Always true: everything that was acknowledged before a backup began is in it, and what is restored is a shop that was killed at
-//! one moment: it recovers as after any other kill. Keys and secrets are no part of it, nor what the simulated provider and
+//! one moment: it recovers as after any other kill. The master key and secrets are no part of it, nor what the simulated provider and
 //! the folder of mails stand for.
 
 mod listed;

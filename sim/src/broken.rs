@@ -51,6 +51,10 @@ variants! {
     UnknownGivesKeyBack "unknown_gives_key_back" by "i8_one_key_one_order",
     /// A key whose order was never born is used for another product without a claim.
     StaleKeyWithoutClaim "stale_key_without_claim" by "i8_one_key_one_order",
+    /// The door believes the ledger alone: a key that it has forgotten is new.
+    ForgottenKeyIsNew "forgotten_key_is_new" by "i8_one_key_one_order",
+    /// An order that its ledger has forgotten is not looked for in the tables.
+    ForgottenOrderIsGone "forgotten_order_is_gone" by "i2_acknowledged_once",
     /// While an owner is read back the door goes on answering from what the last one had published.
     StaleViewWhileLoading "stale_view_while_loading" by "i6_door_in_order",
     /// An owner decides what it has taken out of its mailbox although the group is full.

@@ -29,6 +29,8 @@ pub struct Rush {
     pub at: Micros,
     pub buyers: usize,
     pub stall: Micros,
+    /// Nobody pays: all of it lapses, and is forgotten.
+    pub idle: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -81,13 +83,18 @@ impl Scenario {
         let count = chance.between(2, 4);
         let mut products: Vec<ProductPlan> = (0..count).map(|_| product(&mut chance)).collect();
         products.sort_by_key(|product| product.id);
-        let rush = chance.percent(4).then(|| Rush {
-            at: chance.between(10, 40) * SECOND,
-            buyers: 800,
-            stall: chance.between(1_200, 2_200) * MS,
+        let rush = chance.percent(4).then(|| {
+            let idle = chance.percent(50);
+            Rush {
+                at: chance.between(10, if idle { 25 } else { 40 }) * SECOND,
+                // An owner forgets by itself what is more than a thousand.
+                buyers: if idle { 1_500 } else { 800 },
+                stall: chance.between(1_200, 2_200) * MS,
+                idle,
+            }
         });
-        if let (Some(_), Some(hot)) = (rush, products.first_mut()) {
-            hot.stock = 650;
+        if let (Some(rush), Some(hot)) = (rush, products.first_mut()) {
+            hot.stock = if rush.idle { 1_300 } else { 650 };
             hot.settings = Settings {
                 opens_at: None,
                 closes_at: None,

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use stockade::domain::id::OrderId;
-use stockade::domain::stock::{Entry, Event, HoldState, UnreadableEvent, decode_events};
+use stockade::domain::id::{OrderId, UserId};
+use stockade::domain::stock::{Cause, Entry, Event, HoldState, UnreadableEvent, decode_events};
 
 /// One order's share of one product, as a table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct Row {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Shelf {
     pub rows: BTreeMap<OrderId, Row>,
+    /// The order that each key has made, and the hash of its request. One of several lines not before its birth.
+    pub keys: BTreeMap<(UserId, [u8; 16]), (OrderId, u64)>,
     pub on_hand: i64,
     pub held: i64,
     pub sold: i64,
@@ -37,6 +39,12 @@ impl Shelf {
         Ok(())
     }
 
+    /// Whether an order is shown: it was born.
+    pub fn shows(&self, order: OrderId) -> bool {
+        let unborn = [HoldState::Placing, HoldState::Released(Cause::NotPlaced)];
+        self.rows.get(&order).is_some_and(|row| !unborn.contains(&row.state))
+    }
+
     fn end(&mut self, order: OrderId, state: HoldState) {
         if let Some(row) = self.rows.get_mut(&order) {
             self.held -= i64::from(row.quantity);
@@ -51,9 +59,17 @@ impl Shelf {
             Event::Held(e) => {
                 let state = if e.placing.is_some() { HoldState::Placing } else { HoldState::Held };
                 self.held += i64::from(e.quantity.get());
+                if let (Some(key), None) = (e.key, e.placing) {
+                    self.keys.insert((e.buyer, key.key), (e.order, key.body));
+                }
                 self.rows.insert(e.order, Row { state, quantity: e.quantity.get(), sold: 0 });
             }
-            Event::Placed(e) => self.state(e.order, HoldState::Held),
+            Event::Placed(e) => {
+                if let Some(key) = e.key {
+                    self.keys.insert((e.buyer, key.key), (e.order, key.body));
+                }
+                self.state(e.order, HoldState::Held);
+            }
             Event::Kept(e) => self.state(e.order, HoldState::Held),
             Event::Unpinned(e) => self.state(e.order, HoldState::Held),
             Event::Pinned(e) => self.state(e.order, HoldState::Pinned),

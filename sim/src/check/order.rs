@@ -34,8 +34,7 @@ pub fn i2_acknowledged_once(story: &Story) -> Verdict {
                         return broken("i2_acknowledged_once", what);
                     }
                 }
-                let keyed = matches!(attempt.what, What::Order { key: Some(_), .. });
-                made_at.insert(*order, (said.at, keyed));
+                made_at.insert(*order, said.at);
             }
             Heard::Replayed(order) if !holds.keys().any(|(_, held)| held == order) => {
                 let what = format!("attempt {number}: {order} was acknowledged again, and is nowhere");
@@ -45,10 +44,10 @@ pub fn i2_acknowledged_once(story: &Story) -> Verdict {
         }
     }
     for (number, attempt) in story.attempts.iter().enumerate() {
-        // Orders without a key may be forgotten once they have ended.
+        // What its ledger has forgotten the tables have.
         if let (What::Read { order, .. }, Some(Heard::Known(false))) =
             (&attempt.what, attempt.said.as_ref().map(|said| &said.heard))
-            && made_at.get(order).is_some_and(|(at, keyed)| *at < attempt.sent && *keyed)
+            && made_at.get(order).is_some_and(|at| *at < attempt.sent)
         {
             return broken(
                 "i2_acknowledged_once",

@@ -115,7 +115,7 @@ impl World {
         if process != self.node.number || !self.node.up {
             return;
         }
-        if self.flushing.is_none() {
+        if self.flushing.is_none() && self.now >= self.flush_stands_until {
             self.flushing =
                 Some((0..self.shelves.len()).map(|product| self.journal.head(product).0.0).collect());
             let time = self.chance.between(1, 40) * MS;
@@ -130,6 +130,7 @@ impl World {
             && let Some(heads) = self.flushing.take()
         {
             self.fold(&heads, true);
+            self.look_again();
         }
     }
 
@@ -159,6 +160,12 @@ impl World {
             return;
         }
         for product in 0..self.node.owners.len() {
+            if self.chance.percent(10) {
+                self.forgets(product);
+            }
+            if process != self.node.number || !self.node.up {
+                return;
+            }
             let (snapshot, unload) =
                 (self.chance.percent(8), self.chance.percent(5) && self.now < FAULTS_END);
             let owner = &mut self.node.owners[product];

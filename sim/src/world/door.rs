@@ -1,4 +1,5 @@
-//! The door: a request comes in, is refused, answered from the published view, or asked of its owner.
+//! The door: a request comes in, is refused, answered from the published view, or asked of its owner. What comes back with a
+//! key that was used before is asked about first (`again`).
 //!
 //! *Sold out* is answered here only when the view shows it, the key is not among the used ones, no question waits at
 //! the owner, and no unpublished event returns units. An order of several lines is led through its [`Placement`],
@@ -8,10 +9,11 @@ use stockade::actors::order::{Item, Next, Placed, Placement, word_of_home};
 use stockade::actors::stock::{Answer, Ask, NotDone, Reply};
 use stockade::domain::amount::Money;
 use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Command, KeyUse, Refusal, Refused, Reserve, SaleState, Sequence};
+use stockade::domain::stock::{Command, KeyUse, Refusal, Refused, Reserve, SaleState};
 
 use super::World;
-use super::keys::{Elsewhere, Print};
+use super::again::{Before, Wanted};
+use super::keys::Print;
 use super::mailbox::{Inside, Waiter};
 use crate::broken::Broken;
 use crate::chance::mix;
@@ -48,7 +50,7 @@ impl World {
         }
     }
 
-    fn order_at_door(&mut self, attempt: usize) {
+    pub(super) fn order_at_door(&mut self, attempt: usize) {
         let Some(record) = self.attempts.get(attempt) else { return };
         let What::Order { items, key } = record.what.clone() else { return };
         let who = record.who;
@@ -56,11 +58,11 @@ impl World {
         let Some(product) = self.product(home) else { return };
         let print: Option<Print> = key.map(|key| (who, key.key));
         let used = print.is_some_and(|print| self.node.keys.is_used(print));
-        if let Some(print) = print
-            && let Err(elsewhere) = self.node.keys.claim(print, product)
-        {
-            return self.ask_about_key(attempt, print, elsewhere);
-        }
+        let came_before = match print.map(|print| self.node.keys.claim(print, product)) {
+            Some(Err(elsewhere)) => return self.key_elsewhere(attempt, elsewhere),
+            Some(Ok(came_before)) => came_before,
+            None => false,
+        };
         if let [item] = items.as_slice()
             && let Some(refused) = self.refused_at_door(product, who, item.quantity.get(), used)
         {
@@ -69,12 +71,16 @@ impl World {
             }
             return self.answer(attempt, Heard::Refused { product: Some(product), refused }, true);
         }
+        if came_before {
+            // Its ledger is not simply asked for another order: it may have forgotten the first.
+            return self.key_again(attempt, product, Before::Here);
+        }
         let slow = self.chance.percent(3);
         self.send_on(attempt, items, key, print, slow);
     }
 
     /// The request goes to its owner, or is placed line by line.
-    fn send_on(
+    pub(super) fn send_on(
         &mut self,
         attempt: usize,
         items: Vec<Item>,
@@ -168,54 +174,13 @@ impl World {
         Some(Refused { at, why })
     }
 
-    // --- a key that was used, or is being used, for another product ----------------------------------------------
-
-    fn ask_about_key(&mut self, attempt: usize, (buyer, key): Print, elsewhere: Elsewhere) {
-        let (product, keeping) = match elsewhere {
-            Elsewhere::Kept(product, keeping) => (product, Some(keeping)),
-            Elsewhere::Claimed(product) => (product, None),
-        };
-        let waiter = Waiter::Inside(Inside::Key { attempt, keeping });
-        self.post(product, Ask::OrderOfKey { buyer, key }, waiter, None, By::Attempt(attempt));
-    }
-
-    fn key_is_known(&mut self, attempt: usize, keeping: Option<u64>, reply: Reply) {
-        let Some(record) = self.attempts.get(attempt) else { return };
-        let What::Order { key: Some(key), items } = &record.what else { return };
-        let (key, print, body) = (*key, (record.who, key.key), key.body);
-        let refused = |why| Heard::Refused { product: None, refused: Refused { at: Sequence(0), why } };
-        match (reply, keeping) {
-            (Ok(Answer::OrderOfKey(Some((order, first)))), _) if first == body => {
-                self.answer(attempt, Heard::Replayed(order), false);
-            }
-            (Ok(Answer::OrderOfKey(Some((order, _)))), _) => {
-                self.tally.reach("a key came back naming another product");
-                self.answer(attempt, refused(Refusal::KeyReused { order: Some(order) }), false);
-            }
-            // The order was never born, and its key is free: begin again.
-            (Ok(Answer::OrderOfKey(None)), Some(keeping)) => {
-                self.tally.reach("a key was free again after its order was never born");
-                if !self.is(Broken::StaleKeyWithoutClaim) {
-                    self.node.keys.drop_stale(print, keeping);
-                    return self.order_at_door(attempt);
-                }
-                let items = items.clone();
-                self.send_on(attempt, items, Some(key), None, false);
-            }
-            (Ok(Answer::OrderOfKey(None)), None) => {
-                self.answer(attempt, refused(Refusal::KeyInProgress), false);
-            }
-            // It was only a question: nothing was executed.
-            _ => self.answer(attempt, Heard::NotExecuted, false),
-        }
-    }
-
     // --- placements -----------------------------------------------------------------------------------------------
 
     pub(super) fn told_inside(&mut self, to: Inside, reply: Reply) {
         match to {
             Inside::Placement(run) => self.placement_hears(run, reply),
-            Inside::Key { attempt, keeping } => self.key_is_known(attempt, keeping, reply),
+            Inside::Key { attempt, product, before } => self.key_is_known(attempt, product, before, reply),
+            Inside::Stands { attempt, order } => self.it_stands(attempt, order, reply),
             Inside::Home { asker, order } => self.home_says(asker, order, reply),
             Inside::Nobody => {}
         }
@@ -309,6 +274,15 @@ impl World {
     // --- answers ----------------------------------------------------------------------------------------------------
 
     pub(super) fn door_hears(&mut self, attempt: usize, product: usize, reply: Reply) {
+        let read = match self.attempts.get(attempt).map(|record| &record.what) {
+            Some(What::Read { order, .. }) => Some(*order),
+            _ => None,
+        };
+        if let (Some(order), Ok(Answer::Order(None))) = (read, &reply)
+            && !self.is(Broken::ForgottenOrderIsGone)
+        {
+            return self.look_up(attempt, Wanted::Order(order));
+        }
         let heard = match reply {
             Ok(Answer::Reserved(receipt)) => {
                 Heard::Made { order: receipt.order, lines: vec![(product, receipt.sequence)] }

@@ -24,13 +24,15 @@ pub enum Fault {
     WriteUnknownOut,
     DiskFull,
     DiskStands,
+    /// The tables fall behind.
+    FlushStands,
     WallSteps,
     PlacementDies,
     /// Answers are lost and everything is slow.
     Storm,
 }
 
-const KINDS: [Fault; 17] = [
+const KINDS: [Fault; 18] = [
     Fault::CrashAtOutput,
     Fault::CrashAtOutput,
     Fault::CrashAtOutput,
@@ -44,6 +46,7 @@ const KINDS: [Fault; 17] = [
     Fault::WriteUnknownOut,
     Fault::DiskFull,
     Fault::DiskStands,
+    Fault::FlushStands,
     Fault::WallSteps,
     Fault::PlacementDies,
     Fault::Storm,
@@ -102,6 +105,10 @@ impl World {
             Fault::DiskStands => {
                 self.tally.fault("disk stands still");
                 self.journal.next_stall = self.chance.between(300, 2_500) * MS;
+            }
+            Fault::FlushStands => {
+                self.tally.fault("flush stands still");
+                self.flush_stands_until = self.now + self.chance.between(1, 20) * SECOND;
             }
             Fault::WallSteps => {
                 self.tally.fault("wall clock steps");

@@ -1,8 +1,9 @@
-//! Which idempotency keys were used and for which product, as every door sees it: volatile, filled from the ledgers
-//! when the process starts and when an owner is read back.
+//! Which idempotency keys were used and for which product, as every door sees it: volatile, filled from the tables, the
+//! journal behind them and the ledgers when the process starts, and from a ledger when its owner is read back.
 //!
 //! A key is *claimed* while a request with it is under way, and *kept* once an order may stand behind it. A kept key
-//! may be out of date (its order was never born); then the ledger of its product knows better, and it is dropped.
+//! may be out of date (its order was never born); then neither the ledger of its product nor the tables know it, and it is
+//! dropped.
 
 use std::collections::BTreeMap;
 
@@ -39,14 +40,15 @@ impl UsedKeys {
         self.uses.get(&print).is_some_and(|used| used.kept.is_some() || used.claimed.is_some())
     }
 
-    pub fn claim(&mut self, print: Print, product: usize) -> Result<(), Elsewhere> {
+    /// Claims a key for a product, and tells whether it was used for it before.
+    pub fn claim(&mut self, print: Print, product: usize) -> Result<bool, Elsewhere> {
         let used = self.uses.entry(print).or_default();
         match (used.claimed, used.kept) {
             (Some((other, _)), _) if other != product => Err(Elsewhere::Claimed(other)),
             (_, Some((other, number))) if other != product => Err(Elsewhere::Kept(other, number)),
             _ => {
                 used.claimed.get_or_insert((product, 0)).1 += 1;
-                Ok(())
+                Ok(used.kept.is_some())
             }
         }
     }
@@ -59,12 +61,17 @@ impl UsedKeys {
         }
     }
 
+    /// How many keys are claimed.
+    pub fn claims(&self) -> usize {
+        self.uses.values().filter(|used| used.claimed.is_some()).count()
+    }
+
     pub fn keep(&mut self, print: Print, product: usize) {
         self.keepings += 1;
         self.uses.entry(print).or_default().kept = Some((product, self.keepings));
     }
 
-    /// Drops a keeping that its ledger knows nothing of, unless something happened to the key since.
+    /// Drops a keeping that neither its ledger nor the tables know of, unless something happened to the key since.
     pub fn drop_stale(&mut self, print: Print, number: u64) {
         let Some(used) = self.uses.get_mut(&print) else { return };
         if used.claimed.is_none() && used.kept.is_some_and(|(_, kept)| kept == number) {

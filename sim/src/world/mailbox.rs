@@ -9,6 +9,7 @@ use stockade::actors::stock::{Ask, NotDone, Outcome, Protocol, View};
 use stockade::domain::id::OrderId;
 use stockade::domain::stock::{Command, Millis};
 
+use super::again::Before;
 use super::keys::Print;
 use super::{Happening, World};
 use crate::story::{By, Fact};
@@ -23,10 +24,16 @@ pub enum Inside {
         asker: usize,
         order: OrderId,
     },
-    /// The ledger's word on a key that came back for another product.
+    /// The ledger's word on a key that came back, of the product that it was used for.
     Key {
         attempt: usize,
-        keeping: Option<u64>,
+        product: usize,
+        before: Before,
+    },
+    /// Its word on the order that this key has made.
+    Stands {
+        attempt: usize,
+        order: OrderId,
     },
     Nobody,
 }

@@ -3,6 +3,7 @@
 //! Time moves from one planned happening to the next. A happening belongs to one start of the process, or to one
 //! owner, and means nothing after their end; nothing but the journal and the memory of clients outlives a crash.
 
+mod again;
 mod bank;
 mod desk;
 mod disk;
@@ -21,7 +22,7 @@ mod saga;
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Reply;
-use stockade::domain::id::{ProductId, RefundId};
+use stockade::domain::id::{OrderId, ProductId, RefundId};
 use stockade::domain::stock::{Millis, Sequence};
 
 use crate::broken::Broken;
@@ -82,6 +83,11 @@ enum Happening {
     Housekeeping {
         process: u64,
     },
+    /// The tables have not caught up with somebody who waits for them.
+    LookedInVain {
+        process: u64,
+        look: u64,
+    },
     SnapshotKept {
         process: u64,
         product: usize,
@@ -101,6 +107,11 @@ enum Happening {
         attempt: usize,
     },
     Shopper(usize),
+    /// Somebody who had his order long ago asks once more.
+    Late {
+        attempt: usize,
+        order: OrderId,
+    },
     Closer(usize),
     Saga(usize),
     Desk(AtDesk),
@@ -133,6 +144,8 @@ pub struct World {
     journal: Journal,
     shelves: Vec<Shelf>,
     flushing: Option<Vec<u64>>,
+    /// Nothing is flushed until here.
+    flush_stands_until: Micros,
     shoppers: Vec<Shopper>,
     closers: Vec<Closer>,
     sagas: Vec<Saga>,
@@ -140,7 +153,7 @@ pub struct World {
     attempts: Vec<Attempt>,
     senders: Vec<Sender>,
     rulings: Vec<Ruling>,
-    orders: BTreeMap<stockade::domain::id::OrderId, usize>,
+    orders: BTreeMap<OrderId, usize>,
     /// The newest sequence of each product that somebody was told of.
     told: Vec<Sequence>,
     /// Answers get lost and requests are slow until here.
@@ -188,6 +201,7 @@ impl World {
             journal: Journal::new(chapters),
             shelves: vec![Shelf::default(); count],
             flushing: None,
+            flush_stands_until: 0,
             shoppers: Vec::new(),
             closers: Vec::new(),
             sagas: Vec::new(),
@@ -267,6 +281,7 @@ impl World {
             Happening::Flush { process } => self.flush(process),
             Happening::FlushEnds { process } => self.flush_ends(process),
             Happening::Housekeeping { process } => self.housekeeping(process),
+            Happening::LookedInVain { process, look } => self.looked_in_vain(process, look),
             Happening::SnapshotKept { process, product, sequence, body } => {
                 self.snapshot_kept(process, product, sequence, body);
             }
@@ -274,6 +289,7 @@ impl World {
             Happening::Hear { attempt, lost } => self.hear(attempt, lost),
             Happening::GiveUp { attempt } => self.give_up(attempt),
             Happening::Shopper(number) => self.shopper_acts(number),
+            Happening::Late { attempt, order } => self.asks_late(attempt, order),
             Happening::Closer(number) => self.closer_acts(number),
             Happening::Saga(number) => self.saga_acts(number),
             Happening::Desk(what) => self.desk_happens(what),

@@ -19,6 +19,8 @@ use crate::time::{MS, Micros};
 const GROUP_EVENTS_MAX: u64 = 512;
 /// A lapse may be this late while the node is well.
 const LATE_MAX_MS: i64 = 100;
+/// What came to nothing is remembered for so long. A question is answered, and an order of several lines is born, long before.
+pub(super) const ENDED_REMEMBERED_MS: i64 = 15_000;
 
 impl World {
     /// The journal's word, the questions, the lapses.
@@ -130,6 +132,23 @@ impl World {
             self.tally.reach("256 lapses in one turn");
         }
         alive
+    }
+
+    /// An owner that is quiet drops what came to nothing long ago, if it is much.
+    pub(super) fn forgets(&mut self, product: usize) {
+        let now = self.clock();
+        let slot = &self.node.owners[product];
+        let Some(protocol) = slot.protocol().filter(|protocol| protocol.is_quiet()) else { return };
+        let (owner, before) = (slot.number, protocol.ledger().remembered());
+        let forget = Input::Forget { before: now.plus(-ENDED_REMEMBERED_MS), now };
+        if !self.step(product, owner, By::Lapse, None, forget) {
+            return;
+        }
+        let after = self.node.owners[product].protocol().map_or(before, |p| p.ledger().remembered());
+        if after < before {
+            self.say(|| format!("  product {product} forgets {} orders", before - after));
+            self.tally.reach("a thousand orders were forgotten at once");
+        }
     }
 
     fn plan_next_turn(&mut self, product: usize) {

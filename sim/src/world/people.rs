@@ -1,13 +1,14 @@
 //! Who comes to buy: shoppers with wishes and retries, a rush of strangers, and the closers who buy what is left.
 //!
 //! A shopper repeats a request with the same key until the answer is certain, sometimes twice at once, sometimes
-//! with another body under the same key. Whoever hears *yes* pays, cancels, or lets the hold lapse.
+//! with another body under the same key. Whoever hears *yes* pays, cancels, or lets the hold lapse, and some ask again much later.
 
 use stockade::actors::order::Item;
 use stockade::domain::amount::Quantity;
 use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Command, KeyUse, Millis, Refusal, Restock, SaleState};
+use stockade::domain::stock::{Command, KeyUse, Refusal, Restock, SaleState};
 
+use super::owner::ENDED_REMEMBERED_MS;
 use super::{Happening, Sender, World};
 use crate::chance::mix;
 use crate::scenario::{FAULTS_END, REST_BY};
@@ -104,8 +105,8 @@ impl World {
                     self.administer(at, product, Command::Configure(settings));
                 }
                 _ => {
-                    let unkeyed_before = shown(at - 10 * SECOND);
-                    let forget = Command::Forget { unkeyed_before, keyed_before: Millis(0) };
+                    let before = shown(at).plus(-ENDED_REMEMBERED_MS);
+                    let forget = Command::Forget { unkeyed_before: before, keyed_before: before };
                     self.administer(at, product, forget);
                 }
             }
@@ -242,7 +243,9 @@ impl World {
         let who = self.shoppers[number].user;
         let mut lines = self.lines_of(attempt);
         lines.sort_unstable();
+        let idle = self.shoppers[number].stranger && self.scenario.rush.is_some_and(|rush| rush.idle);
         match self.chance.below(100) {
+            _ if idle => {}
             0..48 => self.pay(who, order, lines.clone(), false),
             48..70 => self.cancel(who, order, lines.clone()),
             70..73 => {
@@ -258,6 +261,11 @@ impl World {
             let attempt = Attempt::new(who, what, self.now);
             self.send(Sender::None, attempt, 0);
         }
+        // A page that was left open, a telephone that finds its network again.
+        if self.chance.percent(25) {
+            let much_later = self.chance.between(5, 45) * SECOND;
+            self.plan(much_later, Happening::Late { attempt, order });
+        }
         // Some do not trust a yes and press the button again.
         let again =
             self.chance.percent(15) && self.shoppers[number].wish.as_ref().is_some_and(|w| w.key.is_some());
@@ -266,6 +274,23 @@ impl World {
         } else {
             self.next_wish(number);
         }
+    }
+
+    /// The very same request again, or a look at its order: it may have been forgotten by its ledger.
+    pub(super) fn asks_late(&mut self, attempt: usize, order: OrderId) {
+        let Some(record) = self.attempts.get(attempt) else { return };
+        let (who, what) = (record.who, record.what.clone());
+        let is_keyed = matches!(what, What::Order { key: Some(_), .. });
+        let mut lines = self.lines_of(attempt);
+        lines.sort_unstable();
+        let Some((home, _)) = lines.first().copied() else { return };
+        if self.now >= FAULTS_END {
+            return;
+        }
+        let reads = self.chance.percent(25) || !is_keyed;
+        let what = if reads { What::Read { order, home } } else { what };
+        let attempt = Attempt::new(who, what, self.now);
+        self.send(Sender::None, attempt, 0);
     }
 
     /// The products and units an attempt asked for, in order of product.

@@ -1,17 +1,19 @@
 //! The process: what is lost when it dies, and how it comes back.
 //!
 //! Always true: a write in progress at a crash is in whole or not at all; a new start raises the journal's epoch,
-//! reads the wall clock once, and fills the used keys from the ledgers before it takes a request.
+//! reads the wall clock once, knows every key that an order was ever made with before it takes a request, and loads the
+//! owners that have holds.
 
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Protocol;
-use stockade::domain::stock::{Epoch, Sequence};
+use stockade::domain::stock::{Epoch, Event, Sequence};
 
+use super::again::Look;
 use super::disk::{FLUSH_EVERY, HOUSEKEEPING_EVERY};
 use super::door::Run;
-use super::keys::UsedKeys;
-use super::mailbox::{Owner, State, Waiter, Waiting};
+use super::keys::{Print, UsedKeys};
+use super::mailbox::{Inside, Owner, State, Waiter, Waiting};
 use super::{Happening, World};
 use crate::broken::Broken;
 use crate::time::{MS, ProcessClock, Wall};
@@ -27,6 +29,8 @@ pub struct Process {
     pub keys: UsedKeys,
     pub waiting: BTreeMap<u64, Waiting>,
     pub runs: BTreeMap<u64, Run>,
+    /// Who waits for the tables.
+    pub looks: BTreeMap<u64, Look>,
     /// Tokens handed out, in this process and before.
     pub tokens: u64,
     pub owner_numbers: u64,
@@ -44,6 +48,7 @@ impl Process {
             keys: UsedKeys::default(),
             waiting: BTreeMap::new(),
             runs: BTreeMap::new(),
+            looks: BTreeMap::new(),
             tokens: 0,
             owner_numbers: 0,
             fuse: None,
@@ -78,11 +83,15 @@ impl World {
         self.journal.stopped = false;
         self.note("start", self.node.number, self.wall.error_us as u64);
         self.say(|| format!("start {}: the wall is {} ms off", self.node.number, self.wall.error_us / MS));
-        if !self.is(Broken::ForgetDedupeOnRestart) {
-            for product in 0..self.node.owners.len() {
-                if let Some(protocol) = self.recover(product) {
-                    self.fill_keys(product, &protocol);
-                }
+        for product in 0..self.node.owners.len() {
+            let Some(protocol) = self.recover(product) else { continue };
+            if !self.is(Broken::ForgetDedupeOnRestart) {
+                self.recall_keys(product);
+                self.fill_keys(product, &protocol);
+            }
+            // Holds lapse on time only while their owner is there.
+            if protocol.next_deadline().is_some() {
+                self.load(product);
             }
         }
         let process = self.node.number;
@@ -124,9 +133,11 @@ impl World {
         }
         let clients = self.node.waiting.values().filter_map(|waiting| match waiting.waiter {
             Waiter::Door(attempt) => Some(attempt),
+            Waiter::Inside(Inside::Key { attempt, .. } | Inside::Stands { attempt, .. }) => Some(attempt),
             Waiter::Inside(_) => None,
         });
-        let clients: Vec<usize> = clients.chain(self.node.runs.values().map(|run| run.attempt)).collect();
+        let clients = clients.chain(self.node.runs.values().map(|run| run.attempt));
+        let clients: Vec<usize> = clients.chain(self.node.looks.values().map(|look| look.attempt)).collect();
         if self.node.runs.values().any(|run| run.holds > 0) {
             self.tally.reach("a placement died with lines held");
         }
@@ -138,6 +149,7 @@ impl World {
         self.node.fuse = None;
         self.node.waiting.clear();
         self.node.runs.clear();
+        self.node.looks.clear();
         self.node.keys = UsedKeys::default();
         for product in 0..self.node.owners.len() {
             let number = self.next_owner();
@@ -165,6 +177,21 @@ impl World {
                 );
                 None
             }
+        }
+    }
+
+    /// The keys of the orders that the tables show, and of what the journal has behind them.
+    fn recall_keys(&mut self, product: usize) {
+        let shelf = &self.shelves[product];
+        let mut prints: Vec<Print> = shelf.keys.keys().copied().collect();
+        let behind = self.journal.chapters[product].events.iter().skip(shelf.checkpoint as usize);
+        prints.extend(behind.filter_map(|event| match event {
+            Event::Held(held) => Some((held.buyer, held.key?.key)),
+            Event::Placed(placed) => Some((placed.buyer, placed.key?.key)),
+            _ => None,
+        }));
+        for print in prints {
+            self.node.keys.keep(print, product);
         }
     }
 

@@ -39,8 +39,11 @@ impl World {
         if self.shoppers_wait() > 0 {
             return Some(format!("{} shoppers have no answer", self.shoppers_wait()));
         }
-        if !self.node.waiting.is_empty() || !self.node.runs.is_empty() {
+        if !self.node.waiting.is_empty() || !self.node.runs.is_empty() || !self.node.looks.is_empty() {
             return Some(format!("{} questions wait", self.node.waiting.len()));
+        }
+        if self.node.keys.claims() > 0 {
+            return Some(format!("{} keys are claimed, and nobody asks", self.node.keys.claims()));
         }
         (0..self.shelves.len()).find_map(|product| self.restless_product(product))
     }

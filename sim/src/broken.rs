@@ -33,6 +33,8 @@ variants! {
     ForgetDedupeOnRestart "forget_dedupe_on_restart" by "i8_one_key_one_order",
     /// The process reads the wall clock each time instead of counting boot time.
     ExpireByWallClock "expire_by_wall_clock" by "i12_no_early_lapse",
+    /// Whether the sale is open is asked of the wall clock each time.
+    OpenByWallClock "open_by_wall_clock" by "sale_in_its_window",
     /// The door answers *sold out* from the published view without looking at used keys.
     RetryingWinnerSoldOut "retrying_winner_sold_out" by "i8_one_key_one_order",
     /// An owner that panicked is read back while its group may still be on its way.

@@ -18,6 +18,7 @@ pub use stock::{
 };
 pub use time::{
     i6_arrival_order, i6_door_in_order, i6_no_inversion, i12_no_early_lapse, lapse_waits_for_the_earlier,
+    sale_in_its_window,
 };
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ pub fn all(story: &Story) -> Verdict {
         i7_limits(product, chapter)?;
         i10_one_state_by_every_road(product, chapter)?;
         i12_no_early_lapse(product, chapter)?;
+        sale_in_its_window(product, chapter)?;
         i13_caps(product, chapter)?;
     }
     i2_acknowledged_once(story)?;

@@ -45,8 +45,8 @@ struct Told<'a> {
     lines: BTreeMap<OrderId, Vec<Option<Money>>>,
     /// Whose each order is, and by which key.
     keys: BTreeMap<OrderId, (UserId, Option<Key>)>,
-    /// How far the clock of each process was ahead of the truth, as far as its events show.
-    ahead_us: BTreeMap<u64, i64>,
+    /// How far the clock of each process was ahead of the truth, the least and the most, as far as its events show.
+    ahead_us: BTreeMap<u64, (i64, i64)>,
 }
 
 impl<'a> Told<'a> {
@@ -64,8 +64,8 @@ impl<'a> Told<'a> {
                 of.1 = of.1.or(held.key);
             }
             if let Some(fact) = fact {
-                let ahead = ahead_us.entry(fact.process).or_insert(fact.error_us);
-                *ahead = fact.error_us.max(*ahead);
+                let (least, most) = ahead_us.entry(fact.process).or_insert((fact.error_us, fact.error_us));
+                (*least, *most) = (fact.error_us.min(*least), fact.error_us.max(*most));
             }
         }
         Told { story, orders, lines, keys, ahead_us }
@@ -155,10 +155,14 @@ impl<'a> Told<'a> {
             }
             Refusal::Paused => stand.paused && !stand.archived,
             Refusal::NotOpen { opens_at } => {
-                stand.is_on_sale() && settings.is_some_and(|settings| settings.opens_at == Some(*opens_at))
+                stand.is_on_sale()
+                    && settings.is_some_and(|settings| settings.opens_at == Some(*opens_at))
+                    && self.may_have_come_before(asked, *opens_at)
             }
             Refusal::Closed { closed_at } => {
-                stand.is_on_sale() && settings.is_some_and(|settings| settings.closes_at == Some(*closed_at))
+                stand.is_on_sale()
+                    && settings.is_some_and(|settings| settings.closes_at == Some(*closed_at))
+                    && self.may_be_past(asked, stand, *closed_at)
             }
             Refusal::LimitExceeded { limit, has, requested } => {
                 stand.is_on_sale()
@@ -208,7 +212,7 @@ impl<'a> Told<'a> {
             Refusal::NoSuchOrder => asked.order().is_some() && hold.is_none(),
             Refusal::HoldExpired => hold.is_some_and(|(hold, row)| match row.state {
                 HoldState::Expired => true,
-                HoldState::Held | HoldState::Placing => self.may_have_lapsed(asked, stand, hold.deadline),
+                HoldState::Held | HoldState::Placing => self.may_be_past(asked, stand, hold.deadline),
                 HoldState::Pinned | HoldState::Sold | HoldState::Released(_) => false,
             }),
             Refusal::AlreadyReleased { cause } => state == Some(HoldState::Released(*cause)),
@@ -256,13 +260,19 @@ impl<'a> Told<'a> {
         self.lines(asked).map(|lines| lines.iter().copied().reduce(|sum, line| sum?.plus(line?)).flatten())
     }
 
-    /// Whether the process that said so could believe that the deadline had come: by its own clock, or because an entry was closed after
+    /// Whether the process that said so could believe that this time had come: by its own clock, or because an entry was closed after
     /// it. Of a process that decided nothing the clock is not known.
-    fn may_have_lapsed(&self, asked: Asked, stand: &Stand, deadline: Millis) -> bool {
+    fn may_be_past(&self, asked: Asked, stand: &Stand, time: Millis) -> bool {
         let Some(said) = asked.attempt.said.as_ref() else { return false };
-        let Some(ahead_us) = self.ahead_us.get(&asked.attempt.process) else { return true };
+        let Some((_, ahead_us)) = self.ahead_us.get(&asked.attempt.process) else { return true };
         let by_then = shown(said.at + ahead_us).plus(CLOCK_SLACK_MS);
-        deadline <= by_then.max(stand.closed_at)
+        time <= by_then.max(stand.closed_at)
+    }
+
+    /// Whether the process that said so could believe that this time was still to come: it decided after it was asked.
+    fn may_have_come_before(&self, asked: Asked, time: Millis) -> bool {
+        let Some((ahead_us, _)) = self.ahead_us.get(&asked.attempt.process) else { return true };
+        shown(asked.attempt.sent + ahead_us).plus(-CLOCK_SLACK_MS) < time
     }
 }
 

@@ -1,12 +1,16 @@
-//! Order and time: first come, first served, seen from inside and from outside; and nothing lapses before its time.
+//! Order and time: first come, first served, seen from inside and from outside; nothing lapses before its time, and nothing is
+//! held while the sale is not open.
 
 use std::collections::BTreeMap;
 
-use stockade::domain::stock::{Event, Refusal, Sequence};
+use stockade::domain::stock::{Event, Millis, Refusal, Sequence};
 
 use super::{Verdict, broken};
 use crate::story::{By, Chapter, Heard, Ruling, Story};
-use crate::time::{MS, Micros, true_time};
+use crate::time::{MS, Micros, shown, true_time};
+
+/// What a clock may have lost on the truth, or gained, between a question's arrival and its decision.
+const CLOCK_SLACK_MS: i64 = 2;
 
 /// I6, inside: who came to the owner first is decided first, among those of one class.
 pub fn i6_arrival_order(story: &Story) -> Verdict {
@@ -144,6 +148,39 @@ pub fn i12_no_early_lapse(product: usize, chapter: &Chapter) -> Verdict {
     Ok(())
 }
 
+/// Nothing is held before the sale opens, and nothing once it has closed: by the clock of the process, which no step of the wall moves,
+/// at some time between the question's arrival and its decision, or, where that is later, by the end of the entry before.
+pub fn sale_in_its_window(product: usize, chapter: &Chapter) -> Verdict {
+    let mut window = (None, None);
+    let mut entries = chapter.entries.iter().peekable();
+    let mut closed_at = Millis(i64::MIN);
+    for (sequence, event, fact) in chapter.told() {
+        let Some(fact) = fact else { return Ok(()) };
+        while let Some(entry) = entries.next_if(|entry| entry.last < sequence) {
+            closed_at = entry.at;
+        }
+        match event {
+            Event::Created(created) => window = (created.settings.opens_at, created.settings.closes_at),
+            Event::Configured(settings) => window = (settings.opens_at, settings.closes_at),
+            Event::Held(_) => {
+                let from = shown(fact.arrived + fact.error_us).plus(-CLOCK_SLACK_MS).max(closed_at);
+                let until = shown(fact.decided + fact.error_us).plus(CLOCK_SLACK_MS).max(closed_at);
+                let (opens_at, closes_at) = window;
+                let is_early = opens_at.is_some_and(|opens_at| until < opens_at);
+                if is_early || closes_at.is_some_and(|closes_at| from >= closes_at) {
+                    let what = format!(
+                        "product {product} at #{}: held between {} and {}, on sale from {opens_at:?} to {closes_at:?}",
+                        sequence.0, from.0, until.0
+                    );
+                    return broken("sale_in_its_window", what);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// A command that arrived before the deadline wins over the lapse: no pin is refused because of a lapse that was
 /// decided while the pin waited in the mailbox with an earlier stamp.
 pub fn lapse_waits_for_the_earlier(story: &Story) -> Verdict {
@@ -175,4 +212,65 @@ pub fn lapse_waits_for_the_earlier(story: &Story) -> Verdict {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade::domain::amount::{Currency, Money, Quantity};
+    use stockade::domain::id::{OrderId, ProductId, UserId};
+    use stockade::domain::stock::{Created, Held, Settings};
+
+    use super::*;
+    use crate::story::Fact;
+    use crate::time::SECOND;
+
+    /// Whether the checker lets a unit be held that was asked for and decided about in these seconds, on sale from the fifth to the
+    /// twentieth, by a clock that is so far ahead.
+    fn allows(arrived: i64, decided: i64, ahead: i64) -> bool {
+        let (product, price) =
+            (ProductId::new(shown(0), 1), Money { amount: 1_000, currency: Currency::KRW });
+        let settings = Settings {
+            price,
+            opens_at: Some(shown(5 * SECOND)),
+            closes_at: Some(shown(20 * SECOND)),
+            per_customer_limit: None,
+            hold_ms: 1_000,
+        };
+        let held = Held {
+            order: OrderId::for_home(shown(0), 3, product),
+            line: 1,
+            buyer: UserId::new(shown(0), 2),
+            quantity: Quantity::of_line(1).unwrap(),
+            unit_price: price,
+            deadline: shown(30 * SECOND),
+            key: None,
+            placing: None,
+        };
+        let fact = |arrived: i64, decided: i64| Fact {
+            by: By::Lapse,
+            decided: decided * SECOND,
+            arrived: arrived * SECOND,
+            error_us: ahead * SECOND,
+            process: 1,
+            owner: 1,
+            durable: 0,
+        };
+        let chapter = Chapter {
+            product,
+            entries: Vec::new(),
+            events: vec![Event::Created(Created { settings, stock: 1 }), Event::Held(held)],
+            facts: vec![fact(0, 0), fact(arrived, decided)],
+            snapshots: Vec::new(),
+        };
+        sale_in_its_window(0, &chapter).is_ok()
+    }
+
+    #[test]
+    fn a_unit_is_held_while_the_sale_is_open_by_the_clock_of_the_process() {
+        assert!(allows(5, 6, 0) && allows(19, 19, 0));
+        assert!(!allows(3, 4, 0), "it was not open");
+        assert!(!allows(20, 21, 0), "it was closed");
+        assert!(allows(4, 5, 0) && allows(19, 21, 0), "it waited for its decision");
+        assert!(allows(3, 3, 2) && !allows(19, 19, 2), "the clock is ahead");
+    }
 }

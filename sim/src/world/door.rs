@@ -134,7 +134,7 @@ impl World {
         requested: u32,
         used: bool,
     ) -> Option<Refused> {
-        let now = self.clock();
+        let now = self.stamp(true);
         let owner = &self.node.owners[product];
         let (view, protocol) = (owner.view.as_ref()?, owner.protocol());
         let (at, available) = (view.sequence, view.counts.available());

@@ -12,6 +12,7 @@ use stockade::domain::stock::{Command, Millis};
 use super::again::Before;
 use super::keys::Print;
 use super::{Happening, World};
+use crate::broken::Broken;
 use crate::story::{By, Fact};
 use crate::time::{MS, Micros};
 
@@ -157,7 +158,7 @@ impl World {
             Ask::Order(_) | Ask::OrderOfKey { .. } => (false, None),
         };
         self.node.tokens += 1;
-        let (token, arrived_ms) = (self.node.tokens, self.clock());
+        let (token, arrived_ms) = (self.node.tokens, self.stamp(reserve));
         let waiting = Waiting {
             product,
             waiter,
@@ -180,7 +181,8 @@ impl World {
         }
         let until = if patient && self.chance.percent(3) { 1 } else { 2_000 };
         self.node.waiting.insert(token, waiting);
-        let post = Post { token, ask, arrived_ms, until: arrived_ms.plus(until) };
+        let until = arrived_ms.max(self.clock()).plus(until);
+        let post = Post { token, ask, arrived_ms, until };
         let owner = &mut self.node.owners[product];
         if reserve {
             owner.reserves.push_back(post)
@@ -192,6 +194,14 @@ impl World {
             State::Loading => {}
             State::Up(_) => self.wake(product),
         }
+    }
+
+    /// When a question came. By that time the sale is open to one that begins something, or is not.
+    pub(super) fn stamp(&self, reserve: bool) -> Millis {
+        if reserve && self.is(Broken::OpenByWallClock) {
+            return Millis(self.wall.read_us(self.now).div_euclid(MS));
+        }
+        self.clock()
     }
 
     pub(super) fn wake(&mut self, product: usize) {

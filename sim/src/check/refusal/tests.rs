@@ -54,11 +54,15 @@ fn events(then: Vec<Event>) -> Vec<Event> {
 
 /// Whether the checker believes that Mina, who asked for this, was told so in that second, after all of these events.
 fn believes(events: &[Event], what: What, why: Refusal, second: i64) -> bool {
+    believes_of(events, Attempt::new(mina(), what, 0), why, second)
+}
+
+fn believes_of(events: &[Event], attempt: Attempt, why: Refusal, second: i64) -> bool {
     let fact = Fact { by: By::Lapse, decided: 0, arrived: 0, error_us: 0, process: 1, owner: 1, durable: 0 };
     let refused = Refused { at: Sequence(events.len() as u64), why };
     let heard = Heard::Refused { product: Some(0), refused };
     let said = Some(Said { at: second * SECOND, heard, from_view: false });
-    let attempt = Attempt { said, process: 1, ..Attempt::new(mina(), what, 0) };
+    let attempt = Attempt { said, process: 1, ..attempt };
     let chapter = Chapter {
         product: product(),
         entries: Vec::new(),
@@ -144,4 +148,26 @@ fn nobody_is_told_expired_before_the_time() {
     let held = events(vec![]);
     assert!(!believes(&held, pinning(), Refusal::HoldExpired, 9));
     assert!(believes(&held, pinning(), Refusal::HoldExpired, 10));
+}
+
+#[test]
+fn a_sale_is_open_between_its_times_and_nobody_is_told_otherwise() {
+    let (opens_at, closed_at) = (shown(5 * SECOND), shown(20 * SECOND));
+    let settings = Settings {
+        price: won(1_000),
+        opens_at: Some(opens_at),
+        closes_at: Some(closed_at),
+        per_customer_limit: Some(1),
+        hold_ms: 10_000,
+    };
+    let on_sale = events(vec![Event::Configured(settings)]);
+    let told = |why, sent: i64, second| {
+        let attempt = Attempt::new(mina(), ordering(1, 8, 2), sent * SECOND);
+        believes_of(&on_sale, attempt, why, second)
+    };
+    let (not_open, closed) = (|| Refusal::NotOpen { opens_at }, || Refusal::Closed { closed_at });
+    assert!(told(not_open(), 4, 6), "it may have been decided when it came");
+    assert!(!told(not_open(), 6, 6));
+    assert!(told(closed(), 19, 20));
+    assert!(!told(closed(), 19, 19));
 }

@@ -269,7 +269,7 @@ mod tests {
     fn a_unit_is_held_while_the_sale_is_open_by_the_clock_of_the_process() {
         assert!(allows(5, 6, 0) && allows(19, 19, 0));
         assert!(!allows(3, 4, 0), "it was not open");
-        assert!(!allows(20, 21, 0), "it was closed");
+        assert!(!allows(21, 22, 0), "it was closed");
         assert!(allows(4, 5, 0) && allows(19, 21, 0), "it waited for its decision");
         assert!(allows(3, 3, 2) && !allows(19, 19, 2), "the clock is ahead");
     }

@@ -14,7 +14,7 @@ mod wire;
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::{Outcome as Became, View};
-use stockade::domain::stock::{Epoch, Sequence};
+use stockade::domain::stock::{Epoch, Ledger, Sequence};
 use stockade::persistence::redis::{Generation, Version};
 
 use crate::broken::Broken;
@@ -139,6 +139,8 @@ pub struct Cluster {
     tally: Tally,
     trace: Trace,
     broken_rule: Option<Violation>,
+    /// The first hold that lapsed too late.
+    late: Option<Violation>,
     rested: bool,
 }
 
@@ -192,6 +194,7 @@ impl Cluster {
             tally: Tally::default(),
             trace: Trace::new(aloud),
             broken_rule: None,
+            late: None,
             rested: false,
             products,
             chance,
@@ -224,6 +227,7 @@ impl Cluster {
 
     fn judge(mut self) -> Outcome {
         let restless = self.restless();
+        let (agreed, late) = (self.owners_agree(), self.late.take());
         let story = Story {
             chapters: std::mem::take(&mut self.chapters),
             attempts: std::mem::take(&mut self.attempts),
@@ -239,7 +243,7 @@ impl Cluster {
                     invariant: "the simulation itself",
                     what: format!("only {} faults", self.tally.faults_in_all()),
                 }),
-                None => Ok(()),
+                None => agreed.and_then(|()| late.map_or(Ok(()), Err)),
             }),
         };
         Outcome {
@@ -461,7 +465,8 @@ impl Cluster {
                 }
                 self.exits(node, "killed");
             }
-            Fault::Pause | Fault::LeadStops => is.paused_until = until,
+            // What waits for it waits for the later of two.
+            Fault::Pause | Fault::LeadStops => is.paused_until = until.max(is.paused_until),
             Fault::CutOff => is.cut_off_until = until,
             Fault::Alone => is.alone_until = until,
             Fault::Base => {
@@ -510,6 +515,25 @@ impl Cluster {
             }
         }
         self.unsold()
+    }
+
+    /// At rest the state of each owner is its history's.
+    fn owners_agree(&self) -> Result<(), Violation> {
+        for (product, chapter) in self.chapters.iter().enumerate() {
+            let mut ledger = Ledger::default();
+            for entry in &chapter.entries {
+                if let Err(why) = ledger.replay(entry) {
+                    let what = format!("product {product}: {why}");
+                    return Err(Violation { invariant: "i9_prefix_durability", what });
+                }
+            }
+            let mut serving = self.nodes.iter().filter_map(|node| node.slots[product].protocol());
+            if serving.any(|protocol| protocol.ledger().digest() != ledger.digest()) {
+                let what = format!("product {product}: the owner's state is not its history's");
+                return Err(Violation { invariant: "i10_one_state_by_every_road", what });
+            }
+        }
+        Ok(())
     }
 
     fn plan(&mut self, after: Micros, what: Happening) {

@@ -61,6 +61,8 @@ pub struct Slot {
     pub facts: Vec<Fact>,
     pub woken: bool,
     pub timer: Option<Micros>,
+    /// Lapses that were due before this have an excuse.
+    pub excuse: Millis,
     /// It takes nothing more, and says to this node when all is written.
     pub leaving: Option<Leaving>,
 }
@@ -82,6 +84,7 @@ impl Slot {
             facts: Vec::new(),
             woken: false,
             timer: None,
+            excuse: Millis(i64::MIN),
             leaving: None,
         }
     }

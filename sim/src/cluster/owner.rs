@@ -8,6 +8,7 @@ use super::node::{Leaving, Post, Slot, State, Submission, Waiter};
 use super::wire::Message;
 use super::{Cluster, Happening};
 use crate::broken::Broken;
+use crate::check::Violation;
 use crate::database::{Answer as Said, Statement};
 use crate::story::{By, Fact, Ruling};
 use crate::time::{MS, Micros, SECOND};
@@ -16,6 +17,8 @@ use crate::time::{MS, Micros, SECOND};
 const WAITS_MS: i64 = 2_000;
 /// For so long after the sending of its last beat nobody can have declared a node dead.
 const LEASE: Micros = 3 * SECOND;
+/// A lapse may be this late while the node is well.
+const LATE_MAX_MS: i64 = 100;
 /// How long those who asked are kept while it is found out what became of a group.
 const RECOVER_WITHIN: Micros = SECOND;
 
@@ -58,7 +61,10 @@ impl Cluster {
                         format!("product {product}: #{} was told, the next reads #{}", told.0, reads.0);
                     self.violated("i11_no_ack_behind_a_successor", what);
                 }
-                self.nodes[node].slots[product].state = State::Up(Box::new(protocol));
+                // What was due while nobody was there is due now.
+                let now = self.nodes[node].clock.now(self.now);
+                let slot = &mut self.nodes[node].slots[product];
+                (slot.state, slot.excuse) = (State::Up(Box::new(protocol)), now);
                 self.wake(node, product);
             }
             Err(why) => self.violated("i9_prefix_durability", format!("product {product}: {why}")),
@@ -81,6 +87,13 @@ impl Cluster {
             return;
         }
         slot.woken = false;
+        if !slot.protocol().is_some_and(Protocol::has_room) {
+            // A full group behind a slow write: nothing could lapse until now.
+            let now = self.nodes[node].clock.now(self.now);
+            let excuse = &mut self.nodes[node].slots[product].excuse;
+            *excuse = now.max(*excuse);
+        }
+        let slot = &mut self.nodes[node].slots[product];
         if let Some(outcome) = slot.appended.take()
             && !self.step(node, product, By::Lapse, None, Input::Appended(outcome))
         {
@@ -109,10 +122,26 @@ impl Cluster {
         }
         let now = self.nodes[node].clock.now(self.now);
         let oldest = self.nodes[node].mail[product].front().map(|post| post.arrived_ms);
+        self.judge_lateness(node, product, oldest.is_some());
         let lapse_until = oldest.map_or(now, |oldest| oldest.min(now));
         if self.step(node, product, By::Lapse, None, Input::Turn { lapse_until }) {
             self.leaves(node, product);
             self.plan_timer(node, product);
+        }
+    }
+
+    /// No hold lapses late, but where somebody who came before waits, or the node stood still.
+    fn judge_lateness(&mut self, node: usize, product: usize, waits: bool) {
+        let is = &mut self.nodes[node];
+        let (now, woke) = (is.clock.now(self.now), is.clock.now(is.paused_until));
+        let slot = &mut is.slots[product];
+        let has_room = slot.protocol().is_some_and(Protocol::has_room);
+        let excuse = if waits || !has_room { now } else { woke };
+        slot.excuse = excuse.max(slot.excuse);
+        let Some(due) = slot.protocol().and_then(Protocol::next_deadline) else { return };
+        if due.0 < now.0 - LATE_MAX_MS && due > slot.excuse {
+            let what = format!("node {node}, product {product}: a hold was due {} ms ago", now.0 - due.0);
+            self.late.get_or_insert(Violation { invariant: "lapse_on_time", what });
         }
     }
 

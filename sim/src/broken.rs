@@ -61,6 +61,8 @@ variants! {
     StaleViewWhileLoading "stale_view_while_loading" by "i6_door_in_order",
     /// An owner decides what it has taken out of its mailbox although the group is full.
     DrainWithoutRoom "drain_without_room" by "i13_caps",
+    /// A mailbox takes whatever comes.
+    MailboxWithoutEnd "mailbox_without_end" by "i13_caps",
     /// Nobody is told *unknown*: a group whose fate is unknown is called *not executed*.
     UnknownIsFailure "unknown_is_failure" by "i15_promised_answers",
     /// A payment is charged before its lines are pinned.

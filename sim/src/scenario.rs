@@ -78,6 +78,11 @@ fn product(chance: &mut Chance) -> ProductPlan {
 }
 
 impl Scenario {
+    /// Of the questions that wait at one owner, how many may be reservations.
+    pub fn reserves_max(&self) -> usize {
+        self.mailbox_max * 4 / 5
+    }
+
     pub fn of(seed: u64) -> Scenario {
         let mut chance = Chance::new(seed, 1);
         let count = chance.between(2, 4);

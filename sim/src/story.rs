@@ -131,6 +131,17 @@ pub struct Ruling {
     pub pin: Option<(OrderId, Refusal)>,
 }
 
+/// How full the mailbox of a product was at most, as those found it who came to it from outside, themselves included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mailbox {
+    pub product: usize,
+    pub questions: usize,
+    pub questions_max: usize,
+    /// Of them, those that want to reserve.
+    pub reserves: usize,
+    pub reserves_max: usize,
+}
+
 /// One product's whole history.
 #[derive(Debug, Clone)]
 pub struct Chapter {
@@ -180,6 +191,8 @@ pub struct Story {
     pub chapters: Vec<Chapter>,
     pub attempts: Vec<Attempt>,
     pub rulings: Vec<Ruling>,
+    /// None where mailboxes are not watched.
+    pub mailboxes: Vec<Mailbox>,
     /// What orders were made of, by whom, as each attempt knew it.
     pub orders: BTreeMap<OrderId, usize>,
 }

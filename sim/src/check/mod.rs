@@ -14,7 +14,7 @@ pub use order::{i2_acknowledged_once, i4_each_hold_ends_once, i14_whole_orders};
 pub use refusal::i15_refusals_are_true;
 pub use stock::{
     i1_conservation, i3_no_oversell, i3_no_undersell, i7_limits, i9_prefix_durability,
-    i10_one_state_by_every_road, i13_caps,
+    i10_one_state_by_every_road, i13_caps, i13_mailboxes,
 };
 pub use time::{
     i6_arrival_order, i6_door_in_order, i6_no_inversion, i12_no_early_lapse, lapse_waits_for_the_earlier,
@@ -55,6 +55,7 @@ pub fn all(story: &Story) -> Verdict {
         sale_in_its_window(product, chapter)?;
         i13_caps(product, chapter)?;
     }
+    i13_mailboxes(story)?;
     i2_acknowledged_once(story)?;
     i3_no_undersell(story)?;
     i6_arrival_order(story)?;

@@ -352,7 +352,7 @@ struct Hold {
 
 /// A product at one sequence.
 #[derive(Default)]
-struct Stand {
+pub(super) struct Stand {
     shelf: Shelf,
     settings: Option<Settings>,
     paused: bool,
@@ -365,7 +365,7 @@ struct Stand {
 }
 
 impl Stand {
-    fn follow(&mut self, event: &Event) {
+    pub(super) fn follow(&mut self, event: &Event) {
         self.shelf.fold_event(event);
         match event {
             Event::Created(created) => self.settings = Some(created.settings.clone()),
@@ -406,6 +406,11 @@ impl Stand {
             }
             Event::Confirmed(_) | Event::Released(_) | Event::Expired(_) | Event::Returned(_) => {}
         }
+    }
+
+    /// How many orders are not forgotten.
+    pub(super) fn remembers(&self) -> usize {
+        self.holds.len()
     }
 
     fn change(&mut self, order: OrderId, how: impl FnOnce(&mut Hold)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use stockade::domain::stock::{Event, Ledger, Refusal};
 
+use super::refusal::Stand;
 use super::{Verdict, broken};
 use crate::story::{Chapter, Heard, Story, What};
 use crate::tables::Shelf;
@@ -196,7 +197,8 @@ pub fn i10_one_state_by_every_road(product: usize, chapter: &Chapter) -> Verdict
     }
 }
 
-/// I13, what a history shows of it: no group exceeds its caps. One more event may start below the cap of bytes.
+/// I13, what a history shows of it: no group exceeds its caps, and a ledger remembers no more orders, and their keys, than those that
+/// are not forgotten. One more event may start below the cap of bytes.
 pub fn i13_caps(product: usize, chapter: &Chapter) -> Verdict {
     for entry in &chapter.entries {
         if entry.count() > 512 || entry.events.len() > 64 * 1024 + 16 * 1024 {
@@ -207,6 +209,30 @@ pub fn i13_caps(product: usize, chapter: &Chapter) -> Verdict {
                 entry.events.len()
             );
             return broken("i13_caps", what);
+        }
+    }
+    let (mut ledger, mut stand) = (Ledger::default(), Stand::default());
+    for entry in &chapter.entries {
+        if ledger.replay(entry).is_err() {
+            return Ok(());
+        }
+    }
+    chapter.events.iter().for_each(|event| stand.follow(event));
+    let (remembered, keys) = (ledger.remembered(), ledger.keys().count());
+    if remembered != stand.remembers() || keys > remembered {
+        let left = stand.remembers();
+        let what =
+            format!("product {product}: {remembered} orders remembered, {keys} keys, {left} not forgotten");
+        return broken("i13_caps", what);
+    }
+    Ok(())
+}
+
+/// I13, of mailboxes: nobody who came from outside got into one that was full.
+pub fn i13_mailboxes(story: &Story) -> Verdict {
+    for mailbox in &story.mailboxes {
+        if mailbox.questions > mailbox.questions_max || mailbox.reserves > mailbox.reserves_max {
+            return broken("i13_caps", format!("more waited than may: {mailbox:?}"));
         }
     }
     Ok(())

@@ -232,6 +232,7 @@ impl Cluster {
             chapters: std::mem::take(&mut self.chapters),
             attempts: std::mem::take(&mut self.attempts),
             rulings: std::mem::take(&mut self.rulings),
+            mailboxes: Vec::new(),
             orders: std::mem::take(&mut self.orders),
         };
         crate::check::reached(&story, &mut self.tally);

@@ -172,10 +172,11 @@ impl World {
             decided: false,
             withheld: false,
         };
-        let max = self.scenario.mailbox_max;
         let owner = &self.node.owners[product];
         let patient = matches!(by, By::Attempt(_));
-        if patient && (owner.undecided() >= max || (reserve && owner.reserves.len() >= max * 4 / 5)) {
+        let is_full = owner.undecided() >= self.scenario.mailbox_max
+            || (reserve && owner.reserves.len() >= self.scenario.reserves_max());
+        if patient && is_full && !self.is(Broken::MailboxWithoutEnd) {
             self.tally.reach("a mailbox was full");
             return self.deliver(waiting, Err(NotDone::Busy { retry_after_ms: 100 }));
         }
@@ -188,6 +189,11 @@ impl World {
             owner.reserves.push_back(post)
         } else {
             owner.urgent.push_back(post)
+        }
+        if patient {
+            let most = &mut self.mailboxes[product];
+            most.questions = owner.undecided().max(most.questions);
+            most.reserves = owner.reserves.len().max(most.reserves);
         }
         match owner.state {
             State::Cold => self.load(product),

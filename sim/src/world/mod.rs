@@ -30,7 +30,7 @@ use crate::chance::Chance;
 use crate::check::Violation;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, REST_BY, Scenario};
-use crate::story::{Answers, Attempt, Chapter, Ruling, Story};
+use crate::story::{Answers, Attempt, Chapter, Mailbox, Ruling, Story};
 use crate::tally::Tally;
 use crate::time::{MS, Micros, Wall};
 use crate::trace::Trace;
@@ -153,6 +153,7 @@ pub struct World {
     attempts: Vec<Attempt>,
     senders: Vec<Sender>,
     rulings: Vec<Ruling>,
+    mailboxes: Vec<Mailbox>,
     orders: BTreeMap<OrderId, usize>,
     /// The newest sequence of each product that somebody was told of.
     told: Vec<Sequence>,
@@ -190,6 +191,8 @@ impl World {
         };
         let chapters: Vec<Chapter> = scenario.products.iter().map(|plan| chapter(plan.id)).collect();
         let count = chapters.len();
+        let (questions_max, reserves_max) = (scenario.mailbox_max, scenario.reserves_max());
+        let mailbox = |product| Mailbox { product, questions: 0, questions_max, reserves: 0, reserves_max };
         World {
             seed,
             now: 0,
@@ -209,6 +212,7 @@ impl World {
             attempts: Vec::new(),
             senders: Vec::new(),
             rulings: Vec::new(),
+            mailboxes: (0..count).map(mailbox).collect(),
             orders: BTreeMap::new(),
             told: vec![Sequence(0); count],
             storm_until: 0,
@@ -244,6 +248,7 @@ impl World {
             chapters: std::mem::take(&mut self.journal.chapters),
             attempts: std::mem::take(&mut self.attempts),
             rulings: std::mem::take(&mut self.rulings),
+            mailboxes: std::mem::take(&mut self.mailboxes),
             orders: std::mem::take(&mut self.orders),
         };
         crate::check::reached(&story, &mut self.tally);

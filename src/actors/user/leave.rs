@@ -73,18 +73,10 @@ impl Users {
         let mut ended = Vec::new();
         if what == AccountMove::Suspend {
             let until = now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000);
-<<<<<<< ours
-            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
+            let (revocation, signed_out_at) = sign_out(&mut writing, id, now, until).await?;
             if let Some(user) = &mut row {
                 user.signed_out_at = signed_out_at;
             }
-||||||| base
-            let (revocation, signed_out_at) = self.sign_out(&mut writing, id, now, until).await?;
-            changed.signed_out_at = signed_out_at;
-=======
-            let (revocation, signed_out_at) = sign_out(&mut writing, id, now, until).await?;
-            changed.signed_out_at = signed_out_at;
->>>>>>> theirs
             ended.push(revocation);
         }
         if let Some(user) = &row {

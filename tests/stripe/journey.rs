@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use super::Bank;
 use super::far_end::account_at;
-use super::support::{Shop, id, one_line};
+use super::support::{Bank, Shop, id, one_line};
 
 #[actix_web::test]
 async fn a_shop_is_paid_through_stripe() {

@@ -1,6 +1,7 @@
 //! A shop of one's own: the real application on a free port and a temporary folder, and words to talk to it.
 #![allow(dead_code)]
 
+mod bank;
 pub mod contract;
 mod delivery;
 pub mod film;
@@ -14,6 +15,8 @@ mod stalls;
 
 use std::path::Path;
 
+#[allow(unused_imports)]
+pub use bank::{BANK_KEY, Bank};
 #[allow(unused_imports)]
 pub use delivery::DAY_MS;
 #[allow(unused_imports)]

@@ -9,6 +9,8 @@ mod door;
 mod fitness;
 #[path = "nodes/hand_over.rs"]
 mod hand_over;
+#[path = "nodes/money.rs"]
+mod money;
 #[path = "nodes/owners.rs"]
 mod owners;
 mod support;
@@ -114,8 +116,14 @@ impl Cluster {
 
     /// The books are closed: everything adds up, and so many units are held.
     fn audit(&self) -> String {
+        self.audit_with(&[])
+    }
+
+    /// The same, and whatever else is to be looked at.
+    fn audit_with(&self, flags: &[&str]) -> String {
         let told = Command::new(env!("CARGO_BIN_EXE_stockade"))
             .arg("audit")
+            .args(flags)
             .current_dir(self.folders[0].path())
             .env("STOCKADE_JWT_SECRET", SECRET)
             .envs(self.settings.iter().map(|(name, value)| (*name, value)))

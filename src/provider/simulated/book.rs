@@ -2,7 +2,8 @@
 //!
 //! The provider stands for somebody else, so a killed shop must not make it forget: each line of the file is written with one
 //! call before its effect is told to anybody, and is in the hands of the system then. It is not synced. The last line about
-//! something is the one that counts. Always true: what was given back of a payment is never more than was taken.
+//! something is the one that counts. It is one process's: of several nodes each has its own, and knows nothing of the others'.
+//! Always true: what was given back of a payment is never more than was taken.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};

@@ -8,9 +8,11 @@
  * Names: a file's name becomes durable with its first sync; a rename or an unlink becomes durable with the next sync of
  * anything, as in a file system with an ordered journal (ext4).
  *
- * Left out: `*-shm` (SQLite's index in shared memory, rebuilt when it is missing), files written through a mapping,
- * raw system calls, and descriptors that were duplicated. With STOCKADE_SHIM_IGNORE_SYNC set syncs are not noted, which
- * stands for a program that forgot them. Errors of the shim itself abort the process: a shadow that lies is worse than none.
+ * Left out: `*-shm` (SQLite's index in shared memory, rebuilt when it is missing), the book of the simulated payment provider
+ * (it stands for somebody else's, whom our power cut does not reach), files written through a mapping, raw system calls, and
+ * descriptors that were duplicated. With STOCKADE_SHIM_IGNORE_SYNC set syncs are not noted of files whose names begin with what
+ * it says, and of no file if it is empty, which stands for a program that forgot them. Errors of the shim itself abort the
+ * process: a shadow that lies is worse than none.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,6 +29,7 @@
 #include <unistd.h>
 
 #define DESCRIPTORS_MAX 65536
+#define PROVIDER_BOOK "/simulated-provider.book"
 
 typedef struct { off_t from, to; } range;
 
@@ -52,7 +55,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static char folder[PATH_MAX], shadow[PATH_MAX];
 static size_t folder_length;
-static int active, ignores_sync;
+static int active;
+static const char *ignored;     /* NULL: every sync counts */
 static file *files, *by_descriptor[DESCRIPTORS_MAX];
 static char syncs_each_write[DESCRIPTORS_MAX];
 static change *changes;
@@ -82,7 +86,7 @@ static void start(void) {
     const char *dir = getenv("STOCKADE_SHIM_DIR"), *copy = getenv("STOCKADE_SHIM_SHADOW");
     active = dir && copy && realpath(dir, folder) && realpath(copy, shadow);
     folder_length = strlen(folder);
-    ignores_sync = getenv("STOCKADE_SHIM_IGNORE_SYNC") != NULL;
+    ignored = getenv("STOCKADE_SHIM_IGNORE_SYNC");
 }
 
 static void begin(void) { pthread_once(&once, start); }
@@ -109,7 +113,8 @@ static char *copy_of(const char *text) {
 static const char *inside(const char *path) {
     if (!active || strncmp(path, folder, folder_length) != 0 || path[folder_length] != '/') return NULL;
     size_t length = strlen(path);
-    return length > 4 && strcmp(path + length - 4, "-shm") == 0 ? NULL : path + folder_length;
+    if (length > 4 && strcmp(path + length - 4, "-shm") == 0) return NULL;
+    return strcmp(path + folder_length, PROVIDER_BOOK) == 0 ? NULL : path + folder_length;
 }
 
 static void in_shadow(const char *name, char *path) {
@@ -221,14 +226,20 @@ static void copy_dirty(int descriptor, file *synced) {
     real_close(to);
 }
 
+static int is_ignored(const file *synced) {
+    return ignored && (!*ignored || (synced && strncmp(synced->name + 1, ignored, strlen(ignored)) == 0));
+}
+
 static void sync_shadow(int descriptor) {
     file *synced = known(descriptor);
-    if (!active || ignores_sync || (!synced && !changes)) return;
+    if (!active || (!synced && !changes)) return;
     int kept = errno;
     pthread_mutex_lock(&lock);
     synced = known(descriptor);
-    if (synced) copy_dirty(descriptor, synced);
-    apply_changes();
+    if (!is_ignored(synced)) {
+        if (synced) copy_dirty(descriptor, synced);
+        apply_changes();
+    }
     pthread_mutex_unlock(&lock);
     errno = kept;
 }

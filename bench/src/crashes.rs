@@ -1,9 +1,11 @@
 //! Kill after kill. Each round starts the shop, lets a crowd order with idempotency keys, ends the server with SIGKILL at a
 //! random moment (and, if asked to, takes away whatever it had not synced), starts it again, and then asks for
-//! everything that was ever acknowledged: by id, and by key. Always true of a round that passes: every acknowledged
-//! order reads as it was answered, every key still means the same order, nothing was sold that is not there, and the
-//! shop's own audit agrees. Only what was acknowledged before a kill can be lost by it, so no kill falls before somebody was, and a run that
-//! acknowledged too little by then proves nothing and fails.
+//! everything that was ever acknowledged: by id, and by key. One in three pays in the same call. Always true of a round that passes:
+//! every acknowledged order reads as it was answered, every key still means the same order, nothing was sold that is not there, who
+//! paid was charged once and nobody else was, and the shop's own audit agrees. Only what was acknowledged before a kill can be lost by
+//! it, so no kill falls before somebody has paid, and a run that acknowledged too little by then proves nothing and fails.
+
+mod money;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -17,10 +19,10 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep, timeout};
 
 use crate::chance::Dice;
-use crate::client::{Client, each};
+use crate::client::{Client, Reply, each};
 use crate::command::Binary;
 use crate::drive::grouped;
-use crate::judge::{Ruling, stock};
+use crate::judge::{PROVIDER_BOOK, Ruling, Statement, stock};
 use crate::shim::PageCache;
 use crate::shop::{Goods, Shop};
 use crate::stage::list_products;
@@ -32,13 +34,18 @@ const CONNECTIONS: usize = 64;
 const ROUNDS_A_STORE: u64 = 10;
 /// The moments of the kill, in microseconds of load.
 const KILL_US: (u64, u64) = (2_000, 400_000);
-/// A kill waits so long for the first who is acknowledged.
+/// A kill waits so long for the first who has paid.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a hundred orders that were sent, all rounds together, so many must have been acknowledged before their kill. With each kill as many
 /// are open as there are connections.
 const ACKNOWLEDGED_PERCENT: u64 = 70;
 /// A placing that was cut in the middle gives its units back within 5 s.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(12);
+/// A payment whose outcome nobody knew is asked about within a second of the start.
+const CERTAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// What one in three pays with: now and then the bank says no, and now and then its yes is lost.
+const CARDS: [&str; 8] =
+    ["tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_ok", "tok_declined", "tok_declined", "tok_timeout_then_ok"];
 
 #[derive(Args)]
 pub struct Crashes {
@@ -49,9 +56,11 @@ pub struct Crashes {
     /// Lose, with every kill, what the server had not synced: a power cut
     #[arg(long)]
     lose_page_cache: bool,
-    /// Ignore the server's syncs, as if it had forgotten them: the loss must be noticed, and then this succeeds
-    #[arg(long, requires = "lose_page_cache")]
-    without_sync: bool,
+    /// Ignore the server's syncs (or those of FILE, as `money.db`), as if it had forgotten them: the loss must be noticed, and then
+    /// this succeeds
+    #[arg(long, requires = "lose_page_cache", value_name = "FILE")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    without_sync: Option<String>,
     /// Throws the dice of an earlier run again
     #[arg(long)]
     seed: Option<u64>,
@@ -67,7 +76,7 @@ struct Wish {
     key: String,
     /// The request's body.
     body: String,
-    /// The order as it was acknowledged; nothing while nobody knows.
+    /// The order as it was acknowledged, with its payment through or declined if it has one; nothing while nobody knows.
     order: Option<Value>,
 }
 
@@ -119,7 +128,7 @@ impl Crashes {
         let seed = self.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
         println!("crashes: {} kills, seed {seed}", self.kills);
         let outcome = self.rounds(seed).await;
-        match (outcome, self.without_sync) {
+        match (outcome, self.without_sync.is_some()) {
             (Ok((orders, before)), false) => {
                 let proves = before.proves_something();
                 let told = format!(
@@ -157,7 +166,11 @@ impl Crashes {
 
     fn flags(&self) -> String {
         let cache = if self.lose_page_cache { " --lose-page-cache" } else { "" };
-        format!("{cache}{}", if self.without_sync { " --without-sync" } else { "" })
+        match self.without_sync.as_deref() {
+            None => cache.to_owned(),
+            Some("") => format!("{cache} --without-sync"),
+            Some(file) => format!("{cache} --without-sync={file}"),
+        }
     }
 
     /// All rounds; how many orders were acknowledged in the end, and how many before the kills.
@@ -171,18 +184,19 @@ impl Crashes {
             for round in 1..=rounds {
                 let load_us = dice.between(KILL_US.0, KILL_US.1);
                 let result = store.round(&mut dice, load_us, done + round, round == rounds).await;
-                if result.is_err() && !self.without_sync {
+                if result.is_err() && self.without_sync.is_none() {
                     println!("      the store is kept in {}", store.shop.keep().display());
                 }
                 let in_time = result.with_context(|| format!("kill {}", done + round))?;
                 before.add(in_time);
                 println!(
-                    "kill {:>4} after {:>3} ms of load: {} of {} wishes acknowledged, {} orders stand",
+                    "kill {:>4} after {:>3} ms of load: {} of {} wishes acknowledged, {} orders stand, {} are paid",
                     done + round,
                     load_us / 1000,
                     in_time.acknowledged,
                     in_time.sent,
-                    grouped(store.orders().count() as u64)
+                    grouped(store.orders().count() as u64),
+                    grouped(store.orders().filter(|order| money::is_paid(order)).count() as u64)
                 );
             }
             done += rounds;
@@ -203,7 +217,7 @@ impl Crashes {
         let tokens = shop.tokens(USERS)?;
         let mut cache = None;
         if self.lose_page_cache {
-            let built = PageCache::build(shop.folder(), &shop.data_dir(), self.without_sync)?;
+            let built = PageCache::build(shop.folder(), &shop.data_dir(), self.without_sync.as_deref())?;
             built.everything_is_synced()?;
             shop.server_environment = built.environment();
             cache = Some(built);
@@ -235,8 +249,9 @@ impl Store {
         self.ask_again(known).await?;
         self.read_back().await?;
         self.compare_stock(is_last).await?;
+        self.compare_money().await?;
         self.shop.stop().await?;
-        self.shop.audit().map_err(|error| Lost(format!("{error:#}")))?;
+        self.shop.audit_with_provider().map_err(|error| Lost(format!("{error:#}")))?;
         if let Some(cache) = &self.cache {
             // The audit may tidy up after the server; that is not under test.
             cache.everything_is_synced()?;
@@ -253,8 +268,7 @@ impl Store {
         self.wishes.iter().filter_map(|wish| wish.order.as_ref())
     }
 
-    /// Orders from many connections until the server is killed, which happens when somebody has been acknowledged; every wish that was
-    /// sent.
+    /// Orders from many connections until the server is killed, which happens when somebody has paid; every wish that was sent.
     async fn load_until_killed(&mut self, dice: &mut Dice, load_us: u64, round: u64) -> Result<Vec<Wish>> {
         let target = self.shop.target();
         let (wishes, next) = (RefCell::new(Vec::new()), Cell::new(0u64));
@@ -267,10 +281,8 @@ impl Store {
                 let mut wish = self.wish(&mut own_dice.borrow_mut(), round, number);
                 let reply = client.send(self.request(&wish).as_bytes()).await;
                 let is_cut = reply.is_err();
-                if let Ok(reply) = reply
-                    && reply.status == 201
-                {
-                    wish.order = reply.json().ok();
+                wish.order = reply.ok().and_then(|reply| acknowledged(&reply).ok().flatten());
+                if wish.order.as_ref().is_some_and(money::is_paid) {
                     is_first_there.notify_one();
                 }
                 wishes.borrow_mut().push(wish);
@@ -291,7 +303,7 @@ impl Store {
         Ok(wishes.into_inner())
     }
 
-    /// Mostly one product; now and then two, all or nothing.
+    /// Mostly one product; now and then two, all or nothing. One in three is paid at once.
     fn wish(&self, dice: &mut Dice, round: u64, number: u64) -> Wish {
         let first = dice.between(0, PRODUCTS as u64) as usize;
         let mut items = vec![json!({"product_id": self.products[first], "quantity": dice.between(1, 4)})];
@@ -299,10 +311,15 @@ impl Store {
             let second = (first + dice.between(1, PRODUCTS as u64) as usize) % PRODUCTS;
             items.push(json!({"product_id": self.products[second], "quantity": dice.between(1, 4)}));
         }
+        let mut body = json!({ "items": items });
+        if dice.one_in(3) {
+            let card = CARDS[dice.between(0, CARDS.len() as u64) as usize];
+            body["payment"] = json!({ "method": { "type": "card", "token": card } });
+        }
         Wish {
             user: dice.between(0, USERS as u64) as usize,
             key: format!("crash-{round}-{number}"),
-            body: json!({ "items": items }).to_string(),
+            body: body.to_string(),
             order: None,
         }
     }
@@ -324,24 +341,20 @@ impl Store {
         let target = self.shop.target();
         let this = &*self;
         let answers = each(target, CONNECTIONS, &self.wishes[from..], async |client, wish| {
-            for _ in 0..100 {
+            let deadline = Instant::now() + CERTAIN_TIMEOUT;
+            loop {
                 let reply = client.send(this.request(wish).as_bytes()).await?;
+                if let Some(order) = acknowledged(&reply)? {
+                    return Ok(Some(order));
+                }
+                let heard = || format!("key {} heard {} {}", wish.key, reply.status, reply.text());
                 match reply.status {
-                    201 => return Ok(Some(reply.json()?)),
-                    503 => sleep(Duration::from_millis(20)).await,
+                    202 | 429 | 503 if Instant::now() > deadline => bail!("{}, and nothing else", heard()),
+                    202 | 429 | 503 => sleep(Duration::from_millis(20)).await,
                     409 if wish.order.is_none() => return Ok(None),
-                    _ => {
-                        return Err(Lost(format!(
-                            "key {} heard {} {}",
-                            wish.key,
-                            reply.status,
-                            reply.text()
-                        ))
-                        .into());
-                    }
+                    _ => bail!(Lost(heard())),
                 }
             }
-            bail!("key {} heard only 503", wish.key)
         })
         .await?;
         for (wish, answer) in self.wishes[from..].iter_mut().zip(answers) {
@@ -389,7 +402,8 @@ impl Store {
     /// Nothing is taken but what buyers know of. In between, a placing that was cut may still hold its first lines.
     async fn compare_stock(&self, must_be_quiet: bool) -> Result<()> {
         let mut promised: HashMap<&str, i64> = HashMap::new();
-        for line in self.orders().filter_map(|order| order["lines"].as_array()).flatten() {
+        let standing = self.orders().filter(|order| !money::is_declined(order));
+        for line in standing.filter_map(|order| order["lines"].as_array()).flatten() {
             if let (Some(product), Some(quantity)) = (line["product_id"].as_str(), line["quantity"].as_i64())
             {
                 *promised.entry(product).or_default() += quantity;
@@ -418,9 +432,31 @@ impl Store {
         }
         Ok(())
     }
+
+    /// The provider's book says what buyers know, once whatever is to be undone has been.
+    async fn compare_money(&self) -> Result<()> {
+        let path = self.shop.data_dir().join(PROVIDER_BOOK);
+        let deadline = Instant::now() + QUIET_TIMEOUT;
+        loop {
+            match money::first_error(&Statement::read(&path)?, self.orders()) {
+                None => return Ok(()),
+                Some(error) if Instant::now() > deadline => bail!(Lost(error)),
+                Some(_) => sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
 }
 
-/// The part of an order that nothing may change behind its buyer's back.
+/// The order that an answer says is there; one that was to be paid, only when that is through or declined.
+fn acknowledged(reply: &Reply) -> Result<Option<Value>> {
+    match reply.status {
+        201 => Ok(Some(reply.json()?)),
+        402 => Ok(Some(reply.json()?["order"].take())),
+        _ => Ok(None),
+    }
+}
+
+/// The part of an order that nothing may change behind its buyer's back. Once its payment has ended, that includes how.
 fn lasting(order: &Value) -> Value {
     let line = |line: &Value| {
         json!([
@@ -432,7 +468,8 @@ fn lasting(order: &Value) -> Value {
         ])
     };
     let lines: Vec<Value> = order["lines"].as_array().into_iter().flatten().map(line).collect();
-    json!([order["id"], order["total"], order["created_at"], order["hold_expires_at"], lines])
+    let end = if order["payment"].is_null() { &order["hold_expires_at"] } else { &order["status"] };
+    json!([order["id"], order["total"], order["created_at"], end, lines])
 }
 
 #[cfg(test)]

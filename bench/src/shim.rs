@@ -1,12 +1,14 @@
 //! The page cache that a power cut takes away. A kill leaves everything a process has written in the kernel's hands; a power
 //! cut leaves only what was synced. `shim/page_cache.c`, preloaded into the server, keeps a *shadow* folder in which
-//! every file stands as of its last sync. After a kill the shadow takes the place of the data folder.
+//! every file stands as of its last sync. After a kill the shadow takes the place of the data folder. The book of the simulated
+//! payment provider stands for somebody else's, who has his own power: it stays as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::judge::PROVIDER_BOOK;
 use crate::process::run_to_end;
 
 const SOURCE: &str = include_str!("../shim/page_cache.c");
@@ -15,12 +17,14 @@ pub struct PageCache {
     library: PathBuf,
     data: PathBuf,
     shadow: PathBuf,
-    ignores_sync: bool,
+    /// Of which files syncs are ignored: of those whose names begin so.
+    ignores_sync: Option<String>,
 }
 
 impl PageCache {
-    /// Builds the shim into `folder`. `ignores_sync`: syncs count for nothing, as if the server did not sync at all.
-    pub fn build(folder: &Path, data: &Path, ignores_sync: bool) -> Result<Self> {
+    /// Builds the shim into `folder`. `ignores_sync`: syncs of files whose names begin so count for nothing, as if the server did not
+    /// sync them at all; of all files, if it is empty.
+    pub fn build(folder: &Path, data: &Path, ignores_sync: Option<&str>) -> Result<Self> {
         let (source, library) = (folder.join("page_cache.c"), folder.join("page_cache.so"));
         std::fs::write(&source, SOURCE)?;
         let mut compiler = Command::new("cc");
@@ -31,6 +35,7 @@ impl PageCache {
             .args(["-ldl", "-lpthread"]);
         run_to_end(compiler).context("the page cache shim needs a C compiler named cc")?;
         let data = std::fs::canonicalize(data)?;
+        let ignores_sync = ignores_sync.map(str::to_owned);
         Ok(Self { library, data, shadow: folder.join("shadow"), ignores_sync })
     }
 
@@ -41,8 +46,8 @@ impl PageCache {
             ("STOCKADE_SHIM_DIR".to_owned(), self.data.display().to_string()),
             ("STOCKADE_SHIM_SHADOW".to_owned(), self.shadow.display().to_string()),
         ];
-        if self.ignores_sync {
-            variables.push(("STOCKADE_SHIM_IGNORE_SYNC".to_owned(), "1".to_owned()));
+        if let Some(names) = &self.ignores_sync {
+            variables.push(("STOCKADE_SHIM_IGNORE_SYNC".to_owned(), names.clone()));
         }
         variables
     }
@@ -58,11 +63,15 @@ impl PageCache {
     }
 }
 
-/// Makes `to` hold what `from` holds. The folder itself stays, since others name it.
+/// Makes `to` hold what `from` holds, but for the provider's book. The folder itself stays, since others name it.
 fn replace(from: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         for entry in std::fs::read_dir(to)? {
-            let path = entry?.path();
+            let entry = entry?;
+            if entry.file_name() == PROVIDER_BOOK {
+                continue;
+            }
+            let path = entry.path();
             if path.is_dir() { std::fs::remove_dir_all(path)? } else { std::fs::remove_file(path)? }
         }
     }
@@ -76,7 +85,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         let (source, name) = (entry.path(), entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&source, &to.join(name))?;
-        } else if !name.to_string_lossy().ends_with("-shm") {
+        } else if name != PROVIDER_BOOK && !name.to_string_lossy().ends_with("-shm") {
             std::fs::copy(&source, to.join(name)).with_context(|| source.display().to_string())?;
         }
     }
@@ -99,11 +108,12 @@ d = put("old-name", b"moved"); os.fsync(d); os.rename("old-name", "new-name"); o
 e = put("gone", b"gone"); os.fsync(e); os.unlink("gone"); os.fsync(c)
 f = os.open("appended", os.O_WRONLY | os.O_CREAT | os.O_APPEND); os.write(f, b"ab"); os.fsync(f); os.write(f, b"cd")
 g = put("index-shm", b"no"); os.fsync(g)
+h = put("simulated-provider.book", b"theirs")
 os.kill(os.getpid(), signal.SIGKILL)
 "#;
 
     /// What the script leaves after a power cut: (file, content).
-    fn left_after_power_cut(ignores_sync: bool) -> Vec<(String, Vec<u8>)> {
+    fn left_after_power_cut(ignores_sync: Option<&str>) -> Vec<(String, Vec<u8>)> {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         std::fs::create_dir(&data).unwrap();
@@ -124,24 +134,30 @@ os.kill(os.getpid(), signal.SIGKILL)
         left
     }
 
+    const SYNCED: [(&str, &[u8]); 4] =
+        [("appended", b"ab"), ("new-name", b"moved"), ("shrunk", b"\0\0\0\0\0x"), ("synced", b"one")];
+    /// It is not ours.
+    const THEIRS: (&str, &[u8]) = (PROVIDER_BOOK, b"theirs");
+
+    fn assert_left(ignores_sync: Option<&str>, mut expected: Vec<(&str, &[u8])>) {
+        expected.sort_unstable();
+        let left = left_after_power_cut(ignores_sync);
+        let left: Vec<_> = left.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
+        assert_eq!(left, expected);
+    }
+
     #[test]
     fn a_power_cut_leaves_what_was_synced_and_nothing_else() {
-        let left = left_after_power_cut(false);
-        let left: Vec<(&str, &[u8])> =
-            left.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
-        assert_eq!(
-            left,
-            [
-                ("appended", &b"ab"[..]),
-                ("new-name", &b"moved"[..]),
-                ("shrunk", &b"\0\0\0\0\0x"[..]),
-                ("synced", &b"one"[..]),
-            ]
-        );
+        assert_left(None, [&SYNCED[..], &[THEIRS]].concat());
     }
 
     #[test]
     fn without_syncs_nothing_is_left() {
-        assert_eq!(left_after_power_cut(true), []);
+        assert_left(Some(""), vec![THEIRS]);
+    }
+
+    #[test]
+    fn without_the_syncs_of_one_file_that_one_is_not_left() {
+        assert_left(Some("synced"), [&SYNCED[..3], &[THEIRS]].concat());
     }
 }

@@ -162,6 +162,13 @@ impl Shop {
         run_to_end(command)
     }
 
+    /// The same, and whether the payment provider's books agree.
+    pub fn audit_with_provider(&self) -> Result<String> {
+        let mut command = self.command("audit");
+        command.arg("--provider");
+        run_to_end(command)
+    }
+
     pub fn target(&self) -> SocketAddr {
         self.target
     }

@@ -20,8 +20,7 @@ use tokio::time::{Duration, Instant, sleep};
 
 pub use arrival::first_inversion;
 use book::Book;
-pub use provider::FILE as PROVIDER_BOOK;
-use provider::Statement;
+pub use provider::{FILE as PROVIDER_BOOK, Statement};
 
 use crate::client::{Client, each};
 use crate::engine::History;

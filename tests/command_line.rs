@@ -180,8 +180,8 @@ fn production_does_not_start_on_a_secret_that_anybody_knows() {
     let serve = |changed: (&str, &str)| {
         let mut serve = shop.command("serve --profile production --ops-addr 127.0.0.1:0 --data-dir data");
         serve.args(["--http-addr", &addr]);
-        // Who takes the money is another question.
-        serve.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes");
+        // Who takes the money is another question, and so is who stands in front.
+        serve.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1");
         for (name, good) in
             [("JWT_SECRET", secret.as_str()), ("MASTER_KEY", &master_key), ("JWT_SECRETS_FORMER", "")]
         {
@@ -384,4 +384,29 @@ fn production_does_not_start_without_a_listener_for_operators() {
     let said = Said::of(serve.output().unwrap());
     said.fails_with(&["production needs STOCKADE_OPS_ADDR", "only operators reach", "127.0.0.1:9090"]);
     assert!(!shop.path().join("data").exists());
+}
+
+/// At an address of this machine alone everybody comes through somebody else: who that is has been said, or nothing starts.
+#[test]
+fn production_does_not_start_where_everybody_would_be_this_machine() {
+    let shop = Shop::new();
+    let made_up = || format!("{:032x}", rand::random::<u128>());
+    // Somebody else has the port: whoever gets as far as that complains about it.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let serve = |proxies: Option<&str>| {
+        let mut serve = shop.command("serve --profile production --ops-addr 127.0.0.1:0 --data-dir data");
+        serve.args(["--http-addr", &addr]).env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes");
+        serve.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", made_up() + &made_up());
+        if let Some(proxies) = proxies {
+            serve.env("STOCKADE_TRUSTED_PROXIES", proxies);
+        }
+        Said::of(serve.output().unwrap())
+    };
+    serve(None).fails_with(&["stands behind a proxy", "STOCKADE_TRUSTED_PROXIES", "empty list"]);
+    serve(Some("127.0.0.1,::/0")).fails_with(&["STOCKADE_TRUSTED_PROXIES holds every address"]);
+    assert!(!shop.path().join("data").exists());
+    for said in ["127.0.0.1", ""] {
+        serve(Some(said)).fails_with(&["cannot listen on", &addr]);
+    }
 }

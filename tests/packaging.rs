@@ -245,7 +245,18 @@ fn secrets() -> Vec<String> {
     named.map(|(name, _)| name.to_owned()).collect()
 }
 
+/// What nobody but the operator knows, and what he might say.
+const CHOSEN: (&str, &str) = ("STOCKADE_TRUSTED_PROXIES", "10.244.7.0/24");
+
 fn configured(container: &Value) -> Config {
+    let mut said = shipped(container);
+    let (name, value) = CHOSEN;
+    said.iter_mut().filter(|(other, _)| other == name).for_each(|(_, word)| *word = value.to_owned());
+    Config::read(&Layers::of(None, said, []).unwrap()).unwrap()
+}
+
+/// What a container is told, as it stands there.
+fn shipped(container: &Value) -> Vec<(String, String)> {
     let mut said: Vec<(String, String)> = Vec::new();
     let settings = manifest("ConfigMap", "stockade");
     for (name, value) in settings["data"].as_object().unwrap() {
@@ -273,7 +284,7 @@ fn configured(container: &Value) -> Config {
         .collect();
     let whole = |kind: &str| (kind.to_owned(), "\"stockade\"".to_owned());
     assert_eq!(from, BTreeSet::from([whole("configMapRef"), whole("secretRef")]));
-    Config::read(&Layers::of(None, said, []).unwrap()).unwrap()
+    said
 }
 
 #[test]
@@ -290,6 +301,17 @@ fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
     let (takes, removes) = backup["command"][2].as_str().unwrap().split_once(" && exec ").unwrap();
     assert!(takes.starts_with("stockade backup --to \"/backups/"), "{takes}");
     assert_eq!(removes, removing("/backups"));
+}
+
+/// A network that is too wide would be believed by a shop that starts: there is none until somebody has chosen one.
+#[test]
+fn no_pod_starts_before_somebody_has_said_where_the_ingress_is() {
+    for (_, container) in pods() {
+        let refused = Config::read(&Layers::of(None, shipped(&container), []).unwrap()).map(drop);
+        let told = refused.unwrap_err().to_string();
+        assert!(told.starts_with("trusted_proxies = ") && told.contains("expected addresses"), "{told}");
+    }
+    assert!(text("deploy/kubernetes/stockade.yaml").contains("externalTrafficPolicy: Local"));
 }
 
 /// As `kubectl apply -k` has it: whoever says which version the nodes have says it of the backup as well.

@@ -100,7 +100,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("peer_addr", "ADDR", "127.0.0.1:0", "On a database: where other nodes reach this one, over connections that are proved and sealed with the master key; port 0 takes a free one"),
     setting("peer_name", "HOST:PORT", "", "What other nodes call that place, where it is not the address itself, as in a container"),
     setting("roles", "LIST", "owner,gateway", "`owner,gateway`: this node takes requests and may own products; `gateway`: it takes requests and owns nothing"),
-    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.0.0.0/8,::1`: what they say in X-Forwarded-For is believed; these and loopback have no per-address caps"),
+    setting("trusted_proxies", "LIST", "", "Networks of our own proxies, such as `10.213.64.2,::1`: what they say in X-Forwarded-For is believed; where they say of nobody that he asks, they have no per-address caps, as loopback has none. Production on a loopback address wants it said, an empty list if there is none"),
     setting("workers", "N", "", "HTTP threads; unset: one for each core"),
     setting("connections_max", "N", "10000", "Open connections of one HTTP thread; more wait to be accepted"),
     setting("connections_per_address", "N", "100", "Open connections from one address, or one /64 of IPv6; more are hung up on"),
@@ -177,7 +177,7 @@ pub struct Http {
     pub workers: usize,
     /// Of one worker.
     pub connections_max: usize,
-    /// Of one listener. Loopback and trusted proxies have as many as they like.
+    /// Of one listener. Loopback and our own proxies have as many as they like.
     pub connections_per_address: u32,
     /// How long a connection may be idle.
     pub keep_alive: Duration,
@@ -353,6 +353,8 @@ impl Config {
         let secret = self.tokens.secret.as_ref().map(ExposeSecret::expose_secret).unwrap_or_default();
         let keys = &self.people.master_keys;
         let sends = self.mail.smtp_url.is_some();
+        let Http { addr, trusted_proxies, .. } = &self.http;
+        let proxies = network::wrongs(trusted_proxies, addr.ip(), !layers.is_default("trusted_proxies"));
         #[rustfmt::skip]
         let wrongs = [
             (secret.is_empty(), "production needs STOCKADE_JWT_SECRET; `openssl rand -hex 32` makes a good one"),
@@ -366,7 +368,7 @@ impl Config {
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
-        let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs());
+        let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs()).chain(proxies);
         match wrongs.into_iter().chain(others).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
@@ -496,6 +498,7 @@ mod tests {
             ("ops_addr", "127.0.0.1:9090"),
             ("jwt_secret", secret.as_str()),
             ("master_key", master_key.as_str()),
+            ("trusted_proxies", "127.0.0.1"),
         ];
         let with = |key: &str, value| {
             let others = good.into_iter().filter(|(other, _)| *other != key);
@@ -526,6 +529,10 @@ mod tests {
         let gift = [("payment_provider", "simulated"), ("allow_simulated_payment", "yes")];
         assert!(read(&[&good[..1], &good[4..], &gift[..]].concat()).is_ok());
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
+        let nobody_says = read(&good[..good.len() - 1]).unwrap_err();
+        assert!(nobody_says.contains("STOCKADE_TRUSTED_PROXIES") && nobody_says.contains("empty list"));
+        assert!(with("trusted_proxies", "").is_ok(), "there is none");
+        assert!(with("trusted_proxies", "10.0.0.1,0.0.0.0/0").unwrap_err().contains("every address"));
         assert!(with("webhook_allow_loopback", "true").unwrap_err().contains("WEBHOOK_ALLOW_LOOPBACK"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }

@@ -1,4 +1,4 @@
-//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address.
+//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address; and which of them may be our proxies.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -25,6 +25,27 @@ impl Network {
             _ => false,
         }
     }
+
+    /// Whether it holds every address there is.
+    fn is_everywhere(&self) -> bool {
+        self.bits == 0
+    }
+}
+
+/// What production does not forgive of our proxies, in front of a shop that answers at `addr`; `is_said`: somebody has named them, or
+/// said that there are none.
+pub(super) fn wrongs(proxies: &[Network], addr: IpAddr, is_said: bool) -> [(bool, &'static str); 2] {
+    [
+        (
+            proxies.iter().any(Network::is_everywhere),
+            "STOCKADE_TRUSTED_PROXIES holds every address there is, so anybody says who he is: name the network of your own proxies",
+        ),
+        (
+            addr.to_canonical().is_loopback() && !is_said,
+            "production at an address of this machine alone stands behind a proxy: name it in STOCKADE_TRUSTED_PROXIES, such as 127.0.0.1, or \
+             everybody is this machine, without the limits of an address. An empty list says that there is none",
+        ),
+    ]
 }
 
 impl FromStr for Network {
@@ -56,5 +77,21 @@ mod tests {
         assert!(!holds("::1", "::2"));
         assert!(holds("10.0.0.0/8", "::ffff:10.1.2.3"));
         assert!("10.0.0.0/33".parse::<Network>().is_err());
+    }
+
+    #[test]
+    fn our_proxies_are_not_everybody_and_whoever_is_behind_one_says_so() {
+        let wrong = |proxies: &[&str], addr: &str, is_said| {
+            let proxies: Vec<Network> = proxies.iter().map(|word| word.parse().unwrap()).collect();
+            wrongs(&proxies, addr.parse().unwrap(), is_said).iter().any(|(wrong, _)| *wrong)
+        };
+        for everywhere in ["0.0.0.0/0", "::/0", "10.0.0.0/0"] {
+            assert!(wrong(&["10.0.0.1", everywhere], "0.0.0.0", true), "{everywhere}");
+        }
+        for here in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+            assert!(wrong(&[], here, false), "{here}");
+            assert!(!wrong(&[], here, true) && !wrong(&["127.0.0.1"], here, true), "{here}");
+        }
+        assert!(!wrong(&[], "0.0.0.0", false) && !wrong(&["10.0.0.0/8", "fd00::/8"], "10.1.2.3", true));
     }
 }

@@ -5,7 +5,8 @@
 //! what came of it: a failure counts if the password was wrong, a letter if one was written, and nothing counts of what was
 //! answered with *nothing was done*. A hundred at once hold their places before one of them is judged. Whoever finds all
 //! places held, but not lost, waits a second and not a quarter of an hour: so much for a hasty finger on a slow day.
-//! Failures count for an account and an address together, so nobody locks out a victim from another network. Over all
+//! Failures count for an account and an address together, so nobody locks out a victim from another network. Whoever has no caps of an
+//! address, for nobody knows who it is, is counted by account alone, and all of them are one place. Over all
 //! stands a limit on everybody, which also bounds how much is remembered here; whoever has used up his own takes nothing of it.
 
 mod windows;
@@ -34,8 +35,7 @@ const FAILURES: Policy = Policy { name: "log-in failures", most: 5, window: QUAR
 const FAILURES_OF_ADDRESS: Policy =
     Policy { name: "log-in failures of an address", most: 20, window: QUARTER_HOUR };
 /// Right ones as well: looking at a password costs the same whatever comes of it.
-const LOG_INS_OF_ADDRESS: Policy =
-    Policy { name: "log-ins from an address", most: 300, window: QUARTER_HOUR };
+const LOG_INS: Policy = Policy { name: "log-ins", most: 300, window: QUARTER_HOUR };
 const LETTERS: Policy = Policy { name: "letters to a recipient", most: 3, window: HOUR };
 const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", most: 20, window: HOUR };
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
@@ -61,15 +61,33 @@ const SWEEP_EVERY: u64 = 1 << 12;
 /// What an account is tried under: a hash, because the words need not be remembered.
 pub type Tried = u128;
 
+/// Where somebody is, unless an address says nothing of that.
+fn known(from: Neighbourhood) -> Option<Neighbourhood> {
+    (!from.is_exempt).then_some(from)
+}
+
+/// Whose log-ins are counted: an address's, or the account's where that says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Looker {
+    Address(Neighbourhood),
+    Account(Tried),
+}
+
+impl Looker {
+    fn of(account: Tried, from: Neighbourhood) -> Looker {
+        known(from).map_or(Looker::Account(account), Looker::Address)
+    }
+}
+
 /// The account doors' limits. Cheap to clone.
 #[derive(Clone)]
 pub struct Abuse(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
-    failures: Windows<(Tried, Neighbourhood)>,
+    failures: Windows<(Tried, Option<Neighbourhood>)>,
     failures_of_address: Addresses,
-    log_ins_of_address: Addresses,
+    log_ins: Windows<Looker>,
     letters: Windows<Tried>,
     letters_of_address: Addresses,
     links_of_address: Addresses,
@@ -85,9 +103,9 @@ struct Inner {
 /// A place in one of the windows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Failure(Tried, Neighbourhood),
+    Failure(Tried, Option<Neighbourhood>),
     FailureFrom(Neighbourhood),
-    LogInFrom(Neighbourhood),
+    LogIn(Looker),
     Letter(Tried),
     LetterFrom(Neighbourhood),
     LinkFrom(Neighbourhood),
@@ -115,7 +133,7 @@ impl Place {
             // No letter goes out for whoever does not know the password.
             Place::Letter(_) | Place::LetterFrom(_) => outcome == Outcome::Done,
             Place::ExportAtOnce(_) => false,
-            Place::LogInFrom(_)
+            Place::LogIn(_)
             | Place::LinkFrom(_)
             | Place::RefreshFrom(_)
             | Place::Export(_)
@@ -124,13 +142,22 @@ impl Place {
     }
 }
 
+/// What a look at a password holds.
+fn password(account: Tried, from: Neighbourhood) -> [Place; 3] {
+    [
+        Place::Failure(account, known(from)),
+        Place::FailureFrom(from),
+        Place::LogIn(Looker::of(account, from)),
+    ]
+}
+
 impl Inner {
     /// Whether there is such a place.
     fn look(&self, place: Place, now: Millis) -> Result<(), Problem> {
         match place {
             Place::Failure(account, from) => self.failures.look((account, from), now),
             Place::FailureFrom(from) => self.failures_of_address.look(from, now),
-            Place::LogInFrom(from) => self.log_ins_of_address.look(from, now),
+            Place::LogIn(looker) => self.log_ins.look(looker, now),
             Place::Letter(to) => self.letters.look(to, now),
             Place::LetterFrom(from) => self.letters_of_address.look(from, now),
             Place::LinkFrom(from) => self.links_of_address.look(from, now),
@@ -145,7 +172,7 @@ impl Inner {
         match place {
             Place::Failure(account, from) => self.failures.hold((account, from), now),
             Place::FailureFrom(from) => self.failures_of_address.hold(from, now),
-            Place::LogInFrom(from) => self.log_ins_of_address.hold(from, now),
+            Place::LogIn(looker) => self.log_ins.hold(looker, now),
             Place::Letter(to) => self.letters.hold(to, now),
             Place::LetterFrom(from) => self.letters_of_address.hold(from, now),
             Place::LinkFrom(from) => self.links_of_address.hold(from, now),
@@ -161,7 +188,7 @@ impl Inner {
         match place {
             Place::Failure(account, from) => self.failures.judge((account, from), taken),
             Place::FailureFrom(from) => self.failures_of_address.judge(from, taken),
-            Place::LogInFrom(from) => self.log_ins_of_address.judge(from, taken),
+            Place::LogIn(looker) => self.log_ins.judge(looker, taken),
             Place::Letter(to) => self.letters.judge(to, taken),
             Place::LetterFrom(from) => self.letters_of_address.judge(from, taken),
             Place::LinkFrom(from) => self.links_of_address.judge(from, taken),
@@ -175,7 +202,7 @@ impl Inner {
     fn sweep(&self, now: Millis) {
         self.failures.sweep(now);
         self.failures_of_address.0.sweep(now);
-        self.log_ins_of_address.0.sweep(now);
+        self.log_ins.sweep(now);
         self.letters.sweep(now);
         self.letters_of_address.0.sweep(now);
         self.links_of_address.0.sweep(now);
@@ -229,7 +256,7 @@ impl Abuse {
             clock,
             failures: Windows::new(FAILURES, FAILED_OFTEN),
             failures_of_address: Addresses::new(FAILURES_OF_ADDRESS, FAILED_OFTEN),
-            log_ins_of_address: Addresses::new(LOG_INS_OF_ADDRESS, "Too many log in from here."),
+            log_ins: Windows::new(LOG_INS, "Too many log in from here."),
             letters: Windows::new(LETTERS, "Too many letters were asked for to this address."),
             letters_of_address: Addresses::new(
                 LETTERS_OF_ADDRESS,
@@ -274,7 +301,7 @@ impl Abuse {
 
     /// Before a password is looked at.
     pub fn try_password(&self, account: Tried, from: Neighbourhood) -> Result<Attempt, Problem> {
-        self.hold(&[Place::Failure(account, from), Place::FailureFrom(from), Place::LogInFrom(from)])
+        self.hold(&password(account, from))
     }
 
     /// Before a letter is written to somebody who may not have asked for it.
@@ -290,13 +317,8 @@ impl Abuse {
         to: Tried,
         from: Neighbourhood,
     ) -> Result<Attempt, Problem> {
-        self.hold(&[
-            Place::Failure(account, from),
-            Place::FailureFrom(from),
-            Place::LogInFrom(from),
-            Place::LetterFrom(from),
-            Place::Letter(to),
-        ])
+        let letter = [Place::LetterFrom(from), Place::Letter(to)];
+        self.hold(&password(account, from).into_iter().chain(letter).collect::<Vec<_>>())
     }
 
     /// Before a refresh token is looked up.
@@ -332,6 +354,7 @@ impl Abuse {
 mod tests {
     use super::*;
     use crate::http::problem::Code;
+    use crate::peer::Client;
 
     fn from(last: u8) -> Neighbourhood {
         Neighbourhood::of([203, 0, 113, last].into())
@@ -381,7 +404,7 @@ mod tests {
         let abuse = Abuse::new(Clock::start());
         let now = abuse.0.clock.now();
         let wait = |abuse: &Abuse| {
-            let mut window = abuse.0.failures.windows.get_mut(&(1, from(1)))?;
+            let mut window = abuse.0.failures.windows.get_mut(&(1, Some(from(1))))?;
             abuse.0.failures.wait_ms(&mut window, now)
         };
         let mut running: Vec<_> = (0..5).filter_map(|_| abuse.try_password(1, from(1)).ok()).collect();
@@ -406,6 +429,22 @@ mod tests {
         assert!(fails(&abuse, 99, from(2)));
         let home = Neighbourhood::of([127, 0, 0, 1].into());
         assert_eq!((0..30).filter(|account| fails(&abuse, *account, home)).count(), 30);
+    }
+
+    #[test]
+    fn where_an_address_says_nothing_an_account_has_its_limits_all_the_same() {
+        let abuse = Abuse::new(Clock::start());
+        let proxy =
+            |last: u8| Neighbourhood::from(Client { address: [10, 0, 0, last].into(), is_exempt: true });
+        let home = Neighbourhood::of([127, 0, 0, 1].into());
+        let failed = (0..9).filter(|at| fails(&abuse, 1, proxy(*at))).count();
+        assert_eq!((failed, fails(&abuse, 1, home)), (5, false), "whichever of ours it comes through");
+        assert!(fails(&abuse, 2, proxy(1)) && fails(&abuse, 1, from(1)));
+        assert_eq!((0..400).filter(|_| abuse.try_password(3, home).is_ok()).count(), 300);
+        assert!(abuse.try_password(3, proxy(1)).is_err() && abuse.try_password(4, proxy(1)).is_ok());
+        assert_eq!((0..9).filter(|at| abuse.send_letter(&[5], proxy(*at)).is_ok()).count(), 3);
+        abuse.0.sweep(abuse.0.clock.now().plus(3_600_000));
+        assert!(abuse.0.failures.windows.is_empty() && abuse.0.log_ins.windows.is_empty());
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub struct Proxies(pub Arc<[Network]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Neighbourhood {
     address: IpAddr,
-    /// The machine itself, and our own proxies where they speak for themselves, have no caps of an address.
+    /// The machine itself, and our own proxies where they say of nobody that he asks, have no caps of an address.
     pub is_exempt: bool,
 }
 
@@ -51,26 +51,21 @@ impl From<Client> for Neighbourhood {
 }
 
 impl Proxies {
-    /// Who asks over a connection from `peer`. Whoever a proxy of ours speaks for without saying it in a way that can be read has its
-    /// address and not its freedom.
+    /// Who asks over a connection from `peer`. Whomever a proxy of ours speaks for is a client, wherever he is said to be: also in a
+    /// network of ours, and where it cannot be read. Then he has the proxy's address, and not its freedom.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Client {
         let said = headers.get_all(X_FORWARDED_FOR).map(|value| value.to_str().unwrap_or("?"));
         let hops: Vec<&str> = said.flat_map(|value| value.split(',')).collect();
-        let (address, is_read) = self.behind(peer, hops.into_iter());
-        let has_no_caps = Neighbourhood::of(address).is_exempt || self.trust(address);
-        Client { address, is_exempt: is_read && has_no_caps }
+        let is_exempt = if self.trust(peer) { hops.is_empty() } else { peer.to_canonical().is_loopback() };
+        Client { address: self.behind(peer, hops.into_iter()), is_exempt }
     }
 
     fn trust(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(address))
     }
 
-    /// The address behind `peer`, after what it and the proxies behind it say; and whether all of that was an address.
-    fn behind<'h>(
-        &self,
-        peer: IpAddr,
-        forwarded: impl DoubleEndedIterator<Item = &'h str>,
-    ) -> (IpAddr, bool) {
+    /// The address behind `peer`, after what it and the proxies behind it say, as far as that can be read.
+    fn behind<'h>(&self, peer: IpAddr, forwarded: impl DoubleEndedIterator<Item = &'h str>) -> IpAddr {
         let mut client = peer;
         for hop in forwarded.rev() {
             if !self.trust(client) {
@@ -78,10 +73,10 @@ impl Proxies {
             }
             match address_of(hop.trim()) {
                 Some(address) => client = address,
-                None => return (client, false),
+                None => break,
             }
         }
-        (client, true)
+        client
     }
 }
 
@@ -124,7 +119,7 @@ mod tests {
     fn behind(peer: &str, forwarded: &str) -> String {
         let ours = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let hops: Vec<&str> = forwarded.split(',').filter(|hop| !hop.is_empty()).collect();
-        Proxies(Arc::new(ours)).behind(peer.parse().unwrap(), hops.into_iter()).0.to_string()
+        Proxies(Arc::new(ours)).behind(peer.parse().unwrap(), hops.into_iter()).to_string()
     }
 
     #[test]
@@ -140,16 +135,40 @@ mod tests {
     }
 
     #[test]
+    fn whoever_is_said_to_ask_has_the_caps_of_an_address_wherever_that_is() {
+        let ours = Proxies(Arc::new(["10.0.0.0/8".parse().unwrap(), "127.0.0.1".parse().unwrap()]));
+        let is_exempt = |peer: [u8; 4], said: Option<&'static [u8]>| {
+            let mut headers = HeaderMap::new();
+            if let Some(said) = said {
+                headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(said).unwrap());
+            }
+            ours.client(peer.into(), &headers).is_exempt
+        };
+        for peer in [[10, 0, 0, 1], [127, 0, 0, 1]] {
+            assert!(is_exempt(peer, None), "{peer:?} for itself");
+            for said in [
+                &b"203.0.113.9"[..],
+                b"10.0.0.2",
+                b"10.0.0.3, 10.0.0.2",
+                b"127.0.0.1",
+                b"::1",
+                b"127.0.0.1, 10.0.0.1",
+            ] {
+                assert!(!is_exempt(peer, Some(said)), "{peer:?} {said:?}");
+            }
+        }
+        // Whoever is no proxy of ours says nothing of anybody.
+        assert!(is_exempt([127, 0, 0, 9], Some(b"203.0.113.9")));
+        assert!(!is_exempt([203, 0, 113, 9], Some(b"127.0.0.1")));
+    }
+
+    #[test]
     fn whoever_is_hidden_behind_a_proxy_has_the_caps_of_an_address() {
         let ours = Proxies(Arc::new(["10.0.0.0/8".parse().unwrap()]));
-        let is_exempt = |said: &'static [u8]| {
-            let mut headers = HeaderMap::new();
-            headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(said).unwrap());
-            ours.client([10, 0, 0, 1].into(), &headers).is_exempt
-        };
-        assert!(is_exempt(b"10.0.0.2") && is_exempt(b"10.0.0.3, 10.0.0.2"));
         for hidden in [&b"unknown"[..], b"", b"_hidden", b"10.0.0.2,", b"127.0.0.1, 203.0.113.9", b"\xff"] {
-            assert!(!is_exempt(hidden), "{hidden:?}");
+            let mut headers = HeaderMap::new();
+            headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(hidden).unwrap());
+            assert!(!ours.client([10, 0, 0, 1].into(), &headers).is_exempt, "{hidden:?}");
         }
     }
 

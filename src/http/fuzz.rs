@@ -171,6 +171,7 @@ pub fn forwarded_for(bytes: &[u8]) {
     assert!(Neighbourhood::asking(&request).is_none());
     let from = Neighbourhood::from(told);
     assert_eq!(from.is_exempt, told.is_exempt);
+    assert_eq!(told.is_exempt, !headers.contains_key(X_FORWARDED_FOR), "whoever is spoken for is a client");
     // Of a value that cannot be read nothing is believed; of one that can, the last hop.
     let last = headers.get_all(X_FORWARDED_FOR).last().and_then(|value| value.to_str().ok());
     let last = last.and_then(|value| value.rsplit(',').next()).and_then(|hop| hop.trim().parse().ok());

@@ -1,7 +1,8 @@
 //! So many of something at a time for each address: connections, streams.
 //!
 //! It owns a count for each address that has any. Always true: a count is that of the places that are held, and whoever holds none is
-//! forgotten. The machine itself and our own proxies hold as many as they like, for many people come through them.
+//! forgotten. The machine itself and our own proxies hold as many as they like, for many people come through them; whomever a proxy speaks
+//! for is counted.
 
 use std::sync::Arc;
 

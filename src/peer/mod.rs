@@ -57,7 +57,7 @@ pub enum Side {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Client {
     pub address: IpAddr,
-    /// The caps of an address do not hold for him.
+    /// The caps of an address do not hold for him: he is the machine itself, or a proxy that says of nobody that he asks.
     pub is_exempt: bool,
 }
 

@@ -5,10 +5,12 @@
 mod file;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use file::{DOCKERFILE, TEXT, callers_max, compose, configuration};
+use file::{DOCKERFILE, TEXT, callers_max, callers_of, compose, configuration, section};
 use serde_json::{Map, Value};
 use stockade::config::{Config, Layers, Profile, SETTINGS};
+use stockade::http::Code;
 
 fn services() -> Map<String, Value> {
     compose()["services"].as_object().unwrap().clone()
@@ -173,23 +175,64 @@ fn whoever_is_let_in_finds_a_file_to_be() {
     }
 }
 
-/// Whoever reads the shop's refusals reads the proxy's.
+/// The doors of the proxy.
+const FRONTENDS: [&str; 2] = ["everybody", "staff"];
+
+/// Whoever reads the shop's refusals reads the proxy's: the same words, under the same status, and as many of them.
 #[test]
 fn the_proxy_refuses_in_the_shops_own_words() {
-    let table = include_str!("../src/http/problem.rs");
     let words = configuration("proxy");
     let errors: Vec<_> =
         words.lines().filter_map(|line| line.trim().strip_prefix("http-error status ")).collect();
-    assert_eq!(errors.len(), 3);
+    let met: Vec<_> = errors.iter().filter_map(|error| error.split(' ').next()).collect();
+    assert_eq!(met, ["502", "503", "504"]);
     for error in errors {
-        let (status, rest) = error.split_once(' ').unwrap();
-        let problem: Value = serde_json::from_str(rest.split('\'').nth(1).unwrap()).unwrap();
+        let problem: Value = serde_json::from_str(error.split('\'').nth(1).unwrap()).unwrap();
         let said = |name: &str| problem[name].as_str().unwrap();
-        assert_eq!(problem["status"].to_string(), status);
-        assert_eq!(said("type"), format!("urn:stockade:problem:{}", said("code")));
-        let row = table.lines().find(|line| line.contains(&format!("\"{}\"", said("code"))));
-        assert!(row.is_some_and(|row| row.ends_with(&format!("\"{}\";", said("title")))), "{problem}");
+        let code = Code::ALL.iter().find(|code| code.word() == said("code")).unwrap();
+        assert_eq!(*code, Code::OutcomeUnknown);
+        assert_eq!(problem["status"], code.status());
+        assert_eq!(said("type"), format!("urn:stockade:problem:{}", code.word()));
+        assert_eq!(said("title"), code.title());
+        for name in ["detail", "instance", "request_id"] {
+            assert!(!said(name).is_empty(), "{name}");
+        }
+        assert!(error.contains("' hdr Retry-After 1 hdr X-Request-Id "), "{error}");
     }
+    let status = Code::OutcomeUnknown.status();
+    let rule = format!(
+        "http-after-response set-status {status} reason \"Service Unavailable\" if {{ status 502 504 }}"
+    );
+    for name in FRONTENDS {
+        assert!(section(&format!("frontend {name}")).contains(&rule), "{name}");
+    }
+}
+
+/// All connections of the nodes are the proxy's: what the shop grants an address, and how long it waits, is the proxy's to see to.
+#[test]
+fn the_proxy_keeps_the_limits_of_the_shop() {
+    let http = Config::development(Path::new("data")).http;
+    let most =
+        format!("tcp-request connection reject if {{ sc0_conn_cur gt {} }}", http.connections_per_address);
+    for name in FRONTENDS {
+        let lines = section(&format!("frontend {name}"));
+        for line in ["tcp-request connection track-sc0 src,ipmask(32,64)", &most] {
+            assert!(lines.iter().any(|said| said == line), "{name}: {line}");
+        }
+    }
+    let idle = format!("timeout http-keep-alive {}s", http.keep_alive.as_secs());
+    for line in ["timeout http-request 5s", &idle] {
+        assert!(section("defaults").iter().any(|said| said == line), "{line}");
+    }
+    // The whole of a request is waited for there.
+    let shop = section("backend shop");
+    assert!(
+        ["option http-buffer-request", "timeout http-request 10s"]
+            .iter()
+            .all(|line| shop.iter().any(|said| said == line))
+    );
+    // A crowd does not keep the staff out.
+    assert_eq!(FRONTENDS.map(callers_of).iter().sum::<u64>(), callers_max());
 }
 
 /// What is mounted from here exists, and nobody writes into it.

@@ -10,22 +10,26 @@ mod puppet;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use front::{Front, Place};
+use front::{CALLERS_MAX, Front, Place};
 use puppet::Puppet;
-use reqwest::{Client, Method};
+use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
+use stockade::http::Code;
 use stockade::http::front::KEEP_KEYS;
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
 use support::{Process, SECRET, Shop, Stalls, id, one_line, user, wait_for};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 const STOCK: u64 = 100_000;
 const BUYERS: u64 = 8;
@@ -253,7 +257,7 @@ impl Buyers {
         println!("{what}: somebody waited {} ms", self.longest_ms.swap(0, Ordering::Relaxed));
         let heard = std::mem::take(&mut *self.heard.lock().unwrap());
         let excuses: &[&str] =
-            if !heard.is_empty() && stalls.were_seen() { &["0 ", "503 ", "504 "] } else { &["503 "] };
+            if !heard.is_empty() && stalls.were_seen() { &["0 ", "503 "] } else { &["503 "] };
         let is_excused = |(waited, said): &(Duration, String)| {
             // A key that was asked for before may be under way still.
             let may_be = excuses.iter().any(|status| said.starts_with(status))
@@ -316,19 +320,33 @@ async fn whoever_orders_through_the_proxy_waits_for_the_other_node_and_loses_not
     one.stop().await;
 }
 
+/// What the proxy says by itself is a refusal of the shop's, whole, and about what was asked for. The id of the request.
+async fn says_that_nobody_knows(answer: Response, path: &str) -> String {
+    let code = Code::OutcomeUnknown;
+    assert_eq!(answer.status(), code.status(), "{path}");
+    assert_eq!(answer.headers()["Content-Type"], "application/problem+json");
+    assert_eq!(answer.headers()["Retry-After"], "1");
+    let id = answer.headers()["X-Request-Id"].to_str().unwrap().to_owned();
+    let told: Value = answer.json().await.unwrap();
+    let whole = json!({
+        "type": format!("urn:stockade:problem:{}", code.word()), "title": code.title(), "status": code.status(),
+        "code": code.word(), "detail": told["detail"], "instance": path, "request_id": id,
+    });
+    assert_eq!(told, whole);
+    id
+}
+
 /// Whoever comes while nobody listens is kept waiting, and told in the end in the shop's own words.
 #[actix_web::test]
 async fn where_no_node_ever_comes_the_proxy_says_so() {
     let front = Front::before([0, 1].map(|_| Place::free())).await;
     let clock = Clock::start();
     let began = clock.nanos();
-    let answer = client().get(format!("http://{}/v1/products", front.shop)).send().await.unwrap();
+    let asked = client().get(format!("http://{}/v1/products?q=jar", front.shop));
+    let answer = asked.header("X-Request-Id", "build-42/a,b").send().await.unwrap();
     let waited = Duration::from_nanos(clock.nanos() - began);
     assert!(waited > Duration::from_secs(12), "turned away after {waited:?}");
-    assert_eq!(answer.status(), 503);
-    assert_eq!(answer.headers()["Content-Type"], "application/problem+json");
-    assert_eq!(answer.headers()["Retry-After"], "1");
-    assert_eq!(answer.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+    assert_eq!(says_that_nobody_knows(answer, "/v1/products").await, "build-42/a,b");
 }
 
 /// A node hangs up on everybody who asks for the first time, and nobody knows what it has done before that.
@@ -353,14 +371,13 @@ async fn what_may_have_been_done_is_asked_again_only_where_that_does_it_once() {
             .request(Method::from_bytes(method.as_bytes()).unwrap(), format!("http://{}{path}", front.shop));
         let asked = if keyed { asked.header("Idempotency-Key", "once") } else { asked };
         // A connection that was used before is hung up on in the same way.
-        let status = asked.body("{}").send().await.map_or(502, |answer| answer.status().as_u16());
-        assert_eq!(status, if again { 200 } else { 502 }, "{method} {path}");
+        let status = asked.body("{}").send().await.map_or(503, |answer| answer.status().as_u16());
+        assert_eq!(status, if again { 200 } else { 503 }, "{method} {path}");
         assert_eq!(node.asked(&format!("{method} {path}")), 1 + u64::from(again), "{method} {path}");
     }
     let fresh =
         self::client().post(format!("http://{}/v1/orders?lost=fresh", front.shop)).send().await.unwrap();
-    assert_eq!(fresh.status(), 502);
-    assert_eq!(fresh.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+    says_that_nobody_knows(fresh, "/v1/orders").await;
 }
 
 /// A node takes what it is asked for and never says anything, as one that was stopped in the middle, or cut off: it may say it yet, so
@@ -374,11 +391,81 @@ async fn whoever_asks_a_node_that_hangs_hears_that_nobody_knows() {
     for (method, path) in [("GET", "/v1/products/slow"), ("POST", "/v1/orders?slow")] {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         let asked = client().request(method.clone(), format!("http://{}{path}", front.shop));
-        let answer = asked.header("Idempotency-Key", "once").body("{}").send().await.unwrap();
-        assert_eq!(answer.status(), 504, "{method} {path}");
-        assert_eq!(answer.json::<Value>().await.unwrap()["code"], "outcome_unknown");
+        let asked = asked.header("Idempotency-Key", "once").header("X-Request-Id", "two words");
+        let answer = asked.body("{}").send().await.unwrap();
+        let id = says_that_nobody_knows(answer, path.split('?').next().unwrap()).await;
+        assert!(id.len() > 20 && id.bytes().all(|letter| letter.is_ascii_graphic()), "{id} was made");
         assert_eq!(node.asked(&format!("{method} {path}")), 1);
     }
+}
+
+/// From an address of this machine.
+async fn connected(last: u8, door: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+    socket.connect(door).await.unwrap()
+}
+
+/// Asks for something, and stays where it is answered.
+async fn let_in(last: u8, door: SocketAddr) -> Option<TcpStream> {
+    let mut stream = connected(last, door).await;
+    stream.write_all(b"GET /found HTTP/1.1\r\nHost: shop\r\n\r\n").await.ok()?;
+    let (mut heard, patience) = ([0; 16], Duration::from_secs(10));
+    let read = tokio::time::timeout(patience, stream.read(&mut heard)).await.ok()?.ok()?;
+    (read > 0).then_some(stream)
+}
+
+/// The nodes cannot tell whose connections they are, so the proxy counts them: an address has a hundred, and those beyond are hung up on.
+/// A crowd of addresses fills the shop's door, and nobody else's.
+#[actix_web::test]
+async fn the_proxy_counts_whoever_connects_and_keeps_room_for_the_staff() {
+    let places = [0, 1].map(|_| Place::free());
+    let front = Front::before(places).await;
+    let node = Puppet::opens("one", places[0].shop).await;
+    Puppet::opens("ops", places[0].ops).await;
+    node.is_seen().await;
+    let mut held = Vec::new();
+    for number in 0..100 {
+        held.push(let_in(2, front.shop).await.unwrap_or_else(|| panic!("{number}\n{}", front.log_tail())));
+    }
+    assert!(let_in(2, front.shop).await.is_none(), "one more than an address may have");
+    assert!(let_in(3, front.shop).await.is_some() && let_in(2, front.ops).await.is_some());
+    held.pop();
+    let again = async {
+        while let_in(2, front.shop).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(TAKEN_OVER_WITHIN, again).await.expect("whoever goes leaves a place");
+    drop(held);
+
+    let mut crowd = Vec::new();
+    for last in 4..7 {
+        for _ in 0..100 {
+            let mut stream = connected(last, front.shop).await;
+            stream.write_all(b"GET /slow HTTP/1.1\r\nHost: shop\r\n\r\n").await.unwrap();
+            crowd.push(stream);
+        }
+    }
+    wait_for(|| (node.asked("GET /slow") == CALLERS_MAX).then_some(())).await;
+    assert!(let_in(7, front.ops).await.is_some(), "the staff is kept out\n{}", front.log_tail());
+    assert_eq!(node.asked("GET /slow"), CALLERS_MAX);
+}
+
+/// Whoever begins a request ends it within five seconds, or is hung up on.
+#[actix_web::test]
+async fn the_proxy_does_not_wait_for_a_head_that_trickles() {
+    let front = Front::before([0, 1].map(|_| Place::free())).await;
+    let (clock, stalls) = (Clock::start(), Stalls::looked_for());
+    let began = clock.nanos();
+    let mut stream = connected(2, front.shop).await;
+    stream.write_all(b"GET /v1/products HTTP/1.1\r\nHo").await.unwrap();
+    let mut heard = Vec::new();
+    let ended = tokio::time::timeout(TAKEN_OVER_WITHIN, stream.read_to_end(&mut heard)).await;
+    assert!(ended.is_ok(), "nobody hangs up");
+    let waited = Duration::from_nanos(clock.nanos() - began);
+    assert!(waited >= Duration::from_secs(4), "hung up on after {waited:?}");
+    assert!(waited < Duration::from_secs(9) || stalls.were_seen(), "hung up on after {waited:?}");
 }
 
 /// Of what the proxy and the nodes ask again with a key, every door keeps keys, or it would be done twice.

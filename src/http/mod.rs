@@ -46,6 +46,7 @@ pub use body::BODY_BYTES_MAX;
 pub use client::{Neighbourhood, Proxies};
 pub use openapi::{client_file, document};
 pub use places::{Place, Places, TooMany};
+pub use problem::Code;
 pub use product::{Pages, STREAMS_MAX, Streams};
 pub use rate::{AddressRate, CartRate, OrderRate};
 pub use request::HEAD_BYTES_MAX;

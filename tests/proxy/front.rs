@@ -22,6 +22,9 @@ impl Place {
     }
 }
 
+/// How many callers the door of the shop lets in here.
+pub const CALLERS_MAX: u64 = 180;
+
 pub struct Front {
     proxy: HaProxy,
     /// Where buyers ask.
@@ -47,7 +50,12 @@ impl Front {
         let Place { shop, ops } = Place::free();
         // So many files may not be open at once on every machine; a test has few callers.
         let mut words = words
-            .replace(&format!("maxconn {}", compose::callers_max()), "maxconn 200")
+            .replace(&format!("maxconn {}\n", compose::callers_of("staff")), "maxconn 20\n")
+            .replace(
+                &format!("maxconn {}\n", compose::callers_of("everybody")),
+                &format!("maxconn {CALLERS_MAX}\n"),
+            )
+            .replace(&format!("maxconn {}\n", compose::callers_max()), "maxconn 200\n")
             .replace("bind :8080", &format!("bind {shop}"))
             .replace("bind :9090", &format!("bind {ops}"));
         for (name, node) in NODES.iter().zip(&nodes) {

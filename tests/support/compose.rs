@@ -29,3 +29,17 @@ pub fn callers_max() -> u64 {
     let (_, rest) = words.split_once("maxconn ").unwrap();
     rest.split_whitespace().next().unwrap().parse().unwrap()
 }
+
+/// How many of them one of its frontends lets in.
+pub fn callers_of(frontend: &str) -> u64 {
+    let lines = section(&format!("frontend {frontend}"));
+    let most = lines.iter().find_map(|line| line.strip_prefix("maxconn "));
+    most.unwrap_or_else(|| panic!("{frontend} may take all of them")).parse().unwrap()
+}
+
+/// The lines of one section of the proxy's configuration.
+pub fn section(head: &str) -> Vec<String> {
+    let words = configuration("proxy");
+    let inside = words.lines().skip_while(|line| *line != head).skip(1);
+    inside.take_while(|line| line.starts_with(' ')).map(|line| line.trim().to_owned()).collect()
+}

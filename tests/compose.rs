@@ -291,6 +291,27 @@ fn the_proxy_and_those_who_watch_know_every_node() {
     assert!(prometheus.contains("\"stockade:9090\""));
 }
 
+/// Whoever is spoken to in the clear is on the one network, which is not open; the database is asked for TLS all the same.
+#[test]
+fn what_is_in_the_clear_stays_on_this_machine() {
+    for node in nodes() {
+        let said = |variable: &str| services()[&node]["environment"][variable].as_str().unwrap().to_owned();
+        assert_eq!(said("STOCKADE_ALLOW_PLAINTEXT"), "true");
+        assert!(said("STOCKADE_DATABASE_URL").ends_with("?ssl-mode=REQUIRED"));
+        for variable in ["STOCKADE_REDIS_URL", "STOCKADE_SMTP_URL"] {
+            let place = said(variable);
+            let name = place.split_once("://").unwrap().1.split(':').next().unwrap().to_owned();
+            let service = &services()[&name];
+            assert!(
+                service.is_object() && service["networks"].is_null(),
+                "{node}: {place} is another machine"
+            );
+        }
+    }
+    // The shop of one process speaks to nobody.
+    assert!(services()["stockade"]["environment"]["STOCKADE_ALLOW_PLAINTEXT"].is_null());
+}
+
 /// At a name that Compose gives it, and from inside alone.
 #[test]
 fn every_node_tells_the_others_where_they_reach_it() {

@@ -37,7 +37,7 @@ fn made_up(name: &str) -> String {
     let half = |end: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(format!("{name}{end}").as_bytes()));
     let both = half("left") + &half("right");
     match name {
-        "STOCKADE_DATABASE_URL" => format!("mysql://shop:{both}@db:3306/shop"),
+        "STOCKADE_DATABASE_URL" => format!("mysql://shop:{both}@db:3306/shop?ssl-mode=VERIFY_IDENTITY"),
         "STOCKADE_SMTP_URL" => format!("smtps://shop:{both}@mail"),
         "STOCKADE_STRIPE_SECRET_KEY" => format!("sk_live_{both}"),
         "STOCKADE_PAYMENT_WEBHOOK_SECRET" => format!("whsec_{both}"),
@@ -312,6 +312,19 @@ fn no_pod_starts_before_somebody_has_said_where_the_ingress_is() {
         assert!(told.starts_with("trusted_proxies = ") && told.contains("expected addresses"), "{told}");
     }
     assert!(text("deploy/kubernetes/stockade.yaml").contains("externalTrafficPolicy: Local"));
+}
+
+/// What is begun with is encrypted on its way to other machines: nothing that is shipped for them admits plain text.
+#[test]
+fn what_is_shipped_speaks_to_other_machines_over_tls() {
+    for place in
+        ["deploy/kubernetes/stockade.yaml", "deploy/systemd/stockade.toml", "deploy/systemd/stockade.service"]
+    {
+        assert!(!text(place).to_lowercase().contains("allow_plaintext"), "{place}");
+    }
+    assert!(
+        text("deploy/kubernetes/stockade.yaml").contains("@HOST:3306/stockade?ssl-mode=VERIFY_IDENTITY'")
+    );
 }
 
 /// As `kubectl apply -k` has it: whoever says which version the nodes have says it of the backup as well.

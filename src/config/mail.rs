@@ -1,10 +1,9 @@
 //! What mails need to know: who carries them, who they come from, and where their links lead.
 
-use std::net::IpAddr;
-
 use lettre::Address;
 use secrecy::SecretString;
 
+use super::network::{host_of, is_this_machine};
 use super::{ConfigError, Layers};
 
 /// Whom mails come from where nothing is said: nobody who could be answered.
@@ -16,26 +15,41 @@ pub(super) fn sender() -> Address {
 pub(super) fn smtp_url(layers: &Layers) -> Result<Option<SecretString>, ConfigError> {
     const KEY: &str = "smtp_url";
     let Some(url) = layers.text(KEY) else { return Ok(None) };
-    let Some((scheme @ ("smtp" | "smtps"), rest)) = url.split_once("://") else {
+    let Some(Carrier { host, has_login, is_encrypted }) = Carrier::of(url) else {
         return Err(layers.bad(KEY, "expected smtps://USER:PASSWORD@HOST or smtp://HOST:587?tls=required"));
     };
-    let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (login, host) =
-        authority.rsplit_once('@').map_or((None, authority), |(login, host)| (Some(login), host));
-    let host = host.split('/').next().unwrap_or_default();
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
     if host.is_empty() {
         return Err(layers.bad(KEY, "expected a host after ://"));
     }
-    let encrypted = scheme == "smtps" || query.split('&').any(|pair| pair == "tls=required");
-    if login.is_some() && !encrypted && !is_loopback(host) {
+    if has_login && !is_encrypted && !is_this_machine(host) {
         return Err(layers.bad(KEY, "a password needs TLS: smtps://, or ?tls=required at the end"));
     }
     Ok(Some(url.into()))
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|host: IpAddr| host.is_loopback())
+/// Whether letters go to another machine so that whoever is on the way reads them.
+pub(super) fn is_in_the_clear(url: &str) -> bool {
+    Carrier::of(url).is_some_and(|carrier| !carrier.is_encrypted && !is_this_machine(carrier.host))
+}
+
+/// What an address says of the server that carries mail.
+struct Carrier<'u> {
+    host: &'u str,
+    has_login: bool,
+    is_encrypted: bool,
+}
+
+impl Carrier<'_> {
+    fn of(url: &str) -> Option<Carrier<'_>> {
+        let (scheme @ ("smtp" | "smtps"), rest) = url.split_once("://")? else { return None };
+        let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+        Some(Carrier {
+            host: host_of(place.split('/').next().unwrap_or_default()),
+            has_login: authority.contains('@'),
+            is_encrypted: scheme == "smtps" || query.split('&').any(|pair| pair == "tls=required"),
+        })
+    }
 }
 
 /// Where people reach the shop, without a slash at the end.

@@ -13,6 +13,7 @@ mod network;
 mod payment;
 mod peers;
 mod people;
+mod plaintext;
 mod redis;
 
 use std::net::SocketAddr;
@@ -127,6 +128,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("payment_give_up_ms", "MS", "600000", "How long a payment's outcome may stay unknown before it is called off"),
     setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
     setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
+    setting("allow_plaintext", "BOOL", "false", "`true`: production may speak to its database, Redis and mail server, and be spoken to, without TLS on other machines than its own, where nobody else is on that network"),
     setting("webhook_allow_loopback", "BOOL", "false", "For trying webhooks out: endpoints may be on this machine, and there without TLS; refused in production"),
     setting("calendar_day", "LENGTH", "24h", "How long a business day is: `24h` are the civil days of calendar_zone; `10s` or `5m` for demonstrations, refused in production"),
     setting("calendar_zone", "ZONE", "UTC", "Whose midnight begins a day: a name such as `Asia/Seoul`"),
@@ -347,6 +349,7 @@ impl Config {
     }
 
     fn fit_for_its_profile(&self, layers: &Layers) -> Result<(), ConfigError> {
+        let may_be_plain = plaintext::may_be(layers)?;
         if self.profile == Profile::Development {
             return Ok(());
         }
@@ -368,7 +371,8 @@ impl Config {
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
             (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
-        let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs()).chain(proxies);
+        let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs());
+        let others = others.chain(proxies).chain(plaintext::wrongs(layers, may_be_plain));
         match wrongs.into_iter().chain(others).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
@@ -533,6 +537,8 @@ mod tests {
         assert!(nobody_says.contains("STOCKADE_TRUSTED_PROXIES") && nobody_says.contains("empty list"));
         assert!(with("trusted_proxies", "").is_ok(), "there is none");
         assert!(with("trusted_proxies", "10.0.0.1,0.0.0.0/0").unwrap_err().contains("every address"));
+        assert!(with("redis_url", "redis://cache").unwrap_err().contains("STOCKADE_REDIS_URL"));
+        assert!(with("allow_plaintext", "perhaps").is_err());
         assert!(with("webhook_allow_loopback", "true").unwrap_err().contains("WEBHOOK_ALLOW_LOOPBACK"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
     }

@@ -1,4 +1,4 @@
-//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address; and which of them may be our proxies.
+//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address; which of them may be our proxies; and which host is this machine.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -48,6 +48,21 @@ pub(super) fn wrongs(proxies: &[Network], addr: IpAddr, is_said: bool) -> [(bool
     ]
 }
 
+/// `HOST` of `USER:PASSWORD@HOST:PORT`.
+pub(super) fn host_of(authority: &str) -> &str {
+    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    match place.rsplit_once(':') {
+        // The colons of an address in brackets are its own.
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => place,
+    }
+}
+
+/// Where a name leads nobody knows, but for this one.
+pub(super) fn is_this_machine(host: &str) -> bool {
+    host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|host: IpAddr| host.is_loopback())
+}
+
 impl FromStr for Network {
     type Err = &'static str;
 
@@ -93,5 +108,17 @@ mod tests {
             assert!(!wrong(&[], here, true) && !wrong(&["127.0.0.1"], here, true), "{here}");
         }
         assert!(!wrong(&[], "0.0.0.0", false) && !wrong(&["10.0.0.0/8", "fd00::/8"], "10.1.2.3", true));
+    }
+
+    #[test]
+    fn a_host_is_this_machine_or_another() {
+        for here in ["127.0.0.1", "me:pass:wo@rd@127.0.0.9:3306", "localhost:80", "[::1]:80", "[::1]"] {
+            assert!(is_this_machine(host_of(here)), "{here}");
+        }
+        for elsewhere in
+            ["db", "127.0.0.1@db:3306", "localhost.example.com", "[fd00::1]:80", "0.0.0.0:80", ""]
+        {
+            assert!(!is_this_machine(host_of(elsewhere)), "{elsewhere}");
+        }
     }
 }

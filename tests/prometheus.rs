@@ -195,6 +195,17 @@ async fn who_watches_a_shop_hears_that_its_database_is_gone_and_what_to_do() {
         let before = acknowledged.get();
         support::wait_for(|| (acknowledged.get() > before + 10).then_some(())).await;
 
+        // Somebody looks for an order that is nobody's.
+        let nobodys = "/v1/orders/order_01h455vb4pex5vsknk084sn02q";
+        let looked = node.ask("GET", nobodys).bearer(&token(1, Role::Shopper)).send().await;
+        assert_eq!(looked.status, 404, "{looked:?}");
+        let coming = async {
+            while watcher.query(r#"stockade_http_requests_total{status="404"}"#).await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        assert!(tokio::time::timeout(RAISED_WITHIN, coming).await.is_ok(), "nobody sees who looks for ids");
+
         // What an alert chooses by exists: a word that is no outcome, code or reason would never raise it.
         let mut missing = BTreeSet::new();
         for selector in watched().iter().flat_map(|query| taken_apart(&query.expression).0) {

@@ -67,7 +67,7 @@ use crate::actors::wish::Wishes;
 use crate::clock::Clock;
 use crate::peer;
 use crate::tokens::Tokens;
-use problem::{Code, Problem};
+use problem::Problem;
 use request::Watch;
 
 /// Who may come in by a door.

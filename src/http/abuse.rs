@@ -144,11 +144,7 @@ impl Place {
 
 /// What a look at a password holds.
 fn password(account: Tried, from: Neighbourhood) -> [Place; 3] {
-    [
-        Place::Failure(account, known(from)),
-        Place::FailureFrom(from),
-        Place::LogIn(Looker::of(account, from)),
-    ]
+    [Place::Failure(account, known(from)), Place::FailureFrom(from), Place::LogIn(Looker::of(account, from))]
 }
 
 impl Inner {

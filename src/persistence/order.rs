@@ -207,7 +207,12 @@ impl OrderReader {
         gather(sql::query(BEHIND).bind(&after.as_bytes()[..]).bind(most).fetch(&self.pool)).await
     }
 
-    /// The keys of orders, in order of their ids: of those behind `after`, up to `until`.
+    /// The keys of all orders, in order of their ids.
+    pub fn all_keys(&self) -> impl Stream<Item = Result<UsedKey, StoreError>> + '_ {
+        self.keys(OrderId::from_bytes([0; 16]), OrderId::from_bytes([0xff; 16]))
+    }
+
+    /// Those of orders behind `after`, up to `until`.
     pub fn keys(
         &self,
         after: OrderId,

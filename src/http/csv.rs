@@ -2,11 +2,12 @@
 //!
 //! Always true: a cell of text that a spreadsheet would take for a formula has an apostrophe before it (OWASP, *CSV Injection*),
 //! numbers stay numbers, and a table that could not be read to its end is broken off rather than closed, so that half of one is
-//! never taken for the whole. The next piece is read when the one before has gone.
+//! never taken for the whole. The next piece is read when the one before has gone, is so many rows and no more, and holds up nobody else
+//! on its thread.
 
 use std::cmp::Reverse;
-use std::collections::VecDeque;
 use std::future::{Future, Ready, ready};
+use std::rc::Rc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, Accept, Header, HeaderName, HeaderValue, Quality};
@@ -23,6 +24,11 @@ use super::query::Query;
 pub const ROWS_MAX: usize = 100_000;
 /// Where the bound is told.
 pub const X_ROWS_MAX: HeaderName = HeaderName::from_static("x-rows-max");
+/// Rows of one piece.
+const ROWS_AT_ONCE: usize = 256;
+/// A place in the line of its row, and the name under which lines are listed.
+const LINE: &str = "/line";
+const LINES: &str = "lines";
 
 /// In which form a list is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +37,41 @@ pub enum Form {
     Csv,
 }
 
-/// A column: its name, and where in a row its cell stands, as a JSON Pointer (RFC 6901).
+/// A column: its name, and where in a row its cell stands, as a JSON Pointer (RFC 6901). In a row that is a line of something
+/// `/line/…` is a place in the line, and everything else one in the whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Column(pub &'static str, pub &'static str);
 
-/// Some rows, and where it goes on.
+/// One row: a thing as it is shown, or one of the lines that it lists. Lines of the same thing share it.
+#[derive(Debug)]
+pub struct Row {
+    whole: Rc<Value>,
+    line: Option<usize>,
+}
+
+/// Some rows, and where it goes on. Rows are made when they are written.
 pub struct Part<C> {
-    pub rows: Vec<Value>,
-    pub next: Option<C>,
+    rows: Box<dyn Iterator<Item = Row>>,
+    next: Option<C>,
+}
+
+impl Row {
+    fn cell(&self, pointer: &str) -> Option<&Value> {
+        match (self.line, pointer.strip_prefix(LINE).filter(|rest| rest.starts_with('/'))) {
+            (Some(line), Some(rest)) => self.whole.get(LINES)?.get(line)?.pointer(rest),
+            _ => self.whole.pointer(pointer),
+        }
+    }
+}
+
+impl<C> Part<C> {
+    pub fn of<R>(rows: R, next: Option<C>) -> Part<C>
+    where
+        R: IntoIterator<Item = Row>,
+        R::IntoIter: 'static,
+    {
+        Part { rows: Box::new(rows.into_iter()), next }
+    }
 }
 
 impl FromRequest for Form {
@@ -95,8 +128,19 @@ impl Wanted {
 }
 
 /// What is shown as JSON, to be shown as a row.
-pub fn row(shown: &impl Serialize) -> Value {
-    serde_json::to_value(shown).unwrap_or_default()
+pub fn row(shown: &impl Serialize) -> Row {
+    Row { whole: whole(shown), line: None }
+}
+
+/// The same with a row for each of its `lines`.
+pub fn lines(shown: &impl Serialize) -> Vec<Row> {
+    let whole = whole(shown);
+    let lines = whole.get(LINES).and_then(Value::as_array).map_or(0, Vec::len);
+    (0..lines).map(|line| Row { whole: whole.clone(), line: Some(line) }).collect()
+}
+
+fn whole(shown: &impl Serialize) -> Rc<Value> {
+    Rc::new(serde_json::to_value(shown).unwrap_or_default())
 }
 
 /// A table, read in parts from `first` on. What goes wrong with the first part is a problem like any other.
@@ -112,11 +156,7 @@ where
     Later: Future<Output = Result<Part<C>, Problem>>,
 {
     let part = read(first).await?;
-    let mut head = String::new();
-    line(&mut head, columns.iter().map(|Column(name, _)| Cell::Plain((*name).to_owned())));
-    let mut reading =
-        Reading { read, columns, rows: 0, ready: VecDeque::from([Bytes::from(head)]), next: None };
-    reading.take(part);
+    let reading = Reading { read, columns, rows: 0, head: Some(head(columns)), part };
     let pieces = stream::try_unfold(reading, |mut reading| async move {
         let piece = reading.piece().await?;
         Ok::<_, actix_web::Error>(piece.map(|piece| (piece, reading)))
@@ -133,13 +173,20 @@ where
         .streaming(Box::pin(pieces)))
 }
 
-/// How far a table has been read.
+/// The line of names.
+fn head(columns: &[Column]) -> Bytes {
+    let mut head = String::new();
+    line(&mut head, columns.iter().map(|Column(name, _)| Cell::Plain((*name).to_owned())));
+    Bytes::from(head)
+}
+
+/// How far a table has been read, and written.
 struct Reading<C, F> {
     read: F,
     columns: &'static [Column],
     rows: usize,
-    ready: VecDeque<Bytes>,
-    next: Option<C>,
+    head: Option<Bytes>,
+    part: Part<C>,
 }
 
 impl<C, F, Later> Reading<C, F>
@@ -147,28 +194,31 @@ where
     F: Fn(Option<C>) -> Later,
     Later: Future<Output = Result<Part<C>, Problem>>,
 {
-    fn take(&mut self, part: Part<C>) {
-        self.rows += part.rows.len();
-        self.next = part.next.filter(|_| self.rows < ROWS_MAX);
-        if part.rows.is_empty() {
-            return;
+    async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
+        if let Some(head) = self.head.take() {
+            return Ok(Some(head));
         }
-        let mut text = String::new();
-        for row in &part.rows {
-            line(&mut text, self.columns.iter().map(|Column(_, pointer)| Cell::of(row.pointer(pointer))));
+        loop {
+            // Whoever takes all of it at once leaves room for others between two pieces.
+            tokio::task::yield_now().await;
+            let text = self.text();
+            if !text.is_empty() {
+                return Ok(Some(Bytes::from(text)));
+            }
+            let next = self.part.next.take().filter(|_| self.rows < ROWS_MAX);
+            let Some(next) = next else { return Ok(None) };
+            self.part = (self.read)(Some(next)).await?;
         }
-        self.ready.push_back(Bytes::from(text));
     }
 
-    async fn piece(&mut self) -> Result<Option<Bytes>, Problem> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Ok(Some(piece));
-            }
-            let Some(next) = self.next.take() else { return Ok(None) };
-            let part = (self.read)(Some(next)).await?;
-            self.take(part);
+    /// The next rows of this part; empty: there are no more.
+    fn text(&mut self) -> String {
+        let mut text = String::new();
+        for row in self.part.rows.by_ref().take(ROWS_AT_ONCE) {
+            self.rows += 1;
+            line(&mut text, self.columns.iter().map(|Column(_, pointer)| Cell::of(row.cell(pointer))));
         }
+        text
     }
 }
 
@@ -247,6 +297,7 @@ fn write_text(out: &mut String, text: &str) {
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
+    use futures_util::FutureExt;
     use serde_json::json;
 
     fn written(value: &Value) -> String {
@@ -279,6 +330,44 @@ mod tests {
         ] {
             assert_eq!(written(&value), cell);
         }
+    }
+
+    #[test]
+    fn lines_share_what_they_are_of() {
+        let rows = lines(&json!({ "id": "o", "lines": [{ "line": 1 }, { "line": 2 }], "line": "no" }));
+        let cells: Vec<_> = rows.iter().map(|row| (row.cell("/id"), row.cell("/line/line"))).collect();
+        let (id, one, two) = (json!("o"), json!(1), json!(2));
+        assert_eq!(cells, [(Some(&id), Some(&one)), (Some(&id), Some(&two))]);
+        assert!(Rc::ptr_eq(&rows[0].whole, &rows[1].whole));
+        assert_eq!(row(&json!({ "line": { "line": 3 } })).cell("/line/line"), Some(&json!(3)));
+    }
+
+    /// However much one part holds, no more of it is made into rows than goes out, and others have their turn in between.
+    #[tokio::test]
+    async fn a_piece_is_so_many_rows_and_no_more() {
+        const COLUMNS: &[Column] = &[Column("order", "/id"), Column("line", "/line/line")];
+        let shown = json!({ "id": 7, "lines": vec![json!({ "line": 1 }); 50] });
+        let made = Rc::new(std::cell::Cell::new(0));
+        let counted = made.clone();
+        let orders = (0..256).flat_map(move |_| {
+            counted.set(counted.get() + 1);
+            lines(&shown)
+        });
+        let part = Part::of(orders, Some(1_u8));
+        let read = |_: Option<u8>| ready(Ok::<_, Problem>(Part::of([row(&json!({ "id": 8 }))], None::<u8>)));
+        let mut reading = Reading { read, columns: COLUMNS, rows: 0, head: Some(head(COLUMNS)), part };
+        assert_eq!(reading.piece().await.ok().flatten().as_deref(), Some(&b"order,line\r\n"[..]));
+        assert_eq!(made.get(), 0);
+        let mut piece = Box::pin(reading.piece());
+        assert!(piece.as_mut().now_or_never().is_none(), "others have their turn");
+        let written = piece.await.ok().flatten().unwrap();
+        assert_eq!(written.iter().filter(|byte| **byte == b'\n').count(), ROWS_AT_ONCE);
+        assert_eq!(made.get(), ROWS_AT_ONCE.div_ceil(50));
+        let mut last = written;
+        while let Some(next) = reading.piece().await.ok().flatten() {
+            last = next;
+        }
+        assert_eq!((reading.rows, &last[..]), (256 * 50 + 1, &b"8,\r\n"[..]));
     }
 
     #[test]

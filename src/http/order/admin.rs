@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use super::{OrderShown, seen_all};
 use crate::actors::catalogue::Catalogue;
@@ -29,15 +28,15 @@ struct OrderFound {
 
 /// One row a line.
 const COLUMNS: &[Column] = &[
-    Column("order_id", "/order/id"),
-    Column("buyer_id", "/order/buyer_id"),
-    Column("status", "/order/status"),
-    Column("created_at", "/order/created_at"),
-    Column("updated_at", "/order/updated_at"),
-    Column("hold_expires_at", "/order/hold_expires_at"),
-    Column("total_minor", "/order/total/amount"),
-    Column("currency", "/order/total/currency"),
-    Column("payment_status", "/order/payment/status"),
+    Column("order_id", "/id"),
+    Column("buyer_id", "/buyer_id"),
+    Column("status", "/status"),
+    Column("created_at", "/created_at"),
+    Column("updated_at", "/updated_at"),
+    Column("hold_expires_at", "/hold_expires_at"),
+    Column("total_minor", "/total/amount"),
+    Column("currency", "/total/currency"),
+    Column("payment_status", "/payment/status"),
     Column("line", "/line/line"),
     Column("product_id", "/line/product_id"),
     Column("sku", "/line/sku"),
@@ -81,7 +80,7 @@ pub async fn look_up(
                 async move {
                     let ask = LookUp { behind, limit: PART, ..ask };
                     let (found, next) = found(&orders, &payments, &catalogue, ask).await?;
-                    Ok(Part { rows: found.iter().flat_map(|order| lines(csv::row(order))).collect(), next })
+                    Ok(Part::of(found.into_iter().flat_map(|order| csv::lines(&order)), next))
                 }
             })
             .await
@@ -100,10 +99,4 @@ async fn found(
     let seen = seen_all(payments, catalogue, orders).await?;
     let found = buyers.into_iter().zip(seen).map(|(buyer_id, order)| OrderFound { buyer_id, order });
     Ok((found.collect(), next))
-}
-
-/// One row a line, each with its order.
-fn lines(order: Value) -> Vec<Value> {
-    let lines = order["lines"].as_array().cloned().unwrap_or_default();
-    lines.into_iter().map(|line| json!({ "order": order, "line": line })).collect()
 }

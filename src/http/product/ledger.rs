@@ -120,7 +120,7 @@ pub async fn ledger(
                 let history = history.clone();
                 async move {
                     let (moved, next) = page(&history, product, from, only, STEP).await?;
-                    Ok(Part { rows: moved.iter().map(csv::row).collect(), next })
+                    Ok(Part::of(moved.into_iter().map(|moved| csv::row(&moved)), next))
                 }
             })
             .await

@@ -139,8 +139,9 @@ pub async fn look_up(
                 async move {
                     let shelf = one_or_many(&catalogue, sku.as_deref(), search).await?;
                     let now = clock.now();
-                    let rows = shelf.found.iter().map(|found| csv::row(&ProductFound::of(found, now)));
-                    Ok(Part { rows: rows.collect(), next: shelf.next })
+                    let rows =
+                        shelf.found.into_iter().map(move |found| csv::row(&ProductFound::of(&found, now)));
+                    Ok(Part::of(rows, shelf.next))
                 }
             })
             .await

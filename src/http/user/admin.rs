@@ -9,7 +9,7 @@ use crate::domain::id::UserId;
 use crate::domain::user::{Email, Role};
 use crate::http::auth::Admin;
 use crate::http::body::NoBody;
-use crate::http::csv::{self, Column, Form, Part};
+use crate::http::csv::{self, Column, Form, Part, Row};
 use crate::http::problem::Problem;
 use crate::http::query::{Id, Page, Query};
 use crate::persistence::user::UsersFound;
@@ -49,7 +49,8 @@ pub async fn list(
                 let (users, email) = (users.clone(), email.clone());
                 async move {
                     let found = users.look_up(state, role, email.as_ref(), before, PART).await?;
-                    Ok(Part { rows: accounts(&found).iter().map(csv::row).collect(), next: found.next })
+                    let rows: Vec<Row> = accounts(&found).iter().map(csv::row).collect();
+                    Ok(Part::of(rows, found.next))
                 }
             })
             .await

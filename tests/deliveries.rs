@@ -12,7 +12,6 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stockade::actors::delivery::Due;
 use stockade::domain::delivery::DeliveryState;
-use stockade::persistence::audit::audit;
 use support::{Ask, DAY_MS, Shop, id, lines};
 
 const STOCK: u64 = 1_000;
@@ -58,9 +57,7 @@ async fn closes(shop: Shop, products: &[String]) {
     shop.settle().await;
     let stock: Vec<_> = products.iter().map(|product| (product.as_str(), STOCK)).collect();
     shop.assert_settled(&stock).await;
-    let folder = shop.stop().await;
-    let report = audit(folder.path()).await.unwrap();
-    assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -433,7 +430,7 @@ async fn what_costs_nothing_moves_like_everything_else() {
     shop.settle().await;
     assert_eq!(seen(&shop, 2, &free).await, "returned returned/delivered 0");
     assert_eq!(shop.counters(&products[0]).await[..3], [STOCK, 0, 0]);
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -453,7 +450,7 @@ async fn after_days_without_a_run_a_line_moves_one_state_per_missed_day() {
     assert_eq!(states, ["preparing", "shipping", "shipping", "delivered", "delivered"]);
     // The buyer's two days begin when he could know.
     assert!(shop.deliveries(&order).await[0].delivered_at.unwrap() >= paid.plus(3 * DAY_MS));
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -579,5 +576,5 @@ async fn cancelling_the_rest_gives_back_the_rest() {
     shop.settle().await;
     let given: Vec<i64> = shop.money().await.1.iter().map(|refund| refund.amount.amount).collect();
     assert_eq!(given.iter().sum::<i64>(), 1_700, "{given:?}");
-    shop.close().await;
+    shop.audited().await;
 }

@@ -63,7 +63,7 @@ async fn a_paid_order_is_cancelled_and_its_units_are_back_before_the_answer() {
         (1, &json!("order_cancelled"), &json!("done"))
     );
     shop.assert_settled(&[(&jar, 5), (&cup, 5)]).await;
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -85,7 +85,7 @@ async fn what_cost_nothing_is_cancelled_like_everything_else() {
     assert_eq!((made.len(), &made[0]["state"], &made[0]["amount"]["amount"]), (1, &json!("done"), &json!(0)));
     let given = shop.app().payments().provider().simulated().unwrap().refunds();
     assert!(given.is_empty(), "the provider was not asked");
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -102,7 +102,7 @@ async fn two_who_cancel_one_order_give_it_back_once() {
     shop.settle().await;
     assert_eq!(refunds_of(&shop, &order).await.len(), 1);
     shop.assert_settled(&[(&jar, 5)]).await;
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -131,7 +131,7 @@ async fn a_hundred_refunds_of_one_line_are_one() {
     assert_eq!(word, "partially_refunded");
     assert_eq!(shop.charges()[0].refunded, back);
     shop.assert_settled(&[(&jar, 5), (&cup, 5)]).await;
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -201,7 +201,7 @@ async fn never_more_goes_back_than_was_taken() {
         .send()
         .await
         .problem(404, "not_found");
-    shop.close().await;
+    shop.audited().await;
 }
 
 #[actix_web::test]
@@ -312,7 +312,7 @@ async fn another_amount_waits_for_a_person() {
     assert_eq!(shop.counters(&jar).await[..3], [4, 0, 1]);
     let metrics = shop.get("/metrics").send().await.text;
     assert!(metrics.contains("stockade_payments_total{outcome=\"review\"}"), "{metrics}");
-    shop.close().await;
+    shop.audited().await;
 }
 
 /// A clerk gave the price back and left the line with its buyer; then it comes back after all. So does what was free.

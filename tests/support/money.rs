@@ -10,6 +10,7 @@ use stockade::clock::Clock;
 use stockade::domain::id::{OrderId, RefundId};
 use stockade::domain::payment::{Cause, Payment, PaymentState, Refund};
 use stockade::domain::user::Role;
+use stockade::persistence::audit::audit;
 use stockade::provider::{KnownCharge, RefundAsk, Signatures};
 
 use super::{Ask, Shop, id, one_line};
@@ -128,6 +129,14 @@ impl Shop {
         }
         let (payments, refunds) = self.money().await;
         panic!("something waits for ever: {payments:#?} {refunds:#?}");
+    }
+
+    /// Stops when nothing waits any more; the audit finds nothing wrong.
+    pub async fn audited(self) {
+        self.settle().await;
+        let folder = self.stop().await;
+        let report = audit(folder.path()).await.unwrap();
+        assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
     }
 
     /// Waits until nothing of a product is held any more.

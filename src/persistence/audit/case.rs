@@ -237,9 +237,15 @@ impl Case<'_> {
     /// What is with the buyer, corrected by what persons decided: an amount that was accepted, and refunds of more or less
     /// than what came back with them.
     fn keeps(&self, order: &Order, payment: &Payment) -> i128 {
-        let whole = |refund: &Refund| is_of_all(refund) && refund.restock.back().is_some();
-        if self.refunds_of(payment.id).any(whole) {
-            return 0;
+        let of_all = |refund: &&Refund| is_of_all(refund) && refund.restock.back().is_some();
+        let wholes: Vec<&Refund> = self.refunds_of(payment.id).filter(of_all).collect();
+        match wholes[..] {
+            [] => {}
+            [rest] if rest.cause == Cause::OrderCancelled => {
+                return self.keeps_of_others(order, payment, rest);
+            }
+            // A clerk who takes all back gives all back that is left.
+            _ => return 0,
         }
         let worth = |lines: &mut dyn Iterator<Item = &Line>| lines.map(price).sum::<i128>();
         let with_the_buyer = worth(&mut order.lines.iter().filter(|line| is_with_the_buyer(line)));
@@ -252,6 +258,28 @@ impl Case<'_> {
             })
             .sum();
         with_the_buyer + accepted + decided
+    }
+
+    /// The `rest` of the order was cancelled: what is kept is what others have kept of lines that had come back before.
+    fn keeps_of_others(&self, order: &Order, payment: &Payment, rest: &Refund) -> i128 {
+        let id = rest.id;
+        let refunds = || self.refunds_of(payment.id).filter(move |refund| refund.id != id);
+        let own = |line: &Line| refunds().any(|refund| brings_back_alone(refund, line.line));
+        if !order.lines.iter().any(own) {
+            // Nothing of it is kept: all that was left has gone back.
+            return 0;
+        }
+        let given: i128 = refunds().map(|refund| i128::from(refund.amount.amount)).sum();
+        // Its price, but for what a clerk had given back of it and left with the buyer.
+        let owed = |line: &Line| {
+            let before = |refund: &&Refund| {
+                refund.cause == Cause::Line(line.line) && refund.created_at <= rest.created_at
+            };
+            let before: i128 = refunds().filter(before).map(|refund| i128::from(refund.amount.amount)).sum();
+            (price(line) - before).max(0)
+        };
+        let owed: i128 = order.lines.iter().filter(|line| !own(line)).map(owed).sum();
+        (i128::from(payment.captured) - given - owed - i128::from(payment.above_price())).max(0)
     }
 
     /// Nobody has got what nobody has paid. What was sold for money that went back is back too.

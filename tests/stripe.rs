@@ -12,6 +12,8 @@ mod far_end;
 mod journey;
 #[path = "stripe/news.rs"]
 mod news;
+#[path = "stripe/refunds.rs"]
+mod refunds;
 mod support;
 #[path = "stripe/told.rs"]
 mod told;

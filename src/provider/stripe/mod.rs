@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::config::StripeAccount;
 use crate::domain::id::PaymentId;
 use shapes::{Intent, IntentStatus, List, RefundObject};
-use wire::{Answer, DECLINED, FAILED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, Wire, no};
+use wire::{Answer, DECLINED, FAILED, LIST_BYTES_MAX, OBJECT_BYTES_MAX, WRONG, Wire, no};
 
 /// As long as this a key is certainly remembered.
 const KEY_LIVES_MS: i64 = 23 * 3_600_000;
@@ -268,7 +268,7 @@ impl Stripe {
                 };
                 Ok(intent.and_then(|intent| intent.seen_as(status)).unwrap_or(nameless))
             }
-            Answer::No { why, .. } if why.is_unknown_method() => {
+            Answer::No { status: WRONG, why } if why.is_about_the_method() => {
                 Ok(Seen { status: Status::Declined { code: "invalid_token".to_owned() }, ..never(ask) })
             }
             // The key was used up by a cancel; or by a payment that is not the one we are told of now.
@@ -402,7 +402,7 @@ impl Stripe {
                     Ok(Seen { status: Status::Declined { code: why.code("card_declined") }, ..never(ask) })
                 }
             },
-            Answer::No { why, .. } if why.is_unknown_method() => {
+            Answer::No { status: WRONG, why } if why.is_about_the_method() => {
                 Ok(Seen { status: Status::Declined { code: "invalid_token".to_owned() }, ..never(ask) })
             }
             // Of what it made nobody was ever told the name, so nothing of it was captured; what is reserved lapses.
@@ -476,6 +476,6 @@ pub(super) fn read_answers(body: &[u8]) {
         .iter()
         .for_each(|list| list.data.iter().for_each(look_back));
     if let Ok(ErrorBody { error }) = serde_json::from_slice(body) {
-        let _ = (error.code("fallback"), error.is_unknown_method(), error.is_other_request());
+        let _ = (error.code("fallback"), error.is_about_the_method(), error.is_other_request());
     }
 }

@@ -103,9 +103,10 @@ impl Failure {
         code_or(code, fallback)
     }
 
-    /// Whether what the buyer pays with is nothing that they know. That is his word, and not our mistake.
-    pub fn is_unknown_method(&self) -> bool {
-        self.code.as_deref() == Some("resource_missing") && self.param.as_deref() == Some("payment_method")
+    /// Whether what the buyer pays with is nothing that they know, or can be paid with no more. That is his word, and not our
+    /// mistake; most of these have no code.
+    pub fn is_about_the_method(&self) -> bool {
+        self.param.as_deref() == Some("payment_method")
     }
 
     /// Whether the key was used for another request before.

@@ -19,6 +19,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(4);
 /// One request; a bank may take its time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 const IDLE_FOR: Duration = Duration::from_secs(30);
+/// Something in the request is not as they want it.
+pub const WRONG: u16 = 400;
 /// The request was good, and the card is not.
 pub const DECLINED: u16 = 402;
 /// They do not know our key, or it may not do this.

@@ -20,6 +20,7 @@ use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
+use crate::persistence::money::SWEEP_MAX;
 
 /// Rows taken up at a time.
 const BATCH_MAX: u32 = 128;
@@ -36,6 +37,8 @@ const FAILED_PAUSE: Duration = Duration::from_secs(1);
 /// A webhook that comes once more after this is not recognised; its signature has long become too old.
 const REMEMBERED_MS: i64 = 30 * 24 * 3_600_000;
 const SWEEP_EVERY_MS: i64 = 3_600_000;
+/// Steps of a sweep before something else has its turn.
+const SWEEPS_MAX: usize = 16;
 
 /// The loop that takes up what is due. Ends with its app.
 pub struct Recovery(JoinHandle<()>);
@@ -116,8 +119,9 @@ impl Payments {
         loop {
             let now = self.0.house.clock.now();
             if now >= sweep_at {
-                sweep_at = now.plus(SWEEP_EVERY_MS);
-                turn("the recovery of payments", self.sweep(now)).await;
+                let more = turn("the recovery of payments", self.sweep(now)).await.unwrap_or(false);
+                // At the next look, or in an hour.
+                sweep_at = if more { now } else { now.plus(SWEEP_EVERY_MS) };
             }
             let looked = turn("the recovery of payments", self.look()).await.unwrap_or(Ok(0));
             if now >= observe_at {
@@ -139,10 +143,19 @@ impl Payments {
         }
     }
 
-    async fn sweep(&self, now: Millis) {
-        if let Err(error) = self.0.house.rows.sweep_heard(now.plus(-REMEMBERED_MS)).await {
-            tracing::warn!(%error, "webhooks that were heard long ago could not be forgotten");
+    /// Forgets webhooks that were heard long ago, some at a time: between two of them others write. Whether there are more.
+    async fn sweep(&self, now: Millis) -> bool {
+        for _ in 0..SWEEPS_MAX {
+            match self.0.house.rows.sweep_heard(now.plus(-REMEMBERED_MS)).await {
+                Ok(forgotten) if forgotten >= SWEEP_MAX as usize => {}
+                Ok(_) => return false,
+                Err(error) => {
+                    tracing::warn!(%error, "webhooks that were heard long ago could not be forgotten");
+                    return false;
+                }
+            }
         }
+        true
     }
 
     async fn until_next(&self) -> Duration {

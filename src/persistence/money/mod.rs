@@ -33,6 +33,8 @@ use group::{Group, Wanted};
 const REMEMBERED_MAX: usize = 65_536;
 /// What cannot be read is looked at again after this: somebody may have mended it.
 const DAMAGED_PAUSE_MS: i64 = 3_600_000;
+/// Events that are forgotten at a time: whoever writes money waits for no more of them.
+pub const SWEEP_MAX: u32 = 256;
 /// The longest name of a provider's event that is stored.
 pub const EVENT_ID_LEN_MAX: usize = 255;
 
@@ -40,12 +42,15 @@ const DUE_NOW: &str = "update open_payments set due_at_ms = ? where due_at_ms > 
 const REFUNDS_DUE_NOW: &str = "update refunds set due_at_ms = ? where due_at_ms > ?";
 const PUT_OFF: &str = "update open_payments set due_at_ms = ? where payment_id = ?";
 const PUT_REFUND_OFF: &str = "update refunds set due_at_ms = ? where id = ?";
-const SWEEP: &str = "delete from webhooks_heard where heard_at_ms < ?";
+const LONG_HEARD: &str =
+    "select event_id from webhooks_heard where heard_at_ms < ? order by heard_at_ms limit ?";
 
 static HEARD: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("select event_id from webhooks_heard where event_id in (", "?", ")"));
 static HEAR: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("insert into webhooks_heard (event_id, heard_at_ms) values ", "(?, ?)", ""));
+static FORGET: LazyLock<Listed> =
+    LazyLock::new(|| Listed::new("delete from webhooks_heard where event_id in (", "?", ")"));
 
 /// One question to the rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -342,9 +347,17 @@ impl MoneyBook {
         Ok((payments, refunds))
     }
 
-    /// Forgets the events that were heard before `before`; how many.
-    pub async fn sweep_heard(&self, before: Millis) -> Result<u64, StoreError> {
-        self.store.write_synced(sql::query(SWEEP).bind(before.0)).await
+    /// Forgets some of the events that were heard before `before`; how many. There may be more where it was [`SWEEP_MAX`].
+    pub async fn sweep_heard(&self, before: Millis) -> Result<usize, StoreError> {
+        let old = sql::query_scalar(LONG_HEARD).bind(before.0).bind(SWEEP_MAX);
+        let old: Vec<String> = old.fetch_all(&self.store.readers()).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let mut transaction = self.store.begin_synced().await?;
+        let forgotten = forget(&mut transaction, &old).await;
+        transaction.end(forgotten).await?;
+        Ok(old.len())
     }
 
     /// What is still to be undone or decided, in order of [`Compensation::place`], behind `after`: payments that began at
@@ -405,6 +418,14 @@ async fn heard(connection: &mut Connection, events: &[&str]) -> Result<Vec<Strin
 async fn hear(connection: &mut Connection, events: &[String], now: Millis) -> Result<(), StoreError> {
     for (sql, piece) in HEAR.cut(events) {
         let query = piece.iter().fold(sql::query(sql), |query, event| query.bind(event).bind(now.0));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+async fn forget(connection: &mut Connection, events: &[String]) -> Result<(), StoreError> {
+    for (sql, piece) in FORGET.cut(events) {
+        let query = piece.iter().fold(sql::query(sql), |query, event| query.bind(event));
         query.execute(&mut *connection).await?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Payments and refunds: who comes first, who comes late, and that many at once are as one after the other.
 
 mod damage;
+mod heard;
 mod together;
 
 use futures_util::{StreamExt, TryStreamExt};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stockade::actors::delivery::Due;
+use stockade::actors::stock::NotDone;
 use stockade::domain::delivery::DeliveryState;
 use support::{Ask, DAY_MS, Shop, id, lines};
 
@@ -346,6 +347,25 @@ async fn a_row_that_is_damaged_is_told_and_all_the_others_move() {
     assert!(tally.problems[0].starts_with(&format!("{} line 1: ", orders[3])), "{tally:?}");
     spoil(&shop, "update payments set currency = 'KRW' where id = ?", payment.as_bytes()).await;
     assert_eq!(shop.night().await.moved, 1);
+    closes(shop, &products).await;
+}
+
+/// A run that cannot say what it has written has not come to its end: whoever runs it next does the rest.
+#[actix_web::test]
+async fn a_run_of_which_nobody_knows_is_none() {
+    let shop = Shop::open().await;
+    let products = shelf(&shop, 1).await;
+    bought(&shop, 1, &products).await;
+    shop.settle().await;
+    let rule = async |sql: &'static str| {
+        let money = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
+        sqlx::raw_sql(sql).execute(&mut money.connect().await.unwrap()).await.unwrap();
+    };
+    rule("create trigger stubborn before update on deliveries begin select raise(abort, 'no'); end").await;
+    shop.clock.advance(DAY_MS);
+    assert_eq!(shop.app().deliveries().advance(shop.due()).await, Err(NotDone::Unknown));
+    rule("drop trigger stubborn").await;
+    assert_eq!(shop.run().await.moved, 1);
     closes(shop, &products).await;
 }
 

@@ -284,6 +284,27 @@ async fn poisoned_row() -> Result<(), TooSlow> {
     Ok(())
 }
 
+/// One leads and then another: what that one has left behind is done here, though it was looked at here before.
+#[actix_web::test]
+async fn what_another_node_left_behind_is_tried_again() {
+    let house = House::open(Calendar::utc()).await;
+    house.clock.advance(at("2032-03-27T12:00:00Z").0 - house.clock.now().0);
+    let job = Moving::of(ROWS);
+    let other = job.twin();
+    let here = house.scheduler(&[&job]).await;
+    here.look().await;
+    here.pause();
+    let there = house.scheduler(&[&other]).await;
+    other.poison(4);
+    next_day(&house, &there).await;
+    assert_eq!(there.job(NAME).await.unwrap().last.unwrap().tally.failed, 1);
+    there.stop().await;
+    here.look().await;
+    assert_eq!(job.runs(), other.runs()[..1]);
+    job.assert_moved_once_by_each(&job.runs());
+    here.stop().await;
+}
+
 #[actix_web::test]
 async fn a_job_that_panics_or_fails_is_run_again_and_stops_nobody_else() {
     for _ in 0..TOLD_AT_MOST {

@@ -3,7 +3,8 @@
 //!
 //! It owns nothing: a line is its row in `money.db`, and each move is one compare-and-set in the book's groups, with the money that
 //! follows from it in the same transaction. Always true: a run that is dropped half-way, or meets another one for the same
-//! occurrence, moves nothing twice; a row that is damaged or stuck is reported, and all the others move.
+//! occurrence, moves nothing twice; a row that is damaged or stuck is reported, and all the others move; a run that does not know what
+//! it has written has not come to its end.
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
@@ -12,9 +13,11 @@ use crate::actors::payment::{Payments, Unkept};
 use crate::actors::scheduler::{Job, NotRun};
 use crate::actors::stock::NotDone;
 use crate::domain::delivery::{Delivery, DeliveryState, NotReturnable, ReturnWindow};
-use crate::domain::id::{OrderId, UserId};
+use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::Order;
+use crate::domain::payment::Cause;
 use crate::domain::stock::{KeyUse, Millis};
+use crate::persistence::StoreError;
 use crate::persistence::delivery::{DuePage, Illegible, Place};
 use crate::persistence::money::{Deliver, NotWritten, RequestReturn, Write, Written};
 
@@ -111,14 +114,20 @@ impl Deliveries {
                     tracing::error!(%error, job = DELIVERIES, "the rows of deliveries cannot be read");
                     NotDone::Unavailable
                 })?;
-                self.page(rows, damaged, due, &mut tally).await;
+                self.page(rows, damaged, due, &mut tally).await?;
                 place = next;
             }
         }
         Ok(tally)
     }
 
-    async fn page(&self, rows: Vec<Delivery>, damaged: Vec<Illegible>, due: Due, tally: &mut Tally) {
+    async fn page(
+        &self,
+        rows: Vec<Delivery>,
+        damaged: Vec<Illegible>,
+        due: Due,
+        tally: &mut Tally,
+    ) -> Result<(), NotDone> {
         for Illegible { order, line, why } in damaged {
             tally.seen += 1;
             let order = order.map_or("a line of no order".to_owned(), |order| order.to_string());
@@ -129,12 +138,12 @@ impl Deliveries {
         tally.seen += due_rows.len() as u64;
         if due.dry {
             tally.moved += due_rows.len() as u64;
-            return;
+            return Ok(());
         }
         let movable = self.movable(due_rows, tally).await;
         // Together, so that they are one group.
         let said = join_all(movable.iter().map(|row| self.step(row, due))).await;
-        let mut comes_back = false;
+        let (mut comes_back, mut ended) = (false, Ok(()));
         for (row, said) in movable.into_iter().zip(said) {
             let said = match said {
                 // Whichever of them the group has failed for: the others shall not wait for it.
@@ -146,15 +155,21 @@ impl Deliveries {
                     tally.moved += u64::from(moved);
                     comes_back |= moved && row.state == DeliveryState::ReturnRequested;
                 }
+                // Nobody knows what was written, if anything is: whoever cannot say so is not through.
+                Err(Unkept::Unknown) => {
+                    ended = Err(NotDone::Unknown);
+                    break;
+                }
                 Err(why) => fails(tally, told(&row, &why)),
             }
         }
         if comes_back {
             self.payments.wake();
         }
+        ended
     }
 
-    /// Those whose money can be given back where it must be: a payment that cannot be read would fail its whole group.
+    /// Those whose money can be given back where it must be: a payment or a refund that cannot be read would fail its whole group.
     async fn movable(&self, rows: Vec<Delivery>, tally: &mut Tally) -> Vec<Delivery> {
         let mut movable = Vec::with_capacity(rows.len());
         for row in rows {
@@ -162,15 +177,24 @@ impl Deliveries {
                 movable.push(row);
                 continue;
             }
-            match self.payments.rows().payments().find(row.payment).await {
-                Ok(Some(_)) => movable.push(row),
-                Ok(None) => {
+            match self.has_legible_money(&row).await {
+                Ok(true) => movable.push(row),
+                Ok(false) => {
                     fails(tally, format!("{} line {}: {} is missing", row.order, row.line, row.payment))
                 }
                 Err(error) => fails(tally, told(&row, &error)),
             }
         }
         movable
+    }
+
+    /// Whether its payment is there. Whatever its group looks at is read.
+    async fn has_legible_money(&self, row: &Delivery) -> Result<bool, StoreError> {
+        let rows = self.payments.rows();
+        for cause in [Cause::Line(row.line), Cause::LineReturned(row.line)] {
+            rows.refunds().find(RefundId::of(row.payment, cause)).await?;
+        }
+        Ok(rows.payments().find(row.payment).await?.is_some())
     }
 
     /// Moves one line. `false`: somebody else has.

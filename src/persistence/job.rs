@@ -1,9 +1,9 @@
 //! The `jobs` rows: how far each job has come, who is at it, and what came of its last run.
 //!
 //! A run begins with a claim: by compare-and-set on the row's version, for so long, under a name of its own. Nobody else has that name,
-//! so what a run says after another one has claimed the row changes nothing. Rows are not synced one by one, for the sake of the
-//! journal's disk: after a power cut nobody runs, and at worst an occurrence is run again that had finished, which changes nothing
-//! twice.
+//! so what a run says after another one has claimed the row changes nothing; nor does what a node says that counts as dead, before
+//! anybody has claimed it. Rows are not synced one by one, for the sake of the journal's disk: after a power cut nobody runs, and at
+//! worst an occurrence is run again that had finished, which changes nothing twice.
 
 use super::StoreError;
 use super::sql::{self, Damaged, Row, signed, time, unsigned};
@@ -116,20 +116,16 @@ impl JobRows {
         if let Some(row) = self.find(name).await? {
             return Ok(row);
         }
-        let made = {
-            let mut writer = self.store.writer().await?;
-            sql::query(INSERT).bind(name).bind(now.0).execute(&mut *writer).await
-        };
+        let made = self.store.write(sql::query(INSERT).bind(name).bind(now.0)).await;
         match (self.find(name).await?, made) {
             (Some(row), _) => Ok(row),
-            (None, Err(error)) => Err(error.into()),
+            (None, Err(error)) => Err(error),
             (None, Ok(_)) => Err(Damaged { what: "job" }.into()),
         }
     }
 
     /// Takes the row as it was read, for a run. `false`: somebody else was faster.
     pub async fn claim(&self, row: &JobRow, holder: Holder, lease: Lease) -> Result<bool, StoreError> {
-        let mut writer = self.store.writer().await?;
         let claim = sql::query(CLAIM)
             .bind(holder.to_vec())
             .bind(lease.until.0)
@@ -137,14 +133,13 @@ impl JobRows {
             .bind(lease.began.0)
             .bind(&row.name)
             .bind(row.version);
-        Ok(claim.execute(&mut *writer).await?.rows_affected() == 1)
+        Ok(self.store.write(claim).await? == 1)
     }
 
     /// Holds it longer. `false`: it is somebody else's by now.
     pub async fn renew(&self, name: &str, holder: Holder, until: Millis) -> Result<bool, StoreError> {
-        let mut writer = self.store.writer().await?;
         let renewal = sql::query(RENEW).bind(until.0).bind(name).bind(holder.to_vec());
-        Ok(renewal.execute(&mut *writer).await?.rows_affected() == 1)
+        Ok(self.store.write(renewal).await? == 1)
     }
 
     /// Writes down how the run ended and lets go. `false`: it had lost its row.
@@ -154,7 +149,6 @@ impl JobRows {
             Outcome::Failed => Millis(i64::MIN),
         };
         let problems = serde_json::to_string(&ran.tally.problems).map_err(|_| Damaged { what: "problem" })?;
-        let mut writer = self.store.writer().await?;
         let end = sql::query(END)
             .bind(finished.0)
             .bind(finished.0)
@@ -169,14 +163,12 @@ impl JobRows {
             .bind(problems)
             .bind(name)
             .bind(holder.to_vec());
-        Ok(end.execute(&mut *writer).await?.rows_affected() == 1)
+        Ok(self.store.write(end).await? == 1)
     }
 
     /// Lets go, as if nothing had been.
     pub async fn let_go(&self, name: &str, holder: Holder) -> Result<(), StoreError> {
-        let mut writer = self.store.writer().await?;
-        sql::query(LET_GO).bind(name).bind(holder.to_vec()).execute(&mut *writer).await?;
-        Ok(())
+        self.store.write(sql::query(LET_GO).bind(name).bind(holder.to_vec())).await.map(drop)
     }
 }
 
@@ -220,7 +212,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::sql::mysql::Server;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
+    use crate::persistence::testing::new_database;
 
     const NAME: &str = "sweeping";
 
@@ -289,5 +284,23 @@ mod tests {
         assert_eq!((row.finished, row.lease, row.last), (Millis(50), Some(lease(500)), None));
         rows.let_go(NAME, [2; 16]).await.unwrap();
         assert_eq!(rows.known(NAME, Millis(50)).await.unwrap().lease, None);
+    }
+
+    /// It was a lead, and ran what its successor is about to run: it has moved nothing, and must not say that it is through.
+    #[tokio::test]
+    async fn a_node_that_counts_as_dead_finishes_nothing() {
+        let url = new_database().await;
+        let rows = Tables::connect(&url).await.unwrap().jobs();
+        let row = rows.known(NAME, Millis(50)).await.unwrap();
+        assert!(rows.claim(&row, [1; 16], lease(200)).await.unwrap());
+        let nobody = Server::at(&url).unwrap().of_node(7);
+        let dead = Tables::on(&nobody).await.unwrap().jobs();
+        let held = dead.known(NAME, Millis(50)).await.unwrap();
+        assert!(dead.renew(NAME, [1; 16], Millis(900)).await.is_err());
+        assert!(dead.end(NAME, [1; 16], &ran(Outcome::Done)).await.is_err());
+        assert!(dead.let_go(NAME, [1; 16]).await.is_err());
+        assert!(dead.claim(&held, [2; 16], lease(900)).await.is_err());
+        assert_eq!(rows.known(NAME, Millis(50)).await.unwrap(), held);
+        assert!(rows.end(NAME, [1; 16], &ran(Outcome::Done)).await.unwrap());
     }
 }

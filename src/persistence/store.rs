@@ -96,7 +96,7 @@ impl Opened {
     }
 }
 
-/// A synced transaction, and the writer with it. Dropped without an end it leaves nothing, and is undone at once: that of a node holds
+/// A transaction, and the writer with it. Dropped without an end it leaves nothing, and is undone at once: that of a node holds
 /// on to the row of the node's session.
 pub struct Transaction<'t> {
     writer: MappedMutexGuard<'t, Connection>,
@@ -104,7 +104,7 @@ pub struct Transaction<'t> {
 }
 
 impl Transaction<'_> {
-    /// Commits what went well, synced, and undoes what did not.
+    /// Commits what went well, synced if it was begun so, and undoes what did not.
     pub async fn end<T, E: From<Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
         let ended = sql::end(&mut self.writer, outcome).await;
         self.store.0.relax(&mut self.writer).await?;
@@ -215,6 +215,22 @@ impl Store {
         self.0.strain(&mut transaction).await?;
         sql::begin(&mut transaction).await?;
         Ok(transaction)
+    }
+
+    /// Begins a transaction that is synced with whatever is next: for what may be lost with the power, and is not to be written by
+    /// a node that counts as dead.
+    pub async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut transaction = Transaction { writer: self.writer().await?, store: self };
+        self.0.unended.store(true, Ordering::Release);
+        sql::begin(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    /// One statement in such a transaction; how many rows it matched.
+    pub async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        let done = query.execute(&mut *transaction).await;
+        transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
     }
 
     /// One statement, synced before it returns; how many rows it matched.

@@ -69,6 +69,8 @@ pub(super) struct Desk {
     turn: Arc<Semaphore>,
     mode: watch::Receiver<Mode>,
     again: Option<Again>,
+    /// The last run that is known here, whoever ran it.
+    last: Option<Ran>,
     /// What is told of a long absence, until all that is made up for has been.
     left_out: Option<String>,
     lookers: Vec<oneshot::Sender<()>>,
@@ -82,7 +84,17 @@ impl Desk {
         turn: Arc<Semaphore>,
         mode: watch::Receiver<Mode>,
     ) -> Desk {
-        Desk { house, planned, asks, turn, mode, again: None, left_out: None, lookers: Vec::new() }
+        Desk {
+            house,
+            planned,
+            asks,
+            turn,
+            mode,
+            again: None,
+            last: None,
+            left_out: None,
+            lookers: Vec::new(),
+        }
     }
 
     fn name(&self) -> &'static str {
@@ -92,12 +104,9 @@ impl Desk {
     /// Until the shop closes.
     pub(super) async fn keep(mut self) {
         let now = self.house.clock.now();
-        match self.house.rows.known(self.name(), now).await {
-            // What an earlier process left behind is tried again like what this one does.
-            Ok(row) => {
-                let left = row.last.filter(|ran| ran.tally.failed > 0 && ran.scheduled == row.finished);
-                self.again = left.map(|ran| Again { scheduled: ran.scheduled, at: now, tries: 0 });
-            }
+        let known = self.house.rows.known(self.name(), now).await;
+        match known {
+            Ok(row) => self.follow(&row, now),
             Err(error) => {
                 warn!(job = self.name(), %error, "the row of the job {} cannot be read or written yet", self.name());
             }
@@ -135,6 +144,19 @@ impl Desk {
         }
     }
 
+    /// What somebody else has left behind, an earlier process or another node, is tried again like what this one does.
+    fn follow(&mut self, row: &JobRow, now: Millis) {
+        if self.last == row.last {
+            return;
+        }
+        self.last.clone_from(&row.last);
+        let left = row.last.as_ref().filter(|ran| ran.tally.failed > 0 && ran.scheduled == row.finished);
+        self.again = match left {
+            Some(ran) => Some(Again { scheduled: ran.scheduled, at: now, tries: 0 }),
+            None => self.again.filter(|again| again.scheduled > row.finished),
+        };
+    }
+
     fn answer_lookers(&mut self) {
         for looker in self.lookers.drain(..) {
             let _ = looker.send(());
@@ -145,6 +167,7 @@ impl Desk {
     async fn step(&mut self) -> Result<Step, StoreError> {
         let now = self.house.clock.now();
         let row = self.house.rows.known(self.name(), now).await?;
+        self.follow(&row, now);
         let missed = self.planned.schedule.missed(row.finished, now);
         let due_next = next(&self.planned.schedule, &row, now);
         if let Some(at) = due_next {
@@ -238,6 +261,7 @@ impl Desk {
                 } else if rows.end(self.name(), holder, &ran).await? {
                     telemetry::job_ran(self.name(), ran.outcome.as_str(), took, moved, failed);
                     self.note(&ran, took);
+                    self.last = Some(ran.clone());
                     Left::Ended(ran)
                 } else {
                     Left::Lost

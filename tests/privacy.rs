@@ -300,7 +300,7 @@ async fn payments_keep_their_amounts_and_know_nobody() {
     assert_eq!(
         String::from_utf8(columns).unwrap(),
         "id payment_id order_id cause line key_hash amount_minor currency restock state reason provider_ref tries \
-         due_at_ms version created_at_ms updated_at_ms body_hash"
+         due_at_ms version created_at_ms updated_at_ms body_hash made_anew"
     );
     // What was paid with has gone long before the buyer.
     let left = "select cast(group_concat(state || ' ' || captured_minor || ' ' || refunded_minor || ' ' || \

@@ -113,6 +113,7 @@ const MONEY: &[File] = files!("money":
     10 "0010_deliveries_by_state",
     11 "0011_notices",
     12 "0012_refunds_body",
+    13 "0013_refunds_made_anew",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

@@ -18,7 +18,8 @@ macro_rules! refunds {
     ($rest:literal) => {
         concat!(
             "select r.id, r.payment_id, r.order_id, r.cause, r.line, r.key_hash, r.amount_minor, r.currency, r.restock, \
-             r.state, r.reason, r.provider_ref, r.tries, r.due_at_ms, r.version, r.created_at_ms, r.updated_at_ms, r.body_hash from ",
+             r.state, r.reason, r.provider_ref, r.tries, r.due_at_ms, r.version, r.created_at_ms, r.updated_at_ms, r.body_hash, \
+             r.made_anew from ",
             $rest
         )
     };
@@ -48,8 +49,9 @@ static OF_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
 });
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into refunds (id, payment_id, order_id, cause, line, key_hash, amount_minor, currency, restock, \
-        state, reason, provider_ref, tries, due_at_ms, version, created_at_ms, updated_at_ms, body_hash) values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+        state, reason, provider_ref, tries, due_at_ms, version, created_at_ms, updated_at_ms, body_hash, \
+        made_anew) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 static DELETE: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from refunds where id in (", "?", ")"));
@@ -176,6 +178,7 @@ fn refund(row: &Row) -> Result<Refund, StoreError> {
         created_at: Millis(row.try_get(15)?),
         updated_at: Millis(row.try_get(16)?),
         body: body.map(i64::cast_unsigned),
+        made_anew: unsigned(row, 18)?,
     })
 }
 
@@ -226,6 +229,7 @@ pub(super) async fn replace(
                 .bind(refund.created_at.0)
                 .bind(refund.updated_at.0)
                 .bind(refund.body.map(u64::cast_signed))
+                .bind(i64::from(refund.made_anew))
         });
         query.execute(&mut *connection).await?;
     }

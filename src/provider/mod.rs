@@ -93,6 +93,8 @@ pub struct RefundAsk<'a> {
     pub started_at: Millis,
     /// A person wants once more what has failed there.
     pub again: bool,
+    /// How often that was wanted: each time it has another name there.
+    pub made_anew: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

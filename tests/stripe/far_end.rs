@@ -207,6 +207,7 @@ impl Purchase {
             amount: won(amount),
             started_at: began,
             again: false,
+            made_anew: 0,
         }
     }
 

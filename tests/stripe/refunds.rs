@@ -87,7 +87,7 @@ async fn a_refund_of_another_amount_is_not_done() {
 #[tokio::test]
 async fn a_refund_that_failed_is_made_anew_under_a_key_of_its_own() {
     let buy = shop();
-    let again = RefundAsk { again: true, ..buy.back(INTENT, 2_900) };
+    let again = |made_anew| RefundAsk { again: true, made_anew, ..buy.back(INTENT, 2_900) };
     let refund = |id: &str, status: &str| buy.shape("refund", json!({ "id": id, "status": status }));
     let [first, second] = ["re_1", "re_2"].map(|id| refund(id, "failed"));
     let far = FarEnd::that_says([
@@ -99,14 +99,36 @@ async fn a_refund_that_failed_is_made_anew_under_a_key_of_its_own() {
     ])
     .await;
     let status = |seen: Result<RefundSeen, ProviderError>| seen.map(|seen| (seen.provider_ref, seen.status));
-    assert_eq!(status(far.provider.refund(&again).await), Ok(("re_2".into(), RefundStatus::Pending)));
-    assert_eq!(far.provider.refund(&again).await, Err(ProviderError::Unknown));
+    assert_eq!(status(far.provider.refund(&again(1)).await), Ok(("re_2".into(), RefundStatus::Pending)));
+    assert_eq!(far.provider.refund(&again(2)).await, Err(ProviderError::Unknown));
     // One that stands is not made anew, and what failed before it counts no more.
-    assert_eq!(status(far.provider.refund(&again).await), Ok(("re_3".into(), RefundStatus::Done)));
+    assert_eq!(status(far.provider.refund(&again(2)).await), Ok(("re_3".into(), RefundStatus::Done)));
     let heard = far.heard();
     assert_eq!(far.lines(), [REFUNDS, REFUND, REFUNDS, REFUND, REFUNDS]);
     let id = buy.refund;
     assert_eq!((heard[1].key(), heard[3].key()), (&*format!("{id}:1"), &*format!("{id}:2")));
+}
+
+/// What Stripe would not make it tells again under the same key, whatever has been mended since.
+#[tokio::test]
+async fn a_refund_that_was_refused_is_made_under_another_key() {
+    let buy = shop();
+    let no = || error("invalid_request_error", json!("balance_insufficient"));
+    let far = FarEnd::that_says([
+        Say::Json(400, no()),
+        Say::Replay(400, no()),
+        list(&[], false),
+        ok(buy.shape("refund", json!({}))),
+    ])
+    .await;
+    let ask = buy.back(INTENT, 2_900);
+    for _ in 0..2 {
+        assert_eq!(far.provider.refund(&ask).await, Err(refused("balance_insufficient")));
+    }
+    let again = RefundAsk { again: true, made_anew: 1, ..ask };
+    assert_eq!(far.provider.refund(&again).await.map(|seen| seen.status), Ok(RefundStatus::Done));
+    assert_eq!(far.lines(), [REFUND, REFUND, REFUNDS, REFUND]);
+    assert_eq!(far.heard()[3].key(), format!("{}:1", buy.refund));
 }
 
 #[tokio::test]

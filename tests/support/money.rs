@@ -68,6 +68,7 @@ impl Shop {
             amount: paid.amount,
             started_at: paid.created_at,
             again: false,
+            made_anew: 0,
         };
         payments.provider().refund(&theirs).await.unwrap();
         paid

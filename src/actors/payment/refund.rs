@@ -211,6 +211,7 @@ impl GiveWalk {
             amount: refund.amount,
             started_at: refund.created_at,
             again: refund.is_tried_again(),
+            made_anew: refund.made_anew,
         };
         let answer = match asked {
             Give::Find => house.provider.find_refund(&ask).await,
@@ -364,6 +365,7 @@ impl Payments {
             state: RefundState::Wanted,
             reason: None,
             provider_ref: None,
+            made_anew: 0,
             tries: 0,
             due_at: Some(now.plus(LEASE_MS)),
             version: 1,

@@ -1,6 +1,6 @@
-//! A refund that the provider will not do: a person gives the money back another way, and says so.
+//! A refund that the provider will not do: a person says so, and gives the money back another way.
 //!
-//! Always true: while the provider is asked, or may still do it, nobody says so.
+//! Always true: while the provider is asked to do it, or may still do it, nobody says so; and who has said so has nobody ask any more.
 
 use super::{Payments, unread};
 use crate::actors::stock::NotDone;

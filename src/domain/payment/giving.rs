@@ -156,6 +156,11 @@ impl Giving {
             ) => self.give_units(done + 1),
             // Not sold: if it is sold one day, these units must still come back, and no money goes before them.
             (Phase::Returning(_), GiveHeard::Owner(OwnerSaid::Refused(_))) => self.rest("not_sold"),
+            // Only a person has it asked for anew: somebody may be about to give the money back another way.
+            (
+                Phase::Finding,
+                GiveHeard::Provider(RefundSaid::Absent | RefundSaid::NotNow | RefundSaid::Refused(_)),
+            ) if self.refund.has_failed() => self.rest_as_before(),
             (Phase::Finding, GiveHeard::Provider(RefundSaid::Absent)) => self.ask_refund(),
             (Phase::Finding, GiveHeard::Provider(RefundSaid::Failed(_))) if self.refund.is_tried_again() => {
                 self.ask_refund()
@@ -184,6 +189,12 @@ impl Giving {
     fn rest(&mut self, why: &str) -> Give {
         self.phase = Phase::Over;
         self.reason = Some(why.to_owned());
+        Give::Rest
+    }
+
+    fn rest_as_before(&mut self) -> Give {
+        self.phase = Phase::Over;
+        self.reason.clone_from(&self.refund.reason);
         Give::Rest
     }
 
@@ -274,6 +285,7 @@ mod tests {
             state,
             reason: None,
             provider_ref: None,
+            made_anew: 0,
             tries: 0,
             due_at: None,
             version: 1,
@@ -386,6 +398,15 @@ mod tests {
         in_vain.start();
         in_vain.heard(GiveHeard::Provider(RefundSaid::NotNow));
         assert_eq!(in_vain.reason(), Some(TRIED_AGAIN), "it stays wanted");
+        // By itself it is looked for, and no more.
+        let looked_for = || failed("failed_lost_card");
+        assert_eq!(story(looked_for(), &["done", "ok"]), "find, write done, end");
+        for said in [RefundSaid::Absent, RefundSaid::NotNow, RefundSaid::Refused("odd".to_owned())] {
+            let mut alone = looked_for();
+            alone.start();
+            assert_eq!(alone.heard(GiveHeard::Provider(said)), Give::Rest);
+            assert_eq!(alone.reason(), Some("failed_lost_card"));
+        }
     }
 
     #[test]

@@ -171,6 +171,9 @@ pub struct Refund {
     /// What the provider said last, if it was not yes.
     pub reason: Option<String>,
     pub provider_ref: Option<String>,
+    /// How often a person has wanted once more what the provider would not do: each time it is asked for by another name, because to
+    /// the one before the provider says what it has said.
+    pub made_anew: u32,
     pub tries: u32,
     pub due_at: Option<Millis>,
     pub version: u64,

@@ -71,8 +71,8 @@ pub fn of(door: &str) -> Option<Door> {
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
             refuses: &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown],
-            ..told("administration", "Try it again", "At once, instead of at its time. What is in review is not tried, but decided: \
-                `order_state_conflict`.")
+            ..told("administration", "Try it again", "At once, instead of at its time. A refund whose `reason` begins with `failed_` is made anew at the provider, \
+                which nobody does without being told. What is in review is not tried, but decided: `order_state_conflict`.")
         }
         .gives_nothing(202, "Somebody looks at it now."),
         "payment::accept" => Door {
@@ -91,8 +91,8 @@ pub fn of(door: &str) -> Option<Door> {
         "payment::settle" => Door {
             refuses: DECIDE,
             ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \
-                the provider will not do it, and the money went back another way. Its reason is `settled_by_hand` from then on, and \
-                the provider is not asked any more.")
+                the provider will not do it, and the money goes back another way, once this is answered: its reason is `settled_by_hand` from then \
+                on, and the provider is not asked any more.")
         }
         .gives(200, "The refund.", "RefundShown", Value::Null),
         _ => return None,

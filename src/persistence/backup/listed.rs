@@ -136,7 +136,7 @@ pub static TABLES: &[Table] = tables! {
     Money refunds: id Bytes, payment_id Bytes, order_id Bytes, cause Words, line Number, key_hash Bytes,
         amount_minor Number, currency Words, restock Words, state Words, reason Words,
         provider_ref Words, tries Number, due_at_ms Number, version Number, created_at_ms Number,
-        updated_at_ms Number, body_hash Number;
+        updated_at_ms Number, body_hash Number, made_anew Number;
     Money webhooks_heard: event_id Words, heard_at_ms Number;
     Money deliveries: order_id Bytes, line Number, payment_id Bytes, product_id Bytes, quantity Number,
         amount_minor Number, currency Words, state Words, scheduled_at_ms Number, paid_at_ms Number,

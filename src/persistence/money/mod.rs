@@ -89,9 +89,10 @@ pub enum Write {
         /// A new time takes the place of the old one while it is not done.
         due_at: Option<Millis>,
     },
-    /// Lets go of it until `due_at`, with the provider's word for why.
+    /// Lets go of it until `due_at`, with the provider's word for why. That a person wants once more what the provider would not do
+    /// is such a word, and from then on it is asked for by another name.
     RestRefund { refund: RefundId, version: u64, due_at: Millis, reason: Option<String> },
-    /// Takes it up. That the provider would not do it counts no more: it is asked again.
+    /// Takes it up.
     ClaimRefund { refund: RefundId, version: u64, until: Millis },
     /// The provider has something to tell.
     Hint(Hint),

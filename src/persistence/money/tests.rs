@@ -1,5 +1,6 @@
 //! Payments and refunds: who comes first, who comes late, and that many at once are as one after the other.
 
+mod anew;
 mod damage;
 mod heard;
 mod together;
@@ -90,6 +91,7 @@ fn refund(number: u128, cause: Cause, amount: i64) -> Refund {
         state: RefundState::Wanted,
         reason: None,
         provider_ref: None,
+        made_anew: 0,
         tries: 0,
         due_at: Some(T0.plus(LEASE)),
         version: 1,

@@ -85,6 +85,7 @@ fn back(number: u128, refund: u128, amount: i64) -> RefundAsk<'static> {
         amount: won(amount),
         started_at: NOW,
         again: false,
+        made_anew: 0,
     }
 }
 

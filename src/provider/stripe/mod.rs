@@ -43,14 +43,6 @@ enum Looked {
     TooMany,
 }
 
-/// What Stripe has made of one refund.
-#[derive(Default)]
-struct Made {
-    /// The one that has not failed, or else the newest.
-    standing: Option<RefundSeen>,
-    failed: u32,
-}
-
 /// The account at Stripe. Cheap to clone.
 #[derive(Clone)]
 pub struct Stripe {
@@ -105,21 +97,20 @@ impl Stripe {
         }
     }
 
-    /// One that has failed there is made anew only if that is wanted, and under a key of its own: under the first one the same
-    /// failure would be told for a day.
+    /// What it has failed, or would not make, is made anew only if that is wanted, and each time under a key of its own: under the
+    /// one before the same *no* would be told for a day at least.
     pub async fn refund(&self, ask: &RefundAsk<'_>) -> Result<RefundSeen, ProviderError> {
-        let mut failed = 0;
         if ask.again || self.age(ask.started_at.0) > KEY_LIVES_MS {
-            let made = self.made(ask).await?;
-            match made.standing {
-                Some(RefundSeen { status: RefundStatus::Failed { .. }, .. }) if ask.again => {
-                    failed = made.failed
-                }
+            match self.find_refund(ask).await? {
+                Some(RefundSeen { status: RefundStatus::Failed { .. }, .. }) if ask.again => {}
                 Some(seen) => return Ok(seen),
                 None => {}
             }
         }
-        let key = if failed == 0 { ask.refund.to_string() } else { format!("{}:{failed}", ask.refund) };
+        let key = match ask.made_anew {
+            0 => ask.refund.to_string(),
+            times => format!("{}:{times}", ask.refund),
+        };
         let (amount, refund) = (amounts::told(ask.amount)?.to_string(), ask.refund.to_string());
         let (payment, order) = (ask.payment.to_string(), ask.order.to_string());
         let metadata = [REFUND_KEY, PAYMENT_KEY, ORDER_KEY].map(metadata);
@@ -143,13 +134,9 @@ impl Stripe {
         }
     }
 
+    /// The one of all that were made of it that has not failed, or else the newest.
     pub async fn find_refund(&self, ask: &RefundAsk<'_>) -> Result<Option<RefundSeen>, ProviderError> {
-        Ok(self.made(ask).await?.standing)
-    }
-
-    /// All that was made of a refund, once and anew.
-    async fn made(&self, ask: &RefundAsk<'_>) -> Result<Made, ProviderError> {
-        let mut made = Made::default();
+        let mut newest = None;
         let mut after = None::<String>;
         for _ in 0..REFUND_PAGES_MAX {
             let mut query = vec![("payment_intent", ask.provider_ref), ("limit", PAGE)];
@@ -159,14 +146,13 @@ impl Stripe {
             for refund in page.data.iter().filter(|refund| refund.is_of(ask.refund)) {
                 let seen = understood(refund.seen())?;
                 if !matches!(seen.status, RefundStatus::Failed { .. }) {
-                    return Ok(Made { standing: Some(seen), ..made });
+                    return Ok(Some(seen));
                 }
-                made.failed += 1;
-                made.standing.get_or_insert(seen);
+                newest.get_or_insert(seen);
             }
             match page.data.last() {
                 Some(last) if page.has_more => after = Some(last.id.clone()),
-                _ => return Ok(made),
+                _ => return Ok(newest),
             }
         }
         Err(too_many())

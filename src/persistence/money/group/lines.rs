@@ -125,6 +125,7 @@ impl Group {
             state: RefundState::Wanted,
             reason: None,
             provider_ref: None,
+            made_anew: 0,
             tries: 0,
             due_at: Some(of.due_at),
             version: 1,

@@ -1,0 +1,1 @@
+alter table refunds add column made_anew bigint not null default 0

@@ -198,6 +198,26 @@ async fn nobody_is_charged_before_his_order_has_a_row() {
     }
 }
 
+/// While its payment waits for the tables a hold is pinned.
+#[actix_web::test]
+async fn a_hold_does_not_lapse_while_its_payment_waits_for_the_order_s_row() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let tables = shop.hold("shop.db").await;
+    let order = shop.buy(1, &jar, 1, "tok_ok").send().await.ok(202);
+    assert_eq!(standing(&order), ["pending_payment", "held", "processing"]);
+    shop.clock.advance(3_600_000);
+    // Its owner looks at the time when somebody asks.
+    shop.order(2, &jar, 1).send().await.ok(201);
+    assert_eq!(shop.counters(&jar).await[..3], [3, 2, 0]);
+    tables.let_go().await;
+    // So late nothing is charged any more.
+    shop.settle().await;
+    assert_eq!(standing(&shop.order_of(1, &id(&order)).await), ["payment_failed", "released", "cancelled"]);
+    assert_eq!(shop.charges().iter().map(|charge| charge.captured).sum::<i64>(), 0);
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn a_hold_that_is_paid_for_does_not_lapse() {
     let shop = Shop::open().await;

@@ -194,7 +194,8 @@ impl Payments {
             Ok(Begin::Replay(payment)) => return Ok(Begun::Before(payment)),
             Err(why) => return Err(refused(order, why)),
         };
-        // The order's row is asked for before the payment's is written, and both are there before anything is pinned or charged.
+        // The order's row is asked for before the payment's is written; both are there before anything is charged, and the payment's
+        // before anything is pinned.
         let mut row = house.flush.ask().await;
         if house.flush.is_behind() && !row.shown(FLUSH_WITHIN).await {
             return Err(NotDone::Busy { retry_after_ms: RETRY_MS });

@@ -23,7 +23,7 @@ pub struct Walk {
     next: Do,
     /// What is delivered once it is paid.
     sold: Vec<SoldLine>,
-    /// The order's row, which is waited for before anything is done.
+    /// The order's row, which is waited for before the provider is called or anything is written.
     row: Option<Asked>,
     /// Until then nobody else takes it up.
     claimed_until: Millis,
@@ -87,7 +87,9 @@ impl Walk {
 
     /// Does one thing. `false`: the walk is over.
     pub async fn step(&mut self) -> bool {
-        if let Some(mut row) = self.row.take()
+        // Not before the pins: while it is waited for no hold lapses.
+        if matches!(self.next, Do::Call(_) | Do::Write(_))
+            && let Some(mut row) = self.row.take()
             && !row.shown(ROW_WITHIN).await
         {
             self.next = Do::Rest;

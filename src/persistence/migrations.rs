@@ -8,6 +8,8 @@ use std::sync::LazyLock;
 use sqlx::SqlSafeStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
+use super::sql::mysql::Migrations;
+
 type File = (i64, &'static str, &'static str);
 
 /// The columns of bytes whose length nobody knows before. All others are keys: ids, hashes, what something is found by.
@@ -33,6 +35,16 @@ const TABLE: &str = "engine=innodb default charset=utf8mb4 collate=utf8mb4_bin";
 macro_rules! files {
     ($store:literal: $( $number:literal $name:literal ),* $(,)?) => {
         &[$( ($number, $name, include_str!(concat!("../../migrations/", $store, "/", $name, ".sql"))) ),*]
+    };
+}
+
+/// The table that remembers which files of a folder have run, and what says there that one has.
+macro_rules! history {
+    ($folder:literal) => {
+        (
+            concat!("migrations_of_", $folder),
+            concat!("update migrations_of_", $folder, " set success = true where version = ?"),
+        )
     };
 }
 
@@ -137,35 +149,37 @@ const NODES: &[File] = files!("nodes":
 struct Folder {
     /// The table that remembers which of them have run. Each folder has one of its own.
     history: &'static str,
+    mark: &'static str,
     files: Vec<(i64, &'static str, String)>,
 }
 
 /// In the order in which they run: two tables had the same name until the first folder renamed its own.
 static ON_MYSQL: LazyLock<[Folder; 5]> = LazyLock::new(|| {
-    let folder = |history, files: &[File]| Folder {
+    let folder = |(history, mark): (&'static str, &'static str), files: &[File]| Folder {
         history,
+        mark,
         files: files.iter().map(|(number, name, sql)| (*number, *name, for_mysql(sql))).collect(),
     };
     [
-        folder("migrations_of_tables", TABLES),
-        folder("migrations_of_people", PEOPLE),
-        folder("migrations_of_money", MONEY),
-        folder("migrations_of_journal", JOURNAL),
-        folder("migrations_of_nodes", NODES),
+        folder(history!("tables"), TABLES),
+        folder(history!("people"), PEOPLE),
+        folder(history!("money"), MONEY),
+        folder(history!("journal"), JOURNAL),
+        folder(history!("nodes"), NODES),
     ]
 });
 
 /// What the one database of a cluster goes through, folder by folder.
-pub fn on_mysql() -> Vec<Migrator> {
-    let migrator = |folder: &'static Folder| {
+pub fn on_mysql() -> Vec<Migrations> {
+    let migrations = |folder: &'static Folder| {
         let files = folder.files.iter().map(|(number, name, sql)| (*number, *name, sql.as_str()));
         let mut migrator = migrator(files);
         migrator.dangerous_set_table_name(folder.history);
         // Sessions hold a lock of ours, over all folders.
         migrator.set_locking(false);
-        migrator
+        Migrations { files: migrator, mark: folder.mark }
     };
-    ON_MYSQL.iter().map(migrator).collect()
+    ON_MYSQL.iter().map(migrations).collect()
 }
 
 /// What a file says to MySQL.

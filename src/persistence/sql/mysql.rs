@@ -4,18 +4,21 @@
 //! server acknowledges a commit when it is on its disk, or we do not start; and a writer whose connection is lost is ended
 //! on the server too, before another takes its place.
 
+mod migrate;
+
 use std::io;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::mysql::{
     MySql, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions,
 };
 use sqlx::pool::PoolConnection;
 use sqlx::{ConnectOptions, Connection, Executor, Row};
 use tokio::runtime::Handle;
+
+pub use migrate::{Migrations, migrate};
 
 use super::{Error, StoreError};
 use crate::clock::Clock;
@@ -47,7 +50,6 @@ const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_se
     cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
     cast(@@global.sync_binlog as signed)";
 const TIME: &str = "select cast(unix_timestamp(now(6)) * 1000 as signed)";
-const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
 /// Writers of one node, at most: the journal's, its keeper's, its heart's, one for each part of the tables, and those that say who owns
 /// what, who leads and who leaves.
 const WRITERS_MAX: i64 = 12;
@@ -68,7 +70,6 @@ const REPEATABLE: &str = "set session transaction isolation level repeatable rea
 const FREEZE: &str = "start transaction with consistent snapshot, read only";
 const TABLES: &str =
     "select cast(count(*) as signed) from information_schema.tables where table_schema = database()";
-const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))";
 
 /// Why a server is not one to keep a shop on.
 #[derive(Debug, thiserror::Error)]
@@ -416,24 +417,6 @@ fn is_new_enough(version: &str) -> bool {
         version.trim_start_matches("5.5.5-").split(['.', '-']).map(|number| number.parse().ok());
     let found = numbers.next().flatten().zip(numbers.next().flatten());
     found.is_some_and(|found| found >= least)
-}
-
-/// Runs migrations, one folder after the other, while no other node does.
-pub async fn migrate(session: &mut Session, folders: &[Migrator]) -> Result<(), StoreError> {
-    let connection = &mut session.connection;
-    let locked = sqlx::query(LOCK).bind(MIGRATIONS_S).fetch_one(&mut *connection).await?;
-    if locked.try_get::<i64, _>(0)? != 1 {
-        return Err(Unfit::Migrating.into());
-    }
-    let mut migrated = Ok(());
-    for folder in folders {
-        migrated = folder.run(&mut *connection).await;
-        if migrated.is_err() {
-            break;
-        }
-    }
-    sqlx::query(UNLOCK).execute(connection).await?;
-    Ok(migrated?)
 }
 
 /// Begins a transaction. `Server::mend` has seen to it that there is no other. That of a node holds on to the row that says that it

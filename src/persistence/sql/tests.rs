@@ -72,6 +72,78 @@ async fn nodes_that_start_at_once_find_one_set_of_tables() {
     }
 }
 
+/// Says that a file of a folder was begun and no more; what stands behind that takes its work back, or what came later.
+const INTERRUPTED: [&[&str]; 8] = [
+    &["update migrations_of_people set success = false where version = 26"],
+    &["update migrations_of_people set success = false where version = 27"],
+    &["update migrations_of_money set success = false where version = 12"],
+    &["update migrations_of_nodes set success = false where version = 13"],
+    &[
+        "update migrations_of_tables set success = false where version = 24",
+        "drop table notices",
+        "delete from migrations_of_money where version = 11",
+    ],
+    &[
+        "update migrations_of_people set success = false where version = 27",
+        "drop index hold_reminders_due on hold_reminders",
+    ],
+    &[
+        "update migrations_of_money set success = false where version = 12",
+        "alter table refunds drop column body_hash",
+    ],
+    &[
+        "update migrations_of_nodes set success = false where version = 13",
+        "alter table node_sessions add column leaving bigint not null default 0",
+    ],
+];
+const BEGUN: &str = "select cast(count(*) as signed) from (select success from migrations_of_tables \
+    union all select success from migrations_of_people union all select success from migrations_of_money \
+    union all select success from migrations_of_nodes) history where success = 0";
+/// What the files make that were interrupted.
+const MADE: [&str; 4] = [
+    "select due_at_ms from hold_reminders force index (hold_reminders_due) limit 1",
+    "select body_hash from refunds limit 1",
+    "select count(*) from notice_slices",
+    "select count(*) from notices",
+];
+
+/// A process that was killed between a change of a table, which MySQL commits by itself, and the word that it was made.
+#[tokio::test]
+async fn a_migration_that_was_interrupted_is_finished_by_the_next_start() {
+    let url = new_database().await;
+    Tables::connect(&url).await.unwrap().close().await.unwrap();
+    let mut clerk = Connection::MySql(Server::at(&url).unwrap().connect().await.unwrap());
+    for left in INTERRUPTED {
+        for sql in left {
+            query(sql).execute(&mut clerk).await.unwrap();
+        }
+        let tables = Tables::connect(&url).await.unwrap_or_else(|error| panic!("{left:?}: {error}"));
+        tables.close().await.unwrap();
+        let begun: i64 = query_scalar(BEGUN).fetch_one(&mut clerk).await.unwrap();
+        assert_eq!(begun, 0, "{left:?}");
+    }
+    for made in MADE {
+        assert!(query(made).fetch_optional(&mut clerk).await.is_ok(), "{made}");
+    }
+    assert!(query("select leaving from node_sessions").fetch_optional(&mut clerk).await.is_err());
+}
+
+#[tokio::test]
+async fn a_migration_that_fails_again_is_not_done() {
+    let url = new_database().await;
+    Tables::connect(&url).await.unwrap().close().await.unwrap();
+    let mut clerk = Connection::MySql(Server::at(&url).unwrap().connect().await.unwrap());
+    for sql in [INTERRUPTED[1][0], "rename table hold_reminders to away"] {
+        query(sql).execute(&mut clerk).await.unwrap();
+    }
+    for _ in 0..2 {
+        let failed = Tables::connect(&url).await.map(drop).unwrap_err().to_string();
+        assert!(failed.contains("migration 27"), "{failed}");
+    }
+    query("rename table away to hold_reminders").execute(&mut clerk).await.unwrap();
+    Tables::connect(&url).await.unwrap().close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_word_that_is_too_long_is_refused_and_not_cut() {
     let (_dir, tables) = Home::MySql.tables().await;

@@ -42,16 +42,19 @@ impl Script {
         self
     }
 
-    /// For each statement the number of rows that it matched, and the number that `last_insert_id(…)` made in it.
-    pub async fn run(self, session: &mut Session) -> Result<Vec<(u64, u64)>, Error> {
+    /// For each statement the number of rows that it matched, and the number that `last_insert_id(…)` made in it. Where one fails, how
+    /// many were done before it, and why.
+    pub async fn run(self, session: &mut Session) -> Result<Vec<(u64, u64)>, (usize, Error)> {
         let mut said = sqlx::raw_sql(sqlx::AssertSqlSafe(self.0)).fetch_many(session.connection());
         let mut done = Vec::new();
-        while let Some(one) = said.try_next().await? {
-            if let Either::Left(one) = one {
-                done.push((one.rows_affected(), one.last_insert_id()));
+        loop {
+            match said.try_next().await {
+                Ok(Some(Either::Left(one))) => done.push((one.rows_affected(), one.last_insert_id())),
+                Ok(Some(Either::Right(_))) => {}
+                Ok(None) => return Ok(done),
+                Err(error) => return Err((done.len(), error)),
             }
         }
-        Ok(done)
     }
 }
 

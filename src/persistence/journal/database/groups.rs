@@ -54,6 +54,7 @@ pub struct Groups {
 }
 
 /// Why a try came to nothing.
+#[derive(Debug)]
 enum Failed {
     /// Somebody else's lock was in the way. Nothing was written.
     Conflict,
@@ -100,21 +101,29 @@ fn script_of<'e>(node: i64, entries: impl ExactSizeIterator<Item = &'e Entry> + 
     script
 }
 
-/// The place of the statement that counts places among those of [`script_of`].
+/// The places of the statement that counts places, and of the last one, among those of [`script_of`].
 const COUNTING: usize = 4;
+const COMMIT: usize = 6;
 
 /// MySQL's numbers for a server that takes no writes, and for a disk without room.
 const READ_ONLY: [u16; 3] = [1290, 1792, 1836];
 const FULL: [u16; 2] = [1021, 1114];
 
-fn failed(error: Error) -> Failed {
-    let said = error.to_string();
-    match trouble(&error) {
+/// What an error says of a group of whose statements so many were done before it, and which has been rolled back since.
+fn failed(error: &Error, done: usize) -> Failed {
+    told(trouble(error), mysql::number(error), done, error.to_string())
+}
+
+fn told(trouble: Trouble, number: Option<u16>, done: usize, said: String) -> Failed {
+    match trouble {
+        // Of a commit too this says that it was not made.
         Trouble::Conflict => Failed::Conflict,
         Trouble::Lost => Failed::Lost(said),
+        // There is nothing left to roll back: whatever else a commit is refused for, what became of it stands in the journal alone.
+        _ if done >= COMMIT => Failed::Lost(said),
         Trouble::Fenced => Failed::Certain(LogError::Sealed),
         Trouble::Duplicate => Failed::Certain(LogError::Refused(said)),
-        Trouble::Other => match mysql::number(&error) {
+        Trouble::Other => match number {
             Some(OUT_OF_RANGE) => Failed::Certain(LogError::Sealed),
             Some(number) if READ_ONLY.contains(&number) => {
                 Failed::Certain(LogError::ReadOnly(std::io::Error::other(said)))
@@ -152,8 +161,10 @@ impl Groups {
         let trying = async {
             // What came before the statement that failed is undone, or the connection goes: it would keep everybody from writing.
             match script.run(writer).await {
-                Err(error) if mysql::roll_back(writer).await.is_err() => Err(Failed::Lost(error.to_string())),
-                done => done.map_err(failed),
+                Err((_, error)) if mysql::roll_back(writer).await.is_err() => {
+                    Err(Failed::Lost(error.to_string()))
+                }
+                done => done.map_err(|(done, error)| failed(&error, done)),
             }
         };
         let tried = tokio::time::timeout(TRY_WITHIN, trying).await;
@@ -312,6 +323,42 @@ impl PutDown for Groups {
     fn close(&mut self) {
         if let Some(writer) = self.writer.take() {
             let _ = self.runtime.block_on(writer.close());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::testing::{Owner, T0};
+
+    #[test]
+    fn the_last_statement_of_a_group_is_its_commit() {
+        let entries = [Owner::stocked(1, 10).seal(T0), Owner::stocked(2, 10).seal(T0)];
+        let script = format!("{:?}", script_of(7, entries.iter()));
+        let statements: Vec<_> = script.split("; ").collect();
+        assert!(statements[COUNTING].starts_with("update journal_end"), "{script}");
+        assert!(statements[COMMIT].starts_with("commit") && statements.len() == COMMIT + 1, "{script}");
+    }
+
+    /// 1180 is an error during the commit, 1105 any error, 3100 what a plugin has against it.
+    #[test]
+    fn a_commit_that_is_refused_is_no_group_that_is_not_written() {
+        let told = |trouble, number, done| told(trouble, number, done, String::new());
+        for number in [1180, 1105, 3100, 1021, 1290, OUT_OF_RANGE] {
+            for trouble in [Trouble::Other, Trouble::Duplicate, Trouble::Fenced] {
+                let told = told(trouble, Some(number), COMMIT);
+                assert!(matches!(told, Failed::Lost(_)), "{number} {trouble:?}: {told:?}");
+            }
+        }
+        assert!(matches!(told(Trouble::Other, None, COMMIT), Failed::Lost(_)));
+        assert!(matches!(told(Trouble::Conflict, Some(1213), COMMIT), Failed::Conflict));
+        for done in 0..COMMIT {
+            let told = |number| told(Trouble::Other, Some(number), done);
+            assert!(matches!(told(1180), Failed::Certain(LogError::Refused(_))));
+            assert!(matches!(told(1290), Failed::Certain(LogError::ReadOnly(_))));
+            assert!(matches!(told(1021), Failed::Certain(LogError::NoRoom(_))));
+            assert!(matches!(told(OUT_OF_RANGE), Failed::Certain(LogError::Sealed)));
         }
     }
 }

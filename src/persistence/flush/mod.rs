@@ -174,10 +174,21 @@ impl Flusher {
 
     async fn slice_before(&mut self, end: i64) -> Result<Flushed, FlushError> {
         let Some(plan) = self.plan(SLICE_EVENTS_MAX).await? else {
+            self.look_back().await?;
             return Ok(Flushed { pos: self.pos, end, ..Flushed::default() });
         };
         self.write(&plan).await?;
         Ok(Flushed { events: plan.events, orders: plan.changes.born.len() as u64, pos: plan.to, end })
+    }
+
+    /// Where there seems to be nothing to do: whether the tables still have what was written. With a database that has forgotten some
+    /// of it they stand where they stood before, and others may have written as much again.
+    async fn look_back(&self) -> Result<(), FlushError> {
+        let is_shared = self.gauge.journal.node_id().is_some();
+        if is_shared && self.tables.flushed_pos().await? < self.pos {
+            return Err(self.gauge.journal.forgotten().into());
+        }
+        Ok(())
     }
 
     /// Where the tables stand after a slice that failed: where it began, or where it was to end.
@@ -189,6 +200,9 @@ impl Flusher {
         drop(writer);
         if at == self.pos {
             return Ok(());
+        }
+        if at < self.pos {
+            return Err(self.gauge.journal.forgotten().into());
         }
         let (mut to, mut written) = (self.pos, Lag::default());
         while to != at {

@@ -11,7 +11,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::database::{self, Neighbours, Owned, Peer, Standby};
-use super::{Head, Journal};
+use super::log::LogError;
+use super::{Head, Health, Journal};
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::Epoch;
 use crate::persistence::StoreError;
@@ -148,11 +149,26 @@ impl Journal {
         }
     }
 
-    /// Looks where the journal of all nodes ends.
+    /// Looks where the journal of all nodes ends. Where it ends before what this opening has seen of it, the opening is over.
     pub async fn look_at_end(&self) -> Result<Head, StoreError> {
+        // Before the question: what others see meanwhile is no older than the answer.
+        let furthest = self.0.shared.furthest.load(Ordering::Acquire);
         let Some(end) = self.0.reader.end_of_all().await? else { return Ok(self.head()) };
+        if end.pos < furthest {
+            return Err(self.forgotten());
+        }
+        self.0.shared.furthest.fetch_max(end.pos, Ordering::AcqRel);
         *self.0.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
         Ok(end)
+    }
+
+    /// The store has no more what it was seen to have: another one took its place that had not received everything. What this
+    /// opening knows is not what stands there, and it is over.
+    pub(in crate::persistence) fn forgotten(&self) -> StoreError {
+        if self.health() != Health::Fenced {
+            self.0.shared.fence(&LogError::Forgotten.to_string());
+        }
+        StoreError::Forgotten
     }
 
     /// Where the journal of all nodes was last seen to end; of one node alone it is known.

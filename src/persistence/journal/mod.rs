@@ -43,7 +43,7 @@ pub use segment::read_groups;
 pub use stats::{Head, JournalStats};
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -235,6 +235,8 @@ struct Shared {
     term: AtomicU64,
     /// In a database: where the journal of all nodes was last seen to end.
     end: Mutex<Head>,
+    /// In a database: the furthest place of that journal that this opening has seen, whoever wrote there.
+    furthest: Arc<AtomicI64>,
     /// For a disk that cannot be trusted; a database looks after its own.
     mark: Option<UncleanMark>,
 }
@@ -256,6 +258,7 @@ impl Shared {
             epochs: OnceLock::new(),
             term: AtomicU64::new(0),
             end: Mutex::default(),
+            furthest: Arc::default(),
             mark,
         })
     }

@@ -60,6 +60,8 @@ pub trait PutDown: Send + 'static {
 pub enum Settled {
     Yes,
     NotYet,
+    /// What it had said yes to is not there any more.
+    Forgotten,
     /// Somebody else finds out.
     NotMine,
 }
@@ -109,6 +111,7 @@ impl<P: PutDown> Writer<P> {
                 self.heads.forget();
                 self.shared.accept();
             }
+            Settled::Forgotten => self.shared.fence(&LogError::Forgotten.to_string()),
             Settled::NotYet | Settled::NotMine => {}
         }
     }

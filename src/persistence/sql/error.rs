@@ -40,6 +40,8 @@ pub enum StoreError {
     InDoubt,
     #[error("another node has taken over")]
     Fenced,
+    #[error("the database has forgotten what it had committed")]
+    Forgotten,
     #[error("the store is closed")]
     Closed,
 }

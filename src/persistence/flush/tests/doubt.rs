@@ -3,8 +3,10 @@
 use rstest::rstest;
 
 use super::super::*;
-use super::{a_day_in_the_shop, append_all, open};
+use super::{a_day_in_the_shop, append, append_all, open};
+use crate::persistence::journal::{Appended, Health};
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
+use crate::persistence::testing::{Owner, T0};
 
 async fn a_day_to_flush(home: Home) -> (tempfile::TempDir, Journal, Tables) {
     let dir = tempfile::tempdir().unwrap();
@@ -58,4 +60,32 @@ async fn a_slice_whose_answer_was_lost_is_found_and_counted_once(#[values(Sqlite
     journal.close().await;
     tables.close().await.unwrap();
     assert_eq!(home.audit(&dir).await.differences, [""; 0]);
+}
+
+/// A replica has become the database that had not received the last slice; of the journal it has as much as was there, or more by now. The
+/// flush cannot go on from where it believes to be, and nobody is told that the tables show everything.
+#[rstest]
+#[tokio::test]
+async fn a_slice_that_was_forgotten_ends_this_opening(#[values(true, false)] more: bool) {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, tables) = (MySql.journal(&dir).await, MySql.open(&dir).await);
+    for number in [1, 2] {
+        assert_eq!(append(&journal, Owner::stocked(number, 10).seal(T0)), Appended::Written);
+    }
+    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
+    assert_eq!(flusher.slice().await.unwrap().pos, 2);
+    let mut writer = tables.writer().await.unwrap();
+    for forgotten in ["update flush_checkpoint set pos = 1 where id = 1", "delete from stock"] {
+        sql::query(forgotten).execute(&mut *writer).await.unwrap();
+    }
+    drop(writer);
+    if more {
+        assert_eq!(append(&journal, Owner::stocked(3, 10).seal(T0)), Appended::Written);
+        assert!(matches!(flusher.slice().await, Err(FlushError::CheckpointMoved { expected: 2 })));
+    }
+    let told = flusher.slice().await;
+    assert!(matches!(told, Err(FlushError::Store(StoreError::Forgotten))), "{told:?}");
+    assert!(journal.health() == Health::Fenced && *journal.fatal().borrow());
+    journal.close().await;
+    tables.close().await.unwrap();
 }

@@ -5,6 +5,7 @@
 //! said yes to nothing is written.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
@@ -46,9 +47,11 @@ pub struct Groups {
     node: i64,
     /// The place of the newest entry that this one has written or seen.
     last_pos: i64,
+    /// The newest place that anybody of this opening has seen.
+    furthest: Arc<AtomicI64>,
     /// The newest that this one has written, and where.
     written: Option<(Mark, i64)>,
-    /// It is not there any more: what this one knows is not what the database has.
+    /// One of the two is not there any more: what this one knows is not what the database has.
     forgotten: bool,
     runtime: Arc<Runtime>,
 }
@@ -138,7 +141,7 @@ fn told(trouble: Trouble, number: Option<u16>, done: usize, said: String) -> Fai
 
 impl Groups {
     /// `server` is that of the node.
-    pub fn new(server: Server, node: i64) -> std::io::Result<Groups> {
+    pub fn new(server: Server, node: i64, furthest: Arc<AtomicI64>) -> std::io::Result<Groups> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let runtime = Arc::new(runtime);
         Ok(Groups {
@@ -147,6 +150,7 @@ impl Groups {
             lost: None,
             node,
             last_pos: 0,
+            furthest,
             written: None,
             forgotten: false,
             runtime,
@@ -191,7 +195,11 @@ impl Groups {
             self.lost = None;
         }
         let mut writer = Connection::MySql(session);
+        // Before the question: what others see meanwhile is no older than the answer.
+        let furthest = self.furthest.load(Ordering::Acquire);
         self.last_pos = sql::query_scalar(END).fetch_one(&mut writer).await?;
+        self.furthest.fetch_max(self.last_pos, Ordering::AcqRel);
+        self.forgotten |= self.last_pos < furthest;
         if let Some((entry, pos)) = &self.written
             && place_of(&mut writer, entry).await? != Some(*pos)
         {
@@ -286,6 +294,7 @@ impl PutDown for Groups {
             let said = match runtime.block_on(self.try_append(script_of(self.node, entries.clone()))) {
                 Ok(last) => {
                     self.last_pos = last;
+                    self.furthest.fetch_max(last, Ordering::AcqRel);
                     self.written = Some((Mark::of(newest), last));
                     return Ok(last + 1 - count);
                 }
@@ -311,7 +320,11 @@ impl PutDown for Groups {
     }
 
     fn settle(&mut self) -> Settled {
-        if self.recovered() { Settled::Yes } else { Settled::NotYet }
+        match self.recovered() {
+            true if self.forgotten => Settled::Forgotten,
+            true => Settled::Yes,
+            false => Settled::NotYet,
+        }
     }
 
     fn tail_has(&mut self, shared: &Shared, bytes: usize) {

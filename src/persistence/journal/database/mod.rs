@@ -64,7 +64,8 @@ pub async fn start(
     let mut looking = Connection::MySql(server.connect().await.map_err(StoreError::from)?);
     let last_pos: i64 =
         sql::query_scalar(groups::END).fetch_one(&mut looking).await.map_err(StoreError::from)?;
-    let groups = Groups::new(server.clone(), node).map_err(StoreError::Thread)?;
+    shared.furthest.store(last_pos, Ordering::Release);
+    let groups = Groups::new(server.clone(), node, shared.furthest.clone()).map_err(StoreError::Thread)?;
     shared.stats.pos.store(last_pos, Ordering::Release);
     let (end, ended) = oneshot::channel();
     // It has just joined.

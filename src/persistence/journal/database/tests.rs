@@ -245,6 +245,33 @@ async fn behind_what_was_forgotten_nothing_is_written() {
     journal.close().await;
 }
 
+/// The same, and what is gone is others': the lead has seen where the journal ended.
+#[rstest::rstest]
+#[tokio::test]
+async fn whoever_has_seen_what_was_forgotten_is_over(#[values(true, false)] looks: bool) {
+    let url = new_database().await;
+    let lead = node(&url, BEATING).await;
+    let beside = beside(&url, BEATING).await;
+    let (mut own, mut others) = (Owner::stocked(1, 10), Owner::stocked(2, 10));
+    assert_eq!(append(&lead, own.seal(T0)), Appended::Written);
+    assert_eq!(append(&beside, others.seal(T0)), Appended::Written);
+    assert_eq!(lead.look_at_end().await.unwrap().pos, 2);
+    let mut clerk = clerk(&url).await;
+    for forgotten in ["delete from journal where pos = 2", "update journal_end set pos = 1"] {
+        clerk.connection().execute(forgotten).await.unwrap();
+    }
+    if looks {
+        assert!(matches!(lead.look_at_end().await, Err(StoreError::Forgotten)));
+    } else {
+        cut(&mut clerk).await;
+        own.hold(order(1, own.product), buyer(1), 1, T0);
+        assert_eq!(append(&lead, own.seal(T0)), Appended::NotWritten(NotWritten::Fenced));
+    }
+    assert!(*lead.fatal().borrow() && lead.health() == Health::Fenced);
+    lead.close().await;
+    beside.close().await;
+}
+
 /// A transaction that a stopped process has left open is undone before anybody reads.
 #[tokio::test]
 async fn what_a_stopped_node_has_left_open_is_undone() {

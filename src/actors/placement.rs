@@ -36,6 +36,8 @@ const TOLD_AT_FIRST_WITHIN: Duration = Duration::from_millis(400);
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// … and to let go of what it has, with what is under way there.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
+/// How long what is moving is waited for by a lead that stops: whoever cannot read what became of his last group lets go of nothing.
+const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Shards that move at once; those with products in memory move in small pieces, so that each waits for little.
 const AT_ONCE: usize = 128;
 const AT_ONCE_LOADED: usize = 4;
@@ -126,12 +128,14 @@ impl Placement {
         Ok(Placement(Rc::new(Running { stop, task: Mutex::new(Some(task)) })))
     }
 
-    /// Nothing moves any more. What is moving is moved to its end.
+    /// Nothing moves any more. What is moving is moved to its end, or stays where it is.
     pub async fn stop(&self) {
         self.0.stop.send_replace(true);
         let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(task) = task {
-            let _ = task.await;
+        let Some(mut task) = task else { return };
+        if timeout(STOP_WITHIN, &mut task).await.is_err() {
+            task.abort();
+            tracing::warn!("what was moving to another node did not come to its end, and stays where it was");
         }
     }
 }

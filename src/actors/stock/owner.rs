@@ -509,7 +509,12 @@ impl StockOwner {
     /// Hands the mailbox over: once everything decided is written and answered, the owner has itself stored as at rest and stops.
     fn leave_if_quiet(&mut self, ctx: &mut Context<Self>) {
         self.shared.proves_nothing();
-        let busy = matches!(&self.phase, Phase::Serving(protocol) if !protocol.is_quiet());
+        let busy = match &self.phase {
+            Phase::Serving(protocol) => !protocol.is_quiet(),
+            // Nobody may know yet what became of its last group: whoever is next would begin before it, and it may come behind him.
+            Phase::Loading => true,
+            Phase::Halted => false,
+        };
         if busy || self.in_flight_since_ns.is_some() {
             self.submit_open();
             return self.carry_out(ctx);

@@ -29,6 +29,8 @@ struct Written {
     /// Nobody has heard for long that this node is the only one.
     lease_is_over: AtomicBool,
     takes_nothing: AtomicBool,
+    /// What it writes nobody hears of, and nobody can read it.
+    in_doubt: AtomicBool,
     /// From behind so many looks on.
     looks_left: AtomicUsize,
 }
@@ -71,6 +73,17 @@ impl OneJournal {
         self.0.lease_is_over.store(over, Ordering::SeqCst);
     }
 
+    pub fn is_in_doubt(&self, in_doubt: bool) {
+        self.0.in_doubt.store(in_doubt, Ordering::SeqCst);
+    }
+
+    fn read(&self) -> Result<(), NotRead> {
+        match self.0.in_doubt.load(Ordering::SeqCst) {
+            true => Err(NotRead("nobody knows where it ends".to_owned())),
+            false => Ok(()),
+        }
+    }
+
     pub fn takes_nothing(&self, nothing: bool) {
         self.0.takes_nothing.store(nothing, Ordering::SeqCst);
     }
@@ -105,7 +118,8 @@ impl Home for OneJournal {
         let journal = self.clone();
         actix::spawn(async move {
             some_turns(3).await;
-            reply(journal.append(entry));
+            let outcome = journal.append(entry);
+            reply(if journal.read().is_ok() { outcome } else { Outcome::Unknown });
         });
     }
 
@@ -115,7 +129,8 @@ impl Home for OneJournal {
         let all = self.0.entries.lock().unwrap();
         let behind = all.get(&product).into_iter().flatten().filter(|entry| entry.first > from);
         let (entries, snapshot) = (behind.cloned().collect(), snapshot.map(|(_, bytes)| bytes));
-        Box::pin(async move { Ok(Stored { snapshot, entries }) })
+        let read = self.read();
+        Box::pin(async move { read.map(|()| Stored { snapshot, entries }) })
     }
 
     fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {

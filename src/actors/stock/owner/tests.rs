@@ -159,6 +159,25 @@ async fn what_is_decided_is_answered_though_the_journal_takes_nothing_any_more()
 }
 
 #[actix::test]
+async fn nobody_lets_go_before_it_is_known_what_became_of_the_last_group() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.journal.is_in_doubt(true);
+    assert_eq!(story.reserve(product, 1).await, Err(NotDone::Unknown));
+    let shards = [product.shard()];
+    let mut letting_go = std::pin::pin!(story.owners.let_go(&shards));
+    assert!(
+        timeout(2 * LOAD_AGAIN, &mut letting_go).await.is_err(),
+        "it may be written behind the next owner"
+    );
+    story.journal.is_in_doubt(false);
+    timeout(SOON, letting_go).await.unwrap();
+    story.owners.settle(&shards, Route::Here).await;
+    let stands = Ok(Answer::Replayed(one_for(1, product, true).order));
+    assert_eq!((story.reserve(product, 1).await, story.journal.forks()), (stands, 0));
+}
+
+#[actix::test]
 async fn a_hold_lapses_though_its_timer_slept() {
     let story = Story::begin().await;
     let product = story.stocked(1, 1).await;

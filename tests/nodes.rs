@@ -14,6 +14,8 @@ mod money;
 #[path = "nodes/owners.rs"]
 mod owners;
 mod support;
+#[path = "nodes/watching.rs"]
+mod watching;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -214,7 +214,8 @@ impl App {
         readiness.clear(NotReady::Starting);
         serving.open();
         let _pulse = if owning.is_none() { Some(Pulse::of(journal, &cast.directory)) } else { None };
-        let _vitals = Vitals::watch(journal, &cast.directory, &readiness, cast.mirror.clone(), nodes);
+        let _vitals =
+            Vitals::watch(journal, &cast.directory, &readiness, &streams, cast.mirror.clone(), nodes);
         let _fitness = owning.map(|_| Fitness::watch(tables, &readiness));
         until_open.is_open();
         Ok(App {

@@ -1,5 +1,7 @@
 //! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, and what is left of the products that are
 //! hot; and, wherever something is owned, the journal's numbers and who waits at owners.
+//!
+//! Always true: nobody watches for ever at a lead that does not know whether it still is one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,12 +15,15 @@ use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::stock::{Directory, HotProducts, View};
 use crate::domain::id::ProductId;
+use crate::http::Streams;
 use crate::http::health::{Degraded, NotReady, Readiness};
 use crate::persistence::journal::{Health, Journal};
 use crate::telemetry::{ProductUnits, show_products};
 
 /// A load balancer asks no more often.
 const PULSE: Duration = Duration::from_millis(100);
+/// After so long without a lease another node leads, if one can: longer than it takes to see that a heart stands still, and to open.
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
 /// So many pulses lie between two looks at which products are hot.
 const PULSES_A_LOOK: u32 = 10;
 
@@ -30,10 +35,12 @@ impl Vitals {
         journal: &Journal,
         directory: &Directory,
         readiness: &Readiness,
+        streams: &Streams,
         mirror: Option<Mirror>,
         nodes: Nodes,
     ) -> Vitals {
         let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
+        let (streams, mut alone) = (streams.clone(), Alone::default());
         let mut hot = HotProducts::of(&directory);
         Vitals(rt::spawn(async move {
             let (mut pulse, mut pulses) = (rt::time::interval(PULSE), 0_u32);
@@ -42,6 +49,9 @@ impl Vitals {
                 let house = directory.house();
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
+                if alone.for_too_long(journal.is_the_only_one(), house.clock.nanos()) {
+                    streams.end_present();
+                }
                 if let Some(mirror) = &mirror {
                     readiness.degrade(Degraded::RedisUnavailable, !mirror.redis_is_up());
                     readiness.degrade(Degraded::MirrorBehind, mirror.is_behind());
@@ -54,6 +64,24 @@ impl Vitals {
                 pulses = pulses.wrapping_add(1);
             }
         }))
+    }
+}
+
+/// Since when a lead has had no lease. It may be cut off from the database alone, and others sell by now what it shows.
+#[derive(Default)]
+struct Alone {
+    since_ns: Option<u64>,
+}
+
+impl Alone {
+    /// Whether whoever watches is to look elsewhere: once each time that another could have become the lead.
+    fn for_too_long(&mut self, is_leased: bool, now_ns: u64) -> bool {
+        let since_ns = *self.since_ns.get_or_insert(now_ns);
+        let is_over = Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= TAKEN_OVER_WITHIN;
+        if is_leased || is_over {
+            self.since_ns = None;
+        }
+        is_over && !is_leased
     }
 }
 
@@ -109,5 +137,21 @@ impl Drop for Vitals {
         self.0.abort();
         // Whoever sells them from now on says what is left.
         show_products(Vec::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_lease_for_long_is_looked_away_from_now_and_then() {
+        let at = |seconds: u64| 7 + seconds * 1_000_000_000;
+        let mut alone = Alone::default();
+        assert!(!alone.for_too_long(false, at(0)) && !alone.for_too_long(false, at(9)));
+        // It has come back in time.
+        assert!(!alone.for_too_long(true, at(11)) && !alone.for_too_long(false, at(12)));
+        assert!(!alone.for_too_long(false, at(21)) && alone.for_too_long(false, at(22)));
+        assert!(!alone.for_too_long(false, at(23)) && alone.for_too_long(false, at(33)));
     }
 }

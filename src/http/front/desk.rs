@@ -14,9 +14,8 @@ use actix_web::web::Bytes;
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::watch;
 
-use super::Front;
-use super::Side;
 use super::room::{HereSide, Room};
+use super::{Front, Side, Standing};
 use crate::peer::{self, Body, Cut, Desk, Elsewhere, Pieces, Reply};
 
 /// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
@@ -141,8 +140,29 @@ fn pieces(body: BoxBody) -> impl Stream<Item = Result<Bytes, Cut>> {
     })
 }
 
+/// For how long what a node says in pieces is passed on.
+pub struct Until {
+    pub closing: watch::Receiver<bool>,
+    pub standing: watch::Receiver<Standing>,
+    /// The session that says it.
+    pub session: i64,
+}
+
+impl Until {
+    /// Until the front closes, or another session leads: whoever was replaced may not have heard of it, and go on with what he knew. Where
+    /// nobody is known to lead he is passed on.
+    async fn is_over(&mut self) {
+        let session = self.session;
+        let another = |standing: &Standing| ![0, session].contains(&standing.session());
+        tokio::select! {
+            _ = self.closing.wait_for(|closing| *closing) => {}
+            _ = self.standing.wait_for(another) => {}
+        }
+    }
+}
+
 /// What another node has answered, as an answer of this one.
-pub fn passed_on(reply: Reply, closing: watch::Receiver<bool>) -> HttpResponse {
+pub fn passed_on(reply: Reply, until: Until) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut answer = HttpResponse::new(status);
     for (name, value) in reply.headers {
@@ -154,27 +174,31 @@ pub fn passed_on(reply: Reply, closing: watch::Receiver<bool>) -> HttpResponse {
     match reply.body {
         Body::Whole(bytes) if bytes.is_empty() => answer,
         Body::Whole(bytes) => answer.set_body(BoxBody::new(bytes)),
-        Body::Stream(pieces) => {
-            answer.set_body(BoxBody::new(BodyStream::new(until_closing(pieces, closing))))
-        }
+        Body::Stream(pieces) => answer.set_body(BoxBody::new(BodyStream::new(cut_when_over(pieces, until)))),
     }
 }
 
-/// Cut when the front closes, not ended: whoever reads a list must not take what he has for all of it.
-fn until_closing(pieces: Pieces, closing: watch::Receiver<bool>) -> impl Stream<Item = Result<Bytes, Cut>> {
-    stream::unfold(Some((pieces, closing)), |state| async move {
-        let (mut pieces, mut closing) = state?;
+/// Cut when it is over, not ended: whoever reads a list must not take what he has for all of it.
+fn cut_when_over(pieces: Pieces, until: Until) -> impl Stream<Item = Result<Bytes, Cut>> {
+    stream::unfold(Some((pieces, until)), |state| async move {
+        let (mut pieces, mut until) = state?;
         let piece = tokio::select! {
             biased;
             piece = pieces.next() => piece?,
-            _ = closing.wait_for(|closing| *closing) => return Some((Err(Cut), None)),
+            () = until.is_over() => return Some((Err(Cut), None)),
         };
-        Some((piece, Some((pieces, closing))))
+        Some((piece, Some((pieces, until))))
     })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::super::Node;
     use super::*;
 
     #[test]
@@ -202,7 +226,7 @@ mod tests {
             session: 1,
             headers: vec![("x-a".to_owned(), b"1".to_vec()), ("x-a".to_owned(), b"2".to_vec())],
             body: Bytes::from_static(b"{}"),
-            patience: std::time::Duration::from_secs(1),
+            patience: Duration::from_secs(1),
         };
         let request = made(asked.clone()).unwrap();
         assert_eq!((request.path(), request.uri().query()), ("/v1/orders", Some("a=b")));
@@ -212,14 +236,34 @@ mod tests {
         assert!(made(peer::Request { headers: vec![("a b".to_owned(), Vec::new())], ..asked }).is_none());
 
         let reply = told(Response::from(HttpResponse::Accepted().insert_header(("x-b", "3")).body("yes")));
-        let (closing, _) = watch::channel(false);
-        let again = passed_on(reply, closing.subscribe());
+        let (closing, standing) = (watch::Sender::new(false), watch::Sender::new(Standing::Nowhere));
+        let until = || Until { closing: closing.subscribe(), standing: standing.subscribe(), session: 1 };
+        let again = passed_on(reply, until());
         assert_eq!(
             (again.status().as_u16(), again.headers().get("x-b").unwrap().as_bytes()),
             (202, &b"3"[..])
         );
         let nothing = || HttpResponse::NoContent().finish();
-        let none = passed_on(told(Response::from(nothing())), closing.subscribe());
+        let none = passed_on(told(Response::from(nothing())), until());
         assert_eq!((none.status(), none.body().size()), (StatusCode::NO_CONTENT, nothing().body().size()));
+    }
+
+    /// The lead before may be cut off from the database alone, and go on for ever.
+    #[actix_web::test]
+    async fn what_comes_in_pieces_is_cut_when_another_leads() {
+        let there =
+            |session| Standing::There(Arc::new(Node { session, address: format!("node-{session}:1") }));
+        let (closing, standing) = (watch::Sender::new(false), watch::Sender::new(there(1)));
+        let until = Until { closing: closing.subscribe(), standing: standing.subscribe(), session: 1 };
+        let seen: Pieces =
+            Box::pin(stream::iter([Ok::<_, Cut>(Bytes::from_static(b"seen"))]).chain(stream::pending()));
+        let mut passed = Box::pin(cut_when_over(seen, until));
+        assert_eq!(passed.next().await, Some(Ok(Bytes::from_static(b"seen"))));
+        for same in [Standing::Nowhere, there(1)] {
+            standing.send_replace(same);
+            assert!(timeout(Duration::from_millis(20), passed.next()).await.is_err(), "nobody else leads");
+        }
+        standing.send_replace(there(2));
+        assert_eq!((passed.next().await, passed.next().await), (Some(Err(Cut)), None));
     }
 }

@@ -7,7 +7,7 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::timeout;
 
-use super::desk::{answered, headers_of, passed_on};
+use super::desk::{Until, answered, headers_of, passed_on};
 use super::room::Room;
 use super::{Side, Standing};
 use crate::http::body::Raw;
@@ -52,7 +52,8 @@ pub fn configure(config: &mut web::ServiceConfig, room: Rc<Room>, side: Side) {
 async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Result<HttpResponse, Problem> {
     let room = request.app_data::<Rc<Room>>().ok_or_else(internal)?.clone();
     let clock = &room.front.clock;
-    let (closing, began) = (room.front.closing.subscribe(), clock.nanos());
+    let (closing, standing) = (room.front.closing.subscribe(), room.front.standing.subscribe());
+    let began = clock.nanos();
     let asked = asked(&room.front.proxies, &request, body, **side);
     let answer = match asked.fits() {
         true => answer_of(&room, asked).await,
@@ -61,7 +62,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     };
     let outcome = answer.as_ref().map_or_else(|problem| problem.code().word(), |_| "answered");
     room.forwards.count(outcome, Duration::from_nanos(clock.nanos().saturating_sub(began)));
-    answer.map(|reply| passed_on(reply, closing))
+    answer.map(|(session, reply)| passed_on(reply, Until { closing, standing, session }))
 }
 
 fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
@@ -99,8 +100,8 @@ fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -
     }
 }
 
-/// The lead's answer, whichever node that becomes.
-async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Problem> {
+/// The lead's answer, whichever node that becomes, and that one's session.
+async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<(i64, Reply), Problem> {
     let Some(_seat) = room.seat(request.body.len()) else {
         return Err(
             Problem::new(Code::Overloaded, "Too many wait for the node that leads.").retry_after(RETRY_MS)
@@ -115,8 +116,8 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<Reply, Pro
         let changed = room.changed.notified();
         match once(room, &request).await {
             // Nothing was done this time: that does not hold for the time before.
-            Ok(reply) if may_be_done && denies(&reply) => return Err(nobody(true)),
-            Ok(reply) => return Ok(reply),
+            Ok((_, reply)) if may_be_done && denies(&reply) => return Err(nobody(true)),
+            Ok(answered) => return Ok(answered),
             Err(Unanswered::NotSent | Unanswered::Elsewhere { .. }) => {}
             Err(Unanswered::Unknown | Unanswered::Late) => {
                 may_be_done = !is_look(&request);
@@ -161,15 +162,16 @@ fn has_key(request: &peer::Request) -> bool {
     KEEP_KEYS.iter().any(|prefix| request.target.starts_with(prefix)) && names_one()
 }
 
-async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<Reply, Unanswered> {
+async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<(i64, Reply), Unanswered> {
     if let Some(here) = Side::of_node(request.side).and_then(|side| room.here(side)) {
-        return Ok(answered(here, request.clone()).await);
+        return Ok((here.session(), answered(here, request.clone()).await));
     }
     let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
     let link = room.link(&node);
     // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the lead.
     timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
-    link.ask(peer::Request { session: node.session, ..request.clone() }).await
+    let reply = link.ask(peer::Request { session: node.session, ..request.clone() }).await?;
+    Ok((node.session, reply))
 }
 
 #[cfg(test)]

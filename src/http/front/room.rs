@@ -27,7 +27,7 @@ thread_local! {
 
 /// The doors of the open shop.
 pub struct Here {
-    _open: Arc<Open>,
+    open: Arc<Open>,
     shop: Answers,
     ops: Answers,
     /// One listener for everything, as in development: only for whoever comes in by that one.
@@ -41,6 +41,11 @@ pub struct HereSide {
 }
 
 impl HereSide {
+    /// Of the node whose doors they are.
+    pub fn session(&self) -> i64 {
+        self.here.open.session
+    }
+
     pub fn answer(self, request: Request) -> Answering {
         let HereSide { here, side } = self;
         let answers = match side {
@@ -122,7 +127,7 @@ impl Room {
             true => None,
             false => Some(doors(Side::All).await.ok()?),
         };
-        Some(Rc::new(Here { _open: open, shop, ops, all }))
+        Some(Rc::new(Here { open, shop, ops, all }))
     }
 
     /// The open doors for whoever came in by a listener of that side, of this node or another.

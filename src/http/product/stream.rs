@@ -45,12 +45,15 @@ pub struct Streams {
     open: Arc<AtomicUsize>,
     places: Places,
     ending: Arc<watch::Sender<bool>>,
+    /// How often those that were open were ended.
+    ended: Arc<watch::Sender<u64>>,
 }
 
 impl Default for Streams {
     fn default() -> Streams {
         let places = Places::new(STREAMS_OF_ADDRESS_MAX);
-        Streams { open: Arc::default(), places, ending: Arc::new(watch::Sender::new(false)) }
+        let (ending, ended) = (Arc::new(watch::Sender::new(false)), Arc::new(watch::Sender::new(0)));
+        Streams { open: Arc::default(), places, ending, ended }
     }
 }
 
@@ -58,6 +61,16 @@ impl Streams {
     /// Ends every stream, those that are opened later included.
     pub fn end(&self) {
         self.ending.send_replace(true);
+    }
+
+    /// Ends those that are open: whoever comes back hears what there is then, here or elsewhere.
+    pub fn end_present(&self) {
+        self.ended.send_modify(|times| *times += 1);
+    }
+
+    /// The end of one that is opened now.
+    fn end_of_one(&self) -> End {
+        End { ending: self.ending.subscribe(), ended: self.ended.subscribe() }
     }
 
     fn open(&self, from: Neighbourhood) -> Result<Open, Problem> {
@@ -90,6 +103,21 @@ impl Drop for Open {
     }
 }
 
+/// When a stream is to end.
+struct End {
+    ending: watch::Receiver<bool>,
+    ended: watch::Receiver<u64>,
+}
+
+impl End {
+    async fn comes(&mut self) {
+        tokio::select! {
+            _ = self.ending.wait_for(|ending| *ending) => {}
+            _ = self.ended.changed() => {}
+        }
+    }
+}
+
 /// `GET /v1/products/{id}/stock/stream`.
 pub async fn stream(
     Id(product): Id<ProductId>,
@@ -109,7 +137,7 @@ pub async fn stream(
         directory: directory.get_ref().clone(),
         view,
         watch,
-        ending: streams.ending.subscribe(),
+        end: streams.end_of_one(),
         seen: last_seen(&request),
         _open: open,
     };
@@ -132,7 +160,7 @@ struct Listener {
     /// The newest that is known.
     view: Arc<View>,
     watch: Watch,
-    ending: watch::Receiver<bool>,
+    end: End,
     seen: Option<Sequence>,
     _open: Open,
 }
@@ -193,7 +221,7 @@ impl Listener {
     async fn wait(&mut self) -> Option<String> {
         tokio::select! {
             () = next_news(&mut self.watch) => {}
-            _ = self.ending.wait_for(|ending| *ending) => return None,
+            () = self.end.comes() => return None,
         }
         if self.watch.is_over() {
             self.watch_again().await?;
@@ -209,4 +237,23 @@ impl Listener {
 async fn next_news(watch: &mut Watch) {
     sleep(COALESCE).await;
     let _ = timeout(KEEP_ALIVE, watch.changed()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn those_that_are_open_can_be_ended_alone() {
+        let soon = Duration::from_millis(20);
+        let streams = Streams::default();
+        let mut before = streams.end_of_one();
+        streams.end_present();
+        timeout(soon, before.comes()).await.unwrap();
+        let mut later = streams.end_of_one();
+        assert!(timeout(soon, later.comes()).await.is_err(), "whoever came later is told on");
+        streams.end();
+        timeout(soon, later.comes()).await.unwrap();
+        timeout(soon, streams.end_of_one().comes()).await.unwrap();
+    }
 }

@@ -1,0 +1,58 @@
+//! Whoever watches stock hears of it from the lead, whichever node that is: one that is cut off from the database alone does not know that
+//! another has taken its place, and keeps nobody with what it knew.
+
+use reqwest::{Client, Response};
+use sqlx::{Connection, Executor, MySqlConnection};
+use stockade::domain::user::Role;
+
+use super::support::Process;
+use super::{COME_WITHIN, Cluster, has_one};
+
+async fn watched(client: &Client, node: &Process, product: &str) -> Response {
+    let place = format!("http://{}/v1/products/{product}/stock/stream", node.addr());
+    let mut stream = client.get(place).send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some(), "nothing is told");
+    stream
+}
+
+/// Ended, or cut: whoever watches comes back by himself.
+async fn ends(mut stream: Response, whose: &str) {
+    let ending = async { while let Ok(Some(_)) = stream.chunk().await {} };
+    tokio::time::timeout(COME_WITHIN, ending).await.unwrap_or_else(|_| panic!("{whose} goes on"));
+}
+
+#[actix_web::test]
+async fn a_lead_without_its_database_keeps_nobody_who_watches() {
+    let cluster = Cluster::open().await;
+    let mut operator = MySqlConnection::connect(&cluster.database.url()).await.unwrap();
+    for sql in ["create user lead identified by 'its_own'", "grant all privileges on *.* to lead"] {
+        operator.execute(sql).await.unwrap();
+    }
+    let url = cluster.database.url();
+    let (_, place) = url.split_once('@').unwrap();
+    let url = format!("mysql://lead:its_own@{place}");
+    let mut serving = cluster.begin_with(0, &[("STOCKADE_DATABASE_URL", url.as_str())]);
+    serving.open().await;
+    let product = cluster.product(&serving).await;
+    let gateway = cluster.stand_by(1, "gateway").await;
+    let _next = cluster.stand_by(2, "owner,gateway").await;
+    let client = Client::builder().tls_certs_only([]).build().unwrap();
+    let there = watched(&client, &gateway, &product).await;
+    let here = watched(&client, &serving, &product).await;
+
+    operator.execute("alter user lead account lock").await.unwrap();
+    let connections: Vec<i64> = sqlx::query_scalar(
+        "select cast(id as signed) from information_schema.processlist where user = 'lead'",
+    )
+    .fetch_all(&mut operator)
+    .await
+    .unwrap();
+    for connection in connections {
+        // It may have ended by itself.
+        let _ = sqlx::query("kill ?").bind(connection).execute(&mut operator).await;
+    }
+    ends(there, "the gateway's").await;
+    has_one(&cluster, &gateway, &cluster.token(1, Role::Shopper), &product).await;
+    drop(watched(&client, &gateway, &product).await);
+    ends(here, "the lead's own").await;
+}

@@ -25,12 +25,12 @@ async fn ends(mut stream: Response, whose: &str) {
 async fn a_lead_without_its_database_keeps_nobody_who_watches() {
     let cluster = Cluster::open().await;
     let mut operator = MySqlConnection::connect(&cluster.database.url()).await.unwrap();
-    for sql in ["create user lead identified by 'its_own'", "grant all privileges on *.* to lead"] {
+    for sql in ["create user loner identified by 'its_own'", "grant all privileges on *.* to loner"] {
         operator.execute(sql).await.unwrap();
     }
     let url = cluster.database.url();
     let (_, place) = url.split_once('@').unwrap();
-    let url = format!("mysql://lead:its_own@{place}");
+    let url = format!("mysql://loner:its_own@{place}");
     let mut serving = cluster.begin_with(0, &[("STOCKADE_DATABASE_URL", url.as_str())]);
     serving.open().await;
     let product = cluster.product(&serving).await;
@@ -40,9 +40,9 @@ async fn a_lead_without_its_database_keeps_nobody_who_watches() {
     let there = watched(&client, &gateway, &product).await;
     let here = watched(&client, &serving, &product).await;
 
-    operator.execute("alter user lead account lock").await.unwrap();
+    operator.execute("alter user loner account lock").await.unwrap();
     let connections: Vec<i64> = sqlx::query_scalar(
-        "select cast(id as signed) from information_schema.processlist where user = 'lead'",
+        "select cast(id as signed) from information_schema.processlist where user = 'loner'",
     )
     .fetch_all(&mut operator)
     .await

@@ -105,6 +105,11 @@ impl NodeFront {
         Ok(Arc::new(NodeFront { addr, ops_addr, neighbours, front, shutdown, threads, servers, tasks }))
     }
 
+    /// What is told while no shop is open here.
+    pub fn readiness(&self) -> &Readiness {
+        &self.front.readiness
+    }
+
     /// The threads that serve shoppers.
     pub fn threads(&self) -> &[ArbiterHandle] {
         &self.threads

@@ -216,7 +216,7 @@ impl App {
         let _pulse = if owning.is_none() { Some(Pulse::of(journal, &cast.directory)) } else { None };
         let _vitals =
             Vitals::watch(journal, &cast.directory, &readiness, &streams, cast.mirror.clone(), nodes);
-        let _fitness = owning.map(|_| Fitness::watch(tables, &readiness));
+        let _fitness = owning.map(|owning| Fitness::watch(tables, owning.time(), &readiness));
         until_open.is_open();
         Ok(App {
             store: store.clone(),

@@ -12,6 +12,7 @@ use actix_web::rt;
 use anyhow::Result;
 use futures_util::future::LocalBoxFuture;
 
+use super::fitness::Punctuality;
 use super::front::NodeFront;
 use super::store::{Joined, Store};
 use super::vitals::Pulse;
@@ -58,6 +59,7 @@ pub struct Owning {
     front: Arc<NodeFront>,
     ways: Ways,
     following: Following,
+    time: Rc<Punctuality>,
     _pulse: Rc<Pulse>,
 }
 
@@ -73,8 +75,9 @@ impl Owning {
         front.threads().iter().for_each(|thread| directory.add_arbiter(thread.clone()));
         let following = Following::new(journal.clone(), directory.clone());
         front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following.clone())))));
+        let time = Rc::new(Punctuality::watch(&joined.journal, front.readiness()));
         let _pulse = Rc::new(Pulse::of(&joined.journal, &directory));
-        Ok(Owning { joined, directory, clock, front: front.clone(), ways, following, _pulse })
+        Ok(Owning { joined, directory, clock, front: front.clone(), ways, following, time, _pulse })
     }
 
     pub fn clock(&self) -> &Clock {
@@ -87,6 +90,11 @@ impl Owning {
 
     pub fn following(&self) -> &Following {
         &self.following
+    }
+
+    /// Whether its clock is right.
+    pub fn time(&self) -> Rc<Punctuality> {
+        self.time.clone()
     }
 
     /// The way to the nodes that follow.

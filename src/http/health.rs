@@ -1,7 +1,7 @@
 //! What the machinery around us asks: do you live, are you ready, how are you.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -35,7 +35,7 @@ impl NotReady {
         NotReady::NoActiveNode,
     ];
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         match self {
             NotReady::Starting => 1,
             NotReady::ShuttingDown => 2,
@@ -65,16 +65,20 @@ pub enum Degraded {
     MirrorBehind,
     /// The database has been set to say yes to what it may lose, or is another than the one the shop was opened on.
     DatabaseUnfit,
+    /// This machine's clock tells another time than the database's: holds lapse by it.
+    ClockApart,
 }
 
 impl Degraded {
-    const ALL: [Degraded; 3] = [Degraded::RedisUnavailable, Degraded::MirrorBehind, Degraded::DatabaseUnfit];
+    const ALL: [Degraded; 4] =
+        [Degraded::RedisUnavailable, Degraded::MirrorBehind, Degraded::DatabaseUnfit, Degraded::ClockApart];
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         match self {
             Degraded::RedisUnavailable => 32,
             Degraded::MirrorBehind => 64,
             Degraded::DatabaseUnfit => 128,
+            Degraded::ClockApart => 256,
         }
     }
 
@@ -83,23 +87,24 @@ impl Degraded {
             Degraded::RedisUnavailable => "redis_unavailable",
             Degraded::MirrorBehind => "mirror_behind",
             Degraded::DatabaseUnfit => "database_unfit",
+            Degraded::ClockApart => "clock_apart",
         }
     }
 }
 
 /// Whether orders can be acknowledged, and why not. Cheap to clone; all clones tell the same.
 #[derive(Debug, Clone)]
-pub struct Readiness(Arc<AtomicU8>);
+pub struct Readiness(Arc<AtomicU16>);
 
 impl Readiness {
     /// Not ready: starting.
     pub fn starting() -> Readiness {
-        Readiness(Arc::new(AtomicU8::new(NotReady::Starting.bit())))
+        Readiness(Arc::new(AtomicU16::new(NotReady::Starting.bit())))
     }
 
     /// Not ready: nobody leads.
     pub fn without_active_node() -> Readiness {
-        Readiness(Arc::new(AtomicU8::new(NotReady::NoActiveNode.bit())))
+        Readiness(Arc::new(AtomicU16::new(NotReady::NoActiveNode.bit())))
     }
 
     pub fn raise(&self, why: NotReady) {
@@ -141,7 +146,8 @@ pub struct Health {
     /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`.
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
-    /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`.
+    /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`,
+    /// `clock_apart`.
     #[schema(value_type = Vec<String>)]
     degraded: Vec<&'static str>,
 }
@@ -198,5 +204,9 @@ mod tests {
         assert_eq!((readiness.reasons(), readiness.degraded()), (vec![], vec![Degraded::RedisUnavailable]));
         readiness.degrade(Degraded::RedisUnavailable, false);
         assert_eq!(readiness.degraded(), []);
+        for what in Degraded::ALL {
+            readiness.degrade(what, true);
+        }
+        assert_eq!((readiness.reasons(), readiness.degraded()), (vec![], Degraded::ALL.to_vec()));
     }
 }

@@ -46,6 +46,7 @@ pub struct Metrics {
     pub webhook_endpoints_disabled: Gauge,
     pub mirror: MirrorMetrics,
     pub stream_subscribers: Gauge,
+    pub clock_ahead_seconds: Gauge,
     pub node_active: Gauge,
     pub shards_owned: Gauge,
     pub shard_move_seconds: Histogram,
@@ -108,6 +109,7 @@ impl Metrics {
             webhook_endpoints_disabled: gauge!("stockade_webhook_endpoints_disabled"),
             mirror: MirrorMetrics::register(),
             stream_subscribers: gauge!("stockade_stream_subscribers"),
+            clock_ahead_seconds: gauge!("stockade_clock_ahead_seconds"),
             node_active: gauge!("stockade_node_active"),
             shards_owned: gauge!("stockade_shards_owned"),
             shard_move_seconds: histogram!("stockade_shard_move_seconds"),
@@ -121,6 +123,7 @@ impl Metrics {
         };
         // Served from the first scrape on, also where nothing has happened yet.
         for still in [
+            &metrics.clock_ahead_seconds,
             &metrics.node_active,
             &metrics.shards_owned,
             &metrics.conservation_violations,

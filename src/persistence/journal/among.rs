@@ -179,6 +179,15 @@ impl Journal {
         }
     }
 
+    /// By how many milliseconds this node's clock is ahead of the database's, below zero if it is behind; `None`: there is none to
+    /// compare it with.
+    pub async fn ahead_ms(&self) -> Result<Option<i64>, StoreError> {
+        match (&self.0.node, &self.0.lease) {
+            (Some(node), Some((clock, _))) => database::ahead_ms(&node.member.server, clock).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// How long ago a node was seen to look around; `None`: it is not known.
     pub fn silent_ms(&self, node: &[u8]) -> Option<u64> {
         let (clock, _) = self.0.lease.as_ref()?;

@@ -50,7 +50,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
-pub use super::sql::mysql::Server;
+pub use super::sql::mysql::{APART_MAX_MS, Server};
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::{Entry, Epoch, Sequence};

@@ -38,7 +38,7 @@ const STATEMENT_MS: u64 = 30_000;
 /// A reader that was idle for so long shows first that it is there.
 const IDLE_MS: u64 = 5_000;
 /// How far the clocks of nodes, which decide when holds lapse and sales open, may be from the server's.
-const APART_MAX_MS: i64 = 5_000;
+pub const APART_MAX_MS: i64 = 5_000;
 /// How long a node waits for another's migrations.
 const MIGRATIONS_S: i64 = 120;
 
@@ -137,14 +137,17 @@ impl Session {
 
     /// Refuses a clock that tells another time than the server's.
     pub async fn agrees_with(&mut self, clock: &Clock) -> Result<(), StoreError> {
+        match self.ahead_ms(clock).await? {
+            ahead_ms if ahead_ms.abs() <= APART_MAX_MS => Ok(()),
+            ahead_ms => Err(Unfit::Clock { ahead_s: ahead_ms / 1_000 }.into()),
+        }
+    }
+
+    /// By how much a clock is ahead of the server's, at the least; below zero it is behind.
+    pub async fn ahead_ms(&mut self, clock: &Clock) -> Result<i64, Error> {
         let before = clock.now().0;
-        let there: i64 = sqlx::query(TIME).fetch_one(&mut self.connection).await?.try_get(0)?;
-        let ahead_ms = match (before - there, clock.now().0 - there) {
-            (ahead, _) if ahead > APART_MAX_MS => ahead,
-            (_, ahead) if ahead < -APART_MAX_MS => ahead,
-            _ => return Ok(()),
-        };
-        Err(Unfit::Clock { ahead_s: ahead_ms / 1_000 }.into())
+        let there = bounded(sqlx::query(TIME).fetch_one(&mut self.connection)).await?.try_get(0)?;
+        Ok(ahead(there, before, clock.now().0))
     }
 
     pub async fn close(self) -> Result<(), Error> {
@@ -410,6 +413,15 @@ pub fn number(error: &Error) -> Option<u16> {
     Some(server.number())
 }
 
+/// Its time was read between these two of ours: how long that took is nobody's fault.
+fn ahead(there: i64, before: i64, after: i64) -> i64 {
+    match (before - there, after - there) {
+        (least, _) if least > 0 => least,
+        (_, most) if most < 0 => most,
+        _ => 0,
+    }
+}
+
 fn is_new_enough(version: &str) -> bool {
     let least = if version.contains("MariaDB") { MARIADB_MIN } else { MYSQL_MIN };
     // Behind some proxies MariaDB says `5.5.5-` first.
@@ -501,6 +513,19 @@ mod tests {
         ] {
             let said = refused.unwrap_err();
             assert!(said.contains(told), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_apart_by_what_the_way_does_not_explain() {
+        for (there, before, after, apart) in [
+            (100, 90, 110, 0),
+            (100, 100, 100, 0),
+            (100, 130, 170, 30),
+            (100, 20, 60, -40),
+            (100, 60, 100, 0),
+        ] {
+            assert_eq!(ahead(there, before, after), apart, "{before} {after}");
         }
     }
 

@@ -100,6 +100,14 @@ pub async fn leaving(
     Ok(if nobody { Duration::ZERO } else { timing.look_every + timing.look_again })
 }
 
+/// By how much a clock is ahead of the server's; below zero it is behind.
+pub async fn ahead_ms(server: &Server, clock: &Clock) -> Result<i64, StoreError> {
+    let mut session = server.connect().await?;
+    let ahead_ms = session.ahead_ms(clock).await?;
+    session.close().await?;
+    Ok(ahead_ms)
+}
+
 /// Tells `neighbours` who leads for as long as it is awaited, without a wish to do so.
 pub async fn follow(config: &DatabaseConfig) -> Result<(), StoreError> {
     let server = Server::at(&config.url)?;

@@ -222,6 +222,18 @@ async fn whoever_has_another_time_does_not_join() {
     node(&url, BEATING).await.close().await;
 }
 
+#[tokio::test]
+async fn a_clock_that_goes_wrong_later_is_seen() {
+    let (url, clock) = (new_database().await, Clock::start());
+    let (node, _) = Journal::connect(DatabaseConfig::new(&url, clock.clone())).await.unwrap();
+    for (moved_ms, apart) in [(0, -500..=500), (60_000, 59_000..=60_500), (-120_000, -60_500..=-59_000)] {
+        clock.advance(moved_ms);
+        let ahead_ms = node.ahead_ms().await.unwrap().unwrap();
+        assert!(apart.contains(&ahead_ms), "{ahead_ms} after {moved_ms}");
+    }
+    node.close().await;
+}
+
 /// A replica that had not received everything has become the database.
 #[tokio::test]
 async fn behind_what_was_forgotten_nothing_is_written() {

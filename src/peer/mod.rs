@@ -39,6 +39,8 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024;
 pub const HEAD_BYTES_MAX: usize = 128 * 1024;
 /// The most headers in one head.
 pub const HEADERS_MAX: usize = 256;
+/// Nodes that a request may have passed through when it is answered: from where it came in to the lead, and from there to an owner.
+pub const HOPS_MAX: u8 = 2;
 /// Requests on their way over one connection, waiting to be written or to be answered.
 pub const FLIGHT_MAX: usize = 4_096;
 /// Streams that come over one connection. They are counted by themselves: those who watch keep nobody from buying.
@@ -69,7 +71,7 @@ pub struct Request {
     pub target: String,
     pub from: Option<Client>,
     pub side: Side,
-    /// Nodes it has passed through.
+    /// Nodes it has passed through; nobody answers what has come by more than [`HOPS_MAX`].
     pub hops: u8,
     /// Whom the sender believes to be active.
     pub session: i64,

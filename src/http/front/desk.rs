@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use super::room::{HereSide, Room};
 use super::{Front, Side, Standing};
-use crate::peer::{self, Body, Cut, Desk, Elsewhere, Pieces, Reply};
+use crate::peer::{self, Body, Cut, Desk, Elsewhere, HOPS_MAX, Pieces, Reply};
 
 /// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
 const STAY: [HeaderName; 11] = [
@@ -42,6 +42,10 @@ struct Counter(Rc<Room>);
 
 impl Desk for Counter {
     fn answer(&self, request: peer::Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
+        if request.hops > HOPS_MAX {
+            tracing::warn!(hops = request.hops, "a request wanders from node to node, and is not answered");
+            return self.elsewhere();
+        }
         let Some(side) = Side::of_node(request.side) else {
             let owners = self.0.front.owners.load_full();
             let session = self.0.standing().session();
@@ -54,11 +58,15 @@ impl Desk for Counter {
         };
         match self.0.here(side) {
             Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
-            None => {
-                let session = self.0.standing().session();
-                Box::pin(async move { Err(Elsewhere { session }) })
-            }
+            None => self.elsewhere(),
         }
+    }
+}
+
+impl Counter {
+    fn elsewhere(&self) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
+        let session = self.0.standing().session();
+        Box::pin(async move { Err(Elsewhere { session }) })
     }
 }
 

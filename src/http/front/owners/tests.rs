@@ -208,6 +208,8 @@ async fn what_makes_no_sense_or_is_for_another_is_refused() {
     let elsewhere = Err(Unanswered::Elsewhere { session: LEAD.cast_signed() });
     let former = peer::Request { session: 9, ..request(ASK, good.clone()) };
     assert_eq!(status(former).await, elsewhere, "a session before");
+    let wandered = peer::Request { hops: peer::HOPS_MAX + 1, ..request(ASK, good.clone()) };
+    assert_eq!(status(wandered).await, Err(Unanswered::Elsewhere { session: 0 }), "through too many nodes");
     let stranger = postcard::to_stdvec(&Question { lead: 9, ..question }).unwrap();
     assert_eq!(status(request(ASK, stranger)).await, elsewhere, "of a lead that is not followed");
     // What comes in by HTTP at a node never gets here.

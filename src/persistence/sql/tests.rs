@@ -98,7 +98,7 @@ const INTERRUPTED: [&[&str]; 8] = [
 ];
 const BEGUN: &str = "select cast(count(*) as signed) from (select success from migrations_of_tables \
     union all select success from migrations_of_people union all select success from migrations_of_money \
-    union all select success from migrations_of_nodes) history where success = 0";
+    union all select success from migrations_of_nodes) all_of_them where success = 0";
 /// What the files make that were interrupted.
 const MADE: [&str; 4] = [
     "select due_at_ms from hold_reminders force index (hold_reminders_due) limit 1",

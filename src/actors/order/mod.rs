@@ -4,6 +4,7 @@
 //! and what is flushed is read from the tables. Always true: what was acknowledged is found at once by its id.
 
 mod address;
+mod ending;
 mod lookup;
 mod placement;
 mod sight;
@@ -12,18 +13,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use ending::TOLD_LATER_MAX;
+
 pub use address::{Addresses, NotAddressed};
 pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;
 use crate::actors::stock::{
-    Answer, Ask, Before, Claim, Directory, Fingerprint, NotDone, Receipt, Reply, Used, to_the_end,
+    Answer, Ask, Before, Claim, Directory, Fingerprint, NotDone, Receipt, Used, to_the_end,
 };
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Cause, Command, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence};
+use crate::domain::stock::{Command, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence};
 use crate::logs::carried;
 use crate::persistence::order::OrderReader;
 
@@ -58,6 +63,8 @@ struct Inner {
     reader: OrderReader,
     flush: FlushHandle,
     addresses: Addresses,
+    /// Places for orders whose lines are told of their end.
+    telling: Arc<Semaphore>,
 }
 
 fn refused(product: ProductId, why: Refusal) -> NotDone {
@@ -71,7 +78,8 @@ impl Orders {
         flush: FlushHandle,
         addresses: Addresses,
     ) -> Orders {
-        Orders(Arc::new(Inner { directory, reader, flush, addresses }))
+        let telling = Arc::new(Semaphore::new(TOLD_LATER_MAX));
+        Orders(Arc::new(Inner { directory, reader, flush, addresses, telling }))
     }
 
     /// Holds every line or none, in order of arrival at each product.
@@ -434,48 +442,6 @@ impl Orders {
         self.0.flush.caught_up(CATCH_UP).await;
         self.0.reader.list(buyer, status, before, limit).await.map_err(|_| NotDone::Unavailable)
     }
-
-    /// Cancels a held order: its home first, whose word decides; then every other line. `by` repeats the answer.
-    /// The flag says whether this very request had done it before.
-    pub async fn cancel(
-        &self,
-        buyer: UserId,
-        order: OrderId,
-        by: u64,
-    ) -> Result<Option<(Order, bool)>, NotDone> {
-        let Some(seen) = self.find(buyer, order).await? else { return Ok(None) };
-        let orders = self.clone();
-        // Runs on when the buyer hangs up: half an order is never left held by that.
-        let replayed = to_the_end(async move { orders.release(seen, by).await }).await?;
-        // It is cancelled, whoever cannot show it at the moment.
-        let now = self.find(buyer, order).await.map_err(NotDone::after_all)?;
-        Ok(now.map(|order| (order, replayed)))
-    }
-
-    async fn release(&self, seen: Order, by: u64) -> Result<bool, NotDone> {
-        let directory = &self.0.directory;
-        let release = |by| Command::Release { order: seen.id, cause: Cause::Cancelled, by };
-        let told = directory.ask(seen.home, release(by)).await;
-        // Whoever cancelled it before may have got no further than its home.
-        if told.is_ok() || is_cancelled(&told) {
-            for line in seen.lines.iter().filter(|line| line.product != seen.home) {
-                // A line that cannot be reached now lapses by itself at the order's deadline. Only the home repeats its answer.
-                let _ = directory.ask(line.product, release(0)).await;
-            }
-        }
-        match told {
-            Ok(Answer::Done { replayed, .. }) => Ok(replayed),
-            // Its owner remembers it no more: that is over, as the tables say, or are about to.
-            Err(NotDone::Refused { refused: Refused { why: Refusal::NoSuchOrder, .. }, .. }) => {
-                self.tables_show_all().await?;
-                let now = self.look_once(seen.id).await?;
-                let over = now.and_then(|order| order.status.over()).ok_or(NotDone::Unavailable)?;
-                Err(refused(seen.home, over))
-            }
-            Err(why) => Err(why),
-            Ok(_) => Err(NotDone::Internal),
-        }
-    }
 }
 
 /// The order of a key, if this was its request.
@@ -489,11 +455,6 @@ fn same_request(
         Some((order, _)) => Err(refused(home, Refusal::KeyReused { order: Some(order) })),
         None => Ok(None),
     }
-}
-
-fn is_cancelled(told: &Reply) -> bool {
-    let cancelled = Refusal::AlreadyReleased { cause: Cause::Cancelled };
-    matches!(told, Err(NotDone::Refused { refused: Refused { why, .. }, .. }) if *why == cancelled)
 }
 
 enum Key {

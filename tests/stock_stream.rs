@@ -159,7 +159,7 @@ async fn one_address_has_a_hundred_streams_and_leaves_the_others_theirs() {
     for answer in &refused {
         assert_eq!(answer.status(), 429);
         let header = |name| answer.headers()[name].to_str().unwrap();
-        assert_eq!(header("retry-after"), "10");
+        assert!(header("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 10));
         assert_eq!(header("ratelimit-policy"), r#""streams";q=100;qu="concurrent-requests""#);
         assert_eq!(header("ratelimit"), r#""streams";r=0;t=10"#);
     }

@@ -22,6 +22,7 @@ const FILE_LINES_MAX: usize = 600;
 const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &["domain"]),
     ("clock", &["clock", "domain"]),
+    ("sync", &["sync"]),
     ("config", &["config", "domain"]),
     ("telemetry", &["telemetry", "config"]),
     ("logs", &["logs", "config"]),
@@ -38,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "persistence",
             "domain",
             "clock",
+            "sync",
             "telemetry",
             "logs",
             "config",
@@ -74,7 +76,7 @@ fn shop() -> Vec<Source> {
 }
 
 fn everything() -> Vec<Source> {
-    rust_files(root(), &["src", "bench", "servers", "sim", "tests"])
+    rust_files(root(), &["src", "bench", "schedules", "servers", "sim", "tests"])
 }
 
 type Complaints = Vec<String>;

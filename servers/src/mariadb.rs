@@ -42,7 +42,7 @@ impl MariaDb {
         let welcome = [
             format!("create database if not exists {NAME} character set utf8mb4 collate utf8mb4_bin;"),
             format!("create or replace user {NAME} identified by '{}';", database.password),
-            format!("grant all privileges on *.* to {NAME};"),
+            format!("grant all privileges on *.* to {NAME} with grant option;"),
         ];
         std::fs::write(database.folder.path().join("welcome.sql"), welcome.join("\n") + "\n")?;
         let mut install = database.command("mariadb-install-db")?;

@@ -48,6 +48,7 @@ pub const SOMETIMES: &[&str] = &[
     "a refund was told twice and done once",
     "part of a hold was confirmed",
     "a sold unit was returned",
+    "a part of an order came back",
     "a line was refused and the others undone",
     "a placement died with lines held",
     "crash between Placed and Keep",

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use stockade::domain::amount::{Money, Quantity};
 use stockade::domain::id::{OrderId, PaymentId, RefundId, UserId};
 use stockade::domain::payment::{Call, Do, Limits, Move, Payment, PaymentState, ProviderSaid, Saga};
-use stockade::domain::stock::{Attempt as Number, Back, Event, Millis};
+use stockade::domain::stock::{Attempt as Number, Back, Event, Held, Millis};
 
 use super::bank::Bank;
 use super::{Happening, World};
@@ -214,20 +214,24 @@ impl World {
     }
 
     /// What the order costs, as its holds froze it, and until when they stand.
-    pub(super) fn frozen(&self, order: OrderId, lines: &[(usize, Quantity)]) -> Option<(Money, Millis)> {
+    fn frozen(&self, order: OrderId, lines: &[(usize, Quantity)]) -> Option<(Money, Millis)> {
         let mut total: Option<Money> = None;
         let mut deadline = Millis(0);
         for (product, _) in lines {
-            let events = &self.journal.chapters[*product].events;
-            let held = events.iter().rev().find_map(|event| match event {
-                Event::Held(held) if held.order == order => Some(held),
-                _ => None,
-            })?;
+            let held = self.held(*product, order)?;
             let line = held.unit_price.times(held.quantity)?;
             total = Some(total.map_or(Some(line), |sum| sum.plus(line))?);
             deadline = held.deadline.max(deadline);
         }
         Some((total?, deadline))
+    }
+
+    /// The hold of an order at a product, as it began.
+    pub(super) fn held(&self, product: usize, order: OrderId) -> Option<&Held> {
+        self.journal.chapters[product].events.iter().rev().find_map(|event| match event {
+            Event::Held(held) if held.order == order => Some(held),
+            _ => None,
+        })
     }
 
     fn begun(&mut self, id: PaymentId) {

@@ -58,7 +58,7 @@ impl World {
         let line = self.chance.below(lines.len() as u64) as usize;
         let (product, quantity) = *lines.get(line)?;
         let units = Quantity::of_line(self.chance.between(1, quantity.get().into()) as u32)?;
-        let (price, _) = self.frozen(order, &[(product, units)])?;
+        let price = self.held(product, order)?.unit_price.times(units)?;
         self.tally.reach("a part of an order came back");
         Some((line as u8 + 1, (product, units), price.amount))
     }

@@ -19,6 +19,8 @@ const WAITS_MS: i64 = 2_000;
 const LEASE: Micros = 3 * SECOND;
 /// A lapse may be this late while the node is well.
 const LATE_MAX_MS: i64 = 100;
+/// After the database is back: until each node has found it, and knows what became of its group.
+const BASE_FOUND_WITHIN: Micros = 2 * SECOND;
 /// How long those who asked are kept while it is found out what became of a group.
 const RECOVER_WITHIN: Micros = SECOND;
 
@@ -130,10 +132,12 @@ impl Cluster {
         }
     }
 
-    /// No hold lapses late, but where somebody who came before waits, or the node stood still.
+    /// No hold lapses late, but where somebody who came before waits, or the node stood still, or the database was away: what is decided is
+    /// written then, or asked about, before anything else is.
     fn judge_lateness(&mut self, node: usize, product: usize, waits: bool) {
+        let base_back = self.base_down_until + BASE_FOUND_WITHIN;
         let is = &mut self.nodes[node];
-        let (now, woke) = (is.clock.now(self.now), is.clock.now(is.paused_until));
+        let (now, woke) = (is.clock.now(self.now), is.clock.now(is.paused_until.max(base_back)));
         let slot = &mut is.slots[product];
         let has_room = slot.protocol().is_some_and(Protocol::has_room);
         let excuse = if waits || !has_room { now } else { woke };

@@ -6,42 +6,20 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-
+use support::stranger::Stranger;
 use support::{Pair, Person, Shop, letters_in, one_line, wait_for};
 use tempfile::TempDir;
 
 struct PostOffice {
     folder: TempDir,
-    process: Child,
-    /// It lives as long as this is open.
-    _life: ChildStdin,
-    port: u16,
+    process: Stranger,
 }
 
 impl PostOffice {
     fn open(python: &str) -> PostOffice {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/smtp/server.py"))
-            .arg(folder.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        let port = port.trim().parse().expect("the mail server says its port; is aiosmtpd installed?");
-        let _life = process.stdin.take().unwrap();
-        PostOffice { folder, process, _life, port }
-    }
-}
-
-impl Drop for PostOffice {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = Stranger::open(python, "smtp/server.py", [folder.path()]);
+        PostOffice { folder, process }
     }
 }
 
@@ -60,7 +38,7 @@ async fn a_letter_waits_until_the_password_is_put_right() {
     let post = PostOffice::open(&python);
     let password = post.folder.path().join("password");
     std::fs::write(&password, "changed").unwrap();
-    let url = format!("smtp://shop:hush@127.0.0.1:{}", post.port);
+    let url = format!("smtp://shop:hush@127.0.0.1:{}", post.process.port);
     let shop = Shop::open_with(|config| config.mail.smtp_url = Some(url.into())).await;
     let mina = Person::number(1);
     assert_eq!(shop.sign_up(&mina).await.status, 202);
@@ -77,7 +55,7 @@ async fn a_letter_waits_until_the_password_is_put_right() {
 async fn the_journey_through_a_real_mail_server() {
     let Some(python) = python() else { return };
     let post = PostOffice::open(&python);
-    let url = format!("smtp://127.0.0.1:{}", post.port);
+    let url = format!("smtp://127.0.0.1:{}", post.process.port);
     let shop = Shop::open_with(|config| config.mail.smtp_url = Some(url.into())).await;
     let product = shop.stocked(1).await;
     let mina = Person::number(1);

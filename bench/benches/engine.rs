@@ -11,13 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::actors::flusher::{self, LagLimits};
-use stockade::actors::stock::{
-    Answer, Changes, Directory, Fingerprint, Home, House, NoHome, NotDone, UsedKeys,
-};
+use stockade::actors::stock::{Answer, Changes, Directory, Home, House, NoHome, NotDone, UsedKeys};
 use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
-use stockade::domain::stock::{Command, Entry, KeyUse, Millis, Reserve, Settings};
+use stockade::domain::stock::{Command, Entry, Fingerprint, KeyUse, Millis, Reserve, Settings};
 use stockade::memory;
 use stockade::persistence::Tables;
 use stockade::persistence::journal::{Append, AppendTo, Journal, JournalConfig};

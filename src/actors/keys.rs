@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::actors::flusher::FlushHandle;
-use crate::actors::stock::{Fingerprint, UsedKeys};
+use crate::actors::stock::UsedKeys;
 use crate::clock::Clock;
 use crate::domain::id::OrderId;
-use crate::domain::stock::{Event, Millis};
+use crate::domain::stock::{Event, Fingerprint, Millis};
 use crate::persistence::flush::Run;
 use crate::persistence::journal::{Journal, JournalReader};
 use crate::persistence::order::OrderReader;
@@ -79,12 +79,9 @@ const AGAIN_IN: Duration = Duration::from_secs(5);
 /// Learns from the tables the keys of the last days, which are known with their product. The doors may open then.
 pub async fn recall(keys: &UsedKeys, tables: &Tables, now: Millis) -> Result<Past, StoreError> {
     keys.set_past_is_whole(false);
-    let (orders, until) = (tables.orders(), OrderId::first_at(UsedKeys::near_from(now)));
-    let mut near = pin!(orders.keys(until, OrderId::from_bytes([0xff; 16])));
-    while let Some(used) = near.try_next().await? {
-        keys.keep(Fingerprint::of(used.buyer, used.key), used.home, used.made_at);
-    }
-    Ok(Past { orders: tables.orders(), until })
+    let past = Past { orders: tables.orders(), until: OrderId::first_at(UsedKeys::near_from(now)) };
+    past.read_what_follows(keys).await?;
+    Ok(past)
 }
 
 /// The orders before those, whose keys are yet to be read.
@@ -94,6 +91,14 @@ pub struct Past {
 }
 
 impl Past {
+    async fn read_what_follows(&self, keys: &UsedKeys) -> Result<(), StoreError> {
+        let mut near = pin!(self.orders.keys(self.until, OrderId::from_bytes([0xff; 16])));
+        while let Some(used) = near.try_next().await? {
+            keys.keep(used.print(), used.home, used.made_at);
+        }
+        Ok(())
+    }
+
     /// Reads them, and puts by from then on what becomes old.
     pub fn keep(self, keys: UsedKeys, flush: FlushHandle, clock: Clock) -> Keeping {
         let (all, read) = watch::channel(false);
@@ -130,7 +135,7 @@ impl Past {
     async fn read_once(&self, keys: &UsedKeys) -> Result<u64, StoreError> {
         let (mut past, mut count) = (pin!(self.orders.keys(OrderId::from_bytes([0; 16]), self.until)), 0);
         while let Some(used) = past.try_next().await? {
-            keys.keep_past(Fingerprint::of(used.buyer, used.key));
+            keys.keep_past(used.print());
             count += 1;
         }
         Ok(count)

@@ -45,7 +45,7 @@ impl Carrier<'_> {
         let (authority, query) = rest.split_once('?').unwrap_or((rest, ""));
         let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
         Some(Carrier {
-            host: host_of(place.split('/').next().unwrap_or_default()),
+            host: host_of(place),
             has_login: authority.contains('@'),
             is_encrypted: scheme == "smtps" || query.split('&').any(|pair| pair == "tls=required"),
         })

@@ -48,8 +48,9 @@ pub(super) fn wrongs(proxies: &[Network], addr: IpAddr, is_said: bool) -> [(bool
     ]
 }
 
-/// `HOST` of `USER:PASSWORD@HOST:PORT`.
-pub(super) fn host_of(authority: &str) -> &str {
+/// `HOST` of `USER:PASSWORD@HOST:PORT/PATH`.
+pub(super) fn host_of(place: &str) -> &str {
+    let authority = place.split('/').next().unwrap_or_default();
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     match place.rsplit_once(':') {
         // The colons of an address in brackets are its own.

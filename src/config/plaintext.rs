@@ -47,7 +47,7 @@ fn database_is_in_the_clear(url: &str) -> bool {
     };
     let is_encrypted = said(&["ssl-mode", "sslmode"])
         .is_some_and(|mode| ["required", "verify_ca", "verify_identity"].contains(&mode.as_str()));
-    let host = host_of(place.split('/').next().unwrap_or_default());
+    let host = host_of(place);
     let is_here = is_this_machine(host) || said(&["socket"]).is_some();
     !is_encrypted && !is_here
 }
@@ -57,12 +57,12 @@ fn redis_is_in_the_clear(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else { return false };
     let whole = rest.split_once('?').map_or(rest, |(whole, _)| whole);
     let place = whole.rsplit_once('@').map_or(whole, |(_, place)| place);
-    let is_here = scheme == "redis" && is_this_machine(host_of(place.split('/').next().unwrap_or_default()));
+    let is_here = scheme == "redis" && is_this_machine(host_of(place));
     !scheme.starts_with("rediss") && !is_here
 }
 
 fn page_is_in_the_clear(url: &str) -> bool {
-    let host = |rest: &str| is_this_machine(host_of(rest.split('/').next().unwrap_or_default()));
+    let host = |rest: &str| is_this_machine(host_of(rest));
     url.strip_prefix("http://").is_some_and(|rest| !host(rest))
 }
 

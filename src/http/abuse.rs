@@ -19,7 +19,7 @@ use std::time::Duration;
 use governor::clock::{Clock as _, QuantaClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use self::windows::{Addresses, JUDGED_WITHIN_MS, Windows};
+use self::windows::{JUDGED_WITHIN_MS, Windows};
 use super::client::Neighbourhood;
 use super::problem::Problem;
 use super::rate::{Policy, too_many};
@@ -85,23 +85,14 @@ pub struct Abuse(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
-    failures: Windows<(Tried, Option<Neighbourhood>)>,
-    failures_of_address: Addresses,
-    log_ins: Windows<Looker>,
-    letters: Windows<Tried>,
-    letters_of_address: Addresses,
-    links_of_address: Addresses,
-    refreshes_of_address: Addresses,
-    exports: Windows<UserId>,
-    exports_at_once: Windows<UserId>,
-    profiles: Windows<UserId>,
+    windows: Windows,
     everybody: DefaultDirectRateLimiter,
     webhooks: DefaultDirectRateLimiter,
     asked: AtomicU64,
 }
 
-/// A place in one of the windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is counted, and of whom: a place in that window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
     Failure(Tried, Option<Neighbourhood>),
     FailureFrom(Neighbourhood),
@@ -126,6 +117,38 @@ enum Outcome {
 }
 
 impl Place {
+    /// How many there are, and what whoever finds none is told.
+    fn rule(self) -> (Policy, &'static str) {
+        match self {
+            Place::Failure(..) => (FAILURES, FAILED_OFTEN),
+            Place::FailureFrom(_) => (FAILURES_OF_ADDRESS, FAILED_OFTEN),
+            Place::LogIn(_) => (LOG_INS, "Too many log in from here."),
+            Place::Letter(_) => (LETTERS, "Too many letters were asked for to this address."),
+            Place::LetterFrom(_) => (LETTERS_OF_ADDRESS, "Too many letters were asked for from here."),
+            Place::LinkFrom(_) => (LINKS_OF_ADDRESS, "Too many links were tried from here."),
+            Place::RefreshFrom(_) => (REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
+            Place::Export(_) => (EXPORTS, "Your data was exported a moment ago."),
+            Place::ExportAtOnce(_) => (EXPORTS_AT_ONCE, "Your data is being exported."),
+            Place::Profile(_) => (PROFILES, "This profile changes too often."),
+        }
+    }
+
+    /// Whether it is an address's that has no caps.
+    fn is_exempt(self) -> bool {
+        match self {
+            Place::FailureFrom(from)
+            | Place::LetterFrom(from)
+            | Place::LinkFrom(from)
+            | Place::RefreshFrom(from) => from.is_exempt,
+            Place::Failure(..)
+            | Place::LogIn(_)
+            | Place::Letter(_)
+            | Place::Export(_)
+            | Place::ExportAtOnce(_)
+            | Place::Profile(_) => false,
+        }
+    }
+
     /// Whether it is taken when this came of it.
     fn counts(self, outcome: Outcome) -> bool {
         match self {
@@ -145,68 +168,6 @@ impl Place {
 /// What a look at a password holds.
 fn password(account: Tried, from: Neighbourhood) -> [Place; 3] {
     [Place::Failure(account, known(from)), Place::FailureFrom(from), Place::LogIn(Looker::of(account, from))]
-}
-
-impl Inner {
-    /// Whether there is such a place.
-    fn look(&self, place: Place, now: Millis) -> Result<(), Problem> {
-        match place {
-            Place::Failure(account, from) => self.failures.look((account, from), now),
-            Place::FailureFrom(from) => self.failures_of_address.look(from, now),
-            Place::LogIn(looker) => self.log_ins.look(looker, now),
-            Place::Letter(to) => self.letters.look(to, now),
-            Place::LetterFrom(from) => self.letters_of_address.look(from, now),
-            Place::LinkFrom(from) => self.links_of_address.look(from, now),
-            Place::RefreshFrom(from) => self.refreshes_of_address.look(from, now),
-            Place::Export(user) => self.exports.look(user, now),
-            Place::ExportAtOnce(user) => self.exports_at_once.look(user, now),
-            Place::Profile(user) => self.profiles.look(user, now),
-        }
-    }
-
-    fn hold(&self, place: Place, now: Millis) -> Result<(), Problem> {
-        match place {
-            Place::Failure(account, from) => self.failures.hold((account, from), now),
-            Place::FailureFrom(from) => self.failures_of_address.hold(from, now),
-            Place::LogIn(looker) => self.log_ins.hold(looker, now),
-            Place::Letter(to) => self.letters.hold(to, now),
-            Place::LetterFrom(from) => self.letters_of_address.hold(from, now),
-            Place::LinkFrom(from) => self.links_of_address.hold(from, now),
-            Place::RefreshFrom(from) => self.refreshes_of_address.hold(from, now),
-            Place::Export(user) => self.exports.hold(user, now),
-            Place::ExportAtOnce(user) => self.exports_at_once.hold(user, now),
-            Place::Profile(user) => self.profiles.hold(user, now),
-        }
-    }
-
-    fn judge(&self, place: Place, outcome: Outcome) {
-        let taken = place.counts(outcome).then(|| self.clock.now());
-        match place {
-            Place::Failure(account, from) => self.failures.judge((account, from), taken),
-            Place::FailureFrom(from) => self.failures_of_address.judge(from, taken),
-            Place::LogIn(looker) => self.log_ins.judge(looker, taken),
-            Place::Letter(to) => self.letters.judge(to, taken),
-            Place::LetterFrom(from) => self.letters_of_address.judge(from, taken),
-            Place::LinkFrom(from) => self.links_of_address.judge(from, taken),
-            Place::RefreshFrom(from) => self.refreshes_of_address.judge(from, taken),
-            Place::Export(user) => self.exports.judge(user, taken),
-            Place::ExportAtOnce(user) => self.exports_at_once.judge(user, taken),
-            Place::Profile(user) => self.profiles.judge(user, taken),
-        }
-    }
-
-    fn sweep(&self, now: Millis) {
-        self.failures.sweep(now);
-        self.failures_of_address.0.sweep(now);
-        self.log_ins.sweep(now);
-        self.letters.sweep(now);
-        self.letters_of_address.0.sweep(now);
-        self.links_of_address.0.sweep(now);
-        self.refreshes_of_address.0.sweep(now);
-        self.exports.sweep(now);
-        self.exports_at_once.sweep(now);
-        self.profiles.sweep(now);
-    }
 }
 
 /// Something that is about to be done, and the places that it holds until it has ended. Of whoever hangs up they are taken as
@@ -236,8 +197,9 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
+        let Inner { windows, clock, .. } = &*self.abuse.0;
         for place in &self.places {
-            self.abuse.0.judge(*place, self.outcome);
+            windows.judge(*place, place.counts(self.outcome).then(|| clock.now()));
         }
     }
 }
@@ -250,19 +212,7 @@ impl Abuse {
         };
         Abuse(Arc::new(Inner {
             clock,
-            failures: Windows::new(FAILURES, FAILED_OFTEN),
-            failures_of_address: Addresses::new(FAILURES_OF_ADDRESS, FAILED_OFTEN),
-            log_ins: Windows::new(LOG_INS, "Too many log in from here."),
-            letters: Windows::new(LETTERS, "Too many letters were asked for to this address."),
-            letters_of_address: Addresses::new(
-                LETTERS_OF_ADDRESS,
-                "Too many letters were asked for from here.",
-            ),
-            links_of_address: Addresses::new(LINKS_OF_ADDRESS, "Too many links were tried from here."),
-            refreshes_of_address: Addresses::new(REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
-            exports: Windows::new(EXPORTS, "Your data was exported a moment ago."),
-            exports_at_once: Windows::new(EXPORTS_AT_ONCE, "Your data is being exported."),
-            profiles: Windows::new(PROFILES, "This profile changes too often."),
+            windows: Windows::default(),
             everybody: per_second(EVERYBODY),
             webhooks: per_second(WEBHOOKS),
             asked: AtomicU64::new(1),
@@ -271,14 +221,15 @@ impl Abuse {
 
     /// Holds all of these places, or none. Whoever finds one of his own missing takes nothing of what is everybody's.
     fn hold(&self, places: &[Place]) -> Result<Attempt, Problem> {
-        let now = self.0.clock.now();
-        places.iter().try_for_each(|place| self.0.look(*place, now))?;
+        let (now, windows) = (self.0.clock.now(), &self.0.windows);
+        let counted = || places.iter().copied().filter(|place| !place.is_exempt());
+        counted().try_for_each(|place| windows.look(place, now))?;
         self.admit(now)?;
         let held = Vec::with_capacity(places.len());
         let mut attempt = Attempt { abuse: self.clone(), places: held, outcome: Outcome::Nothing };
-        for place in places {
-            self.0.hold(*place, now)?;
-            attempt.places.push(*place);
+        for place in counted() {
+            windows.hold(place, now)?;
+            attempt.places.push(place);
         }
         attempt.outcome = Outcome::Done;
         Ok(attempt)
@@ -287,7 +238,7 @@ impl Abuse {
     /// Takes one of everybody's.
     fn admit(&self, now: Millis) -> Result<(), Problem> {
         if self.0.asked.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEP_EVERY) {
-            self.0.sweep(now);
+            self.0.windows.sweep(now);
         }
         self.0.everybody.check().map_err(|until| {
             let wait = until.wait_time_from(QuantaClock::default().now());
@@ -362,6 +313,19 @@ mod tests {
         abuse.try_password(account, at).map(|mut attempt| attempt.judge(&WRONG)).is_ok()
     }
 
+    /// How many windows of a kind there are.
+    fn windows(abuse: &Abuse, kind: impl Fn(&Place) -> bool) -> usize {
+        abuse.0.windows.0.iter().filter(|window| kind(window.key())).count()
+    }
+
+    fn is_failure(place: &Place) -> bool {
+        matches!(place, Place::Failure(..))
+    }
+
+    fn is_letter(place: &Place) -> bool {
+        matches!(place, Place::Letter(_))
+    }
+
     fn somebody(number: u128) -> UserId {
         UserId::new(Millis(0), number)
     }
@@ -400,8 +364,8 @@ mod tests {
         let abuse = Abuse::new(Clock::start());
         let now = abuse.0.clock.now();
         let wait = |abuse: &Abuse| {
-            let mut window = abuse.0.failures.windows.get_mut(&(1, Some(from(1))))?;
-            abuse.0.failures.wait_ms(&mut window, now)
+            let mut window = abuse.0.windows.0.get_mut(&Place::Failure(1, Some(from(1))))?;
+            window.wait_ms(FAILURES, now)
         };
         let mut running: Vec<_> = (0..5).filter_map(|_| abuse.try_password(1, from(1)).ok()).collect();
         assert_eq!(wait(&abuse), Some(JUDGED_WITHIN_MS));
@@ -410,11 +374,11 @@ mod tests {
         running.drain(..).for_each(|mut attempt| attempt.judge(&WRONG));
         assert!(fails(&abuse, 1, from(1)), "the fifth failure");
         assert!(wait(&abuse).is_some_and(|ms| ms > 890_000), "all five are lost");
-        abuse.0.sweep(abuse.0.clock.now().plus(900_000));
-        assert!(abuse.0.failures.windows.is_empty());
+        abuse.0.windows.sweep(abuse.0.clock.now().plus(900_000));
+        assert_eq!(windows(&abuse, is_failure), 0);
         let held = abuse.try_password(1, from(1));
-        abuse.0.sweep(abuse.0.clock.now().plus(900_000));
-        assert_eq!(abuse.0.failures.windows.len(), 1, "one that is being judged is not forgotten");
+        abuse.0.windows.sweep(abuse.0.clock.now().plus(900_000));
+        assert_eq!(windows(&abuse, is_failure), 1, "one that is being judged is not forgotten");
         drop(held);
     }
 
@@ -439,8 +403,8 @@ mod tests {
         assert_eq!((0..400).filter(|_| abuse.try_password(3, home).is_ok()).count(), 300);
         assert!(abuse.try_password(3, proxy(1)).is_err() && abuse.try_password(4, proxy(1)).is_ok());
         assert_eq!((0..9).filter(|at| abuse.send_letter(&[5], proxy(*at)).is_ok()).count(), 3);
-        abuse.0.sweep(abuse.0.clock.now().plus(3_600_000));
-        assert!(abuse.0.failures.windows.is_empty() && abuse.0.log_ins.windows.is_empty());
+        abuse.0.windows.sweep(abuse.0.clock.now().plus(3_600_000));
+        assert_eq!(windows(&abuse, |place| is_failure(place) || matches!(place, Place::LogIn(_))), 0);
     }
 
     #[test]
@@ -456,8 +420,8 @@ mod tests {
             (0..4).map(|_| abuse.send_letter(&[1], from(1))).find_map(Result::err).map(|p| p.code()),
             Some(Code::RateLimited)
         );
-        abuse.0.sweep(clock.now().plus(3_600_000));
-        assert!(abuse.0.letters.windows.is_empty());
+        abuse.0.windows.sweep(clock.now().plus(3_600_000));
+        assert_eq!(windows(&abuse, is_letter), 0);
     }
 
     #[test]
@@ -475,7 +439,8 @@ mod tests {
         assert!((0..200).all(|at| abuse.refresh(from(at + 2)).is_ok()), "there is room for others");
         let everybody = (0..10_000_u128).filter(|to| abuse.export(somebody(*to)).is_ok()).count();
         assert!(everybody < 2 * EVERYBODY.most as usize, "{everybody}");
-        assert_eq!(abuse.0.exports.windows.len(), everybody, "who is turned away is not remembered");
+        let exports = windows(&abuse, |place| matches!(place, Place::Export(_)));
+        assert_eq!(exports, everybody, "who is turned away is not remembered");
     }
 
     #[test]
@@ -519,7 +484,8 @@ mod tests {
                 attempt.judge(&Err::<(), _>(nothing[round % 2]));
             }
         }
-        let taken = abuse.0.letters.windows.iter().map(|window| window.taken.len()).sum::<usize>();
+        let letters = abuse.0.windows.0.iter().filter(|window| is_letter(window.key()));
+        let taken = letters.map(|window| window.taken.len()).sum::<usize>();
         assert_eq!(taken, 0);
     }
 

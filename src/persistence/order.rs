@@ -14,7 +14,7 @@ use super::{StoreError, buyer};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{CameBack, Key, Millis, Sequence};
+use crate::domain::stock::{CameBack, Fingerprint, Key, Millis, Sequence};
 
 macro_rules! both {
     () => {
@@ -138,6 +138,10 @@ pub(super) struct Counted {
 const USED_KEY_WORD: usize = 96;
 
 impl UsedKey {
+    pub fn print(&self) -> Fingerprint {
+        Fingerprint::of(self.buyer, self.key)
+    }
+
     fn from_word(word: &str, made_at: Millis) -> Option<UsedKey> {
         let mut bytes = [0; USED_KEY_WORD / 2];
         let word = word.as_bytes().first_chunk::<USED_KEY_WORD>()?;

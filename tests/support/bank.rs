@@ -3,19 +3,16 @@
 //! `LOCALSTRIPE_PYTHON` names a Python that has it, and then it must work; `scripts/verify` installs one and sets it. Without it,
 //! on a machine that has none, there is no bank, and a test that needs one has nothing to prove.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, ChildStdin, Command, Stdio};
-
 use reqwest::Client;
 use serde_json::Value;
+
+use super::stranger::Stranger;
 
 /// Opens every account there.
 pub const BANK_KEY: &str = "sk_test_1";
 
 pub struct Bank {
-    process: Child,
-    /// It lives as long as this is open.
-    _life: ChildStdin,
+    _process: Stranger,
     pub url: String,
     client: Client,
 }
@@ -38,19 +35,10 @@ impl Bank {
             );
             return None;
         };
-        let mut process = Command::new(python)
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stripe/server.py"))
-            .args(flags)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut port = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        let port: u16 = port.trim().parse().expect("localstripe says its port; is it installed?");
-        let _life = process.stdin.take().unwrap();
+        let _process = Stranger::open(&python, "stripe/server.py", flags);
+        let url = format!("http://127.0.0.1:{}", _process.port);
         let client = Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        Some(Bank { process, _life, url: format!("http://127.0.0.1:{port}"), client })
+        Some(Bank { _process, url, client })
     }
 
     pub async fn ask(&self, path: &str) -> Value {
@@ -70,12 +58,5 @@ impl Bank {
         let made =
             self.tell("/v1/payment_methods", serde_json::json!({ "type": "card", "card": card })).await;
         made["id"].as_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Bank {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

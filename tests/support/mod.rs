@@ -12,6 +12,7 @@ mod money;
 mod people;
 mod process;
 mod stalls;
+pub mod stranger;
 
 use std::path::Path;
 

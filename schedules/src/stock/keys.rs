@@ -2,10 +2,10 @@
 
 use shuttle::thread;
 use stockade::domain::id::ProductId;
-use stockade::domain::stock::Millis;
+use stockade::domain::stock::{Fingerprint, Millis};
 
 use super::owner::buyer;
-use super::used_keys::{Before, Fingerprint, Used, UsedKeys};
+use super::used_keys::{Used, UsedKeys};
 use crate::sync::{Arc, Mutex};
 
 const DAY_MS: i64 = 24 * 3_600_000;
@@ -24,7 +24,7 @@ fn request(keys: &UsedKeys, orders: &Orders, home: ProductId, now: Millis, claim
     // The ledger, and the tables.
     let is_made = |_: ProductId| !orders.lock().unwrap().is_empty();
     let claim = match keys.claim(print, home, now) {
-        Ok(claim) if claim.before() != Before::Nothing && is_made(home) => return,
+        Ok(claim) if claim.before() != Used::Never && is_made(home) => return,
         Ok(claim) => claim,
         Err(other) => {
             let looks = || keys.is_kept(print) && !is_made(other);

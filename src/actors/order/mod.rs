@@ -22,13 +22,13 @@ pub use lookup::{LookUp, LookedUp};
 pub use placement::{Item, Next, Placed, Placement, word_of_home};
 
 use crate::actors::flusher::FlushHandle;
-use crate::actors::stock::{
-    Answer, Ask, Before, Claim, Directory, Fingerprint, NotDone, Receipt, Used, to_the_end,
-};
+use crate::actors::stock::{Answer, Ask, Claim, Directory, NotDone, Receipt, Used, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Command, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence};
+use crate::domain::stock::{
+    Command, Fingerprint, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence,
+};
 use crate::logs::carried;
 use crate::persistence::order::OrderReader;
 
@@ -163,10 +163,10 @@ impl Orders {
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
         match keys.claim(print, home, order.made_at()) {
             Ok(claim) => match claim.before() {
-                Before::Nothing => Ok(Key::New(Some(claim))),
-                Before::Order => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
-                Before::Perhaps => Box::pin(self.key_long_ago(ask.buyer, key, home, claim)).await,
-                Before::Unheard => Err(refused(home, Refusal::KeyInProgress)),
+                Used::Never => Ok(Key::New(Some(claim))),
+                Used::For(_) => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
+                Used::Perhaps => Box::pin(self.key_long_ago(ask.buyer, key, home, claim)).await,
+                Used::Unheard => Err(refused(home, Refusal::KeyInProgress)),
             },
             Err(other) => Box::pin(self.key_elsewhere(ask, key, print, home, (other, order.made_at()))).await,
         }
@@ -245,8 +245,7 @@ impl Orders {
         key: KeyUse,
         home: ProductId,
     ) -> Result<Option<OrderId>, NotDone> {
-        let known = self.0.reader.by_key(buyer, key.key).await.map_err(|_| NotDone::Unavailable)?;
-        same_request(known, key, home)
+        same_request(self.as_tables_stand(buyer, key.key).await?, key, home)
     }
 
     /// The order of a key and the hash of its request. Asks the ledger of this product first. A key that it has forgotten, a clash of
@@ -270,12 +269,15 @@ impl Orders {
 
     /// That a key has made no order is said by the tables alone, when they show everything: its ledger may have forgotten it.
     async fn key_in_tables(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, NotDone> {
-        let look = async || self.0.reader.by_key(buyer, key).await.map_err(|_| NotDone::Unavailable);
-        if let Some(known) = look().await? {
+        if let Some(known) = self.as_tables_stand(buyer, key).await? {
             return Ok(Some(known));
         }
         self.tables_show_all().await?;
-        look().await
+        self.as_tables_stand(buyer, key).await
+    }
+
+    async fn as_tables_stand(&self, buyer: UserId, key: [u8; 16]) -> Result<Option<(OrderId, u64)>, NotDone> {
+        self.0.reader.by_key(buyer, key).await.map_err(|_| NotDone::Unavailable)
     }
 
     async fn replay(&self, buyer: UserId, order: OrderId) -> Result<PlacedOrder, NotDone> {

@@ -31,4 +31,4 @@ pub use owner::StockOwner;
 pub use protocol::{Ask, GROUP_EVENTS_MAX, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
 pub use routes::Routes;
 pub use shared::Watch;
-pub use used_keys::{Before, Claim, Fingerprint, Used, UsedKeys};
+pub use used_keys::{Claim, Used, UsedKeys};

@@ -28,8 +28,7 @@ use super::directory::{Directory, House};
 use super::inbox::{Post, Token, Wakeups};
 use super::protocol::{Ask, FORGOTTEN_MAX, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
-use super::used_keys::Fingerprint;
-use crate::domain::stock::{Command, Entry, Millis};
+use crate::domain::stock::{Command, Entry, Fingerprint, Millis};
 
 /// How often an owner looks whether it is idle or should store itself.
 const TICK: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 
 use qfilter::Filter;
 
-use super::used_keys::Fingerprint;
+use crate::domain::stock::Fingerprint;
 
 /// Keys of a shard that are room for at first.
 const FIRST: u64 = 64;

@@ -7,34 +7,16 @@
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::past_keys::PastKeys;
-use crate::domain::id::{ProductId, UserId};
-use crate::domain::stock::Millis;
+use crate::domain::id::ProductId;
+use crate::domain::stock::{Fingerprint, Millis};
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many that two threads seldom want the same, and that each stays small: one that grows holds up a few keys for a few
 /// microseconds.
 const SHARDS: usize = 1024;
-
-/// A key of one caller, as 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint(u64);
-
-impl Fingerprint {
-    pub fn of(caller: UserId, key: [u8; 16]) -> Fingerprint {
-        let mut bytes = [0u8; 32];
-        bytes[..16].copy_from_slice(caller.as_bytes());
-        bytes[16..].copy_from_slice(&key);
-        Fingerprint(xxh3_64(&bytes))
-    }
-
-    pub(super) fn bits(self) -> u64 {
-        self.0
-    }
-}
 
 /// The day an order was made, counted from 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -62,19 +44,6 @@ pub enum Used {
     Unheard,
 }
 
-/// What was known of a key when it was claimed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Before {
-    /// No order was made with it.
-    Nothing,
-    /// One was made, or may have been.
-    Order,
-    /// Perhaps one that was made over a week ago: the tables know.
-    Perhaps,
-    /// Perhaps one that is being made elsewhere: it will be known in a moment.
-    Unheard,
-}
-
 /// Requests on their way with one key. There are few at a time: whoever ends one finds it without looking into the great table
 /// once more, where each look is a walk to main memory.
 #[derive(Debug)]
@@ -97,7 +66,7 @@ struct Use {
 /// Always true: what is under way is known.
 #[derive(Debug, Default)]
 struct Keys {
-    known: HashMap<u64, Use>,
+    known: HashMap<Fingerprint, Use>,
     under_way: Vec<UnderWay>,
     past: PastKeys,
 }
@@ -109,24 +78,24 @@ impl Keys {
 
     fn is_kept(&self, print: Fingerprint) -> bool {
         let pending = |way: &UnderWay| way.print == print && !way.kept;
-        self.known.contains_key(&print.0) && !self.under_way.iter().any(pending)
+        self.known.contains_key(&print) && !self.under_way.iter().any(pending)
     }
 
     fn keep(&mut self, print: Fingerprint, product: ProductId, made: Day) {
-        self.known.insert(print.0, Use { product, made });
+        self.known.insert(print, Use { product, made });
         if let Some(way) = self.under_way(print) {
             (way.kept, way.made) = (true, true);
         }
     }
 
     /// What is said of a key that is not known.
-    fn unknown(&self, print: Fingerprint, whole: &Whole) -> Before {
+    fn unknown(&self, print: Fingerprint, whole: &Whole) -> Used {
         if !whole.owners_are_heard.load(Ordering::Acquire) {
-            Before::Unheard
+            Used::Unheard
         } else if !whole.past.load(Ordering::Acquire) || self.past.contains(print) {
-            Before::Perhaps
+            Used::Perhaps
         } else {
-            Before::Nothing
+            Used::Never
         }
     }
 
@@ -136,8 +105,8 @@ impl Keys {
         product: ProductId,
         made: Day,
         whole: &Whole,
-    ) -> Result<Before, ProductId> {
-        let kept = match self.known.entry(print.0) {
+    ) -> Result<Used, ProductId> {
+        let kept = match self.known.entry(print) {
             Entry::Occupied(known) if known.get().product != product => return Err(known.get().product),
             Entry::Occupied(mut known) => {
                 // Of a key that was used for nothing after all an order may be made now, and the tables do not show that.
@@ -160,7 +129,7 @@ impl Keys {
                 kept
             }
         };
-        Ok(if kept { Before::Order } else { self.unknown(print, whole) })
+        Ok(if kept { Used::For(product) } else { self.unknown(print, whole) })
     }
 
     fn unclaim(&mut self, print: Fingerprint, kept: bool) {
@@ -172,7 +141,7 @@ impl Keys {
         if way.claims == 0 {
             let over = self.under_way.swap_remove(at);
             if !over.kept {
-                self.known.remove(&print.0);
+                self.known.remove(&print);
             }
         }
     }
@@ -191,9 +160,9 @@ impl Keys {
     /// Puts what is older than that into the filter, except what is under way.
     fn age(&mut self, near_from: Day) {
         let Keys { known, under_way, past } = self;
-        let is_under_way = |print: u64| under_way.iter().any(|way| way.print.0 == print);
+        let is_under_way = |print| under_way.iter().any(|way| way.print == print);
         for (print, _) in known.extract_if(|print, used| used.made < near_from && !is_under_way(*print)) {
-            past.insert(Fingerprint(print));
+            past.insert(print);
         }
         known.shrink_to(2 * known.len());
     }
@@ -237,19 +206,15 @@ impl Default for UsedKeys {
 
 impl UsedKeys {
     fn shard(&self, print: Fingerprint) -> &Shard {
-        &self.shards[(print.0 >> 48) as usize % SHARDS]
+        &self.shards[(print.bits() >> 48) as usize % SHARDS]
     }
 
     /// What the key was used for, or is being used for right now.
     pub fn used(&self, print: Fingerprint) -> Used {
         let keys = self.shard(print).lock();
-        if let Some(known) = keys.known.get(&print.0) {
-            return Used::For(known.product);
-        }
-        match keys.unknown(print, &self.whole) {
-            Before::Nothing | Before::Order => Used::Never,
-            Before::Perhaps => Used::Perhaps,
-            Before::Unheard => Used::Unheard,
+        match keys.known.get(&print) {
+            Some(known) => Used::For(known.product),
+            None => keys.unknown(print, &self.whole),
         }
     }
 
@@ -318,12 +283,12 @@ pub struct Claim {
     print: Fingerprint,
     used: bool,
     is_stale: bool,
-    before: Before,
+    before: Used,
 }
 
 impl Claim {
-    /// What was known of the key when it was claimed.
-    pub fn before(&self) -> Before {
+    /// What was known of the key when it was claimed, but for others who were on their way with it.
+    pub fn before(&self) -> Used {
         self.before
     }
 
@@ -358,7 +323,7 @@ impl Drop for Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::stock::Millis;
+    use crate::domain::id::UserId;
 
     #[test]
     fn a_claim_binds_the_key_to_one_product_until_it_is_dropped() {
@@ -373,14 +338,14 @@ mod tests {
         assert_eq!(claim(b).unwrap_err(), a, "one of two claims still stands");
         drop(again);
         let mut won = claim(b).unwrap();
-        assert_eq!(won.before(), Before::Nothing);
+        assert_eq!(won.before(), Used::Never);
         won.in_doubt();
         drop(won);
         assert_eq!(keys.used(print), Used::For(b));
         assert_eq!(claim(a).unwrap_err(), b);
         // Who comes again and is turned away takes nothing from the order that stands.
         let again = claim(b).unwrap();
-        assert_eq!(again.before(), Before::Order);
+        assert_eq!(again.before(), Used::For(b));
         drop(again);
         assert!(keys.is_kept(print));
         claim(b).unwrap().set_free();
@@ -427,7 +392,7 @@ mod tests {
 
         // Somebody comes with an old key. What he makes with it if it was never used is known as any other.
         let claim = keys.claim(print(0), product, day(9)).unwrap();
-        assert_eq!(claim.before(), Before::Perhaps);
+        assert_eq!(claim.before(), Used::Perhaps);
         drop(claim);
         assert_eq!(keys.used(print(0)), Used::Perhaps);
         let mut claim = keys.claim(print(0), product, day(9)).unwrap();
@@ -439,7 +404,7 @@ mod tests {
     #[test]
     fn whoever_finds_no_order_sets_the_key_free_unless_there_is_one_by_then() {
         let product = ProductId::new(Millis(1), 1);
-        let print = Fingerprint(7);
+        let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
         for made_meanwhile in [false, true] {
             let keys = UsedKeys::default();
             let claim = || keys.claim(print, product, Millis(1)).unwrap();
@@ -457,16 +422,17 @@ mod tests {
     #[test]
     fn until_everything_has_been_read_any_key_may_have_been_used() {
         let keys = UsedKeys::default();
-        let (product, print) = (ProductId::new(Millis(1), 1), Fingerprint(7));
+        let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
+        let product = ProductId::new(Millis(1), 1);
         keys.set_past_is_whole(false);
         assert_eq!(keys.used(print), Used::Perhaps);
-        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Before::Perhaps);
+        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Used::Perhaps);
         keys.set_owners_are_heard(false);
         assert_eq!(keys.used(print), Used::Unheard);
-        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Before::Unheard);
+        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Used::Unheard);
         keys.set_owners_are_heard(true);
         keys.set_past_is_whole(true);
         assert_eq!(keys.used(print), Used::Never);
-        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Before::Nothing);
+        assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Used::Never);
     }
 }

@@ -1,6 +1,7 @@
 //! What a ledger can be asked to do. Each command leads to at most one event.
 
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Attempt, Cause, Millis, PlacedLine, Settings};
 use crate::domain::amount::{Money, Quantity};
@@ -12,6 +13,24 @@ use crate::domain::id::{OrderId, ProductId, UserId};
 pub struct KeyUse {
     pub key: [u8; 16],
     pub body: u64,
+}
+
+/// A key of one caller, as 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// Of two different keys it is the same once in 2^64.
+    pub fn of(caller: UserId, key: [u8; 16]) -> Fingerprint {
+        let mut bytes = [0u8; 32];
+        bytes[..16].copy_from_slice(caller.as_bytes());
+        bytes[16..].copy_from_slice(&key);
+        Fingerprint(xxh3_64(&bytes))
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 /// Hold `quantity` units for `buyer`.

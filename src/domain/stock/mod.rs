@@ -20,7 +20,7 @@ mod snapshot;
 mod tests;
 
 pub use apply::ReplayError;
-pub use command::{Back, CameBack, Command, KeyUse, Place, Reserve, Restock};
+pub use command::{Back, CameBack, Command, Fingerprint, KeyUse, Place, Reserve, Restock};
 pub use entry::{ChainHash, Entry, Forked};
 pub use event::{
     Cause, Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine,

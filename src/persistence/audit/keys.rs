@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::domain::id::{OrderId, UserId};
-use crate::persistence::order::{Born, UsedKey};
+use crate::persistence::order::Born;
 use crate::persistence::{StoreError, Tables};
 
 /// Where the key of an order, or the hash of its body, is another in the tables than it was at its birth.
@@ -38,7 +37,7 @@ pub(super) async fn used_twice(tables: &Tables) -> Result<Vec<String>, StoreErro
     let mut all = Vec::new();
     let mut keys = pin!(orders.all_keys());
     while let Some(used) = keys.try_next().await? {
-        all.push(print(&used));
+        all.push(used.print().bits());
     }
     all.sort_unstable();
     let equal = all.windows(2).filter_map(|two| match two {
@@ -53,7 +52,7 @@ pub(super) async fn used_twice(tables: &Tables) -> Result<Vec<String>, StoreErro
     let mut suspected: BTreeMap<(UserId, [u8; 16]), u64> = BTreeMap::new();
     let mut keys = pin!(orders.all_keys());
     while let Some(used) = keys.try_next().await? {
-        if equal.contains(&print(&used)) {
+        if equal.contains(&used.print().bits()) {
             *suspected.entry((used.buyer, used.key)).or_default() += 1;
         }
     }
@@ -64,13 +63,6 @@ pub(super) async fn used_twice(tables: &Tables) -> Result<Vec<String>, StoreErro
         told.push(format!("{buyer}: {many} orders were made with one key: {}", named.join(", ")));
     }
     Ok(told)
-}
-
-fn print(used: &UsedKey) -> u64 {
-    let mut bytes = [0; 32];
-    bytes[..16].copy_from_slice(used.buyer.as_bytes());
-    bytes[16..].copy_from_slice(&used.key);
-    xxh3_64(&bytes)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use crate::actors::stock::inbox::Token;
 use crate::actors::stock::testing::{
     Net, OneJournal, all_shards, ask_one, buyer, name, node, one_for, product, settings, until,
 };
-use crate::actors::stock::{Answer, Fingerprint, Question, Reply};
+use crate::actors::stock::{Answer, Question, Reply};
 use crate::clock::Clock;
 use crate::domain::amount::Quantity;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Refusal, Reserve, Restock};
+use crate::domain::stock::{Fingerprint, Refusal, Reserve, Restock};
 use crate::stalls::Stalls;
 
 const LEAD: u64 = 1;

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use shuttle::{check_pct, check_random};
+use stockade_schedules::keys::Meanwhile;
 use stockade_schedules::{Without, keys, views};
 
 /// Schedules of a scene, a third of them with few preemptions; `STOCKADE_SCHEDULES` says how many instead.
@@ -57,15 +58,20 @@ fn without_looking_before_it_closes_one_is() {
 
 #[test]
 fn one_key_makes_one_order() {
-    holds(|| keys::one_key_makes_one_order(false, true));
+    holds(|| keys::one_key_makes_one_order(Meanwhile::Nothing, true));
 }
 
 #[test]
 fn nor_does_it_make_two_while_it_becomes_old() {
-    holds(|| keys::one_key_makes_one_order(true, true));
+    holds(|| keys::one_key_makes_one_order(Meanwhile::Ages, true));
+}
+
+#[test]
+fn nor_while_what_it_was_used_for_before_is_learned_again() {
+    holds(|| keys::one_key_makes_one_order(Meanwhile::IsLearned, true));
 }
 
 #[test]
 fn asked_about_before_it_is_claimed_it_makes_two() {
-    fails(|| keys::one_key_makes_one_order(false, false));
+    fails(|| keys::one_key_makes_one_order(Meanwhile::Nothing, false));
 }

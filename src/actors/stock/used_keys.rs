@@ -54,6 +54,8 @@ struct UnderWay {
     kept: bool,
     /// The latter.
     made: bool,
+    /// What it was used for as well, as was learned while they were on their way for another product.
+    elsewhere: Option<Use>,
 }
 
 /// What a key was used for, or is being used for.
@@ -81,11 +83,20 @@ impl Keys {
         self.known.contains_key(&print) && !self.under_way.iter().any(pending)
     }
 
+    /// While somebody is on his way with it for another product it stays that one's: what was learned may be of an order that was never born,
+    /// and whoever comes for it finds nothing in the tables of one that is just being made.
     fn keep(&mut self, print: Fingerprint, product: ProductId, made: Day) {
-        self.known.insert(print, Use { product, made });
-        if let Some(way) = self.under_way(print) {
-            (way.kept, way.made) = (true, true);
+        let used = Use { product, made };
+        let is_for_another = self.known.get(&print).is_some_and(|known| known.product != product);
+        match self.under_way(print) {
+            Some(way) if is_for_another => {
+                way.elsewhere = Some(used);
+                return;
+            }
+            Some(way) => (way.kept, way.made) = (true, true),
+            None => {}
         }
+        self.known.insert(print, used);
     }
 
     /// What is said of a key that is not known.
@@ -125,7 +136,7 @@ impl Keys {
                 way.kept
             }
             None => {
-                self.under_way.push(UnderWay { print, claims: 1, kept, made: false });
+                self.under_way.push(UnderWay { print, claims: 1, kept, made: false, elsewhere: None });
                 kept
             }
         };
@@ -141,7 +152,10 @@ impl Keys {
         if way.claims == 0 {
             let over = self.under_way.swap_remove(at);
             if !over.kept {
-                self.known.remove(&print);
+                match over.elsewhere {
+                    Some(used) => self.known.insert(print, used),
+                    None => self.known.remove(&print),
+                };
             }
         }
     }
@@ -263,6 +277,11 @@ impl UsedKeys {
     /// Whether everything that owners elsewhere have written for somebody else is known. Until then any key may have been used.
     pub fn set_owners_are_heard(&self, heard: bool) {
         self.whole.owners_are_heard.store(heard, Ordering::Release);
+    }
+
+    /// Whether it is.
+    pub fn owners_are_heard(&self) -> bool {
+        self.whole.owners_are_heard.load(Ordering::Acquire)
     }
 
     /// How many keys are known with their product, and how many are in the filter.
@@ -420,6 +439,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_learned_of_another_product_waits_for_those_who_are_on_their_way() {
+        let (a, b) = (ProductId::new(Millis(1), 1), ProductId::new(Millis(1), 2));
+        let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
+        for (is_stale, made) in [(false, false), (false, true), (true, false), (true, true)] {
+            let keys = UsedKeys::default();
+            if is_stale {
+                keys.keep(print, b, Millis(1));
+            }
+            let mut on_its_way = keys.claim(print, b, Millis(1)).unwrap();
+            keys.keep(print, a, Millis(1));
+            assert_eq!((keys.used(print), keys.is_kept(print)), (Used::For(b), is_stale));
+            assert_eq!(keys.claim(print, a, Millis(1)).unwrap_err(), b, "nobody goes for the other one");
+            on_its_way.settle(made);
+            match is_stale && !made {
+                true => on_its_way.set_free(),
+                false => drop(on_its_way),
+            }
+            // Nor is it forgotten: it may be the order that was made.
+            assert_eq!(keys.used(print), Used::For(if made { b } else { a }));
+            assert!(keys.is_kept(print));
+        }
+    }
+
+    #[test]
     fn until_everything_has_been_read_any_key_may_have_been_used() {
         let keys = UsedKeys::default();
         let print = Fingerprint::of(UserId::new(Millis(1), 3), [7; 16]);
@@ -428,6 +471,7 @@ mod tests {
         assert_eq!(keys.used(print), Used::Perhaps);
         assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Used::Perhaps);
         keys.set_owners_are_heard(false);
+        assert!(!keys.owners_are_heard());
         assert_eq!(keys.used(print), Used::Unheard);
         assert_eq!(keys.claim(print, product, Millis(1)).unwrap().before(), Used::Unheard);
         keys.set_owners_are_heard(true);

@@ -27,7 +27,7 @@ use crate::persistence::{StoreError, Tables};
 const EVENTS_AT_ONCE: u64 = 5_000;
 
 /// Learns the keys of orders that the tables do not show yet from the journal. An owner in this process notes those of its product when
-/// it is loaded; of an owner elsewhere they are known from here.
+/// it is loaded; of an owner elsewhere, what it was asked by another lead is known from here.
 pub struct Keys {
     keys: UsedKeys,
     journal: JournalReader,
@@ -45,8 +45,7 @@ impl Keys {
     pub async fn catch_up(&mut self) -> Result<(), StoreError> {
         loop {
             let found = self.journal.after(self.pos, EVENTS_AT_ONCE).await?;
-            let Some((last, _)) = found.last() else { return Ok(()) };
-            self.pos = *last;
+            let Some(last) = found.last().map(|(last, _)| *last) else { return Ok(()) };
             for (_, entry) in found {
                 let product = entry.product;
                 // What cannot be read stops its owner, and says so there.
@@ -62,6 +61,8 @@ impl Keys {
                     }
                 }
             }
+            // Not before: whoever is given up half-way reads it again.
+            self.pos = last;
         }
     }
 }

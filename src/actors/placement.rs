@@ -5,6 +5,9 @@
 //! has ended; questions about a shard that is moving wait in their mailboxes; and a node is asked nothing before it has said that it
 //! follows this lead, and the keys of all orders that it had written until then are known here; until all owners have said so no key counts as new.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -108,20 +111,7 @@ impl Placement {
     /// Tells every node that this one is the lead now, and says where each shard's owners are. When it returns, each question finds
     /// its owner or waits for it, and the keys of all orders are known.
     pub async fn open(house: PlacementHouse, keys: Keys) -> Result<Placement, StoreError> {
-        let own = house.journal.epoch().0;
-        let stock = house.tables.stock();
-        let mut placing = Placing {
-            own,
-            rows: house.journal.look_at_shards().await?,
-            house,
-            stock,
-            keys,
-            keys_due: false,
-            words: Cell::new(0),
-            told: BTreeMap::new(),
-            strangers: BTreeMap::new(),
-            unsettled: (0..SHARDS).collect(),
-        };
+        let mut placing = Placing::of(house, keys).await?;
         placing.begin().await?;
         let stop = watch::Sender::new(false);
         let task = rt::spawn(placing.run(stop.subscribe()));
@@ -164,7 +154,10 @@ struct Placing {
     house: PlacementHouse,
     stock: StockReader,
     keys: Keys,
-    /// Somebody has written, or may have, whose orders did not come by way of this lead.
+    /// Who owned something when this node became the lead, and has neither followed nor gone since: it may write what the lead before
+    /// this one has asked. Nobody is added: shards are given to those alone who follow.
+    unheard: BTreeSet<u64>,
+    /// Some of them have: what they had written by then is yet to be read.
     keys_due: bool,
     /// How much has been said to others.
     words: Cell<u64>,
@@ -179,6 +172,24 @@ struct Placing {
 }
 
 impl Placing {
+    async fn of(house: PlacementHouse, keys: Keys) -> Result<Placing, StoreError> {
+        let (own, rows) = (house.journal.epoch().0, house.journal.look_at_shards().await?);
+        let owners = rows.iter().map(|row| row.session.unsigned_abs());
+        Ok(Placing {
+            own,
+            unheard: owners.filter(|session| *session != own).collect(),
+            stock: house.tables.stock(),
+            house,
+            keys,
+            keys_due: false,
+            words: Cell::new(0),
+            rows,
+            told: BTreeMap::new(),
+            strangers: BTreeMap::new(),
+            unsettled: (0..SHARDS).collect(),
+        })
+    }
+
     async fn begin(&mut self) -> Result<(), StoreError> {
         let directory = self.house.directory.clone();
         let Some(routes) = directory.routes() else { return Ok(()) };
@@ -190,9 +201,9 @@ impl Placing {
         self.unsettled = away.into_iter().collect();
         let peers = self.house.journal.peers_now().await?;
         self.meet(&peers, TOLD_AT_FIRST_WITHIN).await;
-        self.keys.catch_up().await?;
-        self.keys_due = false;
-        self.hears_all(&peers);
+        // This node's own owners, too, have answered the lead before.
+        self.keys_due = true;
+        self.learn_keys(&peers).await?;
         self.settle().await;
         self.show(&peers);
         Ok(())
@@ -230,15 +241,7 @@ impl Placing {
         self.meet(peers, TOLD_WITHIN).await;
         self.end_silent().await?;
         self.end_strangers(peers).await?;
-        // Who has gone may have written what this lead has not heard of: it is known before others are asked.
-        self.keys_due |= self.rows.iter().any(|row| !lives(peers, row.session.unsigned_abs()));
-        if std::mem::take(&mut self.keys_due)
-            && let Err(error) = self.keys.catch_up().await
-        {
-            self.keys_due = true;
-            return Err(error);
-        }
-        self.hears_all(peers);
+        self.learn_keys(peers).await?;
         if !self.unsettled.is_empty() {
             self.settle().await;
         }
@@ -270,13 +273,20 @@ impl Placing {
         told.into_iter().flatten().for_each(|name| self.follows(name));
     }
 
-    /// Says whether all who own something follow, or have gone: until then one of them may write what was asked by the lead before this one, and
-    /// nobody here knows its key. Asked when the keys are as far as the journal.
-    fn hears_all(&self, peers: &[Peer]) {
-        let is_heard =
-            |session: u64| session == self.own || self.told.contains_key(&session) || !lives(peers, session);
-        let all = self.rows.iter().all(|row| is_heard(row.session.unsigned_abs()));
-        self.house.directory.house().keys.set_owners_are_heard(all);
+    /// Learns the keys of what owners had written until they followed, or until they went without having followed, before anybody is asked for
+    /// what was theirs; and says whether that is all. What is written from then on was asked by this lead, which knows the key of whatever it
+    /// asks: nothing is read for the sake of those who go later.
+    async fn learn_keys(&mut self, peers: &[Peer]) -> Result<(), StoreError> {
+        let before = self.unheard.len();
+        self.unheard.retain(|session| lives(peers, *session) && !self.told.contains_key(session));
+        self.keys_due |= self.unheard.len() < before;
+        if self.keys_due {
+            // Its end is behind whatever those have written who are heard by now.
+            self.keys.catch_up().await?;
+            self.keys_due = false;
+        }
+        self.house.directory.house().keys.set_owners_are_heard(self.unheard.is_empty());
+        Ok(())
     }
 
     fn follows(&mut self, name: Arc<NodeName>) {
@@ -288,10 +298,7 @@ impl Placing {
         let views = rt::spawn(show_views(nodes, directory.clone(), name.clone(), self.own));
         tracing::info!(session, address = name.address, "a node follows");
         self.told.insert(session, Follower { name, directory, views });
-        // What it has written for the lead before this one is to be known before it is asked.
-        let owned = self.shards_of(session);
-        self.keys_due |= !owned.is_empty();
-        self.unsettled.extend(owned);
+        self.unsettled.extend(self.shards_of(session));
     }
 
     /// Ends the sessions of nodes that say nothing and do not answer, though their hearts beat: nobody gets through to what they own.

@@ -432,6 +432,44 @@ async fn an_order_may_go_elsewhere() {
     shop.close().await;
 }
 
+/// A lead that has just begun: some owner may have made an order of which nobody has heard here.
+#[actix_web::test]
+async fn until_all_owners_are_heard_whoever_sends_a_key_waits_and_leaves_nothing_behind() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(20).await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let post = |path: &str, body: &Value| shop.as_of(&pair, "POST", path).json(body);
+    let user: stockade::domain::id::UserId = shop.id_of(&pair).await.parse().unwrap();
+    let kept = async || shop.app().orders().addresses_of(user).await.unwrap().len();
+    let keys = shop.app().directory().house().keys.clone();
+    keys.set_owners_are_heard(false);
+    for (address, addresses) in [(json!({}), 0), (json!({ "address": elsewhere("Haeundae 7") }), 1)] {
+        let put_in = json!({ "product_id": jar, "quantity": 1 });
+        post("/v1/cart/items", &put_in).send().await.ok(200);
+        let told = post("/v1/cart/checkout", &address).key("c").send().await;
+        told.problem(409, "idempotency_in_progress");
+        assert!(told.header("Retry-After").is_some());
+        // It stands in nobody's way, and a key that nobody has sent is new.
+        post("/v1/cart/checkout", &address).send().await.ok(201);
+        assert_eq!(kept().await, addresses);
+    }
+    let mut order = one_line(&jar, 1);
+    order["address"] = elsewhere("Haeundae 8");
+    post("/v1/orders", &order).key("o").send().await.problem(409, "idempotency_in_progress");
+    order["payment"] = card("tok_ok");
+    post("/v1/orders", &order).key("p").send().await.problem(409, "idempotency_in_progress");
+    assert_eq!((kept().await, shop.counters(&jar).await[..3].to_vec()), (1, vec![18, 2, 0]));
+
+    keys.set_owners_are_heard(true);
+    let placed = post("/v1/orders", &order).key("p").send().await;
+    assert!(!placed.replayed());
+    placed.ok(201);
+    assert_eq!(kept().await, 2);
+    shop.settle().await;
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn an_address_without_an_account_or_without_an_order_is_not_kept() {
     let shop = Shop::open().await;

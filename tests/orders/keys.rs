@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use stockade::actors::order::{Item, PlaceOrder};
 use stockade::actors::stock::{Answer, NotDone};
 use stockade::domain::amount::Quantity;
-use stockade::domain::stock::{Command, KeyUse, Refusal, Refused};
+use stockade::domain::stock::{Command, Fingerprint, KeyUse, Refusal, Refused};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::support::{self, Shop, id, lines, one_line};
 
@@ -230,6 +231,42 @@ async fn a_key_of_the_week_before_last_still_makes_no_second_order() {
     shop.close().await;
 }
 
+/// A lead that has just begun: some owner may have made an order of which nobody has heard here.
+#[actix_web::test]
+async fn until_all_owners_are_heard_no_key_that_somebody_sends_is_new() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(5).await, shop.stocked(5).await);
+    let made = shop.order(1, &jar, 1).key("made").send().await.ok(201);
+    let keys = shop.app().directory().house().keys.clone();
+    // As of an order that was never born.
+    let stale = xxh3_128(b"stale").to_be_bytes();
+    keys.keep(Fingerprint::of(support::user(2), stale), jar.parse().unwrap(), shop.clock.now());
+    shop.tables_follow().await;
+    keys.set_owners_are_heard(false);
+    let again = shop.order(1, &jar, 1).key("made").send().await;
+    assert!(again.replayed(), "what is known is told");
+    assert_eq!(id(&again.ok(201)), id(&made));
+    for product in [&jar, &cup] {
+        shop.order(2, product, 1).key("stale").send().await.problem(409, "idempotency_in_progress");
+    }
+    let orders = shop.app().orders();
+    let turned_away = |key| orders.turned_away(support::user(2), key, NotDone::Unavailable);
+    assert_eq!(turned_away(Some([7; 16])), NotDone::Unknown, "another request may have made one");
+    assert_eq!(turned_away(None), NotDone::Unavailable);
+    shop.order(2, &jar, 1).send().await.ok(201);
+    assert_eq!((shop.counters(&jar).await[1], shop.counters(&cup).await[1]), (2, 0));
+
+    keys.set_owners_are_heard(true);
+    assert_eq!(turned_away(Some([7; 16])), NotDone::Unavailable);
+    let new = shop.order(2, &cup, 1).key("stale").send().await;
+    assert!(!new.replayed());
+    let new = id(&new.ok(201));
+    let again = shop.order(2, &cup, 1).key("stale").send().await;
+    assert!(again.replayed());
+    assert_eq!(id(&again.ok(201)), new);
+    shop.close().await;
+}
+
 /// The ledger has forgotten, the tables do not know yet: nobody may say that the key is new.
 #[actix_web::test]
 async fn a_key_that_only_the_journal_knows_makes_no_second_order() {
@@ -266,6 +303,7 @@ async fn the_key_of_a_buyer_who_hung_up_makes_no_second_order() {
         buyer: support::user(1),
         items: vec![Item { product: product.parse().unwrap(), quantity: Quantity::of_line(1).unwrap() }],
         key: Some(KeyUse { key: [7; 16], body }),
+        is_made_up: false,
         expected_total: None,
     };
     let mut hung_up = Box::pin(orders.place(ask(&first, 1)));

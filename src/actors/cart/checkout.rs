@@ -92,6 +92,7 @@ impl Carts {
             buyer: ask.user,
             items: items.collect(),
             key: Some(KeyUse { key, body: ask.body }),
+            is_made_up: ask.key.is_none(),
             expected_total: ask.expected_total,
         };
         let placed = match &ask.address {

@@ -66,13 +66,14 @@ impl Orders {
 
     /// Places an order that goes to `address`. Whoever repeats one that stands writes nothing.
     pub async fn place_to(&self, ask: PlaceOrder, address: &Address) -> Result<PlacedOrder, NotAddressed> {
-        if let Some(key) = ask.key
+        let sent = ask.sent_key();
+        if let Some(key) = sent
             && self.of_key(ask.buyer, key).await?.is_some()
         {
             return Ok(self.place(ask).await?);
         }
         let (buyer, order) = (ask.buyer, self.new_id(&ask.items));
-        let key = ask.key.map(|key| key.key);
+        let key = sent.map(|key| key.key);
         self.keep(buyer, order, address).await.map_err(|why| match why {
             NotAddressed::NotDone(why) => self.turned_away(buyer, key, why).into(),
             why => why,

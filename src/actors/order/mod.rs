@@ -44,7 +44,16 @@ pub struct PlaceOrder {
     /// One to fifty lines, each of another product.
     pub items: Vec<Item>,
     pub key: Option<KeyUse>,
+    /// The key was made up for this order a moment ago: nobody can have used it, and nobody hears of it.
+    pub is_made_up: bool,
     pub expected_total: Option<Money>,
+}
+
+impl PlaceOrder {
+    /// The key, if somebody has sent it.
+    fn sent_key(&self) -> Option<KeyUse> {
+        self.key.filter(|_| !self.is_made_up)
+    }
 }
 
 /// The order that stands, and whether the key had made it before.
@@ -98,16 +107,16 @@ impl Orders {
 
     /// The same under an id that was made for it before: something may have been written down under it.
     pub async fn place_as(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
-        let (buyer, key) = (ask.buyer, ask.key.map(|key| key.key));
+        let (buyer, key) = (ask.buyer, ask.sent_key().map(|key| key.key));
         self.place_keyed(order, ask).await.map_err(|why| self.turned_away(buyer, key, why))
     }
 
     /// What somebody hears for whom nothing is done this time. If another request of his with this key has an order, or may be about to
-    /// have one, that is no word about it.
+    /// have one, that is no word about it; nor is it where it may have one of which nobody has heard here.
     pub fn turned_away(&self, buyer: UserId, key: Option<[u8; 16]>, why: NotDone) -> NotDone {
         let keys = &self.0.directory.house().keys;
-        let is_used = key.is_some_and(|key| matches!(keys.used(Fingerprint::of(buyer, key)), Used::For(_)));
-        if is_used { why.after_all() } else { why }
+        let used = key.map_or(Used::Never, |key| keys.used(Fingerprint::of(buyer, key)));
+        if matches!(used, Used::For(_) | Used::Unheard) { why.after_all() } else { why }
     }
 
     async fn place_keyed(&self, order: OrderId, ask: PlaceOrder) -> Result<PlacedOrder, NotDone> {
@@ -129,13 +138,13 @@ impl Orders {
     /// places an order.
     pub async fn of_key(&self, buyer: UserId, key: KeyUse) -> Result<Option<OrderId>, NotDone> {
         let keys = &self.0.directory.house().keys;
-        let print = Fingerprint::of(buyer, key.key);
+        // Whichever product it was: it is named to nobody.
+        let (print, nobodys) = (Fingerprint::of(buyer, key.key), ProductId::from_bytes([0; 16]));
         let made = match keys.used(print) {
             Used::Never => return Ok(None),
             Used::For(product) => self.made_before(buyer, key, print, product, product).await,
-            // Whichever product it was: it is named to nobody.
-            Used::Perhaps => self.made_long_ago(buyer, key, ProductId::from_bytes([0; 16])).await,
-            Used::Unheard => Err(NotDone::Unknown),
+            Used::Perhaps => self.made_long_ago(buyer, key, nobodys).await,
+            Used::Unheard => Err(refused(nobodys, Refusal::KeyInProgress)),
         };
         made.map_err(NotDone::after_all)
     }
@@ -149,7 +158,9 @@ impl Orders {
             && let Err(refusal) = directory.refuse_from_view(item.product, &one_line(*item, ask, order))
         {
             // The common case of a rush: it is over, and the published view proves it.
-            match (print.map_or(Used::Never, |print| keys.used(print)), ask.key) {
+            let sent = ask.sent_key();
+            let used = sent.and(print).map_or(Used::Never, |print| keys.used(print));
+            match (used, sent) {
                 (Used::Never, _) => return Err(refusal),
                 (Used::Perhaps, Some(key)) => {
                     let before = Box::pin(self.made_long_ago(ask.buyer, key, home)).await;
@@ -162,6 +173,7 @@ impl Orders {
         }
         let (Some(print), Some(key)) = (print, ask.key) else { return Ok(Key::New(None)) };
         match keys.claim(print, home, order.made_at()) {
+            Ok(claim) if ask.is_made_up => Ok(Key::New(Some(claim))),
             Ok(claim) => match claim.before() {
                 Used::Never => Ok(Key::New(Some(claim))),
                 Used::For(_) => Box::pin(self.key_again(ask.buyer, key, print, home, claim)).await,
@@ -226,7 +238,8 @@ impl Orders {
         Ok(Key::New(Some(claim(home)?)))
     }
 
-    /// The order that this very request has made. Another one's key is refused, in the name of the home that is asked for now.
+    /// The order that this very request has made. Another one's key is refused, in the name of the home that is asked for now. There is none
+    /// only if everything had been heard before anybody was asked: of what is learned meanwhile the answers may know nothing yet.
     async fn made_before(
         &self,
         buyer: UserId,
@@ -235,7 +248,11 @@ impl Orders {
         at: ProductId,
         home: ProductId,
     ) -> Result<Option<OrderId>, NotDone> {
-        same_request(self.known_at(buyer, key.key, print, at).await?, key, home)
+        let all_are_heard = self.0.directory.house().keys.owners_are_heard();
+        match same_request(self.known_at(buyer, key.key, print, at).await?, key, home)? {
+            None if !all_are_heard => Err(refused(home, Refusal::KeyInProgress)),
+            made => Ok(made),
+        }
     }
 
     /// The same of an order that was made over a week ago: the tables show it.

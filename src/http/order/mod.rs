@@ -51,10 +51,11 @@ pub async fn place(
     if payment.is_some() || address.is_some() {
         // Rare beside those that are only held, and larger: they do not carry the room for it.
         let besides = Besides { print, address, payment };
-        let ask = PlaceOrder { buyer, items, key: None, expected_total };
+        let ask = PlaceOrder { buyer, items, key: None, is_made_up: false, expected_total };
         return Box::pin(besides.place(&orders, &payments, &catalogue, key, ask)).await;
     }
-    let placed = orders.place(PlaceOrder { buyer, items, key: key.used_for(print), expected_total }).await?;
+    let key = key.used_for(print);
+    let placed = orders.place(PlaceOrder { buyer, items, key, is_made_up: false, expected_total }).await?;
     let order = if placed.replayed {
         Box::pin(seen(&payments, &catalogue, placed.order)).await.map_err(NotDone::after_all)?
     } else {

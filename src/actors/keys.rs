@@ -26,8 +26,8 @@ use crate::persistence::{StoreError, Tables};
 /// Events that are read at once.
 const EVENTS_AT_ONCE: u64 = 5_000;
 
-/// Learns the keys of orders that the tables do not show yet from the journal. An owner in this process notes those of its product when
-/// it is loaded; of an owner elsewhere, what it was asked by another lead is known from here.
+/// Learns the keys of orders that the tables do not show yet from the journal. No owner is relied on: it may be elsewhere and have been
+/// asked by another lead, its ledger may not be readable, or have forgotten the order.
 pub struct Keys {
     keys: UsedKeys,
     journal: JournalReader,
@@ -77,11 +77,13 @@ const READ_WITHIN: Duration = Duration::from_secs(2);
 /// When what could not be read is tried again.
 const AGAIN_IN: Duration = Duration::from_secs(5);
 
-/// Learns from the tables the keys of the last days, which are known with their product. The doors may open then.
-pub async fn recall(keys: &UsedKeys, tables: &Tables, now: Millis) -> Result<Past, StoreError> {
-    keys.set_past_is_whole(false);
+/// Learns the keys of the last days, which are known with their product: from the tables, and what they do not show from the journal. The
+/// doors may open then.
+pub async fn recall(learner: &mut Keys, tables: &Tables, now: Millis) -> Result<Past, StoreError> {
+    learner.keys.set_past_is_whole(false);
     let past = Past { orders: tables.orders(), until: OrderId::first_at(UsedKeys::near_from(now)) };
-    past.read_what_follows(keys).await?;
+    past.read_what_follows(&learner.keys).await?;
+    learner.catch_up().await?;
     Ok(past)
 }
 
@@ -188,23 +190,31 @@ mod tests {
         }
         append_all(&journal, vec![shop.seal(T0)]);
         Flusher::open(&journal, &tables).await.unwrap().run_slice().await.unwrap();
+        let flushed = tables.flushed_pos().await.unwrap();
+        // And another one today, that the tables do not show.
+        let unflushed = OrderId::for_home(day(9), 10, shop.product);
+        shop.hold(unflushed, buyer(10), 1, T0);
+        append_all(&journal, vec![shop.seal(T0)]);
 
         let keys = UsedKeys::default();
         let print = |number: usize| Fingerprint::of(buyer(number as u128), *ids[number].as_bytes());
         let never = Fingerprint::of(buyer(99), [9; 16]);
-        let past = recall(&keys, &tables, day(9)).await.unwrap();
+        let mut learner = Keys::behind(flushed, &journal, &keys);
+        let past = recall(&mut learner, &tables, day(9)).await.unwrap();
+        let unflushed = Fingerprint::of(buyer(10), *unflushed.as_bytes());
+        assert_eq!(keys.used(unflushed), Used::For(shop.product));
         let near = (0..10).filter(|number| keys.used(print(*number)) == Used::For(shop.product)).count();
-        assert_eq!((near, keys.len()), (8, (8, 0)), "seven days and today");
+        assert_eq!((near, keys.len()), (8, (9, 0)), "seven days and today");
         assert_eq!((keys.used(print(0)), keys.used(never)), (Used::Perhaps, Used::Perhaps));
         past.read(&keys, &Clock::start()).await;
-        assert_eq!(keys.len(), (8, 2));
+        assert_eq!(keys.len(), (9, 2));
         assert_eq!(keys.used(never), Used::Never);
         assert!((0..2).all(|number| keys.used(print(number)) == Used::Perhaps));
 
         // And those that only the journal knows, however old: the tables do not show them.
         let young = UsedKeys::default();
         Keys::behind(0, &journal, &young).catch_up().await.unwrap();
-        assert_eq!(young.len(), (10, 0));
+        assert_eq!(young.len(), (11, 0));
         journal.close().await;
         tables.close().await.unwrap();
     }

@@ -109,7 +109,7 @@ impl Drop for Running {
 
 impl Placement {
     /// Tells every node that this one is the lead now, and says where each shard's owners are. When it returns, each question finds
-    /// its owner or waits for it, and the keys of all orders are known.
+    /// its owner or waits for it, and the keys of all orders are known, but for those of owners that have not followed yet.
     pub async fn open(house: PlacementHouse, keys: Keys) -> Result<Placement, StoreError> {
         let mut placing = Placing::of(house, keys).await?;
         placing.begin().await?;

@@ -407,8 +407,8 @@ async fn revived(
     let Store { journal, tables, .. } = store;
     let (directory, house) = (&cast.directory, cast.directory.house());
     let flushed = tables.flushed_pos().await?;
-    let keys = Keys::behind(flushed, journal, &house.keys);
-    let past = recall(&house.keys, tables, house.clock.now()).await?;
+    let mut keys = Keys::behind(flushed, journal, &house.keys);
+    let past = recall(&mut keys, tables, house.clock.now()).await?;
     let keeping = past.keep(house.keys.clone(), cast.flush.clone(), house.clock.clone());
     let placement = match owning {
         None => None,

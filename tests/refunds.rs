@@ -250,6 +250,24 @@ async fn a_refund_that_fails_is_tried_until_it_is_done_and_listed_meanwhile() {
     shop.close().await;
 }
 
+/// Who hears that it is tried at once may rely on it.
+#[actix_web::test]
+async fn a_retry_that_cannot_be_written_is_not_said_to_be_made() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.buy(1, &jar, 1, "tok_refund_fails_always").send().await.ok(201));
+    shop.by(1, "POST", &format!("/v1/orders/{order}/cancel")).send().await.ok(200);
+    shop.app().payments().at_rest().await;
+    let waiting = id(&refunds_of(&shop, &order).await[0]);
+    let retry = || shop.admin("POST", &format!("/v1/admin/compensations/{waiting}/retry")).send();
+    // Somebody else has the file.
+    let other = shop.hold("money.db").await;
+    retry().await.problem(503, "outcome_unknown");
+    other.let_go().await;
+    assert_eq!(retry().await.status, 202);
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn another_amount_waits_for_a_person() {
     let shop = Shop::open().await;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
-use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, back_off_ms, refused, unread};
+use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::{NotDone, to_the_end};
 use crate::actors::turns::turn;
 use crate::domain::id::{OrderId, PaymentId, UserId};
@@ -39,6 +39,10 @@ const REMEMBERED_MS: i64 = 30 * 24 * 3_600_000;
 const SWEEP_EVERY_MS: i64 = 3_600_000;
 /// Steps of a sweep before something else has its turn.
 const SWEEPS_MAX: usize = 16;
+/// How often something is written upon a row that somebody else keeps moving …
+const TRIES_MAX: usize = 8;
+/// … and when to come back after that.
+const MOVED_RETRY_MS: u64 = 1_000;
 
 /// The loop that takes up what is due. Ends with its app.
 pub struct Recovery(JoinHandle<()>);
@@ -94,6 +98,20 @@ impl Verdict {
             _ => false,
         }
     }
+}
+
+/// Writes upon a row as it stands, and once more where somebody else has moved it meanwhile. `false`: there is no such row.
+pub(super) async fn upon_newest<R>(
+    read: impl AsyncFn() -> Result<Option<R>, NotDone>,
+    write: impl AsyncFn(&R) -> Result<Option<R>, Unkept>,
+) -> Result<bool, NotDone> {
+    for _ in 0..TRIES_MAX {
+        let Some(row) = read().await? else { return Ok(false) };
+        if write(&row).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Err(NotDone::Busy { retry_after_ms: MOVED_RETRY_MS })
 }
 
 enum Review {
@@ -250,24 +268,26 @@ impl Payments {
         let hinted = std::mem::take(&mut *self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner));
         for id in hinted {
             // The event is noted and does not come again: what cannot be said now is said at the next look.
-            if !self.note_walked(id) && !self.due_now(id).await {
+            if !self.note_walked(id) && self.due_now(id).await.is_err() {
                 self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
             }
         }
     }
 
-    /// `false`: it could not be written, or somebody else has moved it at this moment.
-    async fn due_now(&self, id: PaymentId) -> bool {
+    /// `false`: there is nothing to try any more. In review nobody decides by trying.
+    async fn due_now(&self, id: PaymentId) -> Result<bool, NotDone> {
         let house = &self.0.house;
-        let row = match house.rows.payments().find(id).await {
-            Ok(Some(row)) => row,
-            Ok(None) => return true,
-            Err(_) => return false,
+        let may_move = |row: &Payment| {
+            row.state.has_failed()
+                || row.state == PaymentState::Review && row.due_at.is_some()
+                || matches!(row.state, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured)
         };
-        let may_move = row.state.has_failed()
-            || row.state == PaymentState::Review && row.due_at.is_some()
-            || matches!(row.state, PaymentState::Started | PaymentState::Unknown | PaymentState::Captured);
-        !may_move || matches!(self.0.book.rest(&row, Some(house.clock.now())).await, Ok(Some(_)))
+        let moving = async || -> Result<Option<Payment>, NotDone> {
+            let row = house.rows.payments().find(id).await.map_err(unread)?;
+            Ok(row.filter(may_move))
+        };
+        let due = async |row: &Payment| self.0.book.rest(row, Some(house.clock.now())).await;
+        upon_newest(moving, due).await
     }
 
     /// Tries something that waits at once.
@@ -283,12 +303,13 @@ impl Payments {
             CompensationId::Refund(id) => deed.id("refund", id),
         };
         house.trail.append(&deed).await.map_err(unread)?;
-        match id {
-            CompensationId::Payment(id) => drop(self.due_now(id).await),
-            CompensationId::Refund(id) => self.refund_due_now(id).await,
-        }
+        let waits = match id {
+            CompensationId::Payment(id) => self.due_now(id).await?,
+            CompensationId::Refund(id) => self.refund_due_now(id).await?,
+        };
         self.wake();
-        Ok(Retried::Now)
+        // It may have ended a moment ago.
+        Ok(if waits { Retried::Now } else { Retried::NothingWaits })
     }
 
     /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment.
@@ -377,5 +398,48 @@ impl Payments {
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
         house.trail.append(&deed).await.map_err(unread)?;
         Ok(Review::Open(Box::new(payment), Box::new(order)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::persistence::money::NotWritten;
+
+    /// What somebody hears whose writes come to these ends, one after the other; and how many of them there were.
+    async fn heard(ends: &[Result<bool, Unkept>]) -> (Result<bool, NotDone>, usize) {
+        let written = Cell::new(0);
+        let write = async |row: &usize| -> Result<Option<usize>, Unkept> {
+            assert_eq!(*row, written.get(), "it was read again");
+            written.set(row + 1);
+            ends.get(*row).copied().unwrap_or(Ok(false)).map(|is_ours| is_ours.then_some(*row))
+        };
+        let said = upon_newest(async || Ok(Some(written.get())), write).await;
+        (said, written.get())
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_has_moved_is_read_and_written_again() {
+        assert_eq!(heard(&[Ok(true)]).await, (Ok(true), 1));
+        assert_eq!(heard(&[Ok(false), Ok(false), Ok(true)]).await, (Ok(true), 3));
+        let busy = NotDone::Busy { retry_after_ms: MOVED_RETRY_MS };
+        assert_eq!(heard(&[]).await, (Err(busy), TRIES_MAX), "not for ever");
+    }
+
+    async fn never(_: &usize) -> Result<Option<usize>, Unkept> {
+        unreachable!("nothing was read")
+    }
+
+    #[tokio::test]
+    async fn what_was_not_written_is_not_said_to_be() {
+        assert!(matches!(heard(&[Err(Unkept::Full)]).await, (Err(NotDone::Busy { .. }), 1)));
+        assert_eq!(heard(&[Err(Unkept::Unknown)]).await, (Err(NotDone::Unknown), 1));
+        assert_eq!(heard(&[Ok(false), Err(Unkept::Unknown)]).await, (Err(NotDone::Unknown), 2));
+        let wrong = Unkept::Wrong(NotWritten::NoSuchRefund);
+        assert_eq!(heard(&[Err(wrong)]).await, (Err(NotDone::Internal), 1));
+        assert_eq!(upon_newest(async || Err(NotDone::Unavailable), never).await, Err(NotDone::Unavailable));
+        assert_eq!(upon_newest(async || Ok(None), never).await, Ok(false));
     }
 }

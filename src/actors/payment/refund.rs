@@ -6,6 +6,7 @@
 use actix_web::rt;
 use tokio::sync::oneshot;
 
+use super::recover::upon_newest;
 use super::walk::{needs_time, said};
 use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
@@ -457,15 +458,18 @@ impl Payments {
         Ok(true)
     }
 
-    /// Somebody wants it tried at once. What the provider would not do is asked for anew.
-    pub(super) async fn refund_due_now(&self, refund: RefundId) {
+    /// Somebody wants it tried at once. What the provider would not do is asked for anew. `false`: there is nothing to try any more.
+    pub(super) async fn refund_due_now(&self, refund: RefundId) -> Result<bool, NotDone> {
         let house = &self.0.house;
-        if let Ok(Some(row)) = house.rows.refunds().find(refund).await
-            && row.due_at.is_some()
-        {
+        let waiting = async || -> Result<Option<Refund>, NotDone> {
+            let row = house.rows.refunds().find(refund).await.map_err(unread)?;
+            Ok(row.filter(|row| row.due_at.is_some()))
+        };
+        let tried = async |row: &Refund| {
             let reason = row.has_failed().then(|| TRIED_AGAIN.to_owned());
-            let _ = self.0.book.rest_refund(&row, house.clock.now(), reason).await;
-        }
+            self.0.book.rest_refund(row, house.clock.now(), reason).await
+        };
+        upon_newest(waiting, tried).await
     }
 }
 

@@ -70,7 +70,7 @@ pub fn of(door: &str) -> Option<Door> {
         }
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
-            refuses: &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown],
+            refuses: DECIDE,
             ..told("administration", "Try it again", "At once, instead of at its time. A refund whose `reason` begins with `failed_` is made anew at the provider, \
                 which nobody does without being told. What is in review is not tried, but decided: `order_state_conflict`.")
         }

@@ -3,7 +3,8 @@
 //! everything that was ever acknowledged: by id, and by key. One in three pays in the same call. Always true of a round that passes:
 //! every acknowledged order reads as it was answered, every key still means the same order, nothing was sold that is not there, who
 //! paid was charged once and nobody else was, and the shop's own audit agrees. Only what was acknowledged before a kill can be lost by
-//! it, so no kill falls before somebody has paid, and a run that acknowledged too little by then proves nothing and fails.
+//! it, so no kill of a crowd falls before somebody has paid since the start; where nobody does in time, and where a run acknowledged too
+//! little by then, it proves nothing and fails.
 
 mod money;
 
@@ -85,21 +86,30 @@ struct Wish {
 struct Before {
     sent: u64,
     acknowledged: u64,
+    /// Of those who were acknowledged.
+    paid: u64,
 }
 
 impl Before {
     fn of(wishes: &[Wish]) -> Self {
-        let acknowledged = wishes.iter().filter(|wish| wish.order.is_some()).count();
-        Self { sent: wishes.len() as u64, acknowledged: acknowledged as u64 }
+        let orders = || wishes.iter().filter_map(|wish| wish.order.as_ref());
+        let paid = orders().filter(|order| money::is_paid(order)).count();
+        Self { sent: wishes.len() as u64, acknowledged: orders().count() as u64, paid: paid as u64 }
     }
 
     fn add(&mut self, other: Self) {
         self.sent += other.sent;
         self.acknowledged += other.acknowledged;
+        self.paid += other.paid;
+    }
+
+    /// Whether a kill could lose anything: an order, and money.
+    fn is_at_stake(self) -> bool {
+        self.paid > 0
     }
 
     fn proves_something(self) -> bool {
-        self.acknowledged > 0 && self.acknowledged * 100 >= self.sent * ACKNOWLEDGED_PERCENT
+        self.is_at_stake() && self.acknowledged * 100 >= self.sent * ACKNOWLEDGED_PERCENT
     }
 }
 
@@ -132,10 +142,11 @@ impl Crashes {
             (Ok((orders, before)), false) => {
                 let proves = before.proves_something();
                 let told = format!(
-                    "{} kills, {} of {} orders acknowledged before them, {} in the end",
+                    "{} kills, {} of {} orders acknowledged before them and {} of those paid, {} in the end",
                     self.kills,
                     grouped(before.acknowledged),
                     grouped(before.sent),
+                    grouped(before.paid),
                     grouped(orders)
                 );
                 match proves {
@@ -190,11 +201,12 @@ impl Crashes {
                 let in_time = result.with_context(|| format!("kill {}", done + round))?;
                 before.add(in_time);
                 println!(
-                    "kill {:>4} after {:>3} ms of load: {} of {} wishes acknowledged, {} orders stand, {} are paid",
+                    "kill {:>4} after {:>3} ms of load: {} of {} wishes acknowledged, {} paid; {} orders stand, {} are paid",
                     done + round,
                     load_us / 1000,
                     in_time.acknowledged,
                     in_time.sent,
+                    in_time.paid,
                     grouped(store.orders().count() as u64),
                     grouped(store.orders().filter(|order| money::is_paid(order)).count() as u64)
                 );
@@ -236,7 +248,10 @@ impl Store {
         }
         let fresh = self.load_until_killed(dice, load_us, number).await?;
         let before = Before::of(&fresh);
-        ensure!(before.acknowledged > 0, "nobody was acknowledged before the kill");
+        ensure!(
+            before.is_at_stake(),
+            "nobody had paid before the kill, which waited {FIRST_TIMEOUT:?} for it: {before:?}"
+        );
         let known = self.wishes.len();
         self.wishes.extend(fresh);
         if dice.one_in(5) {
@@ -293,6 +308,7 @@ impl Store {
         }));
         let killer = async {
             sleep(Duration::from_micros(load_us)).await;
+            // If nobody comes the kill falls all the same, and the round is none.
             let _ = timeout(FIRST_TIMEOUT, is_first_there.notified()).await;
             // From here on every open request is cut, and the buyers notice by themselves.
             stopped.set(true);
@@ -478,9 +494,28 @@ mod tests {
 
     #[test]
     fn what_was_acknowledged_by_nobody_cannot_be_lost() {
-        let before = |sent, acknowledged| Before { sent, acknowledged };
+        let before = |sent, acknowledged| Before { sent, acknowledged, paid: acknowledged.min(1) };
         assert!(before(1_000, 700).proves_something());
         assert!(!before(1_000, 699).proves_something());
         assert!(!before(0, 0).proves_something());
+    }
+
+    #[test]
+    fn money_that_nobody_has_paid_cannot_be_lost() {
+        let wish = |status: Option<&str>| Wish {
+            user: 0,
+            key: String::new(),
+            body: String::new(),
+            order: status.map(|status| json!({ "status": status })),
+        };
+        let wishes = [None, Some("pending_payment"), Some("payment_failed"), Some("paid")].map(wish);
+        let of = |wishes: &[Wish]| {
+            let Before { sent, acknowledged, paid } = Before::of(wishes);
+            (sent, acknowledged, paid)
+        };
+        assert_eq!(of(&wishes), (4, 3, 1));
+        assert!(Before::of(&wishes).is_at_stake());
+        assert!(!Before::of(&wishes[..3]).is_at_stake());
+        assert!(!Before { paid: 0, ..Before::of(&wishes) }.proves_something());
     }
 }

@@ -93,7 +93,7 @@ pub struct RefundAsk<'a> {
     pub started_at: Millis,
     /// A person wants once more what has failed there.
     pub again: bool,
-    /// How often that was wanted: each time it has another name there.
+    /// How often it was asked for anew: each time it has another name there.
     pub made_anew: u32,
 }
 
@@ -134,6 +134,9 @@ pub enum ProviderError {
     /// A time-out, a lost connection, an error of theirs: it may have happened.
     #[error("nobody knows what the payment provider did")]
     Unknown,
+    /// It has failed at it once and tells that again, whatever became of it: under this name nothing else will ever be heard.
+    #[error("nobody knows what the payment provider did, and asking again is in vain")]
+    Spent,
     /// Certainly not executed: it was not reached, or has too much to do.
     #[error("the payment provider does not take it now")]
     NotNow,
@@ -273,7 +276,7 @@ impl Provider {
         let answer = tokio::time::timeout(CALL_WITHIN, call).await.unwrap_or(Err(ProviderError::Unknown));
         let outcome = match &answer {
             Ok(_) => "ok",
-            Err(ProviderError::Unknown) => "unknown",
+            Err(ProviderError::Unknown | ProviderError::Spent) => "unknown",
             Err(ProviderError::NotNow) => "not_now",
             Err(ProviderError::Refused { .. }) => "refused",
         };

@@ -58,6 +58,8 @@ pub struct FarEnd {
     pub books: Books,
     pub url: String,
     script: Arc<Mutex<VecDeque<Say>>>,
+    /// What is said, without a script, to requests that begin like this under this key.
+    always: Arc<Mutex<Vec<(&'static str, String, Say)>>>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -68,21 +70,31 @@ impl FarEnd {
         let (provider, books) = (stripe_at(&url), books_at(&url));
         let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let (says, hears) = (script.clone(), heard.clone());
+        let always = Arc::new(Mutex::new(Vec::<(&'static str, String, Say)>::new()));
+        let (says, says_always, hears) = (script.clone(), always.clone(), heard.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Some(request) = listen(stream).await else { continue };
+                let is_asked = |(line, key, _): &&(&'static str, String, Say)| {
+                    request.0.line.starts_with(line) && request.0.key() == key
+                };
+                let usual = says_always.lock().unwrap().iter().find(is_asked).map(|(_, _, say)| say.clone());
+                let say = says.lock().unwrap().pop_front().or(usual);
                 hears.lock().unwrap().push(request.0);
-                let say = says.lock().unwrap().pop_front();
                 answer(request.1, say.unwrap_or(Say::Raw(418, b"nobody told me what to say".to_vec()))).await;
             }
         });
-        FarEnd { provider, books, url, script, heard }
+        FarEnd { provider, books, url, script, always, heard }
     }
 
     /// And then it says this.
     pub fn says(&self, more: impl IntoIterator<Item = Say>) {
         self.script.lock().unwrap().extend(more);
+    }
+
+    /// And what has no script and begins like this, under this key, it answers so as often as it is asked.
+    pub fn always_says(&self, line: &'static str, key: &str, say: Say) {
+        self.always.lock().unwrap().push((line, key.to_owned(), say));
     }
 
     /// All it heard; it must have said all it had to say.

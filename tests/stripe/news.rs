@@ -1,7 +1,9 @@
-//! A shop with Stripe behind it, to which Stripe has news: of a payment that nobody could find, and of money that came back.
+//! A shop with Stripe behind it, to which Stripe has news: of a payment that nobody could find, of money that came back, and of its
+//! own failure, again and again.
 
 use serde_json::{Value, json};
-use stockade::domain::payment::RefundState;
+use stockade::domain::id::{PaymentId, RefundId};
+use stockade::domain::payment::{Cause, Refund, RefundState, SPENT, SPENT_MS};
 
 use super::far_end::{FarEnd, INTENT, Purchase, Say, account_at, list};
 use super::support::{Shop, id, signed};
@@ -122,5 +124,52 @@ async fn money_that_has_come_back_is_owed_again() {
     let heard = far.heard();
     assert_eq!(heard[before + 2].key(), format!("{}:1", row.id));
     assert_eq!(shop.money().await.1[0].provider_ref.as_deref(), Some("re_2"));
+    shop.close().await;
+}
+
+/// What Stripe has failed at it tells of for a day under the same key, whether it has done it or not.
+#[actix_web::test]
+async fn a_refund_that_stripe_has_failed_at_is_made_under_another_key_when_none_has_come_of_it() {
+    let reserved = intent(&json!({}), "requires_capture");
+    let far =
+        FarEnd::that_says([Say::Json(200, reserved), Say::Json(200, intent(&json!({}), "succeeded"))]).await;
+    let shop = shop_at(&far).await;
+    let jar = shop.stocked(5).await;
+    let order = shop.buy(1, &jar, 1, "pm_card_visa").send().await.ok(201);
+    let payment: PaymentId = order["payment"]["id"].as_str().unwrap().parse().unwrap();
+    let name = RefundId::of(payment, Cause::OrderCancelled).to_string();
+    let next = format!("{name}:1");
+    far.says([Say::Json(500, json!({}))]);
+    far.always_says("GET /v1/refunds", "", list(&[], false));
+    far.always_says("POST /v1/refunds", &name, Say::Replay(500, json!({})));
+    far.always_says("POST /v1/refunds", &next, Say::Json(200, refund(&json!({}), "re_1", "succeeded")));
+    shop.by(1, "POST", &format!("/v1/orders/{}/cancel", id(&order))).send().await.ok(200);
+    shop.app().payments().at_rest().await;
+    let row = async || -> Refund { shop.money().await.1.remove(0) };
+    while row().await.reason.as_deref() != Some(SPENT) {
+        shop.clock.advance(61_000);
+        shop.take_up().await;
+    }
+    // What has come of the first key may still show: nothing is made anew.
+    shop.clock.advance(SPENT_MS / 2);
+    shop.take_up().await;
+    assert_eq!((row().await.made_anew, row().await.state), (0, RefundState::Restocked));
+    let keys = || -> Vec<String> {
+        let told = far.heard().into_iter().filter(|heard| heard.line == "POST /v1/refunds");
+        told.map(|heard| heard.key().to_owned()).collect()
+    };
+    assert!(keys().iter().all(|key| *key == name));
+    shop.clock.advance(SPENT_MS / 2);
+    shop.settle().await;
+    let done = row().await;
+    assert_eq!(
+        (done.state, done.made_anew, done.provider_ref.as_deref()),
+        (RefundState::Done, 1, Some("re_1"))
+    );
+    assert_eq!(keys().iter().filter(|key| **key == next).count(), 1, "and once");
+    let heard = far.heard();
+    let [.., looked, made] = heard.as_slice() else { panic!("{heard:?}") };
+    assert!(looked.line.starts_with("GET /v1/refunds?") && made.key() == next, "it was looked for before");
+    assert_eq!(shop.order_of(1, &id(&order)).await["payment"]["status"], "refunded");
     shop.close().await;
 }

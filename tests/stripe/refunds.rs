@@ -64,6 +64,8 @@ async fn a_refund_says_how_it_stands() {
         (Say::Json(400, error("idempotency_error", Value::Null)), Err(refused("idempotency_error"))),
         (Say::Json(429, json!({})), Err(ProviderError::NotNow)),
         (Say::Json(500, json!({})), Err(ProviderError::Unknown)),
+        // That it has failed is all that it will say under this key.
+        (Say::Replay(500, json!({})), Err(ProviderError::Spent)),
     ] {
         let far = FarEnd::that_says([say]).await;
         assert_eq!(far.provider.refund(&ask).await.map(|seen| seen.status), expected);

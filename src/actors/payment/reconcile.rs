@@ -235,7 +235,7 @@ async fn patiently<T, F: Future<Output = Result<Leaf<T>, ProviderError>>>(
     let mut pause = FIRST_PAUSE;
     for _ in 1..ASKS_MAX {
         match ask().await {
-            Err(ProviderError::Unknown | ProviderError::NotNow) => {}
+            Err(ProviderError::Unknown | ProviderError::NotNow | ProviderError::Spent) => {}
             answer => return answer,
         }
         tokio::time::sleep(pause).await;

@@ -228,6 +228,7 @@ impl GiveWalk {
             Err(ProviderError::Refused { code }) if matches!(asked, Give::Find) => RefundSaid::Refused(code),
             Err(ProviderError::Refused { code }) => RefundSaid::Failed(code),
             Err(ProviderError::Unknown | ProviderError::NotNow) => RefundSaid::NotNow,
+            Err(ProviderError::Spent) => RefundSaid::Spent,
         })
     }
 }

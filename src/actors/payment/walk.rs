@@ -266,7 +266,7 @@ fn heard(answer: Result<Option<Seen>, ProviderError>) -> ProviderSaid {
             captured,
         },
         Ok(None) => ProviderSaid::Absent,
-        Err(ProviderError::Unknown) => ProviderSaid::Unknown,
+        Err(ProviderError::Unknown | ProviderError::Spent) => ProviderSaid::Unknown,
         Err(ProviderError::NotNow) => ProviderSaid::NotNow,
         Err(ProviderError::Refused { code }) => ProviderSaid::Refused(code),
     }

@@ -3,7 +3,7 @@
 //! A pure state machine like the payment's. It has no way to fail: what cannot be done now is done later, and every step may be
 //! told twice, because a return names itself and the provider knows the refund by its id.
 
-use super::{FAILED, OwnerSaid, Refund, RefundState, TRIED_AGAIN};
+use super::{FAILED, NO_ANSWER, OwnerSaid, Refund, RefundState, SPENT, SPENT_AGAIN, TRIED_AGAIN};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId, RefundId};
 use crate::domain::stock::{CameBack, Command, Refusal};
@@ -60,6 +60,8 @@ pub enum RefundSaid {
     Absent,
     /// Nobody knows, or not now.
     NotNow,
+    /// It may have happened, and to ask for it once more by the same name is in vain.
+    Spent,
 }
 
 /// What came of what was to be done.
@@ -198,6 +200,13 @@ impl Giving {
         Give::Rest
     }
 
+    /// What stood in the way stays what it was, and since when it has.
+    fn rest_unsaid(&mut self) -> Give {
+        self.phase = Phase::Over;
+        self.reason = None;
+        Give::Rest
+    }
+
     fn write(&mut self, to: RefundState, provider_ref: Option<String>) -> Give {
         self.phase = Phase::Writing;
         Give::Write(RefundStep { to, provider_ref, reason: None })
@@ -241,8 +250,11 @@ impl Giving {
             RefundSaid::Pending { .. } => self.rest("pending"),
             RefundSaid::Failed(why) => self.rest(&format!("{FAILED}{why}")),
             RefundSaid::Refused(why) => self.rest(&why),
+            RefundSaid::Spent if self.refund.is_tried_again() => self.rest(SPENT_AGAIN),
+            RefundSaid::Spent => self.rest(SPENT),
+            RefundSaid::Absent | RefundSaid::NotNow if self.refund.is_spent() => self.rest_unsaid(),
             RefundSaid::Absent | RefundSaid::NotNow if self.refund.is_tried_again() => self.rest(TRIED_AGAIN),
-            RefundSaid::Absent | RefundSaid::NotNow => self.rest("provider_unavailable"),
+            RefundSaid::Absent | RefundSaid::NotNow => self.rest(NO_ANSWER),
         }
     }
 
@@ -258,7 +270,7 @@ impl Giving {
             RefundSaid::Absent => self.write(RefundState::Done, None),
             RefundSaid::Pending { .. } => self.rest("pending"),
             RefundSaid::Refused(why) => self.rest(&why),
-            RefundSaid::NotNow => self.rest("provider_unavailable"),
+            RefundSaid::NotNow | RefundSaid::Spent => self.rest(NO_ANSWER),
         }
     }
 }
@@ -407,6 +419,36 @@ mod tests {
             assert_eq!(alone.heard(GiveHeard::Provider(said)), Give::Rest);
             assert_eq!(alone.reason(), Some("failed_lost_card"));
         }
+    }
+
+    #[test]
+    fn what_may_have_happened_is_looked_for_each_time() {
+        let walk = |reason: Option<&str>| {
+            let mut walk = giving(Restock::ToStock, RefundState::Restocked, false);
+            walk.refund.reason = reason.map(str::to_owned);
+            walk
+        };
+        let ends = |reason, heard: &[RefundSaid]| {
+            let mut walk = walk(reason);
+            let mut todo = walk.start();
+            for said in heard {
+                todo = walk.heard(GiveHeard::Provider(said.clone()));
+            }
+            assert_eq!(todo, Give::Rest);
+            walk.reason().map(str::to_owned)
+        };
+        let in_vain = [RefundSaid::Absent, RefundSaid::Spent];
+        assert_eq!(ends(None, &in_vain).as_deref(), Some(SPENT));
+        assert_eq!(ends(Some(SPENT), &in_vain).as_deref(), Some(SPENT));
+        assert_eq!(ends(Some(TRIED_AGAIN), &in_vain).as_deref(), Some(SPENT_AGAIN));
+        let failed_before = [RefundSaid::Failed("lost_card".to_owned()), RefundSaid::Spent];
+        assert_eq!(ends(Some(SPENT_AGAIN), &failed_before).as_deref(), Some(SPENT_AGAIN));
+        // Who was not answered has looked at nothing, and says nothing.
+        for spent in [SPENT, SPENT_AGAIN] {
+            assert_eq!(ends(Some(spent), &[RefundSaid::NotNow]), None);
+            assert_eq!(ends(Some(spent), &[RefundSaid::Absent, RefundSaid::NotNow]), None);
+        }
+        assert_eq!(story(walk(Some(SPENT)), &["done", "ok"]), "find, write done, end");
     }
 
     #[test]

@@ -14,7 +14,10 @@ mod tests;
 
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
-pub use refund::{Cause, FAILED, Refund, RefundState, Restock, SETTLED, TRIED_AGAIN};
+pub use refund::{
+    Cause, FAILED, NO_ANSWER, Refund, RefundState, Restock, SETTLED, SPENT, SPENT_AGAIN, SPENT_MS,
+    TRIED_AGAIN,
+};
 pub use saga::{Call, Do, Heard, Limits, Line, OwnerSaid, PROVIDER_REFUSED, ProviderSaid, Saga, Status};
 pub use status::PaymentStatus;
 

@@ -151,6 +151,14 @@ impl RefundState {
 pub const FAILED: &str = "failed_";
 /// In the place of that word: a person wants it tried once more.
 pub const TRIED_AGAIN: &str = "tried_again";
+/// The provider has failed at it, and has nothing else to say of it by the name that it was asked for by: it may have happened.
+pub const SPENT: &str = "provider_failed";
+/// The same of what a person wants once more.
+pub const SPENT_AGAIN: &str = "tried_again_provider_failed";
+/// After so long what has happened by a name that says nothing is seen. What is not seen by then is asked for by another.
+pub const SPENT_MS: i64 = 3_600_000;
+/// The provider does not answer, or did not know.
+pub const NO_ANSWER: &str = "provider_unavailable";
 /// Why a refund is done that the provider has not done.
 pub const SETTLED: &str = "settled_by_hand";
 
@@ -171,8 +179,8 @@ pub struct Refund {
     /// What the provider said last, if it was not yes.
     pub reason: Option<String>,
     pub provider_ref: Option<String>,
-    /// How often a person has wanted once more what the provider would not do: each time it is asked for by another name, because to
-    /// the one before the provider says what it has said.
+    /// How often a person has wanted once more what the provider would not do, or a name has said nothing for too long: each time it is
+    /// asked for by another name, because to the one before the provider says what it has said.
     pub made_anew: u32,
     pub tries: u32,
     pub due_at: Option<Millis>,
@@ -190,7 +198,31 @@ impl Refund {
 
     /// Whether a person wants once more what the provider would not do.
     pub fn is_tried_again(&self) -> bool {
-        self.state != RefundState::Done && self.reason.as_deref() == Some(TRIED_AGAIN)
+        self.state != RefundState::Done && matches!(self.reason.as_deref(), Some(TRIED_AGAIN | SPENT_AGAIN))
+    }
+
+    /// Whether the name that it is asked for by says nothing. It does since the row was last updated.
+    pub fn is_spent(&self) -> bool {
+        self.state != RefundState::Done && matches!(self.reason.as_deref(), Some(SPENT | SPENT_AGAIN))
+    }
+
+    /// Notes why it waits, and by which name it is asked for from then on. Whoever says that the name is spent has looked for what
+    /// may have come of it a moment before, and there was nothing.
+    pub fn waits_because(&mut self, why: String, now: Millis) {
+        let is_spent = matches!(&*why, SPENT | SPENT_AGAIN);
+        let is_settled = self.is_spent() && now.0.saturating_sub(self.updated_at.0) >= SPENT_MS;
+        let why = match &*why {
+            SPENT_AGAIN if is_settled => TRIED_AGAIN.to_owned(),
+            SPENT if is_settled => NO_ANSWER.to_owned(),
+            _ => why,
+        };
+        if is_spent && is_settled || why == TRIED_AGAIN && self.has_failed() {
+            self.made_anew = self.made_anew.saturating_add(1);
+        }
+        if is_spent && (is_settled || !self.is_spent()) {
+            self.updated_at = now;
+        }
+        self.reason = Some(why);
     }
 
     /// Whether the provider may tell that the money has come back: it has given some, and nobody has given it another way.
@@ -200,5 +232,104 @@ impl Refund {
 
     pub fn is_settled_by_hand(&self) -> bool {
         self.state == RefundState::Done && self.reason.as_deref() == Some(SETTLED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::Currency;
+
+    fn refund() -> Refund {
+        let payment = PaymentId::from_bytes([7; 16]);
+        Refund {
+            id: RefundId::of(payment, Cause::OrderCancelled),
+            payment,
+            order: OrderId::from_bytes([8; 16]),
+            cause: Cause::OrderCancelled,
+            key: None,
+            body: None,
+            amount: Money { amount: 700, currency: Currency::KRW },
+            restock: Restock::ToStock,
+            state: RefundState::Restocked,
+            reason: None,
+            provider_ref: None,
+            made_anew: 0,
+            tries: 0,
+            due_at: None,
+            version: 1,
+            created_at: Millis(0),
+            updated_at: Millis(0),
+        }
+    }
+
+    /// What is written at these times, and how it stands after each of them: by which name it is asked for, and why it waits.
+    fn story(words: &[(i64, &str)]) -> Vec<(u32, String)> {
+        let mut refund = refund();
+        let mut told = Vec::new();
+        for (at, why) in words {
+            refund.waits_because((*why).to_owned(), Millis(*at));
+            told.push((refund.made_anew, refund.reason.clone().unwrap()));
+        }
+        told
+    }
+
+    fn stands(made_anew: u32, why: &str) -> (u32, String) {
+        (made_anew, why.to_owned())
+    }
+
+    #[test]
+    fn a_name_that_says_nothing_is_left_when_what_it_did_would_be_seen() {
+        let began = 5 * SPENT_MS;
+        assert_eq!(
+            story(&[
+                (began, SPENT),
+                (began + 60_000, SPENT),
+                (began + SPENT_MS - 1, SPENT),
+                (began + SPENT_MS, SPENT),
+                // Of the next name it is another hour.
+                (began + SPENT_MS + 1, SPENT),
+                (began + 2 * SPENT_MS, SPENT),
+                (began + 2 * SPENT_MS + 1, SPENT),
+            ]),
+            [
+                stands(0, SPENT),
+                stands(0, SPENT),
+                stands(0, SPENT),
+                stands(1, NO_ANSWER),
+                stands(1, SPENT),
+                stands(1, SPENT),
+                stands(2, NO_ANSWER),
+            ]
+        );
+    }
+
+    #[test]
+    fn another_word_in_between_begins_the_hour_anew() {
+        let told = story(&[(1, SPENT), (2, NO_ANSWER), (SPENT_MS + 1, SPENT), (SPENT_MS + 2, SPENT)]);
+        assert_eq!(told, [stands(0, SPENT), stands(0, NO_ANSWER), stands(0, SPENT), stands(0, SPENT)]);
+    }
+
+    #[test]
+    fn what_a_person_wants_once_more_stays_wanted() {
+        let told = story(&[
+            (1, "failed_lost_card"),
+            (2, TRIED_AGAIN),
+            (3, SPENT_AGAIN),
+            (4, SPENT_AGAIN),
+            (3 + SPENT_MS, SPENT_AGAIN),
+        ]);
+        assert_eq!(
+            told,
+            [
+                stands(0, "failed_lost_card"),
+                stands(1, TRIED_AGAIN),
+                stands(1, SPENT_AGAIN),
+                stands(1, SPENT_AGAIN),
+                stands(2, TRIED_AGAIN),
+            ]
+        );
+        let spent = Refund { reason: Some(SPENT_AGAIN.to_owned()), ..refund() };
+        assert!(spent.is_tried_again() && spent.is_spent() && !spent.has_failed());
     }
 }

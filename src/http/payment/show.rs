@@ -130,7 +130,8 @@ pub struct RefundShown {
     /// `wanted`, `restocked` (the units are where they shall be) or `done`.
     #[schema(value_type = String)]
     state: &'static str,
-    /// What stood in the way last; `failed_…`: the provider will not do it. `settled_by_hand`: it went back another way.
+    /// What stood in the way last; `failed_…`: the provider will not do it. `provider_failed`: nobody knows whether it has, and it is looked for.
+    /// `settled_by_hand`: it went back another way.
     reason: Option<String>,
     tries: u32,
     #[schema(value_type = Option<String>, format = DateTime)]

@@ -11,7 +11,7 @@ use super::{EVENT_ID_LEN_MAX, Hint, NotWritten, Write, Written};
 use crate::domain::amount::Money;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId, RefundId};
-use crate::domain::payment::{Cause, Move, Payment, PaymentState, Refund, RefundState, Restock, TRIED_AGAIN};
+use crate::domain::payment::{Cause, Move, Payment, PaymentState, Refund, RefundState, Restock};
 use crate::domain::stock::Millis;
 
 /// The longest word of a provider's that is kept.
@@ -201,10 +201,9 @@ impl Group {
             Write::RestRefund { refund, version, due_at, reason } => {
                 self.held_refund(*refund, *version, |refund| {
                     refund.due_at = Some(*due_at).filter(|_| is_waiting(refund));
-                    if refund.has_failed() && reason.as_deref() == Some(TRIED_AGAIN) {
-                        refund.made_anew = refund.made_anew.saturating_add(1);
+                    if let Some(why) = reason.clone().map(shortened) {
+                        refund.waits_because(why, now);
                     }
-                    refund.reason = reason.clone().map(shortened).or_else(|| refund.reason.take());
                     Ok(())
                 })
             }

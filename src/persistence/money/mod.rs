@@ -89,8 +89,8 @@ pub enum Write {
         /// A new time takes the place of the old one while it is not done.
         due_at: Option<Millis>,
     },
-    /// Lets go of it until `due_at`, with the provider's word for why. That a person wants once more what the provider would not do
-    /// is such a word, and from then on it is asked for by another name.
+    /// Lets go of it until `due_at`, with the provider's word for why: what that does to the name that it is asked for by is
+    /// [`Refund::waits_because`]'s.
     RestRefund { refund: RefundId, version: u64, due_at: Millis, reason: Option<String> },
     /// Takes it up.
     ClaimRefund { refund: RefundId, version: u64, until: Millis },

@@ -98,7 +98,7 @@ impl Stripe {
     }
 
     /// What it has failed, or would not make, is made anew only if that is wanted, and each time under a key of its own: under the
-    /// one before the same *no* would be told for a day at least.
+    /// one before the same *no* would be told for a day at least, and so would an error of theirs.
     pub async fn refund(&self, ask: &RefundAsk<'_>) -> Result<RefundSeen, ProviderError> {
         if ask.again || self.age(ask.started_at.0) > KEY_LIVES_MS {
             match self.find_refund(ask).await? {
@@ -129,7 +129,8 @@ impl Stripe {
                 Some(seen) => Ok(seen),
                 None => understood(object.seen()),
             },
-            Answer::No { status: FAILED.., .. } => Err(ProviderError::Unknown),
+            // All that is remembered under this key is that nobody knows.
+            Answer::No { status: FAILED.., .. } => Err(ProviderError::Spent),
             Answer::No { status, why } => Err(no(status, &why)),
         }
     }

@@ -153,9 +153,7 @@ impl NoticeRows {
     /// The slices up to this one are told; new ones only come behind. Not synced: told again they are the same letters. The flush
     /// waits meanwhile: not for a thread that yields to others.
     pub async fn forget_slices(&self, up_to: i64) -> Result<(), StoreError> {
-        let mut writer = self.shop.writer().await?;
-        sql::query(FORGET_SLICES).bind(up_to).execute(&mut *writer).await?;
-        Ok(())
+        self.shop.write(sql::query(FORGET_SLICES).bind(up_to)).await.map(drop)
     }
 
     /// These are told. Purchases wait meanwhile, for the same kind of thread.
@@ -256,8 +254,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::sql::mysql::Server;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
-    use crate::persistence::testing::{T0, order, product};
+    use crate::persistence::testing::{T0, new_database, order, product};
 
     fn some() -> Vec<Notice> {
         let order = order(1, product(1));
@@ -315,5 +315,27 @@ mod tests {
         assert_eq!(aside.oldest_sold(10).await.unwrap(), found[3..]);
         aside.close().await;
         tables.close().await.unwrap();
+    }
+
+    /// It was a lead, and its successor tells what it had looked at.
+    #[tokio::test]
+    async fn a_node_that_counts_as_dead_forgets_nothing() {
+        let url = new_database().await;
+        let tables = Tables::connect(&url).await.unwrap();
+        let (rows, mut packed) = (tables.notices(), Packed::default());
+        some().iter().for_each(|notice| packed.push(notice));
+        insert_slice(&mut tables.writer().await.unwrap(), 7, &packed).await.unwrap();
+        let mut transaction = rows.money.begin_synced().await.unwrap();
+        let written = insert(&mut transaction, &some()).await;
+        transaction.end(written).await.unwrap();
+        let nobody = Server::at(&url).unwrap().of_node(7);
+        let dead = Tables::on(&nobody).await.unwrap().notices();
+        let aside = rows.aside();
+        let sold: Vec<i64> = aside.oldest_sold(9).await.unwrap().iter().map(|(row, _)| *row).collect();
+        assert!(dead.forget_slices(7).await.is_err());
+        assert!(dead.forget_sold(&sold).await.is_err());
+        let waiting = aside.waiting().await.unwrap();
+        assert_eq!((waiting.slices, waiting.sold), (3, 3));
+        aside.close().await;
     }
 }

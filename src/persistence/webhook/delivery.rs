@@ -34,8 +34,12 @@ static INSERT: LazyLock<Listed> = LazyLock::new(|| {
         "",
     )
 });
-static DROP: LazyLock<Listed> =
+pub(super) static DROP: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("delete from webhook_deliveries where id in (", "?", ")"));
+/// Who looked saw it delivered; an administrator may have had it sent again since.
+pub(super) static DROP_DELIVERED: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new("delete from webhook_deliveries where state = 'delivered' and id in (", "?", ")")
+});
 const DUE: &str = deliveries!(
     "where endpoint_id = ? and state = 'waiting' and next_at_ms <= ? order by next_at_ms, id limit ?"
 );
@@ -207,8 +211,7 @@ impl WebhookRows {
             .bind(now.0)
             .bind(&delivery.id.as_bytes()[..])
             .bind(signed(*version));
-        let mut writer = self.store.writer().await?;
-        Ok(mark.execute(&mut *writer).await?.rows_affected() == 1)
+        Ok(self.store.write(mark).await? == 1)
     }
 
     /// Has it sent again, if it is not on its way; synced before it returns.
@@ -280,10 +283,10 @@ impl WebhookRows {
     /// endpoints that were removed; `false` when nothing of it is left.
     pub async fn sweep(&self, arrived: Millis, all: Millis) -> Result<bool, StoreError> {
         let mut more = false;
-        for (before, all) in [(arrived, 0_i64), (all, 1)] {
+        for (before, all, drop) in [(arrived, 0_i64, &DROP_DELIVERED), (all, 1, &DROP)] {
             let before = DeliveryId::new(before, 0).as_bytes().to_vec();
             let old = sql::query_scalar(OLD).bind(before).bind(all).bind(SWEEP_MAX);
-            more |= self.drop_some(old.fetch_all(&self.store.readers()).await?).await?;
+            more |= self.drop_some(drop, old.fetch_all(&self.store.readers()).await?).await?;
         }
         if let Some(endpoint) = self.removed().await? {
             let rest = sql::query_scalar(OF_REMOVED).bind(endpoint.as_bytes().to_vec()).bind(SWEEP_MAX);
@@ -291,7 +294,7 @@ impl WebhookRows {
             if rest.is_empty() {
                 self.forget(endpoint).await?;
             } else {
-                self.drop_some(rest).await?;
+                self.drop_some(&DROP, rest).await?;
             }
             more = true;
         }
@@ -299,14 +302,30 @@ impl WebhookRows {
     }
 
     /// Whether there may be more.
-    async fn drop_some(&self, ids: Vec<Vec<u8>>) -> Result<bool, StoreError> {
-        let mut writer = self.store.writer().await?;
-        for (sql, piece) in DROP.cut(&ids) {
-            let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(id));
-            query.execute(&mut *writer).await?;
+    pub(super) async fn drop_some(
+        &self,
+        drop: &'static Listed,
+        ids: Vec<Vec<u8>>,
+    ) -> Result<bool, StoreError> {
+        if !ids.is_empty() {
+            let mut transaction = self.store.begin().await?;
+            let dropped = drop_each(&mut transaction, drop, &ids).await;
+            transaction.end(dropped).await?;
         }
         Ok(ids.len() >= SWEEP_MAX as usize)
     }
+}
+
+async fn drop_each(
+    connection: &mut Connection,
+    drop: &'static Listed,
+    ids: &[Vec<u8>],
+) -> Result<(), StoreError> {
+    for (sql, piece) in drop.cut(ids) {
+        let query = piece.iter().fold(sql::query(sql), |query, id| query.bind(id));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn claim_each(

@@ -288,10 +288,8 @@ impl WebhookRows {
 
     /// When it began to fail, or that it no longer does.
     pub async fn failing(&self, id: EndpointId, since: Option<Millis>) -> Result<(), StoreError> {
-        let mut writer = self.store.writer().await?;
         let failing = sql::query(FAILING).bind(since.map(|at| at.0)).bind(&id.as_bytes()[..]);
-        failing.execute(&mut *writer).await?;
-        Ok(())
+        self.store.write(failing).await.map(drop)
     }
 
     /// An endpoint that was removed and still has a row.

@@ -9,8 +9,9 @@ use crate::domain::id::{DeliveryId, EndpointId, ProductId};
 use crate::domain::stock::{Counts, KeyUse, Millis, Sequence};
 use crate::domain::webhook::{EventKind, Happening};
 use crate::persistence::Tables;
+use crate::persistence::sql::mysql::Server;
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
-use crate::persistence::testing::T0;
+use crate::persistence::testing::{T0, new_database};
 use crate::vault::Vault;
 
 const LEASE: i64 = 1_000;
@@ -251,4 +252,43 @@ async fn what_is_old_or_belongs_to_nobody_is_swept(#[values(Sqlite, MySql)] home
     assert!(!rows.sweep(T0, T0).await.unwrap());
     assert_eq!(rows.deliveries(gone.id, None, None, 9).await.unwrap(), []);
     assert_eq!(left().await, [50]);
+}
+
+/// Whoever sweeps has looked before he drops.
+#[rstest]
+#[tokio::test]
+async fn what_is_to_be_sent_again_is_not_swept(#[values(Sqlite, MySql)] home: Home) {
+    let mine = endpoint(1, &[EventKind::StockChanged]);
+    let all = [delivery(1, &mine, T0), delivery(2, &mine, T0)];
+    let (_dir, _tables, rows) = with_deliveries(home, &all).await;
+    for mut claimed in rows.claim(mine.id, T0, T0.plus(99), 9).await.unwrap() {
+        claimed.delivery.state = DeliveryState::Delivered;
+        assert!(rows.mark(&claimed, T0).await.unwrap());
+    }
+    let seen = all.iter().map(|delivery| delivery.id.as_bytes().to_vec()).collect();
+    assert!(rows.again(all[0].id, T0.plus(1)).await.unwrap());
+    assert!(!rows.drop_some(&delivery::DROP_DELIVERED, seen).await.unwrap());
+    let left = rows.deliveries(mine.id, None, None, 9).await.unwrap();
+    assert_eq!(left.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [all[0].id]);
+}
+
+/// It was a lead, and others have told and dropped since it looked.
+#[tokio::test]
+async fn a_node_that_counts_as_dead_drops_and_marks_nothing() {
+    let url = new_database().await;
+    let rows = Tables::connect(&url).await.unwrap().webhooks();
+    let mine = endpoint(1, &[EventKind::StockChanged]);
+    rows.register(&mine, &secret(mine.id, 0), None, 9).await.unwrap();
+    tell(&rows, 1, &[happening(1)]).await;
+    let taken = rows.events(9).await.unwrap().unwrap();
+    rows.fan_out(&taken, &[delivery(1, &mine, T0)]).await.unwrap();
+    let claimed = rows.claim(mine.id, T0, T0.plus(LEASE), 9).await.unwrap().remove(0);
+    let nobody = Server::at(&url).unwrap().of_node(7);
+    let dead = Tables::on(&nobody).await.unwrap().webhooks();
+    assert!(dead.mark(&claimed, T0).await.is_err());
+    assert!(dead.failing(mine.id, Some(T0)).await.is_err());
+    assert!(dead.sweep(T0.plus(1), T0.plus(1)).await.is_err());
+    assert_eq!(rows.endpoint(mine.id).await.unwrap().unwrap().failing_since, None);
+    assert_eq!(rows.deliveries(mine.id, None, None, 9).await.unwrap().len(), 1);
+    assert!(rows.mark(&claimed, T0).await.unwrap(), "whoever has it");
 }

@@ -1,8 +1,8 @@
 //! The outbox: sends what waits in it, again and again until it is taken, on a thread that yields to everybody.
 //!
 //! Whoever writes a mail's row says so, and it leaves at once; what is not taken is tried again later, each time after a longer
-//! pause of random length, until it is given up. Always true: a mail is sent at least once, and twice only when the process ended
-//! between the server's *taken* and our mark; address and letter are in the clear only in memory, and only while they are sent.
+//! pause of random length, until it is given up. Always true: a mail is sent at least once, and twice only when the process ended, or
+//! was stopped, between the server's *taken* and our mark; address and letter are in the clear only in memory, and only while they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -224,14 +224,20 @@ impl Sending {
     /// Claims what is due and sends it; how many that were.
     async fn batch(&self) -> Result<usize, StoreError> {
         let now = self.clock.now();
-        let claimed = self.rows.claim(now, now.plus(LEASE_MS), BATCH_MAX).await?;
+        let until = now.plus(LEASE_MS);
+        let claimed = self.rows.claim(now, until, BATCH_MAX).await?;
         let count = claimed.len();
-        stream::iter(&claimed).for_each_concurrent(AT_ONCE_MAX, |mail| self.deliver(mail)).await;
+        stream::iter(&claimed).for_each_concurrent(AT_ONCE_MAX, |mail| self.deliver(mail, until)).await;
         self.metrics.outbox_waiting.set(self.rows.waiting().await? as f64);
         Ok(count)
     }
 
-    async fn deliver(&self, claimed: &Claimed) {
+    /// Whoever was stopped for longer than his claim sends nothing: it is somebody else's to do.
+    async fn deliver(&self, claimed: &Claimed, until: Millis) {
+        if self.clock.now() >= until {
+            warn!(mail = %claimed.mail.id, "mail {} was ours for too short a time", claimed.mail.id);
+            return;
+        }
         let outcome = self.tried(claimed).await;
         let Mail { id, kind, .. } = &claimed.mail;
         let (word, marked) = match outcome {
@@ -331,6 +337,20 @@ mod tests {
             House { dir, tables, vault, clock }
         }
 
+        /// Whoever sends, without his thread.
+        fn sending(&self) -> Sending {
+            let config = self.config();
+            Sending {
+                rows: self.tables.outbox(),
+                vault: self.vault.clone(),
+                words: Words::new(&config.mail.public_url).unwrap(),
+                mailer: Mailer::new(&config.mail, self.dir.path()).unwrap(),
+                clock: self.clock.clone(),
+                metrics: Metrics::global().clone(),
+                signals: Arc::default(),
+            }
+        }
+
         fn start(&self, config: &Config) -> Outbox {
             let words = Words::new(&config.mail.public_url).unwrap();
             let mailer = Mailer::new(&config.mail, self.dir.path()).unwrap();
@@ -377,6 +397,24 @@ mod tests {
             file.contains("To: mina@example.com") && file.contains("Subject: Confirm your e-mail address"),
             "{file}"
         );
+    }
+
+    /// Somebody else has sent it meanwhile, or will.
+    #[tokio::test]
+    async fn who_was_stopped_for_longer_than_his_claim_sends_nothing() {
+        let house = House::new().await;
+        let mail = house.mail();
+        house.add(&mail).await;
+        let (sending, now) = (house.sending(), house.clock.now());
+        let until = now.plus(LEASE_MS);
+        let claimed = sending.rows.claim(now, until, 1).await.unwrap().remove(0);
+        house.clock.advance(LEASE_MS);
+        sending.deliver(&claimed, until).await;
+        let file = house.dir.path().join(format!("mail/{}.eml", mail.id));
+        assert!(!file.exists());
+        // Whoever claims it now sends it.
+        assert_eq!(sending.batch().await.unwrap(), 1);
+        assert!(file.exists() && sending.rows.waiting().await.unwrap() == 0);
     }
 
     #[tokio::test]

@@ -19,10 +19,21 @@ pub(super) enum Outcome {
     /// 410: nothing is to be sent there any more.
     Gone,
     NotTaken,
+    /// Nobody was called: by now it is somebody else's to do.
+    TooLate,
 }
 
-/// Calls, and marks what came of it.
-pub(super) async fn deliver(house: Arc<WebhookHouse>, endpoint: Endpoint, mut claimed: Claimed) -> Outcome {
+/// Calls, and marks what came of it. Whoever was stopped for longer than his claim does not call.
+pub(super) async fn deliver(
+    house: Arc<WebhookHouse>,
+    endpoint: Endpoint,
+    mut claimed: Claimed,
+    until: Millis,
+) -> Outcome {
+    if house.clock.now() >= until {
+        warn!(delivery = %claimed.delivery.id, "delivery {} was ours for too short a time", claimed.delivery.id);
+        return Outcome::TooLate;
+    }
     let called = call(&house, &endpoint, &claimed.delivery).await;
     let now = house.clock.now();
     let outcome = settle(&mut claimed.delivery, called, now, house.clock.chance());
@@ -98,7 +109,7 @@ fn settle(delivery: &mut Delivery, called: Result<u16, Failure>, now: Millis, ch
     };
     let pause = match outcome {
         Outcome::NotTaken => pace::pause_ms(delivery.tries, chance),
-        Outcome::Taken | Outcome::Gone => None,
+        Outcome::Taken | Outcome::Gone | Outcome::TooLate => None,
     };
     delivery.next_at = now.plus(pause.unwrap_or(0));
     delivery.state = match (&outcome, pause) {
@@ -120,8 +131,14 @@ pub(super) fn body(told: &Told) -> String {
 mod tests {
     use super::*;
     use crate::actors::webhooks::pace::TRIES_MAX;
+    use crate::clock::Clock;
+    use crate::config::MasterKeys;
     use crate::domain::id::{DeliveryId, EventId};
-    use crate::domain::webhook::EventKind;
+    use crate::domain::webhook::{EventKind, Kinds};
+    use crate::persistence::Tables;
+    use crate::persistence::webhook::{EndpointState, Taken};
+    use crate::vault::Vault;
+    use crate::webhook::{Caller, by_system};
 
     fn told() -> Told {
         let data = r#"{"product_id":"prod_1"}"#.to_owned();
@@ -158,5 +175,41 @@ mod tests {
         assert_eq!(settled(Err(Failure::TimeOut), 2), (DeliveryState::Waiting, 300_000, None, late.clone()));
         assert_eq!(settled(Err(Failure::TimeOut), TRIES_MAX), (DeliveryState::Dead, 0, None, late));
         assert_eq!(settled(Ok(410), 1), (DeliveryState::Dead, 0, Some(410), None));
+    }
+
+    /// Somebody else has called meanwhile, or will: it is as it was.
+    #[tokio::test]
+    async fn who_was_stopped_for_longer_than_his_claim_calls_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let (tables, clock) = (Tables::open(folder.path()).await.unwrap(), Clock::start());
+        let house = WebhookHouse {
+            rows: tables.webhooks(),
+            trail: tables.trail(),
+            vault: Vault::new(&MasterKeys::one([9; 32]), &clock).unwrap(),
+            caller: Caller::new(false, by_system()).unwrap(),
+            clock: clock.clone(),
+        };
+        let now = clock.now();
+        let endpoint = Endpoint {
+            id: EndpointId::new(now, 1),
+            url: "https://hooks.example.com/".to_owned(),
+            description: String::new(),
+            kinds: Kinds::default(),
+            state: EndpointState::Enabled,
+            failing_since: None,
+            created_at: now,
+            updated_at: now,
+        };
+        let id = DeliveryId::new(now, 2);
+        let made = Delivery::new(id, endpoint.id, told().id, told().kind, body(&told()));
+        house.rows.fan_out(&Taken::default(), &[made]).await.unwrap();
+        let until = now.plus(20_000);
+        let claimed = house.rows.claim(endpoint.id, now, until, 1).await.unwrap().remove(0);
+        clock.advance(20_000);
+        let outcome = deliver(Arc::new(house.clone()), endpoint, claimed, until).await;
+        assert!(matches!(outcome, Outcome::TooLate));
+        let row = house.rows.delivery(id).await.unwrap().unwrap();
+        assert_eq!((row.state, row.tries, row.last_error), (DeliveryState::Waiting, 1, None));
+        tables.close().await.unwrap();
     }
 }

@@ -240,7 +240,8 @@ impl<'d> Round<'d> {
                 continue;
             }
             let id = lane.endpoint.id;
-            let claimed = rows.claim(id, now, now.plus(LEASE_MS), room).await?;
+            let until = now.plus(LEASE_MS);
+            let claimed = rows.claim(id, now, until, room).await?;
             lane.look_at = match claimed.len() {
                 full if full == room => FULL,
                 // Not at once even where one is due: it could not be claimed just now.
@@ -248,7 +249,8 @@ impl<'d> Round<'d> {
             };
             lane.calls += claimed.len();
             for claimed in claimed {
-                let call = calls.spawn(deliver(self.dispatch.house.clone(), lane.endpoint.clone(), claimed));
+                let endpoint = lane.endpoint.clone();
+                let call = calls.spawn(deliver(self.dispatch.house.clone(), endpoint, claimed, until));
                 self.flying.insert(call.id(), id);
             }
         }
@@ -277,7 +279,7 @@ impl<'d> Round<'d> {
             (Outcome::NotTaken, Some(since)) if since.plus(FAILING_MS) <= now => {
                 return self.disable(id, Reason::Failing).await;
             }
-            (Outcome::Taken, None) | (Outcome::NotTaken, Some(_)) => return,
+            (Outcome::Taken, None) | (Outcome::NotTaken, Some(_)) | (Outcome::TooLate, _) => return,
             (Outcome::Taken, Some(_)) => {
                 *failing = None;
                 rows.failing(id, None).await

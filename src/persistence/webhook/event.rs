@@ -37,7 +37,7 @@ pub struct Told {
 }
 
 /// The oldest events that wait.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Taken {
     pub events: Vec<Told>,
     last: (i64, i64),

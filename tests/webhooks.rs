@@ -237,7 +237,10 @@ async fn what_was_given_up_is_sent_again_when_somebody_says_so() {
     shop.tables_follow().await;
 
     let replay = format!("{ENDPOINTS}/deliveries/{}/replay", id(&dead));
-    let again = shop.admin("POST", &replay).send().await.ok(202);
+    let with_key = || shop.admin("POST", &replay).key("once-more").send();
+    let again = with_key().await;
+    assert!(!again.replayed());
+    let again = again.ok(202);
     assert_eq!((&again["state"], &again["tries"]), (&json!("waiting"), &json!(0)));
     assert_eq!(shop.admin("POST", &replay).send().await.ok(202), again, "it waits already");
     let enabled = shop.admin("PATCH", &path).json(&json!({ "enabled": true })).send().await.ok(200);
@@ -246,6 +249,9 @@ async fn what_was_given_up_is_sent_again_when_somebody_says_so() {
     assert_eq!((second.id(), &second.text), (first.id(), &first.text));
     newest_when(&shop, &endpoint, "delivered").await;
     assert_eq!(deliveries(&shop, &endpoint, "").await.len(), 1, "what happened meanwhile was not for it");
+    let known = with_key().await;
+    assert!(known.replayed());
+    assert_eq!(known.ok(202)["state"], "delivered", "it is not sent for that");
     let folder = shop.stop().await;
     let tables = Tables::read_only(folder.path());
     let mut trail: Vec<String> =

@@ -80,6 +80,7 @@ const TABLES: &[File] = files!("tables":
     22 "0022_products_best",
     23 "0023_products_by_name_and_id",
     24 "0024_notice_slices",
+    25 "0025_webhook_deliveries_again_by",
 );
 
 const PEOPLE: &[File] = files!("people":

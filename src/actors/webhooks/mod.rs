@@ -286,16 +286,28 @@ impl Webhooks {
         self.house.rows.deliveries(id, state, before, limit).await.map_err(unread)
     }
 
-    /// Has a delivery sent once more, as if for the first time. One that waits anyway is left as it is.
-    pub async fn replay(&self, admin: UserId, id: DeliveryId) -> Result<Delivery, Unable> {
+    /// Has a delivery sent once more, as if for the first time; and whether this key had asked for it before. One that waits anyway
+    /// is left as it is.
+    pub async fn replay(
+        &self,
+        admin: UserId,
+        id: DeliveryId,
+        key: Option<KeyUse>,
+    ) -> Result<(Delivery, bool), Unable> {
         let delivery = self.delivery(id).await?;
+        let (rows, key) = (&self.house.rows, key.map(|used| used.key));
+        if let Some(key) = key
+            && rows.was_again_by(id, key).await.map_err(unread)?
+        {
+            return Ok((delivery, true));
+        }
         if delivery.state == DeliveryState::Waiting {
-            return Ok(delivery);
+            return Ok((delivery, false));
         }
         let now = self.house.clock.now();
         self.record(Deed::WebhookReplayed, admin, id, now).await?;
-        self.house.rows.again(id, now).await.map_err(unwritten)?;
-        self.delivery(id).await
+        rows.again(id, key, now).await.map_err(unwritten)?;
+        Ok((self.delivery(id).await?, false))
     }
 
     async fn delivery(&self, id: DeliveryId) -> Result<Delivery, Unable> {

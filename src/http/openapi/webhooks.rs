@@ -71,7 +71,8 @@ pub fn of(door: &str) -> Door {
             ..told("administration", "Send a delivery again", "Under the same webhook-id, as if for the first time. One that waits \
                 is left as it is.")
         }
-        .gives(202, "The delivery, which waits to be sent.", "DeliveryShown", Value::Null),
+        .gives(202, "The delivery, which waits to be sent; or as it is by now, where the key had it sent again before.", "DeliveryShown", Value::Null)
+        .with_header(202, "Idempotent-Replayed", "`true` when this key had it sent again before."),
         _ => Door::default(),
     }
 }

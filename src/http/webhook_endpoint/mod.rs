@@ -103,13 +103,19 @@ pub async fn deliveries(
 /// `POST /v1/admin/webhook-endpoints/deliveries/{id}/replay`: sends it once more.
 pub async fn replay(
     Admin(admin): Admin,
-    _: IdempotencyKey,
+    key: IdempotencyKey,
     Id(delivery): Id<DeliveryId>,
     webhooks: web::Data<Webhooks>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    let delivery = webhooks.replay(admin, delivery).await?;
-    Ok(HttpResponse::Accepted().json(DeliveryShown::from(&delivery)))
+    let door = Fingerprint::of("POST /v1/admin/webhook-endpoints/deliveries/{id}/replay");
+    let key = key.of_caller(admin, door.bytes(delivery.as_bytes()));
+    let (delivery, replayed) = webhooks.replay(admin, delivery, key).await?;
+    let mut answer = HttpResponse::Accepted();
+    if replayed {
+        answer.insert_header(REPLAYED);
+    }
+    Ok(answer.json(DeliveryShown::from(&delivery)))
 }
 
 fn with_secret(mut answer: actix_web::HttpResponseBuilder, keyed: &Keyed) -> HttpResponse {

@@ -96,7 +96,7 @@ pub static TABLES: &[Table] = tables! {
     Shop webhook_events: pos Number, number Number, id Bytes, kind Words, at_ms Number, data Words;
     Shop webhook_deliveries: id Bytes, endpoint_id Bytes, event_id Bytes, kind Words, body Words,
         state Words, tries Number, next_at_ms Number, last_status Number, last_error Words,
-        created_at_ms Number, updated_at_ms Number, version Number;
+        created_at_ms Number, updated_at_ms Number, version Number, again_by Bytes;
     Shop jobs: name Words, finished_at_ms Number, holder Bytes, lease_until_at_ms Number,
         running_scheduled_at_ms Number, running_began_at_ms Number, last_scheduled_at_ms Number,
         last_began_at_ms Number, last_ended_at_ms Number, last_outcome Words, last_by_hand Number,

@@ -47,8 +47,11 @@ const CLAIM: &str = "update webhook_deliveries set next_at_ms = ?, tries = tries
     where id = ? and version = ?";
 const MARK: &str = "update webhook_deliveries set state = ?, next_at_ms = ?, last_status = ?, last_error = ?, \
     updated_at_ms = ?, version = version + 1 where id = ? and version = ?";
+/// Whoever has a key has it sent again once.
 const AGAIN: &str = "update webhook_deliveries set state = 'waiting', tries = 0, next_at_ms = ?, updated_at_ms = ?, \
-    version = version + 1 where id = ? and state in ('delivered', 'dead')";
+    again_by = coalesce(?, again_by), version = version + 1 \
+    where id = ? and state in ('delivered', 'dead') and (again_by is null or again_by <> ?)";
+const AGAIN_BY: &str = "select count(*) from webhook_deliveries where id = ? and again_by = ?";
 const FIND: &str = deliveries!("where id = ?");
 const PAGE: &str = deliveries!("where endpoint_id = ? and state = ? and id < ? order by id desc limit ?");
 /// The newest of each state, in one moment: a delivery moves from state to state, and is in one of them.
@@ -214,12 +217,30 @@ impl WebhookRows {
         Ok(self.store.write(mark).await? == 1)
     }
 
-    /// Has it sent again, if it is not on its way; synced before it returns.
-    pub async fn again(&self, id: DeliveryId, now: Millis) -> Result<bool, StoreError> {
-        let again = sql::query(AGAIN).bind(now.0).bind(now.0).bind(&id.as_bytes()[..]);
+    /// Has it sent again, if it is not on its way and this key has not had it sent again last; synced before it returns.
+    pub async fn again(
+        &self,
+        id: DeliveryId,
+        key: Option<[u8; 16]>,
+        now: Millis,
+    ) -> Result<bool, StoreError> {
+        let key = key.map(|key| key.to_vec());
+        let again = sql::query(AGAIN)
+            .bind(now.0)
+            .bind(now.0)
+            .bind(key.clone())
+            .bind(&id.as_bytes()[..])
+            .bind(key.unwrap_or_default());
         // Whoever remembers when the next one is due must look again.
         let _changing = Changing(&self.interest);
         Ok(self.store.write_synced(again).await? == 1)
+    }
+
+    /// Whether this key was the last to have it sent again.
+    pub async fn was_again_by(&self, id: DeliveryId, key: [u8; 16]) -> Result<bool, StoreError> {
+        let by = sql::query_scalar(AGAIN_BY).bind(id.as_bytes().to_vec()).bind(key.to_vec());
+        let found: i64 = by.fetch_one(&self.store.readers()).await?;
+        Ok(found > 0)
     }
 
     pub async fn delivery(&self, id: DeliveryId) -> Result<Option<Delivery>, StoreError> {

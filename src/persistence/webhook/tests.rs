@@ -181,8 +181,8 @@ async fn a_delivery_is_claimed_by_one_until_the_lease_runs_out(#[values(Sqlite, 
     assert_eq!((dead.len(), dead[0].last_status, dead[0].tries), (1, Some(500), 2));
 
     let edition = rows.interest().edition();
-    assert!(rows.again(dead[0].id, T0.plus(9)).await.unwrap());
-    assert!(!rows.again(dead[0].id, T0.plus(9)).await.unwrap(), "it waits already");
+    assert!(rows.again(dead[0].id, None, T0.plus(9)).await.unwrap());
+    assert!(!rows.again(dead[0].id, None, T0.plus(9)).await.unwrap(), "it waits already");
     assert_ne!(rows.interest().edition(), edition);
     assert_eq!(claim(10).await[0].delivery.tries, 1);
 }
@@ -266,7 +266,7 @@ async fn what_is_to_be_sent_again_is_not_swept(#[values(Sqlite, MySql)] home: Ho
         assert!(rows.mark(&claimed, T0).await.unwrap());
     }
     let seen = all.iter().map(|delivery| delivery.id.as_bytes().to_vec()).collect();
-    assert!(rows.again(all[0].id, T0.plus(1)).await.unwrap());
+    assert!(rows.again(all[0].id, None, T0.plus(1)).await.unwrap());
     assert!(!rows.drop_some(&delivery::DROP_DELIVERED, seen).await.unwrap());
     let left = rows.deliveries(mine.id, None, None, 9).await.unwrap();
     assert_eq!(left.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [all[0].id]);
@@ -291,4 +291,28 @@ async fn a_node_that_counts_as_dead_drops_and_marks_nothing() {
     assert_eq!(rows.endpoint(mine.id).await.unwrap().unwrap().failing_since, None);
     assert_eq!(rows.deliveries(mine.id, None, None, 9).await.unwrap().len(), 1);
     assert!(rows.mark(&claimed, T0).await.unwrap(), "whoever has it");
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_key_has_it_sent_again_once(#[values(Sqlite, MySql)] home: Home) {
+    let mine = endpoint(1, &[EventKind::StockChanged]);
+    let told = delivery(1, &mine, T0);
+    let (_dir, _tables, rows) = with_deliveries(home, std::slice::from_ref(&told)).await;
+    let arrives = async || {
+        let mut claimed = rows.claim(mine.id, T0.plus(9), T0.plus(99), 1).await.unwrap().remove(0);
+        claimed.delivery.state = DeliveryState::Delivered;
+        assert!(rows.mark(&claimed, T0).await.unwrap());
+    };
+    arrives().await;
+    for (key, is_new) in [(Some([1; 16]), true), (Some([1; 16]), false), (None, true), (Some([1; 16]), false)]
+    {
+        assert_eq!(rows.again(told.id, key, T0.plus(1)).await.unwrap(), is_new, "{key:?}");
+        if is_new {
+            arrives().await;
+        }
+        assert!(rows.was_again_by(told.id, [1; 16]).await.unwrap());
+    }
+    assert!(rows.again(told.id, Some([2; 16]), T0.plus(1)).await.unwrap());
+    assert!(!rows.was_again_by(told.id, [1; 16]).await.unwrap());
 }

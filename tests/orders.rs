@@ -398,6 +398,23 @@ async fn a_hold_lapses_by_itself_and_the_order_says_so() {
     shop.close().await;
 }
 
+/// What was sold before goes by the clock as it was then, and no ledger goes back in time.
+#[actix_web::test]
+async fn an_order_can_be_paid_though_the_clock_was_set_back() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(5).await, shop.stocked(5).await);
+    shop.clock.advance(-3_600_000);
+    let both = lines(&[(&jar, 1), (&cup, 1)]);
+    for ask in [one_line(&jar, 1), both] {
+        let order = id(&shop.by(1, "POST", "/v1/orders").json(&ask).send().await.ok(201));
+        assert_eq!(shop.pay(1, &order, "tok_ok").send().await.ok(200)["status"], "paid");
+    }
+    for (product, sold) in [(&jar, 2), (&cup, 1)] {
+        assert_eq!(shop.counters(product).await[..3], [5 - sold, 0, sold]);
+    }
+    shop.close().await;
+}
+
 /// Its owner may have gone before its row was written.
 #[actix_web::test]
 async fn that_there_is_no_such_order_is_said_by_tables_that_show_everything() {

@@ -8,8 +8,8 @@ use crate::actors::stock::{Answer, NotDone, Receipt, Reply};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
-    Cause, Command, HoldState, KeyUse, Millis, OrderView, Place, PlacedLine, Refusal, Refused, Reserve,
-    Sequence,
+    Cause, Command, HoldState, KeyUse, Millis, OrderView, PLACING_MS, Place, PlacedLine, Refusal, Refused,
+    Reserve, Sequence,
 };
 
 /// One line that is asked for.
@@ -153,12 +153,18 @@ impl Placement {
             return self.undo(NotDone::Refused { product: home, refused: Refused { at, why } });
         }
         let hold_ms = self.held.iter().map(|receipt| receipt.hold_ms).min().unwrap_or(0);
-        self.deadline = now.plus(i64::from(hold_ms));
+        self.deadline = self.ledgers_time(now).plus(i64::from(hold_ms));
         self.phase = Phase::Placing;
         Next::Ask(
             home,
             Command::Place(Place { order: self.order, deadline: self.deadline, lines: self.lines() }),
         )
+    }
+
+    /// The latest of all lines' ledgers, by which each of them refuses what is due. After a clock was set back they are ahead of it: by
+    /// the clock alone nobody could pay the order.
+    fn ledgers_time(&self, now: Millis) -> Millis {
+        self.held.iter().map(|receipt| receipt.deadline.plus(-PLACING_MS)).fold(now, Millis::max)
     }
 
     fn lines(&self) -> Vec<PlacedLine> {
@@ -210,5 +216,54 @@ pub fn word_of_home(order: OrderId, at_home: Option<&OrderView>) -> Option<Comma
         }
         HoldState::Released(Cause::NotPlaced) => Some(not_placed),
         HoldState::Released(cause) => Some(Command::Release { order, cause, by: 0 }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::Currency;
+
+    const HOLD_MS: u32 = 600_000;
+
+    /// When an order is due whose lines' ledgers say that it is so late, placed at `now`.
+    fn deadline(ledgers: &[i64], now: i64) -> Millis {
+        let quantity = Quantity::of_line(1).unwrap();
+        let product = |number: usize| ProductId::from_bytes([number as u8; 16]);
+        let items = (0..ledgers.len()).map(|number| Item { product: product(number), quantity }).collect();
+        let (order, buyer) = (OrderId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+        let mut placement = Placement::new(order, buyer, items, None, None);
+        let mut next = placement.start();
+        for (number, at) in ledgers.iter().enumerate() {
+            assert!(
+                matches!(&next, Next::Ask(asked, Command::Reserve(_)) if *asked == product(number)),
+                "{next:?}"
+            );
+            let receipt = Receipt {
+                order,
+                product: product(number),
+                line: number as u8 + 1,
+                quantity,
+                unit_price: Money { amount: 10, currency: Currency::KRW },
+                sequence: Sequence(2),
+                deadline: Millis(*at).plus(PLACING_MS),
+                hold_ms: HOLD_MS,
+            };
+            next = placement.heard(Ok(Answer::Reserved(receipt)), Millis(now));
+        }
+        match next {
+            Next::Ask(home, Command::Place(place)) if home == product(0) => place.deadline,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_order_is_due_by_the_ledger_that_is_furthest_ahead() {
+        let hold_ms = i64::from(HOLD_MS);
+        assert_eq!(deadline(&[990, 995], 1_000), Millis(1_000 + hold_ms), "the clock, as a rule");
+        // It was set back by an hour since the ledgers wrote last.
+        let hour = 3_600_000;
+        assert_eq!(deadline(&[hour, 990], 1_000), Millis(hour + hold_ms));
+        assert_eq!(deadline(&[990, hour], 1_000), Millis(hour + hold_ms));
     }
 }

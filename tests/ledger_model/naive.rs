@@ -413,7 +413,9 @@ fn moved(sale: &mut Sale, command: &Command, now: Millis) -> Result<Option<Event
                 Held if *cause == Cause::PaymentFailed && *by <= u64::from(sale.over) => {
                     return Err(Refusal::AttemptOver);
                 }
-                Placing | Held => true,
+                Placing => true,
+                // An order that was born was placed.
+                Held => *cause != Cause::NotPlaced,
                 Pinned => *cause == Cause::PaymentFailed && sale.pinned_by.map(u64::from) == Some(*by),
                 Let(before) if before == *cause && *by != 0 && *by == sale.ended_by => return Ok(None),
                 _ => false,

@@ -1,7 +1,8 @@
 //! How a held order ends before it is paid: its home first, whose word decides; then every other line.
 //!
 //! Always true: once the home has said so the order is cancelled, and each of its lines is released, or lapses by the order's deadline at the
-//! latest. A line whose owner cannot be reached is told again for as long as this process lives.
+//! latest. A line whose owner cannot be reached is told again for as long as this process lives; behind a crash its owner asks the home
+//! when it has read its ledger.
 
 use std::time::Duration;
 

@@ -405,7 +405,7 @@ impl Directory {
         drop((owner.inbox.take_leave(), owner.inbox.take_drain()));
     }
 
-    /// Asks the home of a placing hold whether its order was born, and tells the owner.
+    /// Asks the home of a hold whether its order was born and stands, and tells the owner.
     pub(super) fn ask_home(&self, product: ProductId, order: OrderId, home: ProductId) {
         let directory = self.clone();
         actix::spawn(async move {

@@ -7,6 +7,9 @@
 //! Always true: at most one group is in flight; every answer, refusals too, leaves after the group it depends on
 //! was written; after a group that was not written nothing is decided until the ledger is read again.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,10 @@ pub const FORGOTTEN_MIN: usize = 1_000;
 pub const FORGOTTEN_MAX: usize = 16_384;
 /// How long to wait for a home's word before asking again.
 const ASK_HOME_AGAIN_MS: i64 = 1_000;
+/// Of so many lines that were held when the ledger was read the homes are asked whether their orders stand; those of any more lapse.
+const HOMES_ASKED_MAX: usize = 1_000;
+/// So many of them in a turn.
+const HOMES_ASKED_AT_ONCE: usize = 100;
 
 /// What is asked of the owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,7 +85,8 @@ pub enum Output<T> {
     Append(Entry),
     Reply(T, Reply),
     Publish(Arc<View>),
-    /// A placing hold is due: ask its home whether the order was born, and tell the owner to keep or release it.
+    /// A placing hold is due, or a line's hold was found when the ledger was read: ask its home whether the order was born and stands,
+    /// and tell the owner to keep or release it.
     AskHome {
         order: OrderId,
         home: ProductId,
@@ -172,6 +180,9 @@ pub struct Protocol<T> {
     in_flight: Option<Group<T>>,
     /// After a failed append: decide nothing.
     lost: bool,
+    /// Lines of orders that have their homes elsewhere, found when the ledger was read. Whoever cancelled one may have got no further than
+    /// its home.
+    found: Vec<(OrderId, ProductId)>,
     /// Events since the last snapshot.
     unsaved: u64,
     /// What was published since somebody last looked.
@@ -195,6 +206,7 @@ impl<T> Protocol<T> {
             ledger.replay(entry)?;
         }
         let unsaved = ledger.sequence().0 - from.0;
+        let found = ledger.held_for_others(product).take(HOMES_ASKED_MAX).collect();
         Ok(Protocol {
             product,
             epoch,
@@ -202,6 +214,7 @@ impl<T> Protocol<T> {
             open: Group::new(),
             in_flight: None,
             lost: false,
+            found,
             unsaved,
             published: Tally::default(),
         })
@@ -222,6 +235,7 @@ impl<T> Protocol<T> {
             Input::Turn { .. } if self.lost => {}
             Input::Turn { lapse_until } => {
                 self.lapse(lapse_until, out);
+                self.ask_homes(out);
                 self.append(out);
             }
             Input::Forget { .. } if self.lost => {}
@@ -412,6 +426,17 @@ impl<T> Protocol<T> {
         }
     }
 
+    /// Asks about what was found, once: a word that is lost costs nothing but the time until the order's deadline.
+    fn ask_homes(&mut self, out: &mut Vec<Output<T>>) {
+        let rest = self.found.len().saturating_sub(HOMES_ASKED_AT_ONCE);
+        for (order, home) in self.found.drain(rest..) {
+            let line = self.ledger.order(self.product, order);
+            if line.is_some_and(|line| line.state == HoldState::Held) {
+                out.push(Output::AskHome { order, home });
+            }
+        }
+    }
+
     /// Few are not worth an event; of very many those go first that were due first.
     fn forget(&mut self, before: Millis, now: Millis) {
         if self.ledger.remembered() < FORGOTTEN_MIN {
@@ -476,65 +501,5 @@ impl<T> Protocol<T> {
                 out.push(Output::Reload);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::actors::stock::testing::{one_for, product, settings};
-
-    /// Everything that is decided is written at once.
-    fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
-        let mut out = Vec::new();
-        owner.step(input, &mut out);
-        while out.iter().any(|output| matches!(output, Output::Append(_))) {
-            out.clear();
-            owner.step(Input::Appended(Outcome::Written), &mut out);
-            owner.step(Input::Turn { lapse_until: Millis(i64::MIN) }, &mut out);
-        }
-        out
-    }
-
-    #[test]
-    fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
-        let home = product(1);
-        let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
-        let ask = |token: u64, command, at| Input::Ask {
-            token,
-            ask: Ask::Command(command),
-            arrived: Millis(at),
-            until: Millis(i64::MAX),
-        };
-        let all = FORGOTTEN_MAX as u64 + FORGOTTEN_MIN as u64;
-        write(&mut owner, ask(0, Command::Create { settings: settings(), stock: all }, 0));
-        for number in 1..=all {
-            let at = number.cast_signed();
-            owner.step(
-                ask(number, Command::Reserve(one_for(number.into(), home, false)), at),
-                &mut Vec::new(),
-            );
-            if !owner.has_room() {
-                write(&mut owner, Input::Turn { lapse_until: Millis(0) });
-            }
-        }
-        let (lapsed, lapse) = (Millis(i64::MAX / 2), |until| Input::Turn { lapse_until: until });
-        while owner.ledger().counts().held > 0 {
-            write(&mut owner, lapse(lapsed));
-        }
-        assert_eq!(owner.ledger().remembered() as u64, all);
-        let forget = |before| Input::Forget { before: Millis(before), now: lapsed };
-        let hold_ms = i64::from(settings().hold_ms);
-        write(&mut owner, forget(hold_ms + FORGOTTEN_MIN as i64));
-        assert_eq!(owner.ledger().remembered() as u64, all, "too few are over");
-        write(&mut owner, forget(i64::MAX / 2));
-        assert_eq!(owner.ledger().remembered(), FORGOTTEN_MIN);
-        let last = one_for(all.into(), home, false).order;
-        assert!(owner.ledger().order(home, last).is_some());
-        write(&mut owner, forget(i64::MAX / 2));
-        assert_eq!(owner.ledger().remembered(), 0);
-        let before = owner.ledger().sequence();
-        write(&mut owner, forget(i64::MAX / 2));
-        assert_eq!(owner.ledger().sequence(), before, "nothing is worth no event");
     }
 }

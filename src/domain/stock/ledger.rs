@@ -150,6 +150,16 @@ impl Ledger {
         pinned.filter_map(|record| Some((record.order, Attempt::new(record.attempt)?)))
     }
 
+    /// The orders whose hold here stands and waits for its payment, and whose home is another product than `this`; in no order that
+    /// means anything.
+    pub fn held_for_others(&self, this: ProductId) -> impl Iterator<Item = (OrderId, ProductId)> {
+        let held = self.orders.iter().filter(|record| record.state == HoldState::Held);
+        held.filter_map(move |record| match record.many.as_deref() {
+            Some(Many::Home { home, .. }) if *home != this => Some((record.order, *home)),
+            _ => None,
+        })
+    }
+
     /// Everyone who has a live hold or a sold unit.
     pub fn buyers(&self) -> impl Iterator<Item = UserId> {
         self.buyers.keys().copied()
@@ -416,6 +426,8 @@ impl Ledger {
         match (record.state, cause) {
             // A payment that failed ends what it has pinned, or what nobody has pinned since it began.
             (HoldState::Held, Cause::PaymentFailed) if by <= attempt => Err(Refusal::AttemptOver),
+            // Its order was born, whoever knows nothing of that.
+            (HoldState::Held, Cause::NotPlaced) => Err(ended(record.state)),
             (HoldState::Placing | HoldState::Held, _) => Ok(Decision::Event(released)),
             // While a payment runs only its own outcome ends the hold.
             (HoldState::Pinned, Cause::PaymentFailed) if by == attempt => Ok(Decision::Event(released)),

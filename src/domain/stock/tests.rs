@@ -348,6 +348,17 @@ fn a_line_hears_that_its_order_was_born_and_has_ended() {
 }
 
 #[test]
+fn a_line_that_was_kept_is_not_let_go_as_unplaced() {
+    story(
+        "create 3                 -> created #1                        available 3
+         reserve a x1 at 0 home elsewhere -> held #2                   available 2
+         keep a until 600         -> kept #3                           available 2
+         release a unplaced       -> not pinned                        available 2
+         release a                -> released #4                       available 3",
+    );
+}
+
+#[test]
 fn an_order_that_is_never_born_leaves_nothing() {
     story(
         "create 1                 -> created #1                        available 1

@@ -13,7 +13,7 @@ use crate::actors::stock::testing::{
 use crate::actors::stock::{Answer, Reply, Route};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Refusal, Restock};
+use crate::domain::stock::{Cause, Place, Refusal, Reserve, Restock};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -201,4 +201,33 @@ async fn what_ended_long_ago_is_forgotten_and_what_lives_is_not() {
     assert!(is_held(&story.reserve(product, many + 1).await));
     until("they are forgotten", || story.journal.ledger(product).keys().count() == 1).await;
     assert_eq!(story.held(product), 1);
+}
+
+/// It was cancelled at its home, and then the node died.
+#[actix::test]
+async fn a_line_that_never_heard_of_its_orders_end_is_let_go_when_its_ledger_is_read() {
+    let story = Story::begin().await;
+    let (home, other) = (story.stocked(1, 10).await, story.stocked(2, 10).await);
+    let deadline = story.clock.now().plus(i64::from(settings().hold_ms));
+    let of = |number| Reserve { placing: Some(home), ..one_for(number, home, false) };
+    for reserve in [of(1), of(2)] {
+        let order = reserve.order;
+        for product in [home, other] {
+            assert!(is_held(&story.owners.ask(product, Command::Reserve(reserve.clone())).await));
+        }
+        let place = Command::Place(Place { order, deadline, lines: Vec::new() });
+        story.owners.ask(home, place).await.unwrap();
+        story.owners.ask(other, Command::Keep { order, deadline }).await.unwrap();
+    }
+    let cancel = Command::Release { order: of(1).order, cause: Cause::Cancelled, by: 7 };
+    story.owners.ask(home, cancel).await.unwrap();
+    assert_eq!((story.held(home), story.held(other)), (1, 2));
+    story.owners.drain().await;
+    let next = node(&Arc::default(), &story.journal, &story.clock, 1, 1).await;
+    next.settle(&all_shards(), Route::Here).await;
+    next.view(other).await.unwrap();
+    until("its home has said so", || story.held(other) < 2).await;
+    let stands = next.order(other, of(2).order).await;
+    assert!(matches!(stands, Ok(Answer::Order(Some(line))) if line.deadline == deadline));
+    assert_eq!((story.held(other), story.journal.forks()), (1, 0));
 }

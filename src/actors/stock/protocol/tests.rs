@@ -1,0 +1,94 @@
+//! What an owner asks and forgets by itself.
+
+use super::*;
+use crate::actors::stock::testing::{one_for, product, settings};
+use crate::domain::stock::{Attempt, Reserve};
+
+/// Everything that is decided is written at once.
+fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
+    let mut out = Vec::new();
+    owner.step(input, &mut out);
+    while out.iter().any(|output| matches!(output, Output::Append(_))) {
+        out.clear();
+        owner.step(Input::Appended(Outcome::Written), &mut out);
+        owner.step(Input::Turn { lapse_until: Millis(i64::MIN) }, &mut out);
+    }
+    out
+}
+
+#[test]
+fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
+    let home = product(1);
+    let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+    let ask = |token: u64, command, at| Input::Ask {
+        token,
+        ask: Ask::Command(command),
+        arrived: Millis(at),
+        until: Millis(i64::MAX),
+    };
+    let all = FORGOTTEN_MAX as u64 + FORGOTTEN_MIN as u64;
+    write(&mut owner, ask(0, Command::Create { settings: settings(), stock: all }, 0));
+    for number in 1..=all {
+        let at = number.cast_signed();
+        owner.step(ask(number, Command::Reserve(one_for(number.into(), home, false)), at), &mut Vec::new());
+        if !owner.has_room() {
+            write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+        }
+    }
+    let (lapsed, lapse) = (Millis(i64::MAX / 2), |until| Input::Turn { lapse_until: until });
+    while owner.ledger().counts().held > 0 {
+        write(&mut owner, lapse(lapsed));
+    }
+    assert_eq!(owner.ledger().remembered() as u64, all);
+    let forget = |before| Input::Forget { before: Millis(before), now: lapsed };
+    let hold_ms = i64::from(settings().hold_ms);
+    write(&mut owner, forget(hold_ms + FORGOTTEN_MIN as i64));
+    assert_eq!(owner.ledger().remembered() as u64, all, "too few are over");
+    write(&mut owner, forget(i64::MAX / 2));
+    assert_eq!(owner.ledger().remembered(), FORGOTTEN_MIN);
+    let last = one_for(all.into(), home, false).order;
+    assert!(owner.ledger().order(home, last).is_some());
+    write(&mut owner, forget(i64::MAX / 2));
+    assert_eq!(owner.ledger().remembered(), 0);
+    let before = owner.ledger().sequence();
+    write(&mut owner, forget(i64::MAX / 2));
+    assert_eq!(owner.ledger().sequence(), before, "nothing is worth no event");
+}
+
+#[test]
+fn of_lines_that_were_found_held_the_homes_are_asked_once() {
+    let (home, here) = (product(1), product(2));
+    let mut owner = Protocol::recover(here, Epoch(1), None, &[]).unwrap();
+    let mut tell = |command| {
+        let ask = Ask::Command(command);
+        let told = Input::Ask { token: 0, ask, arrived: Millis(0), until: Millis(i64::MAX) };
+        write(&mut owner, told);
+    };
+    let order = |number| one_for(number, here, false).order;
+    let hold = |number, placing| Command::Reserve(Reserve { placing, ..one_for(number, here, false) });
+    tell(Command::Create { settings: settings(), stock: 9 });
+    // The second is being placed, the third has its home here, money moves for the fourth, and the fifth lapses.
+    for (number, kept_until) in [(1, Some(900_000)), (2, None), (3, None), (4, Some(900_000)), (5, Some(10))]
+    {
+        tell(hold(number, (number != 3).then_some(home)));
+        if let Some(deadline) = kept_until {
+            tell(Command::Keep { order: order(number), deadline: Millis(deadline) });
+        }
+    }
+    tell(Command::Pin { order: order(4), attempt: Attempt::FIRST });
+    write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    let (_, left) = owner.snapshot().unwrap();
+
+    let mut next: Protocol<u64> = Protocol::recover(here, Epoch(2), Some(&left), &[]).unwrap();
+    let mut asked = || {
+        let mut out = Vec::new();
+        next.step(Input::Turn { lapse_until: Millis(10) }, &mut out);
+        let asked = out.into_iter().filter_map(|output| match output {
+            Output::AskHome { order, home } => Some((order, home)),
+            _ => None,
+        });
+        Vec::from_iter(asked)
+    };
+    assert_eq!(asked(), [(order(1), home)]);
+    assert!(asked().is_empty());
+}

@@ -408,7 +408,7 @@ async fn ten_thousand_orders_of_nobody_are_soon_passed_over() {
     let folder = Shop::open().await.stop().await;
     let mut shop = open(folder.path(), "shop.db").await;
     let orders = "insert into orders select randomblob(16), randomblob(16), x'00000000000000000000000000000001', 'expired', 1, \
-        'KRW', null, 0, 1, 1, 1, 1 from (with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000) \
+        'KRW', null, 0, 1, 1, 1, 1, null from (with recursive n(i) as (select 1 union all select i + 1 from n where i < 10000) \
         select i from n)";
     sqlx::query(orders).execute(&mut shop).await.unwrap();
     let ids: Vec<Vec<u8>> = sqlx::query_scalar("select id from orders").fetch_all(&mut shop).await.unwrap();

@@ -81,6 +81,7 @@ const TABLES: &[File] = files!("tables":
     23 "0023_products_by_name_and_id",
     24 "0024_notice_slices",
     25 "0025_webhook_deliveries_again_by",
+    26 "0026_orders_cancelled_by",
 );
 
 const PEOPLE: &[File] = files!("people":

@@ -86,6 +86,11 @@ static MOVE_ORDERS: LazyLock<Listed> = LazyLock::new(|| {
     let middle = " end where home_id = ? and status = 'pending_payment' and id in (";
     Listed::cases(head, middle, ")")
 });
+/// Whoever cancelled them may come again: their ledger has dropped them.
+static KEEP_CANCELS: LazyLock<Listed> = LazyLock::new(|| {
+    let head = "update orders set cancelled_by = case id";
+    Listed::cases(head, " end where home_id = ? and status = 'cancelled' and id in (", ")")
+});
 static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
 });
@@ -95,6 +100,7 @@ static KEYS_OF: LazyLock<Listed> =
 static BUYERS: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("select id, buyer_id from orders where id in (", "?", ")"));
 
+const CANCELLED_BY: &str = "select cancelled_by from orders where id = ?";
 const NEW_DEADLINE: &str = "update orders set hold_expires_at_ms = ?, updated_at_ms = ?, version = version + 1 \
     where id = ? and home_id = ? and status = 'pending_payment'";
 /// All units are back. What had been asked back is returned; the rest is what the event says.
@@ -165,6 +171,13 @@ impl OrderReader {
     pub async fn find(&self, id: OrderId) -> Result<Option<Order>, StoreError> {
         let rows = sql::query(FIND).bind(&id.as_bytes()[..]).fetch(&self.pool);
         Ok(gather(rows).await?.pop())
+    }
+
+    /// What cancelled an order that its ledger has dropped: the number of its request's key. `None` if that is not known here.
+    pub async fn cancelled_by(&self, id: OrderId) -> Result<Option<u64>, StoreError> {
+        let row = sql::query(CANCELLED_BY).bind(&id.as_bytes()[..]).fetch_optional(&self.pool).await?;
+        let by: Option<i64> = row.map(|row| row.try_get(0)).transpose()?.flatten();
+        Ok(by.map(i64::cast_unsigned))
     }
 
     /// Those of `ids` that have rows, in order of id.
@@ -384,6 +397,24 @@ async fn move_orders(
         let query = sql::query(sql).bind(status.as_str());
         let query = piece.iter().fold(query, |query, (id, at)| query.bind(&id.as_bytes()[..]).bind(at.0));
         let query = query.bind(&home.as_bytes()[..]);
+        let query = piece.iter().fold(query, |query, (id, _)| query.bind(&id.as_bytes()[..]));
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// What cancelled orders at home in `home`, each as a number.
+pub(super) async fn keep_cancels(
+    connection: &mut Connection,
+    home: ProductId,
+    orders: &[(OrderId, u64)],
+) -> Result<(), StoreError> {
+    for (sql, piece) in KEEP_CANCELS.filled(orders) {
+        let piece = Vec::from_iter(piece);
+        let cases = piece
+            .iter()
+            .fold(sql::query(sql), |query, (id, by)| query.bind(&id.as_bytes()[..]).bind(by.cast_signed()));
+        let query = cases.bind(&home.as_bytes()[..]);
         let query = piece.iter().fold(query, |query, (id, _)| query.bind(&id.as_bytes()[..]));
         query.execute(&mut *connection).await?;
     }

@@ -165,16 +165,21 @@ impl Naive {
             Command::Restock(ask) => return self.restock(ask),
             Command::Reserve(ask) => return self.reserve(ask, now),
             Command::Forget { unkeyed_before, keyed_before } => {
-                for sale in &mut self.sales {
+                let mut cancelled = Vec::new();
+                for sale in self.sales.iter_mut().filter(|sale| !sale.forgotten) {
                     let before = if sale.key.is_some() { keyed_before } else { unkeyed_before };
                     let asks_again =
                         sale.state == HoldState::Released(Cause::Cancelled) && sale.ended_by != 0;
                     let nothing_came = matches!(sale.state, HoldState::Released(_) | HoldState::Expired);
-                    if nothing_came && sale.deadline < *before && !asks_again {
+                    if nothing_came && sale.deadline < *before {
                         sale.forgotten = true;
+                        cancelled.extend(asks_again.then_some((sale.deadline, sale.order, sale.ended_by)));
                     }
                 }
-                Event::Forgotten(Forgotten { unkeyed_before: *unkeyed_before, keyed_before: *keyed_before })
+                cancelled.sort_unstable();
+                let (unkeyed_before, keyed_before) = (*unkeyed_before, *keyed_before);
+                let cancelled = cancelled.into_iter().map(|(_, order, by)| (order, by)).collect();
+                Event::Forgotten(Forgotten { unkeyed_before, keyed_before, cancelled })
             }
             Command::Place(Place { order, .. })
             | Command::Keep { order, .. }

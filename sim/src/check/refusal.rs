@@ -400,6 +400,9 @@ impl Stand {
                         .is_some_and(|row| matches!(row.state, HoldState::Released(_) | HoldState::Expired));
                     !nothing_came || hold.cancelled_by != 0 || hold.deadline >= before
                 });
+                for (order, _) in &e.cancelled {
+                    self.holds.remove(order);
+                }
             }
             Event::Released(e) if e.cause == Cause::Cancelled => {
                 self.change(e.order, |hold| hold.cancelled_by = e.by);

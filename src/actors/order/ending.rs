@@ -57,6 +57,10 @@ impl Orders {
             // Its owner remembers it no more: that is over, as the tables say, or are about to.
             Err(NotDone::Refused { refused: Refused { why: Refusal::NoSuchOrder, .. }, .. }) => {
                 self.tables_show_all().await?;
+                // This very request has cancelled it long ago.
+                if by != 0 && self.cancelled_by(seen.id).await? == Some(by) {
+                    return Ok(true);
+                }
                 let now = self.look_once(seen.id).await?;
                 let over = now.and_then(|order| order.status.over()).ok_or(NotDone::Unavailable)?;
                 Err(refused(seen.home, over))
@@ -64,6 +68,10 @@ impl Orders {
             Err(why) => Err(why),
             Ok(_) => Err(NotDone::Internal),
         }
+    }
+
+    async fn cancelled_by(&self, order: OrderId) -> Result<Option<u64>, NotDone> {
+        self.0.reader.cancelled_by(order).await.map_err(|_| NotDone::Unavailable)
     }
 
     /// Tells the lines whose owners could not be reached again, until they have heard or the holds have lapsed by themselves.

@@ -26,9 +26,9 @@ use self::recover::recovered;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::inbox::{Post, Token, Wakeups};
-use super::protocol::{Ask, FORGOTTEN_MAX, Input, Outcome, Output, Protocol};
+use super::protocol::{Ask, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
-use crate::domain::stock::{Command, Entry, Fingerprint, Millis};
+use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Fingerprint, Millis};
 
 /// How often an owner looks whether it is idle or should store itself.
 const TICK: Duration = Duration::from_secs(5);
@@ -444,7 +444,7 @@ impl StockOwner {
             true => before.saturating_sub(self.remembered()),
             false => 0,
         };
-        if forgotten >= FORGOTTEN_MAX {
+        if forgotten >= CANCELLED_DROPPED_MAX {
             // There may be more.
             self.forget_at = now;
         }

@@ -442,18 +442,19 @@ impl<T> Protocol<T> {
         if self.ledger.remembered() < FORGOTTEN_MIN {
             return;
         }
-        let all = |before| Forgotten { unkeyed_before: before, keyed_before: before };
-        let mut due: Vec<Millis> = self.ledger.forgettable(&all(before)).map(|(_, due)| due).collect();
-        if due.len() < FORGOTTEN_MIN {
+        let mut due: Vec<Millis> = self.ledger.forgettable(before, before).map(|(_, due)| due).collect();
+        let Forgotten { cancelled, .. } = self.ledger.forgotten(before, before);
+        if due.len() + cancelled.len() < FORGOTTEN_MIN {
             return;
         }
+        // It is worth a snapshot, which is as long as what is remembered.
+        self.unsaved += (due.len().min(FORGOTTEN_MAX) + cancelled.len()) as u64;
         let before = match due.len() {
             few if few <= FORGOTTEN_MAX => before,
             _ => due.select_nth_unstable(FORGOTTEN_MAX - 1).1.plus(1),
         };
-        self.happen(&Event::Forgotten(all(before)), now, false);
-        // It is worth a snapshot, which is as long as what is remembered.
-        self.unsaved += due.len().min(FORGOTTEN_MAX) as u64;
+        let forgotten = Forgotten { unkeyed_before: before, keyed_before: before, cancelled };
+        self.happen(&Event::Forgotten(forgotten), now, false);
     }
 
     fn append(&mut self, out: &mut Vec<Output<T>>) {

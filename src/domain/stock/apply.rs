@@ -8,7 +8,7 @@ use super::event::{
 };
 use super::ledger::Ledger;
 use super::order_table::{HoldState, Many, Record, Returns};
-use super::{Cause, ChainHash, Entry, Forked, Millis, ON_HAND_MAX, Sequence};
+use super::{CANCELLED_DROPPED_MAX, Cause, ChainHash, Entry, Forked, Millis, ON_HAND_MAX, Sequence};
 use crate::domain::id::{OrderId, ProductId, UserId};
 
 /// Why an entry could not be replayed. The product halts; nothing is skipped, and the ledger is of no use.
@@ -82,9 +82,11 @@ impl Ledger {
         match event {
             Event::Created(e) => self.settings.is_none() && e.stock <= ON_HAND_MAX,
             _ if self.settings.is_none() => false,
-            Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived | Event::Forgotten(_) => {
-                true
-            }
+            Event::Configured(_) | Event::Paused | Event::Resumed | Event::Archived => true,
+            Event::Forgotten(e) => e.cancelled.iter().all(|(order, by)| {
+                let record = self.orders.get(*order);
+                record.is_some_and(|record| record.answers_its_cancel() && record.ended_by == *by)
+            }),
             Event::Restocked(e) => {
                 let units = self.counts.on_hand.checked_add_signed(e.delta);
                 units.is_some_and(|units| (self.counts.promised()..=ON_HAND_MAX).contains(&units))
@@ -228,20 +230,44 @@ impl Ledger {
     }
 
     fn apply_forgotten(&mut self, forgotten: &Forgotten) {
-        let gone: Vec<OrderId> = self.forgettable(forgotten).map(|(order, _)| order).collect();
-        for order in gone {
+        let Forgotten { unkeyed_before, keyed_before, cancelled } = forgotten;
+        let gone: Vec<OrderId> =
+            self.forgettable(*unkeyed_before, *keyed_before).map(|(order, _)| order).collect();
+        for order in gone.into_iter().chain(cancelled.iter().map(|(order, _)| *order)) {
             self.orders.remove(order);
         }
     }
 
-    /// The orders that are dropped by this, and when each of them was due; in no order that means anything.
-    pub fn forgettable(&self, forgotten: &Forgotten) -> impl Iterator<Item = (OrderId, Millis)> {
-        let Forgotten { unkeyed_before, keyed_before } = *forgotten;
-        let gone = self.orders.iter().filter(move |record| {
+    /// The orders that are dropped unnamed, and when each of them was due; in no order that means anything.
+    pub fn forgettable(
+        &self,
+        unkeyed_before: Millis,
+        keyed_before: Millis,
+    ) -> impl Iterator<Item = (OrderId, Millis)> {
+        let gone = self.over_before(unkeyed_before, keyed_before);
+        gone.filter(|record| !record.answers_its_cancel()).map(|record| (record.order, record.deadline))
+    }
+
+    fn over_before(&self, unkeyed_before: Millis, keyed_before: Millis) -> impl Iterator<Item = &Record> {
+        self.orders.iter().filter(move |record| {
             let before = if record.keyed { keyed_before } else { unkeyed_before };
-            record.came_to_nothing() && !record.answers_its_cancel() && record.deadline < before
-        });
-        gone.map(|record| (record.order, record.deadline))
+            record.came_to_nothing() && record.deadline < before
+        })
+    }
+
+    /// What may be dropped. Of very many that are named those go first that were due first.
+    pub fn forgotten(&self, unkeyed_before: Millis, keyed_before: Millis) -> Forgotten {
+        let named =
+            self.over_before(unkeyed_before, keyed_before).filter(|record| record.answers_its_cancel());
+        let mut named: Vec<(Millis, OrderId, u64)> =
+            named.map(|record| (record.deadline, record.order, record.ended_by)).collect();
+        if named.len() > CANCELLED_DROPPED_MAX {
+            named.select_nth_unstable(CANCELLED_DROPPED_MAX);
+            named.truncate(CANCELLED_DROPPED_MAX);
+        }
+        named.sort_unstable();
+        let cancelled = named.into_iter().map(|(_, order, by)| (order, by)).collect();
+        Forgotten { unkeyed_before, keyed_before, cancelled }
     }
 
     /// Notes that everything up to here stands in an entry with this hash, closed at `at`.

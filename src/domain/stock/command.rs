@@ -133,8 +133,8 @@ pub enum Command {
         why: CameBack,
         by: u64,
     },
-    /// Drops what nobody can ask for any more: orders of which nothing came, whose hold was due before these times. Who cancelled with a
-    /// key may ask again; what was cancelled so stays.
+    /// Drops what is of no more use here: orders of which nothing came, whose hold was due before these times. Of those that a request with
+    /// a key has cancelled only some at once.
     Forget {
         unkeyed_before: Millis,
         keyed_before: Millis,

@@ -135,10 +135,13 @@ pub struct Returned {
     pub whole: bool,
 }
 
+/// Orders of which nothing came are dropped: all whose holds were due before these times, but for those that a request with a key has
+/// cancelled; and of these the ones that are named, each with what cancelled it: from here on the tables know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forgotten {
     pub unkeyed_before: Millis,
     pub keyed_before: Millis,
+    pub cancelled: Vec<(OrderId, u64)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -225,6 +228,17 @@ mod former {
         quantity: Quantity,
     }
 
+    /// What was cancelled with a key was never forgotten.
+    #[derive(Deserialize)]
+    pub struct Forgotten1 {
+        unkeyed_before: Millis,
+        keyed_before: Millis,
+    }
+
+    pub fn forgotten(Forgotten1 { unkeyed_before, keyed_before }: Forgotten1) -> Event {
+        Event::Forgotten(super::Forgotten { unkeyed_before, keyed_before, cancelled: Vec::new() })
+    }
+
     pub fn confirmed(Confirmed1 { order, line, quantity }: Confirmed1) -> Event {
         Event::Confirmed(super::Confirmed { order, line, quantity, held: None })
     }
@@ -297,11 +311,12 @@ kinds! {
     13 v 1 "released" Event::Released(e) => e, Event::Released;
     14 v 1 "expired" Event::Expired(e) => e, Event::Expired;
     15 v 2 "returned" Event::Returned(e) => e, Event::Returned;
-    16 v 1 "forgotten" Event::Forgotten(e) => e, Event::Forgotten;
+    16 v 2 "forgotten" Event::Forgotten(e) => e, Event::Forgotten;
     was 10 v 1 former::pinned;
     was 11 v 1 former::unpinned;
     was 12 v 1 former::confirmed;
     was 15 v 1 former::returned;
+    was 16 v 1 former::forgotten;
 }
 
 fn put<T: Serialize>(body: &T, out: &mut Vec<u8>) {

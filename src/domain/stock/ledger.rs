@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Back, CameBack, Command, KeyUse, Place, Reserve, Restock};
 use super::event::{
-    Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine, Released,
-    Restocked, Returned, Unpinned,
+    Confirmed, Created, Event, Expired, Held, Kept, Key, Pinned, Placed, PlacedLine, Released, Restocked,
+    Returned, Unpinned,
 };
 use super::order_table::{HoldState, Many, OrderTable, Record};
 use super::refusal::{Refusal, Refused};
@@ -245,8 +245,8 @@ impl Ledger {
                 self.give_back(*order, *quantity, *back, *why, *by)
             }
             Command::Forget { unkeyed_before, keyed_before } => {
-                let (unkeyed_before, keyed_before) = (*unkeyed_before, *keyed_before);
-                Ok(Decision::Event(Event::Forgotten(Forgotten { unkeyed_before, keyed_before })))
+                let forgotten = self.forgotten(*unkeyed_before, *keyed_before);
+                Ok(Decision::Event(Event::Forgotten(forgotten)))
             }
         }
     }

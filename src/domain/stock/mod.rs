@@ -92,6 +92,8 @@ pub const HOLD_MS_MAX: u32 = 7 * 24 * 3_600_000;
 pub const PLACING_MS: i64 = 5_000;
 /// The least time left to a buyer whose payment was declined with attempts left.
 pub const UNPIN_GRACE_MS: i64 = 60_000;
+/// So many orders that a request with a key has cancelled are dropped at once: each is named, and a group has so much room.
+pub const CANCELLED_DROPPED_MAX: usize = 2_000;
 /// The most units a product may have on hand.
 pub const ON_HAND_MAX: u64 = 1_000_000_000_000;
 

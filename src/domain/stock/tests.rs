@@ -3,8 +3,9 @@
 mod paying;
 mod script;
 
-use super::Millis;
-use crate::domain::id::{OrderId, ProductId};
+use super::*;
+use crate::domain::amount::{Currency, Money, Quantity};
+use crate::domain::id::{OrderId, ProductId, UserId};
 use script::story;
 
 #[test]
@@ -441,18 +442,53 @@ fn what_nobody_can_ask_for_is_forgotten() {
 }
 
 #[test]
-fn what_was_cancelled_with_a_key_is_remembered_for_its_request() {
+fn what_was_cancelled_with_a_key_answers_its_request_until_it_is_dropped() {
     story(
         "create 9 hold 10         -> created #1                        available 9
          reserve a x1 at 0        -> held #2                           available 8
          reserve b x1             -> held #3                           available 7
          release a by 5           -> released #4                       available 8
          release b                -> released #5                       available 9
-         forget unkeyed 11 keyed 11 -> forgotten #6                    available 9
-         remembered               -> 1
+         forget unkeyed 10 keyed 10 -> forgotten #6                    available 9
+         remembered               -> 2
          release a by 5           -> done                              available 9
+         forget unkeyed 11 keyed 11 -> forgotten #7                    available 9
+         remembered               -> 0
+         release a by 5           -> no such order                     available 9
          release b                -> no such order                     available 9",
     );
+}
+
+#[test]
+fn what_is_dropped_is_named_if_a_key_cancelled_it() {
+    let price = Money { amount: 100, currency: Currency::KRW };
+    let (opens_at, closes_at, per_customer_limit) = (None, None, None);
+    let settings = Settings { price, opens_at, closes_at, per_customer_limit, hold_ms: 10 };
+    let (order, quantity) = (|n| OrderId::from_bytes([n; 16]), Quantity::of_line(1).unwrap());
+    let reserve = |n| {
+        let (buyer, key, expected) = (UserId::from_bytes([n; 16]), None, None);
+        Command::Reserve(Reserve { order: order(n), line: 1, buyer, quantity, key, expected, placing: None })
+    };
+    let release = |n, by| Command::Release { order: order(n), cause: Cause::Cancelled, by };
+    let before = Millis(100);
+    let forget = Command::Forget { unkeyed_before: before, keyed_before: before };
+    let mut ledger = Ledger::default();
+    let mut does = |command| {
+        let Ok(Decision::Event(event)) = ledger.decide(&command, Millis(1)) else { panic!("{command:?}") };
+        ledger.apply(&event);
+        (event, ledger.remembered())
+    };
+    does(Command::Create { settings, stock: 9 });
+    for command in [reserve(1), reserve(2), release(1, 7), release(2, 0)] {
+        does(command);
+    }
+    let (event, left) = does(forget);
+    let cancelled = vec![(order(1), 7)];
+    assert_eq!(
+        event,
+        Event::Forgotten(Forgotten { unkeyed_before: before, keyed_before: before, cancelled })
+    );
+    assert_eq!(left, 0);
 }
 
 #[test]

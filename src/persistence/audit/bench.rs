@@ -16,7 +16,7 @@ const AT_ONCE: i64 = 512;
 /// As many paid orders of one line, all alike but for their ids.
 const FILL: &str = "insert into orders with recursive n(i) as (select 1 union all select i + 1 from n where i < ?) \
     select unhex(printf('%012X70008000000000000000', 1700000000000 + i)), zeroblob(16), zeroblob(16), 'paid', 1000, 'KRW', \
-    null, 0, 1, 1, 1, 1 from n";
+    null, 0, 1, 1, 1, 1, null from n";
 const LINES: &str =
     "insert into order_lines select id, 1, zeroblob(16), 1, 1000, 'KRW', 1, 'ordered' from orders";
 

@@ -84,7 +84,7 @@ pub static TABLES: &[Table] = tables! {
         per_customer_limit Number, hold_ms Number, paused Number, archived Number, updated_at_ms Number;
     Shop orders: id Bytes, buyer_id Bytes, home_id Bytes, status Words, total_minor Number,
         currency Words, key_hash Bytes, body_hash Number, hold_expires_at_ms Number,
-        created_at_ms Number, updated_at_ms Number, version Number;
+        created_at_ms Number, updated_at_ms Number, version Number, cancelled_by Number;
     Shop order_lines: order_id Bytes, line Number, product_id Bytes, quantity Number,
         unit_price_minor Number, currency Words, sequence Number, status Words;
     Shop buyer_runs: run Number, level Number, orders Number, goes_into Number;

@@ -12,8 +12,8 @@ use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{
-    CameBack, Cause, Confirmed, Created, Entry, Event, Forked, Held, Millis, Placed, Released, Returned,
-    Sequence, Unpinned, UnreadableEvent, decode_events,
+    CameBack, Cause, Confirmed, Created, Entry, Event, Forgotten, Forked, Held, Millis, Placed, Released,
+    Returned, Sequence, Unpinned, UnreadableEvent, decode_events,
 };
 use crate::persistence::order::{At, Born};
 use crate::persistence::stock::Stock;
@@ -124,6 +124,8 @@ pub struct Changes {
     pub confirmed: BTreeMap<(ProductId, Quantity), Vec<(OrderId, Millis)>>,
     /// In the order in which they happened.
     pub returned: Vec<Moved<Returning>>,
+    /// What cancelled orders at home here that their ledger has dropped.
+    pub cancelled_by: BTreeMap<ProductId, Vec<(OrderId, u64)>>,
     pub stock: Vec<StockChange>,
     pub turns: BTreeMap<ProductId, Turn>,
 }
@@ -243,9 +245,13 @@ impl Fold {
             },
             Event::Confirmed(confirmed) => self.confirm(at, confirmed),
             Event::Returned(returned) => self.give_back(at, returned),
+            Event::Forgotten(forgotten) if forgotten.cancelled.is_empty() => {}
+            Event::Forgotten(Forgotten { cancelled, .. }) => {
+                self.changes.cancelled_by.entry(at.product).or_default().extend(cancelled);
+            }
             // A hold that waits is invisible; `Kept` is said where the order is not at home; a pin is no state of
             // an order; the rest is the product's own.
-            Event::Held(_) | Event::Kept(_) | Event::Pinned(_) | Event::Forgotten(_) => {}
+            Event::Held(_) | Event::Kept(_) | Event::Pinned(_) => {}
             Event::Created(_) | Event::Configured(_) | Event::Restocked(_) => {}
             Event::Paused | Event::Resumed | Event::Archived => {}
         }

@@ -333,6 +333,9 @@ async fn write_plan(connection: &mut Connection, plan: &Plan) -> Result<(), Flus
     for Moved { at, order, to } in &changes.returned {
         order::give_back(connection, *at, *order, to).await?;
     }
+    for (product, orders) in &changes.cancelled_by {
+        order::keep_cancels(connection, *product, orders).await?;
+    }
     for StockChange { before, after } in &changes.stock {
         match before {
             None => stock::insert(connection, after).await?,

@@ -1,6 +1,7 @@
 //! Exactly once, whatever the slices, and found again by everyone who reads.
 
 mod doubt;
+mod dropped;
 
 use rstest::rstest;
 

@@ -124,7 +124,8 @@ fn a_hold_is_as_it_is_called() {
     let sold = [pinned.clone(), vec![Event::Confirmed(confirmed)]].concat();
     let expired = events(vec![Event::Expired(Expired { order: order(), line: 1, quantity })]);
     let (unkeyed_before, keyed_before) = (Millis(0), shown(11 * SECOND));
-    let forgotten = Event::Forgotten(Forgotten { unkeyed_before, keyed_before });
+    let cancelled = Vec::new();
+    let forgotten = Event::Forgotten(Forgotten { unkeyed_before, keyed_before, cancelled });
     let gone = [expired.clone(), vec![forgotten]].concat();
     let later = || asking(Command::Pin { order: order(), attempt: Try::FIRST.next().unwrap() });
     let tells = [

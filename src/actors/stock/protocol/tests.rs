@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::actors::stock::testing::{one_for, product, settings};
-use crate::domain::stock::{Attempt, Reserve};
+use crate::domain::stock::{Attempt, CANCELLED_DROPPED_MAX, Cause, Reserve, decode_events};
 
 /// Everything that is decided is written at once.
 fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
@@ -91,4 +91,41 @@ fn of_lines_that_were_found_held_the_homes_are_asked_once() {
     };
     assert_eq!(asked(), [(order(1), home)]);
     assert!(asked().is_empty());
+}
+
+#[test]
+fn what_a_key_has_cancelled_is_named_when_it_is_dropped_and_not_more_than_a_group_has_room_for() {
+    let home = product(1);
+    let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+    let ask = |command, at: u64| {
+        let (ask, arrived) = (Ask::Command(command), Millis(at.cast_signed()));
+        Input::Ask { token: at, ask, arrived, until: Millis(i64::MAX) }
+    };
+    let all = (CANCELLED_DROPPED_MAX + 1) as u64;
+    write(&mut owner, ask(Command::Create { settings: settings(), stock: all }, 0));
+    for number in 1..=all {
+        let reserve = one_for(number.into(), home, true);
+        let cancel =
+            Command::Release { order: reserve.order, cause: Cause::Cancelled, by: u64::MAX - number };
+        owner.step(ask(Command::Reserve(reserve), number), &mut Vec::new());
+        owner.step(ask(cancel, number), &mut Vec::new());
+        if !owner.has_room() {
+            write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+        }
+    }
+    write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    assert_eq!(owner.ledger().remembered() as u64, all);
+    let mut out = Vec::new();
+    owner.step(Input::Forget { before: Millis(i64::MAX / 2), now: Millis(i64::MAX / 2) }, &mut out);
+    let [Output::Append(entry)] = &out[..] else { panic!("{out:?}") };
+    assert!(entry.events.len() < GROUP_BYTES_MAX);
+    let events = decode_events(&entry.events).unwrap();
+    let [Event::Forgotten(Forgotten { cancelled, .. })] = &events[..] else { panic!("{events:?}") };
+    let order = |number: u64| (one_for(number.into(), home, true).order, u64::MAX - number);
+    assert_eq!(cancelled[..], (1..all).map(order).collect::<Vec<_>>()[..], "those first that were due first");
+    owner.step(Input::Appended(Outcome::Written), &mut Vec::new());
+    assert_eq!(owner.ledger().remembered(), 1);
+    let (_, left) = owner.snapshot().unwrap();
+    let next: Protocol<u64> = Protocol::recover(home, Epoch(2), Some(&left), &[]).unwrap();
+    assert_eq!(next.ledger().digest(), owner.ledger().digest());
 }

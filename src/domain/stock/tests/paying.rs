@@ -4,7 +4,7 @@ use super::script::story;
 use crate::domain::amount::Quantity;
 use crate::domain::id::OrderId;
 use crate::domain::stock::{
-    Attempt, CameBack, Confirmed, Event, Millis, Pinned, Returned, Unpinned, decode_events,
+    Attempt, CameBack, Confirmed, Event, Forgotten, Millis, Pinned, Returned, Unpinned, decode_events,
 };
 
 #[test]
@@ -140,23 +140,26 @@ fn what_came_back_once_does_not_come_back_twice() {
 }
 
 #[test]
-fn what_was_written_before_attempts_had_numbers_is_still_read() {
-    // Kind, version, and the fields as they were: an order, a deadline; an order, a line, a quantity, whether to stock.
+fn what_earlier_versions_wrote_is_still_read() {
+    // Kind, version, and the fields as they were: an order, a deadline; an order, a line, a quantity, whether to stock; two times.
     let order = [b"\x10".as_slice(), &[b'a'; 16]].concat();
     let pinned = [b"\x0a\x01".as_slice(), &order].concat();
     let unpinned = [b"\x0b\x01".as_slice(), &order, b"\x12"].concat();
     let confirmed = [b"\x0c\x01".as_slice(), &order, b"\x00\x02"].concat();
     let returned = [b"\x0f\x01".as_slice(), &order, b"\x00\x02\x01"].concat();
+    let forgotten = b"\x10\x01\x12\x14".to_vec();
     let order = OrderId::from_bytes([b'a'; 16]);
+    let (unkeyed_before, keyed_before, cancelled) = (Millis(9), Millis(10), Vec::new());
     let (attempt, deadline, quantity) = (Attempt::FIRST, Millis(9), Quantity::of_line(2).unwrap());
     let (line, to_stock, why, by, whole) = (0, true, CameBack::Cancelled, 0, false);
     assert_eq!(
-        decode_events(&[pinned, unpinned, confirmed, returned].concat()),
+        decode_events(&[pinned, unpinned, confirmed, returned, forgotten].concat()),
         Ok(vec![
             Event::Pinned(Pinned { order, attempt }),
             Event::Unpinned(Unpinned { order, deadline, attempt }),
             Event::Confirmed(Confirmed { order, line, quantity, held: None }),
             Event::Returned(Returned { order, line, quantity, to_stock, why, by, whole }),
+            Event::Forgotten(Forgotten { unkeyed_before, keyed_before, cancelled }),
         ])
     );
 }

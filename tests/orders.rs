@@ -415,6 +415,28 @@ async fn an_order_can_be_paid_though_the_clock_was_set_back() {
     shop.close().await;
 }
 
+/// Its row still says that it waits for its payment, and its owner, which knows better, is at rest.
+#[actix_web::test]
+async fn an_order_is_shown_as_it_is_though_its_owner_rests_and_the_tables_are_behind() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let path = format!("/v1/orders/{}", id(&shop.order(1, &jar, 1).send().await.ok(201)));
+    shop.tables_follow().await;
+    let tables = shop.hold("shop.db").await;
+    shop.by(1, "POST", &format!("{path}/cancel")).send().await.ok(200);
+    shop.clock.advance(61_000);
+    let product = jar.parse().unwrap();
+    let at_rest = async {
+        while shop.app().directory().peek(product).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), at_rest).await.expect("nobody asks, and nothing lapses");
+    assert_eq!(shop.by(1, "GET", &path).send().await.ok(200)["status"], "cancelled");
+    tables.let_go().await;
+    shop.close().await;
+}
+
 /// Its owner may have gone before its row was written.
 #[actix_web::test]
 async fn that_there_is_no_such_order_is_said_by_tables_that_show_everything() {

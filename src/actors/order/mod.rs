@@ -27,7 +27,7 @@ use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
 use crate::domain::stock::{
-    Command, Fingerprint, HoldState, KeyUse, Millis, Refusal, Refused, Reserve, Sequence,
+    Command, Fingerprint, HoldState, KeyUse, Millis, OrderView, Refusal, Refused, Reserve, Sequence,
 };
 use crate::logs::carried;
 use crate::persistence::order::OrderReader;
@@ -409,7 +409,7 @@ impl Orders {
         let directory = &self.0.directory;
         let row = self.0.reader.find(order).await.map_err(|_| NotDone::Unavailable)?;
         let at_home = match &row {
-            Some(row) => directory.known_at(row.home, order).await?,
+            Some(row) => self.at_home(row).await?,
             None => directory.find(order).await?,
         };
         if let Some(view) = at_home
@@ -423,6 +423,20 @@ impl Orders {
         let mut seen = row.clone();
         self.see_lines(&mut seen).await?;
         Ok(Some(sight::latest(Some(row), seen)))
+    }
+
+    /// What the home of an order knows beyond its row. It does not rest while its hold stands unpaid: if it rests all the same money moves,
+    /// or the tables are far behind, and then it is asked.
+    async fn at_home(&self, row: &Order) -> Result<Option<Box<OrderView>>, NotDone> {
+        let directory = &self.0.directory;
+        let known = directory.known_at(row.home, row.id).await?;
+        if known.is_some() || row.status != OrderStatus::PendingPayment {
+            return Ok(known);
+        }
+        match directory.order(row.home, row.id).await? {
+            Answer::Order(view) => Ok(view),
+            _ => Err(NotDone::Internal),
+        }
     }
 
     /// Whether the tables show it.

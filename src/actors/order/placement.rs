@@ -226,10 +226,13 @@ mod tests {
 
     const HOLD_MS: u32 = 600_000;
 
-    /// When an order is due whose lines' ledgers say that it is so late, placed at `now`.
-    fn deadline(ledgers: &[i64], now: i64) -> Millis {
+    fn product(number: usize) -> ProductId {
+        ProductId::from_bytes([number as u8; 16])
+    }
+
+    /// Every line of an order is held by ledgers that say that it is so late, and its birth is asked for at `now`.
+    fn held(ledgers: &[i64], now: i64) -> (Placement, Next) {
         let quantity = Quantity::of_line(1).unwrap();
-        let product = |number: usize| ProductId::from_bytes([number as u8; 16]);
         let items = (0..ledgers.len()).map(|number| Item { product: product(number), quantity }).collect();
         let (order, buyer) = (OrderId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
         let mut placement = Placement::new(order, buyer, items, None, None);
@@ -251,19 +254,41 @@ mod tests {
             };
             next = placement.heard(Ok(Answer::Reserved(receipt)), Millis(now));
         }
-        match next {
-            Next::Ask(home, Command::Place(place)) if home == product(0) => place.deadline,
-            other => panic!("{other:?}"),
-        }
+        (placement, next)
     }
 
     #[test]
     fn an_order_is_due_by_the_ledger_that_is_furthest_ahead() {
+        let deadline = |ledgers: &[i64], now| match held(ledgers, now).1 {
+            Next::Ask(home, Command::Place(place)) if home == product(0) => place.deadline,
+            other => panic!("{other:?}"),
+        };
         let hold_ms = i64::from(HOLD_MS);
         assert_eq!(deadline(&[990, 995], 1_000), Millis(1_000 + hold_ms), "the clock, as a rule");
         // It was set back by an hour since the ledgers wrote last.
         let hour = 3_600_000;
         assert_eq!(deadline(&[hour, 990], 1_000), Millis(hour + hold_ms));
         assert_eq!(deadline(&[990, hour], 1_000), Millis(hour + hold_ms));
+    }
+
+    /// It was halted meanwhile, or is nowhere.
+    #[test]
+    fn where_the_home_decides_nothing_every_line_is_let_go_and_nothing_was_done() {
+        for why in [NotDone::Internal, NotDone::Unavailable] {
+            let (mut placement, _) = held(&[1_000; 3], 1_000);
+            let mut next = placement.heard(Err(why.clone()), Millis(1_000));
+            for number in (0..3).rev() {
+                match next {
+                    Next::Ask(line, Command::Release { cause: Cause::NotPlaced, .. })
+                        if line == product(number) => {}
+                    other => panic!("{other:?}"),
+                }
+                next = placement.heard(Err(why.clone()), Millis(1_000));
+            }
+            assert_eq!(next, Next::Done(Err(NotDone::Unavailable)));
+        }
+        let (mut placement, _) = held(&[1_000; 3], 1_000);
+        let perhaps = placement.heard(Err(NotDone::Unknown), Millis(1_000));
+        assert_eq!(perhaps, Next::Done(Err(NotDone::Unknown)), "the home will say, to each line that asks");
     }
 }

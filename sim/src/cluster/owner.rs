@@ -1,7 +1,7 @@
 //! Owners on a node: their turns, the writer that all of them share, and how one lets go.
 
 use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply};
-use stockade::domain::stock::{Command, Epoch, Refused};
+use stockade::domain::stock::{Command, Epoch, Millis, Refused};
 
 use super::base::After;
 use super::node::{Leaving, Post, Slot, State, Submission, Waiter};
@@ -101,6 +101,8 @@ impl Cluster {
         {
             return;
         }
+        // Since when the one waited who had waited longest of those that are decided now.
+        let mut waited_from: Option<Millis> = None;
         while self.nodes[node].keeps(product)
             && self.nodes[node].slots[product].leaving.is_none()
             && self.nodes[node].slots[product].protocol().is_some_and(Protocol::has_room)
@@ -108,6 +110,8 @@ impl Cluster {
             let Some(post) = self.nodes[node].mail[product].pop_front() else { break };
             let now = self.nodes[node].clock.now(self.now);
             let (by, arrived, token) = (post.by, post.arrived, post.token);
+            let from = post.arrived_ms;
+            waited_from = Some(waited_from.map_or(from, |oldest| oldest.min(from)));
             let input = Input::Ask {
                 token,
                 ask: post.ask.clone(),
@@ -124,7 +128,7 @@ impl Cluster {
         }
         let now = self.nodes[node].clock.now(self.now);
         let oldest = self.nodes[node].mail[product].front().map(|post| post.arrived_ms);
-        self.judge_lateness(node, product, oldest.is_some());
+        self.judge_lateness(node, product, oldest.is_some(), waited_from);
         let lapse_until = oldest.map_or(now, |oldest| oldest.min(now));
         if self.step(node, product, By::Lapse, None, Input::Turn { lapse_until }) {
             self.leaves(node, product);
@@ -133,8 +137,9 @@ impl Cluster {
     }
 
     /// No hold lapses late, but where somebody who came before waits, or the node stood still, or the database was away: what is decided is
-    /// written then, or asked about, before anything else is.
-    fn judge_lateness(&mut self, node: usize, product: usize, waits: bool) {
+    /// written then, or asked about, before anything else is. Nor does one lapse before somebody who came before it is due and was decided
+    /// only now, since his node had not heard from the database what it serves; it may be his own, whose time counts from when he came.
+    fn judge_lateness(&mut self, node: usize, product: usize, waits: bool, waited_from: Option<Millis>) {
         let base_back = self.base_down_until + BASE_FOUND_WITHIN;
         let is = &mut self.nodes[node];
         let (now, woke) = (is.clock.now(self.now), is.clock.now(is.paused_until.max(base_back)));
@@ -143,7 +148,8 @@ impl Cluster {
         let excuse = if waits || !has_room { now } else { woke };
         slot.excuse = excuse.max(slot.excuse);
         let Some(due) = slot.protocol().and_then(Protocol::next_deadline) else { return };
-        if due.0 < now.0 - LATE_MAX_MS && due > slot.excuse {
+        let waited = waited_from.is_some_and(|from| from < due);
+        if due.0 < now.0 - LATE_MAX_MS && due > slot.excuse && !waited {
             let what = format!("node {node}, product {product}: a hold was due {} ms ago", now.0 - due.0);
             self.late.get_or_insert(Violation { invariant: "lapse_on_time", what });
         }
@@ -397,5 +403,72 @@ impl Cluster {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stockade::domain::amount::Quantity;
+    use stockade::domain::id::{OrderId, UserId};
+    use stockade::domain::stock::Reserve;
+
+    use super::super::node::Stage;
+    use super::*;
+    use crate::time::shown;
+
+    const HOLD_MS: u32 = 1_500;
+
+    /// An owner that is up, with a product for sale.
+    fn owner(now: Micros) -> Cluster {
+        let mut cluster = Cluster::new(1, 3, None, false);
+        cluster.now = now;
+        cluster.products[0].settings.hold_ms = HOLD_MS;
+        let (id, settings) = (cluster.products[0].id, cluster.products[0].settings.clone());
+        let protocol = Protocol::recover(id, Epoch(1), None, &[]).unwrap();
+        (cluster.nodes[0].up, cluster.nodes[0].stage) = (true, Stage::Owner);
+        cluster.nodes[0].slots[0].state = State::Up(Box::new(protocol));
+        ask(&mut cluster, Command::Create { settings, stock: 5 }, now);
+        cluster
+    }
+
+    fn ask(cluster: &mut Cluster, command: Command, arrived: Micros) {
+        cluster.tokens += 1;
+        let arrived_ms = cluster.nodes[0].clock.now(arrived);
+        let waiter = Waiter::Lead { question: 0, at: 0 };
+        let (token, ask, by) = (cluster.tokens, Ask::Command(command), By::Lapse);
+        let post = Post { token, ask, arrived, arrived_ms, waiter, print: None, by, asked_before: false };
+        cluster.nodes[0].mail[0].push_back(post);
+    }
+
+    fn reserve(cluster: &mut Cluster, number: u128, arrived: Micros) {
+        let order = OrderId::for_home(shown(0), number, cluster.products[0].id);
+        let (buyer, quantity) = (UserId::new(shown(0), number), Quantity::of_line(1).unwrap());
+        let (key, expected, placing) = (None, None, None);
+        let reserve = Reserve { order, line: 1, buyer, quantity, key, expected, placing };
+        ask(cluster, Command::Reserve(reserve), arrived);
+    }
+
+    #[test]
+    fn what_was_over_when_it_was_decided_did_not_lapse_late() {
+        let now = 30 * SECOND;
+        let mut cluster = owner(now);
+        reserve(&mut cluster, 1, now - (i64::from(HOLD_MS) + 400) * MS);
+        cluster.turn(0, 0, 0);
+        assert_eq!(cluster.late, None);
+    }
+
+    #[test]
+    fn what_was_due_before_anybody_came_lapses_in_time_or_late() {
+        let now = 30 * SECOND;
+        let mut cluster = owner(now);
+        reserve(&mut cluster, 1, now);
+        cluster.turn(0, 0, 0);
+        assert_eq!(cluster.late, None);
+        // Nobody has woken it meanwhile.
+        let later = now + (i64::from(HOLD_MS) + 400) * MS;
+        cluster.now = later;
+        reserve(&mut cluster, 2, later);
+        cluster.turn(0, 0, 0);
+        assert_eq!(cluster.late.map(|late| late.invariant), Some("lapse_on_time"));
     }
 }

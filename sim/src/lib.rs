@@ -11,6 +11,7 @@ pub mod chance;
 pub mod check;
 pub mod cluster;
 pub mod database;
+pub mod journal;
 pub mod mirror;
 pub mod model;
 pub mod queue;

@@ -155,6 +155,21 @@ pub struct Chapter {
 }
 
 impl Chapter {
+    /// The entries after a sequence.
+    pub fn tail(&self, after: Sequence) -> &[Entry] {
+        &self.entries[self.entries.partition_point(|entry| entry.last <= after)..]
+    }
+
+    /// Notes a snapshot that is stored; what is wrong with it, if it cannot be.
+    pub fn keep_snapshot(&mut self, sequence: Sequence, body: Vec<u8>) -> Result<(), String> {
+        let head = self.entries.last().map_or(Sequence(0), |entry| entry.last);
+        if sequence > head {
+            return Err(format!("a snapshot at {}, the journal ends at {}", sequence.0, head.0));
+        }
+        self.snapshots.push((sequence, body));
+        Ok(())
+    }
+
     pub fn fact(&self, index: usize) -> Option<&Fact> {
         self.facts.get(index)
     }

@@ -5,10 +5,10 @@
 
 use stockade::domain::stock::Sequence;
 
-use super::journal::{Fate, Submission};
 use super::mailbox::State;
 use super::{Happening, World};
 use crate::check::Violation;
+use crate::journal::{Fate, Submission};
 use crate::scenario::FAULTS_END;
 use crate::time::MS;
 

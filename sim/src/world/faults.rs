@@ -3,9 +3,9 @@
 //! A history plans a dozen faults and must have met at least eight of them. A fault that finds the node down comes
 //! again a little later.
 
-use super::journal::Fate;
 use super::{Happening, World};
 use crate::chance::Chance;
+use crate::journal::Fate;
 use crate::scenario::{FAULTS_END, FAULTS_MIN};
 use crate::time::{MS, Micros, SECOND};
 

@@ -9,7 +9,6 @@ mod desk;
 mod disk;
 mod door;
 mod faults;
-mod journal;
 pub(crate) mod keys;
 mod mailbox;
 mod network;
@@ -28,6 +27,7 @@ use stockade::domain::stock::{Millis, Sequence};
 use crate::broken::Broken;
 use crate::chance::Chance;
 use crate::check::Violation;
+use crate::journal::Journal;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, REST_BY, Scenario};
 use crate::story::{Answers, Attempt, Chapter, Mailbox, Ruling, Story};
@@ -38,7 +38,6 @@ use crate::trace::Trace;
 use crate::tables::Shelf;
 use desk::{AtDesk, Desk};
 use faults::Fault;
-use journal::Journal;
 use people::{Closer, Shopper};
 use process::Process;
 use saga::Saga;
@@ -201,7 +200,7 @@ impl World {
             broken,
             wall: Wall::default(),
             node: Process::down(count),
-            journal: Journal::new(chapters),
+            journal: Journal::new(chapters, None),
             shelves: vec![Shelf::default(); count],
             flushing: None,
             flush_stands_until: 0,

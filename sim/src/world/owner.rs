@@ -12,6 +12,7 @@ use super::mailbox::{Inside, Post, Waiter, Waiting};
 use super::{Happening, World};
 use crate::broken::Broken;
 use crate::check::Violation;
+use crate::journal::Submission;
 use crate::story::{By, Fact, Ruling};
 use crate::time::{MS, Micros};
 
@@ -243,7 +244,7 @@ impl World {
                 if count == GROUP_EVENTS_MAX {
                     self.tally.reach("a group of 512 events");
                 }
-                self.submit(super::journal::Submission { product, owner, entry, facts });
+                self.submit(Submission { product, owner, entry, facts });
                 true
             }
             Output::Reply(token, reply) => self.reply(token, reply),

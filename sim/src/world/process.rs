@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Protocol;
-use stockade::domain::stock::{Epoch, Event, Sequence};
+use stockade::domain::stock::{Event, Sequence};
 
 use super::again::Look;
 use super::disk::{FLUSH_EVERY, HOUSEKEEPING_EVERY};
@@ -79,8 +79,7 @@ impl World {
         self.node.number += 1;
         self.node.up = true;
         self.node.clock = ProcessClock::start(self.now, self.wall, self.scenario.drift_ppm);
-        self.journal.epoch = Epoch(self.journal.epoch.0 + 1);
-        self.journal.stopped = false;
+        self.journal.open();
         self.note("start", self.node.number, self.wall.error_us as u64);
         self.say(|| format!("start {}: the wall is {} ms off", self.node.number, self.wall.error_us / MS));
         for product in 0..self.node.owners.len() {

@@ -2,7 +2,8 @@
 //!
 //! Always true of it: a write is in whole or not at all; what is in stays; an entry that does not continue its
 //! product's history, or comes from an earlier start of the process, is refused. Nothing but the journal survives a
-//! crash, and the snapshots that stand beside it.
+//! crash, and the snapshots that stand beside it. The test `conformance` plays the same appends, snapshots and openings against
+//! this and against the shop's own journal in files, and each [`Flaw`] must be seen there.
 
 use std::collections::VecDeque;
 
@@ -11,6 +12,26 @@ use stockade::domain::stock::{ChainHash, Entry, Epoch, Sequence};
 
 use crate::story::{Chapter, Fact};
 use crate::time::Micros;
+
+/// A mistake, to see that it is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// What leaves a gap, or stands there already, is taken.
+    TakesForks,
+    /// The snapshot that comes last stands there.
+    OlderSnapshot,
+    /// An owner is given all that has happened, whatever its snapshot says.
+    WholeTail,
+    /// A new opening has the number of the one before.
+    SameEpoch,
+    /// What was written last is gone with the next opening.
+    LosesTheLast,
+}
+
+impl Flaw {
+    pub const ALL: [Flaw; 5] =
+        [Flaw::TakesForks, Flaw::OlderSnapshot, Flaw::WholeTail, Flaw::SameEpoch, Flaw::LosesTheLast];
+}
 
 /// One owner's group on its way.
 #[derive(Debug)]
@@ -71,10 +92,11 @@ pub struct Journal {
     pub crash_in_next: bool,
     /// An owner dies during the next write, which takes long.
     pub panic_in_next: bool,
+    flaw: Option<Flaw>,
 }
 
 impl Journal {
-    pub fn new(chapters: Vec<Chapter>) -> Journal {
+    pub fn new(chapters: Vec<Chapter>, flaw: Option<Flaw>) -> Journal {
         Journal {
             snapshots: vec![None; chapters.len()],
             chapters,
@@ -88,6 +110,18 @@ impl Journal {
             full_until: 0,
             crash_in_next: false,
             panic_in_next: false,
+            flaw,
+        }
+    }
+
+    /// A new start of the process: whatever was written before stands, and nothing more comes of it.
+    pub fn open(&mut self) {
+        if self.flaw != Some(Flaw::SameEpoch) || self.epoch == Epoch(0) {
+            self.epoch = Epoch(self.epoch.0 + 1);
+        }
+        self.stopped = false;
+        if self.flaw == Some(Flaw::LosesTheLast) {
+            self.chapters.iter_mut().for_each(|chapter| drop(chapter.entries.pop()));
         }
     }
 
@@ -133,7 +167,9 @@ impl Journal {
     /// Makes a group part of the history; what is wrong with it, if it cannot be.
     pub fn install(&mut self, mut group: Submission, now: Micros) -> Result<(), String> {
         let (sequence, hash) = self.head(group.product);
-        group.entry.continues(sequence, hash).map_err(|forked| forked.to_string())?;
+        if self.flaw != Some(Flaw::TakesForks) {
+            group.entry.continues(sequence, hash).map_err(|forked| forked.to_string())?;
+        }
         if group.entry.epoch != self.epoch {
             return Err(format!("written under epoch {}, which is over", group.entry.epoch.0));
         }
@@ -149,18 +185,15 @@ impl Journal {
 
     /// The entries after a sequence.
     pub fn tail(&self, product: usize, after: Sequence) -> &[Entry] {
-        let entries = &self.chapters[product].entries;
-        &entries[entries.partition_point(|entry| entry.last <= after)..]
+        let chapter = &self.chapters[product];
+        if self.flaw == Some(Flaw::WholeTail) { &chapter.entries } else { chapter.tail(after) }
     }
 
     /// Keeps a snapshot, beside the journal.
     pub fn keep_snapshot(&mut self, product: usize, sequence: Sequence, body: Vec<u8>) -> Result<(), String> {
-        let (head, _) = self.head(product);
-        if sequence > head {
-            return Err(format!("a snapshot at {}, the journal ends at {}", sequence.0, head.0));
-        }
-        self.chapters[product].snapshots.push((sequence, body.clone()));
-        if self.snapshots[product].as_ref().is_none_or(|(before, _)| *before < sequence) {
+        self.chapters[product].keep_snapshot(sequence, body.clone())?;
+        let last = self.flaw == Some(Flaw::OlderSnapshot);
+        if last || self.snapshots[product].as_ref().is_none_or(|(before, _)| *before < sequence) {
             self.snapshots[product] = Some((sequence, body));
         }
         Ok(())

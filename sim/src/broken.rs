@@ -92,6 +92,10 @@ variants! {
     RefuseWithoutLease "refuse_without_lease" by "i6_no_inversion",
     /// An owner takes a question that comes after the one that was asked in its place.
     LateQuestionTaken "late_question_taken" by "i15_promised_answers",
+    /// A node stores a snapshot of what it has decided, written or not.
+    SnapshotUnwritten "snapshot_unwritten" by "i9_prefix_durability" | "i10_one_state_by_every_road" | "i11_no_ack_behind_a_successor",
+    /// A new lead knows the keys that ledgers remember, and not those that only the tables have.
+    KeysOfLedgers "keys_of_ledgers" by "i8_one_key_one_order",
 }
 
 impl Broken {

@@ -13,6 +13,8 @@ use crate::time::{MS, Micros, SECOND, shown};
 pub const FAULTS_END: Micros = 60 * SECOND;
 /// By then everything must have come to rest (I14).
 pub const REST_BY: Micros = FAULTS_END + 60 * SECOND;
+/// What came to nothing is remembered for so long. A question is answered, and an order of several lines is born, long before.
+pub const ENDED_REMEMBERED_MS: i64 = 15_000;
 /// The least faults a history must have met.
 pub const FAULTS_MIN: u64 = 8;
 

@@ -52,6 +52,11 @@ impl Heard {
         }
     }
 
+    /// What a door refuses by itself: no sequence has to do with it.
+    pub fn of_no_product(why: Refusal) -> Heard {
+        Heard::Refused { product: None, refused: Refused { at: Sequence(0), why } }
+    }
+
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Heard::Refused { refused, .. } => Some(&refused.why),

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use stockade::domain::id::{OrderId, UserId};
-use stockade::domain::stock::{Cause, Entry, Event, HoldState, UnreadableEvent, decode_events};
+use stockade::domain::id::{OrderId, ProductId, UserId};
+use stockade::domain::stock::{Cause, Entry, Event, HoldState, Ledger, UnreadableEvent, decode_events};
+
+use crate::check::{Verdict, Violation};
 
 /// One order's share of one product, as a table keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +38,44 @@ impl Shelf {
             self.fold_event(&event);
         }
         self.checkpoint = entry.last.0;
+        Ok(())
+    }
+
+    /// The keys of the orders that it shows, and of what the journal has behind them.
+    pub fn all_keys(&self, events: &[Event]) -> Vec<(UserId, [u8; 16])> {
+        let behind = events.iter().skip(self.checkpoint as usize).filter_map(|event| match event {
+            Event::Held(held) => Some((held.buyer, held.key?.key)),
+            Event::Placed(placed) => Some((placed.buyer, placed.key?.key)),
+            _ => None,
+        });
+        self.keys.keys().copied().chain(behind).collect()
+    }
+
+    /// I10, of what is flushed to its end: sums and rows are the ledger's.
+    pub fn agrees(&self, product: usize, ledger: &Ledger, id: ProductId) -> Verdict {
+        let differ = |what: String| {
+            Err(Violation {
+                invariant: "i10_one_state_by_every_road",
+                what: format!("product {product}: {what}"),
+            })
+        };
+        let (counts, table) = (ledger.counts(), [self.on_hand, self.held, self.sold]);
+        let sums = [counts.on_hand, counts.held, counts.sold].map(|sum| sum as i64);
+        if table != sums {
+            return differ(format!("the table says {table:?}, the ledger {sums:?}"));
+        }
+        let mut known = 0;
+        for (order, row) in &self.rows {
+            // The ledger forgets what was never born, and what nobody can ask for any more.
+            let Some(view) = ledger.order(id, *order) else { continue };
+            known += 1;
+            if view.state != row.state || view.quantity.get() != row.quantity {
+                return differ(format!("{order}: the table says {row:?}, the ledger {:?}", view.state));
+            }
+        }
+        if known != ledger.remembered() {
+            return differ(format!("{known} rows, {} orders in the ledger", ledger.remembered()));
+        }
         Ok(())
     }
 

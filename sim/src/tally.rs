@@ -100,6 +100,11 @@ pub const SOMETIMES_OF_MANY: &[&str] = &[
     "an owner died while its shard moved",
     "a message between nodes was lost",
     "a key came back for another product",
+    "an owner began with a snapshot that another node had taken",
+    "a key that its ledger had forgotten was known in the tables",
+    "a key that its ledger had forgotten came back to another lead",
+    "an order that its ledger had forgotten was found in the tables",
+    "somebody waited in vain for the tables to show everything",
 ];
 
 /// Of three only: it takes a third to be led by one while another still asks.

@@ -32,6 +32,12 @@ pub enum After {
     /// A row of a shard, written: the product, and the session that gets it.
     Row(usize, i64),
     Load(usize, u64),
+    Snapshot,
+    /// How far the tables and the journal are.
+    Flush,
+    /// The tables are brought up to date from one place to another.
+    Fold(i64, i64),
+    LookUp(u64),
 }
 
 /// Statements of one node on one connection.
@@ -127,7 +133,7 @@ impl Cluster {
 
     /// A connection is ended at the database; its node learns it when it asks or waits.
     pub(super) fn end_connection(&mut self, connection: Connection) {
-        self.inserted.remove(&connection);
+        self.forget_transaction(connection);
         self.marks.remove(&connection);
         if let Some(answer) = self.database.kill(connection) {
             self.say_back(connection, answer);
@@ -169,10 +175,16 @@ impl Cluster {
                 self.forget_connection(number);
                 return self.exits(node, "its session has ended");
             }
-            (After::Row(..), 2, Answer::Done(0)) => {
+            (After::Row(..) | After::Fold(..), 2, Answer::Done(0)) => {
                 self.forget_connection(number);
                 return self.exits(node, "it is not the lead any more");
             }
+            // Another lead has been here before.
+            (After::Fold(..), 3, Answer::Done(0)) => {
+                self.nodes[node].flushing = false;
+                return self.forget_connection(number);
+            }
+            (After::Fold(from, to), 3, _) => drop(self.flushes.insert(number, (from, to))),
             (After::Group, 3, _) => self.places_are_taken(number),
             (After::Group, _, Answer::Duplicate) => return self.lost(number),
             _ => {}
@@ -230,9 +242,15 @@ impl Cluster {
     fn forget_connection(&mut self, number: u64) {
         self.scripts.remove(&number);
         self.marks.remove(&number);
-        self.inserted.remove(&number);
+        self.forget_transaction(number);
         self.database.kill(number);
         self.released();
+    }
+
+    fn forget_transaction(&mut self, connection: Connection) {
+        self.inserted.remove(&connection);
+        self.flushes.remove(&connection);
+        self.snapshots_sent.remove(&connection);
     }
 
     /// The process has ended. Usually the database sees that at once; sometimes its connections stay, with their locks.
@@ -257,8 +275,14 @@ impl Cluster {
         }
     }
 
-    /// A transaction is committed: its entries are in the journal from here on.
+    /// A transaction is committed: its entries are in the journal from here on, its rows in the tables, its snapshot stands.
     fn committed(&mut self, connection: Connection) {
+        if let Some(taken) = self.snapshots_sent.remove(&connection) {
+            self.snapshot_is_kept(taken);
+        }
+        if let Some((from, to)) = self.flushes.remove(&connection) {
+            self.fold(from, to);
+        }
         for (place, mut group) in self.inserted.remove(&connection).unwrap_or_default() {
             let Submission { product, ref entry, .. } = group;
             if place != self.last_place + 1 {
@@ -280,6 +304,7 @@ impl Cluster {
             }
             group.facts.iter_mut().for_each(|fact| fact.durable = self.now);
             chapter.facts.append(&mut group.facts);
+            self.line.push((product, chapter.entries.len()));
             chapter.entries.push(group.entry);
         }
     }

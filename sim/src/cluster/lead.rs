@@ -11,6 +11,7 @@ use crate::broken::Broken;
 use crate::database::{Answer, Statement};
 use crate::scenario::FAULTS_END;
 use crate::time::{MS, Micros, SECOND};
+use crate::world::keys::Print;
 
 /// So long must a beat be seen to stand.
 const DEAD_AFTER: Micros = 4 * SECOND;
@@ -148,19 +149,30 @@ impl Cluster {
         }
     }
 
-    /// The keys of all orders in the journal; then the doors open.
+    /// What an owner would remember: not the keys of what it has forgotten.
+    fn keys_of_ledger(&self, product: usize) -> Vec<Print> {
+        let (id, entries) = (self.products[product].id, &self.chapters[product].entries);
+        let Ok(protocol) = Protocol::<u64>::recover(id, Epoch(0), None, entries) else { return Vec::new() };
+        let mut keys: Vec<Print> = protocol.ledger().keys().map(|(_, buyer, key)| (buyer, key)).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// The keys of all orders in the tables, and of what the journal has behind them; then the doors open.
     pub(super) fn reads_keys(&mut self, node: usize) {
         if self.nodes[node].stage != Stage::Announcing {
             return;
         }
         for product in 0..self.products.len() {
-            let (id, entries) = (self.products[product].id, &self.chapters[product].entries);
-            let Ok(protocol) = Protocol::<u64>::recover(id, Epoch(0), None, entries) else { continue };
-            let mut keys: Vec<_> = protocol.ledger().keys().collect();
-            keys.sort_unstable();
-            keys.into_iter().for_each(|(_, buyer, key)| self.nodes[node].keys.keep((buyer, key), product));
+            let keys = if self.is(Broken::KeysOfLedgers) {
+                self.keys_of_ledger(product)
+            } else {
+                self.shelves[product].all_keys(&self.chapters[product].events)
+            };
+            keys.into_iter().for_each(|print| self.nodes[node].keys.keep(print, product));
         }
         self.nodes[node].stage = Stage::Open;
+        self.flush(node);
         self.say(|| format!("{node} opens its doors"));
         if self.leads_begun > 0 {
             self.tally.reach("another lead opened its doors");

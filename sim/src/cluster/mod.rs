@@ -2,9 +2,10 @@
 //! with a lead, questions from node to node, shards that move, and nodes that die, stand still, and are cut off.
 //!
 //! The database and the mirror are the models that `conformance` compares with real ones. There is less of the shop here: orders
-//! of one line, with and without keys, which lapse or are cancelled; no payments, no snapshots.
+//! of one line, with and without keys, which lapse or are cancelled, and are forgotten; no payments.
 
 mod base;
+mod keeper;
 mod lead;
 mod node;
 mod owner;
@@ -14,6 +15,7 @@ mod wire;
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::{Outcome as Became, View};
+use stockade::domain::id::OrderId;
 use stockade::domain::stock::{Epoch, Ledger, Sequence};
 use stockade::persistence::redis::{Generation, Version};
 
@@ -25,12 +27,14 @@ use crate::mirror::Store;
 use crate::queue::Queue;
 use crate::scenario::{FAULTS_END, FAULTS_MIN, ProductPlan, REST_BY};
 use crate::story::{Attempt, Chapter, Ruling, Story};
+use crate::tables::Shelf;
 use crate::tally::Tally;
 use crate::time::{MS, Micros, ProcessClock, SECOND, Wall};
 use crate::trace::Trace;
 use crate::world::Outcome;
 
 use base::{After, Script};
+use keeper::Taken;
 use node::{Node, Stage, Submission};
 use people::Buyer;
 use wire::Message;
@@ -53,10 +57,14 @@ enum Happening {
     DoAsTold { node: usize, process: u64, shards: Vec<[i64; 3]> },
     NoAnswer { node: usize, process: u64, product: usize, question: u64 },
     Keep { node: usize, process: u64, product: usize },
+    Housekeeping { node: usize, process: u64 },
+    Flush { node: usize, process: u64 },
+    LookAgain { node: usize, process: u64, look: u64 },
     Arrive { attempt: usize, node: usize },
     Hear { attempt: usize },
     GiveUp { attempt: usize },
     Buyer(usize),
+    Late { attempt: usize, order: OrderId },
     Mirror,
     Rest,
 }
@@ -119,6 +127,14 @@ pub struct Cluster {
     places: BTreeMap<i64, (usize, u64)>,
     inserted: BTreeMap<Connection, Vec<(i64, Submission)>>,
     last_place: i64,
+    /// By place, from the first on: the product, and which of its entries it is.
+    line: Vec<(usize, usize)>,
+    /// What transactions that are open bring the tables up to date with, and the snapshots that they store.
+    flushes: BTreeMap<Connection, (i64, i64)>,
+    snapshots_sent: BTreeMap<Connection, Taken>,
+    /// The newest of each product.
+    snapshots: Vec<Option<Taken>>,
+    shelves: Vec<Shelf>,
     /// What befalls the next COMMIT.
     next_commit: Option<Fault>,
     mirror: Store<usize, (Epoch, u64)>,
@@ -128,7 +144,7 @@ pub struct Cluster {
     senders: Vec<Option<usize>>,
     buyers: Vec<Buyer>,
     rulings: Vec<Ruling>,
-    orders: BTreeMap<stockade::domain::id::OrderId, usize>,
+    orders: BTreeMap<OrderId, usize>,
     told: Vec<Sequence>,
     processes: u64,
     sessions: i64,
@@ -175,6 +191,11 @@ impl Cluster {
             places: BTreeMap::new(),
             inserted: BTreeMap::new(),
             last_place: 0,
+            line: Vec::new(),
+            flushes: BTreeMap::new(),
+            snapshots_sent: BTreeMap::new(),
+            snapshots: (0..count).map(|_| None).collect(),
+            shelves: vec![Shelf::default(); count],
             next_commit: None,
             mirror: Store::new(None),
             mirror_seen: vec![(Epoch(0), Sequence(0)); count],
@@ -269,7 +290,10 @@ impl Cluster {
             | Happening::LookAround { node, process }
             | Happening::DoAsTold { node, process, .. }
             | Happening::NoAnswer { node, process, .. }
-            | Happening::Keep { node, process, .. } => Some((node, Some(process))),
+            | Happening::Keep { node, process, .. }
+            | Happening::Housekeeping { node, process }
+            | Happening::Flush { node, process }
+            | Happening::LookAgain { node, process, .. } => Some((node, Some(process))),
             Happening::Arrive { node, .. } => Some((node, None)),
             Happening::FromBase { script, .. } | Happening::BaseIsSilent { script } => {
                 self.scripts.get(&script).map(|script| (script.node, Some(script.process)))
@@ -313,10 +337,14 @@ impl Cluster {
                 self.keep(node, product);
                 self.wake(node, product);
             }
+            Happening::Housekeeping { node, .. } => self.housekeeping(node),
+            Happening::Flush { node, .. } => self.flush(node),
+            Happening::LookAgain { node, look, .. } => self.look_again(node, look),
             Happening::Arrive { attempt, node } => self.arrive(attempt, node),
             Happening::Hear { attempt } => self.hear(attempt),
             Happening::GiveUp { attempt } => self.give_up(attempt),
             Happening::Buyer(number) => self.buyer_acts(number),
+            Happening::Late { attempt, order } => self.asks_late(attempt, order),
             Happening::Mirror => {
                 self.look_at_mirror();
                 self.plan(200 * MS, Happening::Mirror);
@@ -375,6 +403,7 @@ impl Cluster {
                 self.nodes[node].stage = Stage::Owner;
                 self.beat(node);
                 self.look_around(node);
+                self.housekeeping(node);
             }
             After::Join => self.exits(node, "its session was there already"),
             After::Beat(_) if answers.get(1) == Some(&Answer::Done(0)) => {
@@ -395,6 +424,10 @@ impl Cluster {
             After::Word => self.word_is_read(node, &answers),
             After::Row(product, to) => self.row_is_written(node, product, to),
             After::Load(product, number) => self.loaded(node, product, number),
+            After::Snapshot => {}
+            After::Flush => self.sees_the_end(node, &answers),
+            After::Fold(..) => self.nodes[node].flushing = false,
+            After::LookUp(look) => self.tables_say(node, look, &answers),
         }
     }
 
@@ -410,7 +443,9 @@ impl Cluster {
             After::Load(product, number) => {
                 self.plan(50 * MS, Happening::Load { node, process, product, number });
             }
-            After::Beat(_) | After::Look | After::Seal | After::Lead => {}
+            After::Flush | After::Fold(..) => self.nodes[node].flushing = false,
+            After::LookUp(look) => self.looked_in_vain(node, look),
+            After::Beat(_) | After::Look | After::Seal | After::Lead | After::Snapshot => {}
         }
     }
 
@@ -473,6 +508,8 @@ impl Cluster {
             Fault::Base => {
                 self.database.crash();
                 self.inserted.clear();
+                self.flushes.clear();
+                self.snapshots_sent.clear();
                 for script in self.scripts.values_mut() {
                     script.todo.clear();
                     script.ended = true;
@@ -514,11 +551,14 @@ impl Cluster {
             if !quiet || self.nodes.iter().any(|node| !node.mail[product].is_empty()) {
                 return Some(format!("product {product} is not quiet"));
             }
+            if self.shelves[product].checkpoint != chapter.events.len() as u64 {
+                return Some(format!("product {product}: the tables are behind"));
+            }
         }
         self.unsold()
     }
 
-    /// At rest the state of each owner is its history's.
+    /// At rest the state of each owner is its history's, and so are the tables.
     fn owners_agree(&self) -> Result<(), Violation> {
         for (product, chapter) in self.chapters.iter().enumerate() {
             let mut ledger = Ledger::default();
@@ -533,6 +573,7 @@ impl Cluster {
                 let what = format!("product {product}: the owner's state is not its history's");
                 return Err(Violation { invariant: "i10_one_state_by_every_road", what });
             }
+            self.shelves[product].agrees(product, &ledger, chapter.product)?;
         }
         Ok(())
     }

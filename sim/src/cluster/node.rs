@@ -22,6 +22,8 @@ pub enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiter {
     Door(usize),
+    /// Whoever has come with a key that was used before.
+    Key(usize),
     /// The lead that asked, by the number of its question, and the place in it.
     Lead {
         question: u64,
@@ -140,6 +142,15 @@ pub struct Question {
     pub open: usize,
 }
 
+/// Who waits for the tables.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    pub attempt: usize,
+    /// Where the journal ended when they were first asked.
+    pub until: Option<i64>,
+    pub since: Micros,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     Here,
@@ -203,6 +214,9 @@ pub struct Node {
     pub confirmed: Vec<i64>,
     pub gives: Vec<bool>,
     pub reads_keys: bool,
+    /// A flush is under way.
+    pub flushing: bool,
+    pub looks: BTreeMap<u64, Look>,
 }
 
 impl Node {
@@ -236,6 +250,8 @@ impl Node {
             confirmed: vec![0; products],
             gives: vec![false; products],
             reads_keys: false,
+            flushing: false,
+            looks: BTreeMap::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Owners on a node: their turns, the writer that all of them share, and how one lets go.
 
 use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply};
-use stockade::domain::stock::{Command, Epoch, Millis, Refused};
+use stockade::domain::stock::{Command, Epoch, Millis, Refused, Sequence};
 
 use super::base::After;
 use super::node::{Leaving, Post, Slot, State, Submission, Waiter};
@@ -54,9 +54,15 @@ impl Cluster {
             return;
         }
         let (id, epoch) = (self.products[product].id, slot.epoch);
-        let entries = &self.chapters[product].entries;
-        match Protocol::recover(id, Epoch(epoch as u64), None, entries) {
+        let snapshot = self.snapshots[product].as_ref();
+        let after = snapshot.map_or(Sequence(0), |taken| taken.sequence);
+        let (body, tail) = (snapshot.map(|taken| taken.body.as_slice()), self.chapters[product].tail(after));
+        let elsewhere = snapshot.is_some_and(|taken| taken.node != node);
+        match Protocol::recover(id, Epoch(epoch as u64), body, tail) {
             Ok(protocol) => {
+                if elsewhere {
+                    self.tally.reach("an owner began with a snapshot that another node had taken");
+                }
                 let (told, reads) = (self.told[product], protocol.ledger().sequence());
                 if told > reads {
                     let what =
@@ -194,7 +200,7 @@ impl Cluster {
         self.send(node, lead, process, Message::LetGone { product, epoch });
     }
 
-    fn step(
+    pub(super) fn step(
         &mut self,
         node: usize,
         product: usize,
@@ -385,7 +391,7 @@ impl Cluster {
     /// An answer for whoever asked; none if it was not decided and is to be asked elsewhere.
     pub(super) fn answer_back(&mut self, node: usize, post: &Post, reply: Option<Reply>) {
         match post.waiter {
-            Waiter::Door(_) => {
+            Waiter::Door(_) | Waiter::Key(_) => {
                 if let Some(reply) = reply {
                     self.deliver(node, post, reply);
                 }

@@ -115,10 +115,15 @@ impl Cluster {
     }
 
     fn send_attempt(&mut self, buyer: usize, what: What) {
+        let who = self.buyers[buyer].who;
+        self.buyers[buyer].asking = Some(self.send_for(who, Some(buyer), what));
+    }
+
+    /// Somebody asks. Nobody waits for the answer if no buyer is named.
+    fn send_for(&mut self, who: UserId, buyer: Option<usize>, what: What) -> usize {
         let attempt = self.attempts.len();
-        self.attempts.push(Attempt::new(self.buyers[buyer].who, what, self.now));
-        self.senders.push(Some(buyer));
-        self.buyers[buyer].asking = Some(attempt);
+        self.attempts.push(Attempt::new(who, what, self.now));
+        self.senders.push(buyer);
         self.note("send", attempt as u64, 0);
         let leads = |node: &usize| self.nodes[*node].up && self.nodes[*node].stage == Stage::Open;
         let leads: Vec<usize> = (0..self.nodes.len()).filter(leads).collect();
@@ -126,44 +131,74 @@ impl Cluster {
         let way = self.chance.between(50, 4_000);
         self.plan(way, Happening::Arrive { attempt, node });
         self.plan(PATIENCE, Happening::GiveUp { attempt });
+        attempt
+    }
+
+    /// Somebody who had his order long ago asks once more: the very same request, or a look at its order. Its ledger may have forgotten it.
+    pub(super) fn asks_late(&mut self, attempt: usize, order: OrderId) {
+        if self.now >= FAULTS_END {
+            return;
+        }
+        let (who, home) = (self.attempts[attempt].who, self.product_asked(attempt));
+        let what = self.attempts[attempt].what.clone();
+        let is_keyed = matches!(what, What::Order { key: Some(_), .. });
+        let reads = self.chance.percent(30) || !is_keyed;
+        self.send_for(who, None, if reads { What::Read { order, home } } else { what });
     }
 
     pub(super) fn arrive(&mut self, attempt: usize, node: usize) {
-        let asked = self.product_asked(attempt);
+        let product = self.product_asked(attempt);
         let is = &mut self.nodes[node];
         if !is.up || is.stage != Stage::Open {
             return self.answer(attempt, Heard::NotExecuted);
         }
         self.attempts[attempt].process = is.process;
         let (who, what) = (self.attempts[attempt].who, self.attempts[attempt].what.clone());
-        let (product, ask, print): (usize, Ask, Option<Print>) = match what {
-            What::Command { product, command } => (product, Ask::Command(command), None),
-            What::Read { order, home } => (home, Ask::Order(order), None),
-            What::Order { items, key } => {
-                let Some(item) = items.first().copied() else { return };
-                let product = asked;
-                let order = OrderId::for_home(is.clock.now(self.now), self.chance.wide(), item.product);
-                let print = key.map(|key| (who, key.key));
-                if let Some(print) = print
-                    && is.keys.claim(print, product).is_err()
-                {
-                    self.tally.reach("a key came back for another product");
-                    return self.answer(attempt, Heard::NotExecuted);
+        let door = Waiter::Door(attempt);
+        match what {
+            What::Command { command, .. } => self.post(node, product, Ask::Command(command), door, None),
+            What::Read { order, .. } => self.post(node, product, Ask::Order(order), door, None),
+            What::Order { key: None, .. } => self.order(node, attempt, None),
+            What::Order { key: Some(KeyUse { key, .. }), .. } => {
+                let print = (who, key);
+                match self.nodes[node].keys.claim(print, product) {
+                    Err(_) => {
+                        self.tally.reach("a key came back for another product");
+                        self.answer(attempt, Heard::NotExecuted);
+                    }
+                    // Its ledger is not simply asked for another order: it may have forgotten the first.
+                    Ok(true) => {
+                        let ask = Ask::OrderOfKey { buyer: who, key };
+                        self.post(node, product, ask, Waiter::Key(attempt), Some(print));
+                    }
+                    Ok(false) => self.order(node, attempt, Some(print)),
                 }
-                self.orders.insert(order, attempt);
-                let quantity = item.quantity;
-                let reserve =
-                    Reserve { order, line: 1, buyer: who, quantity, key, expected: None, placing: None };
-                (product, Ask::Command(Command::Reserve(reserve)), print)
             }
-        };
+        }
+    }
+
+    /// An order goes to its product's owner. The key, if there is one, is claimed.
+    pub(super) fn order(&mut self, node: usize, attempt: usize, print: Option<Print>) {
+        let (who, product) = (self.attempts[attempt].who, self.product_asked(attempt));
+        let What::Order { items, key } = &self.attempts[attempt].what else { return };
+        let (Some(item), key) = (items.first().copied(), *key) else { return };
+        let now = self.nodes[node].clock.now(self.now);
+        let order = OrderId::for_home(now, self.chance.wide(), item.product);
+        self.orders.insert(order, attempt);
+        let quantity = item.quantity;
+        let reserve = Reserve { order, line: 1, buyer: who, quantity, key, expected: None, placing: None };
+        self.post(node, product, Ask::Command(Command::Reserve(reserve)), Waiter::Door(attempt), print);
+    }
+
+    fn post(&mut self, node: usize, product: usize, ask: Ask, waiter: Waiter, print: Option<Print>) {
+        let (Waiter::Door(attempt) | Waiter::Key(attempt)) = waiter else { return };
         self.tokens += 1;
         let post = Post {
             token: self.tokens,
             ask,
             arrived: self.now,
             arrived_ms: self.nodes[node].clock.now(self.now),
-            waiter: Waiter::Door(attempt),
+            waiter,
             print,
             by: By::Attempt(attempt),
             asked_before: false,
@@ -184,7 +219,7 @@ impl Cluster {
         }
     }
 
-    pub(super) fn door_hears(&mut self, attempt: usize, reply: Reply) {
+    pub(super) fn door_hears(&mut self, node: usize, attempt: usize, reply: Reply) {
         let product = self.product_asked(attempt);
         let heard = match reply {
             Ok(Answer::Reserved(receipt)) => {
@@ -192,7 +227,8 @@ impl Cluster {
             }
             Ok(Answer::Replayed(order)) => Heard::Replayed(order),
             Ok(Answer::Done { .. }) => Heard::Done,
-            Ok(Answer::Order(view)) => Heard::Known(view.is_some()),
+            Ok(Answer::Order(None)) => return self.look_up(node, attempt),
+            Ok(Answer::Order(Some(_))) => Heard::Known(true),
             Ok(Answer::OrderOfKey(found)) => Heard::Known(found.is_some()),
             Err(NotDone::Refused { refused, .. }) => Heard::Refused { product: Some(product), refused },
             Err(NotDone::Busy { .. } | NotDone::Unavailable | NotDone::Quarantined) => Heard::NotExecuted,
@@ -201,7 +237,7 @@ impl Cluster {
         self.answer(attempt, heard);
     }
 
-    fn answer(&mut self, attempt: usize, heard: Heard) {
+    pub(super) fn answer(&mut self, attempt: usize, heard: Heard) {
         if self.attempts[attempt].said.is_some() {
             return;
         }
@@ -244,6 +280,11 @@ impl Cluster {
                 let wish = Wish { product, quantity: 1, key: None, cancels: Some(order) };
                 buyer.wish = (cancels && !over).then_some(wish);
                 think = if over { 5 } else { 900 };
+                // A page that was left open, a telephone that finds its network again.
+                if !over && self.chance.percent(40) {
+                    let much_later = self.chance.between(5, 45) * SECOND;
+                    self.plan(much_later, Happening::Late { attempt, order });
+                }
             }
             Some(Heard::Refused { refused, .. }) => {
                 if over

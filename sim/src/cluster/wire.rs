@@ -256,7 +256,11 @@ impl Cluster {
 
     /// An answer reaches whoever waits at the door; the claim of its key is kept or given back.
     pub(super) fn deliver(&mut self, node: usize, post: &Post, reply: Reply) {
-        let Waiter::Door(attempt) = post.waiter else { return };
+        let attempt = match post.waiter {
+            Waiter::Door(attempt) => attempt,
+            Waiter::Key(attempt) => return self.key_is_known(node, attempt, reply),
+            Waiter::Lead { .. } => return,
+        };
         // A key whose order may stand is kept, whatever is said last.
         let unknown = post.asked_before && matches!(reply, Err(NotDone::Unavailable));
         let reply = if unknown { Err(NotDone::Unknown) } else { reply };
@@ -269,7 +273,7 @@ impl Cluster {
             }
             self.nodes[node].keys.unclaim(print);
         }
-        self.door_hears(attempt, reply);
+        self.door_hears(node, attempt, reply);
     }
 
     // --- let go -----------------------------------------------------------------------------------------------------------

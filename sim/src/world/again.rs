@@ -6,7 +6,7 @@
 
 use stockade::actors::stock::{Answer, Ask, Reply};
 use stockade::domain::id::OrderId;
-use stockade::domain::stock::{HoldState, KeyUse, Refusal, Refused, Sequence};
+use stockade::domain::stock::{HoldState, KeyUse, Refusal};
 
 use super::keys::{Elsewhere, Print};
 use super::mailbox::{Inside, Waiter};
@@ -45,10 +45,6 @@ pub struct Look {
     heads: Vec<u64>,
 }
 
-fn of_no_product(why: Refusal) -> Heard {
-    Heard::Refused { product: None, refused: Refused { at: Sequence(0), why } }
-}
-
 impl World {
     /// Whose key an attempt carries, and for which request.
     fn keyed(&self, attempt: usize) -> Option<(Print, KeyUse)> {
@@ -82,7 +78,7 @@ impl World {
             }
             (Ok(Answer::OrderOfKey(Some(first))), _) => self.key_made(attempt, before, first),
             (Ok(Answer::OrderOfKey(None)), Before::Claimed) => {
-                self.key_said(attempt, before, of_no_product(Refusal::KeyInProgress));
+                self.key_said(attempt, before, Heard::of_no_product(Refusal::KeyInProgress));
             }
             (Ok(Answer::OrderOfKey(None)), _) if self.is(Broken::ForgottenKeyIsNew) => {
                 self.key_is_new(attempt, before);
@@ -97,7 +93,7 @@ impl World {
     pub(super) fn it_stands(&mut self, attempt: usize, order: OrderId, reply: Reply) {
         let heard = match reply {
             Ok(Answer::Order(Some(view))) if view.state == HoldState::Placing => {
-                of_no_product(Refusal::KeyInProgress)
+                Heard::of_no_product(Refusal::KeyInProgress)
             }
             Ok(Answer::Order(Some(_))) => Heard::Replayed(order),
             // It was forgotten since, or was never born.
@@ -119,7 +115,7 @@ impl World {
         if !matches!(before, Before::Here) {
             self.tally.reach("a key came back naming another product");
         }
-        self.key_said(attempt, before, of_no_product(Refusal::KeyReused { order: Some(order) }));
+        self.key_said(attempt, before, Heard::of_no_product(Refusal::KeyReused { order: Some(order) }));
     }
 
     /// No order was ever made with the key: it is free.

@@ -13,6 +13,7 @@ use super::{Happening, World};
 use crate::broken::Broken;
 use crate::check::Violation;
 use crate::journal::Submission;
+use crate::scenario::ENDED_REMEMBERED_MS;
 use crate::story::{By, Fact, Ruling};
 use crate::time::{MS, Micros};
 
@@ -20,8 +21,6 @@ use crate::time::{MS, Micros};
 const GROUP_EVENTS_MAX: u64 = 512;
 /// A lapse may be this late while the node is well.
 const LATE_MAX_MS: i64 = 100;
-/// What came to nothing is remembered for so long. A question is answered, and an order of several lines is born, long before.
-pub(super) const ENDED_REMEMBERED_MS: i64 = 15_000;
 
 impl World {
     /// The journal's word, the questions, the lapses.

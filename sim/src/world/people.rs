@@ -8,10 +8,9 @@ use stockade::domain::amount::Quantity;
 use stockade::domain::id::{OrderId, UserId};
 use stockade::domain::stock::{Command, KeyUse, Refusal, Restock, SaleState};
 
-use super::owner::ENDED_REMEMBERED_MS;
 use super::{Happening, Sender, World};
 use crate::chance::mix;
-use crate::scenario::{FAULTS_END, REST_BY};
+use crate::scenario::{ENDED_REMEMBERED_MS, FAULTS_END, REST_BY};
 use crate::story::{Attempt, Heard, What};
 use crate::time::{MS, SECOND, shown, true_time};
 

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use stockade::actors::stock::Protocol;
-use stockade::domain::stock::{Event, Sequence};
+use stockade::domain::stock::Sequence;
 
 use super::again::Look;
 use super::disk::{FLUSH_EVERY, HOUSEKEEPING_EVERY};
 use super::door::Run;
-use super::keys::{Print, UsedKeys};
+use super::keys::UsedKeys;
 use super::mailbox::{Inside, Owner, State, Waiter, Waiting};
 use super::{Happening, World};
 use crate::broken::Broken;
@@ -181,14 +181,7 @@ impl World {
 
     /// The keys of the orders that the tables show, and of what the journal has behind them.
     fn recall_keys(&mut self, product: usize) {
-        let shelf = &self.shelves[product];
-        let mut prints: Vec<Print> = shelf.keys.keys().copied().collect();
-        let behind = self.journal.chapters[product].events.iter().skip(shelf.checkpoint as usize);
-        prints.extend(behind.filter_map(|event| match event {
-            Event::Held(held) => Some((held.buyer, held.key?.key)),
-            Event::Placed(placed) => Some((placed.buyer, placed.key?.key)),
-            _ => None,
-        }));
+        let prints = self.shelves[product].all_keys(&self.journal.chapters[product].events);
         for print in prints {
             self.node.keys.keep(print, product);
         }

@@ -10,7 +10,6 @@ use super::{Happening, World};
 use crate::check::Violation;
 use crate::scenario::FAULTS_MIN;
 use crate::story::Story;
-use crate::tables::Shelf;
 use crate::time::SECOND;
 
 impl World {
@@ -97,7 +96,7 @@ impl World {
                     format!("product {product}: the owner's state is not its history's"),
                 );
             }
-            tables_agree(product, &self.shelves[product], &ledger, chapter.product)?;
+            self.shelves[product].agrees(product, &ledger, chapter.product)?;
         }
         Ok(())
     }
@@ -107,39 +106,4 @@ impl World {
         self.journal.chapters.clone_from(&story.chapters);
         self.restless().unwrap_or_else(|| "it came to rest too late".into())
     }
-}
-
-fn tables_agree(
-    product: usize,
-    shelf: &Shelf,
-    ledger: &Ledger,
-    id: stockade::domain::id::ProductId,
-) -> Result<(), Violation> {
-    let differ = |what: String| {
-        Err(Violation {
-            invariant: "i10_one_state_by_every_road",
-            what: format!("product {product}: {what}"),
-        })
-    };
-    let counts = ledger.counts();
-    let sums = [counts.on_hand, counts.held, counts.sold].map(|sum| sum as i64);
-    if [shelf.on_hand, shelf.held, shelf.sold] != sums {
-        return differ(format!(
-            "the table says {:?}, the ledger {sums:?}",
-            [shelf.on_hand, shelf.held, shelf.sold]
-        ));
-    }
-    let mut known = 0;
-    for (order, row) in &shelf.rows {
-        // The ledger forgets what was never born, and what nobody can ask for any more.
-        let Some(view) = ledger.order(id, *order) else { continue };
-        known += 1;
-        if view.state != row.state || view.quantity.get() != row.quantity {
-            return differ(format!("{order}: the table says {row:?}, the ledger {:?}", view.state));
-        }
-    }
-    if known != ledger.remembered() {
-        return differ(format!("{known} rows, {} orders in the ledger", ledger.remembered()));
-    }
-    Ok(())
 }

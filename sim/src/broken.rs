@@ -96,6 +96,8 @@ variants! {
     SnapshotUnwritten "snapshot_unwritten" by "i9_prefix_durability" | "i10_one_state_by_every_road" | "i11_no_ack_behind_a_successor",
     /// A new lead knows the keys that ledgers remember, and not those that only the tables have.
     KeysOfLedgers "keys_of_ledgers" by "i8_one_key_one_order",
+    /// A pin that nobody has answered counts as done.
+    LostPinIsPinned "lost_pin_is_pinned" by "i5_pinned_before_charged",
 }
 
 impl Broken {

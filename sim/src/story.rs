@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use stockade::actors::order::Item;
 use stockade::domain::id::{OrderId, ProductId, UserId};
-use stockade::domain::stock::{Command, Entry, Event, KeyUse, Millis, Refusal, Refused, Sequence};
+use stockade::domain::stock::{Command, Entry, Event, Held, KeyUse, Millis, Refusal, Refused, Sequence};
 
 use crate::time::Micros;
 
@@ -84,11 +84,13 @@ pub struct Attempt {
     pub heard_at: Option<Micros>,
     /// Which start of the process took it.
     pub process: u64,
+    /// The shop itself asks, for somebody who waits for something else.
+    pub inside: bool,
 }
 
 impl Attempt {
     pub fn new(who: UserId, what: What, sent: Micros) -> Attempt {
-        Attempt { who, what, sent, said: None, heard_at: None, process: 0 }
+        Attempt { who, what, sent, said: None, heard_at: None, process: 0, inside: false }
     }
 }
 
@@ -160,6 +162,19 @@ pub struct Chapter {
 }
 
 impl Chapter {
+    /// The hold of an order, as it began.
+    pub fn held(&self, order: OrderId) -> Option<&Held> {
+        self.events.iter().rev().find_map(|event| match event {
+            Event::Held(held) if held.order == order => Some(held),
+            _ => None,
+        })
+    }
+
+    /// What is said last of an order.
+    pub fn last_word(&self, order: OrderId) -> Option<&Event> {
+        self.events.iter().rev().find(|event| event.order() == Some(order))
+    }
+
     /// The entries after a sequence.
     pub fn tail(&self, after: Sequence) -> &[Entry] {
         &self.entries[self.entries.partition_point(|entry| entry.last <= after)..]
@@ -226,6 +241,7 @@ impl Story {
             let is_heard = is_certain && attempt.heard_at.is_some();
             answers.certain_requests += u64::from(is_certain);
             match &attempt.what {
+                _ if attempt.inside => {}
                 What::Order { key: Some(key), .. } => {
                     *keyed.entry((attempt.who, key.key)).or_default() |= is_heard;
                 }

@@ -105,6 +105,12 @@ pub const SOMETIMES_OF_MANY: &[&str] = &[
     "a key that its ledger had forgotten came back to another lead",
     "an order that its ledger had forgotten was found in the tables",
     "somebody waited in vain for the tables to show everything",
+    "an order was paid for",
+    "a payment was taken up by another lead",
+    "a lapse raced a pin and won",
+    "a charge timed out and had happened",
+    "a charge timed out and had not",
+    "money came for an order that had ended",
 ];
 
 /// Of three only: it takes a third to be led by one while another still asks.

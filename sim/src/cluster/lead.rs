@@ -173,6 +173,7 @@ impl Cluster {
         }
         self.nodes[node].stage = Stage::Open;
         self.flush(node);
+        self.look_for_due(node);
         self.say(|| format!("{node} opens its doors"));
         if self.leads_begun > 0 {
             self.tally.reach("another lead opened its doors");

@@ -2,14 +2,16 @@
 //! with a lead, questions from node to node, shards that move, and nodes that die, stand still, and are cut off.
 //!
 //! The database and the mirror are the models that `conformance` compares with real ones. There is less of the shop here: orders
-//! of one line, with and without keys, which lapse or are cancelled, and are forgotten; no payments.
+//! of one line, with and without keys, which lapse, are cancelled or paid for, and are forgotten.
 
 mod base;
+mod faults;
 mod keeper;
 mod lead;
 mod node;
 mod owner;
 mod people;
+mod till;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -34,9 +36,11 @@ use crate::trace::Trace;
 use crate::world::Outcome;
 
 use base::{After, Script};
+use faults::{Fault, KINDS};
 use keeper::Taken;
 use node::{Node, Stage, Submission};
-use people::Buyer;
+use people::{Buyer, Sender};
+use till::{AtTill, Till};
 use wire::Message;
 
 /// What can happen.
@@ -65,48 +69,10 @@ enum Happening {
     GiveUp { attempt: usize },
     Buyer(usize),
     Late { attempt: usize, order: OrderId },
+    Till(AtTill),
     Mirror,
     Rest,
 }
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Crash,
-    Pause,
-    CutOff,
-    Alone,
-    /// The database is killed and comes back.
-    Base,
-    /// One connection breaks.
-    Connection,
-    /// The lead stands still for long enough to be replaced, if it can in the middle of a move.
-    LeadStops,
-    /// A node dies while its COMMIT is on the way.
-    CrashInCommit,
-    /// A COMMIT is done, and the answer is lost.
-    CommitUnheard,
-    /// All that the mirror holds is thrown away.
-    Flush,
-}
-
-const KINDS: [Fault; 16] = [
-    Fault::LeadStops,
-    Fault::LeadStops,
-    Fault::LeadStops,
-    Fault::CrashInCommit,
-    Fault::CommitUnheard,
-    Fault::Crash,
-    Fault::Crash,
-    Fault::Pause,
-    Fault::Pause,
-    Fault::CutOff,
-    Fault::CutOff,
-    Fault::Alone,
-    Fault::Base,
-    Fault::Connection,
-    Fault::Connection,
-    Fault::Flush,
-];
 
 pub struct Cluster {
     seed: u64,
@@ -141,8 +107,9 @@ pub struct Cluster {
     mirror_seen: Vec<(Epoch, Sequence)>,
     chapters: Vec<Chapter>,
     attempts: Vec<Attempt>,
-    senders: Vec<Option<usize>>,
+    senders: Vec<Sender>,
     buyers: Vec<Buyer>,
+    till: Till,
     rulings: Vec<Ruling>,
     orders: BTreeMap<OrderId, usize>,
     told: Vec<Sequence>,
@@ -203,6 +170,7 @@ impl Cluster {
             attempts: Vec::new(),
             senders: Vec::new(),
             buyers: Vec::new(),
+            till: Till::new(),
             rulings: Vec::new(),
             orders: BTreeMap::new(),
             told: vec![Sequence(0); count],
@@ -248,7 +216,8 @@ impl Cluster {
 
     fn judge(mut self) -> Outcome {
         let restless = self.restless();
-        let (agreed, late) = (self.owners_agree(), self.late.take());
+        let agreed = self.owners_agree().and_then(|()| self.money_adds_up());
+        let late = self.late.take();
         let story = Story {
             chapters: std::mem::take(&mut self.chapters),
             attempts: std::mem::take(&mut self.attempts),
@@ -295,6 +264,8 @@ impl Cluster {
             | Happening::Flush { node, process }
             | Happening::LookAgain { node, process, .. } => Some((node, Some(process))),
             Happening::Arrive { node, .. } => Some((node, None)),
+            Happening::Till(AtTill::Step { walk } | AtTill::Says { walk, .. }) => self.till.place(walk),
+            Happening::Till(AtTill::Look { node, process }) => Some((node, Some(process))),
             Happening::FromBase { script, .. } | Happening::BaseIsSilent { script } => {
                 self.scripts.get(&script).map(|script| (script.node, Some(script.process)))
             }
@@ -345,6 +316,7 @@ impl Cluster {
             Happening::GiveUp { attempt } => self.give_up(attempt),
             Happening::Buyer(number) => self.buyer_acts(number),
             Happening::Late { attempt, order } => self.asks_late(attempt, order),
+            Happening::Till(what) => self.till_happens(what),
             Happening::Mirror => {
                 self.look_at_mirror();
                 self.plan(200 * MS, Happening::Mirror);
@@ -391,6 +363,7 @@ impl Cluster {
         self.say(|| format!("{node} ends: {why}"));
         self.note("exit", node as u64, 0);
         self.leave_base(node);
+        self.till.forget_walks(node);
         self.nodes[node].up = false;
         let pause = self.chance.one_of([100, 500, 2_000, 6_000]) * MS;
         let pause = pause + self.chance.between(0, pause);
@@ -458,78 +431,6 @@ impl Cluster {
         self.mirror.write(&generation, [(product, version, (epoch, view.sequence.0))]);
     }
 
-    fn strike(&mut self, fault: Fault) {
-        self.note("fault", fault as u64, 0);
-        if matches!(fault, Fault::CrashInCommit | Fault::CommitUnheard) {
-            self.next_commit = Some(fault);
-            return;
-        }
-        let lead = self.nodes.iter().position(|node| node.stage == Stage::Open);
-        let node = match lead {
-            Some(lead) if fault == Fault::LeadStops || self.chance.percent(25) => lead,
-            _ => self.chance.index(self.nodes.len()),
-        };
-        let stops = fault == Fault::LeadStops;
-        if stops && self.nodes[node].moving.is_none() && self.chance.percent(98) {
-            // A little later, perhaps.
-            return self.plan(20 * MS, Happening::Strike(fault));
-        }
-        let long = self.chance.one_of([300, 1_500, 5_000, 9_000]);
-        let until = self.now + self.chance.between(long / 2, long) * MS;
-        let until = if stops { self.now + self.chance.between(5, 12) * SECOND } else { until };
-        let is = &mut self.nodes[node];
-        if !is.up && matches!(fault, Fault::Crash | Fault::Pause | Fault::LeadStops) {
-            return self.plan(300 * MS, Happening::Strike(fault));
-        }
-        let (name, leads) = (fault, is.stage == Stage::Open);
-        self.trace.say(self.now, || format!("fault: {name:?} at {node}"));
-        self.tally.fault(match fault {
-            Fault::Crash => "a node is killed",
-            Fault::Pause => "a node stands still",
-            Fault::LeadStops => "the lead stands still until it is replaced",
-            Fault::CutOff => "a node is cut off from the database",
-            Fault::Alone => "a node is cut off from the others",
-            Fault::Base => "the database is killed",
-            Fault::Connection => "a connection to the database breaks",
-            Fault::Flush => "the mirror is emptied",
-            Fault::CrashInCommit | Fault::CommitUnheard => return,
-        });
-        match fault {
-            Fault::Crash => {
-                if leads {
-                    self.tally.reach("the lead was killed");
-                }
-                self.exits(node, "killed");
-            }
-            // What waits for it waits for the later of two.
-            Fault::Pause | Fault::LeadStops => is.paused_until = until.max(is.paused_until),
-            Fault::CutOff => is.cut_off_until = until,
-            Fault::Alone => is.alone_until = until,
-            Fault::Base => {
-                self.database.crash();
-                self.inserted.clear();
-                self.flushes.clear();
-                self.snapshots_sent.clear();
-                for script in self.scripts.values_mut() {
-                    script.todo.clear();
-                    script.ended = true;
-                }
-                self.base_down_until = self.now + self.chance.between(50, 1_500) * MS;
-            }
-            Fault::Connection => {
-                let writing = self.inserted.keys().next().copied();
-                if let Some(connection) = writing.or_else(|| self.marks.keys().next().copied()) {
-                    self.end_connection(connection);
-                }
-            }
-            Fault::Flush => {
-                self.mirror.flush();
-                self.mirror_seen.fill((Epoch(0), Sequence(0)));
-            }
-            Fault::CrashInCommit | Fault::CommitUnheard => {}
-        }
-    }
-
     /// The first thing that is not at rest.
     fn restless(&self) -> Option<String> {
         if let Some(node) = self.nodes.iter().position(|node| !node.up) {
@@ -555,7 +456,7 @@ impl Cluster {
                 return Some(format!("product {product}: the tables are behind"));
             }
         }
-        self.unsold()
+        self.till.busy().or_else(|| self.unsold())
     }
 
     /// At rest the state of each owner is its history's, and so are the tables.

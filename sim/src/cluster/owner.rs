@@ -356,6 +356,10 @@ impl Cluster {
         let Some(product) = self.product_of(&post, &reply) else {
             return self.answer_back(node, &post, Some(reply));
         };
+        // A refusal is true by the clock of whoever decided it.
+        if let (By::Attempt(attempt), true) = (post.by, refused) {
+            self.attempts[attempt].process = self.nodes[node].process;
+        }
         let told = match &reply {
             Ok(Answer::Reserved(receipt)) => Some((receipt.sequence, true)),
             Err(NotDone::Refused { refused: Refused { at, .. }, .. }) => Some((*at, false)),

@@ -38,6 +38,15 @@ struct Wish {
     cancels: Option<OrderId>,
 }
 
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Sender {
+    Buyer(usize),
+    /// A payment's walk.
+    Walk(u64),
+    Nobody,
+}
+
 #[derive(Debug)]
 pub struct Buyer {
     who: UserId,
@@ -116,22 +125,26 @@ impl Cluster {
 
     fn send_attempt(&mut self, buyer: usize, what: What) {
         let who = self.buyers[buyer].who;
-        self.buyers[buyer].asking = Some(self.send_for(who, Some(buyer), what));
+        self.buyers[buyer].asking = Some(self.send_for(who, Sender::Buyer(buyer), what));
     }
 
-    /// Somebody asks. Nobody waits for the answer if no buyer is named.
-    fn send_for(&mut self, who: UserId, buyer: Option<usize>, what: What) -> usize {
-        let attempt = self.attempts.len();
-        self.attempts.push(Attempt::new(who, what, self.now));
-        self.senders.push(buyer);
-        self.note("send", attempt as u64, 0);
+    /// Somebody asks whoever believes to be the lead.
+    fn send_for(&mut self, who: UserId, sender: Sender, what: What) -> usize {
         let leads = |node: &usize| self.nodes[*node].up && self.nodes[*node].stage == Stage::Open;
         let leads: Vec<usize> = (0..self.nodes.len()).filter(leads).collect();
         let node = if leads.is_empty() { 0 } else { leads[self.chance.index(leads.len())] };
         let way = self.chance.between(50, 4_000);
-        self.plan(way, Happening::Arrive { attempt, node });
-        self.plan(PATIENCE, Happening::GiveUp { attempt });
-        attempt
+        self.send_to(node, way, Attempt::new(who, what, self.now), sender)
+    }
+
+    pub(super) fn send_to(&mut self, node: usize, way: Micros, attempt: Attempt, sender: Sender) -> usize {
+        let number = self.attempts.len();
+        self.attempts.push(attempt);
+        self.senders.push(sender);
+        self.note("send", number as u64, 0);
+        self.plan(way, Happening::Arrive { attempt: number, node });
+        self.plan(PATIENCE, Happening::GiveUp { attempt: number });
+        number
     }
 
     /// Somebody who had his order long ago asks once more: the very same request, or a look at its order. Its ledger may have forgotten it.
@@ -143,7 +156,7 @@ impl Cluster {
         let what = self.attempts[attempt].what.clone();
         let is_keyed = matches!(what, What::Order { key: Some(_), .. });
         let reads = self.chance.percent(30) || !is_keyed;
-        self.send_for(who, None, if reads { What::Read { order, home } } else { what });
+        self.send_for(who, Sender::Nobody, if reads { What::Read { order, home } } else { what });
     }
 
     pub(super) fn arrive(&mut self, attempt: usize, node: usize) {
@@ -254,18 +267,26 @@ impl Cluster {
         if self.attempts[attempt].heard_at.is_none() {
             self.attempts[attempt].heard_at = Some(self.now);
             let heard = self.attempts[attempt].said.as_ref().map(|said| said.heard.clone());
-            self.buyer_hears(attempt, heard);
+            self.sender_hears(attempt, heard);
         }
     }
 
     pub(super) fn give_up(&mut self, attempt: usize) {
         if self.attempts[attempt].heard_at.is_none() {
-            self.buyer_hears(attempt, None);
+            self.sender_hears(attempt, None);
         }
     }
 
-    fn buyer_hears(&mut self, attempt: usize, heard: Option<Heard>) {
-        let Some(number) = self.senders[attempt] else { return };
+    /// `None`: no answer came, and nothing is known.
+    fn sender_hears(&mut self, attempt: usize, heard: Option<Heard>) {
+        match self.senders[attempt] {
+            Sender::Buyer(number) => self.buyer_hears(number, attempt, heard),
+            Sender::Walk(number) => self.walk_hears_owner(number, attempt, heard),
+            Sender::Nobody => {}
+        }
+    }
+
+    fn buyer_hears(&mut self, number: usize, attempt: usize, heard: Option<Heard>) {
         if self.buyers[number].asking != Some(attempt) {
             return;
         }
@@ -280,6 +301,9 @@ impl Cluster {
                 let wish = Wish { product, quantity: 1, key: None, cancels: Some(order) };
                 buyer.wish = (cancels && !over).then_some(wish);
                 think = if over { 5 } else { 900 };
+                if !over && self.chance.percent(if cancels { 10 } else { 50 }) {
+                    self.will_pay(attempt, order);
+                }
                 // A page that was left open, a telephone that finds its network again.
                 if !over && self.chance.percent(40) {
                     let much_later = self.chance.between(5, 45) * SECOND;

@@ -22,11 +22,19 @@ pub struct Bank {
     charges: BTreeMap<PaymentId, Charge>,
     /// Each with its payment and its amount.
     refunds: BTreeMap<RefundId, (PaymentId, i64)>,
+    /// It takes what was asked for, or nothing.
+    exact: bool,
 }
 
 impl Bank {
+    /// One whose own form nobody types another price into.
+    pub fn exact() -> Bank {
+        Bank { exact: true, ..Bank::default() }
+    }
+
     /// A charge arrives. `sure`: it succeeds, whatever the dice say.
     pub fn charge(&mut self, id: PaymentId, amount: Money, sure: bool, chance: &mut Chance) -> ProviderSaid {
+        let exact = self.exact;
         self.charges.entry(id).or_insert_with(|| {
             let status = match chance.below(100) {
                 _ if sure => Status::Captured,
@@ -35,7 +43,7 @@ impl Bank {
                 _ => Status::Pending,
             };
             // Somebody typed another price into the bank's own form.
-            let wrong = !sure && status == Status::Captured && chance.percent(3);
+            let wrong = !sure && !exact && status == Status::Captured && chance.percent(3);
             Charge { status, amount: Money { amount: amount.amount + i64::from(wrong), ..amount } }
         });
         self.find(id)

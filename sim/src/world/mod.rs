@@ -4,7 +4,7 @@
 //! owner, and means nothing after their end; nothing but the journal and the memory of clients outlives a crash.
 
 mod again;
-mod bank;
+pub(crate) mod bank;
 mod desk;
 mod disk;
 mod door;

@@ -15,6 +15,8 @@ use stockade::domain::stock::{Attempt as Number, Back, Event, Held, Millis};
 
 use super::bank::Bank;
 use super::{Happening, World};
+use crate::check::{Verdict, i5_money};
+use crate::story::Chapter;
 use crate::time::{MS, Micros, SECOND};
 
 const CLAIM: Micros = 3 * SECOND;
@@ -228,10 +230,7 @@ impl World {
 
     /// The hold of an order at a product, as it began.
     pub(super) fn held(&self, product: usize, order: OrderId) -> Option<&Held> {
-        self.journal.chapters[product].events.iter().rev().find_map(|event| match event {
-            Event::Held(held) if held.order == order => Some(held),
-            _ => None,
-        })
+        self.journal.chapters[product].held(order)
     }
 
     fn begun(&mut self, id: PaymentId) {
@@ -316,8 +315,7 @@ impl World {
 
     /// What a product's history says last of an order.
     fn last_word(&self, product: usize, order: OrderId) -> Option<&Event> {
-        let events = &self.journal.chapters[product].events;
-        events.iter().rev().find(|event| event.order() == Some(order))
+        self.journal.chapters[product].last_word(order)
     }
 
     pub(super) fn desk_happens(&mut self, what: AtDesk) {
@@ -343,40 +341,16 @@ impl World {
     }
 
     /// I5, at rest: what the bank has kept of an order is the price of what is sold of it, unless a person took another amount.
-    pub(super) fn money_adds_up(
-        &self,
-        chapters: &[crate::story::Chapter],
-    ) -> Result<(), crate::check::Violation> {
-        let broken = |what: String| Err(crate::check::Violation { invariant: "i5_money", what });
+    pub(super) fn money_adds_up(&self, chapters: &[Chapter]) -> Verdict {
         let mut kept: BTreeMap<OrderId, i64> = BTreeMap::new();
-        let mut odd: BTreeMap<OrderId, i64> = BTreeMap::new();
         for (id, row) in &self.desk.rows {
             let (captured, refunded) = (self.desk.bank.captured(*id), self.desk.bank.refunded(*id));
-            *kept.entry(row.payment.order).or_insert(0) += captured - refunded;
+            let of_order = kept.entry(row.payment.order).or_insert(0);
+            *of_order += captured - refunded;
             if row.accepted && row.payment.state == PaymentState::Paid && refunded < captured {
-                *odd.entry(row.payment.order).or_insert(0) += captured - row.payment.amount.amount;
+                *of_order -= captured - row.payment.amount.amount;
             }
         }
-        for (order, kept) in kept {
-            let mut sold = 0;
-            for chapter in chapters {
-                let mut price = 0;
-                for event in &chapter.events {
-                    match event {
-                        Event::Held(held) if held.order == order => price = held.unit_price.amount,
-                        Event::Confirmed(e) if e.order == order => {
-                            sold += price * i64::from(e.quantity.get())
-                        }
-                        Event::Returned(e) if e.order == order => sold -= price * i64::from(e.quantity.get()),
-                        _ => {}
-                    }
-                }
-            }
-            let odd = odd.get(&order).copied().unwrap_or(0);
-            if kept != sold + odd {
-                return broken(format!("{order}: the bank has kept {kept}, and {sold} is sold of it"));
-            }
-        }
-        Ok(())
+        i5_money(&kept, chapters)
     }
 }

@@ -53,13 +53,16 @@ impl Heard {
     }
 }
 
+/// What a request begins with, its key, and what it hears.
+type Usual = (&'static str, String, Say);
+
 pub struct FarEnd {
     pub provider: Provider,
     pub books: Books,
     pub url: String,
     script: Arc<Mutex<VecDeque<Say>>>,
     /// What is said, without a script, to requests that begin like this under this key.
-    always: Arc<Mutex<Vec<(&'static str, String, Say)>>>,
+    always: Arc<Mutex<Vec<Usual>>>,
     heard: Arc<Mutex<Vec<Heard>>>,
 }
 
@@ -70,12 +73,12 @@ impl FarEnd {
         let (provider, books) = (stripe_at(&url), books_at(&url));
         let script = Arc::new(Mutex::new(script.into_iter().collect::<VecDeque<_>>()));
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let always = Arc::new(Mutex::new(Vec::<(&'static str, String, Say)>::new()));
+        let always = Arc::new(Mutex::new(Vec::<Usual>::new()));
         let (says, says_always, hears) = (script.clone(), always.clone(), heard.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Some(request) = listen(stream).await else { continue };
-                let is_asked = |(line, key, _): &&(&'static str, String, Say)| {
+                let is_asked = |(line, key, _): &&Usual| {
                     request.0.line.starts_with(line) && request.0.key() == key
                 };
                 let usual = says_always.lock().unwrap().iter().find(is_asked).map(|(_, _, say)| say.clone());

@@ -78,9 +78,8 @@ impl FarEnd {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let Some(request) = listen(stream).await else { continue };
-                let is_asked = |(line, key, _): &&Usual| {
-                    request.0.line.starts_with(line) && request.0.key() == key
-                };
+                let is_asked =
+                    |(line, key, _): &&Usual| request.0.line.starts_with(line) && request.0.key() == key;
                 let usual = says_always.lock().unwrap().iter().find(is_asked).map(|(_, _, say)| say.clone());
                 let say = says.lock().unwrap().pop_front().or(usual);
                 hears.lock().unwrap().push(request.0);

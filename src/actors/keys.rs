@@ -192,7 +192,7 @@ mod tests {
         Flusher::open(&journal, &tables).await.unwrap().run_slice().await.unwrap();
         let flushed = tables.flushed_pos().await.unwrap();
         // And another one today, that the tables do not show.
-        let unflushed = OrderId::for_home(day(9), 10, shop.product);
+        let unflushed = OrderId::for_home(day(9), 1 << 20, shop.product);
         shop.hold(unflushed, buyer(10), 1, T0);
         append_all(&journal, vec![shop.seal(T0)]);
 

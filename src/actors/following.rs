@@ -1,7 +1,7 @@
 //! A node that follows a lead: it owns what the table `shards` gives it, and lets go of what it is told to.
 //!
 //! Always true: it believes nobody that he is the lead but the database; a question of a lead that is none any more is not begun; and
-//! when it has said that it let go of a shard, everything it had decided there is written and answered.
+//! when it has said that it let go of a shard, everything it had decided there is written and answered, and in no doubt.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -85,7 +85,10 @@ impl Following {
         if shards.is_empty() {
             return Ok(());
         }
-        self.directory.let_go(shards).await;
+        if !self.directory.let_go(shards).await {
+            // The lead hears it, and says again where to look.
+            return Err(NotAsked::Unknown);
+        }
         let peers = self.journal.peers_now().await.map_err(unread)?.into_iter();
         let address = peers.filter(|peer| peer.session == lead.cast_signed()).find_map(|peer| peer.address);
         if let Some(address) = address {

@@ -39,7 +39,7 @@ const TOLD_AT_FIRST_WITHIN: Duration = Duration::from_millis(400);
 const TOLD_WITHIN: Duration = Duration::from_secs(2);
 /// … and to let go of what it has, with what is under way there.
 const LET_GO_WITHIN: Duration = Duration::from_secs(5);
-/// How long what is moving is waited for by a lead that stops: whoever cannot read what became of his last group lets go of nothing.
+/// How long what is moving is waited for by a lead that stops.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 /// Shards that move at once; those with products in memory move in small pieces, so that each waits for little.
 const AT_ONCE: usize = 128;
@@ -468,10 +468,19 @@ impl Placing {
     async fn carry(&mut self, shards: &[u16], to: u64) -> Result<(), StoreError> {
         let from = shards.first().and_then(|shard| self.rows.get(usize::from(*shard)));
         let Some(from) = from.map(|row| row.session.unsigned_abs()) else { return Ok(()) };
+        // Whoever cannot write may be in doubt, and would let go of nothing.
+        if from == self.own && !self.house.journal.is_writable() {
+            return Ok(());
+        }
         let (house, began) =
             (self.house.directory.shared_house(), self.house.directory.house().clock.nanos());
         self.unsettled.extend(shards);
-        self.house.directory.let_go(shards).await;
+        if !self.house.directory.let_go(shards).await {
+            // It is tried again at the next look; what others own, and what the dead have left, does not wait for it.
+            tracing::warn!(?shards, "an owner here did not let go of what is to move: it stays where it is");
+            self.settle().await;
+            return Ok(());
+        }
         if let Some(follower) = self.told.get(&from) {
             let letting_go = self.house.nodes.let_go(&follower.name, self.word(), shards.to_vec());
             if let Err(error) = self.heard(from, LET_GO_WITHIN, letting_go).await {

@@ -64,7 +64,7 @@ pub(super) struct Forwarder {
     newest: Option<Sequence>,
     /// The product does not exist, as its owner says.
     unborn: bool,
-    leaving: Option<oneshot::Sender<()>>,
+    leaving: Option<oneshot::Sender<bool>>,
     resting: Option<oneshot::Sender<()>>,
     /// However it ends, its mailbox is forgotten, unless it is handed over.
     handed_over: bool,
@@ -108,7 +108,7 @@ impl Forwarder {
         if let Some(left) = self.leaving.take().filter(|_| !self.shared.inbox.is_closed()) {
             // The very last word: from here on another one takes from the mailbox.
             self.handed_over = true;
-            let _ = left.send(());
+            let _ = left.send(true);
         }
     }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use super::protocol::Outcome;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Entry, Epoch, Sequence};
+use crate::persistence::StoreError;
 use crate::persistence::journal::{Append, AppendTo, Appended, Journal, NotWritten};
 
 /// A future that may cross threads.
@@ -18,10 +19,25 @@ pub struct Stored {
     pub entries: Vec<Entry>,
 }
 
-/// The journal did not answer. Nothing is known to be wrong with what it holds.
+/// Why a product was not read.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the journal cannot be read: {0}")]
-pub struct NotRead(pub String);
+pub enum NotRead {
+    /// The journal did not answer. Nothing is known to be wrong with what it holds.
+    #[error("the journal cannot be read: {0}")]
+    NoAnswer(String),
+    /// What it holds is no history, and will not be one the next time.
+    #[error("what the journal holds is damaged: {0}")]
+    Damaged(String),
+}
+
+impl From<StoreError> for NotRead {
+    fn from(error: StoreError) -> NotRead {
+        match error.is_damage() {
+            true => NotRead::Damaged(error.to_string()),
+            false => NotRead::NoAnswer(error.to_string()),
+        }
+    }
+}
 
 /// Where groups go and ledgers come from.
 pub trait Home: Send + Sync + 'static {
@@ -67,14 +83,14 @@ impl Home for Journal {
     fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>> {
         let reader = self.reader().clone();
         Box::pin(async move {
-            let stored = reader.load(product).await.map_err(|error| NotRead(error.to_string()))?;
+            let stored = reader.load(product).await.map_err(NotRead::from)?;
             Ok(Stored { snapshot: stored.snapshot, entries: stored.entries })
         })
     }
 
     fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {
         let reader = self.reader().clone();
-        Box::pin(async move { reader.history(product).await.map_err(|error| NotRead(error.to_string())) })
+        Box::pin(async move { reader.history(product).await.map_err(NotRead::from) })
     }
 
     fn save_snapshot(
@@ -85,7 +101,8 @@ impl Home for Journal {
     ) -> Later<Result<(), NotRead>> {
         let journal = self.clone();
         Box::pin(async move {
-            journal.save_snapshot(product, sequence, body).await.map_err(|error| NotRead(error.to_string()))
+            let saved = journal.save_snapshot(product, sequence, body).await;
+            saved.map_err(|error| NotRead::NoAnswer(error.to_string()))
         })
     }
 

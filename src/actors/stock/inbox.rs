@@ -101,7 +101,7 @@ struct Queues {
     reserves: VecDeque<Post>,
     appended: Option<Outcome>,
     drain: Option<oneshot::Sender<()>>,
-    leave: Option<oneshot::Sender<()>>,
+    leave: Option<oneshot::Sender<bool>>,
     closed: bool,
 }
 
@@ -179,9 +179,9 @@ impl Inbox {
         self.wake();
     }
 
-    /// Asks whoever takes from this mailbox to finish what he has taken and to go, and leaves the rest in it, in order. Where nobody
-    /// takes any more, and nobody will, `left` is dropped at once.
-    pub fn leave(&self, left: oneshot::Sender<()>) {
+    /// Asks whoever takes from this mailbox to finish what he has taken and to go, and leaves the rest in it, in order. `left` hears
+    /// whether he has gone. Where nobody takes any more, and nobody will, it is dropped at once.
+    pub fn leave(&self, left: oneshot::Sender<bool>) {
         {
             let mut queues = self.lock();
             if queues.closed {
@@ -193,12 +193,12 @@ impl Inbox {
     }
 
     /// The journal's word, and whoever asks the owner to hand over, in one look.
-    pub fn take_signals(&self) -> (Option<Outcome>, Option<oneshot::Sender<()>>) {
+    pub fn take_signals(&self) -> (Option<Outcome>, Option<oneshot::Sender<bool>>) {
         let mut queues = self.lock();
         (queues.appended.take(), queues.leave.take())
     }
 
-    pub fn take_leave(&self) -> Option<oneshot::Sender<()>> {
+    pub fn take_leave(&self) -> Option<oneshot::Sender<bool>> {
         self.lock().leave.take()
     }
 

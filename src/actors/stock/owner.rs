@@ -22,13 +22,12 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use self::counted::Counted;
-use self::recover::recovered;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::inbox::{Post, Token, Wakeups};
 use super::protocol::{Ask, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
-use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Fingerprint, Millis};
+use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Millis};
 
 /// How often an owner looks whether it is idle or should store itself.
 const TICK: Duration = Duration::from_secs(5);
@@ -47,6 +46,8 @@ const FORGET_EVERY_MS: i64 = 3_600_000;
 const NOT_WRITABLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the journal is asked again.
 const LOAD_AGAIN: Duration = Duration::from_millis(200);
+/// An owner that is to leave, and for so long cannot say what became of its last group, stays.
+const LEAVE_WITHIN_MS: i64 = 3_000;
 /// More panics than this within [`PANIC_WINDOW_MS`] halt the product.
 const PANICS_MAX: usize = 3;
 const PANIC_WINDOW_MS: i64 = 10_000;
@@ -82,15 +83,17 @@ pub struct StockOwner {
     quarantine: VecDeque<Ask>,
     counted: Counted,
     leaving: Leaving,
+    /// Since when it would leave, and cannot.
+    kept_since: Option<Millis>,
 }
 
 /// Whether the owner hands its mailbox over.
 enum Leaving {
     No,
     /// Nothing is taken any more; who waits for it.
-    Asked(oneshot::Sender<()>),
+    Asked(oneshot::Sender<bool>),
     /// It stops, and the mailbox stays.
-    Left(oneshot::Sender<()>),
+    Left(oneshot::Sender<bool>),
 }
 
 impl StockOwner {
@@ -112,6 +115,7 @@ impl StockOwner {
             quarantine: VecDeque::new(),
             counted,
             leaving: Leaving::No,
+            kept_since: None,
         }
     }
 
@@ -145,13 +149,14 @@ impl StockOwner {
             self.house.metrics.group_write_seconds.record(took as f64 / 1e9);
             self.shared.inbox.observe_group(took);
         }
+        self.kept_since = None;
         match outcome {
             Outcome::Written => {}
             Outcome::NotWritten => self.house.metrics.not_written.increment(1),
             Outcome::Unknown => self.house.metrics.unknown_outcomes.increment(1),
         }
         if self.reload_after_word {
-            self.load(ctx);
+            self.reload_after(outcome, ctx);
         } else {
             self.step(Input::Appended(outcome));
             self.carry_out(ctx);
@@ -269,9 +274,7 @@ impl StockOwner {
         self.phase = Phase::Loading;
         self.out.clear();
         self.out.push(Output::Reload);
-        let now = self.house.clock.now();
-        self.panics.retain(|at| at.0 > now.0 - PANIC_WINDOW_MS);
-        self.panics.push_back(now);
+        self.panics.push_back(self.house.clock.now());
         false
     }
 
@@ -339,56 +342,6 @@ impl StockOwner {
         }
     }
 
-    fn reload(&mut self, ctx: &mut Context<Self>) {
-        self.phase = Phase::Loading;
-        // Who has bought what nobody was told of is not among those who have.
-        self.shared.proves_nothing();
-        if self.panics.len() > PANICS_MAX {
-            error!(product = %self.shared.product, "{PANICS_MAX} panics in {PANIC_WINDOW_MS} ms: this product is halted");
-            self.phase = Phase::Halted;
-            self.refuse_all(NotDone::Internal);
-        } else if self.in_flight_since_ns.is_some() {
-            self.reload_after_word = true;
-        } else {
-            self.load(ctx);
-        }
-    }
-
-    /// Reads the ledger: latest snapshot, then every entry after it.
-    fn load(&mut self, ctx: &mut Context<Self>) {
-        self.reload_after_word = false;
-        self.phase = Phase::Loading;
-        let product = self.shared.product;
-        let epoch = self.house.home.epoch(product);
-        let recovered = recovered(self.house.home.clone(), product, epoch);
-        ctx.spawn(recovered.into_actor(self).map(|recovered, owner, ctx| match recovered {
-            Ok(Ok(protocol)) => owner.serve(protocol, ctx),
-            Ok(Err(error)) => {
-                error!(product = %owner.shared.product, %error, "the ledger cannot be read: this product is halted; run `stockade audit`");
-                owner.phase = Phase::Halted;
-                owner.refuse_all(NotDone::Internal);
-            }
-            Err(error) => {
-                warn!(product = %owner.shared.product, %error, "the journal does not answer; the owner tries again");
-                owner.refuse_all(NotDone::Unavailable);
-                ctx.run_later(LOAD_AGAIN, |owner, ctx| owner.load(ctx));
-            }
-        }));
-    }
-
-    fn serve(&mut self, protocol: Protocol<Token>, ctx: &mut Context<Self>) {
-        let now = self.house.clock.now();
-        for (order, buyer, key) in protocol.ledger().keys() {
-            self.house.keys.keep(Fingerprint::of(buyer, key), self.shared.product, order.made_at());
-        }
-        let view = protocol.view(now);
-        self.phase = Phase::Serving(Box::new(protocol));
-        if let Some(view) = view {
-            self.publish(view);
-        }
-        self.turn(ctx);
-    }
-
     fn refuse_all(&mut self, why: NotDone) {
         let mut waiting = Vec::new();
         self.shared.inbox.take(usize::MAX, &mut waiting);
@@ -400,11 +353,11 @@ impl StockOwner {
     }
 
     fn tick(&mut self, ctx: &mut Context<Self>) {
-        let now = self.house.clock.now();
-        let Phase::Serving(protocol) = &self.phase else { return };
         if !matches!(self.leaving, Leaving::No) {
             return self.turn(ctx);
         }
+        let now = self.house.clock.now();
+        let Phase::Serving(protocol) = &self.phase else { return };
         if self.shared.is_looked_at() {
             self.last_asked = now;
         }
@@ -516,7 +469,8 @@ impl StockOwner {
         };
         if busy || self.in_flight_since_ns.is_some() {
             self.submit_open();
-            return self.carry_out(ctx);
+            self.carry_out(ctx);
+            return self.stay_if_late();
         }
         match std::mem::replace(&mut self.leaving, Leaving::No) {
             Leaving::Asked(left) => self.leaving = Leaving::Left(left),
@@ -529,6 +483,19 @@ impl StockOwner {
         // Nobody waits for it: the journal has everything, and buyers stand at the mailbox.
         actix::spawn(self.stored_at_rest());
         ctx.stop();
+    }
+
+    /// Nobody waits for ever: where it is not to be found out what became of its last group the owner goes on here, once that is known.
+    fn stay_if_late(&mut self) {
+        let now = self.house.clock.now();
+        let since = *self.kept_since.get_or_insert(now);
+        if now.0 - since.0 < LEAVE_WITHIN_MS || !matches!(self.leaving, Leaving::Asked(_)) {
+            return;
+        }
+        if let Leaving::Asked(left) = std::mem::replace(&mut self.leaving, Leaving::No) {
+            warn!(product = %self.shared.product, "nobody knows yet what became of its last group: the owner stays where it is");
+            let _ = left.send(false);
+        }
     }
 
     /// Stores the ledger as it stands, if that is worth it.
@@ -577,7 +544,7 @@ impl Actor for StockOwner {
     fn stopped(&mut self, _: &mut Context<Self>) {
         match std::mem::replace(&mut self.leaving, Leaving::No) {
             // Only now: no waking of the mailbox reaches this owner any more.
-            Leaving::Left(left) if !self.shared.inbox.is_closed() => drop(left.send(())),
+            Leaving::Left(left) if !self.shared.inbox.is_closed() => drop(left.send(true)),
             _ => self.directory.forget(&self.shared),
         }
     }

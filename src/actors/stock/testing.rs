@@ -45,6 +45,13 @@ pub fn swallow<T>(input: &super::protocol::Input<T>) {
     assert_ne!(restock.reason, POISON);
 }
 
+/// Whoever reads an entry of this epoch back panics.
+const CHOKING: Epoch = Epoch(u64::MAX);
+
+pub fn choke(entries: &[Entry]) {
+    assert!(entries.iter().all(|entry| entry.epoch != CHOKING));
+}
+
 impl OneJournal {
     /// The ledger as a node that starts now would read it.
     pub fn ledger(&self, product: ProductId) -> Ledger {
@@ -79,7 +86,7 @@ impl OneJournal {
 
     fn read(&self) -> Result<(), NotRead> {
         match self.0.in_doubt.load(Ordering::SeqCst) {
-            true => Err(NotRead("nobody knows where it ends".to_owned())),
+            true => Err(NotRead::NoAnswer("nobody knows where it ends".to_owned())),
             false => Ok(()),
         }
     }
@@ -99,6 +106,21 @@ impl OneJournal {
         for (_, snapshot) in self.0.snapshots.lock().unwrap().values_mut() {
             snapshot[0] ^= 1;
         }
+    }
+
+    fn change_last(&self, product: ProductId, change: impl FnOnce(&mut Entry)) {
+        let mut entries = self.0.entries.lock().unwrap();
+        change(entries.get_mut(&product).and_then(|of| of.last_mut()).unwrap());
+    }
+
+    /// Its last entry does not continue what is before it.
+    pub fn damage(&self, product: ProductId) {
+        self.change_last(product, |entry| entry.hash.0[0] ^= 1);
+    }
+
+    /// Whoever reads it back panics.
+    pub fn choke(&self, product: ProductId) {
+        self.change_last(product, |entry| entry.epoch = CHOKING);
     }
 
     fn append(&self, entry: Entry) -> Outcome {

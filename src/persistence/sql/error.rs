@@ -46,6 +46,17 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// Whether what stands there cannot be what we wrote: however often it is read, it says the same.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged(_) => true,
+            StoreError::Sql(error) => matches!(error, Error::ColumnDecode { .. } | Error::Decode(_)),
+            _ => false,
+        }
+    }
+}
+
 /// What an error says to whoever wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {

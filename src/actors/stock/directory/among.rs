@@ -34,24 +34,26 @@ impl Directory {
 
     /// Lets go of shards, wherever their owners are: those here finish what is being written, store themselves as at rest and go;
     /// what was asked of another node is answered. Afterwards questions wait in their mailboxes, in order, until
-    /// [`Directory::settle`].
-    pub async fn let_go(&self, shards: &[u16]) {
-        self.carry_through(shards, Route::Moving).await;
+    /// [`Directory::settle`]. `false`: an owner stays, which cannot say what became of its last group. Then none of these shards may
+    /// become another's, and they are settled where they were.
+    pub async fn let_go(&self, shards: &[u16]) -> bool {
+        self.carry_through(shards, Route::Moving).await
     }
 
-    /// From now on these shards' owners are there.
+    /// From now on these shards' owners are there. One that stays, stays where its shard was.
     pub async fn settle(&self, shards: &[u16], route: Route) {
         self.carry_through(shards, route).await;
     }
 
     /// To its end, also when whoever wants it does not wait: half-way there are mailboxes from which nobody takes.
-    async fn carry_through(&self, shards: &[u16], route: Route) {
+    async fn carry_through(&self, shards: &[u16], route: Route) -> bool {
         let (directory, shards) = (self.clone(), shards.to_vec());
-        let _ = tokio::spawn(async move { directory.change(&shards, route).await }).await;
+        tokio::spawn(async move { directory.change(&shards, route).await }).await.unwrap_or(false)
     }
 
-    async fn change(&self, shards: &[u16], route: Route) {
-        let Some(routes) = self.routes() else { return };
+    /// Whether all have left who took from the mailboxes until now.
+    async fn change(&self, shards: &[u16], route: Route) -> bool {
+        let Some(routes) = self.routes() else { return true };
         let mut shards = shards.to_vec();
         shards.sort_unstable();
         shards.dedup();
@@ -69,12 +71,16 @@ impl Directory {
             }
         }
         self.0.house.metrics.shards_owned.set(routes.here() as f64);
+        let mut have_all_left = true;
         for (shared, has_left) in leaving {
-            // One that goes for good forgets its mailbox, and there is nothing to hand over.
-            if has_left.await.is_ok() {
-                self.keep_on(shared);
+            match has_left.await {
+                Ok(true) => self.keep_on(shared),
+                Ok(false) => have_all_left = false,
+                // One that goes for good forgets its mailbox, and there is nothing to hand over.
+                Err(_) => {}
             }
         }
+        have_all_left
     }
 
     /// Somebody has left a mailbox: whoever is to take from it now begins.

@@ -154,16 +154,22 @@ async fn what_is_decided_is_answered_though_the_journal_takes_nothing_any_more()
     assert!(is_held(&timeout(SOON, story.reserve(product, 1)).await.unwrap()));
     story.journal.takes_nothing_after(1);
     let (shards, left) = ([product.shard()], async |shards| story.owners.let_go(shards).await);
-    let (asked, ()) = timeout(SOON, join(story.reserve(product, 2), left(&shards))).await.unwrap();
-    assert!(is_held(&asked), "{asked:?}");
+    let (asked, has_left) = timeout(SOON, join(story.reserve(product, 2), left(&shards))).await.unwrap();
+    assert!(is_held(&asked) && has_left, "{asked:?}");
+}
+
+/// A product whose owner does not know what became of its last group.
+async fn in_doubt(story: &Story) -> ProductId {
+    let product = story.stocked(1, 10).await;
+    story.journal.is_in_doubt(true);
+    assert_eq!(story.reserve(product, 1).await, Err(NotDone::Unknown));
+    product
 }
 
 #[actix::test]
 async fn nobody_lets_go_before_it_is_known_what_became_of_the_last_group() {
     let story = Story::begin().await;
-    let product = story.stocked(1, 10).await;
-    story.journal.is_in_doubt(true);
-    assert_eq!(story.reserve(product, 1).await, Err(NotDone::Unknown));
+    let product = in_doubt(&story).await;
     let shards = [product.shard()];
     let mut letting_go = std::pin::pin!(story.owners.let_go(&shards));
     assert!(
@@ -171,10 +177,46 @@ async fn nobody_lets_go_before_it_is_known_what_became_of_the_last_group() {
         "it may be written behind the next owner"
     );
     story.journal.is_in_doubt(false);
-    timeout(SOON, letting_go).await.unwrap();
+    assert!(timeout(SOON, letting_go).await.unwrap());
     story.owners.settle(&shards, Route::Here).await;
     let stands = Ok(Answer::Replayed(one_for(1, product, true).order));
     assert_eq!((story.reserve(product, 1).await, story.journal.forks()), (stands, 0));
+}
+
+/// What cannot be read back is in no doubt any more.
+#[actix::test]
+async fn whoever_finds_the_ledger_damaged_or_panics_at_it_lets_go() {
+    let harms: [fn(&OneJournal, ProductId); 2] = [OneJournal::damage, OneJournal::choke];
+    for harm in harms {
+        let story = Story::begin().await;
+        let product = in_doubt(&story).await;
+        let shards = [product.shard()];
+        let mut letting_go = std::pin::pin!(story.owners.let_go(&shards));
+        assert!(timeout(2 * LOAD_AGAIN, &mut letting_go).await.is_err(), "nobody knows yet");
+        harm(&story.journal, product);
+        story.journal.is_in_doubt(false);
+        assert!(timeout(SOON, letting_go).await.unwrap());
+        story.owners.settle(&shards, Route::Here).await;
+        assert_eq!(story.reserve(product, 2).await, Err(NotDone::Internal), "it stands still");
+    }
+}
+
+#[actix::test]
+async fn whoever_does_not_find_out_stays_where_it_is_and_keeps_nobody() {
+    let story = Story::begin().await;
+    let product = in_doubt(&story).await;
+    let shards = [product.shard()];
+    {
+        let mut letting_go = std::pin::pin!(story.owners.let_go(&shards));
+        assert!(timeout(2 * LOAD_AGAIN, &mut letting_go).await.is_err(), "the journal may say it yet");
+        story.clock.advance(LEAVE_WITHIN_MS);
+        assert!(!timeout(SOON, letting_go).await.unwrap(), "the shard is not to be given away");
+    }
+    timeout(SOON, story.owners.settle(&shards, Route::Here)).await.unwrap();
+    story.journal.is_in_doubt(false);
+    let stands = Ok(Answer::Replayed(one_for(1, product, true).order));
+    assert_eq!((story.reserve(product, 1).await, story.journal.forks()), (stands, 0));
+    assert!(timeout(SOON, story.owners.let_go(&shards)).await.unwrap(), "and now it may");
 }
 
 #[actix::test]

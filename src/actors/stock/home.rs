@@ -156,3 +156,19 @@ impl Home for NoHome {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Damaged;
+
+    #[test]
+    fn what_is_damaged_stays_so_and_what_was_not_answered_may_be() {
+        let damaged = NotRead::from(StoreError::Damaged(Damaged { what: "journal entry" }));
+        assert!(matches!(damaged, NotRead::Damaged(_)), "{damaged}");
+        for error in [StoreError::InDoubt, StoreError::Closed] {
+            let unanswered = NotRead::from(error);
+            assert!(matches!(unanswered, NotRead::NoAnswer(_)), "{unanswered}");
+        }
+    }
+}

@@ -28,7 +28,7 @@ use crate::domain::stock::{Command, Millis, Sequence};
 pub const QUESTIONS_MAX: usize = 4;
 /// How long a post waits for an owner that cannot be reached.
 pub const WAIT_MAX_MS: i64 = 8_000;
-/// Without a question and without news for so long, it goes.
+/// Without a question, without news, and with nobody looking on for so long, it goes.
 const IDLE_MS: i64 = 60_000;
 /// How often it is looked whether nobody asks any more …
 const TICK: Duration = Duration::from_secs(15);
@@ -131,7 +131,8 @@ impl Forwarder {
             return true;
         }
         let newest = self.shared.view().map(|view| view.sequence);
-        if newest != self.newest {
+        // As an owner does: whoever looks on would have another begin at once.
+        if newest != self.newest || self.shared.is_looked_at() {
             (self.newest, self.last_used) = (newest, now);
         }
         let idle = now.0 - self.last_used.0 > IDLE_MS || self.unborn;

@@ -5,6 +5,8 @@
 //! unless its shard is routed here.
 
 mod among;
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -253,11 +255,13 @@ impl Directory {
     pub async fn watch(&self, product: ProductId) -> Result<Watch, NotDone> {
         for _ in 0..OWNER_TRIES {
             self.view(product).await?;
-            let watch = self.owner(product)?.watch();
-            // Whoever went before we looked on told nobody.
+            let owner = self.owner(product)?;
+            let watch = owner.watch();
+            // Whoever went before we looked on told nobody, and is asked no more.
             if !watch.is_over() {
                 return Ok(watch);
             }
+            self.forget(&owner);
         }
         Err(NotDone::Unavailable)
     }

@@ -502,9 +502,13 @@ async fn a_forwarder_goes_when_nobody_asks_and_nothing_is_news() {
     };
     assert!(shared.show(Arc::new(view)));
     assert!(!forwarder.is_over().await, "there is news");
-    story.clock.advance(IDLE_MS);
+    let watch = shared.watch();
+    story.clock.advance(IDLE_MS + 1);
+    assert!(!forwarder.is_over().await && !watch.is_over(), "somebody looks on");
+    drop(watch);
+    story.clock.advance(IDLE_MS / 2);
     assert!(!forwarder.is_over().await);
-    story.clock.advance(1);
+    story.clock.advance(IDLE_MS / 2 + 1);
     assert!(forwarder.is_over().await && shared.inbox.is_closed());
 }
 

@@ -1,7 +1,7 @@
 //! Whether orders can be acknowledged, looked at a few times a second: what `/readyz` tells, and what is left of the products that are
 //! hot; and, wherever something is owned, the journal's numbers and who waits at owners.
 //!
-//! Always true: nobody watches for ever at a lead that does not know whether it still is one.
+//! Always true: nobody watches for ever at a lead whose place another node may have taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -49,7 +49,9 @@ impl Vitals {
                 let house = directory.house();
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
-                if alone.for_too_long(journal.is_the_only_one(), house.clock.nanos()) {
+                // Where no other was that may own, none has taken over: what was published is told on.
+                let leads = journal.is_the_only_one() || !journal.has_peers();
+                if alone.for_too_long(leads, house.clock.nanos()) {
                     streams.end_present();
                 }
                 if let Some(mirror) = &mirror {
@@ -67,7 +69,7 @@ impl Vitals {
     }
 }
 
-/// Since when a lead has had no lease. It may be cut off from the database alone, and others sell by now what it shows.
+/// Since when a lead among others has had no lease. It may be cut off from the database alone, and they sell by now what it shows.
 #[derive(Default)]
 struct Alone {
     since_ns: Option<u64>,
@@ -75,13 +77,13 @@ struct Alone {
 
 impl Alone {
     /// Whether whoever watches is to look elsewhere: once each time that another could have become the lead.
-    fn for_too_long(&mut self, is_leased: bool, now_ns: u64) -> bool {
+    fn for_too_long(&mut self, leads: bool, now_ns: u64) -> bool {
         let since_ns = *self.since_ns.get_or_insert(now_ns);
         let is_over = Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= TAKEN_OVER_WITHIN;
-        if is_leased || is_over {
+        if leads || is_over {
             self.since_ns = None;
         }
-        is_over && !is_leased
+        is_over && !leads
     }
 }
 

@@ -101,6 +101,12 @@ impl Journal {
         }
     }
 
+    /// Whether another node was there that may own, when it was last looked.
+    pub fn has_peers(&self) -> bool {
+        let own = self.0.epoch.0.cast_signed();
+        self.0.shared.roster.peers().iter().any(|peer| peer.session != own)
+    }
+
     /// Who owns which shard; none where there is one node only.
     pub async fn shards(&self) -> Result<Vec<Owned>, StoreError> {
         match &self.0.node {

@@ -398,6 +398,23 @@ async fn several_nodes_write_one_journal() {
     lead.close().await;
 }
 
+#[tokio::test]
+async fn a_node_knows_whether_another_is_there_that_may_own() {
+    let url = new_database().await;
+    let lead = node(&url, BEATING).await;
+    assert!(!lead.has_peers());
+    let other = beside(&url, BEATING).await;
+    let mut peers = lead.peers();
+    let come = peers.wait_for(|peers| peers.len() == 2);
+    tokio::time::timeout(Duration::from_secs(30), come).await.unwrap().unwrap();
+    assert!(lead.has_peers());
+    other.close().await;
+    let gone = peers.wait_for(|peers| peers.len() == 1);
+    tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap().unwrap();
+    assert!(!lead.has_peers());
+    lead.close().await;
+}
+
 /// Whoever stops in the middle of its group holds up nobody: the server has all of it, or nothing.
 #[tokio::test]
 async fn an_owner_whose_heart_has_stopped_is_ended_by_the_lead() {

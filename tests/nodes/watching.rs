@@ -15,10 +15,26 @@ async fn watched(client: &Client, node: &Process, product: &str) -> Response {
     stream
 }
 
-/// Ended, or cut: whoever watches comes back by himself.
-async fn ends(mut stream: Response, whose: &str) {
-    let ending = async { while let Ok(Some(_)) = stream.chunk().await {} };
-    tokio::time::timeout(COME_WITHIN, ending).await.unwrap_or_else(|_| panic!("{whose} goes on"));
+/// How a stream comes to its end.
+#[derive(Debug, PartialEq)]
+enum End {
+    /// Whoever tells it has said that there is no more.
+    Ended,
+    /// Whoever passes it on has broken it off.
+    Cut,
+}
+
+async fn end(mut stream: Response, whose: &str) -> End {
+    let ending = async {
+        loop {
+            match stream.chunk().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return End::Ended,
+                Err(_) => return End::Cut,
+            }
+        }
+    };
+    tokio::time::timeout(COME_WITHIN, ending).await.unwrap_or_else(|_| panic!("{whose} goes on"))
 }
 
 #[actix_web::test]
@@ -51,8 +67,9 @@ async fn a_lead_without_its_database_keeps_nobody_who_watches() {
         // It may have ended by itself.
         let _ = sqlx::query("kill ?").bind(connection).execute(&mut operator).await;
     }
-    ends(there, "the gateway's").await;
+    // The lead lives and is connected, and would end it in order.
+    assert_eq!(end(there, "the gateway's").await, End::Cut);
     has_one(&cluster, &gateway, &cluster.token(1, Role::Shopper), &product).await;
     drop(watched(&client, &gateway, &product).await);
-    ends(here, "the lead's own").await;
+    assert_eq!(end(here, "the lead's own").await, End::Ended);
 }

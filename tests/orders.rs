@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use stockade::domain::id::OrderId;
+use sqlx::Connection;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use stockade::domain::id::{OrderId, ProductId};
 use support::{Shop, id, lines, one_line};
 
 #[actix_web::test]
@@ -457,6 +459,29 @@ async fn that_there_is_no_such_order_is_said_by_tables_that_show_everything() {
         }
     };
     tokio::time::timeout(Duration::from_secs(30), told).await.unwrap().problem(404, "not_found");
+    shop.close().await;
+}
+
+/// Whatever it had acknowledged stands in the tables: that an id is nobody's is no secret of its own.
+#[actix_web::test]
+async fn a_product_that_stands_still_makes_no_failure_of_ids_that_are_nobody_s() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let order = id(&shop.order(1, &jar, 1).send().await.ok(201));
+    let folder = shop.stop().await;
+    let options = SqliteConnectOptions::new().filename(folder.path().join("journal.db"));
+    let mut journal = SqliteConnection::connect_with(&options).await.unwrap();
+    let product: ProductId = jar.parse().unwrap();
+    let damaging = sqlx::query("update journal set hash = zeroblob(16) where product_id = ?");
+    let damaged = damaging.bind(&product.as_bytes()[..]).execute(&mut journal).await.unwrap();
+    assert!(damaged.rows_affected() > 0);
+    journal.close().await.unwrap();
+
+    let shop = Shop::open_in(folder).await;
+    shop.order(2, &jar, 1).send().await.problem(500, "internal");
+    let look = async |id: OrderId| shop.by(1, "GET", &format!("/v1/orders/{id}")).send().await;
+    look(OrderId::for_home(shop.clock.now(), 7, product)).await.problem(404, "not_found");
+    look(order.parse().unwrap()).await.problem(500, "internal");
     shop.close().await;
 }
 

@@ -391,7 +391,7 @@ impl Orders {
     }
 
     /// Anybody's order as it is now, for those who work here. That there is none is said by the tables alone, when they show everything: its
-    /// owner may have gone to another node, or to rest, before its row was written.
+    /// owner may have gone to another node, or to rest, before its row was written, or its product may stand still.
     pub async fn look(&self, order: OrderId) -> Result<Option<Order>, NotDone> {
         if let Some(found) = self.look_once(order).await? {
             return Ok(Some(found));

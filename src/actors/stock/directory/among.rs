@@ -173,7 +173,8 @@ impl Directory {
         }
     }
 
-    /// An order as its home sees it, if that is loaded, on whichever node.
+    /// An order as its home sees it, if that is loaded, on whichever node, and does not stand still. Without one the tables know, when they
+    /// show everything.
     pub async fn find(&self, order: OrderId) -> Result<Option<Box<OrderView>>, NotDone> {
         self.look(About::Order { order, at: None }, order, None).await
     }
@@ -266,6 +267,8 @@ impl Directory {
                     return Ok(Some(view));
                 }
                 Ok(_) => {}
+                // One that stands still acknowledges nothing more: the tables have, or will have, whatever was its.
+                Err(NotDone::Internal) if at.is_none() => {}
                 // One that cannot say is no reason not to ask its neighbours.
                 Err(why) => silent = silent.or(Some(why)),
             }

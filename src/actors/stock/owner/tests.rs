@@ -110,6 +110,10 @@ async fn a_product_that_panics_again_and_again_is_halted_alone() {
     }
     assert_eq!(story.reserve(product, 1).await, Err(NotDone::Internal));
     assert!(is_held(&story.reserve(other, 1).await));
+    // That it has no such order it cannot say, and keeps nobody from looking where it stands; of one of its own it says nothing.
+    let order = one_for(9, product, true).order;
+    assert_eq!(story.owners.find(order).await, Ok(None));
+    assert_eq!(story.owners.known_at(product, order).await, Err(NotDone::Internal));
     assert_eq!(story.owners.refuse_from_view(product, &one_for(2, product, true)), Ok(()));
 }
 

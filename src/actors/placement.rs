@@ -163,6 +163,8 @@ struct Placing {
     words: Cell<u64>,
     /// A row for each shard, in their order.
     rows: Vec<Owned>,
+    /// They may have changed: nothing is settled by them before they are read again.
+    rows_due: bool,
     /// Those who have said that they follow, by their sessions.
     told: BTreeMap<u64, Follower>,
     /// Those who have not, and since when that is known; by the house's steady clock.
@@ -182,6 +184,7 @@ impl Placing {
             house,
             keys,
             keys_due: false,
+            rows_due: false,
             words: Cell::new(0),
             rows,
             told: BTreeMap::new(),
@@ -229,6 +232,9 @@ impl Placing {
         // At the very first look nobody may have been seen yet.
         if !lives(peers, self.own) {
             return Ok(());
+        }
+        if self.rows_due {
+            self.look_at_rows().await?;
         }
         let gone: Vec<u64> = self.told.keys().copied().filter(|session| !lives(peers, *session)).collect();
         for session in gone {
@@ -490,12 +496,19 @@ impl Placing {
                 return Ok(());
             }
         }
+        self.rows_due = true;
         let given = self.house.journal.give(shards, from.cast_signed(), to.cast_signed()).await;
-        self.rows = self.house.journal.look_at_shards().await?;
+        self.look_at_rows().await?;
         given?;
         self.settle().await;
         let took = house.clock.nanos().saturating_sub(began);
         house.metrics.shard_move_seconds.record(took as f64 / 1e9);
+        Ok(())
+    }
+
+    async fn look_at_rows(&mut self) -> Result<(), StoreError> {
+        self.rows = self.house.journal.look_at_shards().await?;
+        self.rows_due = false;
         Ok(())
     }
 

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use self::counted::Counted;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
-use super::inbox::{Post, Token, Wakeups};
+use super::inbox::{Inbox, Post, Token, Wakeups};
 use super::protocol::{Ask, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
 use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Millis};
@@ -295,8 +295,8 @@ impl StockOwner {
     fn append(&mut self, entry: Entry) {
         self.in_flight_since_ns = Some(self.house.clock.nanos());
         self.house.metrics.group_events.record(entry.count() as f64);
-        let inbox = self.shared.inbox.clone();
-        self.house.home.submit(entry, Box::new(move |outcome| inbox.appended(outcome)));
+        let word = Word(Some(self.shared.inbox.clone()));
+        self.house.home.submit(entry, Box::new(move |outcome| word.says(outcome)));
     }
 
     fn publish(&mut self, view: Arc<View>) {
@@ -529,6 +529,25 @@ fn same_question(a: &Ask, b: &Ask) -> bool {
             (a.buyer, a.quantity, a.key, a.line) == (b.buyer, b.quantity, b.key, b.line)
         }
         (a, b) => a == b,
+    }
+}
+
+/// The journal's word on one group. One that is lost with whoever was to say it is *unknown*.
+struct Word(Option<Arc<Inbox>>);
+
+impl Word {
+    fn says(mut self, outcome: Outcome) {
+        if let Some(inbox) = self.0.take() {
+            inbox.appended(outcome);
+        }
+    }
+}
+
+impl Drop for Word {
+    fn drop(&mut self) {
+        if let Some(inbox) = self.0.take() {
+            inbox.appended(Outcome::Unknown);
+        }
     }
 }
 

@@ -31,6 +31,8 @@ struct Written {
     takes_nothing: AtomicBool,
     /// What it writes nobody hears of, and nobody can read it.
     in_doubt: AtomicBool,
+    /// It dies of what it is to write.
+    dies: AtomicBool,
     /// From behind so many looks on.
     looks_left: AtomicUsize,
 }
@@ -108,6 +110,10 @@ impl OneJournal {
         }
     }
 
+    pub fn dies(&self, dies: bool) {
+        self.0.dies.store(dies, Ordering::SeqCst);
+    }
+
     fn change_last(&self, product: ProductId, change: impl FnOnce(&mut Entry)) {
         let mut entries = self.0.entries.lock().unwrap();
         change(entries.get_mut(&product).and_then(|of| of.last_mut()).unwrap());
@@ -140,6 +146,9 @@ impl Home for OneJournal {
         let journal = self.clone();
         actix::spawn(async move {
             some_turns(3).await;
+            if journal.0.dies.load(Ordering::SeqCst) {
+                return;
+            }
             let outcome = journal.append(entry);
             reply(if journal.read().is_ok() { outcome } else { Outcome::Unknown });
         });

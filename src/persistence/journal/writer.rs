@@ -245,6 +245,10 @@ impl<P: PutDown> Drop for Writer<P> {
         if std::thread::panicking() {
             self.shared.inbox.close();
             self.shared.doubt("the journal's writer panicked");
+            // What was not taken yet was never tried.
+            while let Next::Group(group) = self.shared.inbox.next(Duration::ZERO) {
+                answer(group, Appended::NotWritten(NotWritten::Fenced));
+            }
         }
         self.place.close();
         self.shared.archive.finish();
@@ -254,5 +258,60 @@ impl<P: PutDown> Drop for Writer<P> {
 fn answer(group: Vec<Append>, outcome: Appended) {
     for Append { reply, .. } in group {
         reply(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::persistence::journal::GROUP_ENTRIES_MAX;
+    use crate::persistence::testing::{Owner, T0};
+
+    /// Dies of the first group.
+    struct Dying;
+
+    impl PutDown for Dying {
+        fn last_pos(&self) -> i64 {
+            0
+        }
+
+        fn heads(&mut self, _: &[ProductId]) -> Result<Vec<(ProductId, Sequence)>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        fn append<'e>(
+            &mut self,
+            _: impl ExactSizeIterator<Item = &'e Entry> + Clone,
+        ) -> Result<i64, LogError> {
+            panic!("as the test wants it")
+        }
+
+        fn settle(&mut self) -> Settled {
+            Settled::NotMine
+        }
+
+        fn tail_has(&mut self, _: &Shared, _: usize) {}
+
+        fn close(&mut self) {}
+    }
+
+    #[test]
+    fn whoever_still_waits_when_it_dies_hears_that_nothing_was_tried() {
+        let shared = Shared::new(2 * GROUP_ENTRIES_MAX, &Arc::default(), None);
+        let (answer, answers) = mpsc::channel();
+        for number in (1..).take(GROUP_ENTRIES_MAX + 1) {
+            let answer = answer.clone();
+            let reply = Box::new(move |outcome| answer.send(outcome).unwrap());
+            let append = Append { entry: Owner::stocked(number, 10).seal(T0), reply };
+            assert!(shared.inbox.put(append).is_ok());
+        }
+        start(Dying, Heads::new(shared.tail.clone()), shared.clone(), Clock::start()).unwrap();
+        let heard = answers.recv_timeout(Duration::from_secs(10));
+        assert_eq!(heard, Ok(Appended::NotWritten(NotWritten::Fenced)));
+        assert_eq!(shared.health(), Health::Fenced);
+        drop(answer);
+        assert_eq!(answers.iter().count(), 0, "of the group that it died of nobody knows");
     }
 }

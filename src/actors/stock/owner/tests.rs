@@ -162,6 +162,17 @@ async fn what_is_decided_is_answered_though_the_journal_takes_nothing_any_more()
     assert!(is_held(&asked) && has_left, "{asked:?}");
 }
 
+#[actix::test]
+async fn whoever_waits_for_a_journal_that_dies_hears_that_nobody_knows() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.journal.dies(true);
+    assert_eq!(timeout(SOON, story.reserve(product, 1)).await.unwrap(), Err(NotDone::Unknown));
+    story.journal.dies(false);
+    assert!(is_held(&story.reserve(product, 1).await));
+    assert_eq!((story.held(product), story.journal.forks()), (1, 0));
+}
+
 /// A product whose owner does not know what became of its last group.
 async fn in_doubt(story: &Story) -> ProductId {
     let product = story.stocked(1, 10).await;

@@ -11,6 +11,8 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use sqlx::mysql::{
     MySql, MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlPool, MySqlPoolOptions,
 };
@@ -470,6 +472,29 @@ pub async fn bounded<T>(statement: impl Future<Output = Result<T, Error>>) -> Re
     within(STATEMENT_MS, statement).await
 }
 
+/// Rows as they come, none of them longer on its way than a statement may be.
+pub fn each_bounded<'c, T: Send + 'c>(
+    rows: BoxStream<'c, Result<T, Error>>,
+) -> BoxStream<'c, Result<T, Error>> {
+    each_within(STATEMENT_MS, rows)
+}
+
+fn each_within<'c, T: Send + 'c>(
+    ms: u64,
+    rows: BoxStream<'c, Result<T, Error>>,
+) -> BoxStream<'c, Result<T, Error>> {
+    let rows = stream::unfold(Some(rows), move |rows| async move {
+        let mut rows = rows?;
+        let next = within(ms, rows.try_next()).await;
+        match next {
+            Ok(Some(row)) => Some((Ok(row), Some(rows))),
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    rows.boxed()
+}
+
 pub async fn within<T, E: From<Error>>(ms: u64, doing: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     match tokio::time::timeout(Duration::from_millis(ms), doing).await {
         Ok(outcome) => outcome,
@@ -481,7 +506,18 @@ pub async fn within<T, E: From<Error>>(ms: u64, doing: impl Future<Output = Resu
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Trouble, trouble};
     use super::*;
+
+    #[tokio::test]
+    async fn rows_over_a_connection_that_is_heard_no_more_end() {
+        let heard = stream::iter([Ok::<_, Error>(1), Ok(2)]).chain(stream::pending());
+        let mut rows = each_within(10, heard.boxed());
+        assert_eq!((rows.try_next().await.unwrap(), rows.try_next().await.unwrap()), (Some(1), Some(2)));
+        let lost = rows.try_next().await.unwrap_err();
+        assert_eq!(trouble(&lost), Trouble::Lost, "{lost}");
+        assert_eq!(rows.try_next().await.unwrap(), None);
+    }
 
     #[test]
     fn servers_are_told_apart_by_what_they_say() {

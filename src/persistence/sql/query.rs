@@ -110,7 +110,9 @@ impl<'q> Query<'q> {
         let rows = match on.into() {
             On::File(file) => self.sqlite().map(|query| Rows::Sqlite(file.fetch(query))),
             On::Files(files) => self.sqlite().map(|query| Rows::Sqlite(files.fetch(query))),
-            On::Server(server) => self.mysql().map(|query| Rows::MySql(server.fetch(query))),
+            On::Server(server) => {
+                self.mysql().map(|query| Rows::MySql(mysql::each_bounded(server.fetch(query))))
+            }
             On::Servers(servers) => self.mysql().map(|query| Rows::MySql(all_of(servers, query).boxed())),
         };
         rows.unwrap_or_else(|error| Rows::None(Some(error)))

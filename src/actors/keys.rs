@@ -10,11 +10,11 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::TryStreamExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::actors::flusher::FlushHandle;
 use crate::actors::stock::UsedKeys;
+use crate::actors::turns::Loop;
 use crate::clock::Clock;
 use crate::domain::id::OrderId;
 use crate::domain::stock::{Event, Fingerprint, Millis};
@@ -105,7 +105,7 @@ impl Past {
     /// Reads them, and puts by from then on what becomes old.
     pub fn keep(self, keys: UsedKeys, flush: FlushHandle, clock: Clock) -> Keeping {
         let (all, read) = watch::channel(false);
-        let task = rt::spawn(async move {
+        let _task = Loop::start(async move {
             self.read(&keys, &clock).await;
             all.send_replace(true);
             loop {
@@ -117,7 +117,7 @@ impl Past {
                 rt::time::sleep(if shown { AGE_EVERY } else { AGAIN_IN }).await;
             }
         });
-        Keeping { task, read }
+        Keeping { _task, read }
     }
 
     async fn read(&self, keys: &UsedKeys, clock: &Clock) {
@@ -147,7 +147,7 @@ impl Past {
 
 /// Ends with its app.
 pub struct Keeping {
-    task: JoinHandle<()>,
+    _task: Loop,
     read: watch::Receiver<bool>,
 }
 
@@ -155,12 +155,6 @@ impl Keeping {
     /// Waits until all old keys are known, but not for long: where there are very many the shop opens without them.
     pub async fn has_read(&self) {
         let _ = rt::time::timeout(READ_WITHIN, self.read.clone().wait_for(|read| *read)).await;
-    }
-}
-
-impl Drop for Keeping {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
 

@@ -27,7 +27,7 @@
 //!
 //! Messages go from doors to carts, wishes, payments, orders, catalogue and users, from carts to payments, orders and catalogue, from
 //! payments to orders, from all of those to owners, and from owners to the journal; never back. Of many nodes an owner that must know of
-//! an order whose home is elsewhere asks by way of the lead. A payment is walked by whoever began it, or by `payment::Recovery` when that
+//! an order whose home is elsewhere asks by way of the lead. A payment is walked by whoever began it, or by `Payments::recovery` when that
 //! one has gone: at most `payment::WALKS_MAX` at a time, with `payment::CALLS_MAX` calls of the provider on their way.
 
 mod background;

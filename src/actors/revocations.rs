@@ -10,9 +10,8 @@ use std::time::Duration;
 use actix_web::rt;
 use dashmap::{DashMap, Entry};
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 
-use super::turns::turn;
+use super::turns::{Loop, turn};
 use crate::clock::Clock;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
@@ -113,11 +112,11 @@ impl Revocations {
     }
 
     /// Reads what was revoked before this start, and then every other second what others have revoked.
-    pub async fn follow(&self, reader: RevocationReader, clock: Clock) -> Result<Following, StoreError> {
+    pub async fn follow(&self, reader: RevocationReader, clock: Clock) -> Result<Loop, StoreError> {
         let mut since = Millis(0);
         self.catch_up(&reader, &mut since, &clock).await?;
         let revocations = self.clone();
-        Ok(Following(rt::spawn(async move {
+        Ok(Loop::start(async move {
             loop {
                 // Whichever comes first: it is time, or somebody says that there is something.
                 let _ = rt::time::timeout(POLL_EVERY - LOOKS_APART, revocations.0.heard.notified()).await;
@@ -128,7 +127,7 @@ impl Revocations {
                 }
                 rt::time::sleep(LOOKS_APART).await;
             }
-        })))
+        }))
     }
 
     async fn catch_up(
@@ -150,15 +149,6 @@ impl Revocations {
 fn keep(it_counts: bool, gone: &mut usize) -> bool {
     *gone += usize::from(!it_counts);
     it_counts
-}
-
-/// Ends with its app.
-pub struct Following(JoinHandle<()>);
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 #[cfg(test)]

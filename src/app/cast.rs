@@ -22,10 +22,11 @@ use crate::actors::order::{Addresses, Orders};
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments};
-use crate::actors::revocations::{Following, Revocations};
+use crate::actors::revocations::Revocations;
 use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
 use crate::actors::stock::{Directory, Routes};
-use crate::actors::user::{CLEARING_AT, Clearing, Rekeying, UserHouse, Users};
+use crate::actors::turns::Loop;
+use crate::actors::user::{CLEARING_AT, Clearing, UserHouse, Users};
 use crate::actors::webhooks::{WebhookHouse, Webhooks};
 use crate::actors::wish::Wishes;
 use crate::clock::Clock;
@@ -58,8 +59,8 @@ pub(super) struct Cast {
     pub catalogue: Catalogue,
     pub wishes: Wishes,
     pub carts: Carts,
-    _following: Following,
-    _rekeying: Rekeying,
+    _following: Loop,
+    _rekeying: Loop,
 }
 
 /// Where they work, and what they are given.
@@ -117,7 +118,7 @@ impl Stage<'_> {
             orders: orders.clone(),
             clock: clock.clone(),
         });
-        let _rekeying = Rekeying::start(users.clone());
+        let _rekeying = users.rekeying();
         let scheduler = self.scheduler(&users, &deliveries)?;
         let catalogue = Catalogue::new(
             tables.products(),

@@ -29,18 +29,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::actors::cart::{CartChores, Carts};
+use crate::actors::cart::Carts;
 use crate::actors::delivery::Deliveries;
 use crate::actors::history::History;
 use crate::actors::keys::{Keeping, Keys, recall};
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::order::Orders;
-use crate::actors::payment::{Payments, Recovery};
+use crate::actors::payment::Payments;
 use crate::actors::placement::{Placement, PlacementHouse};
 use crate::actors::revive::revive;
 use crate::actors::scheduler::Scheduler;
 use crate::actors::stock::Directory;
+use crate::actors::turns::Loop;
 use crate::actors::user::Users;
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
@@ -83,9 +84,9 @@ pub struct App {
     _vitals: Vitals,
     _fitness: Option<Fitness>,
     _pulse: Option<Pulse>,
-    _cart_chores: CartChores,
+    _cart_chores: Loop,
     _keeping: Keeping,
-    recovery: Recovery,
+    recovery: Loop,
 }
 
 /// How callers come in.
@@ -200,7 +201,7 @@ impl App {
             };
         // What is due needs its owners, and they are awake now.
         let recovery = match cast.payments.take_over().await {
-            Ok(()) => Recovery::start(cast.payments.clone()),
+            Ok(()) => cast.payments.recovery(),
             Err(error) => {
                 serving.stop().await;
                 cast.flush.abandon().await;
@@ -209,7 +210,7 @@ impl App {
         };
         cast.scheduler.open();
         // What it asks is known by now.
-        let _cart_chores = CartChores::start(cast.carts.clone());
+        let _cart_chores = cast.carts.chores();
         let Doors { readiness, streams, nodes, .. } = doors;
         readiness.clear(NotReady::Starting);
         serving.open();

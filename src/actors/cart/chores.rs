@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use actix_web::rt;
-use tokio::task::JoinHandle;
 
 use super::{Carts, NotCarted, commit};
+use crate::actors::turns::Loop;
 use crate::domain::id::UserId;
 
 /// How often somebody looks. A cart that is touched is looked at by whoever touches it.
@@ -16,30 +16,20 @@ const PAGE: u32 = 100;
 /// How long the key with which something was put into a cart is remembered.
 const ADDITIONS_MS: i64 = 24 * 3_600 * 1_000;
 
-/// The loop that does it. Ends with its app.
-pub struct CartChores(JoinHandle<()>);
-
-impl CartChores {
+impl Carts {
     /// Begins at once: what a crash has left behind is ended before most people come back.
-    pub fn start(carts: Carts) -> CartChores {
-        CartChores(rt::spawn(async move {
+    pub fn chores(&self) -> Loop {
+        let carts = self.clone();
+        Loop::start(async move {
             loop {
                 if let Err(error) = carts.clear_away().await {
                     tracing::warn!(%error, "what checkouts have left behind could not be cleared away; trying again later");
                 }
                 rt::time::sleep(EVERY).await;
             }
-        }))
+        })
     }
-}
 
-impl Drop for CartChores {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-impl Carts {
     /// Clears away what can be cleared away by now.
     pub async fn clear_away(&self) -> Result<(), NotCarted> {
         let house = &self.0.house;

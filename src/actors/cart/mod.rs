@@ -14,7 +14,6 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 pub use checkout::{CheckOut, CheckedOut};
-pub use chores::CartChores;
 use turn::Turns;
 
 use crate::actors::catalogue::{Catalogue, Found};

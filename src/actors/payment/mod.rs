@@ -29,7 +29,7 @@ pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::{Cancelled, NotCancelled};
 pub use pay::{Begun, By, Pay};
 pub use reconcile::{NotReconciled, Reconciled, reconcile};
-pub use recover::{Recovery, Retried};
+pub use recover::Retried;
 pub use refund::{GaveBack, GiveBack, GiveWalk, NotGiven, Want, Wanted};
 pub use settle::Settled;
 pub use standing::{Compensation, CompensationId, Kind, Standing};

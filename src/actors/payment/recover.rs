@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use actix_web::rt;
 use futures_util::future::join_all;
-use tokio::task::JoinHandle;
 
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::{NotDone, to_the_end};
-use crate::actors::turns::turn;
+use crate::actors::turns::{Loop, turn};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Move, Payment, PaymentState};
@@ -43,21 +42,6 @@ const SWEEPS_MAX: usize = 16;
 const TRIES_MAX: usize = 8;
 /// … and when to come back after that.
 const MOVED_RETRY_MS: u64 = 1_000;
-
-/// The loop that takes up what is due. Ends with its app.
-pub struct Recovery(JoinHandle<()>);
-
-impl Recovery {
-    pub fn start(payments: Payments) -> Recovery {
-        Recovery(rt::spawn(payments.recover()))
-    }
-}
-
-impl Drop for Recovery {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// Why a payment in this state does not wait for a person.
 fn no_decision(state: PaymentState) -> Refusal {
@@ -129,6 +113,11 @@ impl Payments {
             tracing::info!(released, "payments and refunds that had not ended are taken up again");
         }
         Ok(())
+    }
+
+    /// Takes up what is due, from now on.
+    pub fn recovery(&self) -> Loop {
+        Loop::start(self.clone().recover())
     }
 
     async fn recover(self) {

@@ -3,15 +3,14 @@
 
 use std::time::Duration;
 
-use actix_web::rt;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
+use crate::actors::turns::Loop;
 use crate::domain::stock::Millis;
 use crate::persistence::user::User;
 use crate::persistence::user::UserError;
@@ -26,26 +25,6 @@ const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
 
 /// When whoever could not go on tries again.
 const AGAIN_IN: Duration = Duration::from_secs(60);
-
-/// Brings everybody under the current master key, so that the former ones can go. Ends with its app.
-pub struct Rekeying(JoinHandle<()>);
-
-impl Rekeying {
-    pub fn start(users: Users) -> Rekeying {
-        Rekeying(rt::spawn(async move {
-            while let Err(error) = users.rekey_all().await {
-                tracing::warn!(%error, "not everybody is under the current master key yet: in a minute once more");
-                sleep(AGAIN_IN).await;
-            }
-        }))
-    }
-}
-
-impl Drop for Rekeying {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
 
 /// The job that clears away.
 pub struct Clearing(pub Users);
@@ -68,6 +47,17 @@ impl Job for Clearing {
 }
 
 impl Users {
+    /// Brings everybody under the current master key, so that the former ones can go.
+    pub fn rekeying(&self) -> Loop {
+        let users = self.clone();
+        Loop::start(async move {
+            while let Err(error) = users.rekey_all().await {
+                tracing::warn!(%error, "not everybody is under the current master key yet: in a minute once more");
+                sleep(AGAIN_IN).await;
+            }
+        })
+    }
+
     /// Clears away the accounts and sessions that have lapsed by then, with links and revocations. What cannot be cleared is told,
     /// and keeps nothing else from it.
     pub async fn clear_away(&self, now: Millis) -> Tally {

@@ -45,6 +45,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("LineStatus",   ""),
     ("Money",        "amount currency"),
     ("Movement",     "at available cause held kind on_hand order_id quantity reason sequence sold"),
+    ("NobodySwitched", "account detail"),
     ("NodePage",     "data next_cursor"),
     ("NodeShown",    "address hot id products_loaded role roles session shards silent_ms state"),
     ("OrderAddressKept", "address order_id"),
@@ -143,6 +144,7 @@ async fn answers_show_what_is_listed_and_nothing_else() {
         ("POST", "/v1/sessions", support::Person::number(1).credentials(), "201"),
         ("POST", "/v1/sessions/refresh", json!({ "refresh_token": scene.pair.refresh }), "200"),
         ("POST", "/v1/users/verify/resend", json!({ "email": "nobody@example.com" }), "202"),
+        ("POST", "/v1/admin/users/{id}/suspend", json!({}), "200"),
     ] {
         let answer = scene.ask(&shop, method, route).json(&body).send().await;
         let schema = described(method, route, status);
@@ -251,6 +253,8 @@ impl Scene {
         let id = match route {
             _ if route.starts_with("/v1/orders") || route.starts_with("/v1/admin/orders") => &self.order,
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
+            // Nobody's.
+            _ if route.starts_with("/v1/admin/users/") => "user_01j2c5m8k4e7rspqa1b3c5d7e9",
             _ => &self.product,
         };
         let path = route.replace("{id}", id).replace("{line}", "1").replace("{name}", "clearing");

@@ -18,9 +18,11 @@ use sqlx::mysql::MySqlConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use stockade::clock::Clock;
 use stockade::domain::account::AccountState;
+use stockade::domain::stock::Millis;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use stockade::persistence::backup::{self, BackupError, Place};
+use stockade::persistence::revocation::{Revocation, Subject};
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
 use support::{Person, Process, SECRET, card, id, one_line, paid_with, user};
@@ -461,11 +463,20 @@ async fn who_has_left_since_a_backup_is_erased_once_more() {
     std::fs::write(&file, format!("{list}\nnobody has left\n")).unwrap();
     home.fails(&erased, "`nobody` is no id of a user").await;
     assert!(!again.exists(), "it is read before anything is written");
-    std::fs::write(&file, list).unwrap();
+    std::fs::write(&file, format!("{list}{}\n", user(77))).unwrap();
     let said = home.succeeds(&erased).await;
-    assert!(said.contains("1 of 2 accounts that are to be erased were there, and are gone."), "{said}");
+    assert!(said.contains("1 of 3 accounts that are to be erased were there, and are gone."), "{said}");
     assert_eq!(account(&again, &ids[0]).await, (AccountState::Deleted, false));
     assert_eq!(account(&again, &ids[1]).await, (AccountState::Verified, true));
     home.succeeds(&["audit", "--data-dir", again.to_str().unwrap()]).await;
     assert_eq!(left(&again).await.lines().count(), 2, "it stands in the trail as well");
+    // Whatever an operator has signed for them ends, also for somebody who is not in the backup.
+    let tables = Tables::read_only(&again);
+    let (now, year) = (Clock::start().now(), 365 * 86_400_000);
+    let revoked = tables.revocations().since(Millis(0), now.plus(year - 3_600_000)).await.unwrap();
+    tables.close().await.unwrap();
+    for gone in [ids[0].parse().unwrap(), ids[2].parse().unwrap(), user(77)] {
+        let is_theirs = |one: &Revocation| matches!(one.subject, Subject::User(user, _) if user == gone);
+        assert!(revoked.iter().any(is_theirs), "{gone}");
+    }
 }

@@ -15,7 +15,7 @@ use stockade::config::Config;
 use stockade::domain::id::SessionId;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
-use support::{Pair, SECRET, Shop, forged, id, one_line, user, wait_for};
+use support::{Pair, Person, SECRET, Shop, forged, id, one_line, user, wait_for};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -23,6 +23,12 @@ const DAY: i64 = 24 * 60 * MINUTE;
 
 fn claims(token: &str) -> Value {
     part(token, 1)
+}
+
+/// A token of a year, as an operator signs it offline.
+fn signed_for(shop: &Shop, who: &str) -> String {
+    let (who, now, chance) = (who.parse().unwrap(), shop.clock.now(), shop.clock.chance());
+    shop.app().tokens().sign(who, Role::Shopper, 365 * 86_400, now, chance).unwrap()
 }
 
 fn part(token: &str, at: usize) -> Value {
@@ -406,8 +412,9 @@ async fn a_suspension_ends_tokens_of_somebody_without_an_account() {
         [looked.status.as_u16(), restocked.status.as_u16()]
     };
     let switch = async |shop: &Shop, what: &str| {
-        let done = shop.admin("POST", &format!("/v1/admin/users/{who}/{what}")).send().await;
-        assert_eq!(done.status, 204, "{what}: {}", done.text);
+        let done = shop.admin("POST", &format!("/v1/admin/users/{who}/{what}")).send().await.ok(200);
+        assert_eq!(done["account"], Value::Null, "{what}");
+        assert!(done["detail"].as_str().unwrap().starts_with("No account has this id."), "{what}");
     };
     let lost = sign(&shop);
     assert_eq!(heard(&shop, &lost).await, [200, 200]);
@@ -425,6 +432,60 @@ async fn a_suspension_ends_tokens_of_somebody_without_an_account() {
     let about: Vec<_> = told.iter().rev().filter(|entry| entry.subject == who.to_string()).collect();
     let deeds: Vec<_> = about.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(deeds, ["suspended", "suspended", "reinstated"]);
+    assert!(about.iter().all(|entry| entry.detail == "account=none"));
+}
+
+/// ASVS 7.4.2: who has left has left with whatever an operator ever signed for them, across a restart too.
+#[actix_web::test]
+async fn a_deletion_outlives_every_token() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let pair = shop.log_in(&mina).await;
+    let year = signed_for(&shop, &shop.id_of(&pair).await);
+    let erase = json!({ "password": mina.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    shop.get("/v1/orders").bearer(&year).send().await.problem(401, "unauthenticated");
+    shop.clock.advance(364 * DAY);
+    shop.get("/v1/orders").bearer(&year).send().await.problem(401, "unauthenticated");
+    let shop = shop.reopen().await;
+    shop.get("/v1/orders").bearer(&year).send().await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+/// ASVS 7.4.2, 8.3.2: whatever the account, a suspension ends the tokens that were signed offline for it; that nobody is kept out by
+/// it is told.
+#[actix_web::test]
+async fn a_suspension_ends_tokens_whatever_the_account() {
+    let shop = Shop::open().await;
+    let (gone, new) = (shop.newcomer(1).await, Person::number(2));
+    let pair = shop.log_in(&gone).await;
+    let erase = json!({ "password": gone.password });
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    shop.sign_up(&new).await.ok(202);
+    for state in ["deleted", "unverified"] {
+        let path = format!("/v1/admin/users?state={state}");
+        let who = id(&shop.admin("GET", &path).send().await.ok(200)["data"][0]);
+        // Behind the deletion, and behind whatever a suspension has ended.
+        shop.clock.advance(SECOND);
+        let year = signed_for(&shop, &who);
+        shop.get("/v1/orders").bearer(&year).send().await.ok(200);
+        let suspend = || shop.admin("POST", &format!("/v1/admin/users/{who}/suspend")).send();
+        for _again in 0..2 {
+            assert_eq!(suspend().await.ok(200)["account"], state);
+        }
+        shop.get("/v1/orders").bearer(&year).send().await.problem(401, "unauthenticated");
+        shop.clock.advance(16 * MINUTE);
+        shop.get("/v1/orders").bearer(&year).send().await.problem(401, "unauthenticated");
+        let reinstate = shop.admin("POST", &format!("/v1/admin/users/{who}/reinstate")).send().await;
+        reinstate.problem(409, "order_state_conflict");
+        assert_eq!(id(&shop.admin("GET", &path).send().await.ok(200)["data"][0]), who, "as it was");
+    }
+    // And once it is proved it is an account like any other.
+    let letter = shop.letter(&new.email, 1).await;
+    assert_eq!(shop.verify(&letter.token()).await.status, 204);
+    let pair = shop.log_in(&new).await;
+    assert!(shop.admits(&pair.access).await);
+    shop.close().await;
 }
 
 /// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.

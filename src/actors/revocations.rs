@@ -1,4 +1,4 @@
-//! Whose access tokens are refused before they expire: a set in memory, usually empty, asked at every request.
+//! Whose access tokens are refused before they expire: a set in memory, small or empty, asked at every request.
 //!
 //! The truth is a table. What this node revokes it knows at once; what another node revoked it reads within
 //! [`POLL_EVERY`], and at once where Redis carries word of it. Always true: asking touches no database, and while nothing is revoked it is one load of a number.

@@ -19,12 +19,12 @@ const PAGE: u32 = 100;
 impl Users {
     /// Erases a person. What sealed their data is destroyed with it; orders keep their amounts under an id that means nobody. A backup
     /// of before has both, the key and what it sealed, until it is removed, and whoever restores it brings the person back.
-    pub async fn erase(&self, user: UserId, password: SecretString, until: Millis) -> Result<(), Unable> {
+    pub async fn erase(&self, user: UserId, password: SecretString) -> Result<(), Unable> {
         let confirmed = self.confirm(user, &password).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
         let now = self.0.clock.now();
         let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);
-        let revocation = blank(&mut writing, user, state, until, now).await?;
+        let revocation = blank(&mut writing, user, state, now).await?;
         commit(writing).await?;
         self.0.tables.forget_soon();
         self.refuse_from_now(&[revocation]);
@@ -50,30 +50,40 @@ impl Users {
         }
     }
 
-    /// Keeps somebody out: every session ends, and none begins. An id without a row may have tokens that were signed offline:
-    /// they end as well.
-    pub async fn suspend(&self, user: UserId, by: UserId) -> Result<(), Unable> {
+    /// Keeps somebody out: every session ends, and none begins. Tokens that were signed offline end as well, also those of an id
+    /// without a row, and of an account that cannot be kept out, for it is not in yet, or has left.
+    pub async fn suspend(&self, user: UserId, by: UserId) -> Result<Option<AccountState>, Unable> {
         self.switch(user, AccountMove::Suspend, Deed::Suspended, by).await
     }
 
     /// Lets somebody in again. What was ended stays ended; of an id without a row nothing else was.
-    pub async fn reinstate(&self, user: UserId, by: UserId) -> Result<(), Unable> {
+    pub async fn reinstate(&self, user: UserId, by: UserId) -> Result<Option<AccountState>, Unable> {
         self.switch(user, AccountMove::Reinstate, Deed::Reinstated, by).await
     }
 
-    async fn switch(&self, id: UserId, what: AccountMove, deed: Deed, by: UserId) -> Result<(), Unable> {
+    /// Says how the account stands now, if there is one.
+    async fn switch(
+        &self,
+        id: UserId,
+        what: AccountMove,
+        deed: Deed,
+        by: UserId,
+    ) -> Result<Option<AccountState>, Unable> {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
         let mut row = writing.user(id).await?;
         if let Some(user) = &mut row {
-            user.state = user.state.after(what).ok_or(Unable::IllegalMove)?;
+            user.state = match user.state.after(what) {
+                Some(next) => next,
+                None if what == AccountMove::Suspend => user.state,
+                None => return Err(Unable::IllegalMove),
+            };
             user.version += 1;
             user.updated_at = now;
         }
         let mut ended = Vec::new();
         if what == AccountMove::Suspend {
-            let until = now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000);
-            let (revocation, signed_out_at) = sign_out(&mut writing, id, now, until).await?;
+            let (revocation, signed_out_at) = sign_out(&mut writing, id, now, offline_until(now)).await?;
             if let Some(user) = &mut row {
                 user.signed_out_at = signed_out_at;
             }
@@ -82,25 +92,40 @@ impl Users {
         if let Some(user) = &row {
             writing.update_user(user).await?;
         }
-        writing.record(&Record::new(deed, now).by(by).on(id)).await?;
+        let state = row.map(|user| user.state);
+        let record = Record::new(deed, now).by(by).on(id);
+        let record = match state {
+            Some(AccountState::Verified | AccountState::Suspended) => record,
+            nobody => record.word("account", nobody.map_or("none", AccountState::as_str)),
+        };
+        writing.record(&record).await?;
         commit(writing).await?;
         self.refuse_from_now(&ended);
-        Ok(())
+        Ok(state)
     }
 }
 
+/// By then no token is good that was signed offline until now.
+fn offline_until(now: Millis) -> Millis {
+    now.plus(OFFLINE_LIFE_HOURS_MAX * 3_600 * 1_000)
+}
+
 /// Erases people once more who had left a shop, in one that was restored from a backup of before and that nobody serves; says how many of
-/// them were there. What they hold lapses by its own deadline.
+/// them were there. What they hold lapses by its own deadline. Tokens that were signed offline end for all of them.
 pub async fn erase_again(tables: &Tables, clock: &Clock, users: &[UserId]) -> Result<u64, Unable> {
     let mut erased = 0;
     for user in users {
-        let Some(user) = tables.users().find(*user).await? else { continue };
-        let Some(state) = user.state.after(AccountMove::Delete) else { continue };
         let now = clock.now();
         let mut writing = tables.begin().await?;
-        blank(&mut writing, user, state, now, now).await?;
+        let row = writing.user(*user).await?;
+        let state = row.as_ref().and_then(|row| row.state.after(AccountMove::Delete));
+        if let (Some(row), Some(state)) = (row, state) {
+            blank(&mut writing, row, state, now).await?;
+            erased += 1;
+        } else {
+            sign_out(&mut writing, *user, now, offline_until(now)).await?;
+        }
         commit(writing).await?;
-        erased += 1;
     }
     Ok(erased)
 }
@@ -110,7 +135,6 @@ async fn blank(
     writing: &mut Writing<'_>,
     user: User,
     state: AccountState,
-    until: Millis,
     now: Millis,
 ) -> Result<Revocation, Unable> {
     if let Some(email) = &user.email {
@@ -122,7 +146,7 @@ async fn blank(
     for purpose in [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail] {
         writing.void_tokens(user.id, purpose).await?;
     }
-    let (revocation, signed_out_at) = sign_out(writing, user.id, now, until).await?;
+    let (revocation, signed_out_at) = sign_out(writing, user.id, now, offline_until(now)).await?;
     let blank = User {
         state,
         email: None,

@@ -53,8 +53,8 @@ use crate::vault::{Sealed, Vault};
 
 /// How long an access token is good for, and so how long a revocation must be remembered.
 pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
-/// The longest that a token is good for that an operator signs offline. A suspension is remembered as long: who signed one for
-/// somebody with an account cannot take it back otherwise.
+/// The longest that a token is good for that an operator signs offline. A suspension and a deletion are remembered as long: who
+/// signed one for somebody with an account cannot take it back otherwise.
 pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
 /// What the mark of a refresh token is made of.
 const REFRESH: &str = "refresh";

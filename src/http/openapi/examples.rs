@@ -58,6 +58,10 @@ pub fn of(schema: &str) -> Value {
             "sequence": 17, "at": PLACED_AT, "kind": "held", "order_id": ORDER, "quantity": 2, "on_hand": 100,
             "available": 83, "held": 17, "sold": 0,
         }),
+        "NobodySwitched" => json!({
+            "account": null,
+            "detail": "No account has this id. A suspension ends tokens that were signed for it offline, and nothing else.",
+        }),
         "NodeShown" => json!({
             "id": "0123456789abcdef0123456789abcdef", "state": "active", "role": "lead", "roles": ["owner", "gateway"],
             "address": "10.0.0.7:8082", "session": 4, "shards": 1024, "products_loaded": 12, "hot": [PRODUCT], "silent_ms": 120,

@@ -34,8 +34,8 @@ use super::product::{
 };
 use super::session::{LogInRequest, RefreshRequest, SessionShown, TokensShown};
 use super::user::{
-    Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, PasswordRequest,
-    ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
+    Accepted, AccountShown, EmailRequest, EraseRequest, Export, NewEmailRequest, NobodySwitched,
+    PasswordRequest, ProfilePatch, ProfileShown, ResetRequest, SignUpRequest, VerifyRequest,
 };
 use super::webhook_endpoint::{DeliveryShown, EndpointPatch, EndpointRequest, EndpointShown};
 use super::{ROUTES, Route, Who};
@@ -357,6 +357,7 @@ fn schemas() -> Map<String, Value> {
     add::<Accepted>(&mut named);
     add::<Export>(&mut named);
     add::<AccountShown>(&mut named);
+    add::<NobodySwitched>(&mut named);
     add::<LogInRequest>(&mut named);
     add::<RefreshRequest>(&mut named);
     add::<TokensShown>(&mut named);

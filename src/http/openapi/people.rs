@@ -32,7 +32,7 @@ const LOG_IN: &[Code] = &[
 const REFRESH: &[Code] =
     &[Code::Unauthenticated, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited];
 const SESSION: &[Code] = &[Code::OwnerUnavailable, Code::OutcomeUnknown];
-const SWITCH: &[Code] = &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown];
+const REINSTATE: &[Code] = &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown];
 
 /// The description of the door with this name.
 #[rustfmt::skip]
@@ -131,12 +131,16 @@ pub fn of(door: &str) -> Door {
         "page::reset" => page("The page behind a reset link"),
         "page::script" => told("people", "What the pages do", "The script of both.").gives_file("text/javascript", "\"use strict\";"),
         "page::style" => told("people", "What the pages look like", "The style of both.").gives_file("text/css", "body { margin: 0 }"),
-        "user::suspend" => Door { refuses: SWITCH, ..told("administration", "Keep somebody out", "Every session ends, none begins. \
-            An id without an account may have tokens that were signed offline: they end.") }
-            .gives_nothing(204, "They are out."),
-        "user::reinstate" => Door { refuses: SWITCH, ..told("administration", "Let somebody in again", "Undoes a suspension; what it has \
+        "user::suspend" => Door { refuses: SESSION, ..told("administration", "Keep somebody out", "Every session ends, none begins. \
+            Tokens that were signed offline end with them, whatever becomes of the account; an id without an account may have such as \
+            well. Whether there was somebody to keep out is told by the answer: 204, or 200.") }
+            .gives_nothing(204, "They are out.")
+            .gives(200, "Nobody is kept out. No account has this id (see that it is the right one), or it has yet to be proved, or was \
+                deleted. Tokens that were signed for it offline have ended.", "NobodySwitched", Value::Null),
+        "user::reinstate" => Door { refuses: REINSTATE, ..told("administration", "Let somebody in again", "Undoes a suspension; what it has \
             ended stays ended. Without an account nothing is to be undone: tokens that are signed from now on are good.") }
-            .gives_nothing(204, "They may log in."),
+            .gives_nothing(204, "They may log in.")
+            .gives(200, "Nobody is let in: no account has this id. See that it is the right one.", "NobodySwitched", Value::Null),
         _ => webhooks::of(door),
     }
 }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
-use super::show::AccountShown;
+use super::show::{AccountShown, NobodySwitched};
 use crate::actors::user::Users;
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
@@ -69,8 +69,7 @@ pub async fn suspend(
     users: web::Data<Users>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    users.suspend(user, admin).await?;
-    Ok(HttpResponse::NoContent().finish())
+    Ok(switched(users.suspend(user, admin).await?))
 }
 
 /// `POST /v1/admin/users/{id}/reinstate`.
@@ -80,6 +79,20 @@ pub async fn reinstate(
     users: web::Data<Users>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    users.reinstate(user, admin).await?;
-    Ok(HttpResponse::NoContent().finish())
+    Ok(switched(users.reinstate(user, admin).await?))
+}
+
+/// An id is soon mistyped: where nobody is kept out, or let in, whoever asked for it hears so.
+fn switched(account: Option<AccountState>) -> HttpResponse {
+    let detail = match account {
+        Some(AccountState::Verified | AccountState::Suspended) => return HttpResponse::NoContent().finish(),
+        Some(AccountState::Unverified) => {
+            "Tokens that were signed offline have ended. The account has yet to be proved, and logs in once it is."
+        }
+        Some(AccountState::Deleted) => "Tokens that were signed offline have ended. The account was deleted.",
+        None => {
+            "No account has this id. A suspension ends tokens that were signed for it offline, and nothing else."
+        }
+    };
+    HttpResponse::Ok().json(NobodySwitched { account: account.map(AccountState::as_str), detail })
 }

@@ -17,7 +17,9 @@ pub use ask::{
     EmailRequest, EraseRequest, NewEmailRequest, PasswordRequest, ProfilePatch, ResetRequest, SignUpRequest,
     VerifyRequest,
 };
-pub use show::{Accepted, AccountShown, DeedShown, Export, OrderAddressKept, ProfileShown, WishKept};
+pub use show::{
+    Accepted, AccountShown, DeedShown, Export, NobodySwitched, OrderAddressKept, ProfileShown, WishKept,
+};
 
 use super::abuse::{Abuse, Attempt, Tried};
 use super::auth::{Caller, Recent};
@@ -188,7 +190,7 @@ pub async fn erase(
     let attempt = try_again(&abuse, caller.user, from)?;
     // Runs on when they hang up: nobody can log in any more to ask for the rest.
     let leaving = to_the_end(async move {
-        let erased = users.erase(caller.user, asked.password, caller.expires_at).await;
+        let erased = users.erase(caller.user, asked.password).await;
         judge(attempt, erased, "/password")?;
         if let Err(why) = deliveries.forget(caller.user).await {
             // They are gone all the same, and the next run forgets it with the return.

@@ -172,6 +172,16 @@ impl From<&User> for AccountShown {
     }
 }
 
+/// Nobody was kept out, or let in.
+#[derive(Serialize, ToSchema)]
+pub struct NobodySwitched {
+    /// `unverified` or `deleted`; null where no account has this id.
+    #[schema(value_type = Option<String>)]
+    pub account: Option<&'static str>,
+    #[schema(value_type = String)]
+    pub detail: &'static str,
+}
+
 /// The answer that is the same for everybody.
 #[derive(Serialize, ToSchema)]
 pub struct Accepted {

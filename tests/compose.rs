@@ -108,15 +108,22 @@ fn every_service_says_how_it_is_and_waits_for_those_that_do() {
     }
 }
 
+/// Where strangers come in: by IPv4 alone.
+const OPEN: &str = "0.0.0.0:8080:8080";
+
 #[test]
 fn strangers_reach_the_shop_and_nothing_else() {
     for (name, service) in services() {
         for port in words(&service["ports"]) {
-            let ours = ["proxy", "stockade"].contains(&name.as_str()) && port == "8080:8080";
+            let ours = ["proxy", "stockade"].contains(&name.as_str()) && port == OPEN;
             assert!(ours || port.starts_with("127.0.0.1:"), "{name} is open at {port}");
         }
     }
-    assert_eq!(words(&services()["proxy"]["ports"])[0], "8080:8080");
+    // Where the network has no IPv6, whoever comes by it would have Docker's own address, and share a stranger's hundred connections.
+    assert!(compose()["networks"]["default"]["enable_ipv6"].is_null());
+    for name in ["proxy", "stockade"] {
+        assert_eq!(words(&services()[name]["ports"])[0], OPEN);
+    }
 }
 
 #[test]
@@ -233,6 +240,28 @@ fn the_proxy_keeps_the_limits_of_the_shop() {
     );
     // A crowd does not keep the staff out.
     assert_eq!(FRONTENDS.map(callers_of).iter().sum::<u64>(), callers_max());
+}
+
+/// Where those come from who guess or ask too much only the proxy knows. It writes down no more than that, and not what was asked for in
+/// an address, and its log has an end.
+#[test]
+fn the_proxy_writes_down_whom_somebody_turned_away() {
+    let defaults = section("defaults");
+    let format = defaults.iter().find_map(|line| line.strip_prefix("log-format ")).unwrap();
+    assert!(format.starts_with("\"%ci ") && format.contains("%[var(txn.path)] %[var(txn.id)]"), "{format}");
+    assert!(["%r", "%HU", "%HQ"].iter().all(|query| !format.contains(query)), "{format}");
+    let quiet = "http-response set-log-level silent unless { status 401 404 429 }";
+    for name in FRONTENDS {
+        assert!(has(name, quiet), "{name}");
+    }
+    assert!(services()["proxy"]["logging"]["options"]["max-size"].is_string());
+    // Who is hung up on has no line, and is counted where operators look.
+    let counts = "http-request use-service prometheus-exporter if { path /proxy/metrics }";
+    assert_eq!(FRONTENDS.map(|name| has(name, counts)), [false, true]);
+}
+
+fn has(frontend: &str, line: &str) -> bool {
+    section(&format!("frontend {frontend}")).iter().any(|said| said == line)
 }
 
 /// What is mounted from here exists, and nobody writes into it.

@@ -438,6 +438,11 @@ async fn the_proxy_counts_whoever_connects_and_keeps_room_for_the_staff() {
         held.push(let_in(2, front.shop).await.unwrap_or_else(|| panic!("{number}\n{}", front.log_tail())));
     }
     assert!(let_in(2, front.shop).await.is_none(), "one more than an address may have");
+    let counts = client().get(format!("http://{}/proxy/metrics", front.ops)).send().await.unwrap();
+    let counts = counts.text().await.unwrap();
+    let denied = "haproxy_frontend_denied_connections_total{proxy=\"everybody\"} ";
+    let denied = counts.lines().find_map(|line| line.strip_prefix(denied));
+    assert!(denied.is_some_and(|number| number != "0"), "{denied:?}");
     assert!(let_in(3, front.shop).await.is_some() && let_in(2, front.ops).await.is_some());
     held.pop();
     let again = async {
@@ -475,6 +480,8 @@ async fn the_proxy_does_not_wait_for_a_head_that_trickles() {
     let waited = Duration::from_nanos(clock.nanos() - began);
     assert!(waited >= Duration::from_secs(4), "hung up on after {waited:?}");
     assert!(waited < Duration::from_secs(9) || stalls.were_seen(), "hung up on after {waited:?}");
+    let is_told = |line: &str| line.starts_with("127.0.0.2 ") && line.contains(" 408 cR ");
+    wait_for(|| front.log_tail().lines().any(is_told).then_some(())).await;
 }
 
 /// Of what the proxy and the nodes ask again with a key, every door keeps keys, or it would be done twice.

@@ -10,9 +10,11 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
+use stockade::actors::user::erase_again;
 use stockade::app::App;
 use stockade::clock::Clock;
 use stockade::config::{Config, MasterKeys};
+use stockade::domain::delivery::DeliveryState;
 use stockade::domain::user::PasswordPolicy;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
@@ -228,6 +230,45 @@ async fn what_was_erased_stands_in_no_byte_of_the_store() {
     wait_for(|| (left_of(shop.folder(), &kept) == 0).then_some(())).await;
     let folder = shop.stop().await;
     assert_eq!(left_of(folder.path(), &kept), 0);
+}
+
+/// ASVS 14.2: why somebody sends a line back goes with them out of the file of money and its write-ahead log, though nobody writes
+/// there meanwhile. A backup of before has it, and whoever restores that erases once more who has left since.
+#[actix_web::test]
+async fn why_a_line_comes_back_stands_nowhere_when_whoever_said_so_has_left() {
+    let shop = Shop::open().await;
+    let product = shop.stocked(5).await;
+    let mut people = Vec::new();
+    for number in [1, 2] {
+        let person = shop.newcomer(number).await;
+        let pair = shop.log_in(&person).await;
+        let who = shop.id_of(&pair).await;
+        let body = paid_with(&product, 1, "tok_ok");
+        let order = id(&shop.as_of(&pair, "POST", "/v1/orders").json(&body).send().await.ok(201));
+        people.push((person, who, order, format!("it does not go with kitchen {number}")));
+    }
+    shop.settle().await;
+    shop.night().await;
+    shop.night().await;
+    for (person, _, order, why) in &people {
+        let pair = shop.log_in(person).await;
+        let path = format!("/v1/orders/{order}/lines/1/return");
+        shop.as_of(&pair, "POST", &path).json(&json!({ "reason": why })).send().await.ok(200);
+    }
+    let stand = |folder: &Path| [0, 1].map(|at| holds(&dump(folder), &people[at].3));
+    assert_eq!(stand(shop.folder()), [true, true], "we look at the right place");
+    let (leaves, _, _, _) = &people[0];
+    let (pair, erase) = (shop.log_in(leaves).await, json!({ "password": leaves.password }));
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
+    wait_for(|| (stand(shop.folder()) == [false, true]).then_some(())).await;
+
+    let (folder, (_, who, order, _)) = (shop.stop().await, &people[1]);
+    let tables = Tables::open(folder.path()).await.unwrap();
+    assert_eq!(erase_again(&tables, &Clock::start(), &[who.parse().unwrap()]).await.unwrap(), 1);
+    let rows = tables.deliveries().of_order(order.parse().unwrap()).await.unwrap();
+    assert_eq!((rows[0].state, &rows[0].reason), (DeliveryState::ReturnRequested, &None));
+    tables.close().await.unwrap();
+    assert_eq!(stand(folder.path()), [false, false]);
 }
 
 /// ASVS 14.2: what is bought is kept apart from who bought it: the shop's tables and the journal have no place for a person, and

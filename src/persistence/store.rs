@@ -162,7 +162,9 @@ impl Shape {
 
 impl Store {
     fn of(readers: Pool, writer: Option<Connection>, home: Home) -> Store {
-        let (unended, has_former) = (AtomicBool::new(false), AtomicBool::new(false));
+        // Who was killed may have erased something that the WAL still has.
+        let may_have = writer.is_some() && matches!(&home, Home::File(shape) if shape.erases);
+        let (unended, has_former) = (AtomicBool::new(false), AtomicBool::new(may_have));
         Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended, has_former, home }))
     }
 
@@ -282,6 +284,11 @@ impl Store {
         self.0.has_former.store(true, Ordering::Release);
     }
 
+    /// Whether something that was erased still stands in the WAL, or may.
+    pub fn has_former(&self) -> bool {
+        matches!(self.0.home, Home::File(_)) && self.0.has_former.load(Ordering::Acquire)
+    }
+
     /// Its caller has the writer, so nothing is erased meanwhile.
     async fn forget(&self, file: &mut SqliteConnection) -> Result<(), sqlx::Error> {
         let done = sqlite::checkpoint_truncate_now(file).await?;
@@ -311,7 +318,9 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::persistence::Tables;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
+    use crate::persistence::testing::killed;
 
     const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
     const POS: &str = "select pos from flush_checkpoint where id = 1";
@@ -386,6 +395,21 @@ mod tests {
         let mut writer = store.writer().await.unwrap();
         let patience: i64 = sql::query_scalar("pragma busy_timeout").fetch_one(&mut *writer).await.unwrap();
         assert_eq!(patience, 5_000, "as before");
+    }
+
+    /// What he had erased may still stand in there.
+    #[tokio::test]
+    async fn the_wal_of_whoever_was_killed_is_emptied_by_the_next_start() {
+        let (dir, _tables) = Sqlite.tables().await;
+        let dir = killed(&dir);
+        let bytes = |name: &str| std::fs::metadata(dir.path().join(name)).unwrap().len();
+        assert!(bytes("people.db-wal") > 0 && bytes("money.db-wal") > 0);
+        let tables = Tables::open(dir.path()).await.unwrap();
+        tables.checkpoint_if_due(false).await;
+        tables.money().checkpoint_if_due().await;
+        assert_eq!([bytes("people.db-wal"), bytes("money.db-wal")], [0, 0]);
+        assert!(!tables.money().has_former());
+        tables.close().await.unwrap();
     }
 
     /// Its locks go with it, and nobody has to come for that: the row of a node's session is one of them.

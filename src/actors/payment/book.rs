@@ -3,6 +3,8 @@
 //! A sync costs about the same for one row as for hundreds, so those who come while a group is being written form the next.
 //! Always true: at most [`WAITING_MAX`] wait, and who comes when they do is told at once; an answer that is heard is on the disk.
 
+use std::time::Duration;
+
 use actix_web::rt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +23,8 @@ pub const GROUP_MAX: usize = 512;
 /// After so many groups it is looked whether the WAL is to be copied into its file: by the one who writes, so that nobody else
 /// ever holds the writer for it.
 const CHECKPOINT_EVERY: u64 = 8;
+/// So long nobody has come: then the WAL may be emptied of what was erased, which keeps nobody waiting.
+const QUIET: Duration = Duration::from_millis(250);
 /// When to come back after the book was full.
 const RETRY_MS: u64 = 500;
 
@@ -141,10 +145,25 @@ fn refund_in(written: Written) -> Option<Refund> {
     }
 }
 
+/// Takes what waits, and says how much that is. What was erased leaves the WAL while nobody comes.
+async fn next(
+    rows: &MoneyBook,
+    questions: &mut mpsc::Receiver<Question>,
+    taken: &mut Vec<Question>,
+) -> usize {
+    while rows.has_former() {
+        match rt::time::timeout(QUIET, questions.recv_many(taken, GROUP_MAX)).await {
+            Ok(came) => return came,
+            Err(_) => rows.checkpoint_if_due().await,
+        }
+    }
+    questions.recv_many(taken, GROUP_MAX).await
+}
+
 async fn write(rows: MoneyBook, clock: Clock, metrics: Metrics, mut questions: mpsc::Receiver<Question>) {
     let (mut taken, mut writes, mut heard) = (Vec::new(), Vec::new(), Vec::new());
     let mut groups: u64 = 0;
-    while questions.recv_many(&mut taken, GROUP_MAX).await > 0 {
+    while next(&rows, &mut questions, &mut taken).await > 0 {
         for Question { write, answer } in taken.drain(..) {
             writes.push(write);
             heard.push(answer);

@@ -1,14 +1,17 @@
 //! Leaving: for good by one's own wish, or for a while by an administrator's.
 
+use std::collections::BTreeSet;
+
 use secrecy::SecretString;
 
 use super::{OFFLINE_LIFE_HOURS_MAX, Unable, Users, commit, sign_out};
 use crate::clock::Clock;
 use crate::domain::account::{AccountMove, AccountState};
-use crate::domain::id::UserId;
+use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::OrderStatus;
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
+use crate::persistence::money::Write;
 use crate::persistence::revocation::Revocation;
 use crate::persistence::user::{Purpose, User};
 use crate::persistence::{Tables, Writing};
@@ -126,8 +129,29 @@ pub async fn erase_again(tables: &Tables, clock: &Clock, users: &[UserId]) -> Re
             sign_out(&mut writing, *user, now, offline_until(now)).await?;
         }
         commit(writing).await?;
+        forget_reasons(tables, *user, now).await?;
     }
     Ok(erased)
+}
+
+/// Forgets why somebody has sent lines back.
+async fn forget_reasons(tables: &Tables, buyer: UserId, now: Millis) -> Result<(), Unable> {
+    let mut before = None;
+    loop {
+        let page = tables.orders().list(buyer, None, before, PAGE).await?;
+        before = page.last().map(|order| order.id);
+        let orders: Vec<OrderId> = page.iter().map(|order| order.id).collect();
+        let rows = tables.deliveries().of_orders(&orders).await?;
+        let told: BTreeSet<OrderId> =
+            rows.iter().filter(|row| row.reason.is_some()).map(|row| row.order).collect();
+        let writes: Vec<Write> = told.into_iter().map(Write::ForgetReasons).collect();
+        if !writes.is_empty() {
+            tables.money().write_group(&writes, now).await?;
+        }
+        if page.len() < PAGE as usize {
+            return Ok(());
+        }
+    }
 }
 
 /// What is left of a person is an id.

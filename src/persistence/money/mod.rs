@@ -265,6 +265,9 @@ impl MoneyBook {
         if group.has_news_for_buyers() {
             self.bell.ring();
         }
+        if group.has_erased() {
+            self.store.forget_soon();
+        }
         self.remember(group);
         Ok(answers)
     }
@@ -321,9 +324,14 @@ impl MoneyBook {
         Ok((answers, group))
     }
 
-    /// Copies the WAL into its file when it has grown. For whoever writes the groups, between two of them.
+    /// Copies the WAL into its file when it has grown, or has what was erased. For whoever writes the groups, between two of them.
     pub async fn checkpoint_if_due(&self) {
         self.store.checkpoint_if_due().await;
+    }
+
+    /// Whether why somebody has sent a line back, and should be forgotten, still stands in the WAL, or may.
+    pub fn has_former(&self) -> bool {
+        self.store.has_former()
     }
 
     /// At the start: the process that held the claims is dead, so everything that waits is due now.

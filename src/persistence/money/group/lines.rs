@@ -46,6 +46,12 @@ impl Group {
         self.for_buyers
     }
 
+    /// Whether why a line was sent back is no longer to be found.
+    pub fn has_erased(&self) -> bool {
+        let had = |image: &Image<Delivery>| image.before.as_ref().is_some_and(|row| row.reason.is_some());
+        self.lines.values().any(|image| had(image) && image.now.reason.is_none())
+    }
+
     fn delivery(&self, order: OrderId, line: u8) -> Result<&Delivery, NotWritten> {
         match self.lines.get(&(order, line)) {
             Some(image) => Ok(&image.now),

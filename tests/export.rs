@@ -169,7 +169,10 @@ async fn everything_that_is_kept_about_somebody_is_in_it() {
     let sent = shop.as_of(&here, "POST", "/v1/orders").json(&elsewhere).send().await.ok(201);
     orders.insert(0, id(&sent));
 
-    let told = export(&shop, &here.access).await.ok(200);
+    let told = export(&shop, &here.access).await;
+    assert_eq!(told.header("Content-Type"), Some("application/json"));
+    assert_eq!(told.header("Content-Length"), None, "nobody waits until all of it is put together");
+    let told = told.ok(200);
     assert_eq!(told["wishes"].as_array().unwrap().len(), 1);
     assert_eq!(
         (&told["cart"]["lines"][0]["product_id"], &told["cart"]["lines"][0]["quantity"]),

@@ -46,7 +46,7 @@ const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address",
 /// Webhooks of the payment provider, in a second: whoever else sends them has no signature, and is not asked about anything.
 const WEBHOOKS: Policy = Policy { name: "webhooks", most: 2_000, window: Duration::from_secs(1) };
 const EXPORTS: Policy = Policy { name: "exports", most: 5, window: HOUR };
-/// Of one person: each holds all that is known of them in memory.
+/// Of one person: each walks along all of their orders, several times.
 const EXPORTS_AT_ONCE: Policy =
     Policy { name: "exports at once", most: 1, window: Duration::from_millis(JUDGED_WITHIN_MS) };
 /// Each is a sync, and an entry in the trail that stays.

@@ -7,7 +7,8 @@ use super::sql::{self, Pool, Row, sixteen};
 use super::{StoreError, Writing};
 use crate::domain::id::{OrderId, UserId};
 
-const OF_USER: &str = "select order_id, sealed from order_addresses where user_id = ? order by order_id desc";
+const OF_USER: &str = "select order_id, sealed from order_addresses where user_id = ? and order_id < ? \
+    order by order_id desc limit ?";
 const FIND: &str = "select order_id, sealed from order_addresses where user_id = ? and order_id = ?";
 const UNPROVED: &str = "select order_id, user_id from unproved_addresses where order_id > ? and order_id < ? \
     order by order_id limit ?";
@@ -26,9 +27,16 @@ pub struct OrderAddressReader {
 }
 
 impl OrderAddressReader {
-    /// Those of a buyer, newest order first.
-    pub async fn of_user(&self, user: UserId) -> Result<Vec<SealedAddress>, StoreError> {
-        let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;
+    /// Those of a buyer's orders made before `before`, newest order first.
+    pub async fn of_user(
+        &self,
+        user: UserId,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<SealedAddress>, StoreError> {
+        let before = before.unwrap_or(OrderId::from_bytes([0xff; 16]));
+        let query = sql::query(OF_USER).bind(user.as_bytes().to_vec()).bind(before.as_bytes().to_vec());
+        let rows = query.bind(limit).fetch_all(&self.pool).await?;
         rows.iter().map(address).collect()
     }
 
@@ -107,7 +115,10 @@ mod tests {
         writing.drop_order_address(buyer(1), orders[1]).await.unwrap();
         writing.commit().await.unwrap();
         let reader = tables.order_addresses();
-        assert_eq!(reader.of_user(buyer(1)).await.unwrap(), [(orders[2], vec![3]), (orders[0], vec![1])]);
+        let page = async |before, most| reader.of_user(buyer(1), before, most).await.unwrap();
+        assert_eq!(page(None, 9).await, [(orders[2], vec![3]), (orders[0], vec![1])]);
+        assert_eq!(page(None, 1).await, [(orders[2], vec![3])]);
+        assert_eq!(page(Some(orders[2]), 1).await, [(orders[0], vec![1])]);
         assert_eq!(reader.find(buyer(1), orders[0]).await.unwrap(), Some(vec![1]));
         assert_eq!(reader.find(buyer(2), orders[0]).await.unwrap(), None);
         let (first, last) = (OrderId::from_bytes([0; 16]), OrderId::from_bytes([0xff; 16]));

@@ -125,15 +125,21 @@ impl Orders {
         self.open(&user, order, &sealed).map(Some)
     }
 
-    /// All those of a buyer, newest order first.
-    pub async fn addresses_of(&self, buyer: UserId) -> Result<Vec<(OrderId, Address)>, NotAddressed> {
-        let all: Vec<SealedAddress> = self.0.addresses.tables.order_addresses().of_user(buyer).await?;
-        if all.is_empty() {
+    /// Those of a buyer's orders made before `before`, newest order first.
+    pub async fn addresses_of(
+        &self,
+        buyer: UserId,
+        before: Option<OrderId>,
+        limit: u32,
+    ) -> Result<Vec<(OrderId, Address)>, NotAddressed> {
+        let rows = self.0.addresses.tables.order_addresses();
+        let page: Vec<SealedAddress> = rows.of_user(buyer, before, limit).await?;
+        if page.is_empty() {
             return Ok(Vec::new());
         }
         let user = self.0.addresses.tables.users().find(buyer).await?.ok_or(NotAddressed::NoUser)?;
         let open = |(order, sealed): SealedAddress| Ok((order, self.open(&user, order, &sealed)?));
-        all.into_iter().map(open).collect()
+        page.into_iter().map(open).collect()
     }
 
     fn open(&self, user: &User, order: OrderId, sealed: &[u8]) -> Result<Address, NotAddressed> {

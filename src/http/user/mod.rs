@@ -4,6 +4,7 @@
 
 mod admin;
 mod ask;
+mod export;
 mod refusal;
 mod show;
 
@@ -17,32 +18,20 @@ pub use ask::{
     EmailRequest, EraseRequest, NewEmailRequest, PasswordRequest, ProfilePatch, ResetRequest, SignUpRequest,
     VerifyRequest,
 };
-pub use show::{
-    Accepted, AccountShown, DeedShown, Export, NobodySwitched, OrderAddressKept, ProfileShown, WishKept,
-};
+pub use export::export;
+pub use show::{Accepted, AccountShown, Export, NobodySwitched, ProfileShown};
 
 use super::abuse::{Abuse, Attempt, Tried};
-use super::auth::{Caller, Recent};
+use super::auth::Caller;
 use super::body::Body;
-use super::cart::CartKept;
 use super::client::Neighbourhood;
-use super::delivery::DeliveryKept;
-use super::order;
-use super::payment::{PaymentKept, RefundShown};
 use super::problem::Problem;
-use super::session::SessionShown;
-use super::time::Stamp;
-use crate::actors::catalogue::Catalogue;
 use crate::actors::delivery::Deliveries;
-use crate::actors::order::Orders;
-use crate::actors::payment::Payments;
 use crate::actors::stock::to_the_end;
-use crate::actors::user::{Kept, SignUp, Unable, Users};
+use crate::actors::user::{SignUp, Unable, Users};
 use crate::domain::id::UserId;
 use crate::domain::user::{Email, Locale, NewPassword};
 
-/// Orders that an export reads at a time.
-const EXPORT_PAGE: u32 = 100;
 const LINK_COMES: &str = "If this can be done, a letter with a link is on its way.";
 
 /// `POST /v1/users`.
@@ -200,58 +189,6 @@ pub async fn erase(
     });
     leaving.await?;
     Ok(HttpResponse::NoContent().finish())
-}
-
-/// `GET /v1/users/me/export`.
-pub async fn export(
-    Recent(caller): Recent,
-    abuse: web::Data<Abuse>,
-    users: web::Data<Users>,
-    orders: web::Data<Orders>,
-    payments: web::Data<Payments>,
-    catalogue: web::Data<Catalogue>,
-) -> Result<web::Json<Export>, Problem> {
-    // To the end: one at a time.
-    let mut attempt = abuse.export(caller.user)?;
-    if let Err(why) = orders.all_listed().await {
-        // Whoever hears that it cannot be whole now comes again.
-        attempt.spare();
-        return Err(why.into());
-    }
-    let kept = users.export(caller.user).await;
-    attempt.judge(&kept);
-    let Kept { user, personal, new_email, sessions, trail, trail_is_whole, wishes, cart } = kept?;
-    let addresses = orders.addresses_of(user.id).await?;
-    let mut told = Export {
-        new_email,
-        locale: personal.locale.as_str(),
-        verified_at: user.verified_at.map(Stamp),
-        profile: ProfileShown::of(&user, personal),
-        sessions: sessions.iter().map(|session| SessionShown::of(session, caller.session)).collect(),
-        orders: Vec::new(),
-        payments: Vec::new(),
-        refunds: Vec::new(),
-        deliveries: Vec::new(),
-        trail: trail.into_iter().map(DeedShown::from).collect(),
-        trail_is_whole,
-        wishes: wishes.into_iter().map(WishKept::from).collect(),
-        cart: CartKept::from(cart),
-        order_addresses: addresses.into_iter().map(OrderAddressKept::from).collect(),
-    };
-    let mut before = None;
-    loop {
-        let page = orders.list(caller.user, None, before, EXPORT_PAGE).await?;
-        before = page.last().map(|order| order.id);
-        let is_last = page.len() < EXPORT_PAGE as usize;
-        let (paid, given_back, delivered) = payments.kept_of(&page).await?;
-        told.payments.extend(paid.into_iter().map(PaymentKept::from));
-        told.refunds.extend(given_back.into_iter().map(RefundShown::from));
-        told.deliveries.extend(delivered.into_iter().map(DeliveryKept::from));
-        told.orders.extend(order::seen_all(&payments, &catalogue, page).await?);
-        if is_last {
-            return Ok(web::Json(told));
-        }
-    }
 }
 
 /// What an account is tried under.

@@ -250,7 +250,7 @@ async fn scene(shop: Shop) -> (Shop, Scene) {
 
 impl Scene {
     fn ask(&self, shop: &Shop, method: &str, route: &str) -> support::Ask {
-        let id = match route {
+        let id: &str = match route {
             _ if route.starts_with("/v1/orders") || route.starts_with("/v1/admin/orders") => &self.order,
             _ if route.starts_with("/v1/admin/webhook-endpoints") => &self.endpoint,
             // Nobody's.

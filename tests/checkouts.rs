@@ -424,11 +424,11 @@ async fn an_order_may_go_elsewhere() {
     shop.clock.advance(11 * 60_000);
     let user: stockade::domain::id::UserId = shop.id_of(&shop.log_in(&mina).await).await.parse().unwrap();
     assert_eq!(shop.app().orders().sweep_addresses().await.unwrap(), 0);
-    assert_eq!(shop.app().orders().addresses_of(user).await.unwrap().len(), 2);
+    assert_eq!(shop.app().orders().addresses_of(user, None, 100).await.unwrap().len(), 2);
     let pair = shop.log_in(&mina).await;
     let erase = json!({ "password": mina.password });
     assert_eq!(shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await.status, 204);
-    assert!(shop.app().orders().addresses_of(user).await.unwrap().is_empty());
+    assert!(shop.app().orders().addresses_of(user, None, 100).await.unwrap().is_empty());
     shop.close().await;
 }
 
@@ -441,7 +441,7 @@ async fn until_all_owners_are_heard_whoever_sends_a_key_waits_and_leaves_nothing
     let pair = shop.log_in(&mina).await;
     let post = |path: &str, body: &Value| shop.as_of(&pair, "POST", path).json(body);
     let user: stockade::domain::id::UserId = shop.id_of(&pair).await.parse().unwrap();
-    let kept = async || shop.app().orders().addresses_of(user).await.unwrap().len();
+    let kept = async || shop.app().orders().addresses_of(user, None, 100).await.unwrap().len();
     let keys = shop.app().directory().house().keys.clone();
     keys.set_owners_are_heard(false);
     for (address, addresses) in [(json!({}), 0), (json!({ "address": elsewhere("Haeundae 7") }), 1)] {

@@ -119,8 +119,9 @@ impl<P: PutDown> Writer<P> {
     fn continued_by(&mut self, group: &[Append]) -> Result<Vec<bool>, StoreError> {
         let unknown = self.heads.unknown(group);
         if !unknown.is_empty() {
+            let written = self.heads.in_tail(&unknown);
             let found = self.place.heads(&unknown)?;
-            self.heads.learn(group, &unknown, found);
+            self.heads.learn(group, &unknown, found.into_iter().chain(written));
         }
         Ok(self.heads.continued_by(group))
     }
@@ -154,7 +155,7 @@ impl<P: PutDown> Writer<P> {
                 tracing::error!(product = %append.entry.product, first = append.entry.first.0, "an entry does not continue its product's history");
                 self.shared.stats.not_written.fetch_add(1, Ordering::Relaxed);
                 // Whatever was remembered of it, it is looked up before it is tried again.
-                self.heads.forget_of(append.entry.product);
+                self.heads.doubt(append.entry.product);
                 answer(vec![append], Appended::NotWritten(NotWritten::Failed));
             }
         }
@@ -178,7 +179,7 @@ impl<P: PutDown> Writer<P> {
             }
             Err(error) => {
                 let outcome = self.trouble(error);
-                group.iter().for_each(|append| self.heads.forget_of(append.entry.product));
+                group.iter().for_each(|append| self.heads.doubt(append.entry.product));
                 answer(group, outcome);
             }
         }

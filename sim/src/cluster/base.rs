@@ -48,6 +48,8 @@ pub struct Script {
     pub connection: Connection,
     pub(super) todo: VecDeque<Statement>,
     pub answers: Vec<Answer>,
+    /// The database has a statement whose answer has not come back.
+    is_asking: bool,
     pub after: After,
     /// Connections that are ended first.
     kills: Vec<Connection>,
@@ -77,6 +79,7 @@ impl Cluster {
             connection: number,
             todo,
             answers: Vec::new(),
+            is_asking: false,
             after,
             kills,
             ended: false,
@@ -113,6 +116,7 @@ impl Cluster {
         let (node, connection) = (script.node, script.connection);
         let kills = std::mem::take(&mut script.kills);
         let Some(statement) = script.todo.pop_front() else { return };
+        script.is_asking = true;
         if self.is_cut_off(node) {
             return;
         }
@@ -168,6 +172,7 @@ impl Cluster {
         }
         let Some(script) = self.scripts.get_mut(&number) else { return };
         script.answers.push(answer.clone());
+        script.is_asking = false;
         let (after, step) = (script.after, script.answers.len());
         match (after, step, &answer) {
             // Fenced: whoever holds no session writes nothing.
@@ -260,10 +265,10 @@ impl Cluster {
         let stays = self.chance.percent(40);
         for number in numbers {
             let Some(script) = self.scripts.remove(&number) else { continue };
-            if script.todo.front() == Some(&Statement::Commit)
-                && self.chance.percent(50)
-                && !self.is_cut_off(node)
-            {
+            // A group is one text: whatever of it has come, the rest comes too.
+            let is_on_the_way = script.todo.front() == Some(&Statement::Commit)
+                && (!script.is_asking || script.after == After::Group);
+            if is_on_the_way && self.chance.percent(50) && !self.is_cut_off(node) {
                 self.tally.reach("a process ended while its COMMIT was on the way, and it was done");
                 self.committed(number);
                 self.database.lose_commit(number, true);

@@ -57,7 +57,8 @@ impl Cluster {
         if slot.leaving.is_some() || !slot.protocol().is_some_and(Protocol::has_room) {
             return;
         }
-        let before = now.plus(-ENDED_REMEMBERED_MS);
+        // Longer than anybody's question stays in doubt: a ledger knows every order that may still be asked for again.
+        let before = now.plus(-2 * ENDED_REMEMBERED_MS);
         let forget = Command::Forget { unkeyed_before: before, keyed_before: before };
         self.tokens += 1;
         let input = Input::Ask { token: self.tokens, ask: Ask::Command(forget), arrived: now, until: now };

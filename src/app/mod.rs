@@ -354,7 +354,7 @@ fn doors(config: &Config, store: &Store, tokens: Tokens, cast: &Cast) -> Doors {
         streams: Streams::default(),
         order_rate: order_rate(config).shared(cast.tries.clone()),
         users: cast.users.clone(),
-        abuse: Abuse::new(cast.clock.clone(), config.people.letters_per_hour),
+        abuse: Abuse::new(cast.clock.clone()),
         proxies: Proxies(config.http.trusted_proxies.clone().into()),
         webhooks: cast.webhooks.clone(),
         scheduler: cast.scheduler.clone(),

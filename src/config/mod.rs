@@ -115,7 +115,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("queue_wait_ms_max", "MS", "250", "The longest that a product's owner is predicted to take for an answer; beyond it: 503 before anything is decided"),
     setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
     setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
-    setting("letters_per_hour", "N", "20000", "Letters that all who sign up, ask for a link or move to another address may cause together; beyond it: 429"),
     setting("admin_login_minutes", "MINUTES", "", "How long after a log-in an administrator may create products, restock, change prices and decide about money; 0: as long as the token is good. Unset: 15 in production, 0 in development"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),

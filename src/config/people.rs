@@ -10,9 +10,6 @@ const PASSWORD_CHARS_MAX: usize = 64;
 /// In production, where nothing else is said.
 const ADMIN_LOGIN_MINUTES: u32 = 15;
 
-/// Five a second, all the time: far above what the newcomers of most shops ask for.
-const LETTERS_PER_HOUR: u32 = 20_000;
-
 #[derive(Debug, Clone)]
 pub struct People {
     /// `None` in development: one is made up on first use and kept beside the data.
@@ -21,8 +18,6 @@ pub struct People {
     pub master_key_was_lost: bool,
     pub password_chars_min: usize,
     pub hash_threads: usize,
-    /// Letters that all strangers together may cause.
-    pub letters_per_hour: u32,
     /// How long an administrator's log-in counts where stock, prices or money are moved by hand; `None`: as long as the token.
     pub admin_login: Option<Duration>,
 }
@@ -35,7 +30,6 @@ impl People {
             master_key_was_lost: false,
             password_chars_min: PASSWORD_CHARS_MIN,
             hash_threads: 1,
-            letters_per_hour: LETTERS_PER_HOUR,
             admin_login: None,
         }
     }
@@ -46,7 +40,6 @@ impl People {
             master_key_was_lost: layers.parsed("master_key_was_lost")?,
             password_chars_min: password_chars_min(layers)?,
             hash_threads: layers.positive("hash_threads")?,
-            letters_per_hour: layers.positive("letters_per_hour")?,
             admin_login: admin_login(layers, profile)?,
         })
     }

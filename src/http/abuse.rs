@@ -38,8 +38,6 @@ const FAILURES_OF_ADDRESS: Policy =
 const LOG_INS: Policy = Policy { name: "log-ins", most: 300, window: QUARTER_HOUR };
 const LETTERS: Policy = Policy { name: "letters to a recipient", most: 3, window: HOUR };
 const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", most: 20, window: HOUR };
-/// Of everybody: addresses are cheap, and a mail server that is taken for a spammer's carries nobody's letters. How many is configured.
-const LETTERS_OF_ALL: Policy = Policy { name: "letters to everybody", most: 0, window: HOUR };
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
 /// A whole office behind one address, each with a phone that wakes up.
 const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address", most: 600, window: HOUR };
@@ -87,7 +85,6 @@ pub struct Abuse(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
-    letters_per_hour: u32,
     windows: Windows,
     everybody: DefaultDirectRateLimiter,
     webhooks: DefaultDirectRateLimiter,
@@ -102,8 +99,6 @@ enum Place {
     LogIn(Looker),
     Letter(Tried),
     LetterFrom(Neighbourhood),
-    /// One of so many.
-    LetterOfAll(u32),
     LinkFrom(Neighbourhood),
     RefreshFrom(Neighbourhood),
     Export(UserId),
@@ -130,9 +125,6 @@ impl Place {
             Place::LogIn(_) => (LOG_INS, "Too many log in from here."),
             Place::Letter(_) => (LETTERS, "Too many letters were asked for to this address."),
             Place::LetterFrom(_) => (LETTERS_OF_ADDRESS, "Too many letters were asked for from here."),
-            Place::LetterOfAll(most) => {
-                (Policy { most, ..LETTERS_OF_ALL }, "Too many letters were asked for by everybody together.")
-            }
             Place::LinkFrom(_) => (LINKS_OF_ADDRESS, "Too many links were tried from here."),
             Place::RefreshFrom(_) => (REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
             Place::Export(_) => (EXPORTS, "Your data was exported a moment ago."),
@@ -151,7 +143,6 @@ impl Place {
             Place::Failure(..)
             | Place::LogIn(_)
             | Place::Letter(_)
-            | Place::LetterOfAll(_)
             | Place::Export(_)
             | Place::ExportAtOnce(_)
             | Place::Profile(_) => false,
@@ -163,7 +154,7 @@ impl Place {
         match self {
             Place::Failure(..) | Place::FailureFrom(_) => outcome == Outcome::Failed,
             // No letter goes out for whoever does not know the password.
-            Place::Letter(_) | Place::LetterFrom(_) | Place::LetterOfAll(_) => outcome == Outcome::Done,
+            Place::Letter(_) | Place::LetterFrom(_) => outcome == Outcome::Done,
             Place::ExportAtOnce(_) => false,
             Place::LogIn(_)
             | Place::LinkFrom(_)
@@ -214,15 +205,13 @@ impl Drop for Attempt {
 }
 
 impl Abuse {
-    /// With so many letters an hour for all who ask.
-    pub fn new(clock: Clock, letters_per_hour: u32) -> Abuse {
+    pub fn new(clock: Clock) -> Abuse {
         let per_second = |policy: Policy| {
             let most = NonZeroU32::new(policy.most).unwrap_or(NonZeroU32::MIN);
             RateLimiter::direct(Quota::per_second(most))
         };
         Abuse(Arc::new(Inner {
             clock,
-            letters_per_hour,
             windows: Windows::default(),
             everybody: per_second(EVERYBODY),
             webhooks: per_second(WEBHOOKS),
@@ -265,7 +254,7 @@ impl Abuse {
     /// Before a letter is written to somebody who may not have asked for it.
     pub fn send_letter(&self, to: &[Tried], from: Neighbourhood) -> Result<Attempt, Problem> {
         let readers = to.iter().copied().map(Place::Letter);
-        self.hold(&readers.chain(self.letter(from)).collect::<Vec<_>>())
+        self.hold(&[Place::LetterFrom(from)].into_iter().chain(readers).collect::<Vec<_>>())
     }
 
     /// Before a letter is written for somebody whose password is looked at first.
@@ -275,13 +264,8 @@ impl Abuse {
         to: Tried,
         from: Neighbourhood,
     ) -> Result<Attempt, Problem> {
-        let letter = [Place::Letter(to)].into_iter().chain(self.letter(from));
+        let letter = [Place::LetterFrom(from), Place::Letter(to)];
         self.hold(&password(account, from).into_iter().chain(letter).collect::<Vec<_>>())
-    }
-
-    /// What any letter holds, whoever its reader is.
-    fn letter(&self, from: Neighbourhood) -> [Place; 2] {
-        [Place::LetterFrom(from), Place::LetterOfAll(self.0.letters_per_hour)]
     }
 
     /// Before a refresh token is looked up.
@@ -319,10 +303,6 @@ mod tests {
     use crate::http::problem::Code;
     use crate::peer::Client;
 
-    fn counting(clock: Clock) -> Abuse {
-        Abuse::new(clock, 1_000)
-    }
-
     fn from(last: u8) -> Neighbourhood {
         Neighbourhood::of([203, 0, 113, last].into())
     }
@@ -353,7 +333,7 @@ mod tests {
     #[test]
     fn five_failures_of_an_account_from_one_place_in_any_quarter_of_an_hour() {
         let clock = Clock::start();
-        let abuse = counting(clock.clone());
+        let abuse = Abuse::new(clock.clone());
         let tries: Vec<bool> = (0..7).map(|_| fails(&abuse, 1, from(1))).collect();
         assert_eq!(tries, [true, true, true, true, true, false, false]);
         assert!(fails(&abuse, 1, from(2)), "the victim, from elsewhere");
@@ -366,7 +346,7 @@ mod tests {
 
     #[test]
     fn who_is_right_has_not_failed() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         for _ in 0..50 {
             drop(abuse.try_password(1, from(1)).unwrap_or_else(|_| panic!("refused")));
         }
@@ -374,14 +354,14 @@ mod tests {
 
     #[test]
     fn who_tries_many_at_once_is_counted_before_one_is_judged() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let running: Vec<_> = (0..9).map(|_| abuse.try_password(1, from(1))).collect();
         assert_eq!(running.iter().filter(|attempt| attempt.is_ok()).count(), 5);
     }
 
     #[test]
     fn who_finds_others_being_judged_waits_for_them_and_not_for_the_window() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let now = abuse.0.clock.now();
         let wait = |abuse: &Abuse| {
             let mut window = abuse.0.windows.0.get_mut(&Place::Failure(1, Some(from(1))))?;
@@ -404,7 +384,7 @@ mod tests {
 
     #[test]
     fn an_address_has_twenty_failures_whatever_accounts_it_tries() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         assert_eq!((0..30).filter(|account| fails(&abuse, *account, from(1))).count(), 20);
         assert!(fails(&abuse, 99, from(2)));
         let home = Neighbourhood::of([127, 0, 0, 1].into());
@@ -413,7 +393,7 @@ mod tests {
 
     #[test]
     fn where_an_address_says_nothing_an_account_has_its_limits_all_the_same() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let proxy =
             |last: u8| Neighbourhood::from(Client { address: [10, 0, 0, last].into(), is_exempt: true });
         let home = Neighbourhood::of([127, 0, 0, 1].into());
@@ -430,7 +410,7 @@ mod tests {
     #[test]
     fn three_letters_an_hour_to_one_reader_and_twenty_from_one_place() {
         let clock = Clock::start();
-        let abuse = counting(clock.clone());
+        let abuse = Abuse::new(clock.clone());
         let sent = (0..10).filter(|at| abuse.send_letter(&[1], from(*at)).is_ok()).count();
         assert_eq!(sent, 3);
         assert_eq!((0..30).filter(|to| abuse.send_letter(&[100 + to], from(99)).is_ok()).count(), 20);
@@ -445,35 +425,15 @@ mod tests {
     }
 
     #[test]
-    fn all_together_have_so_many_letters_an_hour_wherever_they_are() {
-        let clock = Clock::start();
-        let abuse = Abuse::new(clock.clone(), 30);
-        let home = Neighbourhood::of([127, 0, 0, 1].into());
-        let asks = |to, at| abuse.send_letter(&[to], at);
-        for to in 0..30 {
-            let mut attempt = asks(to, from(to as u8)).unwrap_or_else(|_| panic!("refused: {to}"));
-            attempt.judge(&Err::<(), _>(Unable::Unavailable));
-        }
-        assert_eq!((0..40).filter(|to| asks(*to, from(*to as u8)).is_ok()).count(), 30);
-        for at in [from(99), home] {
-            assert_eq!(asks(99, at).err().map(|problem| problem.code()), Some(Code::RateLimited));
-            assert!(abuse.send_letter_for(99, 99, at).is_err());
-        }
-        assert!(abuse.try_password(99, from(99)).is_ok(), "nobody is kept out");
-        clock.advance(3_600_000);
-        assert!(asks(99, from(99)).is_ok());
-    }
-
-    #[test]
     fn an_address_looks_at_three_hundred_passwords_right_ones_too() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         assert_eq!((0..400).filter(|account| abuse.try_password(*account, from(1)).is_ok()).count(), 300);
         assert!(abuse.try_password(1, from(2)).is_ok());
     }
 
     #[test]
     fn who_has_used_up_his_own_takes_nothing_from_everybody() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let most = REFRESHES_OF_ADDRESS.most as usize;
         assert_eq!((0..50_000).filter(|_| abuse.refresh(from(1)).is_ok()).count(), most);
         assert!((0..200).all(|at| abuse.refresh(from(at + 2)).is_ok()), "there is room for others");
@@ -486,7 +446,7 @@ mod tests {
     #[test]
     fn one_person_changes_a_profile_so_often_and_drowns_nobody() {
         let clock = Clock::start();
-        let abuse = counting(clock.clone());
+        let abuse = Abuse::new(clock.clone());
         let most = PROFILES.most as usize;
         let changed = |user| (0..50_000).filter(|_| abuse.change_profile(user).is_ok()).count();
         assert_eq!(changed(somebody(1)), most);
@@ -497,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_person_has_one_export_at_a_time() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let running = abuse.export(somebody(1));
         assert!(running.is_ok() && abuse.export(somebody(1)).is_err());
         assert!(abuse.export(somebody(2)).is_ok());
@@ -507,7 +467,7 @@ mod tests {
 
     #[test]
     fn what_was_not_done_takes_nothing() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         let nothing = [Unable::Busy { retry_after_ms: 1 }, Unable::Unavailable];
         // Twice as many as the widest of these windows has, and fewer than everybody has in a second.
         for round in 0..80 {
@@ -531,7 +491,7 @@ mod tests {
 
     #[test]
     fn a_letter_that_waits_for_a_password_counts_when_it_was_right() {
-        let abuse = counting(Clock::start());
+        let abuse = Abuse::new(Clock::start());
         for account in 0..9 {
             let mut attempt =
                 abuse.send_letter_for(account, 1, from(1)).unwrap_or_else(|_| panic!("refused"));

@@ -52,6 +52,8 @@ impl Following {
             |shard: &u16| matches!(&*routes.of(*shard), Route::Away(at) if at.session == word.lead);
         let gone: Vec<u16> = others.into_iter().filter(|shard| !leads_there(shard)).collect();
         self.give_up(&gone, word.lead).await?;
+        // Whoever is told that this node follows reads what it has written: a group in doubt may come behind that.
+        self.journal.reader().is_certain().map_err(unread)?;
         self.directory.settle(&new, Route::Here).await;
         Ok(())
     }

@@ -499,6 +499,8 @@ impl Placing {
         self.rows_due = true;
         let given = self.house.journal.give(shards, from.cast_signed(), to.cast_signed()).await;
         self.look_at_rows().await?;
+        // It may come yet.
+        self.rows_due = given.is_err();
         given?;
         self.settle().await;
         let took = house.clock.nanos().saturating_sub(began);

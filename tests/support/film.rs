@@ -67,6 +67,10 @@ impl Film {
 /// Where commits end in a WAL (<https://www.sqlite.org/fileformat2.html#the_write_ahead_log>): a frame that names the
 /// size of the database is the last of its transaction.
 pub fn ends_of_commits(wal: &[u8]) -> Vec<u64> {
+    if wal.is_empty() {
+        // A start has emptied it.
+        return Vec::new();
+    }
     let number = |at: usize| u32::from_be_bytes(wal[at..at + 4].try_into().unwrap());
     let salts = &wal[16..24];
     let frame = FRAME_HEAD + u64::from(number(8));

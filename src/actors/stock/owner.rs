@@ -47,7 +47,7 @@ const NOT_WRITABLE_PAUSE: Duration = Duration::from_millis(100);
 /// How long to wait before the journal is asked again.
 const LOAD_AGAIN: Duration = Duration::from_millis(200);
 /// An owner that is to leave, and for so long cannot say what became of its last group, stays.
-const LEAVE_WITHIN_MS: i64 = 3_000;
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 /// More panics than this within [`PANIC_WINDOW_MS`] halt the product.
 const PANICS_MAX: usize = 3;
 const PANIC_WINDOW_MS: i64 = 10_000;
@@ -130,6 +130,8 @@ impl StockOwner {
             && matches!(self.leaving, Leaving::No)
         {
             self.leaving = Leaving::Asked(left);
+            // Whatever else wakes it, or nothing.
+            ctx.run_later(LEAVE_WITHIN + Duration::from_millis(50), StockOwner::turn);
         }
         match &self.phase {
             _ if !matches!(self.leaving, Leaving::No) => self.leave_if_quiet(ctx),
@@ -149,7 +151,9 @@ impl StockOwner {
             self.house.metrics.group_write_seconds.record(took as f64 / 1e9);
             self.shared.inbox.observe_group(took);
         }
-        self.kept_since = None;
+        if outcome != Outcome::Unknown {
+            self.kept_since = None;
+        }
         match outcome {
             Outcome::Written => {}
             Outcome::NotWritten => self.house.metrics.not_written.increment(1),
@@ -489,7 +493,9 @@ impl StockOwner {
     fn stay_if_late(&mut self) {
         let now = self.house.clock.now();
         let since = *self.kept_since.get_or_insert(now);
-        if now.0 - since.0 < LEAVE_WITHIN_MS || !matches!(self.leaving, Leaving::Asked(_)) {
+        if Duration::from_millis(now.0.abs_diff(since.0)) < LEAVE_WITHIN
+            || !matches!(self.leaving, Leaving::Asked(_))
+        {
             return;
         }
         if let Leaving::Asked(left) = std::mem::replace(&mut self.leaving, Leaving::No) {

@@ -235,7 +235,10 @@ impl<T> Protocol<T> {
             Input::Turn { .. } if self.lost => {}
             Input::Turn { lapse_until } => {
                 self.lapse(lapse_until, out);
-                self.ask_homes(out);
+                // Not where nothing lapses: what is heard could not be written.
+                if lapse_until > Millis(0) {
+                    self.ask_homes(out);
+                }
                 self.append(out);
             }
             Input::Forget { .. } if self.lost => {}

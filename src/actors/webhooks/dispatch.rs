@@ -175,7 +175,7 @@ impl<'d> Round<'d> {
             self.chores_at = now.plus(LOOK_EVERY_MS);
             self.chores(now).await?;
         }
-        self.claim(calls, now).await?;
+        self.claim(calls).await?;
         if more {
             return Ok(Duration::ZERO);
         }
@@ -224,13 +224,15 @@ impl<'d> Round<'d> {
     }
 
     /// Begins as many calls as there is room for.
-    async fn claim(&mut self, calls: &mut Calls, now: Millis) -> Result<(), StoreError> {
+    async fn claim(&mut self, calls: &mut Calls) -> Result<(), StoreError> {
         let house = self.house();
         let rows = &house.rows;
         // Nobody is first for ever: whoever has the fewest calls open comes first.
         let mut open: Vec<&mut Lane> = self.lanes.values_mut().filter(|lane| lane.is_open()).collect();
         open.sort_by_key(|lane| lane.calls);
         for lane in open {
+            // Of this moment: chores and the lanes before it may have waited long for the disk.
+            let now = house.clock.now();
             let room = (LANE_MAX - lane.calls.min(LANE_MAX)).min(CALLS_MAX - calls.len().min(CALLS_MAX));
             if lane.look_at > now {
                 continue;

@@ -138,7 +138,8 @@ impl JournalReader {
         Ok(unplaced(self.history_with_pos(product).await?))
     }
 
-    fn is_certain(&self) -> Result<(), StoreError> {
+    /// Nothing may come yet of a group that nobody knows the end of.
+    pub fn is_certain(&self) -> Result<(), StoreError> {
         if self.in_doubt.load(Ordering::Acquire) { Err(StoreError::InDoubt) } else { Ok(()) }
     }
 

@@ -224,7 +224,7 @@ async fn whoever_does_not_find_out_stays_where_it_is_and_keeps_nobody() {
     {
         let mut letting_go = std::pin::pin!(story.owners.let_go(&shards));
         assert!(timeout(2 * LOAD_AGAIN, &mut letting_go).await.is_err(), "the journal may say it yet");
-        story.clock.advance(LEAVE_WITHIN_MS);
+        story.clock.advance(LEAVE_WITHIN.as_millis() as i64);
         assert!(!timeout(SOON, letting_go).await.unwrap(), "the shard is not to be given away");
     }
     timeout(SOON, story.owners.settle(&shards, Route::Here)).await.unwrap();

@@ -5,6 +5,7 @@
 //! When that room is used up it slows the journal down rather than let the lag grow to its cap.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,12 +16,14 @@ use tracing::{error, info, warn};
 use crate::actors::stock::House;
 use crate::persistence::StoreError;
 use crate::persistence::Tables;
-use crate::persistence::flush::{Flushed, Flusher, Lag, LagGauge, NICE, SLICE_EVENTS_MAX};
+use crate::persistence::flush::{FlushError, Flushed, Flusher, Lag, LagGauge, NICE, SLICE_EVENTS_MAX};
 use crate::persistence::journal::Journal;
 
 /// How long the tables rest when they show all that was there. A slice costs about the same for ten events as for hundreds, so
 /// what trickles in is let gather.
 pub const FLUSH_EVERY: Duration = Duration::from_millis(250);
+/// How often the lag is looked at while a slice is being written.
+const OBSERVE_EVERY: Duration = Duration::from_millis(100);
 /// Pause after a flush that failed.
 const FAILED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest the journal waits before a group while the flush is behind.
@@ -226,17 +229,14 @@ pub async fn start(
     let inner = Arc::new(Inner::at(flusher.pos()));
     let handle = FlushHandle { inner: inner.clone(), journal: journal.clone(), gauge: flusher.gauge() };
     let (brake, started_ns) = (journal.brake().clone(), house.clock.nanos());
+    let gauge = handle.gauge.clone();
     let flushing = Flushing {
+        pace: Pace { house: house.clone(), limits, gauge, base_brake_us, brake, shown_ns: started_ns },
         house,
         journal: journal.clone(),
         flusher,
         inner: inner.clone(),
-        limits,
-        gauge: handle.gauge.clone(),
-        base_brake_us,
-        brake,
         ends: VecDeque::new(),
-        shown_ns: started_ns,
         looked: (started_ns, 0),
         slices: 0,
         waited_ns: None,
@@ -261,15 +261,9 @@ struct Flushing {
     journal: Journal,
     flusher: Flusher,
     inner: Arc<Inner>,
-    limits: LagLimits,
-    gauge: LagGauge,
-    brake: Arc<AtomicU64>,
-    /// What a test setting asks for anyway.
-    base_brake_us: u64,
+    pace: Pace,
     /// Where the journal ended, and when, at looks since the oldest event that is missing.
     ends: VecDeque<(i64, u64)>,
-    /// Everything that was there at this time is shown.
-    shown_ns: u64,
     /// When the journal was last looked at, and how many events it had written.
     looked: (u64, u64),
     /// So many were written.
@@ -305,18 +299,18 @@ impl Flushing {
         if self.inner.is_waited_for() {
             self.waited_ns = Some(began);
         }
-        let done = match self.flusher.slice().await {
+        let done = match self.slice().await {
             Ok(done) => done,
             Err(error) => {
                 warn!(%error, "a slice may not have been flushed; it is looked at again");
-                self.observe();
+                self.pace.observe();
                 // It may have taken long, and the stop come meanwhile.
                 return (!self.inner.stop.load(Ordering::Acquire)).then_some(FAILED_PAUSE);
             }
         };
         self.inner.flushed.send_replace(done.pos);
         self.shown(&done, began);
-        let (lag, rush) = (self.observe(), self.is_rush());
+        let (lag, rush) = (self.pace.observe(), self.is_rush());
         if done.events > 0 {
             let took = self.house.clock.nanos().saturating_sub(began);
             self.house.metrics.flush_slice_seconds.record(took as f64 / 1e9);
@@ -330,7 +324,7 @@ impl Flushing {
             let is_over = done.events == 0 || self.last.is_some_and(|last| done.pos >= last);
             return (!is_over).then_some(Duration::ZERO);
         }
-        if done.events > 0 && (self.inner.is_wanted(done.pos) || lag.bytes >= self.limits.soft_bytes) {
+        if done.events > 0 && (self.inner.is_wanted(done.pos) || lag.bytes >= self.pace.limits.soft_bytes) {
             return Some(Duration::ZERO);
         }
         if done.events == 0 || done.pos >= done.end {
@@ -342,6 +336,17 @@ impl Flushing {
             true => (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX),
             false => Duration::ZERO,
         })
+    }
+
+    /// However long it takes: who writes the journal is slowed down, and who buys is refused, by how far behind the tables are meanwhile.
+    async fn slice(&mut self) -> Result<Flushed, FlushError> {
+        let mut slice = pin!(self.flusher.slice());
+        loop {
+            match tokio::time::timeout(OBSERVE_EVERY, slice.as_mut()).await {
+                Ok(done) => return done,
+                Err(_) => self.pace.observe(),
+            };
+        }
     }
 
     /// Whoever waited for the last slice has been told, and whoever waits for the next waits for this.
@@ -364,7 +369,7 @@ impl Flushing {
             self.ends.push_back((done.end, looked_ns));
         }
         while let Some((_, at_ns)) = self.ends.pop_front_if(|(end, _)| *end <= done.pos) {
-            self.shown_ns = at_ns;
+            self.pace.shown_ns = at_ns;
         }
     }
 
@@ -375,7 +380,8 @@ impl Flushing {
         }
         loop {
             match self.flusher.tidy(self.somebody_may_come()).await {
-                Ok(true) if self.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) => {}
+                Ok(true) if self.pace.gauge.lag().events == 0 && !self.inner.stop.load(Ordering::Acquire) => {
+                }
                 Ok(_) => return,
                 Err(error) => {
                     warn!(%error, "the tables were not tidied; they are as they were");
@@ -393,9 +399,23 @@ impl Flushing {
         let elapsed_ms = (now.saturating_sub(since) / 1_000_000).max(1);
         events.saturating_sub(before) * 1_000 / elapsed_ms >= RUSH_EVENTS_PER_S
     }
+}
 
+/// By how much the tables are behind, and what that means for the others.
+struct Pace {
+    house: Arc<House>,
+    limits: LagLimits,
+    gauge: LagGauge,
+    brake: Arc<AtomicU64>,
+    /// What a test setting asks for anyway.
+    base_brake_us: u64,
+    /// Everything that was there at this time is shown.
+    shown_ns: u64,
+}
+
+impl Pace {
     /// Shows the lag and sets the pace of the journal by it.
-    fn observe(&mut self) -> Lag {
+    fn observe(&self) -> Lag {
         let (lag, metrics) = (self.gauge.lag(), &self.house.metrics);
         metrics.flush_lag_events.set(lag.events as f64);
         metrics.flush_lag_bytes.set(lag.bytes as f64);

@@ -24,6 +24,8 @@ use crate::telemetry::{ProductUnits, show_products};
 const PULSE: Duration = Duration::from_millis(100);
 /// After so long without a lease another node leads, if one can: longer than it takes to see that a heart stands still, and to open.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(10);
+/// The same where no other node was seen that may own: one would have come since.
+const SUCCEEDED_WITHIN: Duration = Duration::from_secs(60);
 /// So many pulses lie between two looks at which products are hot.
 const PULSES_A_LOOK: u32 = 10;
 
@@ -49,9 +51,8 @@ impl Vitals {
                 let house = directory.house();
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
-                // Where no other was that may own, none has taken over: what was published is told on.
-                let leads = journal.is_the_only_one() || !journal.has_peers();
-                if alone.for_too_long(leads, house.clock.nanos()) {
+                let within = if journal.has_peers() { TAKEN_OVER_WITHIN } else { SUCCEEDED_WITHIN };
+                if alone.for_too_long(journal.is_the_only_one(), within, house.clock.nanos()) {
                     streams.end_present();
                 }
                 if let Some(mirror) = &mirror {
@@ -77,9 +78,9 @@ struct Alone {
 
 impl Alone {
     /// Whether whoever watches is to look elsewhere: once each time that another could have become the lead.
-    fn for_too_long(&mut self, leads: bool, now_ns: u64) -> bool {
+    fn for_too_long(&mut self, leads: bool, within: Duration, now_ns: u64) -> bool {
         let since_ns = *self.since_ns.get_or_insert(now_ns);
-        let is_over = Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= TAKEN_OVER_WITHIN;
+        let is_over = Duration::from_nanos(now_ns.saturating_sub(since_ns)) >= within;
         if leads || is_over {
             self.since_ns = None;
         }
@@ -149,11 +150,12 @@ mod tests {
     #[test]
     fn who_has_no_lease_for_long_is_looked_away_from_now_and_then() {
         let at = |seconds: u64| 7 + seconds * 1_000_000_000;
+        const WITHIN: Duration = Duration::from_secs(10);
         let mut alone = Alone::default();
-        assert!(!alone.for_too_long(false, at(0)) && !alone.for_too_long(false, at(9)));
+        assert!(!alone.for_too_long(false, WITHIN, at(0)) && !alone.for_too_long(false, WITHIN, at(9)));
         // It has come back in time.
-        assert!(!alone.for_too_long(true, at(11)) && !alone.for_too_long(false, at(12)));
-        assert!(!alone.for_too_long(false, at(21)) && alone.for_too_long(false, at(22)));
-        assert!(!alone.for_too_long(false, at(23)) && alone.for_too_long(false, at(33)));
+        assert!(!alone.for_too_long(true, WITHIN, at(11)) && !alone.for_too_long(false, WITHIN, at(12)));
+        assert!(!alone.for_too_long(false, WITHIN, at(21)) && alone.for_too_long(false, WITHIN, at(22)));
+        assert!(!alone.for_too_long(false, WITHIN, at(23)) && alone.for_too_long(false, WITHIN, at(33)));
     }
 }

@@ -1,12 +1,14 @@
 //! Whoever watches stock hears of it from the lead, whichever node that is: one that is cut off from the database alone does not know that
 //! another has taken its place, and keeps nobody with what it knew.
 
+use std::time::Duration;
+
 use reqwest::{Client, Response};
 use sqlx::{Connection, Executor, MySqlConnection};
 use stockade::domain::user::Role;
 
 use super::support::Process;
-use super::{COME_WITHIN, Cluster, has_one};
+use super::{COME_WITHIN, Cluster, has_one, read};
 
 async fn watched(client: &Client, node: &Process, product: &str) -> Response {
     let place = format!("http://{}/v1/products/{product}/stock/stream", node.addr());
@@ -52,6 +54,14 @@ async fn a_lead_without_its_database_keeps_nobody_who_watches() {
     let product = cluster.product(&serving).await;
     let gateway = cluster.stand_by(1, "gateway").await;
     let _next = cluster.stand_by(2, "owner,gateway").await;
+    // The lead knows that another may follow it.
+    let admin = cluster.token(0, Role::Admin);
+    let seen = async {
+        while read(&serving, "/v1/admin/nodes", &admin).await["data"].as_array().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(COME_WITHIN, seen).await.expect("three nodes");
     let client = Client::builder().tls_certs_only([]).build().unwrap();
     let there = watched(&client, &gateway, &product).await;
     let here = watched(&client, &serving, &product).await;

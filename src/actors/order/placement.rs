@@ -12,6 +12,9 @@ use crate::domain::stock::{
     Reserve, Sequence,
 };
 
+/// A clock that is set back is wrong by an hour, or by two.
+const LEDGERS_AHEAD_MAX_MS: i64 = 2 * 3_600_000;
+
 /// One line that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Item {
@@ -162,9 +165,10 @@ impl Placement {
     }
 
     /// The latest of all lines' ledgers, by which each of them refuses what is due. After a clock was set back they are ahead of it: by
-    /// the clock alone nobody could pay the order.
+    /// the clock alone nobody could pay the order. One that is further ahead than clocks are set back keeps the others' units for no longer.
     fn ledgers_time(&self, now: Millis) -> Millis {
-        self.held.iter().map(|receipt| receipt.deadline.plus(-PLACING_MS)).fold(now, Millis::max)
+        let times = self.held.iter().map(|receipt| receipt.deadline.plus(-PLACING_MS));
+        times.fold(now, Millis::max).min(now.plus(LEDGERS_AHEAD_MAX_MS))
     }
 
     fn lines(&self) -> Vec<PlacedLine> {
@@ -269,6 +273,8 @@ mod tests {
         let hour = 3_600_000;
         assert_eq!(deadline(&[hour, 990], 1_000), Millis(hour + hold_ms));
         assert_eq!(deadline(&[990, hour], 1_000), Millis(hour + hold_ms));
+        let most = 1_000 + LEDGERS_AHEAD_MAX_MS + hold_ms;
+        assert_eq!(deadline(&[990, 24 * hour], 1_000), Millis(most), "it was a day ahead once");
     }
 
     /// It was halted meanwhile, or is nowhere.

@@ -278,32 +278,11 @@ impl Giving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::amount::{Currency, Money};
-    use crate::domain::id::PaymentId;
-    use crate::domain::payment::{Cause, Restock};
-    use crate::domain::stock::Millis;
+    use crate::domain::payment::Restock;
+    use crate::domain::payment::refund::tests::refund as any_refund;
 
     fn refund(restock: Restock, state: RefundState) -> Refund {
-        let payment = PaymentId::from_bytes([7; 16]);
-        Refund {
-            id: RefundId::of(payment, Cause::OrderCancelled),
-            payment,
-            order: OrderId::from_bytes([8; 16]),
-            cause: Cause::OrderCancelled,
-            key: None,
-            body: None,
-            amount: Money { amount: 700, currency: Currency::KRW },
-            restock,
-            state,
-            reason: None,
-            provider_ref: None,
-            made_anew: 0,
-            tries: 0,
-            due_at: None,
-            version: 1,
-            created_at: Millis(0),
-            updated_at: Millis(0),
-        }
+        Refund { restock, state, ..any_refund() }
     }
 
     /// Two lines: `a` is the home.

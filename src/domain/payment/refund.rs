@@ -236,11 +236,12 @@ impl Refund {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::domain::amount::Currency;
 
-    fn refund() -> Refund {
+    /// A cancelled order's, whose units are back in stock.
+    pub fn refund() -> Refund {
         let payment = PaymentId::from_bytes([7; 16]);
         Refund {
             id: RefundId::of(payment, Cause::OrderCancelled),

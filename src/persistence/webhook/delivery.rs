@@ -69,8 +69,9 @@ const NEXT: &str =
 const COUNT: &str =
     "select count(*) from (select 1 from webhook_deliveries where endpoint_id = ? and state = ? limit ?) few";
 const OLDEST: &str = "select min(id) from webhook_deliveries where endpoint_id = ? and state = 'waiting'";
-const OLD: &str =
-    "select id from webhook_deliveries where id < ? and (? = 1 or state = 'delivered') order by id limit ?";
+/// What waits and was touched since, by an administrator perhaps, is yet to be sent.
+const OLD: &str = "select id from webhook_deliveries where id < ? \
+    and (state = 'delivered' or ? = 1 and (state = 'dead' or updated_at_ms < ?)) order by id limit ?";
 const OF_REMOVED: &str = "select id from webhook_deliveries where endpoint_id = ? limit ?";
 
 /// Where a delivery stands.
@@ -300,13 +301,13 @@ impl WebhookRows {
         })
     }
 
-    /// Removes some of what arrived and was made before `arrived`, of everything made before `all`, and of what belongs to
+    /// Removes some of what arrived and was made before `arrived`, of everything made and touched before `all`, and of what belongs to
     /// endpoints that were removed; `false` when nothing of it is left.
     pub async fn sweep(&self, arrived: Millis, all: Millis) -> Result<bool, StoreError> {
         let mut more = false;
-        for (before, all, drop) in [(arrived, 0_i64, &DROP_DELIVERED), (all, 1, &DROP)] {
-            let before = DeliveryId::new(before, 0).as_bytes().to_vec();
-            let old = sql::query_scalar(OLD).bind(before).bind(all).bind(SWEEP_MAX);
+        for (made_before, all, drop) in [(arrived, 0_i64, &DROP_DELIVERED), (all, 1, &DROP)] {
+            let before = DeliveryId::new(made_before, 0).as_bytes().to_vec();
+            let old = sql::query_scalar(OLD).bind(before).bind(all).bind(made_before.0).bind(SWEEP_MAX);
             more |= self.drop_some(drop, old.fetch_all(&self.store.readers()).await?).await?;
         }
         if let Some(endpoint) = self.removed().await? {

@@ -270,6 +270,11 @@ async fn what_is_to_be_sent_again_is_not_swept(#[values(Sqlite, MySql)] home: Ho
     assert!(!rows.drop_some(&delivery::DROP_DELIVERED, seen).await.unwrap());
     let left = rows.deliveries(mine.id, None, None, 9).await.unwrap();
     assert_eq!(left.iter().map(|delivery| delivery.id).collect::<Vec<_>>(), [all[0].id]);
+    // Nor where it is so old that all goes which was not touched since.
+    rows.sweep(T0.plus(1), T0.plus(1)).await.unwrap();
+    assert_eq!(rows.deliveries(mine.id, None, None, 9).await.unwrap().len(), 1);
+    rows.sweep(T0.plus(2), T0.plus(2)).await.unwrap();
+    assert!(rows.deliveries(mine.id, None, None, 9).await.unwrap().is_empty());
 }
 
 /// It was a lead, and others have told and dropped since it looked.

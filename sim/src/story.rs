@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use stockade::actors::order::Item;
 use stockade::domain::id::{OrderId, ProductId, UserId};
+use stockade::domain::payment::OwnerSaid;
 use stockade::domain::stock::{Command, Entry, Event, Held, KeyUse, Millis, Refusal, Refused, Sequence};
 
 use crate::time::Micros;
@@ -43,6 +44,15 @@ pub enum Heard {
 }
 
 impl Heard {
+    /// What a payment's worker makes of what he hears of an owner. `None`: he has waited in vain.
+    pub fn of_owner(heard: Option<Heard>) -> OwnerSaid {
+        match heard {
+            Some(Heard::Refused { refused, .. }) => OwnerSaid::Refused(refused.why),
+            None | Some(Heard::NotExecuted | Heard::Unknown) => OwnerSaid::NotNow,
+            Some(_) => OwnerSaid::Done,
+        }
+    }
+
     /// Whoever hears it knows where he stands: what he asked for is so, or it is not, and why.
     pub fn is_certain(&self) -> bool {
         match self {

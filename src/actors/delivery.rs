@@ -238,7 +238,7 @@ impl Deliveries {
         loop {
             let page = self.payments.orders().list(buyer, None, before, ORDERS_AT_ONCE).await?;
             before = page.last().map(|order| order.id);
-            let (_, _, rows) = self.payments.kept_of(&page).await?;
+            let rows = self.payments.deliveries_kept_of(&page).await?;
             for row in rows.iter().filter(|row| row.reason.is_some()) {
                 self.payments.write(Write::ForgetReasons(row.order)).await?;
             }

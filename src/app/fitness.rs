@@ -12,6 +12,7 @@ use actix_web::rt;
 use tokio::task::JoinHandle;
 use tracing::{debug, error, info, warn};
 
+use crate::actors::turns::Loop;
 use crate::http::health::{Degraded, Readiness};
 use crate::persistence::journal::{APART_MAX_MS, Journal};
 use crate::persistence::{StoreError, Tables};
@@ -20,44 +21,34 @@ use crate::telemetry::Metrics;
 /// One short statement each time.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Whether the database is set as it was. Ends with its app.
-pub struct Fitness(JoinHandle<()>);
-
-impl Fitness {
-    pub fn watch(tables: &Tables, time: Rc<Punctuality>, readiness: &Readiness) -> Fitness {
-        let (tables, readiness) = (tables.clone(), readiness.clone());
-        Fitness(rt::spawn(async move {
-            let mut was_fit = true;
-            loop {
-                readiness.degrade(Degraded::ClockApart, time.is_apart());
-                rt::time::sleep(LOOK_EVERY).await;
-                let is_fit = match tables.check().await {
-                    Ok(()) => true,
-                    Err(StoreError::Unfit(why)) => {
-                        if was_fit {
-                            error!(%why, "the database has changed, and may lose what is acknowledged from now on");
-                        }
-                        false
+/// Looks whether the database is set as it was.
+pub fn watch(tables: &Tables, time: Rc<Punctuality>, readiness: &Readiness) -> Loop {
+    let (tables, readiness) = (tables.clone(), readiness.clone());
+    Loop::start(async move {
+        let mut was_fit = true;
+        loop {
+            readiness.degrade(Degraded::ClockApart, time.is_apart());
+            rt::time::sleep(LOOK_EVERY).await;
+            let is_fit = match tables.check().await {
+                Ok(()) => true,
+                Err(StoreError::Unfit(why)) => {
+                    if was_fit {
+                        error!(%why, "the database has changed, and may lose what is acknowledged from now on");
                     }
-                    Err(error) => {
-                        debug!(%error, "the database was not asked how it is set");
-                        continue;
-                    }
-                };
-                if is_fit && !was_fit {
-                    info!("the database keeps what it says yes to again");
+                    false
                 }
-                was_fit = is_fit;
-                readiness.degrade(Degraded::DatabaseUnfit, !is_fit);
+                Err(error) => {
+                    debug!(%error, "the database was not asked how it is set");
+                    continue;
+                }
+            };
+            if is_fit && !was_fit {
+                info!("the database keeps what it says yes to again");
             }
-        }))
-    }
-}
-
-impl Drop for Fitness {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+            was_fit = is_fit;
+            readiness.degrade(Degraded::DatabaseUnfit, !is_fit);
+        }
+    })
 }
 
 /// Whether the clock by which a node's holds lapse tells the time of the database's. Ends with its last owner.

@@ -52,10 +52,9 @@ use crate::persistence::StoreError;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
 use cast::{Cast, Stage};
-use fitness::Fitness;
 use front::NodeFront;
 use listeners::Listeners;
-use vitals::{Pulse, Vitals};
+use vitals::{Vitals, pulse};
 
 pub use owning::Owning;
 pub use secret::{opens_accounts, tokens, vault, webhook_secret};
@@ -82,8 +81,8 @@ pub struct App {
     /// What a developer may try to order.
     featured: Option<ProductId>,
     _vitals: Vitals,
-    _fitness: Option<Fitness>,
-    _pulse: Option<Pulse>,
+    _fitness: Option<Loop>,
+    _pulse: Option<Loop>,
     _cart_chores: Loop,
     _keeping: Keeping,
     recovery: Loop,
@@ -214,10 +213,10 @@ impl App {
         let Doors { readiness, streams, nodes, .. } = doors;
         readiness.clear(NotReady::Starting);
         serving.open();
-        let _pulse = if owning.is_none() { Some(Pulse::of(journal, &cast.directory)) } else { None };
+        let _pulse = if owning.is_none() { Some(pulse(journal, &cast.directory)) } else { None };
         let _vitals =
             Vitals::watch(journal, &cast.directory, &readiness, &streams, cast.mirror.clone(), nodes);
-        let _fitness = owning.map(|owning| Fitness::watch(tables, owning.time(), &readiness));
+        let _fitness = owning.map(|owning| fitness::watch(tables, owning.time(), &readiness));
         until_open.is_open();
         Ok(App {
             store: store.clone(),

@@ -15,11 +15,12 @@ use futures_util::future::LocalBoxFuture;
 use super::fitness::Punctuality;
 use super::front::NodeFront;
 use super::store::{Joined, Store};
-use super::vitals::Pulse;
+use super::vitals::pulse;
 use crate::actors::following::Following;
 use crate::actors::following::Word;
 use crate::actors::placement::{Leading, Told};
 use crate::actors::stock::{Changes, Directory, House, NodeName, NotAsked, Routes, UsedKeys};
+use crate::actors::turns::Loop;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::id::SHARDS;
@@ -60,7 +61,7 @@ pub struct Owning {
     ways: Ways,
     following: Following,
     time: Rc<Punctuality>,
-    _pulse: Rc<Pulse>,
+    _pulse: Rc<Loop>,
 }
 
 impl Owning {
@@ -76,7 +77,7 @@ impl Owning {
         let following = Following::new(journal.clone(), directory.clone());
         front.own(Some(Arc::new(Owners::new(directory.clone(), Arc::new(following.clone())))));
         let time = Rc::new(Punctuality::watch(&joined.journal, front.readiness()));
-        let _pulse = Rc::new(Pulse::of(&joined.journal, &directory));
+        let _pulse = Rc::new(pulse(&joined.journal, &directory));
         Ok(Owning { joined, directory, clock, front: front.clone(), ways, following, time, _pulse })
     }
 

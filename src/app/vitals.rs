@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::stock::{Directory, HotProducts, View};
+use crate::actors::turns::Loop;
 use crate::domain::id::ProductId;
 use crate::http::Streams;
 use crate::http::health::{Degraded, NotReady, Readiness};
@@ -88,31 +89,21 @@ impl Alone {
     }
 }
 
-/// What concerns a process because it owns something. Ends with its last owner.
-pub struct Pulse(JoinHandle<()>);
-
-impl Pulse {
-    pub fn of(journal: &Journal, directory: &Directory) -> Pulse {
-        let (journal, directory) = (journal.clone(), directory.clone());
-        Pulse(rt::spawn(async move {
-            let (mut pulse, mut counted) = (rt::time::interval(PULSE), [0; 3]);
-            loop {
-                pulse.tick().await;
-                let (metrics, stats) = (&directory.house().metrics, journal.stats());
-                metrics.owner_queue_length.set(directory.waiting() as f64);
-                let [bytes, events, writes] = &mut counted;
-                count(&metrics.journal_bytes, &stats.bytes, bytes);
-                count(&metrics.journal_events, &stats.events, events);
-                count(&metrics.journal_writes, &stats.groups, writes);
-            }
-        }))
-    }
-}
-
-impl Drop for Pulse {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+/// Tells what concerns a process because it owns something.
+pub fn pulse(journal: &Journal, directory: &Directory) -> Loop {
+    let (journal, directory) = (journal.clone(), directory.clone());
+    Loop::start(async move {
+        let (mut pulse, mut counted) = (rt::time::interval(PULSE), [0; 3]);
+        loop {
+            pulse.tick().await;
+            let (metrics, stats) = (&directory.house().metrics, journal.stats());
+            metrics.owner_queue_length.set(directory.waiting() as f64);
+            let [bytes, events, writes] = &mut counted;
+            count(&metrics.journal_bytes, &stats.bytes, bytes);
+            count(&metrics.journal_events, &stats.events, events);
+            count(&metrics.journal_writes, &stats.groups, writes);
+        }
+    })
 }
 
 fn shown((product, view): (ProductId, Arc<View>)) -> ProductUnits {

@@ -11,7 +11,7 @@ mod stock;
 mod time;
 
 pub use answer::{i8_one_key_one_order, i15_promised_answers};
-pub use money::i5_money;
+pub use money::{i5_money, i5_pinned_before_charged};
 pub use order::{i2_acknowledged_once, i4_each_hold_ends_once, i14_whole_orders};
 pub use refusal::i15_refusals_are_true;
 pub use stock::{

@@ -11,17 +11,17 @@ use stockade::domain::id::{OrderId, PaymentId, ProductId, RefundId};
 use stockade::domain::payment::{
     Call, Cause, Do, Heard as Told, Limits, Line, Move, OwnerSaid, Payment, PaymentState, ProviderSaid, Saga,
 };
-use stockade::domain::stock::{Attempt as Number, Command, Event, Millis, Refusal};
+use stockade::domain::stock::{Attempt as Number, Command, Millis, Refusal};
 
 use super::node::Stage;
 use super::people::Sender;
 use super::{Cluster, Happening};
 use crate::broken::Broken;
-use crate::check::{Verdict, i5_money};
+use crate::check::{Verdict, i5_money, i5_pinned_before_charged};
 use crate::scenario::FAULTS_END;
 use crate::story::{Attempt, Heard, What};
 use crate::time::{MS, Micros, SECOND};
-use crate::world::bank::Bank;
+use crate::world::bank::{Bank, Way, timed_out};
 
 const CLAIM: Micros = 3 * SECOND;
 /// The longest a call of the bank may take.
@@ -291,13 +291,9 @@ impl Cluster {
             return;
         }
         let pins = matches!(self.attempts[attempt].what, What::Command { command: Command::Pin { .. }, .. });
-        let said = match heard {
-            Some(Heard::Refused { refused, .. }) => OwnerSaid::Refused(refused.why),
-            None | Some(Heard::NotExecuted | Heard::Unknown) if pins && self.is(Broken::LostPinIsPinned) => {
-                OwnerSaid::Done
-            }
-            None | Some(Heard::NotExecuted | Heard::Unknown) => OwnerSaid::NotNow,
-            Some(_) => OwnerSaid::Done,
+        let said = match Heard::of_owner(heard) {
+            OwnerSaid::NotNow if pins && self.is(Broken::LostPinIsPinned) => OwnerSaid::Done,
+            said => said,
         };
         if let OwnerSaid::Refused(Refusal::HoldExpired) = said {
             self.tally.reach("a lapse raced a pin and won");
@@ -411,19 +407,12 @@ impl Cluster {
     // --- the bank ---------------------------------------------------------------------------------------------------------
 
     fn call_the_bank(&mut self, walk: u64, payment: PaymentId, call: Call) {
-        let faults = self.now < FAULTS_END;
-        let (lost, silent) = (faults && self.chance.percent(6), faults && self.chance.percent(8));
-        let way = match faults && self.chance.percent(5) {
-            // It hangs in some buffer, and comes when nobody expects it any more.
-            true => self.chance.between(500, 12_000) * MS,
-            false => self.chance.between(1, 60) * MS,
-        };
-        let answered = !lost && !silent && way <= 400 * MS;
+        let Way { arrives, answered } = Way::of(self.now < FAULTS_END, &mut self.chance);
         if !answered {
             let patience = self.chance.between(300, 700) * MS;
             self.at_till(patience, AtTill::Says { walk, said: ProviderSaid::Unknown });
         }
-        if !lost {
+        if let Some(way) = arrives {
             self.at_till(way, AtTill::Call { walk, payment, call, answered });
         }
     }
@@ -432,26 +421,13 @@ impl Cluster {
     fn bank_hears(&mut self, walk: u64, id: PaymentId, call: Call, answered: bool) {
         let Some(row) = self.till.rows.get(&id) else { return };
         let (amount, order, product) = (row.payment.amount, row.payment.order, row.product);
-        let before = self.till.bank.captured(id);
-        let said = match call {
-            Call::Charge => self.till.bank.charge(id, amount, false, &mut self.chance),
-            Call::Find => self.till.bank.find(id),
-            Call::Cancel => self.till.bank.cancel(id, amount),
-        };
-        let moved = self.till.bank.captured(id) > before;
-        // At the moment money moves the order is pinned: nobody can take its units away.
+        let (said, moved) = self.till.bank.hears(call, id, amount, false, &mut self.chance);
         let last = self.chapters[product].last_word(order);
-        if moved && !matches!(last, Some(Event::Pinned(_))) {
-            let last = last.map_or("nothing", Event::word);
-            let what = format!("{id}: charged while product {product} says {last}");
-            self.violated("i5_pinned_before_charged", what);
+        if moved && let Err(rule) = i5_pinned_before_charged(id, product, last) {
+            self.violated(rule.invariant, rule.what);
         }
         if call == Call::Charge && !answered {
-            self.tally.reach(if moved {
-                "a charge timed out and had happened"
-            } else {
-                "a charge timed out and had not"
-            });
+            self.tally.reach(timed_out(moved));
         }
         if call == Call::Charge && self.chance.percent(25) {
             let later = self.chance.between(20, 6_000) * MS;

@@ -7,9 +7,35 @@ use std::collections::BTreeMap;
 
 use stockade::domain::amount::Money;
 use stockade::domain::id::{PaymentId, RefundId};
-use stockade::domain::payment::{ProviderSaid, Status};
+use stockade::domain::payment::{Call, ProviderSaid, Status};
 
 use crate::chance::Chance;
+use crate::time::{MS, Micros};
+
+/// How a call fares on its way to the bank and back.
+pub struct Way {
+    /// When it arrives; never, if it is lost.
+    pub arrives: Option<Micros>,
+    /// Whoever calls waits for the answer, and there is one.
+    pub answered: bool,
+}
+
+impl Way {
+    pub fn of(faults: bool, chance: &mut Chance) -> Way {
+        let (lost, silent) = (faults && chance.percent(6), faults && chance.percent(8));
+        let way = match faults && chance.percent(5) {
+            // It hangs in some buffer, and comes when nobody expects it any more.
+            true => chance.between(500, 12_000) * MS,
+            false => chance.between(1, 60) * MS,
+        };
+        Way { arrives: (!lost).then_some(way), answered: !lost && !silent && way <= 400 * MS }
+    }
+}
+
+/// What came of a charge whose caller hears nothing.
+pub fn timed_out(moved: bool) -> &'static str {
+    if moved { "a charge timed out and had happened" } else { "a charge timed out and had not" }
+}
 
 #[derive(Debug, Clone)]
 struct Charge {
@@ -32,8 +58,25 @@ impl Bank {
         Bank { exact: true, ..Bank::default() }
     }
 
-    /// A charge arrives. `sure`: it succeeds, whatever the dice say.
-    pub fn charge(&mut self, id: PaymentId, amount: Money, sure: bool, chance: &mut Chance) -> ProviderSaid {
+    /// A call arrives: what it hears, and whether money moved. `sure`: a charge succeeds, whatever the dice say.
+    pub fn hears(
+        &mut self,
+        call: Call,
+        id: PaymentId,
+        amount: Money,
+        sure: bool,
+        chance: &mut Chance,
+    ) -> (ProviderSaid, bool) {
+        let before = self.captured(id);
+        let said = match call {
+            Call::Charge => self.charge(id, amount, sure, chance),
+            Call::Find => self.find(id),
+            Call::Cancel => self.cancel(id, amount),
+        };
+        (said, self.captured(id) > before)
+    }
+
+    fn charge(&mut self, id: PaymentId, amount: Money, sure: bool, chance: &mut Chance) -> ProviderSaid {
         let exact = self.exact;
         self.charges.entry(id).or_insert_with(|| {
             let status = match chance.below(100) {
@@ -49,7 +92,7 @@ impl Bank {
         self.find(id)
     }
 
-    pub fn find(&self, id: PaymentId) -> ProviderSaid {
+    fn find(&self, id: PaymentId) -> ProviderSaid {
         let Some(charge) = self.charges.get(&id) else { return ProviderSaid::Absent };
         ProviderSaid::Seen {
             status: charge.status.clone(),
@@ -60,7 +103,7 @@ impl Bank {
     }
 
     /// Nothing can be taken any more, unless it was taken already.
-    pub fn cancel(&mut self, id: PaymentId, amount: Money) -> ProviderSaid {
+    fn cancel(&mut self, id: PaymentId, amount: Money) -> ProviderSaid {
         let charge = self.charges.entry(id).or_insert(Charge { status: Status::Cancelled, amount });
         if charge.status == Status::Pending {
             charge.status = Status::Cancelled;

@@ -169,6 +169,10 @@ impl PaymentSight {
     }
 }
 
+fn ids_of(orders: &[Order]) -> Vec<OrderId> {
+    orders.iter().map(|order| order.id).collect()
+}
+
 /// Anything from half of a bound to all of it, that doubles with each try: what failed together does not come back together.
 fn back_off_ms(tries: u32, chance: u128) -> i64 {
     let bound = BACK_OFF_MS.saturating_mul(1 << tries.min(20)).min(BACK_OFF_MAX_MS);
@@ -268,7 +272,7 @@ impl Payments {
     /// Orders, each with how its latest payment stands. An order that was sold after it had been read is shown as sold: none waits for
     /// money that has come.
     pub async fn beside(&self, orders: Vec<Order>) -> Result<Vec<(Order, Option<PaymentSight>)>, NotDone> {
-        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
+        let ids = ids_of(&orders);
         let newest = self.0.house.rows.payments().newest_of(&ids).await.map_err(unread)?;
         let mut of_order: HashMap<OrderId, Payment> =
             newest.into_iter().map(|payment| (payment.order, payment)).collect();
@@ -314,17 +318,19 @@ impl Payments {
         Ok(())
     }
 
-    /// All that is kept of the money for these orders, and of their way.
-    pub async fn kept_of(
-        &self,
-        orders: &[Order],
-    ) -> Result<(Vec<Payment>, Vec<Refund>, Vec<Delivery>), NotDone> {
-        let ids: Vec<OrderId> = orders.iter().map(|order| order.id).collect();
-        let rows = &self.0.house.rows;
-        let payments = rows.payments().of_orders(&ids).await.map_err(unread)?;
-        let refunds = rows.refunds().of_orders(&ids).await.map_err(unread)?;
-        let deliveries = rows.deliveries().of_orders(&ids).await.map_err(unread)?;
-        Ok((payments, refunds, deliveries))
+    /// All payments that are kept of these orders.
+    pub async fn payments_kept_of(&self, orders: &[Order]) -> Result<Vec<Payment>, NotDone> {
+        self.0.house.rows.payments().of_orders(&ids_of(orders)).await.map_err(unread)
+    }
+
+    /// All money that was given back, or is to be.
+    pub async fn refunds_kept_of(&self, orders: &[Order]) -> Result<Vec<Refund>, NotDone> {
+        self.0.house.rows.refunds().of_orders(&ids_of(orders)).await.map_err(unread)
+    }
+
+    /// The way of all their lines.
+    pub async fn deliveries_kept_of(&self, orders: &[Order]) -> Result<Vec<Delivery>, NotDone> {
+        self.0.house.rows.deliveries().of_orders(&ids_of(orders)).await.map_err(unread)
     }
 
     /// How the latest payment of an order stands.

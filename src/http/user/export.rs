@@ -3,9 +3,8 @@
 //! Always true: what is in memory of it is what the tables of people hold about somebody and a page of their orders, however many there
 //! are; and one that cannot be read to its end is broken off rather than closed, so that half of it is never taken for the whole.
 
-use actix_web::http::Method;
 use actix_web::web::Bytes;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpResponse, web};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
@@ -58,7 +57,6 @@ impl List {
 /// `GET /v1/users/me/export`.
 pub async fn export(
     Recent(caller): Recent,
-    request: HttpRequest,
     abuse: web::Data<Abuse>,
     users: web::Data<Users>,
     orders: web::Data<Orders>,
@@ -88,12 +86,9 @@ pub async fn export(
     };
     // What goes wrong here is a problem like any other.
     let first = telling.piece().await?;
-    // Who asks for the head alone hears no more of it.
-    let telling = (request.method() != Method::HEAD).then_some(telling);
-    let rest = stream::try_unfold(telling, |telling| async move {
-        let Some(mut telling) = telling else { return Ok(None) };
+    let rest = stream::try_unfold(telling, |mut telling| async move {
         let piece = telling.piece().await?;
-        Ok::<_, actix_web::Error>(piece.map(|piece| (piece, Some(telling))))
+        Ok::<_, actix_web::Error>(piece.map(|piece| (piece, telling)))
     });
     let pieces = stream::iter(first.map(Ok::<_, actix_web::Error>)).chain(rest);
     Ok(HttpResponse::Ok().content_type("application/json").streaming(Box::pin(pieces)))
@@ -194,17 +189,17 @@ impl Telling {
             }
             List::Payments => {
                 let (page, next) = self.some_orders().await?;
-                let (paid, _, _) = self.payments.kept_of(&page).await?;
+                let paid = self.payments.payments_kept_of(&page).await?;
                 Ok((rows(paid.into_iter().map(PaymentKept::from))?, next))
             }
             List::Refunds => {
                 let (page, next) = self.some_orders().await?;
-                let (_, given_back, _) = self.payments.kept_of(&page).await?;
+                let given_back = self.payments.refunds_kept_of(&page).await?;
                 Ok((rows(given_back.into_iter().map(RefundShown::from))?, next))
             }
             List::Deliveries => {
                 let (page, next) = self.some_orders().await?;
-                let (_, _, delivered) = self.payments.kept_of(&page).await?;
+                let delivered = self.payments.deliveries_kept_of(&page).await?;
                 Ok((rows(delivered.into_iter().map(DeliveryKept::from))?, next))
             }
             List::Addresses => {

@@ -5,13 +5,15 @@ use stockade::domain::id::{OrderId, PaymentId};
 use stockade::domain::payment::{
     Call, Cause, Do, Heard as Told, Line, Move, OwnerSaid, PaymentState, ProviderSaid, Saga, Status,
 };
-use stockade::domain::stock::{Back, Event, Refusal};
+use stockade::domain::stock::{Back, Refusal};
 
 use super::{AtDesk, CALL_WITHIN, CLAIM, LIMITS, LOOK_EVERY, Walk};
 use crate::broken::Broken;
+use crate::check::i5_pinned_before_charged;
 use crate::scenario::FAULTS_END;
 use crate::story::{Attempt, Heard, What};
 use crate::time::{MS, Micros};
+use crate::world::bank::{Way, timed_out};
 use crate::world::{Sender, World};
 
 impl World {
@@ -136,20 +138,13 @@ impl World {
     }
 
     pub(super) fn call(&mut self, walk: u64, payment: PaymentId, call: Call) {
-        let faults = self.now < FAULTS_END;
-        let (lost, silent) = (faults && self.chance.percent(6), faults && self.chance.percent(8));
-        let way = match faults && self.chance.percent(5) {
-            // It hangs in some buffer, and comes when nobody expects it any more.
-            true => self.chance.between(500, 12_000) * MS,
-            false => self.chance.between(1, 60) * MS,
-        };
-        if lost || silent || way > 400 * MS {
+        let Way { arrives, answered } = Way::of(self.now < FAULTS_END, &mut self.chance);
+        if !answered {
             self.tally.fault("a call to the bank timed out");
             let patience = self.chance.between(300, 700) * MS;
             self.at_desk(patience, AtDesk::Says { walk, said: ProviderSaid::Unknown });
         }
-        if !lost {
-            let answered = !silent && way <= 400 * MS;
+        if let Some(way) = arrives {
             self.at_desk(way, AtDesk::Call { walk, payment, call, answered });
         }
     }
@@ -159,22 +154,12 @@ impl World {
         let Some(row) = self.desk.rows.get(&id) else { return };
         let (amount, sure, order, lines) =
             (row.payment.amount, row.sure, row.payment.order, row.lines.clone());
-        let before = self.desk.bank.captured(id);
-        let said = match call {
-            Call::Charge => self.desk.bank.charge(id, amount, sure, &mut self.chance),
-            Call::Find => self.desk.bank.find(id),
-            Call::Cancel => self.desk.bank.cancel(id, amount),
-        };
-        let moved = self.desk.bank.captured(id) > before;
+        let (said, moved) = self.desk.bank.hears(call, id, amount, sure, &mut self.chance);
         if moved {
             self.money_moves(id, order, &lines);
         }
         if call == Call::Charge && !answered {
-            self.tally.reach(if moved {
-                "a charge timed out and had happened"
-            } else {
-                "a charge timed out and had not"
-            });
+            self.tally.reach(timed_out(moved));
         }
         if call == Call::Charge && self.chance.percent(25) {
             let later = self.chance.between(20, 6_000) * MS;
@@ -189,13 +174,8 @@ impl World {
     /// At the moment money moves every line of the order is pinned, or sold: nobody can take the units away.
     pub(super) fn money_moves(&mut self, id: PaymentId, order: OrderId, lines: &[(usize, Quantity)]) {
         for (product, _) in lines {
-            let last = self.last_word(*product, order);
-            if !matches!(last, Some(Event::Pinned(_))) {
-                let last = last.map_or("nothing", Event::word);
-                return self.violated(
-                    "i5_pinned_before_charged",
-                    format!("{id}: charged while product {product} says {last}"),
-                );
+            if let Err(rule) = i5_pinned_before_charged(id, *product, self.last_word(*product, order)) {
+                return self.violated(rule.invariant, rule.what);
             }
         }
     }
@@ -244,11 +224,7 @@ impl World {
         if self.desk.walks.get(&number).is_none_or(|walk| walk.waiting_for != Some(attempt)) {
             return;
         }
-        let said = match heard {
-            Some(Heard::Refused { refused, .. }) => OwnerSaid::Refused(refused.why),
-            None | Some(Heard::NotExecuted | Heard::Unknown) => OwnerSaid::NotNow,
-            Some(_) => OwnerSaid::Done,
-        };
+        let said = Heard::of_owner(heard);
         if let OwnerSaid::Refused(Refusal::HoldExpired) = said {
             self.tally.reach("a lapse raced a pin and won");
         }

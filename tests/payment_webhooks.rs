@@ -3,14 +3,26 @@
 mod support;
 
 use serde_json::{Value, json};
-use stockade::actors::payment::{Begun, By, Pay};
-use stockade::domain::payment::Method;
+use stockade::actors::payment::{Begun, By, Pay, Walk};
+use stockade::domain::payment::{Do, Method, PaymentState};
 use support::{Shop, id, signed_event};
 
 const NEWS: &str = "payment_intent.succeeded";
 
 fn payment_of(order: &Value) -> String {
     order["payment"]["id"].as_str().unwrap().to_owned()
+}
+
+/// On its way to a no.
+async fn declined(shop: &Shop, product: &str) -> Walk {
+    let held = shop.order(1, product, 1).send().await.ok(201);
+    let order =
+        shop.app().orders().find(support::user(1), id(&held).parse().unwrap()).await.unwrap().unwrap();
+    let pay = Pay { order, method: Method::card("tok_declined").unwrap(), by: By::Itself(None) };
+    match shop.app().payments().begin(&pay).await.unwrap() {
+        Begun::Walk(walk) => *walk,
+        Begun::Before(_) => panic!("begun before"),
+    }
 }
 
 /// Security baseline 47.
@@ -121,15 +133,11 @@ async fn the_provider_itself_tells_twice_and_late_and_nothing_comes_of_it() {
 async fn a_hint_that_cannot_be_written_now_is_not_forgotten() {
     let shop = Shop::open().await;
     let jar = shop.stocked(5).await;
-    let held = shop.order(1, &jar, 1).send().await.ok(201);
-    let order =
-        shop.app().orders().find(support::user(1), id(&held).parse().unwrap()).await.unwrap().unwrap();
-    let payments = shop.app().payments();
-    let pay = Pay { order, method: Method::card("tok_declined").unwrap(), by: By::Itself(None) };
-    let Begun::Walk(mut walk) = payments.begin(&pay).await.unwrap() else { panic!("begun before") };
+    let mut walk = declined(&shop, &jar).await;
+    let order = walk.payment().order.to_string();
     walk.to_its_end().await;
     // The bank changes its mind and says so while whoever has walked it is still there.
-    let payment = walk.payment().id;
+    let (payments, payment) = (shop.app().payments(), walk.payment().id);
     payments.provider().simulated().unwrap().capture_after_all(payment);
     let (body, signature) = signed_event("evt_1", NEWS, &payment.to_string(), &shop.clock);
     assert_eq!(shop.hear(&body, &signature).await.status, 200);
@@ -140,8 +148,32 @@ async fn a_hint_that_cannot_be_written_now_is_not_forgotten() {
     other.let_go().await;
     shop.settle().await;
     shop.settle().await;
-    let now = shop.order_of(1, &id(&held)).await;
+    let now = shop.order_of(1, &order).await;
     assert_eq!((&now["status"], &now["payment"]["status"]), (&json!("payment_failed"), &json!("refunded")));
+    shop.assert_settled(&[(&jar, 5)]).await;
+    shop.close().await;
+}
+
+/// Its event is noted, and whoever has walked the payment may be dead a moment later.
+#[actix_web::test]
+async fn a_hint_that_comes_while_a_payment_fails_is_in_its_row() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let mut walk = declined(&shop, &jar).await;
+    while !matches!(walk.next(), Do::End) {
+        assert!(walk.step().await);
+    }
+    // It has been asked and has said no; now it says otherwise.
+    let (payments, payment) = (shop.app().payments(), walk.payment().id);
+    payments.provider().simulated().unwrap().capture_after_all(payment);
+    let (body, signature) = signed_event("evt_1", NEWS, &payment.to_string(), &shop.clock);
+    assert_eq!(shop.hear(&body, &signature).await.status, 200);
+    walk.to_its_end().await;
+    let row = payments.rows().payments().find(payment).await.unwrap().unwrap();
+    let taken_up = row.state != PaymentState::Declined;
+    assert!(taken_up || row.due_at.is_some(), "{row:?}");
+    drop(walk);
+    shop.settle().await;
     shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
 }

@@ -18,7 +18,7 @@ mod told;
 mod walk;
 mod webhook;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,7 +100,9 @@ struct Inner {
     /// Payments that are walked in this process, and whether the provider has hinted at them meanwhile.
     walking: Mutex<HashMap<PaymentId, bool, DefaultHashBuilder>>,
     /// Hinted at while they were walked: to be looked at once more.
-    hinted: Mutex<Vec<PaymentId>>,
+    hinted: Mutex<VecDeque<PaymentId>>,
+    /// One after the other says so of them: who comes meanwhile has them all said before he goes on.
+    saying: tokio::sync::Mutex<()>,
     walks: Arc<Semaphore>,
     calls: Semaphore,
     /// Orders that are given back at this moment, by a hash of their id: of one order one after the other.
@@ -145,13 +147,18 @@ impl Here {
         payments.walking().entry(payment).or_insert(false);
         Here { payments: payments.clone(), payment }
     }
+
+    /// Whether the provider has said something since it is walked.
+    fn is_hinted(&self) -> bool {
+        self.payments.walking().get(&self.payment).copied().unwrap_or(false)
+    }
 }
 
 impl Drop for Here {
     fn drop(&mut self) {
         let hinted = self.payments.walking().remove(&self.payment).unwrap_or(false);
         if hinted {
-            self.payments.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(self.payment);
+            self.payments.hinted().push_back(self.payment);
             self.payments.wake();
         }
     }
@@ -198,6 +205,7 @@ impl Payments {
             desk: Arc::default(),
             walking: Mutex::default(),
             hinted: Mutex::default(),
+            saying: tokio::sync::Mutex::default(),
             walks: Arc::new(Semaphore::new(WALKS_MAX)),
             calls: Semaphore::new(CALLS_MAX),
             cancels: (0..cancel::STRIPES).map(|_| tokio::sync::Mutex::default()).collect(),
@@ -261,6 +269,10 @@ impl Payments {
 
     fn walking(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, bool, DefaultHashBuilder>> {
         self.0.walking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hinted(&self) -> std::sync::MutexGuard<'_, VecDeque<PaymentId>> {
+        self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whoever walks it at this moment is not disturbed by a hint: it is looked at once more when he is through. `false`: nobody

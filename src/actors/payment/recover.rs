@@ -3,7 +3,6 @@
 //! Always true: after a start everything that had not ended is taken up, for whoever held it is dead; what cannot be read or
 //! reached is tried again, after pauses that grow; and who walks here is walked alone, so that a panic is one payment's own.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use actix_web::rt;
@@ -254,11 +253,17 @@ impl Payments {
 
     /// The provider has said something while they were walked: whoever walked them may not have heard it.
     async fn look_at_hinted(&self) {
-        let hinted = std::mem::take(&mut *self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner));
-        for id in hinted {
-            // The event is noted and does not come again: what cannot be said now is said at the next look.
-            if !self.note_walked(id) && self.due_now(id).await.is_err() {
-                self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        let _alone = self.0.saying.lock().await;
+        let waiting = self.hinted().len();
+        for _ in 0..waiting {
+            let Some(id) = self.hinted().front().copied() else { return };
+            let said = self.note_walked(id) || self.due_now(id).await.is_ok();
+            // The event is noted and does not come again: it is let go once it is said, and what cannot be said now is said at
+            // the next look.
+            let mut hinted = self.hinted();
+            hinted.pop_front();
+            if !said {
+                hinted.push_back(id);
             }
         }
     }

@@ -31,7 +31,7 @@ pub struct Walk {
     rests: bool,
     /// Somebody else has it.
     lost: bool,
-    _here: Here,
+    here: Here,
 }
 
 impl Walk {
@@ -45,7 +45,7 @@ impl Walk {
         let next = saga.start();
         let payments = payments.clone();
         let sold = SoldLine::of(order);
-        Walk { payments, saga, next, sold, row, claimed_until, rests: false, lost: false, _here: here }
+        Walk { payments, saga, next, sold, row, claimed_until, rests: false, lost: false, here }
     }
 
     /// All that was taken goes back, and no line stays held: what a person has decided.
@@ -228,8 +228,12 @@ impl Walk {
     /// What has ended, and was only looked at, need not be looked at again.
     async fn let_go(&self) {
         let payment = self.payment();
-        if !payment.state.is_open() && payment.due_at.is_some() {
-            let _ = self.payments.0.book.rest(payment, None).await;
+        // What the provider said meanwhile may have come after it was asked, and its event does not come again: the row says
+        // that somebody has to ask once more, also when nobody here lives to do it.
+        let again = payment.state.has_failed() && self.here.is_hinted();
+        if again || !payment.state.is_open() && payment.due_at.is_some() {
+            let due_at = again.then(|| self.payments.0.house.clock.now());
+            let _ = self.payments.0.book.rest(payment, due_at).await;
         }
         if payment.state == PaymentState::Orphaned {
             self.payments.wake();

@@ -387,6 +387,37 @@ async fn an_account_that_nobody_proves_lapses() {
     shop.close().await;
 }
 
+/// Whoever has asked for another letter has the day that it promises, and not a night longer.
+#[actix_web::test]
+async fn an_account_stays_for_as_long_as_a_link_proves_it() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (Person::number(1), Person::number(2));
+    for person in [&mina, &jun] {
+        shop.sign_up(person).await;
+        shop.letter(&person.email, 1).await;
+    }
+    shop.clock.advance(47 * HOUR);
+    let mut links = Vec::new();
+    for person in [&mina, &jun] {
+        let asked = shop.post("/v1/users/verify/resend", &json!({ "email": person.email })).send().await;
+        assert_eq!(asked.status, 202);
+        links.push(shop.letter(&person.email, 2).await.token());
+    }
+    for later in [HOUR, 23 * HOUR - MINUTE] {
+        shop.clock.advance(later);
+        shop.app().users().clear_away(shop.clock.now()).await;
+        shop.try_log_in(&jun).await.problem(403, "email_not_verified");
+    }
+    let proved = shop.verify(&links[0]).await;
+    assert_eq!(proved.status, 204, "{}", proved.text);
+    shop.clock.advance(2 * MINUTE);
+    shop.app().users().clear_away(shop.clock.now()).await;
+    shop.log_in(&mina).await;
+    shop.try_log_in(&jun).await.problem(401, "unauthenticated");
+    shop.verify(&links[1]).await.problem(410, "link_expired");
+    shop.close().await;
+}
+
 /// What was acknowledged is on the disk: the process may end at any moment after it.
 #[actix_web::test]
 async fn a_restart_forgets_no_step() {

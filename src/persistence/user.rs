@@ -116,15 +116,19 @@ const LOOKED_UP_TO: &str = "select id from users where id < ? order by id desc l
 const FITTING: &str = users!(
     "where u.id < ? and u.id >= ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?"
 );
-const LAPSED: &str =
-    users!("where u.state = 'unverified' and u.created_at_ms <= ? order by u.created_at_ms, u.id limit ?");
+const LAPSED: &str = users!(
+    "where u.state = 'unverified' and u.created_at_ms <= ? and not exists (select 1 from one_time_tokens t \
+     where t.user_id = u.id and t.purpose = 'verify' and t.expires_at_ms > ?) order by u.created_at_ms, u.id limit ?"
+);
 const INSERT: &str = "insert into users (state, role, email_blind, phone_blind, wrapped_key, personal, password, \
     signed_out_at_ms, version, verified_at_ms, created_at_ms, updated_at_ms, id) \
     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const UPDATE: &str = "update users set state = ?, role = ?, email_blind = ?, phone_blind = ?, wrapped_key = ?, \
     personal = ?, password = ?, signed_out_at_ms = ?, version = ?, verified_at_ms = ?, created_at_ms = ?, \
     updated_at_ms = ? where id = ? and version = ?";
-const REMOVE: &str = "delete from users where id = ? and version = ?";
+/// A new link leaves the version as it is, so it is looked for once more.
+const REMOVE: &str = "delete from users where id = ? and version = ? and not exists (select 1 from one_time_tokens t \
+    where t.user_id = users.id and t.purpose = 'verify' and t.expires_at_ms > ?)";
 
 const INSERT_TOKEN: &str = "insert into one_time_tokens (hash, purpose, user_id, email_blind, sealed, expires_at_ms) \
     values (?, ?, ?, ?, ?, ?)";
@@ -253,14 +257,16 @@ impl UserReader {
         Ok(UsersFound { users, next })
     }
 
-    /// Accounts that nobody proved and that were made at `before` or earlier, oldest first. One that cannot be read is told of
-    /// in its place.
+    /// Accounts that were made at `before` or earlier, that nobody proved, and that no link can prove any more by `now`, oldest
+    /// first. One that cannot be read is told of in its place.
     pub async fn lapsed(
         &self,
         before: Millis,
+        now: Millis,
         limit: u32,
     ) -> Result<Vec<Result<User, StoreError>>, StoreError> {
-        let rows = sql::query(LAPSED).bind(before.0).bind(limit).fetch_all(&self.pool).await?;
+        let query = sql::query(LAPSED).bind(before.0).bind(now.0).bind(limit);
+        let rows = query.fetch_all(&self.pool).await?;
         Ok(rows.iter().map(user).collect())
     }
 
@@ -315,9 +321,10 @@ impl Writing<'_> {
         matched(query.execute(self.on()).await?.rows_affected())
     }
 
-    /// Takes the row away, if it still is what was read.
-    pub async fn remove_user(&mut self, user: &User) -> Result<(), UserError> {
-        let query = sql::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version));
+    /// Takes the row away, if it still is what was read, and no link is good by `now` that would prove it.
+    pub async fn remove_user(&mut self, user: &User, now: Millis) -> Result<(), UserError> {
+        let query =
+            sql::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version)).bind(now.0);
         matched(query.execute(self.on()).await?.rows_affected())
     }
 
@@ -456,7 +463,7 @@ mod tests {
             User { version: 2, state: AccountState::Verified, verified_at: Some(T0), ..user.clone() };
         writing.update_user(&changed).await.unwrap();
         assert!(matches!(writing.update_user(&changed).await, Err(UserError::VersionConflict)));
-        assert!(matches!(writing.remove_user(&user).await, Err(UserError::VersionConflict)));
+        assert!(matches!(writing.remove_user(&user, T0).await, Err(UserError::VersionConflict)));
         assert!(writing.user(user.id).await.unwrap() == Some(changed.clone()));
         writing.commit().await.unwrap();
         let all = tables.users().list(None, 10).await.unwrap();
@@ -476,7 +483,43 @@ mod tests {
         ] {
             assert!(found(nobody).await.is_empty());
         }
-        assert!(tables.users().lapsed(T0.plus(99), 10).await.unwrap().is_empty());
+        assert!(tables.users().lapsed(T0.plus(99), T0, 10).await.unwrap().is_empty());
+    }
+
+    /// Whoever was listed and has had a new link since stays as well.
+    #[rstest]
+    #[tokio::test]
+    async fn an_account_lapses_with_its_last_link(#[values(Sqlite, MySql)] home: Home) {
+        let (mina, jun) = (somebody(1), somebody(2));
+        let (_dir, tables) = tables_with(home, &[mina.clone(), jun.clone()]).await;
+        let lapsed = async |now: Millis| {
+            let found = tables.users().lapsed(T0.plus(9), now, 10).await.unwrap();
+            found.into_iter().map(|user| user.unwrap().id).collect::<Vec<_>>()
+        };
+        assert_eq!(lapsed(T0.plus(9)).await, [mina.id, jun.id]);
+        let mut writing = tables.begin().await.unwrap();
+        // A link of another kind proves nobody.
+        for (hash, purpose, user) in [(1, Purpose::Verify, mina.id), (2, Purpose::Reset, jun.id)] {
+            let link = OneTimeToken {
+                hash: [hash; 32],
+                purpose,
+                user,
+                email: [1; 32],
+                sealed: None,
+                expires_at: T0.plus(10),
+            };
+            writing.insert_token(&link).await.unwrap();
+        }
+        writing.commit().await.unwrap();
+        assert_eq!(lapsed(T0.plus(9)).await, [jun.id]);
+        assert_eq!(lapsed(T0.plus(10)).await, [mina.id, jun.id]);
+        let mut writing = tables.begin().await.unwrap();
+        let kept = writing.remove_user(&mina, T0.plus(9)).await;
+        assert!(matches!(kept, Err(UserError::VersionConflict)));
+        writing.remove_user(&jun, T0.plus(9)).await.unwrap();
+        writing.remove_user(&mina, T0.plus(10)).await.unwrap();
+        writing.commit().await.unwrap();
+        assert!(tables.users().list(None, 10).await.unwrap().is_empty());
     }
 
     #[rstest]

@@ -17,8 +17,8 @@ use crate::persistence::user::UserError;
 
 /// When that is, on the calendar's clocks: few people are there then.
 pub const CLEARING_AT: &str = "30 3 * * *";
-/// An account that nobody proved may be cleared away after this. Its first link is good for half of it; who asks for another
-/// then still can.
+/// An account that nobody proved may be cleared away after this, once no link is good any more that would prove it. Its first link
+/// is good for half of it; who asks for another then still can.
 const UNPROVED_MS: i64 = 48 * 3_600 * 1_000;
 /// A link that has expired is recognised for so long, and answered with a new letter.
 const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
@@ -91,7 +91,7 @@ impl Users {
 
     /// How many accounts and sessions that would be; no further than one page of each.
     async fn lapsed(&self, now: Millis) -> Result<u64, Unable> {
-        let accounts = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await?;
+        let accounts = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), now, CHORES_MAX).await?;
         let (idle, old) = (now.plus(-REFRESH_IDLE_MS), now.plus(-SESSION_LIFE_MS));
         let sessions = self.0.tables.sessions().lapsed(idle, old, CHORES_MAX).await?;
         Ok((accounts.len() + sessions.len()) as u64)
@@ -99,7 +99,7 @@ impl Users {
 
     /// A page of accounts; how many have gone.
     async fn clear_accounts(&self, now: Millis, tally: &mut Tally) -> u32 {
-        let lapsed = match self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), CHORES_MAX).await {
+        let lapsed = match self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), now, CHORES_MAX).await {
             Ok(lapsed) => lapsed,
             Err(why) => {
                 tally.fail(format!("accounts: {why}"));
@@ -114,7 +114,7 @@ impl Users {
                 Err(why) => tally.fail(format!("an account cannot be read: {why}")),
             }
         }
-        match self.remove_all(&legible).await {
+        match self.remove_all(&legible, now).await {
             Ok(removed) => {
                 tally.moved += u64::from(removed);
                 removed
@@ -126,14 +126,14 @@ impl Users {
         }
     }
 
-    async fn remove_all(&self, lapsed: &[User]) -> Result<u32, Unable> {
+    async fn remove_all(&self, lapsed: &[User], now: Millis) -> Result<u32, Unable> {
         if lapsed.is_empty() {
             return Ok(0);
         }
         let mut writing = self.0.tables.begin().await?;
         for user in lapsed {
-            match writing.remove_user(user).await {
-                // Proved in the last moment.
+            match writing.remove_user(user, now).await {
+                // Proved in the last moment, or sent another link.
                 Ok(()) | Err(UserError::VersionConflict) => {}
                 Err(error) => return Err(error.into()),
             }

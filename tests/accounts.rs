@@ -81,13 +81,18 @@ async fn a_link_is_good_for_a_day_and_for_one_use() {
     }
     shop.clock.advance(24 * HOUR - MINUTE);
     assert_eq!(shop.verify(&token).await.status, 204);
-    shop.verify(&token).await.problem(410, "link_expired");
-    shop.verify("verify_nonsense").await.problem(410, "link_expired");
+    let used = shop.verify(&token).await.problem(410, "link_expired");
+    let unknown = shop.verify("verify_nonsense").await.problem(410, "link_expired");
 
     shop.sign_up(&jun).await;
     let late = shop.letter(&jun.email, 1).await.token();
     shop.clock.advance(24 * HOUR);
-    shop.verify(&late).await.problem(410, "link_expired");
+    let expired = shop.verify(&late).await.problem(410, "link_expired");
+    // One sentence for all of them, and for the used one no letter comes.
+    for told in [&used, &unknown, &expired] {
+        assert_eq!(told["detail"], used["detail"]);
+        assert!(!told["detail"].as_str().unwrap().contains("on its way"), "{told}");
+    }
     let anew = shop.letter(&jun.email, 2).await.token();
     shop.verify(&late).await.problem(410, "link_expired");
     assert_eq!(shop.verify(&anew).await.status, 204);

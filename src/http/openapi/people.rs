@@ -49,8 +49,8 @@ pub fn of(door: &str) -> Door {
         "user::verify" => Door {
             body: body("VerifyRequest", json!({ "token": "verify_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" })),
             refuses: LINK,
-            ..told("people", "Prove an address", "With the token of the link. Good for one use; one that has expired is \
-                answered with another letter.")
+            ..told("people", "Prove an address", "With the token of the link. Good for one use. One that is tried \
+                within a day of its expiry is answered with another letter, if the account still waits for it.")
         }
         .gives_nothing(204, "It is proved."),
         "user::resend" => Door { body: email_body(), refuses: LETTER, ..told("people", "Another letter", "If there is an \

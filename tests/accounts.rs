@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stockade::persistence::Tables;
-use support::{Pair, Person, Shop, id, one_line};
+use support::{Pair, Person, Process, Shop, id, one_line};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -47,6 +49,57 @@ async fn the_whole_journey_of_a_person() {
     }
     shop.try_refresh(&next.refresh).await.problem(401, "unauthenticated");
     shop.close().await;
+}
+
+/// Each step is one more of its count. In a process of its own, for all shops of one process are counted together.
+#[actix_web::test]
+async fn what_people_do_is_counted() {
+    const COUNTS: [&str; 8] = [
+        r#"stockade_sign_ups_total{outcome="new"}"#,
+        r#"stockade_sign_ups_total{outcome="taken"}"#,
+        "stockade_verifications_total",
+        r#"stockade_log_ins_total{outcome="ok"}"#,
+        r#"stockade_log_ins_total{outcome="wrong"}"#,
+        r#"stockade_log_ins_total{outcome="unverified"}"#,
+        "stockade_revocations_total",
+        r#"stockade_mails_total{outcome="sent"}"#,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Process::start(folder.path(), &[]).await;
+    let counts = async || {
+        let text = shop.ask("GET", "/metrics").send().await.text;
+        COUNTS.map(|name| {
+            let count = text.lines().find_map(|line| line.strip_prefix(name));
+            let count = count.and_then(|count| count.trim().parse::<u64>().ok());
+            count.unwrap_or_else(|| panic!("{name} is missing in {text}"))
+        })
+    };
+    let before = counts().await;
+    let mina = Person::number(1);
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let letter = shop.letter(&mina.email, 1).await;
+    shop.try_log_in(&mina).await.problem(403, "email_not_verified");
+    assert_eq!(shop.verify(&letter.token()).await.status, 204);
+    let wrong = Person { password: "not the password".to_owned(), ..mina.clone() };
+    shop.try_log_in(&wrong).await.problem(401, "unauthenticated");
+    let pair = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&pair, "DELETE", "/v1/sessions/current").send().await.status, 204);
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    shop.letter(&mina.email, 2).await;
+    // It lies in its folder a moment before it is counted.
+    let counted = async {
+        loop {
+            let after = counts().await;
+            if after[7] > before[7] + 1 {
+                return after;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let after = tokio::time::timeout(Duration::from_secs(20), counted).await.expect("two letters were sent");
+    let rose: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    assert_eq!(rose, [1, 1, 1, 1, 1, 1, 1, 2], "{COUNTS:?}");
+    shop.stop().await;
 }
 
 #[actix_web::test]

@@ -92,6 +92,14 @@ impl Shop {
         }
     }
 
+    async fn until_told(&self, words: &str) {
+        let began = Instant::now();
+        while !self.told().contains(words) {
+            assert!(began.elapsed() < PATIENCE, "never {words:?}; the log says:\n{}", self.told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn told(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -186,6 +194,20 @@ fn on_a_small_disk(data: &Path, mebibytes: u32) -> Command {
                   && exec \"$0\" serve";
     command.args(["--mount", "sh", "-c", script, SERVER]).arg(data).arg(mebibytes.to_string());
     command
+}
+
+/// What makes a sync fail when a test says so, built into this folder.
+fn failing_syncs(folder: &Path) -> PathBuf {
+    let shim = folder.join("shim.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/failing_sync.c");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-o"])
+        .arg(&shim)
+        .arg(source)
+        .arg("-ldl")
+        .status();
+    assert!(built.unwrap().success());
+    shim
 }
 
 /// A full disk refuses new holds with a definite no, loses nothing, goes on reading, and sells again once there is
@@ -297,15 +319,7 @@ async fn a_failing_sync() {
     let folder: TempDir = tempfile::tempdir().unwrap();
     let (data, log) = (folder.path().join("data"), folder.path().join("log"));
     fs::create_dir(&data).unwrap();
-    let shim = folder.path().join("shim.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/failing_sync.c");
-    let built = Command::new("cc")
-        .args(["-shared", "-fPIC", "-O1", "-o"])
-        .arg(&shim)
-        .arg(source)
-        .arg("-ldl")
-        .status();
-    assert!(built.unwrap().success());
+    let shim = failing_syncs(folder.path());
     assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "100000"]).status.success());
     let trigger = folder.path().join("fail");
     let mut server = Command::new(SERVER);
@@ -347,6 +361,35 @@ async fn a_failing_sync() {
     assert!(unknown > 0, "nobody was left in doubt:\n{}", shop.told());
     shop.stop();
     audit(&data);
+}
+
+/// Where letters are files the row of one goes when its name is on the disk: a folder that cannot be synced has not taken it.
+#[actix_web::test]
+async fn a_folder_of_letters_that_cannot_be_synced() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    fs::create_dir(&data).unwrap();
+    let trigger = folder.path().join("fail");
+    let mut server = Command::new(SERVER);
+    server.arg("serve").env("LD_PRELOAD", failing_syncs(folder.path())).env("SHIM_FAIL", &trigger);
+    let shop = Shop::start(server, &data, &log).await;
+    // Whole at once: while nothing stands in it, any sync fails.
+    let armed = folder.path().join("armed");
+    fs::write(&armed, data.canonicalize().unwrap().join("mail").to_str().unwrap()).unwrap();
+    fs::rename(&armed, &trigger).unwrap();
+    let mina = json!({
+        "email": "mina@example.com",
+        "password": "four foxes fly far",
+        "name": "Mina Park",
+        "phone": "010-2345-1001",
+        "address": { "line1": "Teheran-ro 1", "city": "Seoul", "postal_code": "06236", "country": "KR" },
+    });
+    let told = shop.client.post(format!("{}/v1/users", shop.base)).json(&mina).send().await.unwrap();
+    assert_eq!(told.status(), StatusCode::ACCEPTED);
+    shop.until_told("was not taken and is tried again").await;
+    assert!(!trigger.exists(), "it was the folder's sync that failed");
+    shop.until_told("was written to").await;
+    shop.stop();
 }
 
 #[cfg(target_os = "linux")]

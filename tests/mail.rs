@@ -16,6 +16,9 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+/// Instead of a word: it takes the mail, and is gone.
+const GONE: &str = "gone";
+
 /// A mail server that says to each mail what it was told to say; the last word counts for all that follow. It is said at the
 /// mail's end, or where it begins so: `RCPT: 550 nobody`.
 struct PostOffice {
@@ -82,6 +85,9 @@ async fn talk(
                 }
                 tell.send(mail).ok()?;
                 *mails += 1;
+                if said == GONE {
+                    return None;
+                }
                 said.to_owned()
             }
             "QUIT" => return caller.write_all(b"221 bye\r\n").await.ok(),
@@ -286,6 +292,20 @@ async fn a_crash_between_taken_and_marked_sends_the_same_mail_twice_and_no_other
     outbox.stop().await;
     assert_eq!(house.waiting().await, 0);
     assert!(!rows.done(&claimed[0]).await.unwrap());
+}
+
+/// Nobody knows whether it was taken: better twice than never.
+#[tokio::test]
+async fn a_letter_to_which_nothing_was_said_comes_again_as_the_same_mail() {
+    let mut office = PostOffice::open(&[GONE, "250 taken"]).await;
+    let house = House::with(&office).await;
+    let id = house.write().await;
+    let outbox = house.start();
+    let line = format!("Message-ID: <{id}@example.com>\r\n");
+    assert!(office.next().await.contains(&line));
+    assert!(office.next().await.contains(&line));
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
 }
 
 #[tokio::test]

@@ -1,8 +1,9 @@
 //! The outbox: sends what waits in it, again and again until it is taken, on a thread that yields to everybody.
 //!
 //! Whoever writes a mail's row says so, and it leaves at once; what is not taken is tried again later, each time after a longer
-//! pause of random length, until it is given up. Always true: a mail is sent at least once, and twice only when the process ended, or
-//! was stopped, between the server's *taken* and our mark; address and letter are in the clear only in memory, and only while they are sent.
+//! pause of random length, until it is given up. Always true: a mail is sent at least once, and again only when the server's *taken* did not
+//! come, or not in time, or could not be marked: a connection was lost behind the letter, the server or the tables took too long, the process
+//! ended or was stopped. Address and letter are in the clear only in memory, and only while they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

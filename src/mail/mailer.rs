@@ -6,7 +6,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -206,14 +206,17 @@ fn finer(words: &str) -> Option<(u16, u16)> {
 }
 
 /// For the owner's eyes alone: a link in it is as good as a password.
-/// Whoever watches the folder sees whole mails only.
+/// Whoever watches the folder sees whole mails only. Its name is on the disk as well when this returns, for the row goes then.
 fn write(folder: &Path, path: &Path, mail: &[u8]) -> std::io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let part = path.with_extension("part");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
     file.write_all(mail)?;
     file.sync_all()?;
-    std::fs::rename(&part, path)
+    std::fs::rename(&part, path)?;
+    File::open(folder)?.sync_all()?;
+    // The folder may be new, too.
+    folder.parent().map_or(Ok(()), |data| File::open(data)?.sync_all())
 }
 
 #[cfg(test)]

@@ -260,10 +260,36 @@ async fn paid_in_the_same_call_it_leaves_the_cart_with_a_yes_and_not_with_a_no()
     assert_eq!(open["payment"]["status"], "unknown");
     assert_eq!(in_cart(&shop, 1).await, []);
     shop.settle().await;
+    let shop = shop.reopen().await;
+    // It is told so again, with the order as it is now.
     let again = checkout(&shop, 1, &paying("tok_timeout_then_declined")).key("doubt").send().await;
-    again.problem(402, "payment_declined");
+    assert!(again.replayed());
+    let again = again.ok(202);
+    assert_eq!((&again["id"], &again["status"]), (&open["id"], &json!("payment_failed")));
     assert_eq!(in_cart(&shop, 1).await, []);
     shop.assert_settled(&[(&jar, 9), (&cup, 9)]).await;
+    shop.close().await;
+}
+
+#[actix_web::test]
+async fn a_checkout_that_was_declined_is_told_so_though_another_attempt_has_paid() {
+    let shop = Shop::open_with(|config| config.payment.attempts = 3).await;
+    let jar = shop.stocked(9).await;
+    put(&shop, 1, &jar, 1).await;
+    let whole = in_cart(&shop, 1).await;
+    let ask = || checkout(&shop, 1, &paying("tok_declined")).key("k").send();
+    let order = id(&ask().await.problem(402, "payment_declined")["order"]);
+    shop.pay(1, &order, "tok_ok").send().await.ok(200);
+    let again = ask().await;
+    assert!(again.replayed());
+    let again = again.problem(402, "payment_declined");
+    assert_eq!(
+        (&again["order"]["status"], &again["order"]["payment"]["attempt"]),
+        (&json!("paid"), &json!(2))
+    );
+    assert_eq!(in_cart(&shop, 1).await, whole, "it has not left the cart with a no");
+    shop.settle().await;
+    shop.assert_settled(&[(&jar, 9)]).await;
     shop.close().await;
 }
 

@@ -395,10 +395,85 @@ async fn a_buyer_who_comes_again_after_a_crash_hears_how_his_payment_stands() {
     shop.settle().await;
     let again = shop.by(1, "POST", "/v1/orders").key("k").json(&body).send().await;
     assert!(again.replayed());
-    let again = again.ok(201);
+    // As he heard it first, with the order as it is now.
+    let again = again.ok(202);
     assert_eq!((&again["id"], &again["payment"]["status"]), (&unknown["id"], &json!("paid")));
     shop.assert_settled(&[(&jar, 5)]).await;
     shop.close().await;
+}
+
+/// Asked again, a request is answered as it was the first time, also after a restart, with the order as it is by then.
+#[actix_web::test]
+async fn what_was_told_first_is_told_again_whatever_has_become_of_it() {
+    let shop = Shop::open_with(|config| config.payment.attempts = 2).await;
+    let jar = shop.stocked(9).await;
+    let provider = shop.app().payments().provider().simulated().unwrap().clone();
+    let held = id(&shop.order(1, &jar, 1).send().await.ok(201));
+    provider.set_unreachable(true);
+    let alone = shop.pay(1, &held, "tok_ok").key("p").send().await;
+    let in_doubt = shop.buy(2, &jar, 1, "tok_declined").key("k").send().await;
+    for open in [&alone, &in_doubt] {
+        assert!(!open.replayed());
+        assert_eq!(open.ok(202)["payment"]["status"], "unknown");
+    }
+    // While it runs as well.
+    assert!(shop.buy(2, &jar, 1, "tok_declined").key("k").send().await.replayed());
+    provider.set_unreachable(false);
+    shop.settle().await;
+    // What another attempt has paid since is paid, and the first request hears what it has heard.
+    let in_doubt = id(&in_doubt.json());
+    assert_eq!(shop.order_of(2, &in_doubt).await["payment"]["status"], "declined");
+    let declined = shop.buy(3, &jar, 1, "tok_declined").key("k").send().await;
+    let declined = id(&declined.problem(402, "payment_declined")["order"]);
+    for (who, order) in [(2, &in_doubt), (3, &declined)] {
+        shop.pay(who, order, "tok_ok").key("p").send().await.ok(200);
+    }
+
+    let shop = shop.reopen().await;
+    let again = shop.pay(1, &held, "tok_ok").key("p").send().await;
+    assert!(again.replayed());
+    assert_eq!(again.ok(202)["status"], "paid");
+    for (who, status) in [(2, 202), (3, 402)] {
+        let again = shop.buy(who, &jar, 1, "tok_declined").key("k").send().await;
+        assert!(again.replayed());
+        assert_eq!(again.status, status, "{}", again.text);
+        let told = again.json();
+        let order = if status == 402 { &told["order"] } else { &told };
+        assert_eq!((&order["status"], &order["payment"]["attempt"]), (&json!("paid"), &json!(2)));
+    }
+    for (who, order) in [(2, &in_doubt), (3, &declined)] {
+        let again = shop.pay(who, order, "tok_ok").key("p").send().await;
+        assert!(again.replayed());
+        assert_eq!(again.ok(200)["status"], "paid");
+    }
+    shop.settle().await;
+    shop.assert_settled(&[(&jar, 9)]).await;
+    shop.close().await;
+}
+
+/// Who is told that it is on its way does not disturb whoever walks it; who asks first when all is over hears that.
+#[actix_web::test]
+async fn a_payment_is_told_as_open_beside_whoever_walks_it() {
+    let shelf = Shelf::open("", 1).await;
+    let (orders, payments) = (shelf.shop.app().orders(), shelf.shop.app().payments());
+    for (who, first) in [(1, Outcome::Open), (2, Outcome::Paid)] {
+        let mut walk = shelf.begun(who, case("tok_ok", 2)).await;
+        let order = orders.find(support::user(who), walk.payment().order).await.unwrap().unwrap();
+        let ask = async || {
+            let (order, method) = (order.clone(), Method::card("tok_ok").unwrap());
+            let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
+            let paying = payments.pay(payments.place().unwrap(), pay).await.unwrap();
+            payments.told(order, paying).await.unwrap()
+        };
+        if first == Outcome::Open {
+            assert_eq!(ask().await.outcome, Outcome::Open);
+        }
+        walk.to_its_end().await;
+        assert!(!walk.is_lost());
+        let told = ask().await;
+        assert_eq!((told.outcome, told.stands, told.order.status), (first, true, OrderStatus::Paid));
+    }
+    shelf.close().await;
 }
 
 /// The lines of a declined order are given back before its row says so: whoever asks in between hears one story.

@@ -334,7 +334,7 @@ async fn payments_keep_their_amounts_and_know_nobody() {
     assert_eq!(
         String::from_utf8(columns).unwrap(),
         "id order_id attempt buyer_id amount_minor currency token state reason provider_ref captured_minor captured_currency refunded_minor \
-         key_hash body_hash tries version created_at_ms updated_at_ms"
+         key_hash body_hash tries version created_at_ms updated_at_ms told_open"
     );
     let columns = "select cast(group_concat(name, ' ') as blob) from pragma_table_info('refunds')";
     let columns = one_in(folder.path(), "money.db", columns).await.unwrap();

@@ -443,6 +443,8 @@ impl Scene {
 /// What an answer says for certain; nothing where it is to be asked again.
 fn certain(reply: &Reply) -> Option<Told> {
     match reply.status {
+        // What was told as on its way before a kill is told so again: whether it stands is what the order says by then.
+        202 if reply.json().is_ok_and(|order| order["status"] == "payment_failed") => Some(Told::Declined),
         201 | 202 => Some(Told::Ordered),
         402 => Some(Told::Declined),
         409 if !reply.text().contains("idempotency_in_progress") => Some(Told::Refused),

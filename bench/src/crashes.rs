@@ -468,6 +468,8 @@ fn acknowledged(reply: &Reply) -> Result<Option<Value>> {
     match reply.status {
         201 => Ok(Some(reply.json()?)),
         402 => Ok(Some(reply.json()?["order"].take())),
+        // Whoever has heard that it is on its way hears that again, with the order as it is by then.
+        202 => Ok(Some(reply.json()?).filter(|order| order["status"] != "pending_payment")),
         _ => Ok(None),
     }
 }

@@ -128,6 +128,7 @@ const MONEY: &[File] = files!("money":
     11 "0011_notices",
     12 "0012_refunds_body",
     13 "0013_refunds_made_anew",
+    14 "0014_payments_told_open",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

@@ -19,7 +19,7 @@ macro_rules! payments {
         concat!(
             "select p.id, p.order_id, p.attempt, p.buyer_id, p.amount_minor, p.currency, p.token, p.state, p.reason, \
              p.provider_ref, p.captured_minor, p.refunded_minor, p.key_hash, p.body_hash, p.tries, p.version, \
-             p.created_at_ms, p.updated_at_ms, p.captured_currency, o.due_at_ms from ",
+             p.created_at_ms, p.updated_at_ms, p.captured_currency, o.due_at_ms, p.told_open from ",
             $rest
         )
     };
@@ -66,12 +66,12 @@ macro_rules! columns {
             $verb,
             " into payments (id, order_id, attempt, buyer_id, amount_minor, currency, token, state, reason, provider_ref, \
              captured_minor, refunded_minor, key_hash, body_hash, tries, version, created_at_ms, updated_at_ms, \
-             captured_currency) values "
+             captured_currency, told_open) values "
         )
     };
 }
 
-const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const ROW: &str = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 static INSERT: LazyLock<Listed> = LazyLock::new(|| Listed::fine(columns!("insert"), ROW, ""));
 static REPLACE: LazyLock<Listed> = LazyLock::new(|| Listed::fine(columns!("replace"), ROW, ""));
@@ -235,6 +235,7 @@ fn payment(row: &Row) -> Result<Payment, StoreError> {
         None => None,
     };
     let due_at: Option<i64> = row.try_get(19)?;
+    let told_open: i64 = row.try_get(20)?;
     Ok(Payment {
         id: PaymentId::from_bytes(sixteen(row, 0)?),
         order: OrderId::from_bytes(sixteen(row, 1)?),
@@ -249,6 +250,7 @@ fn payment(row: &Row) -> Result<Payment, StoreError> {
         captured_in: currency(row, 18)?,
         refunded: row.try_get(11)?,
         key,
+        told_open: told_open != 0,
         tries: unsigned(row, 14)?,
         due_at: due_at.map(Millis),
         version: unsigned(row, 15)?,
@@ -328,6 +330,7 @@ fn rows<'p>(sql: &'static str, piece: impl Iterator<Item = &'p (Option<Payment>,
             .bind(payment.created_at.0)
             .bind(payment.updated_at.0)
             .bind(payment.captured_in.as_str())
+            .bind(i64::from(payment.told_open))
     })
 }
 

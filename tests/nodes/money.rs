@@ -124,9 +124,10 @@ impl Town {
         body["payment"] = card(if is_bad { BAD_CARD } else { GOOD_CARD });
         let key = format!("money-{number}");
         let (status, told) = self.ask(who, "/v1/orders", &key, Some(&body)).await;
-        let (order, mut end) = match status.as_u16() {
-            201 => (id(&told), End::Paid),
-            402 => (id(&told["order"]), End::Declined),
+        let (order, mut end) = match (status.as_u16(), told["status"].as_str()) {
+            (201, _) | (202, Some("paid")) => (id(&told), End::Paid),
+            (202, Some("payment_failed")) => (id(&told), End::Declined),
+            (402, _) => (id(&told["order"]), End::Declined),
             _ => panic!("{status} {told}"),
         };
         assert_eq!(end == End::Declined, is_bad, "{told}");
@@ -153,7 +154,7 @@ impl Town {
         }
     }
 
-    /// One attempt. `Err`: nobody knows, or not now, or it is on its way.
+    /// One attempt. `Err`: nobody knows, or not now, or it is on its way; what was told as that comes with the order as it is by now.
     async fn ask_once(
         &self,
         who: u64,
@@ -170,7 +171,8 @@ impl Town {
         let told = answer.json::<Value>().await.map_err(|error| error.to_string())?;
         // What was sold a moment ago may have a payment that is not through.
         let not_yet = ["idempotency_in_progress", "order_state_conflict"];
-        if status == 202 || status == 503 || not_yet.iter().any(|code| told["code"] == *code) {
+        let is_open = status == 202 && told["status"] == "pending_payment";
+        if is_open || status == 503 || not_yet.iter().any(|code| told["code"] == *code) {
             return Err(format!("{status} {told}"));
         }
         Ok((status, told))

@@ -196,6 +196,7 @@ impl Cluster {
             captured_in: amount.currency,
             refunded: 0,
             key: None,
+            told_open: false,
             tries: 0,
             due_at: None,
             version: 1,

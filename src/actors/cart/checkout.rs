@@ -128,7 +128,7 @@ impl Carts {
         let payments = &self.0.house.payments;
         let paying = payments.pay(place, pay).await.map_err(NotDone::after_all)?;
         let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
-        self.end(ask.user, key, told.outcome.is_yes()).await;
+        self.end(ask.user, key, told.stands).await;
         Ok(CheckedOut::Paying(told))
     }
 
@@ -152,7 +152,7 @@ impl Carts {
                 let paying = paying.map_err(NotDone::after_all)?;
                 let told = payments.told(order, Paying { replayed: true, ..paying }).await;
                 let told = told.map_err(NotDone::after_all)?;
-                let stands = told.outcome.is_yes();
+                let stands = told.stands;
                 (CheckedOut::Paying(told), stands)
             }
             _ => (CheckedOut::Held { order, replayed: true }, true),

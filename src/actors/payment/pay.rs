@@ -33,7 +33,7 @@ pub struct Pay {
 pub enum By {
     /// The one that has placed the order a moment ago: nobody has tried to pay it yet.
     Placing,
-    /// The one that had placed it, sent again: it hears of the latest attempt, and begins the first if there is none.
+    /// The one that had placed it, sent again: it hears of the first attempt, and begins it if there is none.
     PlacingAgain,
     /// One of its own, with its key.
     Itself(Option<KeyUse>),
@@ -64,14 +64,24 @@ impl Payments {
         }
     }
 
-    /// The latest attempt to pay an order, for who has placed it with this request and finds no place to pay it.
+    /// The first attempt to pay an order, for who has placed it with this request and finds no place to pay it.
     pub async fn paid_before(&self, order: &Order, otherwise: NotDone) -> Result<Paying, NotDone> {
+        if let Some(first) = self.answered_first(order.id).await? {
+            return Ok(Paying { payment: first, replayed: true });
+        }
         if let Some(occupied) = self.0.desk.look(&order.id, None, true) {
             return self.wait_beside(occupied, order, None).await;
         }
-        let known = self.0.house.rows.payments().of_order(order.id).await.map_err(unread)?;
-        let latest = known.into_iter().next().ok_or(otherwise)?;
-        Ok(Paying { payment: latest, replayed: true })
+        let mut known = self.0.house.rows.payments().of_order(order.id).await.map_err(unread)?;
+        let first = known.pop().ok_or(otherwise)?;
+        Ok(Paying { payment: first, replayed: true })
+    }
+
+    /// The first attempt to pay an order, once its answer is certain: nobody waits for it, and it is not mistaken for a later one.
+    async fn answered_first(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
+        let first = PaymentId::of(order, Attempt::FIRST);
+        let first = self.0.house.rows.payments().find(first).await.map_err(unread)?;
+        Ok(first.filter(|first| first.told_open || !first.state.is_open()))
     }
 
     /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.
@@ -81,6 +91,11 @@ impl Payments {
             By::Itself(key) => (key, false),
         };
         let order = pay.order.id;
+        if pay.by == By::PlacingAgain
+            && let Some(first) = self.answered_first(order).await?
+        {
+            return Ok(Paying { payment: first, replayed: true });
+        }
         match self.0.desk.sit(order, key, joins) {
             Ok(seat) => {
                 let (payments, mut progress) = (self.clone(), seat.watch());
@@ -169,8 +184,9 @@ impl Payments {
         let key = match pay.by {
             By::Placing => None,
             By::PlacingAgain => {
-                match house.rows.payments().of_order(order.id).await.map_err(unread)?.into_iter().next() {
-                    Some(latest) => return Ok(Begun::Before(Box::new(latest))),
+                // They come newest first.
+                match house.rows.payments().of_order(order.id).await.map_err(unread)?.pop() {
+                    Some(first) => return Ok(Begun::Before(Box::new(first))),
                     None => None,
                 }
             }
@@ -226,6 +242,7 @@ impl Payments {
             captured_in: pay.order.total.currency,
             refunded: 0,
             key,
+            told_open: false,
             tries: 0,
             due_at: Some(now.plus(LEASE_MS)),
             version: 1,

@@ -96,6 +96,7 @@ mod tests {
             captured_in: order.total.currency,
             refunded: 0,
             key: used,
+            told_open: false,
             tries: 0,
             due_at: None,
             version: 1,

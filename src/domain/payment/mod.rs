@@ -211,6 +211,8 @@ pub struct Payment {
     pub refunded: i64,
     /// The request that began it.
     pub key: Option<KeyUse>,
+    /// Whoever asked for it has heard that it is on its way: asked again he hears that, whatever has become of it.
+    pub told_open: bool,
     /// How often it was taken up again.
     pub tries: u32,
     /// When somebody takes it up, if it is open and nobody has said what became of it.

@@ -26,6 +26,7 @@ fn payment(state: PaymentState) -> Payment {
         captured_in: PRICE.currency,
         refunded: 0,
         key: None,
+        told_open: false,
         tries: 0,
         due_at: None,
         version: 1,

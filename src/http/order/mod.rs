@@ -111,7 +111,8 @@ async fn placed(
     }
 }
 
-/// The key belongs to the order, so whoever comes again with it hears of the payment of that order, and begins it if nobody has.
+/// The key belongs to the order, so whoever comes again with it hears what came of the first payment of that order, and begins it if nobody
+/// has.
 async fn place_and_pay(
     orders: &Orders,
     payments: &Payments,

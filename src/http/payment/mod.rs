@@ -52,10 +52,10 @@ pub async fn pay(
     answer(&catalogue, told, StatusCode::OK).await
 }
 
-/// The order with its payment, and the status of how it ended; `status` is that of a yes.
+/// The order with its payment, and the status of what whoever asks has heard first; `status` is that of a yes.
 pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Result<HttpResponse, Problem> {
-    let Told { order, sight, outcome, replayed } = told;
-    let (home, reason) = (order.home, sight.payment.told_reason().map(str::to_owned));
+    let Told { order, sight, outcome, reason, replayed, .. } = told;
+    let home = order.home;
     let shown = order::shown(catalogue, order, Some(sight)).await;
     let yes = |status| {
         let mut answer = shown.answer(status, replayed);
@@ -77,7 +77,7 @@ pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Re
         }
     };
     let problem = match reason {
-        Some(reason) => problem.with("reason", Fact::Word(reason)),
+        Some(reason) => problem.with("reason", Fact::Word(reason.to_owned())),
         None => problem,
     };
     let problem = match serde_json::to_value(&shown) {

@@ -52,6 +52,7 @@ async fn a_million_paid_orders() {
                     captured_in: order.total.currency,
                     refunded: 0,
                     key: None,
+                    told_open: false,
                     tries: 0,
                     due_at: None,
                     version: 3,

@@ -131,7 +131,8 @@ pub static TABLES: &[Table] = tables! {
     Money payments: id Bytes, order_id Bytes, attempt Number, buyer_id Bytes, amount_minor Number,
         currency Words, token Words, state Words, reason Words, provider_ref Words,
         captured_minor Number, captured_currency Words, refunded_minor Number, key_hash Bytes,
-        body_hash Number, tries Number, version Number, created_at_ms Number, updated_at_ms Number;
+        body_hash Number, tries Number, version Number, created_at_ms Number, updated_at_ms Number,
+        told_open Number;
     Money open_payments: payment_id Bytes, due_at_ms Number;
     Money refunds: id Bytes, payment_id Bytes, order_id Bytes, cause Words, line Number, key_hash Bytes,
         amount_minor Number, currency Words, restock Words, state Words, reason Words,

@@ -41,6 +41,7 @@ fn payment(clock: &Clock) -> Payment {
         captured_in: Currency::KRW,
         refunded: 0,
         key: Some(KeyUse { key: chance.to_be_bytes(), body: 7 }),
+        told_open: false,
         tries: 0,
         due_at: Some(now.plus(30_000)),
         version: 1,

@@ -48,7 +48,7 @@ impl<'w> Wanted<'w> {
                         refunds.insert(RefundId::of(*payment, Cause::Late));
                     }
                 }
-                Write::Rest { payment, .. } | Write::Claim { payment, .. } => {
+                Write::Rest { payment, .. } | Write::Claim { payment, .. } | Write::TellOpen(payment) => {
                     payments.insert(*payment);
                 }
                 Write::Refund(refund, _) => {
@@ -180,6 +180,7 @@ impl Group {
                 payment.due_at = Some(*until);
                 payment.tries = payment.tries.saturating_add(1);
             }),
+            Write::TellOpen(payment) => self.tell_open(*payment),
             Write::Refund(refund, sold) => {
                 self.put_lines(refund.payment, sold, now);
                 self.refund(refund, now)
@@ -267,6 +268,12 @@ impl Group {
         change(&mut image.now);
         image.now.version += 1;
         Ok(Written::Row(Box::new(image.now.clone())))
+    }
+
+    fn tell_open(&mut self, id: PaymentId) -> Answer {
+        let payment = &mut self.payments.get_mut(&id).ok_or(NotWritten::NoSuchPayment)?.now;
+        payment.told_open |= payment.state.is_open() || payment.state == PaymentState::Review;
+        Ok(Written::Row(Box::new(payment.clone())))
     }
 
     fn refund(&mut self, refund: &Refund, now: Millis) -> Answer {

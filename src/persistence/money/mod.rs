@@ -65,6 +65,9 @@ pub enum Write {
     Rest { payment: PaymentId, version: u64, due_at: Option<Millis> },
     /// Takes it up: until `until` nobody else does, and only who knows the new version moves it.
     Claim { payment: PaymentId, version: u64, until: Millis },
+    /// Notes that whoever pays is told that it is on its way. The row's version stays, as with a hint. Answer: the row, without that
+    /// note if it had ended before.
+    TellOpen(PaymentId),
     /// Puts a refund down as it is and adds it to what its payment has given back; lines whose units come back with it have ended.
     /// `sold` are the order's lines, for those that are not put down yet. Answer: its row, the one that stands there when the id
     /// is known, [`Written::TooMuch`], or [`Written::NotMoved`] when the line that it is about has ended.

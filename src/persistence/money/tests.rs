@@ -4,6 +4,7 @@ mod anew;
 mod damage;
 mod heard;
 mod together;
+mod told_open;
 
 use futures_util::{StreamExt, TryStreamExt};
 use rstest::rstest;
@@ -48,6 +49,7 @@ fn payment(number: u128, of: u8) -> Payment {
         captured_in: Currency::KRW,
         refunded: 0,
         key: Some(KeyUse { key: *order.as_bytes(), body: u64::MAX - 7 }),
+        told_open: false,
         tries: 0,
         due_at: Some(T0.plus(LEASE)),
         version: 1,
@@ -213,7 +215,7 @@ async fn one_of_many_begins_an_order_and_another_attempt_only_after_a_failure(
 #[tokio::test]
 async fn what_is_written_is_found_again_to_the_letter(#[values(Sqlite, MySql)] home: Home) {
     let shop = Shop::open(home).await;
-    let plain = Payment { key: None, method: None, ..payment(2, 1) };
+    let plain = Payment { key: None, method: None, told_open: true, ..payment(2, 1) };
     shop.write(&[begin(1, 1), Write::Begin(Box::new(plain.clone()))]).await;
     let refunds = [
         refund(1, Cause::OrderCancelled, 100),

@@ -188,6 +188,7 @@ impl World {
             captured_in: amount.currency,
             refunded: 0,
             key: None,
+            told_open: false,
             tries: 0,
             due_at: None,
             version: 0,

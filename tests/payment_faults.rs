@@ -476,6 +476,22 @@ async fn a_payment_is_told_as_open_beside_whoever_walks_it() {
     shelf.close().await;
 }
 
+#[actix_web::test]
+async fn what_cannot_be_noted_is_told_as_open_all_the_same() {
+    let shelf = Shelf::open("", 1).await;
+    let mut walk = shelf.begun(1, case("tok_ok", 1)).await;
+    let (orders, payments) = (shelf.shop.app().orders(), shelf.shop.app().payments());
+    let order = orders.find(support::user(1), walk.payment().order).await.unwrap().unwrap();
+    // Somebody else has the file.
+    let other = shelf.shop.hold("money.db").await;
+    let pay = Pay { order: order.clone(), method: Method::card("tok_ok").unwrap(), by: By::PlacingAgain };
+    let paying = payments.pay(payments.place().unwrap(), pay).await.unwrap();
+    assert_eq!(payments.told(order, paying).await.unwrap().outcome, Outcome::Open);
+    other.let_go().await;
+    walk.to_its_end().await;
+    shelf.close().await;
+}
+
 /// The lines of a declined order are given back before its row says so: whoever asks in between hears one story.
 #[actix_web::test]
 async fn an_order_that_is_given_back_is_not_told_as_one_that_may_still_be_paid() {

@@ -78,8 +78,8 @@ pub fn of(door: &str) -> Option<Door> {
             ],
             ..told("cart", "Order out of the cart", "The chosen lines, or all of them: all are held, or none. They leave the cart \
                 once the order stands (201 or 202); after a 402, and after any other refusal, they are still in it. With an \
-                Idempotency-Key the same request may be sent again: it hears of the same order, whatever is in the cart by then. The \
-                key belongs to the order: to POST /v1/orders this is another body.")
+                Idempotency-Key the same request may be sent again: it hears of the same order, whatever is in the cart by then, as it \
+                was answered first, with the order as it is now. The key belongs to the order: to POST /v1/orders this is another body.")
         }
         .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", examples::order("paid"))
         .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",

@@ -6,13 +6,15 @@
 //! units of every product add up, and at the end so does the money: each unit that was cancelled or sent back came back once, and
 //! what went back for an order is what its ended lines cost.
 //!
-//! `STOCKADE_LIFE_CASES=500` for a longer one. A failing day is printed, as short as it could be made.
+//! `STOCKADE_LIFE_CASES=500` for a longer one. A failing day is printed, as short as it could be made, and always how many there were.
 
 #[path = "order_life/seen.rs"]
 mod seen;
 mod support;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::time::Duration;
 
 use futures_util::future::join;
@@ -32,6 +34,8 @@ const PRODUCTS: usize = 10;
 const STOCK: u64 = 7;
 /// No day begins later, unless so many were asked for.
 const BEGIN_WITHIN_NS: u64 = 40_000_000_000;
+/// But so many begin however busy the machine is: with fewer nothing has been shown.
+const DAYS_MIN: u32 = 3;
 /// No step waits for anything that takes so long.
 const HANGS_AFTER: Duration = Duration::from_secs(30);
 const TOKENS: [&str; 6] = [
@@ -469,17 +473,21 @@ fn whatever_happens_an_order_moves_as_it_may_and_adds_up() {
     };
     let mut runner = TestRunner::new(config);
     let (clock, asked) = (Clock::start(), std::env::var_os("STOCKADE_LIFE_CASES").is_some());
-    let began = clock.nanos();
+    let (began, days) = (clock.nanos(), Cell::new(0));
     let outcome = runner.run(&prop::collection::vec(step(), 8..30), |steps| {
         // On a busy machine there are fewer days.
-        if asked || clock.nanos() - began < BEGIN_WITHIN_NS {
+        if asked || days.get() < DAYS_MIN || clock.nanos() - began < BEGIN_WITHIN_NS {
+            days.set(days.get() + 1);
             live(&steps);
         }
         Ok(())
     });
+    // Past the harness, which keeps what a test that passes prints.
+    writeln!(std::io::stderr(), "{} of {} days were lived", days.get(), cases()).unwrap();
     if let Err(TestError::Fail(why, steps)) = outcome {
         panic!("{why}\nthe day was: {steps:#?}");
     }
+    assert!(days.get() >= DAYS_MIN.min(cases()), "only {} days were lived", days.get());
 }
 
 /// One of everything, in order, so that each is done at least once however chance falls.

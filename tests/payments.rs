@@ -310,27 +310,36 @@ async fn a_hold_that_is_over_is_not_paid_for() {
 #[actix_web::test]
 async fn a_hold_that_lapses_and_its_payment_have_one_winner() {
     let shop = Shop::open_with(generous).await;
-    let jar = id(&shop.product(100, json!({ "sale": { "hold_seconds": 30 } })).await);
-    let (mut paid, mut expired) = (0, 0);
-    for n in 0..60 {
-        let order = id(&shop.order(n, &jar, 1).send().await.ok(201));
+    let sale = json!({ "sale": { "hold_seconds": 30 } });
+    let (jar, cup) = (id(&shop.product(200, sale.clone()).await), id(&shop.product(200, sale).await));
+    let (mut paid, mut expired, mut cups) = (0, 0, 0);
+    for n in 0..120 {
+        // The others have two lines, which are pinned one after the other.
+        let wanted = [(jar.as_str(), 1), (cup.as_str(), 1)];
+        let (body, both) = match n {
+            0..60 => (lines(&wanted[..1]), 0),
+            _ => (lines(&wanted), 1),
+        };
+        let order = id(&shop.by(n, "POST", "/v1/orders").json(&body).send().await.ok(201));
         let lapse = async {
             for _ in 0..n % 7 {
                 tokio::task::yield_now().await;
             }
             shop.clock.advance(30_000);
             // Its owner sleeps by another clock than ours: a question wakes it.
-            shop.admin("POST", &format!("/v1/admin/products/{jar}/resume")).send().await.ok(200);
+            for product in [&jar, &cup] {
+                shop.admin("POST", &format!("/v1/admin/products/{product}/resume")).send().await.ok(200);
+            }
         };
-        let (mut pay, ()) = tokio::join!(shop.pay(n, &order, "tok_ok").send(), lapse);
+        let (mut pay, ()) = tokio::join!(shop.pay(n, &order, "tok_ok").key("p").send(), lapse);
         // A question that waited for half a minute, as it seems, was not asked; whether it was is found out by asking again.
         if pay.status == 503 {
-            pay = shop.pay(n, &order, "tok_ok").send().await;
+            pay = shop.pay(n, &order, "tok_ok").key("p").send().await;
         }
         let now = shop.order_of(n, &order).await;
         match pay.status.as_u16() {
             200 => {
-                paid += 1;
+                (paid, cups) = (paid + 1, cups + both);
                 assert_eq!(standing(&now), ["paid", "ordered", "paid"]);
             }
             // The clock has jumped over the claim: whoever takes it up next asks the provider.
@@ -338,9 +347,15 @@ async fn a_hold_that_lapses_and_its_payment_have_one_winner() {
                 shop.settle().await;
                 let now = shop.order_of(n, &order).await;
                 match now["status"].as_str() {
-                    Some("paid") => paid += 1,
+                    Some("paid") => (paid, cups) = (paid + 1, cups + both),
                     _ => expired += 1,
                 }
+            }
+            // The one was pinned in time, and the other was not.
+            402 => {
+                expired += 1;
+                assert_eq!(pay.problem(402, "payment_declined")["reason"], "hold_expired");
+                assert_eq!((&now["status"], both), (&json!("payment_failed"), 1));
             }
             _ => {
                 expired += 1;
@@ -349,9 +364,10 @@ async fn a_hold_that_lapses_and_its_payment_have_one_winner() {
             }
         }
     }
-    assert_eq!((paid + expired, shop.counters(&jar).await[2]), (60, paid));
+    assert_eq!((paid + expired, shop.counters(&jar).await[2]), (120, paid));
+    assert_eq!(shop.counters(&cup).await[2], cups);
     shop.settle().await;
-    shop.assert_settled(&[(&jar, 100)]).await;
+    shop.assert_settled(&[(&jar, 200), (&cup, 200)]).await;
     shop.close().await;
 }
 

@@ -54,6 +54,12 @@ impl Outcome {
         match (payment.state, payment.reason.as_deref()) {
             (PaymentState::Paid, _) => Outcome::Paid,
             (PaymentState::Captured, _) if order.is_sold() => Outcome::Paid,
+            // The home was pinned, and another line could not be: the order has failed, it has not lapsed or been cancelled.
+            (PaymentState::Cancelled, Some("hold_expired" | "order_ended"))
+                if order.status == OrderStatus::PaymentFailed =>
+            {
+                Outcome::Declined
+            }
             (PaymentState::Cancelled, Some("hold_expired")) => Outcome::Gone(Refusal::HoldExpired),
             (PaymentState::Cancelled, Some("order_ended")) => {
                 Outcome::Gone(Refusal::AlreadyReleased { cause: Cause::Cancelled })

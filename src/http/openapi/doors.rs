@@ -47,9 +47,10 @@ pub fn of(door: &str) -> Door {
             ],
             ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
                 Idempotency-Key the same request may be sent again: it hears of the same order. With `payment` it also pays, \
-                and hears how that ended: `payment_declined` carries the order as it is then. Sent again it is answered as it was \
-                first, whatever has become of the payment since, with the order as it is now. With `address` it goes there \
-                instead of to the account's address; that needs an account.")
+                and hears how that ended: `payment_declined` carries the order as it is then, and so does `hold_expired`, or \
+                `order_state_conflict`, where it had ended before it could be paid. Sent again it is answered as it was first, \
+                whatever has become of the payment since, with the order as it is now. With `address` it goes there instead of to \
+                the account's address; that needs an account.")
         }
         .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", Value::Null)
         .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",

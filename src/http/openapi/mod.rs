@@ -270,9 +270,9 @@ fn refusal(status: u16, codes: &[Code], door: &Door) -> Value {
     if may_wait.iter().any(|code| codes.contains(code)) || door.conflict_passes {
         headers.insert("Retry-After".into(), headers::sometimes("Retry-After"));
     }
-    // How an order was paid is told again to whoever asks again, whatever it is.
+    // How an order was paid, or why it could not be, is told again to whoever asks again, whatever it is.
     let pays = door.refuses.contains(&Code::PaymentDeclined);
-    if pays && [402, 503].contains(&status) {
+    if pays && [402, 409, 410, 503].contains(&status) {
         headers
             .insert("Idempotent-Replayed".into(), text_header("`true` when the key had heard this before."));
     }

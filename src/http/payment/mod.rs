@@ -66,7 +66,7 @@ pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Re
         Outcome::Paid => return yes(status),
         Outcome::Open => return yes(StatusCode::ACCEPTED),
         Outcome::Gone(why) => {
-            return Err(NotDone::Refused { product: home, refused: Refused { at: Sequence(0), why } }.into());
+            Problem::from(NotDone::Refused { product: home, refused: Refused { at: Sequence(0), why } })
         }
         Outcome::Declined => {
             Problem::new(Code::PaymentDeclined, "Nothing was charged, or what was charged goes back.")

@@ -23,7 +23,7 @@ use crate::actors::outbox::Outbox;
 use crate::actors::passwords::Passwords;
 use crate::actors::payment::{self, PaymentHouse, Payments};
 use crate::actors::revocations::Revocations;
-use crate::actors::scheduler::{EACH_DAY, JobHouse, Planned, Schedule, Scheduler};
+use crate::actors::scheduler::{JobHouse, Planned, Schedule, Scheduler};
 use crate::actors::stock::{Directory, Routes};
 use crate::actors::turns::Loop;
 use crate::actors::user::{CLEARING_AT, Clearing, UserHouse, Users};
@@ -208,12 +208,11 @@ impl Stage<'_> {
 
     /// With what is done again and again, and when.
     fn scheduler(&self, users: &Users, deliveries: &Deliveries) -> Result<Scheduler> {
-        let at = |words, job| -> Result<Planned> {
-            Ok(Planned { job, schedule: Schedule::cron(words, self.config.days.calendar.clone())? })
-        };
+        let days = &self.config.days;
+        let clearing = Schedule::cron(CLEARING_AT, days.calendar.clone())?;
         let jobs = vec![
-            at(EACH_DAY, Arc::new(deliveries.clone()))?,
-            at(CLEARING_AT, Arc::new(Clearing(users.clone())))?,
+            Planned { job: Arc::new(deliveries.clone()), schedule: days.deliveries()? },
+            Planned { job: Arc::new(Clearing(users.clone())), schedule: clearing },
         ];
         let (rows, trail) = (self.store.tables.jobs(), self.store.tables.trail());
         let house = JobHouse { rows, trail, clock: self.clock.clone() };

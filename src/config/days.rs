@@ -1,10 +1,11 @@
-//! What the business calendar needs to know: how long a day is, whose midnight begins it, and for how many of them goods are
-//! taken back.
+//! What the business calendar needs to know: how long a day is, whose midnight begins it, when in it goods move on, and for how
+//! many of them they are taken back.
 
 use jiff::tz::TimeZone;
 
 use super::{ConfigError, Layers};
 use crate::domain::calendar::Calendar;
+use crate::domain::job::{BadCron, EACH_DAY, Schedule};
 
 /// Longer than any law asks for.
 const RETURN_WINDOW_DAYS_MAX: u32 = 3_650;
@@ -12,6 +13,8 @@ const RETURN_WINDOW_DAYS_MAX: u32 = 3_650;
 #[derive(Debug, Clone)]
 pub struct Days {
     pub calendar: Calendar,
+    /// When goods ship and arrive, on the calendar's clocks.
+    pub deliveries_at: String,
     /// How many days after its delivery a line may be sent back.
     pub return_window_days: u32,
 }
@@ -19,10 +22,15 @@ pub struct Days {
 impl Days {
     /// Every setting at its default.
     pub(super) fn development() -> Days {
-        Days { calendar: Calendar::utc(), return_window_days: 2 }
+        Days { calendar: Calendar::utc(), deliveries_at: EACH_DAY.to_owned(), return_window_days: 2 }
     }
 
-    /// The same in milliseconds: it shrinks with the day.
+    /// When goods ship and arrive: once a day, for each time moves a line by one state.
+    pub fn deliveries(&self) -> Result<Schedule, BadCron> {
+        Schedule::once_a_day(&self.deliveries_at, self.calendar.clone())
+    }
+
+    /// How long they are taken back, in milliseconds: it shrinks with the day.
     pub fn return_window_ms(&self) -> i64 {
         self.calendar.span(self.return_window_days)
     }
@@ -32,7 +40,10 @@ impl Days {
             fits @ 1..=RETURN_WINDOW_DAYS_MAX => fits,
             _ => return Err(layers.bad("return_window_days", "expected 1 to 3650 days")),
         };
-        Ok(Days { calendar: calendar(layers)?, return_window_days })
+        let deliveries_at = layers.text("deliveries_at").unwrap_or(EACH_DAY).to_owned();
+        let days = Days { calendar: calendar(layers)?, deliveries_at, return_window_days };
+        days.deliveries().map_err(|why| layers.bad("deliveries_at", &why.to_string()))?;
+        Ok(days)
     }
 
     /// What production does not forgive.
@@ -112,6 +123,22 @@ mod tests {
         assert_eq!(seoul.calendar.start_of(Millis(0)), Millis(-9 * 3_600_000));
         let told = read(&[("calendar_zone", "Asia/Soul")]).unwrap_err();
         assert!(told.contains("STOCKADE_CALENDAR_ZONE") && told.contains("Asia/Seoul"), "{told}");
+    }
+
+    #[test]
+    fn deliveries_have_one_time_a_day() {
+        let noon = read(&[("deliveries_at", "0 12 * * MON-FRI"), ("calendar_zone", "Asia/Seoul")]).unwrap();
+        // The first of 1970 was a Thursday; by then it was nine in the morning there.
+        assert_eq!(noon.deliveries().unwrap().next_after(Millis(0)), Some(Millis(3 * 3_600_000)));
+        for (bad, why) in [
+            ("noon", "is not a cron expression"),
+            ("0 25 * * *", "is not a cron expression"),
+            ("0 0 30 2 *", "never comes"),
+            ("0 */6 * * *", "more than once a day"),
+        ] {
+            let told = read(&[("deliveries_at", bad)]).unwrap_err();
+            assert!(told.contains("STOCKADE_DELIVERIES_AT") && told.contains(why), "{told}");
+        }
     }
 
     #[test]

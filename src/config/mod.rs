@@ -132,6 +132,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("webhook_allow_loopback", "BOOL", "false", "For trying webhooks out: endpoints may be on this machine, and there without TLS; refused in production"),
     setting("calendar_day", "LENGTH", "24h", "How long a business day is: `24h` are the civil days of calendar_zone; `10s` or `5m` for demonstrations, refused in production"),
     setting("calendar_zone", "ZONE", "UTC", "Whose midnight begins a day: a name such as `Asia/Seoul`"),
+    setting("deliveries_at", "CRON", "0 0 * * *", "When what is paid ships and what has shipped is delivered, as a cron expression on the clocks of calendar_zone: once a day at most"),
     setting("return_window_days", "DAYS", "2", "How many days after its delivery a line may be sent back; they shrink with calendar_day"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
 ];

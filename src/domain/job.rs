@@ -15,6 +15,8 @@ use super::stock::Millis;
 pub const EACH_DAY: &str = "0 0 * * *";
 /// Of what was missed the latest so many are made up for, each by itself; what is older is told and left out.
 pub const CATCH_UP_MAX: usize = 31;
+/// A time that comes twice a day does so on every day on which it comes: so many of them tell, also where clocks leave one out.
+const TIMES_TOLD: usize = 8;
 /// How long a run has its job to itself unless it says that it goes on.
 pub const LEASE_MS: i64 = 10_000;
 /// Of what went wrong in one run so much is told.
@@ -80,6 +82,8 @@ pub enum BadCron {
     Unreadable { words: String, why: String },
     #[error("`{words}` never comes")]
     Never { words: String },
+    #[error("`{words}` comes more than once a day")]
+    TooOften { words: String },
 }
 
 /// What of a job was missed.
@@ -109,6 +113,17 @@ impl Schedule {
             Some(_) => Ok(schedule),
             None => Err(BadCron::Never { words: words.to_owned() }),
         }
+    }
+
+    /// The same, and no day of the calendar has two of its times.
+    pub fn once_a_day(words: &str, calendar: Calendar) -> Result<Schedule, BadCron> {
+        let schedule = Schedule::cron(words, calendar)?;
+        let times = std::iter::successors(schedule.next_after(Millis(0)), |time| schedule.next_after(*time));
+        let days: Vec<Millis> = times.take(TIMES_TOLD).map(|time| schedule.calendar.start_of(time)).collect();
+        if days.windows(2).any(|two| two[0] == two[1]) {
+            return Err(BadCron::TooOften { words: words.to_owned() });
+        }
+        Ok(schedule)
     }
 
     pub fn words(&self) -> &str {
@@ -276,6 +291,21 @@ mod tests {
         }
         let told = Schedule::cron("0 0 30 2 *", Calendar::utc()).unwrap_err().to_string();
         assert!(told.contains("never"), "{told}");
+    }
+
+    #[test]
+    fn once_a_day_is_not_twice() {
+        let berlin = Calendar::civil(TimeZone::get("Europe/Berlin").unwrap());
+        let compressed = Calendar::of(10_000, TimeZone::UTC).unwrap();
+        for calendar in [Calendar::utc(), berlin, compressed] {
+            for fits in [EACH_DAY, "30 2 * * *", "0 12 * * MON-FRI", "0 0 1 * *", "0 0 29 2 *"] {
+                assert_eq!(Schedule::once_a_day(fits, calendar.clone()).unwrap().words(), fits);
+            }
+            for bad in ["* * * * *", "0 0,12 * * *", "0,30 23 * * *", "0 0,23 29 2 *", "0 */6 * * SUN"] {
+                let told = Schedule::once_a_day(bad, calendar.clone()).unwrap_err();
+                assert!(matches!(told, BadCron::TooOften { .. }), "{told}");
+            }
+        }
     }
 
     #[test]

@@ -69,6 +69,22 @@ async fn what_is_paid_ships_at_the_first_midnight_and_arrives_at_the_second() {
 }
 
 #[actix_web::test]
+async fn where_the_time_of_deliveries_is_noon_they_move_at_noon() {
+    let shop = Shop::open_with(|config| config.days.deliveries_at = "0 12 * * *".to_owned()).await;
+    let orders = bought(&shop, 3).await;
+    shop.app().scheduler().look().await;
+    for (state, moves) in [(DeliveryState::Shipping, 1), (DeliveryState::Delivered, 2)] {
+        shop.clock.advance(DAY_MS);
+        shop.app().scheduler().look().await;
+        assert_eq!(count(&shop, &orders, state, moves).await, 3);
+        let job = deliveries(&shop).await;
+        assert_eq!(job["schedule"], "0 12 * * *");
+        assert!(job["last_run"]["scheduled_at"].as_str().unwrap().ends_with("T12:00:00.000Z"), "{job}");
+    }
+    shop.close().await;
+}
+
+#[actix_web::test]
 async fn three_nights_that_were_missed_are_three_nights() {
     let shop = Shop::open().await;
     let orders = bought(&shop, 2).await;

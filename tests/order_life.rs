@@ -483,7 +483,8 @@ fn whatever_happens_an_order_moves_as_it_may_and_adds_up() {
         Ok(())
     });
     // Past the harness, which keeps what a test that passes prints.
-    writeln!(std::io::stderr(), "{} of {} days were lived", days.get(), cases()).unwrap();
+    let mut aloud = std::io::stderr();
+    writeln!(aloud, "{} of {} days were lived", days.get(), cases()).unwrap();
     if let Err(TestError::Fail(why, steps)) = outcome {
         panic!("{why}\nthe day was: {steps:#?}");
     }

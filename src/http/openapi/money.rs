@@ -26,7 +26,7 @@ pub fn of(door: &str) -> Option<Door> {
             ..told("orders", "Pay an order", "While it is held. The hold cannot lapse, and the order cannot be cancelled, while \
                 the payment runs. With an Idempotency-Key the same request may be sent again: it is answered as it was first, 202 \
                 also when the payment has ended since, with the order as it is now. `payment_declined` carries the order as it is \
-                then, and so does what says that it had ended before it could be paid.")
+                then, and so does what says that it ended while its payment was being begun.")
         }
         .gives(200, "It is paid.", "OrderShown", examples::order("paid"))
         .gives(202, "The payment is on its way, or the provider has not answered: `payment.status` says which. It is asked until it \

@@ -15,7 +15,7 @@ const README: &str = include_str!("../README.md");
 /// What is answered in each part, in the order of its commands.
 const ANSWERS: [(&str, &str); 5] = [
     ("A person's journey", "202 204 201 201 200 204 401 401"),
-    ("Paying", "201 402 200 202 202 201 402 200 200 200"),
+    ("Paying", "201 402 200 202 202 202 202 200 200 200"),
     ("Delivery", "200 409"),
     ("Looking around", "200 304 200 200 200 200"),
     ("Wishes and carts", "204 200 200 200 200 200 402 200 201 200"),

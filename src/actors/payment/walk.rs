@@ -227,13 +227,17 @@ impl Walk {
 
     /// What has ended, and was only looked at, need not be looked at again.
     async fn let_go(&self) {
-        let payment = self.payment();
+        let (payment, house) = (self.payment(), &self.payments.0.house);
         // What the provider said meanwhile may have come after it was asked, and its event does not come again: the row says
         // that somebody has to ask once more, also when nobody here lives to do it.
-        let again = payment.state.has_failed() && self.here.is_hinted();
-        if again || !payment.state.is_open() && payment.due_at.is_some() {
-            let due_at = again.then(|| self.payments.0.house.clock.now());
-            let _ = self.payments.0.book.rest(payment, due_at).await;
+        let again = || payment.state.has_failed() && self.here.is_hinted();
+        if again() || !payment.state.is_open() && payment.due_at.is_some() {
+            let due_at = again().then(|| house.clock.now());
+            let rests = self.payments.0.book.rest(payment, due_at).await;
+            // It was said while this was being written.
+            if let (None, true, Ok(Some(row))) = (due_at, again(), rests) {
+                let _ = self.payments.0.book.rest(&row, Some(house.clock.now())).await;
+            }
         }
         if payment.state == PaymentState::Orphaned {
             self.payments.wake();

@@ -72,15 +72,17 @@ impl Payments {
         if let Some(occupied) = self.0.desk.look(&order.id, None, true) {
             return self.wait_beside(occupied, order, None).await;
         }
-        let mut known = self.0.house.rows.payments().of_order(order.id).await.map_err(unread)?;
-        let first = known.pop().ok_or(otherwise)?;
+        let first = self.first_attempt(order.id).await?.ok_or(otherwise)?;
         Ok(Paying { payment: first, replayed: true })
+    }
+
+    async fn first_attempt(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
+        self.0.house.rows.payments().find(PaymentId::of(order, Attempt::FIRST)).await.map_err(unread)
     }
 
     /// The first attempt to pay an order, once its answer is certain: nobody waits for it, and it is not mistaken for a later one.
     async fn answered_first(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
-        let first = PaymentId::of(order, Attempt::FIRST);
-        let first = self.0.house.rows.payments().find(first).await.map_err(unread)?;
+        let first = self.first_attempt(order).await?;
         Ok(first.filter(|first| first.told_open || !first.state.is_open()))
     }
 
@@ -183,13 +185,10 @@ impl Payments {
         let order = &pay.order;
         let key = match pay.by {
             By::Placing => None,
-            By::PlacingAgain => {
-                // They come newest first.
-                match house.rows.payments().of_order(order.id).await.map_err(unread)?.pop() {
-                    Some(first) => return Ok(Begun::Before(Box::new(first))),
-                    None => None,
-                }
-            }
+            By::PlacingAgain => match self.first_attempt(order.id).await? {
+                Some(first) => return Ok(Begun::Before(Box::new(first))),
+                None => None,
+            },
             By::Itself(key) => key,
         };
         let known = match pay.by {

@@ -46,6 +46,7 @@ targets! {
     "journal_events"    data::events;
     "snapshots"         data::snapshots;
     "mirror_views"      persistence::fuzz::mirror_views;
+    "breached_lists"    persistence::fuzz::breached_lists;
     "settings"          data::settings;
     "schedules"         data::schedules;
     "people"            people::people;

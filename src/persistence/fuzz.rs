@@ -1,11 +1,17 @@
 //! What stands on the disk and in Redis, for `crate::fuzz`.
 
+use super::breached;
 use super::journal;
 use super::redis;
 
 /// A file of the log as it stands, and a group of which the checksum fits.
 pub fn groups(bytes: &[u8]) {
     journal::read_groups(bytes);
+}
+
+/// A list of breached passwords.
+pub fn breached_lists(bytes: &[u8]) {
+    breached::read_list(bytes);
 }
 
 /// A version, a newline and a view; and an answer of Redis.

@@ -7,6 +7,7 @@
 
 pub mod audit;
 pub mod backup;
+pub mod breached;
 mod buyer;
 pub mod cart;
 pub mod delivery;

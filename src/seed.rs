@@ -86,12 +86,14 @@ pub async fn make_admin(
     email: Email,
     password: NewPassword,
 ) -> Result<UserId> {
+    let passwords = Passwords::start(1, app::breached(config)?, clock, Metrics::global())?;
+    // One that is refused opens nothing.
+    let hash = passwords.hash_new(password).await?;
     let vault = app::vault(config, clock)?;
     let store = Store::open(config, clock).await?;
     let making = async {
         app::opens_accounts(&vault, &store.tables, config, clock).await?;
-        let passwords = Passwords::start(1, clock, Metrics::global())?;
-        make_one(&store.tables, &vault, &passwords, clock, email, password).await
+        make_one(&store.tables, &vault, clock, email, hash).await
     };
     let made = making.await;
     store.close().await;
@@ -101,12 +103,11 @@ pub async fn make_admin(
 async fn make_one(
     tables: &Tables,
     vault: &Vault,
-    passwords: &Passwords,
     clock: &Clock,
     email: Email,
-    password: NewPassword,
+    hash: String,
 ) -> Result<UserId> {
-    match user::make_admin(tables, vault, passwords, clock, email, password).await {
+    match user::make_admin(tables, vault, clock, email, hash).await {
         Err(UserError::EmailTaken) => bail!("there is an account with this address already"),
         made => Ok(made?),
     }

@@ -352,8 +352,11 @@ fn a_place_that_cannot_be_used_is_a_sentence() {
 #[test]
 fn an_administrator_is_made_with_a_password_that_no_command_line_shows() {
     let shop = Shop::new();
+    let breached = support::breached_list(&["seven swans swim south"]);
+    std::fs::write(shop.path().join("breached.txt"), breached).unwrap();
     let make = |email: &str, password: &str| {
         let mut command = shop.command(&format!("admin create --email {email}"));
+        command.env("STOCKADE_BREACHED_PASSWORDS", "breached.txt");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap();
         process.stdin.take().unwrap().write_all(password.as_bytes()).unwrap();
@@ -367,10 +370,37 @@ fn an_administrator_is_made_with_a_password_that_no_command_line_shows() {
     );
     make("Boss@Example.com", "four foxes fly far\n").fails_with(&["already"]);
     make("other@example.com", "short\n").fails_with(&["8 characters"]);
+    make("other@example.com", "seven swans swim south\n").fails_with(&["known from a breach"]);
     make("other@example.com", "").fails_with(&["no password"]);
     make("nonsense", "four foxes fly far\n").fails_with(&["--email"]);
     assert_eq!(shop.run("admin create --email a@example.com --password x").code, 2);
     assert_eq!(shop.run("audit").code, 0);
+}
+
+/// ASVS 6.2.12: what cannot be looked into is not taken for a list on which nothing stands.
+#[test]
+fn nothing_starts_on_a_list_of_breached_passwords_that_is_none() {
+    let shop = Shop::new();
+    // Somebody else has the port: whoever gets as far as that complains about it.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    let line = format!("serve --data-dir data --http-addr {addr}");
+    let serve = |list: &str| shop.run_with(&line, ("STOCKADE_BREACHED_PASSWORDS", list));
+    let good = support::breached_list(&["password", "letmein", "four foxes fly far"]);
+    let backwards: String = good.lines().rev().map(|line| format!("{line}\n")).collect();
+    let bad = [
+        ("empty.txt", "", "the file is empty"),
+        ("words.txt", "password\nletmein\n", "40 hexadecimal digits"),
+        ("backwards.txt", backwards.as_str(), "not sorted by their hashes"),
+    ];
+    for (name, text, why) in bad {
+        std::fs::write(shop.path().join(name), text).unwrap();
+        serve(name).fails_with(&["STOCKADE_BREACHED_PASSWORDS", name, why]);
+    }
+    serve("missing.txt").fails_with(&["STOCKADE_BREACHED_PASSWORDS", "missing.txt", "No such file"]);
+    assert!(!shop.path().join("data").exists());
+    std::fs::write(shop.path().join("good.txt"), good).unwrap();
+    serve("good.txt").fails_with(&["cannot listen on", &addr]);
 }
 
 /// What only operators may see has a listener of its own there, or nothing starts.

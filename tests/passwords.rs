@@ -12,7 +12,7 @@ use sqlx::{ConnectOptions, Connection};
 use stockade::actors::passwords::HASH_QUEUE_MAX;
 use stockade::actors::user::Device;
 use stockade::domain::user::Email;
-use support::{Pair, Person, Shop};
+use support::{Pair, Person, Shop, breached_list};
 
 const MINUTE: i64 = 60_000;
 const DAY: i64 = 24 * 60 * MINUTE;
@@ -53,6 +53,64 @@ async fn a_password_is_long_enough_and_not_the_first_that_is_tried() {
     assert_eq!(sign_up_with(&strict, 1, "four foxes fly").await.invalid(), "/password");
     assert_eq!(sign_up_with(&strict, 1, "four foxes fly!").await.status, 202);
     strict.close().await;
+}
+
+/// ASVS 6.2.12: what is known from a breach is refused wherever a password is chosen, and held against nobody who has it.
+#[actix_web::test]
+async fn a_password_that_is_known_from_a_breach_is_not_taken() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (shop.newcomer(1).await, Person::number(2));
+    let (home, stolen) = (tempfile::tempdir().unwrap(), "seven swans swim south");
+    let path = home.path().join("breached.txt");
+    std::fs::write(&path, breached_list(&[stolen, &mina.password])).unwrap();
+    let shop = shop.reopen_with(|config| config.people.breached_passwords = Some(path.clone())).await;
+    // Hers stands on the list by now.
+    let pair = shop.log_in(&mina).await;
+
+    let users = shop.app().users();
+    let told = async |person: &Person, password: &str| {
+        let weak = Person { password: password.to_owned(), ..person.clone() };
+        let reply = shop.sign_up(&weak).await;
+        assert_eq!(reply.invalid(), "/password");
+        let mut body = reply.json();
+        body.as_object_mut().unwrap().remove("request_id");
+        body
+    };
+    let hashes = users.hashes();
+    let breached = told(&jun, stolen).await;
+    assert!(breached["errors"][0]["detail"].as_str().unwrap().contains("breach"), "{breached}");
+    assert_eq!(told(&mina, stolen).await, breached, "whether the address is known is told to nobody");
+    let mut common = told(&jun, "password").await;
+    common["errors"][0]["detail"] = breached["errors"][0]["detail"].clone();
+    assert_eq!(common, breached, "but for the reason it is as weak as any other");
+    // More often than a reader has letters.
+    for _ in 0..3 {
+        told(&jun, stolen).await;
+    }
+    assert_eq!(users.hashes(), hashes, "refused before it is hashed");
+    assert_eq!(shop.sign_up(&jun).await.status, 202);
+
+    let change = |password: &str| {
+        let body = json!({ "current_password": mina.password, "new_password": password });
+        shop.as_of(&pair, "PUT", "/v1/users/me/password").json(&body).send()
+    };
+    assert_eq!(change(stolen).await.invalid(), "/new_password");
+    assert_eq!(change("five foxes fly far").await.status, 204);
+    shop.letter(&mina.email, 2).await;
+    assert_eq!(shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await.status, 202);
+    let token = shop.letter(&mina.email, 3).await.token();
+    let reset = |password: &str| {
+        let body = json!({ "token": token, "new_password": password });
+        shop.ask("PUT", "/v1/password-resets").json(&body).send()
+    };
+    assert_eq!(reset(stolen).await.invalid(), "/new_password");
+    assert_eq!(reset("six foxes fly farther").await.status, 204, "the link is not used up");
+
+    // What cannot be looked up is not taken; whoever has a password comes in.
+    std::fs::File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    sign_up_with(&shop, 3, "eight owls over the hill").await.problem(503, "owner_unavailable");
+    shop.log_in(&Person { password: "six foxes fly farther".to_owned(), ..mina }).await;
+    shop.close().await;
 }
 
 /// ASVS 6.2.8, 6.2.9.

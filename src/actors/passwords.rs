@@ -2,7 +2,8 @@
 //!
 //! A hash costs sixty milliseconds and nineteen mebibytes on purpose; so few threads do it, a bounded queue waits for them, and
 //! who comes when it is full is told so at once. Always true: a comparison costs the same whether or not there is a password to
-//! compare with, and whoever no longer waits for an answer is not worked for.
+//! compare with, and whoever no longer waits for an answer is not worked for. One that somebody chooses is looked for in the operator's
+//! list of breached ones, if there is one, by the same threads and before it is hashed; one that somebody has is not.
 //!
 //! Argon2id with the least that OWASP asks for (19 MiB, two passes, one lane); what was hashed with less is hashed anew at the
 //! next log-in.
@@ -18,7 +19,8 @@ use tokio::sync::oneshot;
 use tracing::error;
 
 use crate::clock::Clock;
-use crate::domain::user::PASSWORD_BYTES_MAX;
+use crate::domain::user::{NewPassword, PASSWORD_BYTES_MAX, WeakPassword};
+use crate::persistence::breached::BreachedPasswords;
 use crate::telemetry::Metrics;
 
 /// The most hashes that wait: six seconds of one thread. Who came later would have given up before his turn.
@@ -37,6 +39,18 @@ const NICE: i32 = 15;
 #[error("too many passwords wait to be hashed")]
 pub struct Busy;
 
+/// Why a password that somebody has chosen has no hash. Certainly nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unhashed {
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    #[error(transparent)]
+    Weak(#[from] WeakPassword),
+    /// Nobody knows whether it is on the list, and that is no *no*.
+    #[error("the list of breached passwords cannot be read")]
+    Unread,
+}
+
 /// What a comparison came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -49,8 +63,13 @@ pub enum Verdict {
 }
 
 enum Task {
+    /// Somebody chooses it.
+    Choose(oneshot::Sender<Result<String, Unhashed>>),
     Hash(oneshot::Sender<String>),
-    Verify { stored: Option<String>, reply: oneshot::Sender<Verdict> },
+    Verify {
+        stored: Option<String>,
+        reply: oneshot::Sender<Verdict>,
+    },
 }
 
 struct Job {
@@ -63,6 +82,7 @@ impl Job {
     /// Whoever asked has gone.
     fn is_void(&self) -> bool {
         match &self.task {
+            Task::Choose(reply) => reply.is_closed(),
             Task::Hash(reply) => reply.is_closed(),
             Task::Verify { reply, .. } => reply.is_closed(),
         }
@@ -82,6 +102,7 @@ struct Pool {
     worked: AtomicU64,
     dummies: AtomicU64,
     hasher: Argon2<'static>,
+    breached: Option<BreachedPasswords>,
     clock: Clock,
     metrics: Metrics,
 }
@@ -102,15 +123,21 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// Starts so many threads.
-    pub fn start(threads: usize, clock: &Clock, metrics: &Metrics) -> std::io::Result<Passwords> {
+    /// Starts so many threads. What `breached` lists is not taken for a new password.
+    pub fn start(
+        threads: usize,
+        breached: Option<BreachedPasswords>,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> std::io::Result<Passwords> {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap_or_default();
-        Passwords::start_with(params, threads, clock, metrics)
+        Passwords::start_with(params, threads, breached, clock, metrics)
     }
 
     fn start_with(
         params: Params,
         threads: usize,
+        breached: Option<BreachedPasswords>,
         clock: &Clock,
         metrics: &Metrics,
     ) -> std::io::Result<Passwords> {
@@ -120,6 +147,7 @@ impl Passwords {
             worked: AtomicU64::new(0),
             dummies: AtomicU64::new(0),
             hasher: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            breached,
             clock: clock.clone(),
             metrics: metrics.clone(),
         });
@@ -135,6 +163,13 @@ impl Passwords {
             })?;
         }
         Ok(passwords)
+    }
+
+    /// The hash of a password that somebody has chosen, unless it is known from a breach.
+    pub async fn hash_new(&self, password: NewPassword) -> Result<String, Unhashed> {
+        let (reply, answer) = oneshot::channel();
+        self.pool().push(password.into_secret(), Task::Choose(reply))?;
+        answer.await.map_err(|_| Busy)?
     }
 
     /// The password's hash, as a PHC string with a salt of its own.
@@ -234,10 +269,14 @@ impl Pool {
     fn work(&self, job: Job) {
         let waited_ns = self.clock.nanos().saturating_sub(job.asked_ns);
         self.metrics.hash_wait_seconds.record(waited_ns as f64 / 1e9);
-        self.worked.fetch_add(1, Ordering::Relaxed);
         let password = job.password.expose_secret().as_bytes();
         // A reply that nobody waits for any more is no loss.
         match job.task {
+            Task::Choose(reply) => match self.look_up(password).map(|()| self.hash(password)) {
+                Ok(Ok(phc)) => drop(reply.send(Ok(phc))),
+                Ok(Err(error)) => error!(%error, "a password could not be hashed"),
+                Err(why) => drop(reply.send(Err(why))),
+            },
             Task::Hash(reply) => match self.hash(password) {
                 Ok(phc) => drop(reply.send(phc)),
                 Err(error) => error!(%error, "a password could not be hashed"),
@@ -246,7 +285,21 @@ impl Pool {
         }
     }
 
+    /// Refuses what the list holds.
+    fn look_up(&self, password: &[u8]) -> Result<(), Unhashed> {
+        let Some(breached) = &self.breached else { return Ok(()) };
+        match breached.holds(password) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(WeakPassword::Breached.into()),
+            Err(error) => {
+                error!(%error, "the list of breached passwords cannot be read: nobody can choose a password");
+                Err(Unhashed::Unread)
+            }
+        }
+    }
+
     fn hash(&self, password: &[u8]) -> argon2::password_hash::Result<String> {
+        self.worked.fetch_add(1, Ordering::Relaxed);
         let salt: [u8; SALT_BYTES] = self.clock.chance_bytes();
         self.hasher.hash_password_with_salt(password, &salt).map(|hash| hash.to_string())
     }
@@ -260,6 +313,7 @@ impl Pool {
             }
             return Verdict::Wrong;
         };
+        self.worked.fetch_add(1, Ordering::Relaxed);
         match self.hasher.verify_password(password, &stored) {
             Ok(()) => Verdict::Right { needs_rehash: self.is_outdated(&stored) },
             Err(_) => Verdict::Wrong,
@@ -287,16 +341,26 @@ fn parsed(stored: &str) -> Option<PasswordHash> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::user::PasswordPolicy;
+    use std::io::Write;
     use std::time::Duration;
 
     fn pool(memory_kib: u32, threads: usize) -> Passwords {
+        pool_with(memory_kib, threads, None)
+    }
+
+    fn pool_with(memory_kib: u32, threads: usize, breached: Option<BreachedPasswords>) -> Passwords {
         let params = Params::new(memory_kib, PASSES, LANES, None).unwrap();
-        Passwords::start_with(params, threads, &Clock::start(), Metrics::global()).unwrap()
+        Passwords::start_with(params, threads, breached, &Clock::start(), Metrics::global()).unwrap()
+    }
+
+    fn chosen(password: &str) -> NewPassword {
+        PasswordPolicy::default().accept(password.into(), None).unwrap()
     }
 
     #[tokio::test]
     async fn a_password_is_found_right_or_wrong() {
-        let passwords = Passwords::start(1, &Clock::start(), Metrics::global()).unwrap();
+        let passwords = Passwords::start(1, None, &Clock::start(), Metrics::global()).unwrap();
         let phrase = "  four 🦊 foxes ";
         let stored = passwords.hash(phrase.into()).await.unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
@@ -326,6 +390,29 @@ mod tests {
         let today = pool(128, 1);
         let verdict = today.verify("right".into(), Some(yesterday)).await;
         assert_eq!(verdict, Ok(Verdict::Right { needs_rehash: true }));
+    }
+
+    #[tokio::test]
+    async fn what_is_known_from_a_breach_is_not_hashed_for_whoever_chooses_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        // The SHA-1 of `correct horse battery staple`, in pieces: it is no key.
+        let line = concat!("ABF7AAD6438836DBE526", "AA231ABDE2D0EEF74D42", ":216\n");
+        file.write_all(line.as_bytes()).unwrap();
+        let list = BreachedPasswords::open(file.path()).unwrap();
+        let passwords = pool_with(64, 1, Some(list));
+        let listed = "correct horse battery staple";
+        let refused = passwords.hash_new(chosen(listed)).await;
+        assert_eq!((refused, passwords.worked()), (Err(Unhashed::Weak(WeakPassword::Breached)), 0));
+        let free = passwords.hash_new(chosen("four foxes fly far")).await.unwrap();
+        let right = Verdict::Right { needs_rehash: false };
+        assert_eq!(passwords.verify("four foxes fly far".into(), Some(free)).await, Ok(right));
+        // Whoever has it already is hashed anew, and comes in.
+        let kept = passwords.hash(listed.into()).await.unwrap();
+        assert_eq!(passwords.verify(listed.into(), Some(kept.clone())).await, Ok(right));
+        file.as_file().set_len(0).unwrap();
+        let unread = passwords.hash_new(chosen("four foxes fly far")).await;
+        assert_eq!(unread, Err(Unhashed::Unread), "what cannot be looked up is not taken");
+        assert_eq!(passwords.verify(listed.into(), Some(kept)).await, Ok(right));
     }
 
     /// Without a thread nothing is ever done, so what waits can be counted.

@@ -34,6 +34,7 @@ use crate::config::{Config, Profile};
 use crate::domain::delivery::ReturnWindow;
 use crate::domain::user::PasswordPolicy;
 use crate::mail::{Mailer, Words};
+use crate::persistence::breached::BreachedPasswords;
 use crate::provider::Provider;
 use crate::telemetry::Metrics;
 use crate::vault::Vault;
@@ -72,6 +73,7 @@ pub(super) struct Stage<'s> {
     /// Where shoppers come in.
     pub addr: SocketAddr,
     pub vault: Vault,
+    pub breached: Option<BreachedPasswords>,
     pub clock: Clock,
 }
 
@@ -111,7 +113,12 @@ impl Stage<'_> {
         let users = Users::new(UserHouse {
             tables: tables.clone(),
             vault: self.vault.clone(),
-            passwords: Passwords::start(config.people.hash_threads, clock, Metrics::global())?,
+            passwords: Passwords::start(
+                config.people.hash_threads,
+                self.breached.clone(),
+                clock,
+                Metrics::global(),
+            )?,
             policy: PasswordPolicy { chars_min: config.people.password_chars_min },
             outbox: outbox.clone(),
             revocations: revocations.clone(),

@@ -49,6 +49,7 @@ use crate::domain::id::ProductId;
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
 use crate::persistence::StoreError;
+use crate::persistence::breached::BreachedPasswords;
 use crate::tokens::Tokens;
 use crate::vault::Vault;
 use cast::{Cast, Stage};
@@ -57,7 +58,7 @@ use listeners::Listeners;
 use vitals::{Vitals, pulse};
 
 pub use owning::Owning;
-pub use secret::{opens_accounts, tokens, vault, webhook_secret};
+pub use secret::{breached, opens_accounts, tokens, vault, webhook_secret};
 pub use server::Serving;
 pub use store::Store;
 pub use supervise::{Supervised, blocking, supervise};
@@ -150,22 +151,29 @@ pub enum Ended {
 impl App {
     /// Opens everything. Must be called inside an actix `System`.
     pub async fn build(config: &Config) -> Result<App> {
+        let breached = breached(config)?;
         let entrance = Entrance::of(config, &Clock::start()).await?;
         let owning = entrance.join(config).await?;
-        App::build_behind(config, &entrance, owning.as_ref()).await
+        App::build_behind(config, &entrance, owning.as_ref(), breached).await
     }
 
     /// The same behind an entrance that may be open already: an app that follows another on the same files keeps its callers waiting
     /// instead of turning them away, and at a node that is one of many they are answered elsewhere meanwhile: such a node has joined
     /// the others, and the shop opens here when it leads them.
-    pub async fn build_behind(config: &Config, entrance: &Entrance, owning: Option<&Owning>) -> Result<App> {
+    pub async fn build_behind(
+        config: &Config,
+        entrance: &Entrance,
+        owning: Option<&Owning>,
+        breached: Option<BreachedPasswords>,
+    ) -> Result<App> {
         let clock = owning.map_or_else(Clock::start, |owning| owning.clock().clone());
         let (tokens, vault) = (tokens(config, &clock)?, vault(config, &clock)?);
         let store = match owning {
             None => Store::open(config, &clock).await?,
             Some(owning) => owning.lead().await?,
         };
-        let assembled = App::assemble(config, entrance, owning, clock, (tokens, vault), &store).await;
+        let given = (tokens, vault, breached);
+        let assembled = App::assemble(config, entrance, owning, clock, given, &store).await;
         if assembled.is_err() {
             store.close().await;
         }
@@ -177,7 +185,7 @@ impl App {
         entrance: &Entrance,
         owning: Option<&Owning>,
         clock: Clock,
-        (tokens, vault): (Tokens, Vault),
+        (tokens, vault, breached): (Tokens, Vault, Option<BreachedPasswords>),
         store: &Store,
     ) -> Result<App> {
         let Store { journal, tables, .. } = store;
@@ -187,7 +195,7 @@ impl App {
             Profile::Production => None,
         };
         let addr = entrance.addr()?;
-        let stage = Stage { config, store, owning, addr, vault, clock: clock.clone() };
+        let stage = Stage { config, store, owning, addr, vault, breached, clock: clock.clone() };
         let (cast, until_open) = stage.cast().await?;
         let doors = doors(config, store, tokens.clone(), &cast);
         let (serving, Revived { placement, _keeping }) =

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::trail::{Deed, Record};
+use crate::persistence::breached::BreachedPasswords;
 use crate::persistence::{Tables, folder};
 use crate::tokens::Tokens;
 use crate::vault::{Vault, WrappedKey};
@@ -43,6 +44,16 @@ pub fn vault(config: &Config, clock: &Clock) -> Result<Vault> {
         }
     };
     Ok(Vault::new(&keys, clock)?)
+}
+
+/// The passwords that nobody may choose because they are known from breaches, if the operator has a list of them.
+pub fn breached(config: &Config) -> Result<Option<BreachedPasswords>> {
+    let Some(path) = &config.people.breached_passwords else { return Ok(None) };
+    let unusable = || {
+        let path = path.display();
+        format!("STOCKADE_BREACHED_PASSWORDS: {path} cannot be used as a list of breached passwords")
+    };
+    BreachedPasswords::open(path).map(Some).with_context(unusable)
 }
 
 /// Accounts that are looked at: whoever signed up last did so under the key that was in use.

@@ -15,10 +15,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::connections::take_all_files;
 use super::front::NodeFront;
-use super::{App, Ended, Entrance, Owning};
+use super::{App, Ended, Entrance, Owning, breached};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
+use crate::persistence::breached::BreachedPasswords;
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that the disk will not get better by asking it again.
 const REBUILDS_MAX: usize = 5;
@@ -43,14 +44,17 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
     take_all_files();
     rt::System::new().block_on(async {
         let (stop, clock) = (StopSignals::listen()?, Clock::start());
+        // It stays open, whatever becomes of its name: no shop that follows is without it.
+        let breached = breached(config)?;
         let entrance = Entrance::of(config, &clock).await?;
-        Supervisor { config, clock, stop, rebuilds: VecDeque::new() }.run(entrance).await
+        Supervisor { config, clock, breached, stop, rebuilds: VecDeque::new() }.run(entrance).await
     })
 }
 
 struct Supervisor<'c> {
     config: &'c Config,
     clock: Clock,
+    breached: Option<BreachedPasswords>,
     stop: StopSignals,
     /// When it was tried again, of late.
     rebuilds: VecDeque<Millis>,
@@ -144,7 +148,7 @@ impl Supervisor<'_> {
     /// `None`: it was told to stop. Whoever stands by for another node may do so for days.
     async fn built(&mut self, entrance: &Entrance, owning: Option<&Owning>) -> Option<Result<App>> {
         let is_one_of_many = self.is_one_of_many();
-        let mut building = pin!(App::build_behind(self.config, entrance, owning));
+        let mut building = pin!(App::build_behind(self.config, entrance, owning, self.breached.clone()));
         tokio::select! {
             built = &mut building => return Some(built),
             () = self.stop.first(), if is_one_of_many => {}

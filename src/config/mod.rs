@@ -114,6 +114,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("flush_lag_bytes_max", "BYTES", "1073741824", "How far the tables may lag behind the journal; at the cap new holds are refused with 503"),
     setting("queue_wait_ms_max", "MS", "250", "The longest that a product's owner is predicted to take for an answer; beyond it: 503 before anything is decided"),
     setting("password_chars_min", "N", "8", "Characters that a new password has at least"),
+    setting("breached_passwords", "FILE", "", "Passwords that are known from breaches, and that nobody may choose: a file as Have I Been Pwned gives it out, one `SHA1:COUNT` a line, sorted"),
     setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
     setting("admin_login_minutes", "MINUTES", "", "How long after a log-in an administrator may create products, restock, change prices and decide about money; 0: as long as the token is good. Unset: 15 in production, 0 in development"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },

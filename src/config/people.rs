@@ -1,5 +1,6 @@
 //! What accounts rest on: the keys that seal them, and how their passwords are taken.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{ConfigError, Layers, MasterKeys, Profile};
@@ -17,6 +18,8 @@ pub struct People {
     /// The shop opens although no account does.
     pub master_key_was_lost: bool,
     pub password_chars_min: usize,
+    /// The file in which passwords are listed that are known from breaches, if the operator has one.
+    pub breached_passwords: Option<PathBuf>,
     pub hash_threads: usize,
     /// How long an administrator's log-in counts where stock, prices or money are moved by hand; `None`: as long as the token.
     pub admin_login: Option<Duration>,
@@ -29,6 +32,7 @@ impl People {
             master_keys: None,
             master_key_was_lost: false,
             password_chars_min: PASSWORD_CHARS_MIN,
+            breached_passwords: None,
             hash_threads: 1,
             admin_login: None,
         }
@@ -39,6 +43,7 @@ impl People {
             master_keys: layers.text("master_key").map(|_| layers.parsed("master_key")).transpose()?,
             master_key_was_lost: layers.parsed("master_key_was_lost")?,
             password_chars_min: password_chars_min(layers)?,
+            breached_passwords: layers.text("breached_passwords").map(PathBuf::from),
             hash_threads: layers.positive("hash_threads")?,
             admin_login: admin_login(layers, profile)?,
         })

@@ -1,8 +1,10 @@
 //! People who come to a shop: what they say about themselves, the letters they get, and the tokens they hold.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
@@ -11,6 +13,16 @@ use super::{Ask, Reply, Shop};
 
 /// No letter takes longer.
 const LETTER_WITHIN: Duration = Duration::from_secs(20);
+
+/// A list on which these passwords stand, as Have I Been Pwned gives it out.
+pub fn breached_list(passwords: &[&str]) -> String {
+    let line = |password: &&str| {
+        let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes());
+        let digits: String = hash.as_ref().iter().map(|byte| format!("{byte:02X}")).collect();
+        format!("{digits}:{}\r\n", password.len())
+    };
+    passwords.iter().map(line).collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// Somebody with an address, a number and a password of their own.
 #[derive(Debug, Clone)]

@@ -35,7 +35,7 @@ pub use sign_up::SignUp;
 
 use crate::actors::order::Orders;
 use crate::actors::outbox::Outbox;
-use crate::actors::passwords::{self, Passwords, Verdict};
+use crate::actors::passwords::{self, Passwords, Unhashed, Verdict};
 use crate::actors::revocations::Revocations;
 use crate::clock::Clock;
 use crate::domain::account::AccountState;
@@ -75,6 +75,9 @@ pub enum Unable {
     /// Or nobody has this address.
     #[error("the password is not right")]
     WrongPassword,
+    /// It was to be a new one. Nothing was done.
+    #[error(transparent)]
+    Weak(WeakPassword),
     #[error("the address is not proved yet")]
     Unverified,
     #[error("the account is suspended")]
@@ -140,6 +143,16 @@ impl From<passwords::Busy> for Unable {
     }
 }
 
+impl From<Unhashed> for Unable {
+    fn from(why: Unhashed) -> Unable {
+        match why {
+            Unhashed::Busy(busy) => busy.into(),
+            Unhashed::Weak(why) => Unable::Weak(why),
+            Unhashed::Unread => Unable::Unavailable,
+        }
+    }
+}
+
 /// Finds and changes accounts. Cheap to clone.
 #[derive(Clone)]
 pub struct Users(Arc<Inner>);
@@ -174,7 +187,7 @@ impl Users {
         Users(Arc::new(Inner { house, errands: Arc::new(Semaphore::new(ERRANDS_MAX)) }))
     }
 
-    /// Is the password good enough to be this person's?
+    /// Is the password good enough to be this person's? Whether it is known from a breach is said when it is taken.
     pub fn accept(&self, password: SecretString, email: Option<&Email>) -> Result<NewPassword, WeakPassword> {
         self.0.policy.accept(password, email)
     }

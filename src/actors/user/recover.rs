@@ -24,7 +24,7 @@ impl Users {
         next: NewPassword,
     ) -> Result<(), Unable> {
         let confirmed = self.confirm(user, &current).await?;
-        let hash = self.0.passwords.hash(next.into_secret()).await?;
+        let hash = self.0.passwords.hash_new(next).await?;
         let (mut writing, user) = self.begin_by(confirmed, &current).await?;
         let ended = self.end_others(&mut writing, user.id, session).await?;
         self.put_password(&mut writing, user, hash, Deed::PasswordChanged).await?;
@@ -89,7 +89,7 @@ impl Users {
         if link.purpose != Purpose::Reset || self.is_expired(&link) {
             return Err(Unable::LinkExpired);
         }
-        let hash = self.0.passwords.hash(next.into_secret()).await?;
+        let hash = self.0.passwords.hash_new(next).await?;
         let mut writing = self.0.tables.begin().await?;
         let now = self.0.clock.now();
         let user = self.spend(&mut writing, &link).await?;

@@ -30,7 +30,7 @@ impl Users {
     /// Makes an account that has yet to be proved, or tells the owner of the address that somebody tried.
     pub async fn sign_up(&self, asked: SignUp) -> Result<(), Unable> {
         let SignUp { email, password, name, phone, address, locale } = asked;
-        let password = self.0.passwords.hash(password.into_secret()).await?;
+        let password = self.0.passwords.hash_new(password).await?;
         let mut writing = self.0.tables.begin().await?;
         if let Some(owner) = writing.owner_of_email(&self.email_of(&email)).await? {
             telemetry::signed_up("taken");

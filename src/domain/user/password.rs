@@ -19,7 +19,7 @@ static COMMON: LazyLock<Vec<&str>> = LazyLock::new(|| {
     include_str!("common_passwords.txt").lines().filter(|line| !line.starts_with('#')).collect()
 });
 
-/// A password that passed the policy. It prints as three dots.
+/// A password that passed the policy; whether it is known from a breach is looked up before it is hashed. It prints as three dots.
 #[derive(Debug, Clone)]
 pub struct NewPassword(SecretString);
 
@@ -52,6 +52,9 @@ pub enum WeakPassword {
     Common,
     #[error("this password is your e-mail address; choose another")]
     Address,
+    /// The operator's list says so, and the policy does not know that list.
+    #[error("this password is known from a breach elsewhere; choose another")]
+    Breached,
 }
 
 impl PasswordPolicy {

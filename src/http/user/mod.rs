@@ -49,6 +49,11 @@ pub async fn sign_up(
     let locale = locale(&request);
     let signed_up = users.sign_up(SignUp { email, password, name, phone, address, locale }).await;
     letter.judge(&signed_up);
+    if let Err(Unable::Weak(why)) = signed_up {
+        // No letter was written.
+        letter.spare();
+        return Err(ask::weak("/password")(why));
+    }
     signed_up?;
     Ok(accepted())
 }

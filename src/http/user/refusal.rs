@@ -20,6 +20,8 @@ impl From<Unable> for Problem {
             Unable::Busy { retry_after_ms } =>
                 Problem::new(Code::Overloaded, "Too many are at it. Nothing was done: try again.").retry_after(retry_after_ms),
             Unable::WrongPassword => unauthenticated("Address and password do not belong together."),
+            // Where it takes another's place.
+            Unable::Weak(why) => Problem::field("/new_password", why.to_string()),
             Unable::DeadToken => unauthenticated("The refresh token is void: log in again."),
             Unable::Unverified =>
                 Problem::new(Code::EmailNotVerified, "Follow the link in the letter first; POST /v1/users/verify/resend sends another."),

@@ -183,7 +183,7 @@ async fn nobody_is_charged_before_his_order_has_a_row() {
     let jar = shop.stocked(5).await;
     let tables = shop.hold("shop.db").await;
     let order = shop.buy(1, &jar, 1, "tok_ok").key("k").send().await.ok(202);
-    assert_eq!(standing(&order), ["pending_payment", "held", "processing"]);
+    assert_eq!(standing(&order), ["pending_payment", "held", "unknown"]);
     shop.clock.advance(60_000);
     shop.take_up().await;
     assert!(shop.charges().is_empty(), "neither when it begins nor when it is taken up again");
@@ -211,7 +211,7 @@ async fn a_hold_does_not_lapse_while_its_payment_waits_for_the_order_s_row() {
     let jar = shop.stocked(5).await;
     let tables = shop.hold("shop.db").await;
     let order = shop.buy(1, &jar, 1, "tok_ok").send().await.ok(202);
-    assert_eq!(standing(&order), ["pending_payment", "held", "processing"]);
+    assert_eq!(standing(&order), ["pending_payment", "held", "unknown"]);
     shop.clock.advance(3_600_000);
     // Its owner looks at the time when somebody asks.
     shop.order(2, &jar, 1).send().await.ok(201);

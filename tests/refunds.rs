@@ -277,7 +277,7 @@ async fn another_amount_waits_for_a_person() {
         let order = shop.buy(1, &jar, 1, token).send().await.ok(202);
         assert_eq!(
             (&order["status"], &order["payment"]["status"]),
-            (&json!("pending_payment"), &json!("review"))
+            (&json!("pending_payment"), &json!("unknown"))
         );
         let what = if token == "tok_wrong_currency" { "currency" } else { "amount" };
         assert_eq!(order["payment"]["reason"], format!("{what}_mismatch"));
@@ -285,6 +285,16 @@ async fn another_amount_waits_for_a_person() {
         orders.push(id(&order));
     }
     assert_eq!(shop.counters(&jar).await[..3], [2, 3, 0]);
+    // Their buyer hears nowhere that somebody looks into it; whoever does so reads it everywhere.
+    let statuses = |page: &Value| {
+        let status = |order: &Value| order["payment"]["status"].as_str().unwrap().to_owned();
+        page["data"].as_array().unwrap().iter().map(status).collect::<Vec<_>>()
+    };
+    assert_eq!(shop.order_of(1, &orders[0]).await["payment"]["status"], "unknown");
+    assert_eq!(statuses(&shop.by(1, "GET", "/v1/orders").send().await.ok(200)), ["unknown"; 3]);
+    assert_eq!(statuses(&shop.admin("GET", "/v1/admin/orders").send().await.ok(200)), ["review"; 3]);
+    let table = shop.admin("GET", "/v1/admin/orders?format=csv").send().await.text;
+    assert_eq!(table.matches(",review,").count(), 3, "{table}");
     let review = shop.admin("GET", "/v1/admin/compensations?state=review").send().await.ok(200);
     let listed: Vec<_> = review["data"].as_array().unwrap().iter().map(id).collect();
     assert_eq!(listed.len(), 3);

@@ -32,7 +32,7 @@ impl Payment {
     }
 }
 
-/// The contract's words.
+/// How a payment stands, in a word: administrators hear each of them, its buyer what [`PaymentStatus::for_buyer`] leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PaymentStatus {
@@ -69,6 +69,22 @@ impl PaymentStatus {
                     _ => PaymentStatus::Refunded,
                 }
             }
+        }
+    }
+
+    /// As its buyer hears it. To him it is one thing whether it is on its way, the provider is silent or somebody looks into it: nobody
+    /// can tell him yet whether it is taken.
+    pub fn for_buyer(self) -> PaymentStatus {
+        match self {
+            PaymentStatus::Processing | PaymentStatus::Unknown | PaymentStatus::Review => {
+                PaymentStatus::Unknown
+            }
+            PaymentStatus::Paid
+            | PaymentStatus::Declined
+            | PaymentStatus::Cancelled
+            | PaymentStatus::Refunding
+            | PaymentStatus::PartiallyRefunded
+            | PaymentStatus::Refunded => self,
         }
     }
 }

@@ -82,7 +82,7 @@ pub fn of(door: &str) -> Option<Door> {
                 was answered first, with the order as it is now. The key belongs to the order: to POST /v1/orders this is another body.")
         }
         .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", examples::order("paid"))
-        .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
+        .gives(202, "The order. It is not known yet whether its payment is taken, and `payment.status` is `unknown`.", "OrderShown",
             examples::order("unknown"))
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before.")
         .with_header(202, "Idempotent-Replayed", "`true` when the key had made this order before."),

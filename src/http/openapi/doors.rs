@@ -53,7 +53,7 @@ pub fn of(door: &str) -> Door {
                 the account's address; that needs an account.")
         }
         .gives(201, "The order; its units are held, or with `payment` sold.", "OrderShown", Value::Null)
-        .gives(202, "The order; its payment is on its way, or the provider has not answered. It is asked until it has.", "OrderShown",
+        .gives(202, "The order. It is not known yet whether its payment is taken, and `payment.status` is `unknown`.", "OrderShown",
             examples::order("unknown"))
         .with_header(202, "Idempotent-Replayed", "`true` when the key had made this order before.")
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),

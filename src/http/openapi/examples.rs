@@ -72,7 +72,7 @@ pub fn of(schema: &str) -> Value {
             found
         }
         "OrderShown" => order("pending_payment"),
-        "Payment" => payment("paid"),
+        "PaymentFound" => payment("paid"),
         "Preview" => json!({
             "lines": [{
                 "product_id": PRODUCT, "sku": "JAR-MOON-01", "name": "Moon jar", "quantity": 2, "unit_price": won(19_900),

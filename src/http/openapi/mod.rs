@@ -27,7 +27,9 @@ use super::health::Health;
 use super::job::{JobShown, RunShown};
 use super::node::NodeShown;
 use super::order::{ItemRequest, OrderRequest, OrderShown, Preview, PreviewRequest};
-use super::payment::{CompensationShown, PayRequest, PaymentShown, RefundRequest, RefundShown};
+use super::payment::{
+    CompensationShown, PayRequest, PaymentShown, PaymentStatusFoundSchema, RefundRequest, RefundShown,
+};
 use super::problem::Code;
 use super::product::{
     Movement, ProductPatch, ProductRequest, ProductShown, RestockRequest, StockChanged, StockShown,
@@ -334,6 +336,7 @@ fn schemas() -> Map<String, Value> {
     add::<CheckoutRequest>(&mut named);
     add::<PayRequest>(&mut named);
     add::<PaymentShown>(&mut named);
+    add::<PaymentStatusFoundSchema>(&mut named);
     add::<RefundRequest>(&mut named);
     add::<RefundShown>(&mut named);
     add::<CompensationShown>(&mut named);
@@ -374,7 +377,8 @@ fn schemas() -> Map<String, Value> {
         .map(|(name, schema)| (name, serde_json::to_value(schema).unwrap_or_default()))
         .collect();
     for (name, shown, besides) in [
-        ("OrderFound", "OrderShown", json!({ "buyer_id": { "type": "string" } })),
+        ("PaymentFound", "Payment", json!({ "status": reference("PaymentStatusFound") })),
+        ("OrderFound", "OrderShown", order_besides()),
         ("ProductFound", "ProductShown", product_besides()),
     ] {
         schemas.insert(name.into(), with_besides(&schemas[shown], besides));
@@ -402,6 +406,17 @@ fn schemas() -> Map<String, Value> {
     schemas
 }
 
+/// What administrators see of an order besides what its buyer does, or otherwise.
+fn order_besides() -> Value {
+    json!({
+        "buyer_id": { "type": "string" },
+        "payment": {
+            "description": "The latest attempt to pay it; null while there is none.",
+            "oneOf": [{ "type": "null" }, reference("PaymentFound")],
+        },
+    })
+}
+
 /// What administrators see of a product besides what everybody does.
 fn product_besides() -> Value {
     let (units, time) =
@@ -411,12 +426,14 @@ fn product_besides() -> Value {
     })
 }
 
-/// An object with more members, all of them always there.
+/// An object with more members, or other ones in the place of its own, all of them always there.
 fn with_besides(schema: &Value, besides: Value) -> Value {
     let mut schema = schema.clone();
     for (name, member) in besides.as_object().into_iter().flatten() {
         schema["properties"][name] = member.clone();
-        if let Some(required) = schema["required"].as_array_mut() {
+        if let Some(required) = schema["required"].as_array_mut()
+            && !required.contains(&json!(name))
+        {
             required.push(json!(name));
         }
     }

@@ -29,8 +29,8 @@ pub fn of(door: &str) -> Option<Door> {
                 then, and so does what says that it ended while its payment was being begun.")
         }
         .gives(200, "It is paid.", "OrderShown", examples::order("paid"))
-        .gives(202, "The payment is on its way, or the provider has not answered: `payment.status` says which. It is asked until it \
-            has, and the units stay held meanwhile.", "OrderShown", examples::order("unknown"))
+        .gives(202, "It is not known yet whether it is taken, and `payment.status` is `unknown`: it is on its way, the provider is asked \
+            until it answers, or somebody looks into it. The units stay held meanwhile.", "OrderShown", examples::order("unknown"))
         .with_header(200, "Idempotent-Replayed", "`true` when this key had begun it before.")
         .with_header(202, "Idempotent-Replayed", "`true` when this key had begun it before."),
         "payment::webhook" => Door {
@@ -81,14 +81,14 @@ pub fn of(door: &str) -> Option<Door> {
             ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
                 for. The order is sold. Deciding the same again is answered with the payment as it is by then.")
         }
-        .gives(200, "The payment.", "Payment", Value::Null),
+        .gives(200, "The payment.", "PaymentFound", Value::Null),
         "payment::return_money" => Door {
             refuses: DECIDE,
             ..told("administration", "Give back what was taken", "For a payment in review: the units are on sale again, and the money \
                 goes back; where a product cannot be reached just now, as soon as it can. Deciding the same again is answered with \
                 the payment as it is by then.")
         }
-        .gives(200, "The payment.", "Payment", Value::Null),
+        .gives(200, "The payment.", "PaymentFound", Value::Null),
         "payment::settle" => Door {
             refuses: DECIDE,
             ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \

@@ -3,7 +3,8 @@
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 
-use super::{OrderShown, seen_all};
+use super::OrderShown;
+use super::show::shown_to_clerk;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::{LookUp, LookedUp, Orders};
 use crate::actors::payment::Payments;
@@ -18,7 +19,7 @@ use crate::http::time::Stamp;
 /// Orders of one part of a CSV.
 const PART: usize = 256;
 
-/// An order as administrators see it: as its buyer does, and whose it is.
+/// An order as administrators see it: as its buyer does but for how its payment stands, and whose it is.
 #[derive(Debug, Serialize)]
 struct OrderFound {
     buyer_id: UserId,
@@ -95,8 +96,10 @@ async fn found(
     ask: LookUp,
 ) -> Result<(Vec<OrderFound>, Option<OrderId>), Problem> {
     let LookedUp { orders, next } = orders.look_up(ask).await?;
-    let buyers: Vec<UserId> = orders.iter().map(|order| order.buyer).collect();
-    let seen = seen_all(payments, catalogue, orders).await?;
-    let found = buyers.into_iter().zip(seen).map(|(buyer_id, order)| OrderFound { buyer_id, order });
-    Ok((found.collect(), next))
+    let mut found = Vec::with_capacity(orders.len());
+    for (order, sight) in payments.beside(orders).await? {
+        let buyer_id = order.buyer;
+        found.push(OrderFound { buyer_id, order: shown_to_clerk(catalogue, order, sight).await });
+    }
+    Ok((found, next))
 }

@@ -127,9 +127,32 @@ fn name<S: Serializer>(text: &Option<Arc<Text>>, s: S) -> Result<S::Ok, S::Error
     s.serialize_str(text.as_ref().map_or("", |text| &text.name))
 }
 
+/// An order as its buyer sees it.
+pub fn shown(
+    catalogue: &Catalogue,
+    order: Order,
+    payment: Option<PaymentSight>,
+) -> impl Future<Output = OrderShown> {
+    put_together(catalogue, order, payment, PaymentShown::for_buyer)
+}
+
+/// An order as administrators see it.
+pub fn shown_to_clerk(
+    catalogue: &Catalogue,
+    order: Order,
+    payment: Option<PaymentSight>,
+) -> impl Future<Output = OrderShown> {
+    put_together(catalogue, order, payment, PaymentShown::for_clerk)
+}
+
 /// `order` with the names its products have now, under what became of its lines. An order that stands is shown even while the
 /// names cannot be read.
-pub async fn shown(catalogue: &Catalogue, mut order: Order, payment: Option<PaymentSight>) -> OrderShown {
+async fn put_together(
+    catalogue: &Catalogue,
+    mut order: Order,
+    payment: Option<PaymentSight>,
+    seen: fn(PaymentSight) -> PaymentShown,
+) -> OrderShown {
     let deliveries = payment.as_ref().map_or(&[][..], |sight| &sight.deliveries);
     lay_over(&mut order, deliveries);
     let mut lines = Vec::with_capacity(order.lines.len());
@@ -144,7 +167,7 @@ pub async fn shown(catalogue: &Catalogue, mut order: Order, payment: Option<Paym
         lines,
         total: order.total,
         hold_expires_at: Stamp(order.hold_expires_at),
-        payment: payment.map(PaymentShown::from),
+        payment: payment.map(seen),
         created_at: Stamp(order.created_at),
         updated_at: Stamp(order.updated_at),
     }

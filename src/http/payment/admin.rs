@@ -163,5 +163,5 @@ pub async fn settle(
 
 fn shown(sight: Option<PaymentSight>) -> Result<web::Json<PaymentShown>, Problem> {
     let sight = sight.ok_or_else(|| Problem::not_found(NOTHING_WAITS))?;
-    Ok(web::Json(PaymentShown::from(sight)))
+    Ok(web::Json(PaymentShown::for_clerk(sight)))
 }

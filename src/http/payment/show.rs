@@ -32,11 +32,26 @@ pub struct PaymentShown {
     reason: Option<&'static str>,
 }
 
-/// `unknown`: the provider has not answered and is asked again until it has; the units stay held meanwhile.
+/// `unknown`: whether it is taken is not known yet, and it is looked after until it is; the units stay held meanwhile.
 #[derive(ToSchema)]
 #[schema(as = PaymentStatus, rename_all = "snake_case")]
 #[allow(dead_code)]
 pub enum PaymentStatusSchema {
+    Unknown,
+    Paid,
+    Declined,
+    Cancelled,
+    Refunding,
+    PartiallyRefunded,
+    Refunded,
+}
+
+/// As administrators hear it. What its buyer hears as `unknown` is `processing` (it is on its way), `unknown` (the provider has not
+/// answered, and is asked until it has) or `review` (somebody has to decide).
+#[derive(ToSchema)]
+#[schema(as = PaymentStatusFound, rename_all = "snake_case")]
+#[allow(dead_code)]
+pub enum PaymentStatusFoundSchema {
     Processing,
     Unknown,
     Paid,
@@ -48,8 +63,15 @@ pub enum PaymentStatusSchema {
     Refunded,
 }
 
-impl From<PaymentSight> for PaymentShown {
-    fn from(PaymentSight { payment, status, .. }: PaymentSight) -> PaymentShown {
+impl PaymentShown {
+    /// As its buyer sees it.
+    pub fn for_buyer(sight: PaymentSight) -> PaymentShown {
+        let status = sight.status.for_buyer();
+        PaymentShown { status, ..PaymentShown::for_clerk(sight) }
+    }
+
+    /// As administrators see it.
+    pub fn for_clerk(PaymentSight { payment, status, .. }: PaymentSight) -> PaymentShown {
         let reason = payment.told_reason();
         PaymentShown {
             id: payment.id,

@@ -5,7 +5,7 @@ use stockade::actors::payment::{Begun, By, Outcome, Pay};
 use stockade::domain::order::OrderStatus;
 use stockade::domain::payment::{Do, Method};
 
-use super::support::{Shop, film, id, lines, user};
+use super::support::{Shop, card, film, id, lines, paid_with, user};
 
 /// A line is pinned in time, and the next one has lapsed.
 #[actix_web::test]
@@ -70,4 +70,50 @@ async fn an_order_that_ends_before_it_is_paid_is_in_what_its_buyer_hears() {
     shop.settle().await;
     shop.assert_settled(&[(&jar, 3)]).await;
     shop.close().await;
+}
+
+/// The process dies before the payment can be put down, and the order ends before anybody comes back to pay it.
+#[actix_web::test]
+async fn an_order_that_ends_before_its_payment_has_a_row_is_in_what_its_buyer_hears() {
+    for lapses in [false, true] {
+        let shop = Shop::open().await;
+        let jar = shop.stocked(3).await;
+        let item = format!("/v1/cart/items/{jar}");
+        shop.by(1, "PUT", &item).json(&json!({ "quantity": 1 })).send().await.ok(200);
+        // One comes by the cart, the other does not.
+        let (door, body) = match lapses {
+            true => ("/v1/cart/checkout", json!({ "payment": card("tok_ok") })),
+            false => ("/v1/orders", paid_with(&jar, 1, "tok_ok")),
+        };
+        let buy = |shop: &Shop| shop.by(1, "POST", door).key("k").json(&body).send_once();
+        let money = shop.hold("money.db").await;
+        buy(&shop).await.problem(503, "outcome_unknown");
+        let left = tempfile::tempdir().unwrap();
+        film::copy(shop.folder(), left.path());
+        money.let_go().await;
+        shop.close().await;
+        let shop = Shop::open_in(left).await;
+        shop.tables_follow().await;
+        let placed = id(&shop.by(1, "GET", "/v1/orders").send().await.ok(200)["data"][0]);
+        let (status, code, reason, ended) = if lapses {
+            shop.clock.advance(3_600_000);
+            shop.until_nothing_is_held(&jar).await;
+            (410, "hold_expired", "hold_expired", "expired")
+        } else {
+            shop.by(1, "POST", &format!("/v1/orders/{placed}/cancel")).send().await.ok(200);
+            (409, "order_state_conflict", "order_ended", "cancelled")
+        };
+        for _ in 0..2 {
+            let heard = buy(&shop).await;
+            assert!(heard.replayed());
+            let problem = heard.problem(status, code);
+            let order = &problem["order"];
+            assert_eq!((&order["id"], &order["status"]), (&json!(placed), &json!(ended)));
+            assert_eq!((&problem["reason"], &order["payment"]), (&json!(reason), &json!(null)));
+        }
+        let cart = shop.by(1, "GET", "/v1/cart").send().await.ok(200);
+        assert_eq!(cart["lines"].as_array().unwrap().len(), 1, "{cart}");
+        shop.assert_settled(&[(&jar, 3)]).await;
+        shop.close().await;
+    }
 }

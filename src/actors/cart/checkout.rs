@@ -7,7 +7,7 @@
 use super::turn::TooMany;
 use super::{Carts, NotCarted, RETRY_MS, commit};
 use crate::actors::order::{Item, PlaceOrder, PlacedOrder};
-use crate::actors::payment::{By, Pay, Paying, Place, Told};
+use crate::actors::payment::{By, Pay, Place, Told};
 use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::cart::{Checkout, Taken};
@@ -123,11 +123,9 @@ impl Carts {
             self.end(ask.user, key, true).await;
             return Ok(CheckedOut::Held { order, replayed: false });
         };
-        let pay = Pay { order: order.clone(), method, by: By::Placing };
-        // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        let payments = &self.0.house.payments;
-        let paying = payments.pay(place, pay).await.map_err(NotDone::after_all)?;
-        let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
+        let pay = Pay { order, method, by: By::Placing };
+        // The order was made: to say that nothing was done would be untrue. The same key goes on from here.
+        let told = self.0.house.payments.pay_placed(place, pay).await.map_err(NotDone::after_all)?;
         self.end(ask.user, key, told.stands).await;
         Ok(CheckedOut::Paying(told))
     }
@@ -142,15 +140,15 @@ impl Carts {
         let (done, stands) = match (place, ask.method) {
             (Some(place), Some(method)) => {
                 let payments = &self.0.house.payments;
-                let paying = match place {
+                let told = match place {
                     Ok(place) => {
-                        let pay = Pay { order: order.clone(), method, by: By::PlacingAgain };
-                        payments.pay(place, pay).await
+                        payments.pay_placed(place, Pay { order, method, by: By::PlacingAgain }).await
                     }
-                    Err(busy) => payments.paid_before(&order, busy).await,
+                    Err(busy) => match payments.paid_before(&order, busy).await {
+                        Ok(paying) => payments.told(order, paying).await,
+                        Err(why) => Err(why),
+                    },
                 };
-                let paying = paying.map_err(NotDone::after_all)?;
-                let told = payments.told(order, Paying { replayed: true, ..paying }).await;
                 let told = told.map_err(NotDone::after_all)?;
                 let stands = told.stands;
                 (CheckedOut::Paying(told), stands)

@@ -8,13 +8,14 @@ use std::time::Duration;
 use actix_web::rt;
 
 use super::desk::{Occupied, Seat};
+use super::told::{Outcome, Told};
 use super::walk::Walk;
 use super::{FLUSH_WITHIN, LEASE_MS, Paying, Payments, Place, RETRY_MS, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::Order;
 use crate::domain::payment::{Begin, Method, Payment, PaymentState, begin};
-use crate::domain::stock::{Attempt, KeyUse, Refusal};
+use crate::domain::stock::{Attempt, KeyUse, Refusal, Refused};
 use crate::logs::carried;
 use crate::persistence::money::{Write, Written};
 
@@ -84,6 +85,32 @@ impl Payments {
     async fn answered_first(&self, order: OrderId) -> Result<Option<Payment>, NotDone> {
         let first = self.first_attempt(order).await?;
         Ok(first.filter(|first| first.told_open || !first.state.is_open()))
+    }
+
+    /// Pays the order that this request has placed, a moment ago or before: how it stands then, and what came of it.
+    pub async fn pay_placed(&self, place: Place, pay: Pay) -> Result<Told, NotDone> {
+        let (order, replayed) = (pay.order.clone(), pay.by == By::PlacingAgain);
+        match self.pay(place, pay).await {
+            Ok(paying) => self.told(order, Paying { replayed, ..paying }).await,
+            Err(NotDone::Refused { refused: Refused { why, .. }, .. })
+                if matches!(why, Refusal::HoldExpired | Refusal::AlreadyReleased { .. }) =>
+            {
+                self.ended_unpaid(order, why, replayed).await
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// An order that had ended before its payment was put down: it was made all the same, and whoever made it hears which it was.
+    async fn ended_unpaid(&self, order: Order, why: Refusal, replayed: bool) -> Result<Told, NotDone> {
+        // Whoever has only placed it sees it as it was then, and may have been overtaken.
+        if let Some(first) = self.first_attempt(order.id).await? {
+            return self.told(order, Paying { payment: first, replayed: true }).await;
+        }
+        let order = self.0.house.orders.find(order.buyer, order.id).await?.ok_or(NotDone::Unknown)?;
+        let reason = if why == Refusal::HoldExpired { "hold_expired" } else { "order_ended" };
+        let outcome = Outcome::Gone(why);
+        Ok(Told { order, sight: None, outcome, reason: Some(reason), stands: false, replayed })
     }
 
     /// Pays, and waits for the end, but not for ever: the walk goes on when its buyer has gone.

@@ -34,7 +34,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Told {
     pub order: Order,
-    pub sight: PaymentSight,
+    /// `None`: it had ended before there was one.
+    pub sight: Option<PaymentSight>,
     pub outcome: Outcome,
     /// Why the one that was asked for was not made.
     pub reason: Option<&'static str>,
@@ -90,7 +91,7 @@ impl Payments {
         // A moment ago it was sold, and nothing can have come back since: nobody need be asked.
         if !replayed && payment.state == PaymentState::Paid {
             let order = house.orders.just_sold(order);
-            let sight = PaymentSight::fresh(payment, true);
+            let sight = Some(PaymentSight::fresh(payment, true));
             let outcome = Outcome::Paid;
             return Ok(Told { order, sight, outcome, reason: None, stands: true, replayed });
         }
@@ -108,7 +109,6 @@ impl Payments {
             let stands = Outcome::of(&latest, &order).is_yes();
             let mut sight = Some(self.sight(latest, &order).await?);
             self.see_deliveries(std::slice::from_mut(&mut sight)).await?;
-            let sight = sight.ok_or(NotDone::Internal)?;
             return Ok(Told { order, sight, outcome, reason, stands, replayed });
         }
     }

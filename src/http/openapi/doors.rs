@@ -48,7 +48,7 @@ pub fn of(door: &str) -> Door {
             ..told("orders", "Place an order", "Holds every line or none, in order of arrival at each product. With an \
                 Idempotency-Key the same request may be sent again: it hears of the same order. With `payment` it also pays, \
                 and hears how that ended: `payment_declined` carries the order as it is then, and so does `hold_expired`, or \
-                `order_state_conflict`, where it ended while its payment was being begun. Sent again it is answered as it was first, \
+                `order_state_conflict`, where it ended before its payment had begun. Sent again it is answered as it was first, \
                 whatever has become of the payment since, with the order as it is now. With `address` it goes there instead of to \
                 the account's address; that needs an account.")
         }

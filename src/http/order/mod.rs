@@ -25,7 +25,7 @@ use super::query::{Id, Page, Query};
 use super::rate::OrderRate;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::{Orders, PlaceOrder, PlacedOrder};
-use crate::actors::payment::{By, Cancelled, Pay, Paying, Payments};
+use crate::actors::payment::{By, Cancelled, Pay, Payments};
 use crate::actors::stock::NotDone;
 use crate::domain::id::OrderId;
 use crate::domain::order::{Order, OrderStatus};
@@ -128,13 +128,8 @@ async fn place_and_pay(
     };
     let PlacedOrder { order, replayed } = placed(orders, ask, address).await?;
     let by = if replayed { By::PlacingAgain } else { By::Placing };
-    let paying = payments.pay(place, Pay { order: order.clone(), method, by }).await;
-    let paying = match paying {
-        Ok(paying) => Paying { replayed, ..paying },
-        // The order stands: to say that nothing was done would be untrue. The same key goes on from here.
-        Err(why) => return Err(why.after_all().into()),
-    };
-    let told = payments.told(order, paying).await.map_err(NotDone::after_all)?;
+    // The order was made: to say that nothing was done would be untrue. The same key goes on from here.
+    let told = payments.pay_placed(place, Pay { order, method, by }).await.map_err(NotDone::after_all)?;
     payment::answer(catalogue, told, StatusCode::CREATED).await
 }
 

@@ -56,7 +56,7 @@ pub async fn pay(
 pub async fn answer(catalogue: &Catalogue, told: Told, status: StatusCode) -> Result<HttpResponse, Problem> {
     let Told { order, sight, outcome, reason, replayed, .. } = told;
     let home = order.home;
-    let shown = order::shown(catalogue, order, Some(sight)).await;
+    let shown = order::shown(catalogue, order, sight).await;
     let yes = |status| {
         let mut answer = shown.answer(status, replayed);
         answer.extensions_mut().insert(Paying);

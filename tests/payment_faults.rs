@@ -4,6 +4,8 @@
 //! that somebody else takes the payment up, and wakes when all is over. Meanwhile the provider loses what it is told, before or
 //! after it has done it. Whatever happens, in the end nothing waits, and money is where the units are.
 
+#[path = "payment_faults/damaged.rs"]
+mod damaged;
 #[path = "payment_faults/ended.rs"]
 mod ended;
 mod support;

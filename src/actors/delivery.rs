@@ -13,11 +13,9 @@ use crate::actors::payment::{Payments, Unkept};
 use crate::actors::scheduler::{Job, NotRun};
 use crate::actors::stock::NotDone;
 use crate::domain::delivery::{Delivery, DeliveryState, NotReturnable, ReturnWindow};
-use crate::domain::id::{OrderId, RefundId, UserId};
+use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::Order;
-use crate::domain::payment::Cause;
 use crate::domain::stock::{KeyUse, Millis};
-use crate::persistence::StoreError;
 use crate::persistence::delivery::{DuePage, Illegible, Place};
 use crate::persistence::money::{Deliver, NotWritten, RequestReturn, Write, Written};
 
@@ -140,11 +138,10 @@ impl Deliveries {
             tally.moved += due_rows.len() as u64;
             return Ok(());
         }
-        let movable = self.movable(due_rows, tally).await;
-        // Together, so that they are one group.
-        let said = join_all(movable.iter().map(|row| self.step(row, due))).await;
+        // Together, so that they are one group. What cannot be read, a payment or a refund among it, fails its own line.
+        let said = join_all(due_rows.iter().map(|row| self.step(row, due))).await;
         let (mut comes_back, mut ended) = (false, Ok(()));
-        for (row, said) in movable.into_iter().zip(said) {
+        for (row, said) in due_rows.into_iter().zip(said) {
             let said = match said {
                 // Whichever of them the group has failed for: the others shall not wait for it.
                 Err(Unkept::Unknown) => self.step(&row, due).await,
@@ -167,34 +164,6 @@ impl Deliveries {
             self.payments.wake();
         }
         ended
-    }
-
-    /// Those whose money can be given back where it must be: a payment or a refund that cannot be read would fail its whole group.
-    async fn movable(&self, rows: Vec<Delivery>, tally: &mut Tally) -> Vec<Delivery> {
-        let mut movable = Vec::with_capacity(rows.len());
-        for row in rows {
-            if row.state != DeliveryState::ReturnRequested {
-                movable.push(row);
-                continue;
-            }
-            match self.has_legible_money(&row).await {
-                Ok(true) => movable.push(row),
-                Ok(false) => {
-                    fails(tally, format!("{} line {}: {} is missing", row.order, row.line, row.payment))
-                }
-                Err(error) => fails(tally, told(&row, &error)),
-            }
-        }
-        movable
-    }
-
-    /// Whether its payment is there. Whatever its group looks at is read.
-    async fn has_legible_money(&self, row: &Delivery) -> Result<bool, StoreError> {
-        let rows = self.payments.rows();
-        for cause in [Cause::Line(row.line), Cause::LineReturned(row.line)] {
-            rows.refunds().find(RefundId::of(row.payment, cause)).await?;
-        }
-        Ok(rows.payments().find(row.payment).await?.is_some())
     }
 
     /// Moves one line. `false`: somebody else has.

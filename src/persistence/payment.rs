@@ -131,13 +131,15 @@ impl PaymentReader {
         orders.sort_unstable();
         orders.dedup();
         let mut connection = self.pool.acquire().await?;
-        of_orders(&mut connection, &orders).await
+        let (found, damaged) = of_orders(&mut connection, &orders).await?;
+        all_of(found, &damaged)
     }
 
     /// Those of `ids` that there are.
     pub async fn find_many(&self, ids: &[PaymentId]) -> Result<Vec<Payment>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        find_many(&mut connection, ids).await
+        let (found, damaged) = find_many(&mut connection, ids).await?;
+        all_of(found, &damaged)
     }
 
     /// Up to `most` that are due at `now`, the longest due first; and the ids of those whose rows are damaged.
@@ -264,32 +266,51 @@ fn is_listed(payment: &Payment) -> bool {
     payment.due_at.is_some() || payment.state == PaymentState::Review
 }
 
-/// Those of `ids` that have rows.
+/// For whom less than all of them is nothing.
+fn all_of<D>(found: Vec<Payment>, damaged: &[D]) -> Result<Vec<Payment>, StoreError> {
+    if damaged.is_empty() { Ok(found) } else { Err(Damaged { what: "payment" }.into()) }
+}
+
+/// Those of `ids` that have rows; and which of them cannot be read.
 pub(super) async fn find_many(
     connection: &mut Connection,
     ids: &[PaymentId],
-) -> Result<Vec<Payment>, StoreError> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Payment>, Vec<PaymentId>), StoreError> {
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for query in FIND_MANY.named(ids) {
         for row in query.fetch_all(&mut *connection).await? {
-            found.push(payment(&row)?);
+            match payment(&row) {
+                Ok(one) => found.push(one),
+                Err(error) => {
+                    let id = PaymentId::from_bytes(sixteen(&row, 0)?);
+                    tracing::error!(payment = %id, %error, "the row of {id} cannot be read");
+                    damaged.push(id);
+                }
+            }
         }
     }
-    Ok(found)
+    Ok((found, damaged))
 }
 
-/// All attempts to pay some orders; a piece of them comes in order of order and attempt.
+/// All attempts to pay some orders; a piece of them comes in order of order and attempt. And the orders of those that cannot be read.
 pub(super) async fn of_orders(
     connection: &mut Connection,
     orders: &[OrderId],
-) -> Result<Vec<Payment>, StoreError> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Payment>, Vec<OrderId>), StoreError> {
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for query in OF_ORDERS.named(orders) {
         for row in query.fetch_all(&mut *connection).await? {
-            found.push(payment(&row)?);
+            match payment(&row) {
+                Ok(one) => found.push(one),
+                Err(error) => {
+                    let order = OrderId::from_bytes(sixteen(&row, 1)?);
+                    tracing::error!(%order, %error, "the row of a payment of {order} cannot be read");
+                    damaged.push(order);
+                }
+            }
         }
     }
-    Ok(found)
+    Ok((found, damaged))
 }
 
 /// Puts rows in the place of those they came from; whoever has none before is new. A row that changes goes and comes back: one

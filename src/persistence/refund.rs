@@ -97,7 +97,8 @@ impl RefundReader {
     /// Those of `ids` that there are.
     pub async fn find_many(&self, ids: &[RefundId]) -> Result<Vec<Refund>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        find_many(&mut connection, ids).await
+        let (found, damaged) = find_many(&mut connection, ids).await?;
+        if damaged.is_empty() { Ok(found) } else { Err(Damaged { what: "refund" }.into()) }
     }
 
     /// Up to `most` that are due at `now`, the longest due first; and the ids of those whose rows are damaged.
@@ -182,18 +183,25 @@ fn refund(row: &Row) -> Result<Refund, StoreError> {
     })
 }
 
-/// Those of `ids` that have rows.
+/// Those of `ids` that have rows; and which of them cannot be read.
 pub(super) async fn find_many(
     connection: &mut Connection,
     ids: &[RefundId],
-) -> Result<Vec<Refund>, StoreError> {
-    let mut found = Vec::new();
+) -> Result<(Vec<Refund>, Vec<RefundId>), StoreError> {
+    let (mut found, mut damaged) = (Vec::new(), Vec::new());
     for query in FIND_MANY.named(ids) {
         for row in query.fetch_all(&mut *connection).await? {
-            found.push(refund(&row)?);
+            match refund(&row) {
+                Ok(one) => found.push(one),
+                Err(error) => {
+                    let id = RefundId::from_bytes(sixteen(&row, 0)?);
+                    tracing::error!(refund = %id, %error, "the row of {id} cannot be read");
+                    damaged.push(id);
+                }
+            }
         }
     }
-    Ok(found)
+    Ok((found, damaged))
 }
 
 /// Puts rows in the place of those they came from; whoever has none before is new.

@@ -46,6 +46,7 @@ use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund, RefundState};
 use crate::domain::stock::{Refusal, Refused, Sequence};
+use crate::persistence::StoreError;
 use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
 use crate::provider::{CHARGED_WITHIN_MS, Provider};
@@ -187,9 +188,10 @@ fn back_off_ms(tries: u32, chance: u128) -> i64 {
     half + i64::try_from(chance % (half.unsigned_abs() as u128 + 1)).unwrap_or(half)
 }
 
-fn unread(error: impl std::fmt::Display) -> NotDone {
+fn unread(error: StoreError) -> NotDone {
     tracing::error!(%error, "the rows of money cannot be read");
-    NotDone::Unavailable
+    // Whoever asks again hears the same, until somebody has mended the row.
+    if error.is_damage() { NotDone::Internal } else { NotDone::Unavailable }
 }
 
 fn refused(order: &Order, why: Refusal) -> NotDone {

@@ -5,7 +5,7 @@
 
 use super::{Payments, Unkept};
 use crate::actors::stock::NotDone;
-use crate::persistence::money::{Hint, Write, Written};
+use crate::persistence::money::{Hint, NotWritten, Write, Written};
 use crate::provider::{self, BadSignature};
 use crate::telemetry;
 
@@ -51,6 +51,8 @@ impl Payments {
         let heard = match self.0.book.write(write).await {
             Ok(Written::Known) => Heard::Known,
             Ok(_) => Heard::News,
+            // It is not noted: the provider is to tell it again, until somebody has mended what it is about.
+            Err(Unkept::Wrong(NotWritten::Damaged)) => return Err(NotDone::Internal.into()),
             Err(Unkept::Wrong(_)) => Heard::Foreign,
             Err(why) => return Err(NotDone::from(why).into()),
         };

@@ -97,6 +97,28 @@ impl<'w> Wanted<'w> {
     }
 }
 
+/// What there is and cannot be read. There are no more of them than somebody has damaged.
+#[derive(Default)]
+pub(super) struct Damage {
+    /// Orders of which an attempt cannot be read: whether it makes room for another one, nobody knows.
+    pub orders: Vec<OrderId>,
+    pub payments: Vec<PaymentId>,
+    pub refunds: Vec<RefundId>,
+}
+
+impl Damage {
+    fn is_in_the_way_of(&self, write: &Write) -> bool {
+        let Damage { orders, payments, refunds } = self;
+        if orders.is_empty() && payments.is_empty() && refunds.is_empty() {
+            return false;
+        }
+        let wanted = Wanted::by(std::slice::from_ref(write));
+        wanted.orders.iter().any(|order| orders.contains(order))
+            || wanted.payments.iter().any(|payment| payments.contains(payment))
+            || wanted.refunds.iter().any(|refund| refunds.contains(refund))
+    }
+}
+
 /// A row as it stands in the table, and as it is to stand there.
 struct Image<T> {
     before: Option<T>,
@@ -113,6 +135,7 @@ pub(super) struct Group {
     lines: HashMap<(OrderId, u8), Image<Delivery>>,
     /// Lines whose rows cannot be read.
     illegible: HashSet<(OrderId, i64)>,
+    damage: Damage,
     heard: HashSet<String>,
     news: Vec<String>,
     for_buyers: bool,
@@ -133,6 +156,11 @@ impl Group {
     /// The table has this row.
     pub fn knows_refund(&mut self, refund: Refund) {
         self.refunds.insert(refund.id, Image { before: Some(refund.clone()), now: refund });
+    }
+
+    /// The table has rows that cannot be read: whatever needs one of them is not done.
+    pub fn leaves_alone(&mut self, damage: Damage) {
+        self.damage = damage;
     }
 
     /// The table has this event.
@@ -167,6 +195,9 @@ impl Group {
     }
 
     pub fn write(&mut self, write: &Write, now: Millis) -> Answer {
+        if self.damage.is_in_the_way_of(write) {
+            return Err(NotWritten::Damaged);
+        }
         match write {
             Write::Begin(payment) => Ok(self.begin(payment)),
             Write::Move { payment, version, step, due_at } => {

@@ -3,7 +3,7 @@
 //! A row moves by compare-and-set: whoever claims it raises its version, and only he who knows the version moves it on. Always
 //! true: a move that `domain::payment` does not know leaves no trace; what is given back is never more than what was taken,
 //! because the refund's row and the payment's sum are written together; this process alone writes, so what it knows of a
-//! payment that has not ended need not be read again.
+//! payment that has not ended need not be read again; and a row that cannot be read is touched by nobody, and fails nobody else's.
 
 mod group;
 
@@ -27,7 +27,7 @@ use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::notice::Notice;
 use crate::domain::payment::{IllegalMove, Move, Payment, Refund, RefundState};
 use crate::domain::stock::{KeyUse, Millis};
-use group::{Group, Wanted};
+use group::{Damage, Group, Wanted};
 
 /// How many payments that have not ended are remembered. Beyond it all are forgotten, and read again when they move.
 const REMEMBERED_MAX: usize = 65_536;
@@ -283,9 +283,8 @@ impl MoneyBook {
         now: Millis,
     ) -> Result<(Vec<Result<Written, NotWritten>>, Group), StoreError> {
         let mut group = Group::default();
-        for found in payment::of_orders(connection, &wanted.orders).await? {
-            group.knows(found);
-        }
+        let (attempts, orders) = payment::of_orders(connection, &wanted.orders).await?;
+        attempts.into_iter().for_each(|found| group.knows(found));
         let mut missing = Vec::new();
         {
             let mut known = self.known();
@@ -296,12 +295,11 @@ impl MoneyBook {
                 }
             }
         }
-        for found in payment::find_many(connection, &missing).await? {
-            group.knows(found);
-        }
-        for found in refund::find_many(connection, &wanted.refunds).await? {
-            group.knows_refund(found);
-        }
+        let (found, payments) = payment::find_many(connection, &missing).await?;
+        found.into_iter().for_each(|found| group.knows(found));
+        let (found, refunds) = refund::find_many(connection, &wanted.refunds).await?;
+        found.into_iter().for_each(|found| group.knows_refund(found));
+        group.leaves_alone(Damage { orders, payments, refunds });
         let mut orders = wanted.deliveries;
         orders.extend(group.orders_of(&wanted.sold_by));
         orders.sort_unstable();

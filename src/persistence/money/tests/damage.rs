@@ -36,3 +36,36 @@ async fn a_row_that_cannot_be_read_holds_up_nobody_else(#[values(Sqlite, MySql)]
     assert_eq!(due(shop.due(hour - 1, 9).await), (2, 1));
     assert_eq!(due(shop.due(hour, 9).await), (3, 2));
 }
+
+#[rstest]
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_nobody_else_s_write(#[values(Sqlite, MySql)] home: Home) {
+    let shop = Shop::open(home).await;
+    let captures = |number| step(number, 1, 1, captured());
+    shop.write(&[begin(1, 1), begin(2, 1), begin(3, 1), step(1, 1, 1, declined())]).await;
+    shop.write(&[captures(2), captures(3), give_back(2, Cause::Line(1), 10)]).await;
+    let shop = shop.killed().await;
+    let (first, given) = (payment(1, 1).id, refund(2, Cause::Line(1), 10).id);
+    shop.damage("update payments set currency = 'cow' where id = ?", first.as_bytes()).await;
+    shop.damage("update refunds set cause = 'whim' where id = ?", given.as_bytes()).await;
+    let writes = [
+        hint("evt_1", 1),
+        // Whether the first attempt makes room for it nobody knows.
+        begin(1, 2),
+        begin(4, 1),
+        give_back(2, Cause::Line(1), 10),
+        give_back(2, Cause::Line(2), 10),
+        step(3, 1, 2, paid()),
+    ];
+    let (damaged, wanted) = ("Err(Damaged)", "wanted v1");
+    assert_eq!(
+        told(&shop.write(&writes).await),
+        [damaged, damaged, "started v1", damaged, wanted, "paid v3"]
+    );
+    // Nothing was noted of it: it is done once it can be.
+    shop.damage("update payments set currency = 'KRW' where id = ?", first.as_bytes()).await;
+    shop.damage("update refunds set cause = 'line' where id = ?", given.as_bytes()).await;
+    let answers = shop.write(&writes[..4]).await;
+    assert_eq!(answers[0], Ok(Written::Heard));
+    assert_eq!(told(&answers[1..]), ["started v1", "taken by 1 started", wanted]);
+}

@@ -1,0 +1,44 @@
+//! A payment's row that somebody or something has damaged, and who hears of it.
+
+use sqlx::ConnectOptions;
+use sqlx::Connection;
+use sqlx::sqlite::SqliteConnectOptions;
+use stockade::domain::id::PaymentId;
+
+use super::support::{Shop, id};
+
+async fn spoil(shop: &Shop, sql: &'static str, payment: PaymentId) {
+    let options = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
+    let mut money = options.pragma("ignore_check_constraints", "1").connect().await.unwrap();
+    let query = sqlx::query(sql).bind(&payment.as_bytes()[..]);
+    assert_eq!(query.execute(&mut money).await.unwrap().rows_affected(), 1);
+    money.close().await.unwrap();
+}
+
+/// Whoever asks with a key of this order need not ask again until it is mended, nobody is charged twice, and nobody else notices.
+#[actix_web::test]
+async fn a_payment_that_cannot_be_read_is_told_at_once_and_is_nobody_else_s() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let buy = |key: &str| shop.buy(1, &jar, 1, "tok_ok").key(key);
+    let order = id(&buy("k").send().await.ok(201));
+    buy("other").send().await.ok(201);
+    shop.settle().await;
+    let damaged = shop.app().payments().paid(order.parse().unwrap()).await.unwrap().unwrap().id;
+    spoil(&shop, "update payments set currency = 'coins' where id = ?", damaged).await;
+    let cancel = shop.by(1, "POST", &format!("/v1/orders/{order}/cancel"));
+    for ask in [buy("k"), shop.pay(1, &order, "tok_ok").key("p"), cancel.key("c")] {
+        ask.send_once().await.problem(500, "internal");
+    }
+    assert!(buy("other").send().await.replayed());
+    buy("new").send().await.ok(201);
+    assert_eq!(shop.charges().len(), 3);
+
+    spoil(&shop, "update payments set currency = 'KRW' where id = ?", damaged).await;
+    let again = buy("k").send().await;
+    assert!(again.replayed());
+    assert_eq!(id(&again.ok(201)), order);
+    shop.settle().await;
+    shop.assert_settled(&[(&jar, 9)]).await;
+    shop.close().await;
+}

@@ -111,11 +111,13 @@ impl PaymentReader {
         rows.iter().map(payment).collect()
     }
 
-    /// The newest attempt of each of these orders that has one, in order of order.
+    /// The newest attempt of each of these orders that has one, in order of order; none of an order of which one cannot be read: that
+    /// may be the newest. For whoever shows them: nobody decides upon it.
     pub async fn newest_of(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
+        let (attempts, damaged) = self.legible_of(orders).await?;
         let mut newest: Vec<Payment> = Vec::new();
         // Attempts of one order come in order of their number.
-        for payment in self.of_orders(orders).await? {
+        for payment in attempts.into_iter().filter(|one| !damaged.contains(&one.order)) {
             newest.pop_if(|before| before.order == payment.order);
             newest.push(payment);
         }
@@ -124,15 +126,19 @@ impl PaymentReader {
 
     /// All attempts to pay these orders, in order of order and attempt.
     pub async fn of_orders(&self, orders: &[OrderId]) -> Result<Vec<Payment>, StoreError> {
+        let (found, damaged) = self.legible_of(orders).await?;
+        all_of(found, &damaged)
+    }
+
+    async fn legible_of(&self, orders: &[OrderId]) -> Result<(Vec<Payment>, Vec<OrderId>), StoreError> {
         if orders.is_empty() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let mut orders = orders.to_vec();
         orders.sort_unstable();
         orders.dedup();
         let mut connection = self.pool.acquire().await?;
-        let (found, damaged) = of_orders(&mut connection, &orders).await?;
-        all_of(found, &damaged)
+        of_orders(&mut connection, &orders).await
     }
 
     /// Those of `ids` that there are.

@@ -74,10 +74,10 @@ impl RefundReader {
         rows.iter().map(refund).collect()
     }
 
-    /// Those of a payment, oldest first.
+    /// Those of a payment that can be read, oldest first.
     pub async fn of_payment(&self, payment: PaymentId) -> Result<Vec<Refund>, StoreError> {
         let rows = sql::query(OF_PAYMENT).bind(&payment.as_bytes()[..]).fetch_all(&self.pool).await?;
-        rows.iter().map(refund).collect()
+        Ok(legible(&rows, "a refund", refund).0)
     }
 
     /// Those of these orders, in order of order.

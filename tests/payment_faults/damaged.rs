@@ -1,8 +1,8 @@
 //! A payment's row that somebody or something has damaged, and who hears of it.
 
-use sqlx::ConnectOptions;
-use sqlx::Connection;
+use serde_json::json;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use stockade::domain::id::PaymentId;
 
 use super::support::{Shop, id};
@@ -10,8 +10,8 @@ use super::support::{Shop, id};
 async fn spoil(shop: &Shop, sql: &'static str, payment: PaymentId) {
     let options = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
     let mut money = options.pragma("ignore_check_constraints", "1").connect().await.unwrap();
-    let query = sqlx::query(sql).bind(&payment.as_bytes()[..]);
-    assert_eq!(query.execute(&mut money).await.unwrap().rows_affected(), 1);
+    let spoiled = sqlx::query(sql).bind(&payment.as_bytes()[..]).execute(&mut money).await.unwrap();
+    assert_eq!(spoiled.rows_affected(), 1);
     money.close().await.unwrap();
 }
 
@@ -33,6 +33,21 @@ async fn a_payment_that_cannot_be_read_is_told_at_once_and_is_nobody_else_s() {
     assert!(buy("other").send().await.replayed());
     buy("new").send().await.ok(201);
     assert_eq!(shop.charges().len(), 3);
+    // Its buyer sees all of his orders, and of this one what its products' owners know; so does whoever works here.
+    shop.tables_follow().await;
+    let listed = shop.by(1, "GET", "/v1/orders").send().await.ok(200);
+    let found = shop.admin("GET", "/v1/admin/orders").send().await.ok(200);
+    let alone = json!({ "data": [shop.order_of(1, &order).await] });
+    for (page, count) in [(listed, 3), (found, 3), (alone, 1)] {
+        let orders = page["data"].as_array().unwrap();
+        assert_eq!(orders.len(), count, "{page}");
+        for shown in orders {
+            assert_eq!(shown["status"], "paid");
+            let is_damaged = id(shown) == order;
+            assert_eq!(shown["payment"].is_null(), is_damaged, "{shown}");
+            assert_eq!(shown["lines"][0]["delivery_status"].is_null(), is_damaged, "{shown}");
+        }
+    }
 
     spoil(&shop, "update payments set currency = 'KRW' where id = ?", damaged).await;
     let again = buy("k").send().await;

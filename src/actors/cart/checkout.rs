@@ -264,9 +264,9 @@ impl Carts {
         if order.status != OrderStatus::PendingPayment {
             return Ended::Not;
         }
-        match house.payments.sight_of(&order).await {
+        match house.payments.is_tried(order.id).await {
             // Nobody can come again with a key that nobody knows: it is held, and its buyer finds it.
-            Ok(None) if !checkout.keyed => Ended::Stands,
+            Ok(false) if !checkout.keyed => Ended::Stands,
             _ => Ended::Open(Some(order.id)),
         }
     }

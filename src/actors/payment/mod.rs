@@ -283,8 +283,8 @@ impl Payments {
         self.walking().get_mut(&payment).map(|hinted| *hinted = true).is_some()
     }
 
-    /// Orders, each with how its latest payment stands. An order that was sold after it had been read is shown as sold: none waits for
-    /// money that has come.
+    /// Orders, each with how its latest payment stands, where that can be read. An order that was sold after it had been read is shown as
+    /// sold: none waits for money that has come.
     pub async fn beside(&self, orders: Vec<Order>) -> Result<Vec<(Order, Option<PaymentSight>)>, NotDone> {
         let ids = ids_of(&orders);
         let newest = self.0.house.rows.payments().newest_of(&ids).await.map_err(unread)?;
@@ -347,15 +347,16 @@ impl Payments {
         self.0.house.rows.deliveries().of_orders(&ids_of(orders)).await.map_err(unread)
     }
 
-    /// How the latest payment of an order stands.
-    pub async fn sight_of(&self, order: &Order) -> Result<Option<PaymentSight>, NotDone> {
-        let mut beside = self.beside(vec![order.clone()]).await?;
-        Ok(beside.pop().and_then(|(_, sight)| sight))
+    /// Whether somebody has tried to pay an order.
+    pub async fn is_tried(&self, order: OrderId) -> Result<bool, NotDone> {
+        let attempts = self.0.house.rows.payments().of_order(order).await.map_err(unread)?;
+        Ok(!attempts.is_empty())
     }
 
     async fn sight(&self, payment: Payment, order: &Order) -> Result<PaymentSight, NotDone> {
         let mut given_back = 0;
         if payment.refunded > 0 {
+            // One that cannot be read is not known to have arrived.
             let refunds = self.0.house.rows.refunds().of_payment(payment.id).await.map_err(unread)?;
             given_back = refunds
                 .iter()

@@ -411,7 +411,7 @@ fn order_besides() -> Value {
     json!({
         "buyer_id": { "type": "string" },
         "payment": {
-            "description": "The latest attempt to pay it; null while there is none.",
+            "description": "The latest attempt to pay it; null while there is none, or where our record of it is damaged.",
             "oneOf": [{ "type": "null" }, reference("PaymentFound")],
         },
     })

@@ -38,7 +38,7 @@ pub struct OrderShown {
     /// When the hold lapses, or would have lapsed.
     #[schema(value_type = String, format = DateTime)]
     hold_expires_at: Stamp,
-    /// The latest attempt to pay it; null while there is none.
+    /// The latest attempt to pay it; null while there is none, or where our record of it is damaged.
     #[schema(value_type = Option<PaymentShown>)]
     payment: Option<PaymentShown>,
     #[schema(value_type = String, format = DateTime)]
@@ -66,7 +66,7 @@ pub struct LineShown {
     unit_price: Money,
     #[schema(value_type = LineStatusSchema)]
     status: LineStatus,
-    /// Null until the line is ordered, and once it is cancelled.
+    /// Null until the line is ordered, once it is cancelled, and where our record of its payment is damaged.
     #[schema(value_type = Option<DeliveryStatusSchema>)]
     delivery_status: Option<DeliveryStatus>,
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -159,7 +159,10 @@ async fn put_together(
     for line in order.lines {
         let text = catalogue.text(line.product).await.ok().flatten();
         let delivery = deliveries.iter().find(|delivery| delivery.line == line.line);
-        lines.push(LineShown::of(line, text, delivery));
+        // Its payment is about to say so: sold, and nothing has happened to it.
+        let is_new = line.status == LineStatus::Ordered && payment.is_some();
+        let new = is_new.then_some(DeliveryStatus::Preparing);
+        lines.push(LineShown::of(line, text, delivery, new));
     }
     OrderShown {
         id: order.id,
@@ -174,9 +177,12 @@ async fn put_together(
 }
 
 impl LineShown {
-    fn of(line: Line, text: Option<Arc<Text>>, delivery: Option<&Delivery>) -> LineShown {
-        // Its payment is about to say so: sold, and nothing has happened to it.
-        let new = (line.status == LineStatus::Ordered).then_some(DeliveryStatus::Preparing);
+    fn of(
+        line: Line,
+        text: Option<Arc<Text>>,
+        delivery: Option<&Delivery>,
+        new: Option<DeliveryStatus>,
+    ) -> LineShown {
         LineShown {
             line: line.line,
             product_id: line.product,

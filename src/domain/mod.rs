@@ -14,6 +14,7 @@ pub mod notice;
 pub mod order;
 pub mod payment;
 pub mod placement;
+pub mod postage;
 pub mod product;
 pub mod stock;
 pub mod trail;

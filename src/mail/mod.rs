@@ -16,6 +16,8 @@ pub use mailer::{CONNECTIONS_MAX, MailError, Mailer, Sent, Why};
 pub use order::{LetterLine, OrderLetter};
 pub use words::{Message, NoWords, Words};
 
+use crate::domain::postage::LetterClass;
+
 /// A secret that a link carries. It prints as three dots.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkToken(String);
@@ -74,6 +76,20 @@ impl Letter {
             Letter::AddressChanging => "address_changing",
             Letter::AddressChanged => "address_changed",
             Letter::Order(letter) => letter.kind.as_str(),
+        }
+    }
+
+    /// Whose room it takes among those that leave in an hour.
+    pub fn class(&self) -> LetterClass {
+        match self {
+            Letter::VerifyAddress { .. } | Letter::ConfirmNewAddress { .. } => LetterClass::Unproved,
+            Letter::Order(_) => LetterClass::Order,
+            Letter::AddressTaken
+            | Letter::PhoneTaken
+            | Letter::PasswordReset { .. }
+            | Letter::PasswordChanged
+            | Letter::AddressChanging
+            | Letter::AddressChanged => LetterClass::Account,
         }
     }
 

@@ -6,6 +6,7 @@ use stockade::actors::outbox::{self, Outbox};
 use stockade::clock::Clock;
 use stockade::config::{Config, MasterKeys};
 use stockade::domain::id::MailId;
+use stockade::domain::postage::{LetterClass, PostageLimits};
 use stockade::domain::user::{Email, Locale};
 use stockade::mail::{Letter, LinkToken, MailError, Mailer, Sent, Why, Words};
 use stockade::persistence::Tables;
@@ -36,6 +37,20 @@ impl PostOffice {
             while let Ok((caller, _)) = listener.accept().await {
                 // One caller at a time: their order is the test's.
                 talk(caller, answers, &mut mails, &tell).await;
+            }
+        });
+        PostOffice { url, heard }
+    }
+
+    /// It takes whatever comes, from several callers at once.
+    async fn open_to_all() -> PostOffice {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("smtp://{}", listener.local_addr().unwrap());
+        let (tell, heard) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((caller, _)) = listener.accept().await {
+                let tell = tell.clone();
+                tokio::spawn(async move { talk(caller, &["250 taken"], &mut 0, &tell).await });
             }
         });
         PostOffice { url, heard }
@@ -129,13 +144,17 @@ impl House {
     }
 
     fn start(&self) -> Outbox {
-        let rows = self.tables.outbox();
-        Outbox::start(rows, self.vault.clone(), self.words(), self.mailer(), &self.clock, Metrics::global())
-            .unwrap()
+        let (rows, vault, limits) = (self.tables.outbox(), self.vault.clone(), self.config.mail.letters);
+        let (words, mailer) = (self.words(), self.mailer());
+        Outbox::start(rows, vault, words, mailer, limits, &self.clock, Metrics::global()).unwrap()
     }
 
     async fn write(&self) -> MailId {
-        let mail = outbox::sealed(&self.vault, &self.clock, &letter(), &mina(), Locale::Ko, None).unwrap();
+        self.write_this(&letter()).await
+    }
+
+    async fn write_this(&self, letter: &Letter) -> MailId {
+        let mail = outbox::sealed(&self.vault, &self.clock, letter, &mina(), Locale::Ko, None).unwrap();
         self.tables.outbox().add(std::slice::from_ref(&mail)).await.unwrap();
         mail.id
     }
@@ -282,7 +301,7 @@ async fn a_crash_between_taken_and_marked_sends_the_same_mail_twice_and_no_other
     // As much of a try as a crash leaves: claimed and sent, never marked; and its lease has run out.
     let rows = house.tables.outbox();
     let now = house.clock.now();
-    let claimed = rows.claim(now, now, 1).await.unwrap();
+    let claimed = rows.claim(LetterClass::Unproved, now, now, 1).await.unwrap();
     let message = house.words().message(&letter(), Locale::Ko).unwrap();
     let sent = house.mailer().send(id, &mina(), message, claimed[0].mail.created_at).await;
     assert_eq!(sent, Ok(Sent::Accepted));
@@ -315,4 +334,41 @@ async fn where_tls_is_asked_for_nothing_is_said_without_it() {
     let sent = house.mailer().send(MailId::new(now, 1), &mina(), message, now).await;
     assert!(matches!(sent, Err(MailError::Unavailable(_))), "{sent:?}");
     assert!(office.heard.try_recv().is_err());
+}
+
+/// Each leaves at its time, and once; and whoever has a share of his own does not wait behind them.
+#[tokio::test]
+async fn what_has_no_room_in_this_hour_leaves_in_a_later_one() {
+    let mut office = PostOffice::open_to_all().await;
+    let mut house = House::with(&office).await;
+    house.config.mail.letters = PostageLimits { per_hour: 8, unproved_per_hour: 2 };
+    let mut written = Vec::new();
+    for _ in 0..5 {
+        written.push(format!("Message-ID: <{}@example.com>", house.write().await));
+    }
+    let outbox = house.start();
+    let mut heard = Vec::new();
+    for leave in [2, 2, 1] {
+        for _ in 0..leave {
+            heard.push(message_id(&office.next().await));
+        }
+        // The second of these is looked for after the others were: one of them too many would be heard before it.
+        for _ in 0..2 {
+            let warning = house.write_this(&Letter::PasswordChanged).await;
+            outbox.wake();
+            assert_eq!(message_id(&office.next().await), format!("Message-ID: <{warning}@example.com>"));
+        }
+        house.clock.advance(61 * 60_000);
+        outbox.wake();
+    }
+    outbox.stop().await;
+    assert_eq!(house.waiting().await, 0);
+    assert!(office.heard.try_recv().is_err());
+    heard.sort();
+    written.sort();
+    assert_eq!(heard, written);
+}
+
+fn message_id(mail: &str) -> String {
+    mail.lines().find(|line| line.starts_with("Message-ID: ")).unwrap().to_owned()
 }

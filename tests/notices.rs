@@ -11,8 +11,9 @@ use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stockade::domain::id::OrderId;
 use stockade::domain::notice::{Notice, NoticeKind};
+use stockade::domain::postage::PostageLimits;
 use stockade::domain::stock::Millis;
-use support::{Letter, Pair, Person, Shop, card, id, one_line, paid_with, wait_for};
+use support::{Letter, Pair, Person, Shop, card, id, letters_in, one_line, paid_with, wait_for};
 
 /// Longer than the flush and the dispatcher take to have looked at something, when nothing is to come of it: also where the dispatcher
 /// first waits a second to see who pays.
@@ -229,6 +230,45 @@ async fn where_no_reminder_is_wanted_none_is_remembered() {
     let order = placed(&shop, &pair, &one_line(&shop.stocked(1).await, 1)).await;
     told(&shop, &order, "placed").await;
     assert_eq!(count(shop.folder(), "people.db", "select count(*) from hold_reminders").await, 0);
+    shop.close().await;
+}
+
+/// Those about orders leave room for accounts, a crowd of addresses leaves room for both, and whatever waits comes later.
+#[actix_web::test]
+async fn an_hour_sees_no_more_letters_than_it_may_and_none_is_lost() {
+    let limits = PostageLimits { per_hour: 8, unproved_per_hour: 2 };
+    let shop = Shop::open_with(|config| config.mail.letters = limits).await;
+    let jar = id(&shop.product(9, json!({ "sale": { "hold_seconds": 86_400 } })).await);
+    let (mina, pair) = buyer(&shop, 1).await;
+    let mut orders = Vec::new();
+    for _ in 0..6 {
+        orders.push(placed(&shop, &pair, &one_line(&jar, 1)).await);
+    }
+    all_told(shop.folder()).await;
+    let written = || orders.iter().filter(|order| !shop.letters_about(order).is_empty()).count();
+    // One has left to an address that was not proved; two are kept for accounts, and one more for such an address.
+    wait_for(|| (written() >= 4).then_some(())).await;
+    let second = shop.newcomer(2).await;
+    // A third address waits, which nobody sees who signs up.
+    let third = Person::number(3);
+    assert_eq!(shop.sign_up(&third).await.status, 202);
+    // When the second of these comes, the outbox has looked at all that was there before the first.
+    for person in [&mina, &second] {
+        let asked = shop.post("/v1/password-resets", &json!({ "email": person.email })).send().await;
+        assert_eq!(asked.status, 202);
+        shop.letter(&person.email, 2).await;
+    }
+    assert_eq!((written(), shop.letters_to(&third.email).len()), (4, 0));
+    let all = || letters_in(&shop.folder().join("mail")).len();
+    assert_eq!(all(), 8);
+
+    shop.clock.advance(61 * 60_000);
+    // Whoever comes now makes the outbox look at its clock.
+    shop.newcomer(4).await;
+    let letter = shop.letter(&third.email, 1).await;
+    assert_eq!(shop.verify(&letter.token()).await.status, 204, "a link is good for a day");
+    wait_for(|| (written() == 6).then_some(())).await;
+    assert_eq!(all(), 12);
     shop.close().await;
 }
 

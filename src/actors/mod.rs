@@ -17,7 +17,7 @@
 //! | `user::Users` | the accounts' rows; nothing between two questions | the doors of people |
 //! | `revocations::Revocations` | whose tokens are refused, a set in memory | every door that reads a token |
 //! | `passwords::Passwords`, a few threads | the hashing of passwords, and the look whether one is known from a breach | whoever signs up or logs in, bounded by `passwords::HASH_QUEUE_MAX` |
-//! | `outbox::Outbox` | the pace of mails | whoever has added one |
+//! | `outbox::Outbox` | the pace of mails, and how many leave in an hour | whoever has added one |
 //! | `notices::Notices` | the pace at which buyers are written to about their orders, and reminders of holds | nobody; the flush and the rows of money ring |
 //! | `webhooks::Webhooks` | endpoints of other systems, and the pace at which they are told | the administrators' doors; the flush rings |
 //! | `scheduler::Scheduler` | the jobs' rows, and the times at which each is run | the administrators' doors, bounded by `scheduler::ASKS_MAX` a job |

@@ -1,21 +1,28 @@
 //! The outbox: sends what waits in it, again and again until it is taken, on a thread that yields to everybody.
 //!
 //! Whoever writes a mail's row says so, and it leaves at once; what is not taken is tried again later, each time after a longer
-//! pause of random length, until it is given up. Always true: a mail is sent at least once, and again only when the server's *taken* did not
-//! come, or not in time, or could not be marked: a connection was lost behind the letter, the server or the tables took too long, the process
-//! ended or was stopped. Address and letter are in the clear only in memory, and only while they are sent.
+//! pause of random length, until it is given up. No more leave in an hour than the operator says: what has no room waits behind its
+//! own class, and is looked at again when there is. The lead's outbox sends alone, so that is the whole shop's bound; it is counted in
+//! memory, so whoever starts or takes over begins with nothing, and an hour with a restart in it may see twice as many.
+//!
+//! Always true: a mail is sent at least once, and again only when the server's *taken* did not come, or not in time, or could not be
+//! marked: a connection was lost behind the letter, the server or the tables took too long, the process ended or was stopped. Address
+//! and letter are in the clear only in memory, and only while they are sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::actors::background::{Background, Ended};
+use crate::actors::user::LINK_KNOWN_MS;
 use crate::clock::Clock;
 use crate::domain::id::{MailId, UserId};
+use crate::domain::postage::{LetterClass, Postage, PostageLimits};
 use crate::domain::stock::Millis;
 use crate::domain::user::{Email, Locale};
 use crate::mail::{Letter, MailError, Mailer, Sent, Words};
@@ -80,6 +87,7 @@ pub(super) fn sealed_as(
         letter: vault.seal(&key, &letter_of(id), &text)?,
         id,
         kind: letter.kind().to_owned(),
+        class: letter.class(),
         locale,
         subject,
         key,
@@ -131,6 +139,7 @@ impl Outbox {
         vault: Vault,
         words: Words,
         mailer: Mailer,
+        limits: PostageLimits,
         clock: &Clock,
         metrics: &Metrics,
     ) -> std::io::Result<Outbox> {
@@ -143,6 +152,8 @@ impl Outbox {
             clock: clock.clone(),
             metrics: metrics.clone(),
             signals: signals.clone(),
+            postage: Postage::new(limits),
+            held_back: Default::default(),
         };
         let background = Background { name: "stockade-outbox", nice: NICE, lost: "no mail is sent" };
         let ended = background.begin(move || sending.run())?;
@@ -173,17 +184,22 @@ struct Sending {
     clock: Clock,
     metrics: Metrics,
     signals: Arc<Signals>,
+    postage: Postage,
+    /// How many of each class are due and have no room, when last counted.
+    held_back: [u64; LetterClass::ALL.len()],
 }
 
 /// What became of one try.
 enum Outcome {
     Sent(Sent),
+    /// It waited for so long that nobody knows its link any more.
+    TooLate,
     Later(MailError),
     Never(String),
 }
 
 impl Sending {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut sweep_at = self.clock.now();
         while !self.stopping() {
             if self.clock.now() >= sweep_at {
@@ -214,32 +230,92 @@ impl Sending {
         self.signals.stop.load(Ordering::Acquire)
     }
 
+    /// Until one is due that has room.
     async fn until_next(&self) -> Duration {
-        match self.rows.next_due().await {
-            // Not at once even where one is due: it could not be claimed just now.
-            Ok(next) => next.map_or(LOOK_EVERY, |at| self.clock.until(at).clamp(FAILED_PAUSE, LOOK_EVERY)),
-            Err(_) => FAILED_PAUSE,
+        let (now, mut pause) = (self.clock.now(), LOOK_EVERY);
+        for class in LetterClass::ALL {
+            match self.rows.next_due(class).await {
+                Ok(Some(at)) => pause = pause.min(self.clock.until(at.max(self.postage.room_at(class, now)))),
+                Ok(None) => {}
+                Err(_) => return FAILED_PAUSE,
+            }
         }
+        // Not at once even where one is due: it could not be claimed just now.
+        pause.max(FAILED_PAUSE)
     }
 
-    /// Claims what is due and sends it; how many that were.
-    async fn batch(&self) -> Result<usize, StoreError> {
-        let now = self.clock.now();
-        let until = now.plus(LEASE_MS);
-        let claimed = self.rows.claim(now, until, BATCH_MAX).await?;
-        let count = claimed.len();
-        stream::iter(&claimed).for_each_concurrent(AT_ONCE_MAX, |mail| self.deliver(mail, until)).await;
+    /// Claims what is due and has room, and sends it; how many that were.
+    async fn batch(&mut self) -> Result<usize, StoreError> {
+        let mut count = 0;
+        for class in LetterClass::ALL {
+            if !self.stopping() {
+                count += self.batch_of(class).await?;
+            }
+        }
         self.metrics.outbox_waiting.set(self.rows.waiting().await? as f64);
         Ok(count)
     }
 
-    /// Whoever was stopped for longer than his claim sends nothing: it is somebody else's to do.
-    async fn deliver(&self, claimed: &Claimed, until: Millis) {
+    async fn batch_of(&mut self, class: LetterClass) -> Result<usize, StoreError> {
+        let now = self.clock.now();
+        let until = now.plus(LEASE_MS);
+        let most = self.postage.room(class, now).min(BATCH_MAX as u64) as usize;
+        let claimed = match most {
+            0 => Vec::new(),
+            most => self.rows.claim(class, now, until, most).await?,
+        };
+        let left = self.deliver_all(&claimed, until).await;
+        // Counted when they have gone, and before the next are looked at: an hour sees no more than it may.
+        self.postage.leave(class, left, self.clock.now());
+        self.count_held_back(class, left, claimed.len() == most).await?;
+        Ok(claimed.len())
+    }
+
+    /// How many have left.
+    async fn deliver_all(&self, claimed: &[Claimed], until: Millis) -> u64 {
+        let tries = stream::iter(claimed).map(|mail| self.deliver(mail, until)).buffer_unordered(AT_ONCE_MAX);
+        tries.fold(0, |left, has_left| future::ready(left + u64::from(has_left))).await
+    }
+
+    /// Tells how many of a class wait for room, and how many of these are new.
+    async fn count_held_back(
+        &mut self,
+        class: LetterClass,
+        left: u64,
+        may_be_more: bool,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let before = self.held_back[class as usize];
+        let of_before = before.saturating_sub(left);
+        let held_back = match (self.postage.room(class, now), may_be_more) {
+            (0, _) => self.rows.overdue(class, now).await?,
+            // The next batch will show.
+            (_, true) => of_before,
+            (_, false) => 0,
+        };
+        let word = class.as_str();
+        if before == 0 && held_back > 0 {
+            warn!(
+                class = word,
+                held_back, "letters wait: no more of the class {word} may leave in this hour"
+            );
+        } else if before > 0 && held_back == 0 {
+            info!(class = word, "no letter of the class {word} waits for room any more");
+        }
+        telemetry::letters_held_back(word, held_back, held_back.saturating_sub(of_before));
+        self.held_back[class as usize] = held_back;
+        Ok(())
+    }
+
+    /// Whether it has left: what was not taken costs nothing. Whoever was stopped for longer than his claim sends nothing: it is
+    /// somebody else's to do.
+    async fn deliver(&self, claimed: &Claimed, until: Millis) -> bool {
         if self.clock.now() >= until {
             warn!(mail = %claimed.mail.id, "mail {} was ours for too short a time", claimed.mail.id);
-            return;
+            return false;
         }
         let outcome = self.tried(claimed).await;
+        let has_left = matches!(outcome, Outcome::Sent(_));
         let Mail { id, kind, .. } = &claimed.mail;
         let (word, marked) = match outcome {
             Outcome::Sent(Sent::Accepted) => {
@@ -249,6 +325,10 @@ impl Sending {
             Outcome::Sent(Sent::Written(path)) => {
                 info!(mail = %id, kind, path = %path.display(), "mail {id} was written to {}", path.display());
                 ("sent", self.rows.done(claimed).await)
+            }
+            Outcome::TooLate => {
+                info!(mail = %id, kind, "mail {id} is not sent: it waited for longer than its link is known");
+                ("too_late", self.rows.bury(claimed).await)
             }
             Outcome::Later(error) if claimed.tries < TRIES_MAX => {
                 let at = self.clock.now().plus(pause_ms(claimed.tries, self.clock.chance()));
@@ -270,9 +350,14 @@ impl Sending {
             Ok(false) => warn!(mail = %id, "mail {id} took longer than its lease, and may be sent twice"),
             Err(error) => warn!(mail = %id, %error, "mail {id} could not be marked, and may be sent twice"),
         }
+        has_left
     }
 
     async fn tried(&self, claimed: &Claimed) -> Outcome {
+        let Mail { class, created_at, .. } = claimed.mail;
+        if class == LetterClass::Unproved && created_at.plus(LINK_KNOWN_MS) <= self.clock.now() {
+            return Outcome::TooLate;
+        }
         let (to, letter) = match self.opened(&claimed.mail) {
             Ok(opened) => opened,
             Err(why) => return Outcome::Never(why),
@@ -316,182 +401,4 @@ fn pause_ms(tries: u32, chance: u128) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, MasterKeys};
-    use crate::mail::LinkToken;
-    use crate::persistence::Tables;
-
-    struct House {
-        dir: tempfile::TempDir,
-        tables: Tables,
-        vault: Vault,
-        clock: Clock,
-    }
-
-    impl House {
-        async fn new() -> House {
-            let dir = tempfile::tempdir().unwrap();
-            let tables = Tables::open(dir.path()).await.unwrap();
-            let clock = Clock::start();
-            let vault = Vault::new(&MasterKeys::one([9; 32]), &clock).unwrap();
-            House { dir, tables, vault, clock }
-        }
-
-        /// Whoever sends, without his thread.
-        fn sending(&self) -> Sending {
-            let config = self.config();
-            Sending {
-                rows: self.tables.outbox(),
-                vault: self.vault.clone(),
-                words: Words::new(&config.mail.public_url).unwrap(),
-                mailer: Mailer::new(&config.mail, self.dir.path()).unwrap(),
-                clock: self.clock.clone(),
-                metrics: Metrics::global().clone(),
-                signals: Arc::default(),
-            }
-        }
-
-        fn start(&self, config: &Config) -> Outbox {
-            let words = Words::new(&config.mail.public_url).unwrap();
-            let mailer = Mailer::new(&config.mail, self.dir.path()).unwrap();
-            let (rows, vault) = (self.tables.outbox(), self.vault.clone());
-            Outbox::start(rows, vault, words, mailer, &self.clock, Metrics::global()).unwrap()
-        }
-
-        fn config(&self) -> Config {
-            Config::development(self.dir.path())
-        }
-
-        fn mail(&self) -> Mail {
-            let letter = Letter::VerifyAddress { token: LinkToken::new("verify_4f-_x") };
-            let to = Email::parse("mina@example.com").unwrap();
-            sealed(&self.vault, &self.clock, &letter, &to, Locale::En, None).unwrap()
-        }
-
-        async fn add(&self, mail: &Mail) {
-            self.tables.outbox().add(std::slice::from_ref(mail)).await.unwrap();
-        }
-
-        /// Waits until nothing waits.
-        async fn emptied(&self) {
-            let emptied = async {
-                while self.tables.outbox().waiting().await.unwrap() > 0 {
-                    tokio::time::sleep(Duration::from_millis(5)).await;
-                }
-            };
-            tokio::time::timeout(Duration::from_secs(10), emptied).await.expect("the mail is sent");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_mail_leaves_as_soon_as_it_is_told() {
-        let house = House::new().await;
-        let outbox = house.start(&house.config());
-        let mail = house.mail();
-        house.add(&mail).await;
-        outbox.wake();
-        house.emptied().await;
-        outbox.stop().await;
-        let file = std::fs::read_to_string(house.dir.path().join(format!("mail/{}.eml", mail.id))).unwrap();
-        assert!(
-            file.contains("To: mina@example.com") && file.contains("Subject: Confirm your e-mail address"),
-            "{file}"
-        );
-    }
-
-    /// Somebody else has sent it meanwhile, or will.
-    #[tokio::test]
-    async fn who_was_stopped_for_longer_than_his_claim_sends_nothing() {
-        let house = House::new().await;
-        let mail = house.mail();
-        house.add(&mail).await;
-        let (sending, now) = (house.sending(), house.clock.now());
-        let until = now.plus(LEASE_MS);
-        let claimed = sending.rows.claim(now, until, 1).await.unwrap().remove(0);
-        house.clock.advance(LEASE_MS);
-        sending.deliver(&claimed, until).await;
-        let file = house.dir.path().join(format!("mail/{}.eml", mail.id));
-        assert!(!file.exists());
-        // Whoever claims it now sends it.
-        assert_eq!(sending.batch().await.unwrap(), 1);
-        assert!(file.exists() && sending.rows.waiting().await.unwrap() == 0);
-    }
-
-    #[tokio::test]
-    async fn what_was_left_behind_is_sent_at_the_next_start() {
-        let house = House::new().await;
-        house.add(&house.mail()).await;
-        let outbox = house.start(&house.config());
-        house.emptied().await;
-        outbox.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_row_tells_neither_address_nor_token() {
-        let house = House::new().await;
-        let mail = house.mail();
-        for sealed in [&mail.recipient, &mail.letter] {
-            for secret in ["mina", "example", "verify", "4f-_x"] {
-                assert!(!sealed.windows(secret.len()).any(|piece| piece == secret.as_bytes()), "{secret}");
-            }
-        }
-        assert_eq!(mail.kind, "verify_address");
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_away_is_tried_again_later() {
-        let house = House::new().await;
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut config = house.config();
-        config.mail.smtp_url = Some(format!("smtp://{nobody}").into());
-        house.add(&house.mail()).await;
-        let outbox = house.start(&config);
-        let rows = house.tables.outbox();
-        let tried = async {
-            // Until it was tried the lease stands, which is longer than the first pause.
-            while rows.next_due().await.unwrap().is_none_or(|at| at > house.clock.now().plus(BACK_OFF_MS)) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), tried).await.expect("it is tried");
-        outbox.stop().await;
-        assert_eq!(rows.waiting().await.unwrap(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_mail_that_cannot_be_opened_is_given_up_and_holds_up_nobody() {
-        let house = House::new().await;
-        let (mut bad, good) = (house.mail(), house.mail());
-        bad.letter = good.letter.clone();
-        house.add(&bad).await;
-        house.add(&good).await;
-        let outbox = house.start(&house.config());
-        house.emptied().await;
-        outbox.stop().await;
-        assert!(house.dir.path().join(format!("mail/{}.eml", good.id)).exists());
-        assert!(!house.dir.path().join(format!("mail/{}.eml", bad.id)).exists());
-    }
-
-    #[test]
-    fn pauses_double_up_to_an_hour_and_are_random() {
-        assert_eq!((pause_ms(1, 0), pause_ms(1, 1_000), pause_ms(1, 1_001)), (1_000, 2_000, 1_000));
-        assert_eq!((pause_ms(2, 0), pause_ms(2, 2_000)), (2_000, 4_000));
-        assert_eq!(pause_ms(11, 1_024_000), 2_048_000);
-        for tries in [12, TRIES_MAX, u32::MAX] {
-            assert_eq!(pause_ms(tries, 0), BACK_OFF_MAX_MS / 2);
-            assert_eq!(pause_ms(tries, 1_800_000), BACK_OFF_MAX_MS);
-        }
-    }
-
-    #[test]
-    fn a_mail_is_given_up_after_six_hours_at_the_least_and_twelve_or_so_at_the_most() {
-        let all = |chance_of: fn(u32) -> u128| -> i64 {
-            (1..TRIES_MAX).map(|tries| pause_ms(tries, chance_of(tries))).sum()
-        };
-        let (shortest, longest) = (all(|_| 0), all(|tries| (1_000_u128 << (tries - 1)).min(1_800_000)));
-        let hour = 3_600_000;
-        assert!((6 * hour..7 * hour).contains(&shortest), "{shortest}");
-        assert!((12 * hour..13 * hour).contains(&longest), "{longest}");
-    }
-}
+mod tests;

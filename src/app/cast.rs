@@ -174,7 +174,8 @@ impl Stage<'_> {
             tracing::warn!("no STOCKADE_SMTP_URL: mails go into a folder, and nobody receives them");
         }
         let rows = self.store.tables.outbox();
-        Ok(Outbox::start(rows, self.vault.clone(), words, mailer, &self.clock, Metrics::global())?)
+        let vault = self.vault.clone();
+        Ok(Outbox::start(rows, vault, words, mailer, mail.letters, &self.clock, Metrics::global())?)
     }
 
     fn provider(&self) -> Result<Provider> {

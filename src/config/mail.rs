@@ -5,6 +5,7 @@ use secrecy::SecretString;
 
 use super::network::{host_of, is_this_machine};
 use super::{ConfigError, Layers};
+use crate::domain::postage::PostageLimits;
 
 /// Whom mails come from where nothing is said: nobody who could be answered.
 pub(super) fn sender() -> Address {
@@ -52,6 +53,14 @@ impl Carrier<'_> {
     }
 }
 
+/// How many letters leave in an hour. There is always a bound: whoever wants none names a large one.
+pub(super) fn letters(layers: &Layers) -> Result<PostageLimits, ConfigError> {
+    Ok(PostageLimits {
+        per_hour: layers.positive("letters_per_hour")?,
+        unproved_per_hour: layers.positive("unproved_letters_per_hour")?,
+    })
+}
+
 /// Where people reach the shop, without a slash at the end.
 pub(super) fn public_url(layers: &Layers) -> Result<String, ConfigError> {
     const KEY: &str = "public_url";
@@ -93,6 +102,15 @@ mod tests {
         }
         let told = smtp("smtp://shop:hush@mail.example.com:587?tls=opportunistic").unwrap_err();
         assert!(told.contains("TLS") && !told.contains("hush"), "{told}");
+    }
+
+    #[test]
+    fn letters_always_have_a_bound() {
+        assert_eq!(read(letters, "letters_per_hour", "20_000").map(|limits| limits.per_hour), Ok(20_000));
+        for key in ["letters_per_hour", "unproved_letters_per_hour"] {
+            assert!(read(letters, key, "0").unwrap_err().contains("at least 1"), "{key}");
+            assert!(read(letters, key, "many").is_err(), "{key}");
+        }
     }
 
     #[test]

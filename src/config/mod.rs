@@ -24,6 +24,7 @@ use std::time::Duration;
 use lettre::message::Mailbox;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::postage::PostageLimits;
 use mail::sender;
 
 pub use self::redis::Redis;
@@ -120,6 +121,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("letters_per_hour", "N", "100000", "Letters that leave within an hour at most, over all nodes; more wait. A quarter is kept for those about orders, and a quarter for those about accounts"),
+    setting("unproved_letters_per_hour", "N", "10000", "How many of them go to addresses that nobody has proved, at most; more wait"),
     setting("hold_reminder_ms", "MS", "120000", "How long before a hold lapses its buyer gets a mail, where it lasts more than twice as long; 0: never"),
     setting("payment_provider", "NAME", "simulated", "Who moves money: `simulated`, which decides by the token, or `stripe`"),
     Setting { secret: true, ..setting("stripe_secret_key", "KEY", "", "The secret key of the Stripe account, `sk_…` or `rk_…`") },
@@ -205,6 +208,8 @@ pub struct Mail {
     pub public_url: String,
     /// How long before a hold lapses its buyer is reminded; zero: never.
     pub hold_reminder: Duration,
+    /// How many leave in an hour.
+    pub letters: PostageLimits,
 }
 
 #[derive(Debug, Clone)]
@@ -267,6 +272,7 @@ impl Config {
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
                 hold_reminder: Duration::from_secs(120),
+                letters: PostageLimits { per_hour: 100_000, unproved_per_hour: 10_000 },
             },
             payment: Payment::development(),
             webhooks: Webhooks { allow_loopback: false },
@@ -319,6 +325,7 @@ impl Config {
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
                 hold_reminder: milliseconds("hold_reminder_ms")?,
+                letters: mail::letters(layers)?,
             },
             payment: Payment::read(layers)?,
             webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },

@@ -112,6 +112,8 @@ const PEOPLE: &[File] = files!("people":
     25 "0025_letters_told",
     26 "0026_hold_reminders",
     27 "0027_hold_reminders_due",
+    28 "0028_outbox_class",
+    29 "0029_outbox_by_class",
 );
 
 const MONEY: &[File] = files!("money":

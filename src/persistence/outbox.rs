@@ -10,28 +10,31 @@ use super::StoreError;
 use super::sql::{self, Connection, Damaged, Listed, Row, signed, sixteen, unsigned};
 use super::store::Store;
 use crate::domain::id::{MailId, UserId};
+use crate::domain::postage::LetterClass;
 use crate::domain::stock::Millis;
 use crate::domain::user::Locale;
 use crate::vault::WrappedKey;
 
 macro_rules! columns {
     () => {
-        "id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, tries, version"
+        "id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, tries, version, class"
     };
 }
 
-const INSERT: &str = "insert into outbox (id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, \
-    tries, version, next_at_ms, state) values (?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, 'waiting')";
+const INSERT: &str = "insert into outbox (id, kind, class, locale, subject_id, wrapped_key, recipient, letter, \
+    created_at_ms, tries, version, next_at_ms, state) values (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, ?, 'waiting')";
 static INSERT_MANY: LazyLock<Listed> = LazyLock::new(|| {
-    let head = "insert into outbox (id, kind, locale, subject_id, wrapped_key, recipient, letter, created_at_ms, \
-        next_at_ms, tries, version, state) values ";
-    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, 'waiting')", "")
+    let head = "insert into outbox (id, kind, class, locale, subject_id, wrapped_key, recipient, letter, \
+        created_at_ms, next_at_ms, tries, version, state) values ";
+    Listed::new(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 1, 'waiting')", "")
 });
 const DUE: &str = concat!(
     "select ",
     columns!(),
-    " from outbox where state = 'waiting' and next_at_ms <= ? order by next_at_ms, id limit ?"
+    " from outbox where state = 'waiting' and class = ? and next_at_ms <= ? order by next_at_ms, id limit ?"
 );
+/// Rows that are looked at when some are claimed, at the least: of those that cannot be read none is claimed.
+const LOOKED_AT_MIN: usize = 16;
 const CLAIM: &str = "update outbox set next_at_ms = ?, tries = tries + 1, version = version + 1 \
     where id = ? and version = ?";
 const DONE: &str = "delete from outbox where id = ? and version = ?";
@@ -39,7 +42,8 @@ const LATER: &str = "update outbox set next_at_ms = ?, version = version + 1 whe
 const BURY: &str = "update outbox set state = 'dead', wrapped_key = ?, recipient = ?, letter = ?, version = version + 1 \
     where id = ? and version = ?";
 const SWEEP: &str = "delete from outbox where state = 'dead' and next_at_ms < ?";
-const NEXT: &str = "select min(next_at_ms) from outbox where state = 'waiting'";
+const NEXT: &str = "select min(next_at_ms) from outbox where state = 'waiting' and class = ?";
+const OVERDUE: &str = "select count(*) from outbox where state = 'waiting' and class = ? and next_at_ms <= ?";
 const WAITING: &str = "select count(*) from outbox where state = 'waiting'";
 const FORGET: &str = "delete from outbox where subject_id = ?";
 
@@ -49,6 +53,8 @@ pub struct Mail {
     pub id: MailId,
     /// The letter's word, for whoever counts.
     pub kind: String,
+    /// Whose room it takes among those that leave in an hour.
+    pub class: LetterClass,
     pub locale: Locale,
     /// Whom it is about; who is forgotten gets no more mail.
     pub subject: Option<UserId>,
@@ -74,6 +80,7 @@ pub async fn insert(connection: &mut Connection, mail: &Mail) -> Result<(), Stor
     sql::query(INSERT)
         .bind(&mail.id.as_bytes()[..])
         .bind(&mail.kind)
+        .bind(mail.class.as_str())
         .bind(mail.locale.as_str())
         .bind(mail.subject.as_ref().map(|user| &user.as_bytes()[..]))
         .bind(mail.key.as_bytes())
@@ -93,6 +100,7 @@ pub(super) async fn insert_many(connection: &mut Connection, mails: &[Mail]) -> 
             query
                 .bind(mail.id.as_bytes().to_vec())
                 .bind(mail.kind.clone())
+                .bind(mail.class.as_str())
                 .bind(mail.locale.as_str())
                 .bind(mail.subject.map(|user| user.as_bytes().to_vec()))
                 .bind(mail.key.as_bytes().to_vec())
@@ -131,16 +139,23 @@ impl Outbox {
         transaction.end(added).await
     }
 
-    /// Up to `most` mails that are due at `now`, ours until `until`.
-    pub async fn claim(&self, now: Millis, until: Millis, most: usize) -> Result<Vec<Claimed>, StoreError> {
-        let most = signed(most as u64);
-        let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.store.readers()).await?;
+    /// Up to `most` mails of a class that are due at `now`, the oldest first, ours until `until`.
+    pub async fn claim(
+        &self,
+        class: LetterClass,
+        now: Millis,
+        until: Millis,
+        most: usize,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let looked_at = signed(most.max(LOOKED_AT_MIN) as u64);
+        let due = sql::query(DUE).bind(class.as_str()).bind(now.0).bind(looked_at);
+        let rows = due.fetch_all(&self.store.readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }
         let mut writer = self.store.writer().await?;
         sql::begin(&mut writer).await?;
-        let claimed = claim_each(&mut writer, &rows, until).await;
+        let claimed = claim_each(&mut writer, &rows, until, most).await;
         sql::end(&mut writer, claimed).await
     }
 
@@ -174,10 +189,18 @@ impl Outbox {
         self.store.write_synced(sql::query(SWEEP).bind(before.0)).await
     }
 
-    /// When the next mail is due.
-    pub async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
-        let at: Option<i64> = sql::query_scalar(NEXT).fetch_one(&self.store.readers()).await?;
+    /// When the next mail of a class is due.
+    pub async fn next_due(&self, class: LetterClass) -> Result<Option<Millis>, StoreError> {
+        let next = sql::query_scalar(NEXT).bind(class.as_str());
+        let at: Option<i64> = next.fetch_one(&self.store.readers()).await?;
         Ok(at.map(Millis))
+    }
+
+    /// How many of a class are due and nobody's.
+    pub async fn overdue(&self, class: LetterClass, now: Millis) -> Result<u64, StoreError> {
+        let overdue = sql::query_scalar(OVERDUE).bind(class.as_str()).bind(now.0);
+        let overdue: i64 = overdue.fetch_one(&self.store.readers()).await?;
+        Ok(overdue.unsigned_abs())
     }
 
     /// How many wait, claimed ones included.
@@ -191,9 +214,13 @@ async fn claim_each(
     writer: &mut Connection,
     rows: &[Row],
     until: Millis,
+    most: usize,
 ) -> Result<Vec<Claimed>, StoreError> {
-    let mut claimed = Vec::with_capacity(rows.len());
+    let mut claimed = Vec::with_capacity(most);
     for row in rows {
+        if claimed.len() >= most {
+            break;
+        }
         let seen = match claimed_of(row) {
             Err(StoreError::Damaged(damaged)) => {
                 // It holds up nobody, and stays for whoever looks into it.
@@ -225,6 +252,7 @@ fn claimed_of(row: &Row) -> Result<Claimed, StoreError> {
     let mail = Mail {
         id: MailId::from_bytes(sixteen(row, 0)?),
         kind: row.try_get(1)?,
+        class: LetterClass::from_word(row.try_get(10)?).ok_or(Damaged { what: "class of a mail" })?,
         locale: Locale::from_word(locale).ok_or(Damaged { what: "language of a mail" })?,
         subject: subject.transpose()?,
         key: WrappedKey::from_bytes(key).map_err(|_| Damaged { what: "key of a mail" })?,
@@ -239,6 +267,7 @@ fn claimed_of(row: &Row) -> Result<Claimed, StoreError> {
 mod tests {
     use rstest::rstest;
 
+    use super::LetterClass::{Account, Order, Unproved};
     use super::*;
     use crate::clock::Clock;
     use crate::config::MasterKeys;
@@ -251,6 +280,7 @@ mod tests {
         Mail {
             id: MailId::new(at, number),
             kind: "verify_address".to_owned(),
+            class: Unproved,
             locale: Locale::Ko,
             subject,
             key: vault.new_key().unwrap(),
@@ -273,16 +303,16 @@ mod tests {
         let (_dir, outbox) = outbox(home).await;
         let (first, second) = (mail(1, T0, Some(buyer(1))), mail(2, T0.plus(10), None));
         outbox.add(&[first.clone(), second.clone()]).await.unwrap();
-        assert_eq!(outbox.claim(T0.plus(-1), T0.plus(LEASE), 10).await.unwrap(), []);
-        let claimed = outbox.claim(T0.plus(10), T0.plus(LEASE), 10).await.unwrap();
+        assert_eq!(outbox.claim(Unproved, T0.plus(-1), T0.plus(LEASE), 10).await.unwrap(), []);
+        let claimed = outbox.claim(Unproved, T0.plus(10), T0.plus(LEASE), 10).await.unwrap();
         assert_eq!(
             claimed.iter().map(|c| (&c.mail, c.tries)).collect::<Vec<_>>(),
             [(&first, 1), (&second, 1)]
         );
-        assert_eq!(outbox.claim(T0.plus(10), T0.plus(LEASE), 10).await.unwrap(), []);
-        assert_eq!(outbox.next_due().await.unwrap(), Some(T0.plus(LEASE)));
+        assert_eq!(outbox.claim(Unproved, T0.plus(10), T0.plus(LEASE), 10).await.unwrap(), []);
+        assert_eq!(outbox.next_due(Unproved).await.unwrap(), Some(T0.plus(LEASE)));
 
-        let again = outbox.claim(T0.plus(LEASE), T0.plus(2 * LEASE), 1).await.unwrap();
+        let again = outbox.claim(Unproved, T0.plus(LEASE), T0.plus(2 * LEASE), 1).await.unwrap();
         assert_eq!(again[0].tries, 2);
         let late = claimed.iter().find(|c| c.mail.id == again[0].mail.id).unwrap();
         assert!(!outbox.done(late).await.unwrap(), "it is somebody else's by now");
@@ -292,15 +322,39 @@ mod tests {
 
     #[rstest]
     #[tokio::test]
+    async fn each_class_has_its_own_oldest(#[values(Sqlite, MySql)] home: Home) {
+        let (_dir, outbox) = outbox(home).await;
+        let of = |class, number, at| Mail { class, ..mail(number, at, None) };
+        let orders = [of(Order, 1, T0.plus(2)), of(Order, 2, T0), of(Order, 3, T0.plus(1))];
+        let reset = of(Account, 4, T0.plus(9));
+        let mut writing = outbox.store.begin_synced().await.unwrap();
+        let added = insert_many(&mut writing, &orders).await;
+        writing.end(added).await.unwrap();
+        outbox.add(std::slice::from_ref(&reset)).await.unwrap();
+        assert_eq!(outbox.next_due(Order).await.unwrap(), Some(T0));
+        assert_eq!(outbox.next_due(Account).await.unwrap(), Some(T0.plus(9)));
+        assert_eq!(outbox.next_due(Unproved).await.unwrap(), None);
+        let overdue = async |class| outbox.overdue(class, T0.plus(8)).await.unwrap();
+        assert_eq!((overdue(Order).await, overdue(Account).await), (3, 0));
+
+        let claimed = outbox.claim(Order, T0.plus(9), T0.plus(LEASE), 2).await.unwrap();
+        assert_eq!(claimed.iter().map(|claimed| &claimed.mail).collect::<Vec<_>>(), [&orders[1], &orders[2]]);
+        assert_eq!(overdue(Order).await, 1, "the others are somebody's");
+        let claimed = outbox.claim(Account, T0.plus(9), T0.plus(LEASE), 2).await.unwrap();
+        assert_eq!(claimed.iter().map(|claimed| &claimed.mail).collect::<Vec<_>>(), [&reset]);
+    }
+
+    #[rstest]
+    #[tokio::test]
     async fn a_mail_is_tried_again_later_or_buried(#[values(Sqlite, MySql)] home: Home) {
         let (_dir, outbox) = outbox(home).await;
         outbox.add(&[mail(1, T0, None)]).await.unwrap();
-        let claimed = outbox.claim(T0, T0.plus(LEASE), 1).await.unwrap();
+        let claimed = outbox.claim(Unproved, T0, T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.later(&claimed[0], T0.plus(50)).await.unwrap());
-        assert_eq!(outbox.next_due().await.unwrap(), Some(T0.plus(50)));
-        let claimed = outbox.claim(T0.plus(50), T0.plus(LEASE), 1).await.unwrap();
+        assert_eq!(outbox.next_due(Unproved).await.unwrap(), Some(T0.plus(50)));
+        let claimed = outbox.claim(Unproved, T0.plus(50), T0.plus(LEASE), 1).await.unwrap();
         assert!(outbox.bury(&claimed[0]).await.unwrap());
-        assert_eq!((outbox.waiting().await.unwrap(), outbox.next_due().await.unwrap()), (0, None));
+        assert_eq!((outbox.waiting().await.unwrap(), outbox.next_due(Unproved).await.unwrap()), (0, None));
         let mut writer = outbox.store.writer().await.unwrap();
         let left: i64 =
             sql::query_scalar("select length(letter) + length(recipient) + length(wrapped_key) from outbox")
@@ -320,7 +374,8 @@ mod tests {
         outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
         let damage = sql::query("update outbox set wrapped_key = x'00' where subject_id is not null");
         assert_eq!(outbox.store.write_synced(damage).await.unwrap(), 1);
-        assert_eq!(outbox.claim(T0, T0.plus(LEASE), 10).await.unwrap().len(), 1);
+        // Not even where there is room for one alone.
+        assert_eq!(outbox.claim(Unproved, T0, T0.plus(LEASE), 1).await.unwrap().len(), 1);
     }
 
     #[rstest]

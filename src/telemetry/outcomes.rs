@@ -127,8 +127,12 @@ pub(super) fn register() {
     for outcome in ["news", "known", "foreign", "missing", "malformed", "stale", "wrong", "body"] {
         counter!("stockade_payment_webhooks_total", "outcome" => outcome).increment(0);
     }
-    for outcome in ["sent", "retried", "refused", "given_up"] {
+    for outcome in ["sent", "retried", "refused", "given_up", "too_late"] {
         counter!("stockade_mails_total", "outcome" => outcome).increment(0);
+    }
+    for class in ["account", "unproved", "order"] {
+        gauge!("stockade_letters_waiting_for_room", "class" => class).set(0.0);
+        counter!("stockade_letters_held_back_total", "class" => class).increment(0);
     }
     for cause in ["died", "left"] {
         counter!("stockade_takeovers_total", "cause" => cause).increment(0);
@@ -206,6 +210,13 @@ pub fn provider_called(operation: &'static str, outcome: &'static str, took: Dur
 pub fn mail_handled(outcome: &'static str) {
     recorder();
     counter!("stockade_mails_total", "outcome" => outcome).increment(1);
+}
+
+/// Says how many letters of a class wait because no more may leave in this hour, and counts those among them that are new.
+pub fn letters_held_back(class: &'static str, waiting: u64, new: u64) {
+    recorder();
+    gauge!("stockade_letters_waiting_for_room", "class" => class).set(waiting as f64);
+    counter!("stockade_letters_held_back_total", "class" => class).increment(new);
 }
 
 /// Counts one try to tell an endpoint something.

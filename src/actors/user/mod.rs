@@ -25,7 +25,7 @@ use actix_web::rt;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
-pub use chores::{CLEARING_AT, Clearing};
+pub use chores::{CLEARING_AT, Clearing, LINK_KNOWN_MS};
 pub use export::Kept;
 pub use founding::make_admin;
 pub use leave::erase_again;

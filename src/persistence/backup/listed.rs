@@ -114,7 +114,7 @@ pub static TABLES: &[Table] = tables! {
     People revocations: subject Bytes, kind Words, epoch_ms Number, until_ms Number, noted_at_ms Number;
     People outbox: id Bytes, kind Words, locale Words, subject_id Bytes, wrapped_key Bytes,
         recipient Bytes, letter Bytes, state Words, tries Number, next_at_ms Number,
-        created_at_ms Number, version Number;
+        created_at_ms Number, version Number, class Words;
     People trail: sequence Number, at_ms Number, kind Words, actor_id Words, subject_id Words,
         detail Words, previous_hash Bytes, hash Bytes;
     People trail_head: id Number, sequence Number, hash Bytes;

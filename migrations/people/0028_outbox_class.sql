@@ -1,0 +1,1 @@
+alter table outbox add column class varchar(16) not null default 'account'

@@ -35,6 +35,7 @@ targets! {
     "times"             http::fuzz::times;
     "csv_cells"         http::fuzz::csv_cells;
     "access_tokens"     signed::access_tokens;
+    "dpop_proofs"       signed::dpop_proofs;
     "sealed"            signed::sealed;
     "payment_webhooks"  provider::fuzz::webhooks;
     "provider_answers"  provider::fuzz::answers;

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
+pub mod dpop;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
 pub mod http;

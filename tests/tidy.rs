@@ -39,6 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "persistence",
             "domain",
             "clock",
+            "dpop",
             "sync",
             "telemetry",
             "logs",
@@ -49,6 +50,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "webhook",
         ],
     ),
+    ("dpop", &["dpop", "domain", "vault"]),
     ("tokens", &["tokens", "domain"]),
     (
         "http",
@@ -57,6 +59,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "actors",
             "persistence",
             "tokens",
+            "dpop",
             "domain",
             "clock",
             "telemetry",

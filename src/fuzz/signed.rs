@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::config::MasterKeys;
 use crate::domain::stock::Millis;
+use crate::dpop::{self, BadProof, Door};
 use crate::tokens::{BadToken, Tokens};
 use crate::vault::{Vault, WrappedKey};
 
@@ -46,6 +48,37 @@ pub fn access_tokens(bytes: &[u8]) {
     assert_eq!(tokens.verify(&token, identity.expires_at), Err(BadToken::Expired));
     let unsigned = format!("{message}.");
     assert_eq!(tokens.verify(&unsigned, NOW), Err(BadToken::Invalid));
+}
+
+/// The key of a device, and as which its proofs show it.
+static DEVICE: LazyLock<Option<(Ed25519KeyPair, String)>> = LazyLock::new(|| {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).ok()?;
+    let x = BASE64.encode(pair.public_key().as_ref());
+    Some((pair, format!(r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}"#)))
+});
+
+/// A proof as it stands; and a head and claims, a line each, that a device has signed, where `KEY` in the head is its key. What is taken
+/// is for this door alone, and not for long.
+pub fn dpop_proofs(bytes: &[u8]) {
+    let door =
+        Door { method: "POST", path: "/v1/sessions/refresh", public_url: Some("https://shop.example.com") };
+    let text = String::from_utf8_lossy(bytes);
+    let anywhere = Door { public_url: None, ..door };
+    assert!(dpop::check(&text, door, NOW).is_err() || dpop::check(&text, anywhere, NOW).is_ok());
+    let Some((head, claims)) = text.split_once('\n') else { return };
+    let Some((pair, jwk)) = &*DEVICE else { return };
+    let message = format!("{}.{}", BASE64.encode(head.replace("KEY", jwk)), BASE64.encode(claims));
+    let signed = |by: &Ed25519KeyPair| format!("{message}.{}", BASE64.encode(by.sign(message.as_bytes())));
+    let proof = signed(pair);
+    let Ok(key) = dpop::check(&proof, door, NOW) else { return };
+    assert_eq!(dpop::check(&proof, anywhere, NOW), Ok(key));
+    let elsewhere = Door { path: "/v1/sessions", ..anywhere };
+    assert_eq!(dpop::check(&proof, elsewhere, NOW), Err(BadProof::Elsewhere));
+    for later in [-120_000, 120_000] {
+        assert_eq!(dpop::check(&proof, door, NOW.plus(later)), Err(BadProof::Stale));
+    }
+    let Ok(other) = Ed25519KeyPair::from_seed_unchecked(&[8; 32]) else { return };
+    assert_eq!(dpop::check(&signed(&other), door, NOW), Err(BadProof::Signature));
 }
 
 /// What was not sealed under a key does not open with it, and what was comes out as it went in, in its own place alone.

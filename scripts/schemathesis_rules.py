@@ -14,12 +14,12 @@ PRODUCTS = os.environ.get("CONTRACT_PRODUCTS", "").split()
 THEIR_DOMAIN = "@people.example"
 
 # A well-formed request may still come at the wrong moment: there is too little, it was cancelled before, the hold has ended, the
-# bank says no, the link or the ETag is of another day. Which of these a door may say stands in the document, and is checked there.
+# bank says no, the link or the ETag is of another day, nobody has signed it. Which of these a door may say stands in the document, and is checked there.
 OF_THE_MOMENT = {
     "payment_declined", "sold_out", "sale_not_open", "sale_closed", "sale_paused", "customer_limit_exceeded",
     "order_state_conflict", "not_cancellable", "not_returnable", "price_changed", "phone_taken", "idempotency_in_progress",
     "idempotency_key_reused", "hold_expired", "link_expired", "precondition_failed", "reauthentication_required",
-    "email_not_verified", "invalid_signature",
+    "email_not_verified", "invalid_signature", "invalid_dpop_proof",
 }
 
 # What a schema cannot say of a field: operation, pointer, words. `validation_failed` with anything else is a schema that says too

@@ -1,5 +1,7 @@
 //! Sessions: how long one stays logged in, how one is logged out, and what a stolen token is worth.
 
+#[path = "sessions/bound.rs"]
+mod bound;
 mod support;
 
 use std::collections::BTreeSet;

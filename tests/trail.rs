@@ -19,7 +19,7 @@ use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
 use stockade::vault;
-use support::{Pair, Person, Shop, id, user};
+use support::{Device, Pair, Person, Shop, id, user};
 use tempfile::TempDir;
 
 /// `kind actor subject detail` of every entry, oldest first.
@@ -151,6 +151,8 @@ async fn every_deed_finds_its_way_into_the_trail() {
     let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
     Pair::of(&shop.try_refresh(&next.refresh).await);
     shop.try_refresh(&pair.refresh).await.problem(401, "unauthenticated");
+    let bound = shop.log_in_from(&mina, &Device::made()).await;
+    shop.try_refresh(&bound.refresh).await.problem(401, "unauthenticated");
     let pair = shop.log_in(&mina).await;
     let user = shop.id_of(&pair).await;
     shop.as_of(&pair, "PATCH", "/v1/users/me").json(&json!({ "name": "Mina Kim" })).send().await.ok(200);

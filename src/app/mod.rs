@@ -47,7 +47,9 @@ use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::id::ProductId;
 use crate::http::health::{NotReady, Readiness};
-use crate::http::{Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, Streams};
+use crate::http::{
+    Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, PublicUrl, Streams,
+};
 use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
 use crate::tokens::Tokens;
@@ -371,6 +373,7 @@ fn doors(config: &Config, store: &Store, tokens: Tokens, cast: &Cast) -> Doors {
         cart_rate: CartRate::default(),
         address_rate: address_rate(config),
         admin_login: AdminLogin(config.people.admin_login),
+        public_url: PublicUrl(config.http.public_url.clone()),
     }
 }
 

@@ -120,7 +120,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("admin_login_minutes", "MINUTES", "", "How long after a log-in an administrator may create products, restock, change prices and decide about money; 0: as long as the token is good. Unset: 15 in production, 0 in development"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
-    setting("public_url", "URL", "", "Where people reach the shop, for the links in mails; unset: `http://` and http_addr"),
+    setting("public_url", "URL", "", "Where people reach the shop, for the links in mails (unset: `http://` and http_addr) and, if set, in proofs of a key"),
     setting("letters_per_hour", "N", "100000", "Letters that leave within an hour at most, over all nodes; more wait. A quarter is kept for those about orders, and a quarter for those about accounts"),
     setting("unproved_letters_per_hour", "N", "10000", "How many of them go to addresses that nobody has proved, at most; more wait"),
     setting("hold_reminder_ms", "MS", "120000", "How long before a hold lapses its buyer gets a mail, where it lasts more than twice as long; 0: never"),
@@ -189,6 +189,8 @@ pub struct Http {
     /// How long a connection may be idle.
     pub keep_alive: Duration,
     pub shutdown: Duration,
+    /// Where people reach the shop, without a slash at its end, if somebody has said so.
+    pub public_url: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -263,6 +265,7 @@ impl Config {
                 connections_per_address: 100,
                 keep_alive: Duration::from_secs(30),
                 shutdown: Duration::from_secs(10),
+                public_url: None,
             },
             peers: Peers::development(),
             tokens: Tokens { secret: None, former: Vec::new() },
@@ -309,6 +312,7 @@ impl Config {
                 connections_per_address: layers.positive("connections_per_address")?,
                 keep_alive: Duration::from_millis(layers.positive("keep_alive_ms")?),
                 shutdown: milliseconds("shutdown_ms")?,
+                public_url: layers.text("public_url").map(|_| mail::public_url(layers)).transpose()?,
             },
             peers: Peers::read(layers)?,
             tokens: Tokens {
@@ -482,6 +486,9 @@ mod tests {
         assert_eq!(config.profile, Profile::Development);
         assert_eq!(config.http.addr.port(), 8080);
         assert_eq!(config.limits.flush_lag_bytes_max, 1 << 30);
+        assert_eq!(config.http.public_url, None, "unless somebody says so, nobody knows");
+        let said = read(&[("public_url", "https://shop.example.com/")]).unwrap();
+        assert_eq!(said.http.public_url.as_deref(), Some("https://shop.example.com"));
     }
 
     #[test]

@@ -35,6 +35,7 @@ deeds!(
     PasswordRefused "password_refused",
     LoggedOut "logged_out",
     TokenReused "token_reused",
+    RefreshRefused "refresh_refused",
     PasswordChanged "password_changed",
     PasswordResetAsked "password_reset_asked",
     PasswordReset "password_reset",

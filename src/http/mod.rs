@@ -25,6 +25,7 @@ mod payment;
 mod places;
 mod problem;
 mod product;
+mod proof;
 mod query;
 mod rate;
 mod refusal;
@@ -48,6 +49,7 @@ pub use openapi::{client_file, document};
 pub use places::{Place, Places, TooMany};
 pub use problem::Code;
 pub use product::{Pages, STREAMS_MAX, Streams};
+pub use proof::PublicUrl;
 pub use rate::{AddressRate, CartRate, OrderRate};
 pub use request::HEAD_BYTES_MAX;
 
@@ -286,6 +288,7 @@ pub struct Doors {
     pub cart_rate: CartRate,
     pub address_rate: AddressRate,
     pub admin_login: AdminLogin,
+    pub public_url: PublicUrl,
 }
 
 /// Opens the doors of one side in one worker.
@@ -315,6 +318,7 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         cart_rate,
         address_rate,
         admin_login,
+        public_url,
     } = doors.clone();
     let watch = Watch {
         route: "none",
@@ -350,7 +354,8 @@ pub fn configure(config: &mut web::ServiceConfig, doors: &Doors, side: Side) {
         .app_data(web::Data::new(wishes))
         .app_data(web::Data::new(carts))
         .app_data(web::Data::new(cart_rate))
-        .app_data(web::Data::new(admin_login));
+        .app_data(web::Data::new(admin_login))
+        .app_data(web::Data::new(public_url));
 }
 
 async fn nothing_here() -> Result<HttpResponse, Problem> {

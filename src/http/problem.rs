@@ -45,6 +45,7 @@ macro_rules! codes {
 codes! {
     MalformedJson         400 "malformed_json"          "The body is not JSON";
     InvalidSignature      400 "invalid_signature"       "The signature is not the provider's";
+    InvalidDpopProof      400 "invalid_dpop_proof"      "The proof of a key is not valid";
     Unauthenticated       401 "unauthenticated"         "An access token is needed";
     TokenExpired          401 "token_expired"           "The access token has expired";
     PaymentDeclined       402 "payment_declined"        "The payment was declined";

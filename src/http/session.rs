@@ -11,6 +11,7 @@ use super::auth::Caller;
 use super::body::Body;
 use super::client::Neighbourhood;
 use super::problem::Problem;
+use super::proof;
 use super::query::{Id, Page, Query};
 use super::refusal::internal;
 use super::time::Stamp;
@@ -97,7 +98,8 @@ pub async fn log_in(
 ) -> Result<HttpResponse, Problem> {
     users.has_room()?;
     let mut attempt = abuse.try_password(tried(asked.email.as_str()), from)?;
-    let opened = users.log_in(&asked.email, asked.password, device(&request)).await;
+    let device = device(&request).with_key(proof::key(&request)?);
+    let opened = users.log_in(&asked.email, asked.password, device).await;
     attempt.judge(&opened);
     let shown = signed(opened?, &tokens, &clock)?;
     Ok(HttpResponse::Created().insert_header(NO_STORE).json(shown))
@@ -106,6 +108,7 @@ pub async fn log_in(
 /// `POST /v1/sessions/refresh`: also with an access token that has expired, or none.
 pub async fn refresh(
     from: Neighbourhood,
+    request: HttpRequest,
     abuse: web::Data<Abuse>,
     users: web::Data<Users>,
     tokens: web::Data<Tokens>,
@@ -113,7 +116,7 @@ pub async fn refresh(
     Body(asked): Body<RefreshRequest>,
 ) -> Result<HttpResponse, Problem> {
     let mut attempt = abuse.refresh(from)?;
-    let opened = users.refresh(&asked.refresh_token).await;
+    let opened = users.refresh(&asked.refresh_token, proof::key(&request)?).await;
     attempt.judge(&opened);
     Ok(HttpResponse::Ok().insert_header(NO_STORE).json(signed(opened?, &tokens, &clock)?))
 }

@@ -114,6 +114,7 @@ const PEOPLE: &[File] = files!("people":
     27 "0027_hold_reminders_due",
     28 "0028_outbox_class",
     29 "0029_outbox_by_class",
+    30 "0030_sessions_key_thumbprint",
 );
 
 const MONEY: &[File] = files!("money":

@@ -24,13 +24,15 @@ pub struct Session {
     pub created_at: Millis,
     /// When the current refresh token was made.
     pub used_at: Millis,
+    /// The thumbprint of the key without which no refresh token of it is good; none of a session that was opened without one.
+    pub key: Option<[u8; 32]>,
 }
 
 macro_rules! sessions {
     ($rest:literal) => {
         concat!(
-            "select id, user_id, refresh_hash, former_hash, successor, device, created_at_ms, used_at_ms \
-             from sessions ",
+            "select id, user_id, refresh_hash, former_hash, successor, device, created_at_ms, used_at_ms, \
+             key_thumbprint from sessions ",
             $rest
         )
     };
@@ -40,7 +42,7 @@ const FIND: &str = sessions!("where id = ?");
 const OF_USER: &str = sessions!("where user_id = ? order by id desc");
 const LAPSED: &str = sessions!("where used_at_ms <= ? or created_at_ms <= ? limit ?");
 const INSERT: &str = "insert into sessions (id, user_id, refresh_hash, former_hash, successor, device, created_at_ms, \
-    used_at_ms) values (?, ?, ?, ?, ?, ?, ?, ?)";
+    used_at_ms, key_thumbprint) values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const ROTATE: &str = "update sessions set refresh_hash = ?, former_hash = ?, successor = ?, used_at_ms = ? \
     where id = ? and refresh_hash = ?";
 const END: &str = "delete from sessions where id = ?";
@@ -89,6 +91,7 @@ impl Writing<'_> {
             .bind(&session.device)
             .bind(session.created_at.0)
             .bind(session.used_at.0)
+            .bind(session.key.map(|key| key.to_vec()))
             .execute(self.on())
             .await?;
         Ok(())
@@ -136,7 +139,7 @@ impl Writing<'_> {
 }
 
 fn session(row: &Row) -> Result<Session, StoreError> {
-    let former: Option<&[u8]> = row.try_get(3)?;
+    let (former, key): (Option<&[u8]>, Option<&[u8]>) = (row.try_get(3)?, row.try_get(8)?);
     Ok(Session {
         id: SessionId::from_bytes(sixteen(row, 0)?),
         user: UserId::from_bytes(sixteen(row, 1)?),
@@ -146,6 +149,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         device: row.try_get(5)?,
         created_at: Millis(row.try_get(6)?),
         used_at: Millis(row.try_get(7)?),
+        key: key.map(|_| thirty_two(row, 8)).transpose()?,
     })
 }
 
@@ -168,6 +172,7 @@ mod tests {
             device: "a phone".to_owned(),
             created_at: T0,
             used_at: T0,
+            key: None,
         }
     }
 
@@ -175,7 +180,7 @@ mod tests {
     #[tokio::test]
     async fn a_refresh_token_has_one_successor(#[values(Sqlite, MySql)] home: Home) {
         let (_dir, tables) = home.tables().await;
-        let (first, other) = (session(1), session(2));
+        let (first, other) = (Session { key: Some([9; 32]), ..session(1) }, session(2));
         let mut writing = tables.begin().await.unwrap();
         for session in [&first, &other] {
             writing.insert_session(session).await.unwrap();

@@ -4,6 +4,7 @@
 mod bank;
 pub mod contract;
 mod delivery;
+mod device;
 pub mod film;
 mod follow;
 mod held;
@@ -20,6 +21,8 @@ use std::path::Path;
 pub use bank::{BANK_KEY, Bank};
 #[allow(unused_imports)]
 pub use delivery::DAY_MS;
+#[allow(unused_imports)]
+pub use device::{Device, LOG_IN, REFRESH};
 #[allow(unused_imports)]
 pub use money::{card, paid_with, signed, signed_event};
 #[allow(unused_imports)]

@@ -4,6 +4,10 @@
 //! given again to whoever shows the token before it within [`GRACE_MS`]; a token that is older, or comes later, was
 //! stolen by somebody, and ends the session. A token shows by itself that we made it, so a stranger who knows a
 //! session's id cannot end it with nonsense.
+//!
+//! A session that was opened with a key goes on with it alone: whoever shows one of its tokens without the key changes
+//! nothing, whatever the token. A session without one gets none later, or a thief would make it his own at his first
+//! refresh, and what its owner then shows would end it no more.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
@@ -16,6 +20,7 @@ use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Email, Role};
+use crate::dpop::Thumbprint;
 use crate::persistence::Writing;
 use crate::persistence::revocation::Revocation;
 use crate::persistence::session::Session;
@@ -35,13 +40,22 @@ const DEVICE_CHARS_MAX: usize = 200;
 /// Bytes of a refresh token's mark.
 const MARK_BYTES: usize = 12;
 
-/// What a device calls itself: `User-Agent`, as far as it can be shown.
+/// What a device calls itself (`User-Agent`, as far as it can be shown), and the key that it has proved to have.
 #[derive(Debug, Clone)]
-pub struct Device(String);
+pub struct Device {
+    name: String,
+    key: Option<Thumbprint>,
+}
 
 impl Device {
     pub fn named(by: &str) -> Device {
-        Device(by.chars().filter(|c| !c.is_control()).take(DEVICE_CHARS_MAX).collect())
+        let name = by.chars().filter(|c| !c.is_control()).take(DEVICE_CHARS_MAX).collect();
+        Device { name, key: None }
+    }
+
+    /// Its session is bound to this key, if there is one.
+    pub fn with_key(self, key: Option<Thumbprint>) -> Device {
+        Device { key, ..self }
     }
 }
 
@@ -141,9 +155,10 @@ impl Users {
             refresh: token_hash(refresh.expose_secret()),
             former: None,
             successor: None,
-            device: device.0,
+            device: device.name,
             created_at: now,
             used_at: now,
+            key: device.key,
         };
         let mut ended = Vec::new();
         for too_many in writing.sessions_of(user.id).await?.iter().skip(SESSIONS_MAX - 1) {
@@ -153,13 +168,18 @@ impl Users {
         Ok((opened(user, &session, refresh), ended))
     }
 
-    /// A new pair for the current refresh token; for the one before it, within its grace, the same pair once more.
-    pub async fn refresh(&self, token: &SecretString) -> Result<Opened, Unable> {
+    /// A new pair for the current refresh token; for the one before it, within its grace, the same pair once more. `key`: the
+    /// one that whoever asks has proved to have.
+    pub async fn refresh(&self, token: &SecretString, key: Option<Thumbprint>) -> Result<Opened, Unable> {
         let id = self.session_of(token).ok_or(Unable::DeadToken)?;
         let mut writing = self.0.tables.begin().await?;
         // Not before: the grace is counted from when the pair was made, however long we have waited to make it.
         let now = self.0.clock.now();
         let session = writing.session(id).await?.ok_or(Unable::DeadToken)?;
+        // Before anything that replaces the token or ends the session: a thief logs nobody out.
+        if let Some(why) = lacks_key(&session, key) {
+            return self.refuse(writing, &session, why).await;
+        }
         let user = writing.user(session.user).await?.ok_or(Unable::DeadToken)?;
         if user.state != AccountState::Verified || expires_at(&session) <= now {
             return self.close(writing, &session, None).await;
@@ -214,6 +234,21 @@ impl Users {
         }
         commit(writing).await?;
         Ok(opened(user, &Session { used_at: now, ..session }, refresh))
+    }
+
+    /// Writes down that somebody has a token of this session and not its key. Nothing else is done.
+    async fn refuse(
+        &self,
+        mut writing: Writing<'_>,
+        session: &Session,
+        why: &'static str,
+    ) -> Result<Opened, Unable> {
+        let (id, user) = (session.id, session.user);
+        tracing::warn!(session = %id, %user, why, "a refresh token of {user} was shown without its key: nothing was done");
+        let record = Record::new(Deed::RefreshRefused, self.0.clock.now()).on(user).id("session", id);
+        writing.record(&record.word("why", why)).await?;
+        commit(writing).await?;
+        Err(Unable::DeadToken)
     }
 
     /// Ends a session that cannot go on, and says so.
@@ -334,6 +369,16 @@ fn opened(user: &User, session: &Session, refresh: SecretString) -> Opened {
         session: session.id,
         refresh,
         refresh_expires_at: expires_at(session),
+    }
+}
+
+/// Why whoever shows a token of this session may have nothing for it, unless they have proved to have its key.
+fn lacks_key(session: &Session, key: Option<Thumbprint>) -> Option<&'static str> {
+    match (session.key, key) {
+        (None, _) => None,
+        (Some(bound), Some(key)) if bound == key => None,
+        (Some(_), Some(_)) => Some("another_key"),
+        (Some(_), None) => Some("no_proof"),
     }
 }
 

@@ -282,6 +282,8 @@ fn told(code: Code) -> (&'static str, &'static str, Value) {
         Code::MalformedJson => ("/v1/orders", "The body is not JSON (line 1, column 2).", none),
         Code::InvalidSignature =>
             ("/v1/payments/webhook", "This is not taken for the payment provider's word.", json!({ "reason": "wrong" })),
+        Code::InvalidDpopProof => ("/v1/sessions/refresh", "The proof is not valid: its iat is more than 60 seconds ago, or more than 5 seconds ahead.",
+            json!({ "reason": "stale" })),
         Code::Unauthenticated => ("/v1/orders", "Send Authorization: Bearer <access token>.", none),
         Code::TokenExpired => ("/v1/orders", "Get a new access token.", none),
         Code::PaymentDeclined => ("/v1/orders", "Nothing was charged, or what was charged goes back.",

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::doors::{Door, body, cursor, header, limit, told};
 use super::webhooks;
+use crate::dpop::PROOF_BYTES_MAX;
 use crate::http::problem::Code;
 
 const SESSION_ID: &str = "^sess_[0-7][0-9a-hjkmnp-tv-z]{25}$";
@@ -21,6 +22,7 @@ const LINK: &[Code] = &[
     Code::RateLimited,
 ];
 const LOG_IN: &[Code] = &[
+    Code::InvalidDpopProof,
     Code::Unauthenticated,
     Code::EmailNotVerified,
     Code::Forbidden,
@@ -29,8 +31,13 @@ const LOG_IN: &[Code] = &[
     Code::OutcomeUnknown,
     Code::RateLimited,
 ];
-const REFRESH: &[Code] =
-    &[Code::Unauthenticated, Code::OwnerUnavailable, Code::OutcomeUnknown, Code::RateLimited];
+const REFRESH: &[Code] = &[
+    Code::InvalidDpopProof,
+    Code::Unauthenticated,
+    Code::OwnerUnavailable,
+    Code::OutcomeUnknown,
+    Code::RateLimited,
+];
 const SESSION: &[Code] = &[Code::OwnerUnavailable, Code::OutcomeUnknown];
 const REINSTATE: &[Code] = &[Code::OrderStateConflict, Code::OwnerUnavailable, Code::OutcomeUnknown];
 
@@ -100,7 +107,10 @@ pub fn of(door: &str) -> Door {
         }
         .gives_nothing(204, "It is gone."),
         "session::log_in" => Door {
-            parameters: vec![header("User-Agent", false, "What the device is called in the list of sessions.")],
+            parameters: vec![
+                header("User-Agent", false, "What the device is called in the list of sessions."),
+                dpop("With it the session is bound to the key that signed it: only whoever has that refreshes it."),
+            ],
             body: body("LogInRequest", json!({ "email": "mina@example.com", "password": "four foxes fly far" })),
             refuses: LOG_IN,
             ..told("sessions", "Log in", "A wrong password and an unknown address are the same answer.")
@@ -108,6 +118,8 @@ pub fn of(door: &str) -> Door {
         .gives(201, "Tokens.", "TokensShown", Value::Null)
         .with_header(201, "Cache-Control", "`no-store`."),
         "session::refresh" => Door {
+            parameters: vec![dpop("A session that was opened with one wants one of the same key: without it the token is void, and \
+                nothing becomes of it. Any other session goes on as it was, and is bound by none.")],
             body: body("RefreshRequest", json!({ "refresh_token": "sess_01h455vb4pex5vsknk084sn02q_AAAA.BBBB" })),
             refuses: REFRESH,
             ..told("sessions", "Stay logged in", "A new pair; the old refresh token dies. Whoever did not hear the answer may \
@@ -143,6 +155,16 @@ pub fn of(door: &str) -> Door {
             .gives(200, "Nobody is let in: no account has this id. See that it is the right one.", "NobodySwitched", Value::Null),
         _ => webhooks::of(door),
     }
+}
+
+/// What it is for is told by the door.
+fn dpop(about: &str) -> Value {
+    let what = "A proof of a key (DPoP, RFC 9449): a compact JWS with ES256 or Ed25519 for this method and address, of the last minute.";
+    let word = "[A-Za-z0-9_-]+";
+    json!({
+        "name": "DPoP", "in": "header", "required": false, "description": format!("{what} {about}"),
+        "schema": { "type": "string", "maxLength": PROOF_BYTES_MAX, "pattern": format!("^{word}[.]{word}[.]{word}$") },
+    })
 }
 
 fn language() -> Value {

@@ -108,7 +108,7 @@ pub static TABLES: &[Table] = tables! {
     People verified_emails: email_blind Bytes, user_id Bytes;
     People verified_phones: phone_blind Bytes, user_id Bytes;
     People sessions: id Bytes, user_id Bytes, refresh_hash Bytes, former_hash Bytes, successor Bytes,
-        device Words, created_at_ms Number, used_at_ms Number;
+        device Words, created_at_ms Number, used_at_ms Number, key_thumbprint Bytes;
     People one_time_tokens: hash Bytes, purpose Words, user_id Bytes, email_blind Bytes, sealed Bytes,
         expires_at_ms Number;
     People revocations: subject Bytes, kind Words, epoch_ms Number, until_ms Number, noted_at_ms Number;

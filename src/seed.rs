@@ -64,8 +64,12 @@ pub fn seed_user(number: u64) -> UserId {
     UserId::new(Millis(at), xxhash_rust::xxh3::xxh3_128(&number.to_le_bytes()))
 }
 
-/// Creates the store, or brings it up to this version.
+/// Creates the store, or brings it up to this version. In a database that is its tables, beside nodes that sell: what stands in them is
+/// the lead's.
 pub async fn prepare(config: &Config) -> Result<()> {
+    if let Some(url) = &config.store.database_url {
+        return Ok(Tables::connect(url.expose_secret()).await?.close().await?);
+    }
     let store = Store::open(config, &Clock::start()).await?;
     let done = flush(&store).await;
     store.close().await;

@@ -309,7 +309,7 @@ async fn a_shop_that_sells_from_a_database_is_restored_in_another_one_in_files_a
     miscount(&half);
     let half_full = Home::new(Some(&another(&server, "half").await));
     half_full.fails(&["restore", "--from", half.to_str().unwrap()], "order_lines.rows is damaged").await;
-    half_full.fails(&["migrate"], "the journal ends at").await;
+    half_full.fails(&["seed"], "the journal ends at").await;
 }
 
 // --- what is refused ------------------------------------------------------------------------------------------------------------

@@ -259,6 +259,14 @@ async fn what_could_not_be_seen_at_once_is_looked_at_again() {
     node.stop().await;
 }
 
+/// Nothing is loaded in a shop that has just begun: there is nothing to be compared, and nothing is wrong.
+#[actix_web::test]
+async fn a_mirror_of_nothing_is_read() {
+    let redis = Redis::started().await.unwrap();
+    let store = kept(&redis.url()).await;
+    assert!(answered(&store, async |link| link.stored(&[]).await).await.is_empty());
+}
+
 /// What somebody else did to it is found, told and mended.
 #[actix_web::test]
 async fn a_mirror_that_differs_from_its_owner_is_found_and_mended() {

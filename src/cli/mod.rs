@@ -267,7 +267,10 @@ fn serve(layers: &Layers) -> Result<ExitCode> {
 fn migrate(config: &Config) -> Result<ExitCode> {
     logs::start(config.profile);
     app::blocking(seed::prepare(config))?;
-    println!("The store in {} is up to date.", config.store.data_dir.display());
+    match config.store.database_url {
+        Some(_) => println!("The database is up to date."),
+        None => println!("The store in {} is up to date.", config.store.data_dir.display()),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

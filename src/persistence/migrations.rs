@@ -183,7 +183,7 @@ pub fn on_mysql() -> Vec<Migrations> {
         migrator.dangerous_set_table_name(folder.history);
         // Sessions hold a lock of ours, over all folders.
         migrator.set_locking(false);
-        Migrations { files: migrator, mark: folder.mark }
+        Migrations { files: migrator, history: folder.history, mark: folder.mark }
     };
     ON_MYSQL.iter().map(migrations).collect()
 }

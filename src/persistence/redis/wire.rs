@@ -40,7 +40,9 @@ pub(super) enum Wire {
 
 fn info(url: &SecretString) -> Result<ConnectionInfo, RedisError> {
     let info = url.expose_secret().into_connection_info()?;
-    Ok(info.set_tcp_settings(tcp()))
+    // Nobody is told which library this is: the user would need a right for it.
+    let settings = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp()))
 }
 
 fn tcp() -> TcpSettings {
@@ -164,6 +166,10 @@ impl Wire {
 
     /// All of them or an error; some may have been done then.
     pub(super) async fn ask_all(&self, commands: &[Cmd]) -> Result<Vec<Value>, NoRedis> {
+        // A pipeline of none is refused.
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
         if let Wire::One(one) = self {
             let mut pipeline = redis::Pipeline::with_capacity(commands.len());
             for command in commands {

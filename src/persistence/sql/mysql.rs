@@ -105,6 +105,11 @@ pub enum Unfit {
         "another node is still bringing the database up to date, after {MIGRATIONS_S} seconds: look what it does"
     )]
     Migrating,
+    #[error(
+        "the database is not what this version needs, and its user may not change tables: run `stockade migrate` as a user who \
+         may ({why})"
+    )]
+    NotMigrated { why: String },
 }
 
 /// A transaction of a node that counts as dead.

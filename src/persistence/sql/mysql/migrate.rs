@@ -1,10 +1,11 @@
 //! How a database is brought up to date: by one node at a time, and what was interrupted is finished by whoever comes next.
 //!
 //! Always true: MySQL commits a change of tables by itself, so a history may say of a file that it was begun, and nobody knows whether it
-//! was done. Each file is one statement, so it is run again; where that finds its work done, it is.
+//! was done. Each file is one statement, so it is run again; where that finds its work done, it is. And where there is nothing to do
+//! nothing is done: whoever may change no table serves a database that is up to date.
 
 use sqlx::Executor;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::mysql::MySqlConnection;
 
 use super::{MIGRATIONS_S, Session, StoreError, Unfit, number};
@@ -16,10 +17,14 @@ const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))"
 const DONE: [u16; 4] = [1050, 1060, 1061, 1091];
 /// And for a table that is not there: the one that was to be renamed has its new name.
 const NO_TABLE: u16 = 1146;
+/// And for a user who may not: in that database, with that table, on that server.
+const NOT_ALLOWED: [u16; 3] = [1044, 1142, 1227];
 
 /// The files of one folder.
 pub struct Migrations {
     pub files: Migrator,
+    /// The table that remembers which of them have run.
+    pub history: &'static str,
     /// Says in the folder's history that a file has run.
     pub mark: &'static str,
 }
@@ -39,15 +44,46 @@ pub async fn migrate(session: &mut Session, folders: &[Migrations]) -> Result<()
         }
     }
     sqlx::query(UNLOCK).execute(connection).await?;
-    Ok(migrated?)
+    migrated
 }
 
-async fn run(connection: &mut MySqlConnection, folder: &Migrations) -> Result<(), MigrateError> {
-    match folder.files.run(&mut *connection).await {
-        Err(MigrateError::Dirty(begun)) => finish(connection, folder, begun).await?,
-        ran => return ran,
+async fn run(connection: &mut MySqlConnection, folder: &Migrations) -> Result<(), StoreError> {
+    // Whoever runs files makes the history first, whether or not it is there, and needs the right to.
+    if is_current(connection, folder).await? {
+        return Ok(());
     }
-    folder.files.run(connection).await
+    match folder.files.run(&mut *connection).await {
+        Err(MigrateError::Dirty(begun)) => finish(connection, folder, begun).await.map_err(refused)?,
+        ran => return ran.map_err(refused),
+    }
+    folder.files.run(connection).await.map_err(refused)
+}
+
+/// Whether all files of a folder have run, and none is half done.
+async fn is_current(connection: &mut MySqlConnection, folder: &Migrations) -> Result<bool, MigrateError> {
+    let ran = match connection.list_applied_migrations(folder.history).await {
+        Err(MigrateError::Execute(error)) if number(&error) == Some(NO_TABLE) => return Ok(false),
+        ran => ran?,
+    };
+    if connection.dirty_version(folder.history).await?.is_some() {
+        return Ok(false);
+    }
+    if let Some(newer) = ran.iter().find(|one| !folder.files.version_exists(one.version)) {
+        return Err(MigrateError::VersionMissing(newer.version));
+    }
+    let known = folder.files.iter().map(|file| (file.version, &file.checksum));
+    Ok(ran.iter().map(|one| (one.version, &one.checksum)).eq(known))
+}
+
+/// Whoever may not change tables hears who is to.
+fn refused(error: MigrateError) -> StoreError {
+    let (MigrateError::Execute(why) | MigrateError::ExecuteMigration(why, _)) = &error else {
+        return error.into();
+    };
+    match number(why) {
+        Some(number) if NOT_ALLOWED.contains(&number) => Unfit::NotMigrated { why: why.to_string() }.into(),
+        _ => error.into(),
+    }
 }
 
 /// Finishes a file that was begun.

@@ -3,6 +3,8 @@
 
 #[path = "support/compose.rs"]
 mod file;
+#[path = "support/rights.rs"]
+mod rights;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -65,7 +67,8 @@ fn every_setting_exists_and_together_they_are_a_shop_in_production() {
         let config = Layers::of(None, filled, []).and_then(|layers| Config::read(&layers));
         let config = config.unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(config.profile, Profile::Production);
-        assert_eq!(config.store.database_url.is_some(), nodes().contains(&name), "{name}");
+        let is_many = nodes().contains(&name) || name == "migrate";
+        assert_eq!(config.store.database_url.is_some(), is_many, "{name}");
     }
     assert_eq!(nodes().len(), 2);
 }
@@ -102,6 +105,10 @@ fn every_service_says_how_it_is_and_waits_for_those_that_do() {
             continue;
         };
         for (other, how) in others {
+            if how["condition"] == "service_completed_successfully" {
+                assert!(services[other]["restart"].is_null(), "{other} never ends");
+                continue;
+            }
             assert_eq!(how["condition"], "service_healthy", "{name} waits for {other}");
             assert!(!services[other]["healthcheck"]["test"].is_null(), "{name} waits for {other}");
         }
@@ -329,7 +336,9 @@ fn what_is_in_the_clear_stays_on_this_machine() {
         assert!(said("STOCKADE_DATABASE_URL").ends_with("?ssl-mode=REQUIRED"));
         for variable in ["STOCKADE_REDIS_URL", "STOCKADE_SMTP_URL"] {
             let place = said(variable);
-            let name = place.split_once("://").unwrap().1.split(':').next().unwrap().to_owned();
+            let (_, place) = place.split_once("://").unwrap();
+            let at = place.rsplit_once('@').map_or(place, |(_, at)| at);
+            let name = at.split(':').next().unwrap().to_owned();
             let service = &services()[&name];
             assert!(
                 service.is_object() && service["networks"].is_null(),
@@ -374,9 +383,54 @@ fn the_proxy_has_the_address_that_the_nodes_trust() {
 #[test]
 fn the_nodes_meet_at_the_redis_that_is_there() {
     for node in nodes() {
-        assert_eq!(services()[&node]["environment"]["STOCKADE_REDIS_URL"], "redis://redis:6379", "{node}");
+        let (_, said) = environment(&services()[&node])
+            .into_iter()
+            .find(|(name, _)| name == "STOCKADE_REDIS_URL")
+            .unwrap();
+        assert!(
+            said.starts_with("redis://stockade:${REDIS_PASSWORD:") && said.ends_with("@redis:6379"),
+            "{said}"
+        );
     }
     assert!(services()["redis"]["ports"].is_null());
+}
+
+/// The nodes' users have the rights that docs/operating.md gives them, and only the one whom no node knows may change tables.
+#[test]
+fn nodes_have_the_rights_of_the_guide_and_no_others() {
+    let address = |service: &str| {
+        let all = environment(&services()[service]);
+        let (_, said) = all.into_iter().find(|(name, _)| name == "STOCKADE_DATABASE_URL").unwrap();
+        said
+    };
+    for node in nodes() {
+        assert!(address(&node).starts_with("mysql://stockade:${MYSQL_PASSWORD:"), "{node}");
+        assert_eq!(services()[&node]["depends_on"]["migrate"]["condition"], "service_completed_successfully");
+    }
+    assert_eq!(words(&services()["migrate"]["command"]), ["migrate"]);
+    assert!(address("migrate").starts_with("mysql://stockade_owner:${MYSQL_OWNER_PASSWORD:"));
+    let mysql = environment(&services()["mysql"]);
+    let said = |name: &str| mysql.iter().find(|(other, _)| other == name).unwrap().1.clone();
+    assert_eq!(said("MYSQL_USER"), "stockade_owner");
+    assert!(said("NODE_PASSWORD").starts_with("${MYSQL_PASSWORD:"));
+    assert!(
+        words(&services()["mysql"]["volumes"])[0].starts_with("./deploy/mysql:/docker-entrypoint-initdb.d:")
+    );
+    let made: Vec<_> =
+        include_str!("../deploy/mysql/users.sh").lines().filter(|line| line.ends_with(';')).collect();
+    let [user, right] = made[..] else { panic!("{made:?}") };
+    assert!(user.starts_with("create user stockade identified by '${NODE_PASSWORD:"), "{user}");
+    let right = right.trim_end_matches(';').replace("stockade", "shop");
+    assert!(rights::statements().iter().any(|said| *said == right), "{right}");
+
+    let redis = words(&services()["redis"]["command"]);
+    let mut users = redis.split(|word| word == "--user").skip(1);
+    assert_eq!(users.next().unwrap(), ["default", "on", "nopass", "+ping"]);
+    let node = users.next().unwrap();
+    assert!(node[..2] == ["stockade", "on"] && node[2].starts_with(">${REDIS_PASSWORD:"), "{node:?}");
+    let (_, guide) = rights::acls()[0].split_once(" >PASSWORD ").unwrap();
+    assert_eq!(node[3..].join(" "), guide);
+    assert!(users.next().is_none());
 }
 
 /// `serve` looks at these, and does not start without them.

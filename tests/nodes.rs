@@ -13,6 +13,8 @@ mod hand_over;
 mod money;
 #[path = "nodes/owners.rs"]
 mod owners;
+#[path = "nodes/rights.rs"]
+mod rights;
 mod support;
 #[path = "nodes/watching.rs"]
 mod watching;

@@ -303,6 +303,30 @@ fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
     assert_eq!(removes, removing("/backups"));
 }
 
+/// Nodes read and write rows. Tables are made before each of them starts, by a user whose address no node is told.
+#[test]
+fn only_what_runs_before_a_node_may_change_tables() {
+    let (pod, node) = &pods()[0];
+    let before = pod["initContainers"].as_array().unwrap();
+    assert_eq!(before.len(), 1);
+    let migrate = &before[0];
+    assert_eq!(migrate["args"][0], "migrate");
+    for same in ["image", "envFrom", "securityContext"] {
+        assert_eq!(migrate[same], node[same], "{same}");
+    }
+    let address = &migrate["env"][0];
+    assert_eq!(address["name"], "STOCKADE_DATABASE_URL");
+    assert_eq!(address["valueFrom"]["secretKeyRef"]["name"], "stockade-owner");
+    let head = text("deploy/kubernetes/stockade.yaml");
+    assert!(
+        head.contains(
+            "create secret generic stockade-owner \\\n#       --from-literal=STOCKADE_DATABASE_URL="
+        )
+    );
+    assert!(manifests().iter().filter(|one| one.to_string().contains("stockade-owner")).count() == 1);
+    assert!(!node.to_string().contains("stockade-owner"));
+}
+
 /// A network that is too wide would be believed by a shop that starts: there is none until somebody has chosen one.
 #[test]
 fn no_pod_starts_before_somebody_has_said_where_the_ingress_is() {

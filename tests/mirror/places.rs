@@ -1,10 +1,10 @@
-//! A cluster, and a server behind sentinels: the same mirror, found another way.
+//! A cluster, and a server behind sentinels: the same mirror, found another way, by a user with the rights that docs/operating.md gives.
 
 use std::time::Duration;
 
 use stockade_servers::{Redis, Sentinel};
 
-use super::support::Shop;
+use super::support::{Shop, rights};
 use super::{HEARD_WITHIN, is_mirrored, node, place, until};
 use stockade::actors::revocations::Revocations;
 
@@ -27,14 +27,21 @@ async fn mirrors(url: &str) {
 #[actix_web::test]
 async fn a_cluster_keeps_the_mirror() {
     let redis = Redis::cluster().await.unwrap();
-    mirrors(&redis.url().replace("redis://", "redis-cluster://")).await;
+    let [.., besides] = rights::acls();
+    mirrors(&format!("redis-cluster://{}", rights::user_of(&redis, Some(besides)).await)).await;
+    assert_eq!(rights::refusals(&redis).await, Vec::<String>::new());
 }
 
 #[actix_web::test]
 async fn sentinels_say_where_the_mirror_is() {
     let redis = Redis::started().await.unwrap();
     let sentinel = Sentinel::started(&redis).await.unwrap();
-    mirrors(&sentinel.url()).await;
+    let [_, besides, _] = rights::acls();
+    rights::user_of(&redis, Some(besides)).await;
+    let url = sentinel.url();
+    let (_, place) = url.split_once('@').unwrap();
+    mirrors(&format!("redis-sentinel://stockade:PASSWORD@{place}")).await;
+    assert_eq!(rights::refusals(&redis).await, Vec::<String>::new());
 }
 
 /// A server that speaks no TLS is away, and no more than that.

@@ -12,6 +12,7 @@ pub mod kill;
 mod money;
 mod people;
 mod process;
+pub mod rights;
 mod stalls;
 pub mod stranger;
 

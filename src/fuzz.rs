@@ -48,6 +48,7 @@ targets! {
     "snapshots"         data::snapshots;
     "mirror_views"      persistence::fuzz::mirror_views;
     "breached_lists"    persistence::fuzz::breached_lists;
+    "backup_files"      persistence::fuzz::backup_files;
     "settings"          data::settings;
     "schedules"         data::schedules;
     "people"            people::people;

@@ -6,6 +6,8 @@
 //! without a pause. Always true: nothing here prints what it guards, and every ciphertext says to what it belongs, so a row's
 //! secret moved to another row does not open.
 //!
+//! A backup's key is wrapped in the same way, by a vault on the keys of backups (`persistence::backup`).
+//!
 //! AES-256-GCM with random nonces (NIST SP 800-38D §8.2.2), HMAC-SHA-256, HKDF-SHA-256 (RFC 5869).
 
 use std::fmt;
@@ -51,6 +53,11 @@ impl WrappedKey {
     /// As a table keeps it.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0[..]
+    }
+
+    /// Which master key has wrapped it, as [`Vault::key_names`] has it.
+    pub fn key_name(&self) -> String {
+        in_hexadecimal(self.key_id())
     }
 
     fn key_id(&self) -> &[u8] {
@@ -120,6 +127,17 @@ impl Vault {
     /// A new random key, wrapped by the current master key.
     pub fn new_key(&self) -> Result<WrappedKey, Sealed> {
         self.wrap(&self.0.clock.chance_bytes())
+    }
+
+    /// What its master keys are called, the current one first. A name follows from its key, and tells nothing of it.
+    pub fn key_names(&self) -> Vec<String> {
+        let Inner { current, former, .. } = &*self.0;
+        std::iter::once(current).chain(former).map(|master| in_hexadecimal(&master.id)).collect()
+    }
+
+    /// What seals and opens under `key` piece by piece, for whoever sees to it that no nonce comes twice.
+    pub fn cipher_of(&self, key: &WrappedKey) -> Result<LessSafeKey, Sealed> {
+        cipher(&self.unwrap(key)?)
     }
 
     /// Whether one of the master keys unwraps it.
@@ -238,6 +256,10 @@ fn sized(hash: &[u8]) -> [u8; 32] {
     out
 }
 
+fn in_hexadecimal(id: &[u8]) -> String {
+    id.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn cipher(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, Sealed> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| Sealed::Damaged)
 }
@@ -314,6 +336,7 @@ mod tests {
         let rewrapped = during.rewrapped(&key).unwrap().unwrap();
         assert_eq!(after.open(&rewrapped, "c", &sealed).unwrap(), b"secret");
         assert_eq!(during.rewrapped(&rewrapped), Ok(None));
+        assert_eq!(during.key_names(), [rewrapped.key_name(), key.key_name()]);
         assert_eq!(during.former_blinds("email", "a"), [before.blind("email", "a")]);
         assert_eq!(during.blind("email", "a"), after.blind("email", "a"));
     }

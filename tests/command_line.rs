@@ -182,8 +182,9 @@ fn production_does_not_start_on_a_secret_that_anybody_knows() {
         serve.args(["--http-addr", &addr]);
         // Who takes the money is another question, and so is who stands in front.
         serve.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1");
+        let others = [("JWT_SECRETS_FORMER", ""), ("BACKUP_KEYS", "")];
         for (name, good) in
-            [("JWT_SECRET", secret.as_str()), ("MASTER_KEY", &master_key), ("JWT_SECRETS_FORMER", "")]
+            [("JWT_SECRET", secret.as_str()), ("MASTER_KEY", master_key.as_str())].into_iter().chain(others)
         {
             serve.env(format!("STOCKADE_{name}"), if name == changed.0 { changed.1 } else { good });
         }
@@ -191,7 +192,7 @@ fn production_does_not_start_on_a_secret_that_anybody_knows() {
     };
     let counted: String = (0..32).map(|byte| format!("{byte:02x}")).collect();
     let typed = base64::prelude::BASE64_STANDARD.encode(b"change-me-please-0123456789abcde");
-    let bad: [(&str, &[&str]); 3] = [
+    let bad: [(&str, &[&str]); 4] = [
         (
             "JWT_SECRET",
             &[
@@ -224,6 +225,7 @@ fn production_does_not_start_on_a_secret_that_anybody_knows() {
                 &typed,
             ],
         ),
+        ("BACKUP_KEYS", &["changeme", &"0".repeat(64), &counted, &typed, &master_key]),
     ];
     for (name, values) in bad {
         for value in values {
@@ -438,5 +440,39 @@ fn production_does_not_start_where_everybody_would_be_this_machine() {
     assert!(!shop.path().join("data").exists());
     for said in ["127.0.0.1", ""] {
         serve(Some(said)).fails_with(&["cannot listen on", &addr]);
+    }
+}
+
+/// Whatever is copied away is sealed, or somebody has said that it is not; a shop that sells does not need the keys.
+#[test]
+fn production_takes_no_backup_that_is_not_sealed() {
+    let shop = Shop::new();
+    assert_eq!(shop.run("seed --products 1 --stock 1 --data-dir data").code, 0);
+    let made_up = || format!("{:032x}", rand::random::<u128>());
+    let (master_key, backup_key) = (made_up() + &made_up(), made_up() + &made_up());
+    let take = |(name, value): (&str, &str)| {
+        let mut take = shop.command("backup --profile production --data-dir data --to backup");
+        take.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", &master_key);
+        take.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_OPS_ADDR", "127.0.0.1:0");
+        take.env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1").env(name, value);
+        Said::of(take.output().unwrap())
+    };
+    take(("STOCKADE_BACKUP_KEYS", "")).fails_with(&[
+        "production seals its backups",
+        "STOCKADE_BACKUP_KEYS",
+        "STOCKADE_ALLOW_PLAIN_BACKUPS",
+    ]);
+    take(("STOCKADE_BACKUP_KEYS", &master_key)).fails_with(&["is one of STOCKADE_MASTER_KEY"]);
+    assert!(!shop.path().join("backup").exists());
+    let head = || std::fs::read_to_string(shop.path().join("backup/manifest.json")).unwrap();
+    for (said, is_sealed) in [
+        (("STOCKADE_BACKUP_KEYS", backup_key.as_str()), true),
+        (("STOCKADE_ALLOW_PLAIN_BACKUPS", "true"), false),
+    ] {
+        let told = take(said);
+        let words = if is_sealed { "It is sealed under the backup key " } else { "It is not sealed" };
+        assert!(told.code == 0 && told.out.contains(words), "{told:?}");
+        assert_eq!(head().contains("\"wrapped_key\""), is_sealed);
+        std::fs::remove_dir_all(shop.path().join("backup")).unwrap();
     }
 }

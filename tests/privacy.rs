@@ -542,6 +542,7 @@ fn secrets_do_not_show() {
     config.tokens.secret = Some("hush-hush".to_owned().into());
     config.tokens.former = vec!["hush-before".to_owned().into()];
     config.people.master_keys = Some(MasterKeys::one([7; 32]));
+    config.backups.keys = Some(MasterKeys::one([7; 32]));
     let shown = format!("{config:?}");
     assert!(!shown.contains("hush") && !shown.contains("7, 7"), "{shown}");
 }

@@ -13,8 +13,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::domain::id::UserId;
 use crate::logs;
-use crate::persistence::backup::{self, Manifest, Place};
+use crate::persistence::backup::{self, Manifest, Place, Restored};
 use crate::persistence::{Tables, journal};
+use crate::vault::Vault;
 
 pub const BACKUP_EXAMPLES: &str = "\
 Examples:
@@ -23,7 +24,9 @@ Examples:
   (cd /backups/2026-10-30T02-00-00Z && sha256sum --check SHA256SUMS)
           Has it been damaged since?
 
-It holds the journal and all tables, and no master key: what is sealed in it opens with STOCKADE_MASTER_KEY alone. Keep that elsewhere.";
+It holds the journal and all tables, and no key. With STOCKADE_BACKUP_KEYS all of it is sealed, under the first of them, and whoever destroys that key
+destroys the backup and every copy of it; production takes no other without STOCKADE_ALLOW_PLAIN_BACKUPS=true. What is sealed of a person opens with
+STOCKADE_MASTER_KEY alone. Keep both elsewhere.";
 
 pub const RESTORE_EXAMPLES: &str = "\
 Examples:
@@ -35,7 +38,8 @@ Examples:
   stockade restore --from /backups/2026-10-30T02-00-00Z --into /var/lib/stockade --erased left.txt
           Without those who had deleted their accounts when the former shop ended
 
-The backup is checked before anything is written, and a place in which there is something is refused. Whoever has deleted an account since is
+The backup is checked before anything is written, and a place in which there is something is refused. One that is sealed wants its key among
+STOCKADE_BACKUP_KEYS, and says by its name which one that is; `grep '\"key\"' manifest.json` does as well. Whoever has deleted an account since is
 there again, unless --erased names them.";
 
 #[derive(Debug, Args)]
@@ -60,7 +64,11 @@ pub struct RestoreArgs {
 
 pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
     logs::start(config.profile);
-    let taken = app::blocking(async { Ok(backup::take(place(config), &what.to, &Clock::start()).await?) })?;
+    let clock = Clock::start();
+    let keys = config.backups.sealed_with(config.profile)?;
+    let vault = keys.map(|keys| Vault::new(keys, &clock)).transpose()?;
+    let taken =
+        app::blocking(async { Ok(backup::take(place(config), &what.to, vault.as_ref(), &clock).await?) })?;
     println!(
         "The shop as it was at {}: {}, {:.1} MiB in {}. Writers waited for {} ms.",
         taken.manifest.taken_at,
@@ -69,6 +77,12 @@ pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
         what.to.display(),
         taken.held.as_millis(),
     );
+    match &taken.key {
+        Some(key) => println!("It is sealed under the backup key {key}: without that one nobody reads it."),
+        None => {
+            println!("It is not sealed, for there are no STOCKADE_BACKUP_KEYS: keep it as you keep the shop.")
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,12 +91,18 @@ pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
     let place = what.into.as_deref().map_or_else(|| place(config), Place::Files);
     let left = what.erased.as_deref().map(ids).transpose()?;
     let clock = Clock::start();
-    let manifest = app::blocking(async { Ok(backup::restore(&what.from, place, &clock).await?) })?;
+    let vault = config.backups.keys.as_ref().map(|keys| Vault::new(keys, &clock)).transpose()?;
+    let Restored { manifest, key } =
+        app::blocking(async { Ok(backup::restore(&what.from, place, vault.as_ref(), &clock).await?) })?;
     println!(
         "The shop as it was at {}: {}. `stockade audit` says whether everything adds up.",
         manifest.taken_at,
         contents(&manifest),
     );
+    match key {
+        Some(key) => println!("The backup was sealed under the backup key {key}."),
+        None => println!("The backup was not sealed: whoever could write there could change it."),
+    }
     println!(
         "That is {} ago. Whatever was done since is undone: accounts that were deleted are there again, who was suspended may come in, and \
          former passwords open. docs/operating.md says what to do before the doors open.",

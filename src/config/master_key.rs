@@ -69,7 +69,16 @@ impl MasterKeys {
 
     /// Whether one of them was made up by a person.
     pub(super) fn holds_a_sample(&self) -> bool {
-        std::iter::once(&self.current).chain(&self.former).any(MasterKey::is_sample)
+        self.all().any(MasterKey::is_sample)
+    }
+
+    /// Whether one of them is one of the others.
+    pub(super) fn holds_one_of(&self, others: &MasterKeys) -> bool {
+        self.all().any(|key| others.all().any(|other| other.expose() == key.expose()))
+    }
+
+    fn all(&self) -> impl Iterator<Item = &MasterKey> {
+        std::iter::once(&self.current).chain(&self.former)
     }
 }
 

@@ -5,6 +5,7 @@
 //! command line, `stockade config` and the README's table are made from it or compared with it. An unknown key is an
 //! error. A [`Config`] that exists is one the engine can start with.
 
+mod backups;
 mod days;
 mod layers;
 mod mail;
@@ -28,6 +29,7 @@ use crate::domain::postage::PostageLimits;
 use mail::sender;
 
 pub use self::redis::Redis;
+pub use backups::Backups;
 pub use days::Days;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
@@ -96,6 +98,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("jwt_secret", "SECRET", "", "Signs access tokens. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
+    Setting { secret: true, common: true, ..setting("backup_keys", "KEYS", "", "Seal backups, so that these end with their keys: as master_key, the newest first, and none of them a master key. Unset: backups are not sealed, which production refuses") },
+    Setting { common: true, ..setting("allow_plain_backups", "BOOL", "false", "`true`: production may take backups that are not sealed") },
     setting("master_key_was_lost", "BOOL", "false", "`true`: open a shop whose accounts no master key opens any more. Otherwise that is refused, for it is likelier that the key is the wrong one"),
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference at /docs, and administration answer, and then only there; required in production"),
@@ -160,6 +164,7 @@ pub struct Config {
     pub mail: Mail,
     pub payment: Payment,
     pub webhooks: Webhooks,
+    pub backups: Backups,
     pub days: Days,
     pub limits: Limits,
 }
@@ -279,6 +284,7 @@ impl Config {
             },
             payment: Payment::development(),
             webhooks: Webhooks { allow_loopback: false },
+            backups: Backups::development(),
             days: Days::development(),
             limits: Limits {
                 order_rate_per_user: 50,
@@ -333,6 +339,7 @@ impl Config {
             },
             payment: Payment::read(layers)?,
             webhooks: Webhooks { allow_loopback: layers.parsed("webhook_allow_loopback")? },
+            backups: Backups::read(layers)?,
             days: Days::read(layers)?,
             limits: Limits {
                 order_rate_per_user: layers.positive("order_rate_per_user")?,
@@ -386,6 +393,7 @@ impl Config {
         ];
         let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs());
         let others = others.chain(proxies).chain(plaintext::wrongs(layers, may_be_plain));
+        let others = others.chain(self.backups.wrongs(keys.as_ref()));
         match wrongs.into_iter().chain(others).find(|(wrong, _)| *wrong) {
             Some((_, why)) => Err(ConfigError::Production(why)),
             None => Ok(()),
@@ -501,6 +509,7 @@ mod tests {
         assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));
         assert_eq!(format!("{:?}", read.webhooks), format!("{:?}", made.webhooks));
         assert_eq!(format!("{:?}", read.days), format!("{:?}", made.days));
+        assert_eq!(format!("{:?}", read.backups), format!("{:?}", made.backups));
         assert_eq!(read.http.connections_max, made.http.connections_max);
         assert_eq!(read.http.connections_per_address, made.http.connections_per_address);
         assert_eq!(read.http.keep_alive, made.http.keep_alive);

@@ -1,6 +1,7 @@
 //! What stands on the disk and in Redis, for `crate::fuzz`.
 
 use super::breached;
+use super::backup;
 use super::journal;
 use super::redis;
 
@@ -17,4 +18,9 @@ pub fn breached_lists(bytes: &[u8]) {
 /// A version, a newline and a view; and an answer of Redis.
 pub fn mirror_views(bytes: &[u8]) {
     redis::read_views(bytes);
+}
+
+/// A file of a backup, as it stands and sealed.
+pub fn backup_files(bytes: &[u8]) {
+    backup::read_files(bytes);
 }

@@ -1,22 +1,28 @@
 //! What a backup says of itself, and whether it is what it says: `manifest.json`, and the sums of all its files, which any
-//! `sha256sum --check SHA256SUMS` compares as well.
+//! `sha256sum --check SHA256SUMS` compares as well. Of a backup that is sealed `manifest.json` tells no more than what opens the rest, and
+//! `contents.json`, which is sealed as all tables are, the rest of it.
 //!
 //! Always true: the sums are written last, so a folder that has them was finished.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::BackupError;
 use super::listed::{TABLES, Table};
-use super::rows::{Written, sum_of};
+use super::rows::{Written, contents, sum_of};
+use super::sealed::{ID_BYTES, Seal, Sealing};
+use crate::clock::Clock;
 use crate::persistence::migrations;
+use crate::vault::{Sealed, Vault, WrappedKey};
 
 /// The shape of the files. Another number is another shape.
 const FORMAT: u32 = 1;
 pub const MANIFEST: &str = "manifest.json";
+pub const CONTENTS: &str = "contents.json";
 pub const SUMS: &str = "SHA256SUMS";
 
 /// What a backup holds.
@@ -42,6 +48,33 @@ pub struct JournalHead {
     pub epoch: i64,
 }
 
+/// What anybody reads of a backup: all of its manifest, or what opens the rest of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Head {
+    format: u32,
+    stockade: String,
+    taken_at: jiff::Timestamp,
+    #[serde(default)]
+    sealed: Option<Under>,
+}
+
+/// What a backup is sealed under.
+#[derive(Debug, Serialize, Deserialize)]
+struct Under {
+    /// The name of the key of backups that opens it.
+    key: String,
+    /// Of this backup, in hexadecimal digits as what follows.
+    id: String,
+    /// The key of this backup, wrapped by that one.
+    wrapped_key: String,
+}
+
+/// A backup that was read to its end and found whole.
+pub struct Whole {
+    pub manifest: Manifest,
+    pub seal: Option<Seal>,
+}
+
 /// The names of the files and their sums.
 #[derive(Debug, Default)]
 pub struct Sums(BTreeMap<String, [u8; 32]>);
@@ -59,34 +92,80 @@ impl Manifest {
     }
 
     /// Writes it beside the tables, and the sums behind it.
-    pub fn write(&self, dir: &Path, mut sums: Sums) -> io::Result<()> {
-        let mut text = serde_json::to_vec_pretty(self)?;
-        text.push(b'\n');
-        sums.add(MANIFEST, put(&dir.join(MANIFEST), &text)?);
+    pub fn write(&self, dir: &Path, mut sums: Sums, seal: Option<&Seal>, clock: &Clock) -> io::Result<()> {
+        let mut text = json(self)?;
+        if let Some(seal) = seal {
+            let sealing = seal.sealing(CONTENTS, clock);
+            sums.add(CONTENTS, put(&dir.join(CONTENTS), Some(sealing), &text)?);
+            text = json(&Head::of(self, seal))?;
+        }
+        sums.add(MANIFEST, put(&dir.join(MANIFEST), None, &text)?);
         let lines: Vec<String> = sums.0.iter().map(|(name, sum)| format!("{}  {name}\n", hex(sum))).collect();
-        put(&dir.join(SUMS), lines.concat().as_bytes())?;
+        put(&dir.join(SUMS), None, lines.concat().as_bytes())?;
         Ok(())
     }
 
     /// Reads it, and every file to its end: all of them are what was written, and of a shape that is ours.
-    pub fn read(dir: &Path) -> Result<Manifest, BackupError> {
+    pub fn read(dir: &Path, vault: Option<&Vault>) -> Result<Whole, BackupError> {
         let sums = Sums::read(dir)?;
-        let expected = TABLES.iter().map(Table::file).chain([MANIFEST.to_owned()]);
-        for name in expected {
-            sums.check(dir, &name)?;
-        }
+        sums.check(dir, MANIFEST, None)?;
         let path = dir.join(MANIFEST);
-        let text = std::fs::read(&path).map_err(|source| BackupError::File { path: path.clone(), source })?;
-        let found: Manifest = serde_json::from_slice(&text)
-            .map_err(|error| BackupError::Damaged { path: path.clone(), why: error.to_string() })?;
+        let head: Head = parsed(&path, None)?;
+        if head.format != FORMAT {
+            return Err(BackupError::OtherVersion { made_by: head.stockade });
+        }
+        let seal = head.seal(&path, vault)?;
+        let path = if seal.is_some() { dir.join(CONTENTS) } else { path };
+        if let Some(seal) = &seal {
+            sums.check(dir, CONTENTS, Some(seal))?;
+        }
+        let found: Manifest = parsed(&path, seal.as_ref())?;
         if found.format != FORMAT || found.migrations != ours() {
             return Err(BackupError::OtherVersion { made_by: found.stockade });
         }
-        match TABLES.iter().find(|table| !found.rows.contains_key(table.name)) {
-            Some(table) => {
-                Err(BackupError::Damaged { path, why: format!("it does not count {}", table.name) })
-            }
-            None => Ok(found),
+        if let Some(table) = TABLES.iter().find(|table| !found.rows.contains_key(table.name)) {
+            return Err(BackupError::Damaged { path, why: format!("it does not count {}", table.name) });
+        }
+        for name in TABLES.iter().map(Table::file) {
+            sums.check(dir, &name, seal.as_ref())?;
+        }
+        Ok(Whole { manifest: found, seal })
+    }
+}
+
+impl Head {
+    fn of(manifest: &Manifest, seal: &Seal) -> Head {
+        Head {
+            format: manifest.format,
+            stockade: manifest.stockade.clone(),
+            taken_at: manifest.taken_at,
+            sealed: Some(Under {
+                key: seal.wrapped_key().key_name(),
+                id: hex(seal.id()),
+                wrapped_key: hex(seal.wrapped_key().as_bytes()),
+            }),
+        }
+    }
+
+    /// What opens the backup whose head this is, if it is sealed.
+    pub fn seal(&self, path: &Path, vault: Option<&Vault>) -> Result<Option<Seal>, BackupError> {
+        let Some(Under { key, id, wrapped_key }) = &self.sealed else { return Ok(None) };
+        let damaged = || BackupError::Damaged {
+            path: path.to_owned(),
+            why: "what it says of its key is not so".to_owned(),
+        };
+        let id: [u8; ID_BYTES] = unhex(id).and_then(|id| id.try_into().ok()).ok_or_else(damaged)?;
+        let wrapped_key = unhex(wrapped_key).ok_or_else(damaged)?;
+        let wrapped_key = WrappedKey::from_bytes(&wrapped_key).map_err(|_| damaged())?;
+        if wrapped_key.key_name() != *key {
+            return Err(damaged());
+        }
+        let known = vault.map(Vault::key_names).unwrap_or_default();
+        let opened = vault.map_or(Err(Sealed::ForeignKey), |vault| Seal::of(vault, id, wrapped_key));
+        match opened {
+            Ok(seal) => Ok(Some(seal)),
+            Err(Sealed::ForeignKey) => Err(BackupError::OtherKey { key: key.clone(), known }),
+            Err(Sealed::Damaged) => Err(damaged()),
         }
     }
 }
@@ -112,7 +191,9 @@ impl Sums {
         };
         let mut sums = Sums::default();
         for line in text.lines() {
-            let read = line.split_once("  ").and_then(|(sum, name)| Some((unhex(sum)?, name)));
+            let read = line.split_once("  ");
+            let read: Option<([u8; 32], &str)> =
+                read.and_then(|(sum, name)| Some((unhex(sum)?.try_into().ok()?, name)));
             let Some((sum, name)) = read else {
                 return Err(BackupError::Damaged { path, why: "a line is no sum".to_owned() });
             };
@@ -121,7 +202,8 @@ impl Sums {
         Ok(sums)
     }
 
-    fn check(&self, dir: &Path, name: &str) -> Result<(), BackupError> {
+    /// A file is what was written; and where it is sealed, what was sealed.
+    fn check(&self, dir: &Path, name: &str, seal: Option<&Seal>) -> Result<(), BackupError> {
         let path: PathBuf = dir.join(name);
         let Some(expected) = self.0.get(name) else {
             return Err(BackupError::Damaged {
@@ -130,30 +212,51 @@ impl Sums {
             });
         };
         match sum_of(&path) {
-            Ok(found) if found == *expected => Ok(()),
-            Ok(_) => Err(BackupError::Damaged { path, why: "its sum is another one".to_owned() }),
-            Err(source) => Err(BackupError::File { path, source }),
+            Ok(found) if found == *expected => {}
+            Ok(_) => return Err(BackupError::Damaged { path, why: "its sum is another one".to_owned() }),
+            Err(source) => return Err(BackupError::File { path, source }),
         }
+        let Some(seal) = seal else { return Ok(()) };
+        let read = contents(&path, Some(seal)).and_then(|(mut file, _)| io::copy(&mut file, &mut io::sink()));
+        read.map(drop).map_err(|source| unreadable(&path, source))
     }
 }
 
-fn put(path: &Path, text: &[u8]) -> io::Result<[u8; 32]> {
-    let mut file = Written::create(path)?;
+fn unreadable(path: &Path, source: io::Error) -> BackupError {
+    let path = path.to_owned();
+    match source.kind() {
+        io::ErrorKind::InvalidData => BackupError::Damaged { path, why: source.to_string() },
+        _ => BackupError::File { path, source },
+    }
+}
+
+fn json(what: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(what)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path, seal: Option<&Seal>) -> Result<T, BackupError> {
+    let mut text = Vec::new();
+    contents(path, seal)
+        .and_then(|(mut file, _)| file.read_to_end(&mut text))
+        .map_err(|source| unreadable(path, source))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| BackupError::Damaged { path: path.to_owned(), why: error.to_string() })
+}
+
+fn put(path: &Path, sealing: Option<Sealing>, text: &[u8]) -> io::Result<[u8; 32]> {
+    let mut file = Written::create(path, sealing)?;
     file.put(text)?;
     file.finish()
 }
 
-fn hex(bytes: &[u8; 32]) -> String {
+fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(word: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
-    if word.len() != 64 || !word.is_ascii() {
-        return None;
-    }
-    for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&word[2 * at..2 * at + 2], 16).ok()?;
-    }
-    Some(bytes)
+fn unhex(word: &str) -> Option<Vec<u8>> {
+    let digits = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let is_hex = word.len().is_multiple_of(2) && word.bytes().all(|digit| digit.is_ascii_hexdigit());
+    if is_hex { word.as_bytes().chunks_exact(2).map(digits).collect() } else { None }
 }

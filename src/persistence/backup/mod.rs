@@ -3,14 +3,18 @@
 //!
 //! Always true: everything that was acknowledged before a backup began is in it, and what is restored is a shop that was killed at
 //! one moment: it recovers as after any other kill. The master key and secrets are no part of it, nor what the simulated provider and
-//! the folder of mails stand for.
+//! the folder of mails stand for. With keys of backups all of it is sealed under a key of its own that the newest of them wraps, and
+//! nobody reads it once that one is destroyed.
 
+#[cfg(any(test, feature = "fuzz"))]
+mod fuzz;
 mod listed;
 mod manifest;
 mod moment;
 mod parts;
 mod restore;
 mod rows;
+mod sealed;
 mod take;
 
 #[cfg(test)]
@@ -18,12 +22,15 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+#[cfg(any(test, feature = "fuzz"))]
+pub use fuzz::read_files;
 pub use manifest::{JournalHead, Manifest};
-pub use restore::restore;
+pub use restore::{Restored, restore};
 pub use take::{Taken, take};
 
 use super::StoreError;
 use super::journal::OpenError;
+use crate::vault::Sealed;
 
 /// Where a shop stands.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +60,13 @@ pub enum BackupError {
         "the backup is of another version: restore it with stockade {made_by}, then start this one on it"
     )]
     OtherVersion { made_by: String },
+    #[error(
+        "the backup is sealed under the backup key {key}, which is not among STOCKADE_BACKUP_KEYS (there: {}); without it nobody reads it",
+        or_none(known)
+    )]
+    OtherKey { key: String, known: Vec<String> },
+    #[error("the backup cannot be sealed: {0}")]
+    NotSealed(Sealed),
     #[error("{} is not empty: a shop is restored into an empty folder", dir.display())]
     UsedDir { dir: PathBuf },
     #[error("the database has tables: a shop is restored into an empty one")]
@@ -63,4 +77,8 @@ pub enum BackupError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use sqlx::sqlite::SqliteSynchronous;
 
 use super::listed::{Part, TABLES, Table};
-use super::manifest::Manifest;
+use super::manifest::{Manifest, Whole};
 use super::parts::{FILES, Parts};
 use super::rows::{Cell, Rows};
 use super::{BackupError, Place};
@@ -20,6 +20,7 @@ use crate::persistence::sql::mysql::{self, Server};
 use crate::persistence::sql::sqlite::{self, Tuning};
 use crate::persistence::sql::{self, Connection};
 use crate::persistence::{StoreError, folder, migrations};
+use crate::vault::Vault;
 
 /// Values of one statement, at most: far less than a server takes in one packet.
 const STATEMENT_BYTES: usize = 1024 * 1024;
@@ -37,25 +38,39 @@ const EPOCH_OF_FILES: &str = "update journal_meta set epoch = ? where id = 1";
 const EPOCH_OF_DATABASE: &str =
     "insert into node_sessions (number, node_id, active, started_at_ms) values (?, ?, null, ?)";
 
-/// Fills `place`, in which nothing may stand, from the backup in `from`. What is restored is a shop that was killed at the moment
-/// of the backup: it recovers when it is opened.
-pub async fn restore(from: &Path, place: Place<'_>, clock: &Clock) -> Result<Manifest, BackupError> {
-    let manifest = Manifest::read(from)?;
+/// What was restored.
+#[derive(Debug)]
+pub struct Restored {
+    pub manifest: Manifest,
+    /// The key of backups that it was sealed under, if it was.
+    pub key: Option<String>,
+}
+
+/// Fills `place`, in which nothing may stand, from the backup in `from`, which `vault` opens if it is sealed. What is restored is a shop
+/// that was killed at the moment of the backup: it recovers when it is opened.
+pub async fn restore(
+    from: &Path,
+    place: Place<'_>,
+    vault: Option<&Vault>,
+    clock: &Clock,
+) -> Result<Restored, BackupError> {
+    let whole = Manifest::read(from, vault)?;
     match place {
         Place::Files(dir) => {
             let is_new = is_free(dir)?;
-            let filled = into_files(from, dir, &manifest).await;
+            let filled = into_files(from, dir, &whole).await;
             if filled.is_err() {
                 undo(dir, is_new);
             }
             filled?;
         }
-        Place::Database(url) => into_database(from, url, &manifest, clock).await?,
+        Place::Database(url) => into_database(from, url, &whole, clock).await?,
     }
-    Ok(manifest)
+    let key = whole.seal.map(|seal| seal.wrapped_key().key_name());
+    Ok(Restored { manifest: whole.manifest, key })
 }
 
-async fn into_files(from: &Path, dir: &Path, manifest: &Manifest) -> Result<(), BackupError> {
+async fn into_files(from: &Path, dir: &Path, whole: &Whole) -> Result<(), BackupError> {
     let file = |source| BackupError::File { path: dir.to_owned(), source };
     folder::make(dir).map_err(file)?;
     let _lock: Lock = journal::lock(dir)?;
@@ -69,19 +84,14 @@ async fn into_files(from: &Path, dir: &Path, manifest: &Manifest) -> Result<(), 
     let Ok(files) = files.try_into() else { return Err(StoreError::Closed.into()) };
     let mut parts = Parts::Files(files);
     sql::query(NOT_YET).execute(parts.of(Part::Shop)).await.map_err(StoreError::from)?;
-    let epoch = sql::query(EPOCH_OF_FILES).bind(manifest.journal.epoch);
+    let epoch = sql::query(EPOCH_OF_FILES).bind(whole.manifest.journal.epoch);
     epoch.execute(parts.of(Part::Journal)).await.map_err(StoreError::from)?;
-    Filling { from, manifest, parts: &mut parts }.all().await?;
+    Filling { from, whole, parts: &mut parts }.all().await?;
     parts.close().await?;
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(file)
 }
 
-async fn into_database(
-    from: &Path,
-    url: &str,
-    manifest: &Manifest,
-    clock: &Clock,
-) -> Result<(), BackupError> {
+async fn into_database(from: &Path, url: &str, whole: &Whole, clock: &Clock) -> Result<(), BackupError> {
     let mut session = Server::at(url)?.connect().await.map_err(StoreError::from)?;
     mysql::check(&mut session).await?;
     if !mysql::is_empty(&mut session).await.map_err(StoreError::from)? {
@@ -91,16 +101,16 @@ async fn into_database(
     let mut parts = Parts::in_database(session);
     let database = parts.of(Part::Shop);
     sql::query(NOT_YET).execute(&mut *database).await.map_err(StoreError::from)?;
-    let session = sql::query(EPOCH_OF_DATABASE).bind(manifest.journal.epoch).bind(&[0_u8; 16][..]);
+    let session = sql::query(EPOCH_OF_DATABASE).bind(whole.manifest.journal.epoch).bind(&[0_u8; 16][..]);
     session.bind(clock.now().0).execute(database).await.map_err(StoreError::from)?;
-    Filling { from, manifest, parts: &mut parts }.all().await?;
+    Filling { from, whole, parts: &mut parts }.all().await?;
     Ok(parts.close().await?)
 }
 
 /// A home on its way from empty to full.
 struct Filling<'f> {
     from: &'f Path,
-    manifest: &'f Manifest,
+    whole: &'f Whole,
     parts: &'f mut Parts,
 }
 
@@ -119,7 +129,7 @@ impl Filling<'_> {
     async fn table(&mut self, table: &'static Table) -> Result<(), BackupError> {
         let path = self.from.join(table.file());
         let file = |source| BackupError::File { path: path.clone(), source };
-        let mut rows = Rows::open(&path, table).map_err(file)?;
+        let mut rows = Rows::open(&path, table, self.whole.seal.as_ref()).map_err(file)?;
         let home = self.parts.of(table.part);
         sql::begin(home).await.map_err(StoreError::from)?;
         sql::query(table.clear).execute(&mut *home).await.map_err(StoreError::from)?;
@@ -143,7 +153,7 @@ impl Filling<'_> {
         insert(home, table, &waiting).await?;
         filled += waiting.len() as u64;
         commit(home).await?;
-        match self.manifest.rows.get(table.name) {
+        match self.whole.manifest.rows.get(table.name) {
             Some(rows) if *rows == filled => Ok(()),
             _ => Err(BackupError::Damaged {
                 path,

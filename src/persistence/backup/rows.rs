@@ -1,8 +1,10 @@
-//! A table's rows as a file: each value with a letter for what it is and its length, one after the other.
+//! A table's rows as a file: each value with a letter for what it is and its length, one after the other; and how a file of a backup is
+//! written and read, sealed or not.
 //!
 //! Always true: what is written is read again as it was, byte by byte, in the same order; and whatever a file holds instead is an
 //! error, never a panic and never more memory than the file is long.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +13,7 @@ use std::path::Path;
 use aws_lc_rs::digest;
 
 use super::listed::{Kind, Table};
+use super::sealed::{Seal, Sealing};
 use crate::domain::stock::Entry;
 use crate::persistence::StoreError;
 use crate::persistence::sql::{Query, Row, signed};
@@ -51,34 +54,70 @@ impl Cell {
     }
 }
 
-/// A file of one's own, which nobody else may read, and the sum of what goes into it.
+/// A file of one's own, which nobody else may read, sealed or not, and the sum of what stands in it.
 pub struct Written {
+    out: Summed,
+    sealing: Option<Sealing>,
+}
+
+struct Summed {
     file: BufWriter<File>,
     sum: digest::Context,
 }
 
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.sum.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 impl Written {
-    pub fn create(path: &Path) -> io::Result<Written> {
+    pub fn create(path: &Path, sealing: Option<Sealing>) -> io::Result<Written> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Written {
-            file: BufWriter::with_capacity(BUFFER_BYTES, file),
-            sum: digest::Context::new(&digest::SHA256),
-        })
+        let file = BufWriter::with_capacity(BUFFER_BYTES, file);
+        let mut out = Summed { file, sum: digest::Context::new(&digest::SHA256) };
+        if let Some(sealing) = &sealing {
+            sealing.begin(&mut out)?;
+        }
+        Ok(Written { out, sealing })
     }
 
     pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sum.update(bytes);
-        self.file.write_all(bytes)
+        match &mut self.sealing {
+            Some(sealing) => sealing.put(bytes, &mut self.out),
+            None => self.out.write_all(bytes),
+        }
     }
 
     /// It is on the disk; its SHA-256.
-    pub fn finish(self) -> io::Result<[u8; 32]> {
-        let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
+    pub fn finish(mut self) -> io::Result<[u8; 32]> {
+        if let Some(sealing) = self.sealing.take() {
+            sealing.end(&mut self.out)?;
+        }
+        let Summed { file, sum } = self.out;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.sync_all()?;
-        let mut sum = [0; 32];
-        sum.copy_from_slice(self.sum.finish().as_ref());
-        Ok(sum)
+        let mut found = [0; 32];
+        found.copy_from_slice(sum.finish().as_ref());
+        Ok(found)
     }
+}
+
+/// What a file of a backup holds, in the clear, and how much.
+pub fn contents(path: &Path, seal: Option<&Seal>) -> io::Result<(Box<dyn Read + Send>, u64)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let Some(seal) = seal else { return Ok((Box::new(file), length)) };
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let opening = seal.opening(name, file, length)?;
+    let plain = opening.length();
+    Ok((Box::new(opening), plain))
 }
 
 /// The SHA-256 of a file.
@@ -139,10 +178,9 @@ pub struct Rows<R> {
     left: u64,
 }
 
-impl Rows<BufReader<File>> {
-    pub fn open(path: &Path, table: &Table) -> io::Result<Rows<BufReader<File>>> {
-        let file = File::open(path)?;
-        let left = file.metadata()?.len();
+impl Rows<BufReader<Box<dyn Read + Send>>> {
+    pub fn open(path: &Path, table: &Table, seal: Option<&Seal>) -> io::Result<Self> {
+        let (file, left) = contents(path, seal)?;
         Ok(Rows { file: BufReader::with_capacity(BUFFER_BYTES, file), columns: table.columns.len(), left })
     }
 }
@@ -192,20 +230,22 @@ fn unreadable() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a row cannot be read")
 }
 
+/// All rows of a file that is in memory.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn read_all(file: &[u8], columns: usize) -> io::Result<Vec<Vec<Cell>>> {
+    let mut rows = Rows { file, columns, left: file.len() as u64 };
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(row);
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn read(bytes: &[u8], columns: usize) -> io::Result<Vec<Vec<Cell>>> {
-        let mut rows = Rows { file: bytes, columns, left: bytes.len() as u64 };
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            found.push(row);
-        }
-        Ok(found)
-    }
 
     proptest! {
         #[test]
@@ -226,12 +266,12 @@ mod tests {
                 .iter()
                 .map(|value| vec![value.map_or(Cell::Null, Cell::Number), Cell::Bytes(bytes.clone()), Cell::Words(words.clone())])
                 .collect();
-            prop_assert_eq!(read(&file, 3).unwrap(), expected.clone());
+            prop_assert_eq!(read_all(&file, 3).unwrap(), expected.clone());
             file.truncate(cut.index(file.len() + 1));
-            if let Ok(found) = read(&file, 3) {
+            if let Ok(found) = read_all(&file, 3) {
                 prop_assert!(expected.starts_with(&found));
             }
-            let _ = read(&noise, 3);
+            let _ = read_all(&noise, 3);
         }
     }
 }

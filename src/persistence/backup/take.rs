@@ -10,14 +10,16 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 
 use super::listed::{Part, TABLES, Table};
-use super::manifest::{JournalHead, MANIFEST, Manifest, SUMS, Sums};
+use super::manifest::{CONTENTS, JournalHead, MANIFEST, Manifest, SUMS, Sums};
 use super::moment::Moment;
 use super::rows::{self, Written};
+use super::sealed::Seal;
 use super::{BackupError, Place};
 use crate::clock::Clock;
 use crate::domain::stock::Entry;
 use crate::persistence::StoreError;
 use crate::persistence::{folder, migrations, sql};
+use crate::vault::Vault;
 
 const LAST_POS: &str = "select coalesce(max(pos), 0) from journal";
 /// Rows that are written at once, about.
@@ -27,13 +29,22 @@ const PIECE_BYTES: usize = 64 * 1024;
 #[derive(Debug)]
 pub struct Taken {
     pub manifest: Manifest,
+    /// The key of backups that it is sealed under, if it is.
+    pub key: Option<String>,
     pub bytes: u64,
     /// For how long nobody could write the tables. Nothing in a database, which holds nobody up.
     pub held: Duration,
 }
 
-/// Writes all of a shop as it is at one moment from now on into `to`, a folder of its own. The shop may sell meanwhile.
-pub async fn take(place: Place<'_>, to: &Path, clock: &Clock) -> Result<Taken, BackupError> {
+/// Writes all of a shop as it is at one moment from now on into `to`, a folder of its own, sealed under the newest key of `vault` if there
+/// is one. The shop may sell meanwhile.
+pub async fn take(
+    place: Place<'_>,
+    to: &Path,
+    vault: Option<&Vault>,
+    clock: &Clock,
+) -> Result<Taken, BackupError> {
+    let seal = vault.map(|vault| Seal::new(vault, clock)).transpose().map_err(BackupError::NotSealed)?;
     let made_at = jiff::Timestamp::from_millisecond(clock.now().0).unwrap_or_default();
     let mut moment = Moment::of(place, clock).await?;
     for ((folder, ours), found) in migrations::levels().into_iter().zip(moment.parts.levels().await?) {
@@ -42,26 +53,30 @@ pub async fn take(place: Place<'_>, to: &Path, clock: &Clock) -> Result<Taken, B
         }
     }
     let is_new = make(to)?;
-    let written = write(&mut moment, to, made_at).await;
+    let written = write(&mut moment, to, made_at, seal.as_ref(), clock).await;
     if written.is_err() {
         undo(to, is_new);
     }
     let (manifest, bytes) = written?;
     moment.parts.close().await?;
-    Ok(Taken { manifest, bytes, held: moment.held })
+    let key = seal.map(|seal| seal.wrapped_key().key_name());
+    Ok(Taken { manifest, key, bytes, held: moment.held })
 }
 
 async fn write(
     moment: &mut Moment,
     to: &Path,
     taken_at: jiff::Timestamp,
+    seal: Option<&Seal>,
+    clock: &Clock,
 ) -> Result<(Manifest, u64), BackupError> {
     let (mut sums, mut rows, mut bytes) = (Sums::default(), BTreeMap::new(), 0);
     for table in TABLES {
         let path = to.join(table.file());
         let file = |source| BackupError::File { path: path.clone(), source };
+        let sealing = seal.map(|seal| seal.sealing(&table.file(), clock));
         let mut copy = Copy {
-            file: Written::create(&path).map_err(file)?,
+            file: Written::create(&path, sealing).map_err(file)?,
             piece: Vec::new(),
             rows: 0,
             bytes: 0,
@@ -83,7 +98,7 @@ async fn write(
     let last_pos = moment.log.last().map_or(archived, |(pos, _)| *pos);
     let manifest =
         Manifest::new(taken_at, JournalHead { last_pos, epoch: moment.parts.epoch().await? }, rows);
-    let written = manifest.write(to, sums).and_then(|()| synced(to));
+    let written = manifest.write(to, sums, seal, clock).and_then(|()| synced(to));
     written.map_err(|source| BackupError::File { path: to.to_owned(), source })?;
     Ok((manifest, bytes))
 }
@@ -160,7 +175,7 @@ fn make(dir: &Path) -> Result<bool, BackupError> {
 /// Takes away what was not finished, as far as that goes: without its sums nobody takes it for a backup.
 fn undo(dir: &Path, is_new: bool) {
     let tables = TABLES.iter().map(Table::file);
-    for name in tables.chain([MANIFEST.to_owned(), SUMS.to_owned()]) {
+    for name in tables.chain([CONTENTS, MANIFEST, SUMS].map(str::to_owned)) {
         let _ = std::fs::remove_file(dir.join(name));
     }
     if is_new {

@@ -80,6 +80,12 @@ fn said<'u>(unit: &'u BTreeMap<String, Vec<(String, String)>>, key: &str) -> &'u
     &found[0].1
 }
 
+/// The files that its secrets are read from.
+fn secret_files(unit: &BTreeMap<String, Vec<(String, String)>>) -> Vec<&str> {
+    let service = unit["Service"].iter().filter(|(name, _)| name == "EnvironmentFile");
+    service.map(|(_, file)| file.as_str()).collect()
+}
+
 /// The secrets that the head of the unit names, one a line.
 fn secrets_of_the_machine() -> Vec<String> {
     let head = text("deploy/systemd/stockade.service");
@@ -100,12 +106,18 @@ fn of_the_machine() -> Config {
 fn run_as_the_service(path: &str) -> Vec<String> {
     let text = text(path).replace("\\\n#", "");
     let runs = "systemd-run --pty --uid=stockade -p UMask=0077 -p EnvironmentFile=/etc/stockade/secrets ";
+    let keys = "-p EnvironmentFile=/etc/stockade/backup-keys ";
     let lines = text.lines().filter_map(|line| line.split_once("systemd-run "));
     lines
         .map(|(before, rest)| {
             let line = format!("systemd-run {rest}");
             assert!(["", "#   "].contains(&before), "{path}: {before}{line}");
-            line.strip_prefix(runs).unwrap_or_else(|| panic!("{path}: {line}")).trim().to_owned()
+            let rest = line.strip_prefix(runs).unwrap_or_else(|| panic!("{path}: {line}"));
+            let command = rest.strip_prefix(keys).unwrap_or(rest);
+            // Who takes backups, or restores one, has their keys, and nobody else.
+            let wants = [" backup ", " restore "].iter().any(|word| command.contains(word));
+            assert_eq!(command != rest, wants, "{path}: {line}");
+            command.trim().to_owned()
         })
         .collect()
 }
@@ -139,7 +151,7 @@ fn the_unit_starts_a_shop_in_production_and_lets_it_end() {
 #[test]
 fn commands_are_run_as_the_service_is() {
     let unit = unit("stockade.service");
-    for (path, count) in [("deploy/systemd/stockade.service", 1), ("docs/operating.md", 2)] {
+    for (path, count) in [("deploy/systemd/stockade.service", 1), ("docs/operating.md", 3)] {
         let commands = run_as_the_service(path);
         assert_eq!(commands.len(), count, "{path}: {commands:?}");
         for command in commands {
@@ -154,6 +166,8 @@ fn commands_are_run_as_the_service_is() {
     {
         assert_eq!(said(&unit, key), value);
     }
+    let timer = self::unit("stockade-backup.service");
+    assert_eq!(secret_files(&timer), ["/etc/stockade/secrets", "/etc/stockade/backup-keys"]);
 }
 
 #[test]
@@ -171,7 +185,6 @@ fn the_units_are_confined() {
             ("MemoryDenyWriteExecute", "yes"),
             ("SystemCallFilter", "@system-service"),
             ("UMask", "0077"),
-            ("EnvironmentFile", "/etc/stockade/secrets"),
             ("StateDirectory", "stockade"),
             // Each start sets it, whoever starts.
             ("StateDirectoryMode", "0700"),
@@ -207,6 +220,11 @@ fn the_timer_takes_backups_of_the_same_shop() {
     let head = text("deploy/systemd/stockade.service");
     assert!(head.contains("systemctl enable --now stockade stockade-backup.timer\n"));
     assert!(head.contains(&format!("install -d -o stockade -g stockade -m 0700 /var/lib/stockade {to}\n")));
+    // Its key is made with the secrets, and the shop that sells does not have it.
+    assert!(head.contains(
+        "(umask 0077; echo \"STOCKADE_BACKUP_KEYS=$(openssl rand -hex 32)\" > /etc/stockade/backup-keys)"
+    ));
+    assert!(of_the_machine().backups.keys.is_none());
 }
 
 // --- Kubernetes -----------------------------------------------------------------------------------------------------------------
@@ -238,10 +256,13 @@ fn pods() -> [(Value, Value); 2] {
     })
 }
 
-/// The secrets that the head of the manifests makes.
-fn secrets() -> Vec<String> {
+/// What the head of the manifests puts into the secret of this name.
+fn secrets(of: &str) -> Vec<String> {
     let head = text("deploy/kubernetes/stockade.yaml");
-    let named = head.split("--from-literal=").skip(1).filter_map(|rest| rest.split_once('='));
+    let mut made = head.split("create secret generic ").skip(1);
+    let made = made.find(|made| made.split_whitespace().next() == Some(of));
+    let made = made.unwrap_or_else(|| panic!("nobody makes the secret {of}"));
+    let named = made.split("--from-literal=").skip(1).filter_map(|rest| rest.split_once('='));
     named.map(|(name, _)| name.to_owned()).collect()
 }
 
@@ -263,7 +284,12 @@ fn shipped(container: &Value) -> Vec<(String, String)> {
         assert!(is_setting(name) && !is_secret(name), "{name} in a ConfigMap");
         said.push((name.clone(), value.as_str().unwrap_or_else(|| panic!("{name} is no word")).to_owned()));
     }
-    let secrets = secrets();
+    let from = container["envFrom"].as_array().unwrap().iter();
+    let (maps, of): (Vec<_>, Vec<_>) = from.partition(|from| from["secretRef"].is_null());
+    assert_eq!(maps.len(), 1);
+    assert_eq!(maps[0]["configMapRef"]["name"], "stockade");
+    let secrets: Vec<String> =
+        of.iter().flat_map(|of| secrets(of["secretRef"]["name"].as_str().unwrap())).collect();
     assert!(secrets.iter().all(|name| is_secret(name)), "{secrets:?}");
     said.extend(secrets.iter().map(|name| (name.clone(), made_up(name))));
     for one in container["env"].as_array().unwrap() {
@@ -274,16 +300,6 @@ fn shipped(container: &Value) -> Vec<(String, String)> {
             said.push((name.to_owned(), value.replace("$(POD_IP)", "10.1.2.3")));
         }
     }
-    let from: BTreeSet<_> = container["envFrom"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .flat_map(|one| {
-            one.as_object().unwrap().iter().map(|(kind, of)| (kind.clone(), of["name"].to_string()))
-        })
-        .collect();
-    let whole = |kind: &str| (kind.to_owned(), "\"stockade\"".to_owned());
-    assert_eq!(from, BTreeSet::from([whole("configMapRef"), whole("secretRef")]));
     said
 }
 
@@ -301,6 +317,9 @@ fn every_pod_is_started_as_a_shop_in_production_on_a_database() {
     let (takes, removes) = backup["command"][2].as_str().unwrap().split_once(" && exec ").unwrap();
     assert!(takes.starts_with("stockade backup --to \"/backups/"), "{takes}");
     assert_eq!(removes, removing("/backups"));
+    // A backup is sealed, and no node has the keys.
+    assert!(configured(node).backups.keys.is_none());
+    assert!(configured(backup).backups.sealed_with(Profile::Production).is_ok_and(|keys| keys.is_some()));
 }
 
 /// Nodes read and write rows. Tables are made before each of them starts, by a user whose address no node is told.
@@ -338,13 +357,17 @@ fn no_pod_starts_before_somebody_has_said_where_the_ingress_is() {
     assert!(text("deploy/kubernetes/stockade.yaml").contains("externalTrafficPolicy: Local"));
 }
 
-/// What is begun with is encrypted on its way to other machines: nothing that is shipped for them admits plain text.
+/// What is begun with is encrypted on its way to other machines, and its backups are sealed: nothing that is shipped admits plain text.
 #[test]
 fn what_is_shipped_speaks_to_other_machines_over_tls() {
-    for place in
-        ["deploy/kubernetes/stockade.yaml", "deploy/systemd/stockade.toml", "deploy/systemd/stockade.service"]
-    {
-        assert!(!text(place).to_lowercase().contains("allow_plaintext"), "{place}");
+    for place in [
+        "kubernetes/stockade.yaml",
+        "kubernetes/backup.yaml",
+        "systemd/stockade.toml",
+        "systemd/stockade.service",
+        "systemd/stockade-backup.service",
+    ] {
+        assert!(!text(&format!("deploy/{place}")).to_lowercase().contains("allow_plain"), "{place}");
     }
     assert!(
         text("deploy/kubernetes/stockade.yaml").contains("@HOST:3306/stockade?ssl-mode=VERIFY_IDENTITY'")

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::vault::{Sealed, Vault, WrappedKey};
 
 /// What is sealed at once.
-pub const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 const SEALED_CHUNK_BYTES: usize = CHUNK_BYTES + MAX_TAG_LEN;
 /// First byte of a file, so that another way can follow.
 const VERSION: u8 = 1;
@@ -28,8 +28,7 @@ const HEAD_BYTES: usize = 1 + CHANCE_BYTES;
 /// Of a backup.
 pub const ID_BYTES: usize = 16;
 
-/// What seals the files of one backup, or opens them. Cheap to clone.
-#[derive(Clone)]
+/// What seals the files of one backup, or opens them.
 pub struct Seal {
     id: [u8; ID_BYTES],
     wrapped_key: WrappedKey,

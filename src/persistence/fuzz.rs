@@ -1,7 +1,7 @@
 //! What stands on the disk and in Redis, for `crate::fuzz`.
 
-use super::breached;
 use super::backup;
+use super::breached;
 use super::journal;
 use super::redis;
 

@@ -19,6 +19,8 @@ const SHOWN: &[(&str, &str)] = &[
     ("AccountPage",  "data next_cursor"),
     ("AccountShown", "created_at id role state updated_at verified_at"),
     ("Address",      "city country line1 line2 postal_code recipient region"),
+    ("ApprovalShown", "amount asked_at asked_by id line order_id payment_id refund_id restock seconded_at seconded_by until \
+                      waiting_for what"),
     ("CartKept",     "lines updated_at"),
     ("CartLineKept", "added_at product_id quantity"),
     ("CartLineShown", "added_at available name opens_at orderable product_id quantity sale_state short sku subtotal thumbnail_url \
@@ -26,7 +28,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("CartShown",    "lines mixed_currencies orderable subtotal subtotals total updated_at version"),
     ("CompensationKind",  ""),
     ("CompensationPage",  "data next_cursor"),
-    ("CompensationShown", "amount id kind next_try_at order_id payment_id since state tries why"),
+    ("CompensationShown", "amount approval id kind next_try_at order_id payment_id since state tries why"),
     ("CompensationState", ""),
     ("DeedShown",    "at by deed detail"),
     ("DeliveryKept", "delivered_at line order_id paid_at reason return_requested_at shipped_at state"),
@@ -280,7 +282,7 @@ async fn rows(folder: &Path) -> BTreeMap<&'static str, Vec<String>> {
             webhook_events webhook_deliveries jobs notice_slices;
         "people.db": users verified_emails verified_phones sessions one_time_tokens revocations outbox trail trail_head
             wishes carts cart_lines cart_additions checkouts order_addresses unproved_addresses letters_told hold_reminders;
-        "money.db": payments open_payments refunds deliveries webhooks_heard notices;
+        "money.db": payments open_payments refunds approvals deliveries webhooks_heard notices;
     };
     let mut all = BTreeMap::new();
     for (file, tables) in files {

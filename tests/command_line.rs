@@ -183,6 +183,7 @@ fn production_does_not_start_on_a_secret_that_anybody_knows() {
         // Who takes the money is another question, and so is who stands in front.
         serve.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1");
         let others = [("JWT_SECRETS_FORMER", ""), ("BACKUP_KEYS", "")];
+        serve.env("STOCKADE_FOUR_EYES_ABOVE", "none");
         for (name, good) in
             [("JWT_SECRET", secret.as_str()), ("MASTER_KEY", master_key.as_str())].into_iter().chain(others)
         {
@@ -429,6 +430,7 @@ fn production_does_not_start_where_everybody_would_be_this_machine() {
     let serve = |proxies: Option<&str>| {
         let mut serve = shop.command("serve --profile production --ops-addr 127.0.0.1:0 --data-dir data");
         serve.args(["--http-addr", &addr]).env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes");
+        serve.env("STOCKADE_FOUR_EYES_ABOVE", "none");
         serve.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", made_up() + &made_up());
         if let Some(proxies) = proxies {
             serve.env("STOCKADE_TRUSTED_PROXIES", proxies);

@@ -15,6 +15,8 @@ mod money;
 mod owners;
 #[path = "nodes/rights.rs"]
 mod rights;
+#[path = "nodes/second.rs"]
+mod second;
 mod support;
 #[path = "nodes/watching.rs"]
 mod watching;

@@ -343,6 +343,13 @@ async fn payments_keep_their_amounts_and_know_nobody() {
         "id payment_id order_id cause line key_hash amount_minor currency restock state reason provider_ref tries \
          due_at_ms version created_at_ms updated_at_ms body_hash made_anew"
     );
+    let columns = "select cast(group_concat(name, ' ') as blob) from pragma_table_info('approvals')";
+    let columns = one_in(folder.path(), "money.db", columns).await.unwrap();
+    assert_eq!(
+        String::from_utf8(columns).unwrap(),
+        "id what order_id payment_id refund_id line amount_minor currency restock asked_by asked_at_ms key_hash body_hash \
+         seconded_by seconded_at_ms second_key_hash second_body_hash"
+    );
     // What was paid with has gone long before the buyer.
     let left = "select cast(group_concat(state || ' ' || captured_minor || ' ' || refunded_minor || ' ' || \
         coalesce(token, '-') || ' ' || coalesce(reason, '-'), ', ' order by state, refunded_minor) as blob) from payments";

@@ -100,9 +100,12 @@ async fn settle_by_hand(shop: &Shop, jar: &str) {
     }
 }
 
-/// A refund, and two payments of another amount: one is kept, one goes back.
+/// A refund, one that takes two, and two payments of another amount: one is kept, one goes back.
 async fn decide_about_money(shop: &Shop) {
-    let jar = shop.stocked(9).await;
+    let jar = shop.stocked(15).await;
+    let order = id(&shop.buy(1, &jar, 6, "tok_ok").send().await.ok(201));
+    let refund = shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key("w");
+    refund.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(202);
     let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
     let refund = shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key("r");
     refund.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(201);
@@ -136,7 +139,11 @@ async fn every_deed_finds_its_way_into_the_trail() {
     admin.stdin.as_ref().unwrap().write_all(b"four foxes fly far\n").unwrap();
     assert!(admin.wait_with_output().unwrap().status.success());
 
-    let shop = Shop::open_in_with(folder, |config| config.webhooks.allow_loopback = true).await;
+    let shop = Shop::open_in_with(folder, |config| {
+        config.webhooks.allow_loopback = true;
+        config.payment.four_eyes = "KRW:5000".parse().unwrap();
+    })
+    .await;
     tell_an_endpoint_and_change_it(&shop).await;
     decide_about_money(&shop).await;
     shop.admin("POST", "/v1/admin/jobs/clearing/run").send().await.ok(200);

@@ -55,6 +55,11 @@ impl Revocations {
             || self.0.users.get(&user).is_some_and(|entry| session.made_at() <= entry.0)
     }
 
+    /// Has everything of this user been ended that had begun by then? What no token can outlive is forgotten.
+    pub fn have_ended(&self, user: UserId, begun: Millis) -> bool {
+        self.0.users.get(&user).is_some_and(|entry| begun <= entry.0)
+    }
+
     /// Refuses from now on.
     pub fn note(&self, revocation: &Revocation) {
         let Inner { entries, sessions, users, .. } = &*self.0;
@@ -184,6 +189,8 @@ mod tests {
         assert!(revocations.cover(user(1), session(-5)) && revocations.cover(user(1), session(0)));
         assert!(!revocations.cover(user(1), session(1)));
         assert!(!revocations.cover(user(2), session(-5)));
+        assert!(revocations.have_ended(user(1), NOW) && !revocations.have_ended(user(1), NOW.plus(1)));
+        assert!(!revocations.have_ended(user(2), NOW));
         // Word of an older one may come later.
         revocations.note(&Revocation { subject: Subject::User(user(1), NOW.plus(-9)), until: NOW });
         assert!(revocations.cover(user(1), session(0)));

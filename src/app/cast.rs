@@ -105,6 +105,9 @@ impl Stage<'_> {
             trail: tables.trail(),
             provider,
             limits: payment::limits(config.payment.attempts, config.payment.give_up),
+            four_eyes: config.payment.four_eyes.clone(),
+            users: tables.users(),
+            revocations: revocations.clone(),
             clock: clock.clone(),
             metrics: Metrics::global().clone(),
         });

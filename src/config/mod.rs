@@ -438,6 +438,7 @@ mod tests {
             ("ops_addr", "127.0.0.1:9090"),
             ("jwt_secret", secret.as_str()),
             ("master_key", master_key.as_str()),
+            ("four_eyes_above", "none"),
             ("trusted_proxies", "127.0.0.1"),
         ];
         let with = |key: &str, value| {
@@ -468,6 +469,7 @@ mod tests {
         assert!(with("payment_webhook_secret", "whsec_short").unwrap_err().contains("guesses"));
         let gift = [("payment_provider", "simulated"), ("allow_simulated_payment", "yes")];
         assert!(read(&[&good[..1], &good[4..], &gift[..]].concat()).is_ok());
+        assert!(with("four_eyes_above", "").unwrap_err().contains("STOCKADE_FOUR_EYES_ABOVE"));
         assert!(with("ops_addr", "").unwrap_err().contains("STOCKADE_OPS_ADDR"));
         let nobody_says = read(&good[..good.len() - 1]).unwrap_err();
         assert!(nobody_says.contains("STOCKADE_TRUSTED_PROXIES") && nobody_says.contains("empty list"));

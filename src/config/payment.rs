@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{ConfigError, Layers};
+use crate::domain::payment::FourEyes;
 
 pub const STRIPE_URL: &str = "https://api.stripe.com";
 /// More attempts than anybody types.
@@ -21,6 +22,8 @@ pub struct Payment {
     pub attempts: u8,
     /// How long an outcome may stay unknown before the payment is called off.
     pub give_up: Duration,
+    /// Above how much money goes back by hand only if two administrators want it.
+    pub four_eyes: FourEyes,
 }
 
 #[derive(Debug, Clone)]
@@ -103,6 +106,7 @@ impl Payment {
             webhook_secret: None,
             attempts: 1,
             give_up: Duration::from_secs(600),
+            four_eyes: FourEyes::default(),
         }
     }
 
@@ -116,11 +120,12 @@ impl Payment {
             webhook_secret: layers.text("payment_webhook_secret").map(SecretString::from),
             attempts,
             give_up: Duration::from_millis(layers.positive("payment_give_up_ms")?),
+            four_eyes: layers.parsed("four_eyes_above")?,
         })
     }
 
     /// What production does not forgive.
-    pub(super) fn wrongs(&self, layers: &Layers) -> [(bool, &'static str); 3] {
+    pub(super) fn wrongs(&self, layers: &Layers) -> [(bool, &'static str); 4] {
         let allowed = layers.text("allow_simulated_payment").and_then(on_or_off).unwrap_or(false);
         let simulated = matches!(self.provider, PaymentProvider::Simulated(_));
         let secret = self.webhook_secret.as_ref().map(ExposeSecret::expose_secret);
@@ -137,6 +142,11 @@ impl Payment {
             (
                 secret.is_some_and(super::weak),
                 "STOCKADE_PAYMENT_WEBHOOK_SECRET is short or looks like a sample: whoever guesses it is believed",
+            ),
+            (
+                layers.text("four_eyes_above").is_none(),
+                "production wants it said above which amount money goes back by hand only if two administrators ask for it: set \
+                 STOCKADE_FOUR_EYES_ABOVE, such as KRW:500000,USD:50000, or none where one is to be enough for every amount",
             ),
         ]
     }
@@ -270,5 +280,14 @@ mod tests {
         assert!(read(&[("payment_attempts", "21")]).is_err());
         assert!(read(&[("payment_give_up_ms", "0")]).is_err());
         assert_eq!(read(&[("payment_attempts", "3")]).unwrap().attempts, 3);
+    }
+
+    #[test]
+    fn bounds_are_named_by_currency_or_there_are_none() {
+        let with = |bounds| read(&[("four_eyes_above", bounds)]).map(|payment| payment.four_eyes);
+        assert_eq!(with("none"), Ok(FourEyes::default()));
+        assert_ne!(with("KRW:500_000,USD:50000"), Ok(FourEyes::default()));
+        let told = with("500000").unwrap_err();
+        assert!(told.contains("STOCKADE_FOUR_EYES_ABOVE") && told.contains("KRW:500000"), "{told}");
     }
 }

@@ -80,6 +80,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, ..setting("payment_webhook_secret", "SECRET", "", "Checks the provider's webhooks (`whsec_…`). In development one is made up and kept in the data directory") },
     setting("payment_attempts", "N", "1", "How often one order may be tried before its units are given back"),
     setting("payment_give_up_ms", "MS", "600000", "How long a payment's outcome may stay unknown before it is called off"),
+    setting("four_eyes_above", "LIST", "", "Above which amount, in minor units by currency, money goes back by hand only if two administrators ask for it: `KRW:500000,USD:50000`; 0: for every amount, as in a currency that is not named; `none`: one is enough. Unset: none in development; production wants it said"),
     setting("simulated_payment", "LIST", "", "For tests: what the simulated provider does wrong, such as `latency_ms=20,lost_after=5,webhooks=on`"),
     setting("allow_simulated_payment", "YES", "", "`yes`: production may run without a provider that takes money"),
     setting("allow_plaintext", "BOOL", "false", "`true`: production may speak to its database, Redis and mail server, and be spoken to, without TLS on other machines than its own, where nobody else is on that network"),

@@ -202,6 +202,9 @@ typed_id!(
     /// Money on its way back.
     RefundId, "ref");
 typed_id!(
+    /// What one administrator has asked for and another one has to ask for as well.
+    ApprovalId, "apr");
+typed_id!(
     /// A person who buys or administers.
     UserId, "user");
 typed_id!(

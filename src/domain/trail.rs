@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use super::id::TypedId;
+use super::id::{TypedId, UserId};
 use super::stock::Millis;
 
 macro_rules! deeds {
@@ -54,6 +54,7 @@ deeds!(
     StockChanged "stock_changed",
     SalePaused "sale_paused",
     SaleResumed "sale_resumed",
+    ApprovalAsked "approval_asked",
     RefundAsked "refund_asked",
     CompensationRetried "compensation_retried",
     ReviewAccepted "review_accepted",
@@ -109,6 +110,14 @@ impl Record {
         self.pair(name, id)
     }
 
+    /// Who had asked for it first, where it took two.
+    pub fn asked_by(self, first: Option<UserId>) -> Record {
+        match first {
+            Some(first) => self.id("asked_by", first),
+            None => self,
+        }
+    }
+
     fn pair(mut self, name: &'static str, value: impl Display) -> Record {
         let gap = if self.detail.is_empty() { "" } else { " " };
         // Writing into a string has no way to fail.
@@ -120,7 +129,7 @@ impl Record {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::id::{ProductId, UserId};
+    use crate::domain::id::ProductId;
 
     #[test]
     fn a_record_is_words_and_ids() {
@@ -131,6 +140,8 @@ mod tests {
             .number("delta", -3)
             .word("why", "lost");
         assert_eq!(record.detail, "delta=-3 why=lost");
+        assert_eq!(record.clone().asked_by(None), record);
+        assert_eq!(record.clone().asked_by(Some(user)).detail, format!("delta=-3 why=lost asked_by={user}"));
         assert_eq!((record.actor, record.subject), (user.to_string(), product.to_string()));
     }
 

@@ -132,6 +132,8 @@ const MONEY: &[File] = files!("money":
     12 "0012_refunds_body",
     13 "0013_refunds_made_anew",
     14 "0014_payments_told_open",
+    15 "0015_approvals",
+    16 "0016_approvals_of_order",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

@@ -5,6 +5,7 @@
 //! `shop.db`, which the flush fills, its checkpoint in the same transaction as the rows, so that every event reaches
 //! the tables exactly once; `people.db`, the truth about people; and `money.db`, the truth about payments.
 
+pub mod approval;
 pub mod audit;
 pub mod backup;
 pub mod breached;

@@ -16,8 +16,8 @@
 //!
 //! What moves by a version, by a place that is compared, or by a unique key, is safe between processes: the flush by its checkpoint
 //! (`flush_checkpoint`, `stock`), `products`, `users`, `carts`, `jobs`, claims of the `outbox` and of `webhook_deliveries`, the
-//! refresh tokens of `sessions`, `one_time_tokens`, proved addresses and numbers. These read, decide and write without one; before
-//! several processes write them they need a lock, a lease or a version:
+//! refresh tokens of `sessions`, `one_time_tokens`, proved addresses and numbers, the second of `approvals`. These read, decide and
+//! write without one; before several processes write them they need a lock, a lease or a version:
 //!
 //! * `payments`, `refunds`, `open_payments`, `webhooks_heard`: `money` remembers open payments between groups, and puts a row in the
 //!   place of the one it knows; `release_all_leases` takes back what others may hold.

@@ -5,6 +5,7 @@
 //! is pinned or charged for it; only whoever holds the claim moves it; what has begun is walked to its end by this process or
 //! the next, whether or not anybody waits; and a walk that panics takes nobody along.
 
+mod approval;
 mod book;
 mod cancel;
 mod desk;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use hashbrown::DefaultHashBuilder;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+pub use approval::{Decided, Waits};
 pub use book::{Book, GROUP_MAX, Unkept, WAITING_MAX};
 pub use cancel::{Cancelled, NotCancelled};
 pub use pay::{Begun, By, Pay};
@@ -39,16 +41,18 @@ pub use webhook::{Heard, SIGNATURE_HEADER, Unheard};
 
 use crate::actors::flusher::FlushHandle;
 use crate::actors::order::Orders;
+use crate::actors::revocations::Revocations;
 use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
 use crate::domain::delivery::Delivery;
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::{Order, OrderStatus};
-use crate::domain::payment::{Limits, Payment, PaymentState, PaymentStatus, Refund, RefundState};
+use crate::domain::payment::{FourEyes, Limits, Payment, PaymentState, PaymentStatus, Refund, RefundState};
 use crate::domain::stock::{Refusal, Refused, Sequence};
 use crate::persistence::StoreError;
 use crate::persistence::money::{MoneyBook, Write, Written};
 use crate::persistence::trail::Trail;
+use crate::persistence::user::UserReader;
 use crate::provider::{CHARGED_WITHIN_MS, Provider};
 use crate::telemetry::Metrics;
 use desk::Desk;
@@ -85,6 +89,10 @@ pub struct PaymentHouse {
     pub trail: Trail,
     pub provider: Provider,
     pub limits: Limits,
+    pub four_eyes: FourEyes,
+    /// Who is still an administrator.
+    pub users: UserReader,
+    pub revocations: Revocations,
     pub clock: Clock,
     pub metrics: Metrics,
 }

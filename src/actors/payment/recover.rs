@@ -10,12 +10,14 @@ use futures_util::future::join_all;
 
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
-use super::{FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, Unkept, back_off_ms, refused, unread};
+use super::{
+    Decided, FLUSH_WITHIN, LEASE_MS, PaymentSight, Payments, Unkept, Waits, back_off_ms, refused, unread,
+};
 use crate::actors::stock::{NotDone, to_the_end};
 use crate::actors::turns::{Loop, turn};
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Move, Payment, PaymentState};
+use crate::domain::payment::{Asked, Move, Payment, PaymentState, Restock, STANDS_MS, What};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
 use crate::persistence::money::SWEEP_MAX;
@@ -100,6 +102,8 @@ pub(super) async fn upon_newest<R>(
 enum Review {
     Nothing,
     Decided(PaymentSight),
+    /// It takes another administrator.
+    Waits(Box<Waits>),
     Open(Box<Payment>, Box<Order>),
 }
 
@@ -149,8 +153,12 @@ impl Payments {
         }
     }
 
-    /// Forgets webhooks that were heard long ago, some at a time: between two of them others write. Whether there are more.
+    /// Forgets what waited for a second administrator and has lapsed, and webhooks that were heard long ago, some at a time: between two of
+    /// them others write. Whether there are more.
     async fn sweep(&self, now: Millis) -> bool {
+        if let Err(error) = self.0.house.rows.approvals().sweep(now.plus(-STANDS_MS)).await {
+            tracing::warn!(%error, "what waited for a second administrator and has lapsed could not be forgotten");
+        }
         for _ in 0..SWEEPS_MAX {
             match self.0.house.rows.sweep_heard(now.plus(-REMEMBERED_MS)).await {
                 Ok(forgotten) if forgotten >= SWEEP_MAX as usize => {}
@@ -295,11 +303,13 @@ impl Payments {
         let deed = match id {
             CompensationId::Payment(id) => deed.id("payment", id),
             CompensationId::Refund(id) => deed.id("refund", id),
+            CompensationId::Approval(id) => deed.id("approval", id),
         };
         house.trail.append(&deed).await.map_err(unread)?;
         let waits = match id {
             CompensationId::Payment(id) => self.due_now(id).await?,
             CompensationId::Refund(id) => self.refund_due_now(id).await?,
+            CompensationId::Approval(_) => false,
         };
         self.wake();
         // It may have ended a moment ago.
@@ -307,32 +317,36 @@ impl Payments {
     }
 
     /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment.
-    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<PaymentSight>, NotDone> {
+    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
         let (payment, order) = match self.in_review(by, id, Verdict::Keep).await? {
             Review::Nothing => return Ok(None),
-            Review::Decided(sight) => return Ok(Some(sight)),
+            Review::Decided(sight) => return Ok(Some(Decided::Done(sight))),
+            Review::Waits(waits) => return Ok(Some(Decided::Waits(waits))),
             Review::Open(payment, order) => (payment, order),
         };
         let now = self.0.house.clock.now();
         let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await?;
         self.wake();
-        match accepted {
-            Some(accepted) => Ok(Some(PaymentSight::fresh(accepted, false))),
-            None => self.decided_meanwhile(id, &order, Verdict::Keep).await.map(Some),
-        }
+        let sight = match accepted {
+            Some(accepted) => PaymentSight::fresh(accepted, false),
+            None => self.decided_meanwhile(id, &order, Verdict::Keep).await?,
+        };
+        Ok(Some(Decided::Done(sight)))
     }
 
     /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back. Once it has
     /// begun it is walked to its end, by whomever; the row says how far it has come when this returns.
-    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<PaymentSight>, NotDone> {
+    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
         let (payment, order) = match self.in_review(by, id, Verdict::GiveBack).await? {
             Review::Nothing => return Ok(None),
-            Review::Decided(sight) => return Ok(Some(sight)),
+            Review::Decided(sight) => return Ok(Some(Decided::Done(sight))),
+            Review::Waits(waits) => return Ok(Some(Decided::Waits(waits))),
             Review::Open(payment, order) => (payment, order),
         };
         let mut walk = match self.begin_giving_back(&payment, &order).await {
             Err(NotDone::Refused { .. }) => {
-                return self.decided_meanwhile(id, &order, Verdict::GiveBack).await.map(Some);
+                let sight = self.decided_meanwhile(id, &order, Verdict::GiveBack).await?;
+                return Ok(Some(Decided::Done(sight)));
             }
             walk => walk?,
         };
@@ -342,7 +356,7 @@ impl Payments {
         });
         let payment = walking.await?;
         self.wake();
-        Ok(Some(PaymentSight::fresh(payment, false)))
+        Ok(Some(Decided::Done(PaymentSight::fresh(payment, false))))
     }
 
     /// Somebody else has moved it since it was looked at: it may be that he has decided the same.
@@ -385,11 +399,18 @@ impl Payments {
         if matches!(verdict, Verdict::Keep) && payment.captured_in != payment.amount.currency {
             return Err(refused(&order, Refusal::PaymentRunning));
         }
-        let deed = match verdict {
-            Verdict::Keep => Deed::ReviewAccepted,
-            Verdict::GiveBack => Deed::ReviewGivenBack,
+        let (deed, what, restock) = match verdict {
+            Verdict::Keep => (Deed::ReviewAccepted, What::Accept, Restock::Leave),
+            Verdict::GiveBack => (Deed::ReviewGivenBack, What::GiveBack, Restock::ToStock),
+        };
+        let (order_id, amount) = (payment.order, payment.taken());
+        let asked = Asked { what, order: order_id, payment: id, refund: None, line: None, amount, restock };
+        let first = match self.decided_by(by, asked).await? {
+            Decided::Done(first) => first,
+            Decided::Waits(waits) => return Ok(Review::Waits(waits)),
         };
         let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
+        let deed = deed.asked_by(first);
         house.trail.append(&deed).await.map_err(unread)?;
         Ok(Review::Open(Box::new(payment), Box::new(order)))
     }

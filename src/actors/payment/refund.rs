@@ -6,9 +6,10 @@
 use actix_web::rt;
 use tokio::sync::oneshot;
 
+use super::approval::heard_before;
 use super::recover::upon_newest;
 use super::walk::{needs_time, said};
-use super::{LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
+use super::{Decided, LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
 use crate::domain::delivery::{Delivery, SoldLine};
@@ -258,20 +259,22 @@ fn lines_of(order: &Order, cause: Cause, others: &[Refund], rows: &[Delivery]) -
 }
 
 impl Payments {
-    /// Gives back what a clerk wants to give back. Never more than was taken; the same line once, whoever asks.
-    pub async fn give_back(&self, by: UserId, order: OrderId, ask: GiveBack) -> Result<GaveBack, NotGiven> {
+    /// Gives back what a clerk wants to give back, or has it wait for another one. Never more than was taken; the same line once, whoever
+    /// asks.
+    pub async fn give_back(
+        &self,
+        by: UserId,
+        order: OrderId,
+        ask: GiveBack,
+    ) -> Result<Decided<GaveBack>, NotGiven> {
         let house = &self.0.house;
         let order = house.orders.look(order).await?.ok_or(NotGiven::NoOrder)?;
         // One after the other: who asks for two things under one key hears so, whichever comes first.
         let _alone = self.alone(order.id).await?;
         let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
-        if let Some(known) = known.into_iter().find(|refund| refund.key == Some(ask.key.key)) {
-            // Of one that an older version wrote nobody knows what was said.
-            return if known.body.is_none_or(|body| body == ask.key.body) {
-                Ok(GaveBack { refund: known, replayed: true })
-            } else {
-                Err(NotGiven::KeyReused)
-            };
+        let asked = house.rows.approvals().of_order(order.id).await.map_err(unread)?;
+        if let Some(before) = heard_before(ask.key, &known, &asked, house.clock.now())? {
+            return Ok(before);
         }
         let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
         // The money has come and the units are not sold yet: what went back now would be sold all the same.
@@ -310,15 +313,20 @@ impl Payments {
             return Err(too_much(amount.amount));
         }
         let place = self.place()?;
+        let want = Want { cause, amount, restock: ask.restock, key: Some(ask.key) };
+        let (want, first) = match self.wanted_by_two(by, &payment, want, &known, &asked).await? {
+            Decided::Done(agreed) => agreed,
+            Decided::Waits(waits) => return Ok(Decided::Waits(waits)),
+        };
+        let id = RefundId::of(payment.id, want.cause);
         let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
         let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
-        house.trail.append(&deed).await.map_err(unread)?;
-        let want = Want { cause, amount, restock: ask.restock, key: Some(ask.key) };
+        house.trail.append(&deed.asked_by(first)).await.map_err(unread)?;
         match self.begin_refund(&payment, &order, want).await? {
             Wanted::New(walk) => {
                 let refund = walk.refund().clone();
                 self.walk_refund(place, *walk, None);
-                Ok(GaveBack { refund, replayed: false })
+                Ok(Decided::Done(GaveBack { refund, replayed: false }))
             }
             Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
             Wanted::Ended(row) => {

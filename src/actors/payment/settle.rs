@@ -2,10 +2,10 @@
 //!
 //! Always true: while the provider is asked to do it, or may still do it, nobody says so; and who has said so has nobody ask any more.
 
-use super::{Payments, unread};
+use super::{Decided, Payments, Waits, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::id::{RefundId, UserId};
-use crate::domain::payment::{Refund, RefundState, RefundStep, SETTLED};
+use crate::domain::payment::{Asked, Refund, RefundState, RefundStep, SETTLED, What};
 use crate::domain::trail::{Deed, Record};
 
 /// What became of saying so.
@@ -15,6 +15,8 @@ pub enum Settled {
     Done(Box<Refund>),
     /// The provider has not said that it will not do it.
     StillTried,
+    /// It takes another administrator.
+    Waits(Box<Waits>),
     NothingWaits,
 }
 
@@ -30,8 +32,21 @@ impl Payments {
         if !refund.has_failed() {
             return Ok(Settled::StillTried);
         }
+        let asked = Asked {
+            what: What::Settle,
+            order: refund.order,
+            payment: refund.payment,
+            refund: Some(id),
+            line: refund.cause.line(),
+            amount: refund.amount,
+            restock: refund.restock,
+        };
+        let first = match self.decided_by(by, asked).await? {
+            Decided::Done(first) => first,
+            Decided::Waits(waits) => return Ok(Settled::Waits(waits)),
+        };
         let deed = Record::new(Deed::RefundSettled, house.clock.now()).by(by).on(refund.order);
-        let deed = deed.id("refund", id).number("amount_minor", refund.amount.amount);
+        let deed = deed.id("refund", id).number("amount_minor", refund.amount.amount).asked_by(first);
         house.trail.append(&deed).await.map_err(unread)?;
         let step = RefundStep { to: RefundState::Done, provider_ref: None, reason: Some(SETTLED.to_owned()) };
         if let Some(refund) = self.0.book.step_refund(&refund, step, None).await? {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{Payments, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::amount::Money;
-use crate::domain::id::{NotAnId, OrderId, PaymentId, RefundId};
-use crate::domain::payment::{Payment, PaymentState, Refund, RefundState};
+use crate::domain::id::{ApprovalId, NotAnId, OrderId, PaymentId, RefundId};
+use crate::domain::payment::{Approval, Payment, PaymentState, Refund, RefundState};
 use crate::domain::stock::Millis;
 use crate::persistence::money;
 
@@ -20,11 +20,12 @@ const PAGE: u32 = 200;
 /// Money that is ours for an order that is not sold yet is late after this.
 pub(super) const LATE_MS: i64 = 60_000;
 
-/// What it is called in the list: a payment's or a refund's own id.
+/// What it is called in the list: a payment's or a refund's own id, or that of what takes two administrators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompensationId {
     Payment(PaymentId),
     Refund(RefundId),
+    Approval(ApprovalId),
 }
 
 /// Whose end is not known yet.
@@ -33,6 +34,7 @@ pub enum CompensationId {
 pub enum Kind {
     Payment,
     Refund,
+    Approval,
 }
 
 /// Whether anybody has to do something about it.
@@ -76,6 +78,8 @@ pub struct Compensation {
     pub tries: u32,
     pub since: Millis,
     pub next_try_at: Option<Millis>,
+    /// What one administrator has asked for, where that is what waits.
+    pub approval: Option<Approval>,
 }
 
 impl CompensationId {
@@ -83,6 +87,7 @@ impl CompensationId {
         match self {
             CompensationId::Payment(_) => Kind::Payment,
             CompensationId::Refund(_) => Kind::Refund,
+            CompensationId::Approval(_) => Kind::Approval,
         }
     }
 
@@ -90,6 +95,7 @@ impl CompensationId {
         match self {
             CompensationId::Payment(id) => *id.as_bytes(),
             CompensationId::Refund(id) => *id.as_bytes(),
+            CompensationId::Approval(id) => *id.as_bytes(),
         }
     }
 }
@@ -99,6 +105,7 @@ impl fmt::Display for CompensationId {
         match self {
             CompensationId::Payment(id) => id.fmt(f),
             CompensationId::Refund(id) => id.fmt(f),
+            CompensationId::Approval(id) => id.fmt(f),
         }
     }
 }
@@ -108,7 +115,8 @@ impl FromStr for CompensationId {
 
     fn from_str(word: &str) -> Result<CompensationId, NotAnId> {
         let payment = word.parse().map(CompensationId::Payment);
-        payment.or_else(|_| word.parse().map(CompensationId::Refund))
+        let refund = || word.parse().map(CompensationId::Refund);
+        payment.or_else(|_| refund()).or_else(|_| word.parse().map(CompensationId::Approval))
     }
 }
 
@@ -134,6 +142,7 @@ fn of_payment(payment: Payment, stuck_before: Millis) -> Compensation {
         tries: payment.tries,
         since: payment.created_at,
         next_try_at: payment.due_at,
+        approval: None,
     }
 }
 
@@ -150,6 +159,22 @@ fn of_refund(refund: Refund, stuck_before: Millis) -> Compensation {
         tries: refund.tries,
         since: refund.created_at,
         next_try_at: refund.due_at,
+        approval: None,
+    }
+}
+
+fn of_approval(approval: Approval) -> Compensation {
+    Compensation {
+        id: CompensationId::Approval(approval.id),
+        standing: Standing::Review,
+        order: approval.asked.order,
+        payment: approval.asked.payment,
+        why: approval.asked.what.as_str().to_owned(),
+        amount: approval.asked.amount,
+        tries: 0,
+        since: approval.at,
+        next_try_at: None,
+        approval: Some(approval),
     }
 }
 
@@ -170,9 +195,12 @@ impl Payments {
             after = page.last().map(money::Compensation::place);
             // A page may be short, where a row of it is damaged.
             let over = page.is_empty();
-            let listed = page.into_iter().map(|one| match one {
-                money::Compensation::Payment(payment) => of_payment(*payment, stuck),
-                money::Compensation::Refund(refund) => of_refund(*refund, stuck),
+            let listed = page.into_iter().filter_map(|one| match one {
+                money::Compensation::Payment(payment) => Some(of_payment(*payment, stuck)),
+                money::Compensation::Refund(refund) => Some(of_refund(*refund, stuck)),
+                money::Compensation::Approval(approval) => {
+                    (!approval.has_lapsed(now)).then(|| of_approval(*approval))
+                }
             });
             found.extend(listed.filter(|one| only.is_none_or(|only| only == one.standing)));
             if found.len() >= most || over {
@@ -196,6 +224,8 @@ impl Payments {
                 let row = self.0.house.rows.refunds().find(id).await.map_err(unread)?;
                 row.filter(|refund| refund.state != RefundState::Done).map(|refund| of_refund(refund, stuck))
             }
+            // Nobody tries it: another administrator asks for the same, or it lapses.
+            CompensationId::Approval(_) => None,
         })
     }
 

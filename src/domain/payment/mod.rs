@@ -4,6 +4,7 @@
 //! Always true: its row is durable before anything is pinned or charged for it, every line is pinned before money
 //! moves, and once money has moved it only goes forward: the order is sold, or the money goes back.
 
+mod approval;
 mod begin;
 mod giving;
 mod refund;
@@ -12,6 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use approval::{Approval, Asked, FourEyes, Hand, STANDS_MS, Seconded, What};
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
 pub use refund::{

@@ -12,6 +12,7 @@ pub const USER: &str = "user_01j2c5m8k4e7rspqa1b3c5d7e9";
 pub const SESSION: &str = "sess_01jbeq3v5yfa8r2m4n6p8q0s2t";
 pub const PAYMENT: &str = "pay_01jbeq9j4tf6v8w0x2y4z6a8b0";
 pub const REFUND: &str = "ref_01jbhx5m2re3t5v7w9x1y3z5a7";
+const APPROVAL: &str = "apr_01jbeqb2d4f6g8h0j2k4m6n8p0";
 pub const ENDPOINT: &str = "whe_01jb8k2d4yf6h8j0k2m4n6p8q0";
 pub const DELIVERY: &str = "whd_01jbeqa1c3e5f7g9h1j3k5m7n9";
 pub const REQUEST_ID: &str = "5f0c2a9d31b74e86a1c05d7e";
@@ -33,10 +34,16 @@ pub fn of(schema: &str) -> Value {
             "id": USER, "state": "verified", "role": "shopper", "verified_at": "2026-10-01T08:03:11.000Z",
             "created_at": "2026-10-01T08:00:00.000Z", "updated_at": "2026-10-01T08:03:11.000Z",
         }),
+        "ApprovalShown" => json!({
+            "id": APPROVAL, "waiting_for": "second_administrator", "what": "refund", "order_id": ORDER, "payment_id": PAYMENT,
+            "refund_id": null, "line": null, "amount": won(39_800), "restock": "leave", "asked_by": USER, "asked_at": LATER,
+            "until": "2026-10-31T09:00:01.120Z", "seconded_by": null, "seconded_at": null,
+        }),
         "CartShown" => cart(),
         "CompensationShown" => json!({
             "id": PAYMENT, "kind": "payment", "state": "pending", "order_id": ORDER, "payment_id": PAYMENT,
             "why": "unknown", "amount": won(39_800), "tries": 2, "since": LATER, "next_try_at": "2026-10-30T09:00:05.120Z",
+            "approval": null,
         }),
         "DeliveryShown" => json!({
             "id": DELIVERY, "endpoint_id": ENDPOINT, "event_id": EVENT, "type": "order.paid", "state": "waiting",

@@ -28,7 +28,8 @@ use super::job::{JobShown, RunShown};
 use super::node::NodeShown;
 use super::order::{ItemRequest, OrderRequest, OrderShown, Preview, PreviewRequest};
 use super::payment::{
-    CompensationShown, PayRequest, PaymentShown, PaymentStatusFoundSchema, RefundRequest, RefundShown,
+    ApprovalShown, CompensationShown, PayRequest, PaymentShown, PaymentStatusFoundSchema, RefundRequest,
+    RefundShown,
 };
 use super::problem::Code;
 use super::product::{
@@ -340,6 +341,7 @@ fn schemas() -> Map<String, Value> {
     add::<RefundRequest>(&mut named);
     add::<RefundShown>(&mut named);
     add::<CompensationShown>(&mut named);
+    add::<ApprovalShown>(&mut named);
     add::<ProductRequest>(&mut named);
     add::<ProductPatch>(&mut named);
     add::<RestockRequest>(&mut named);

@@ -7,7 +7,10 @@ use super::examples;
 use crate::actors::payment::{SIGNATURE_HEADER, Standing};
 use crate::http::problem::Code;
 
-const COMPENSATION: &str = "^(pay|ref)_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+const COMPENSATION: &str = "^(pay|ref|apr)_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+
+const SECOND: &str = "Nothing has happened yet: it takes two administrators (`STOCKADE_FOUR_EYES_ABOVE`), and it is done when another one sends \
+    the same request within a day.";
 
 const DECIDE: &[Code] =
     &[Code::OrderStateConflict, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
@@ -51,10 +54,15 @@ pub fn of(door: &str) -> Option<Door> {
                 Code::OrderStateConflict, Code::IdempotencyKeyReused, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
             ],
             ..told("administration", "Give money back", "A line, an amount, or all that is left; never more than was taken. What \
-                becomes of the units is decided separately. A key is needed: giving back twice is not giving back once.")
+                becomes of the units is decided separately. A key is needed: giving back twice is not giving back once. Above an amount, of \
+                which earlier refunds of the order by hand are a part, it takes two administrators, each with a key of his own: the first \
+                hears 202, and who sends the same amount, line and `restock` next, for whatever reason, hears 201. Then it has been given \
+                back: whoever is the third within a day hears `order_state_conflict` with the `refund_id`.")
         }
         .gives(201, "The refund. It is tried until the provider has done it.", "RefundShown", Value::Null)
-        .with_header(201, "Idempotent-Replayed", "`true` when this key had asked for it before."),
+        .with_header(201, "Idempotent-Replayed", "`true` when this key had asked for it before.")
+        .gives(202, SECOND, "ApprovalShown", Value::Null)
+        .with_header(202, "Idempotent-Replayed", "`true` when this key had asked for it before: it is told as it stands by now."),
         "payment::refunds" => Door {
             refuses: &[Code::OwnerUnavailable],
             ..told("administration", "What goes back of an order", "Oldest first, all on one page.")
@@ -67,7 +75,7 @@ pub fn of(door: &str) -> Option<Door> {
             ],
             refuses: &[Code::OwnerUnavailable],
             ..told("administration", "What still waits to be undone", "Payments in doubt, refunds under way, and what a person has to \
-                decide. Oldest first.")
+                decide, among it what waits for a second administrator (`kind` is `approval`). Oldest first.")
         }
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
@@ -79,25 +87,43 @@ pub fn of(door: &str) -> Option<Door> {
         "payment::accept" => Door {
             refuses: DECIDE,
             ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
-                for. The order is sold. Deciding the same again is answered with the payment as it is by then.")
+                for. The order is sold. Deciding the same again is answered with the payment as it is by then. Above an amount it takes two.")
         }
-        .gives(200, "The payment.", "PaymentFound", Value::Null),
+        .gives(200, "The payment.", "PaymentFound", Value::Null)
+        .gives(202, SECOND, "ApprovalShown", decided("accept", "leave")),
         "payment::return_money" => Door {
             refuses: DECIDE,
             ..told("administration", "Give back what was taken", "For a payment in review: the units are on sale again, and the money \
                 goes back; where a product cannot be reached just now, as soon as it can. Deciding the same again is answered with \
-                the payment as it is by then.")
+                the payment as it is by then. Above an amount it takes two.")
         }
-        .gives(200, "The payment.", "PaymentFound", Value::Null),
+        .gives(200, "The payment.", "PaymentFound", Value::Null)
+        .gives(202, SECOND, "ApprovalShown", decided("give_back", "to_stock")),
         "payment::settle" => Door {
             refuses: DECIDE,
             ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \
                 the provider will not do it, and the money goes back another way, once this is answered: its reason is `settled_by_hand` from then \
-                on, and the provider is not asked any more.")
+                on, and the provider is not asked any more. Above an amount it takes two, and this is answered when both have said so.")
         }
-        .gives(200, "The refund.", "RefundShown", Value::Null),
+        .gives(200, "The refund.", "RefundShown", Value::Null)
+        .gives(202, SECOND, "ApprovalShown", settled()),
         _ => return None,
     })
+}
+
+/// What waits for a second one who decides about a payment.
+fn decided(what: &str, restock: &str) -> Value {
+    let mut waits = examples::of("ApprovalShown");
+    waits["what"] = json!(what);
+    waits["restock"] = json!(restock);
+    waits
+}
+
+/// The same of a refund that went back another way.
+fn settled() -> Value {
+    let mut waits = decided("settle", "to_stock");
+    waits["refund_id"] = json!(examples::REFUND);
+    waits
 }
 
 fn standings() -> Vec<&'static str> {

@@ -4,9 +4,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 
 use super::ask::RefundRequest;
-use super::show::{CompensationShown, PaymentShown, RefundShown};
+use super::show::{ApprovalShown, CompensationShown, PaymentShown, RefundShown};
 use crate::actors::payment::{
-    CompensationId, GiveBack, NotGiven, PaymentSight, Payments, Retried, Settled, Standing,
+    CompensationId, Decided, GiveBack, NotGiven, PaymentSight, Payments, Retried, Settled, Standing, Waits,
 };
 use crate::domain::id::{OrderId, PaymentId};
 use crate::http::auth::{Admin, RecentAdmin};
@@ -77,7 +77,10 @@ pub async fn give_back(
         Problem::field("Idempotency-Key", "needed here: giving back twice is not giving back once")
     })?;
     tracing::info!(%order, by = %admin, reason, "money is asked back for {order}");
-    let gave = payments.give_back(admin, order, GiveBack { amount, line, restock, key }).await?;
+    let gave = match payments.give_back(admin, order, GiveBack { amount, line, restock, key }).await? {
+        Decided::Done(gave) => gave,
+        Decided::Waits(waits) => return Ok(waiting(*waits)),
+    };
     let mut answer = HttpResponse::build(StatusCode::CREATED);
     if gave.replayed {
         answer.insert_header(REPLAYED);
@@ -129,7 +132,7 @@ pub async fn accept(
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
-) -> Result<web::Json<PaymentShown>, Problem> {
+) -> Result<HttpResponse, Problem> {
     shown(payments.accept(admin, payment).await?)
 }
 
@@ -139,7 +142,7 @@ pub async fn return_money(
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
-) -> Result<web::Json<PaymentShown>, Problem> {
+) -> Result<HttpResponse, Problem> {
     shown(payments.decline(admin, payment).await?)
 }
 
@@ -149,19 +152,31 @@ pub async fn settle(
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,
-) -> Result<web::Json<RefundShown>, Problem> {
+) -> Result<HttpResponse, Problem> {
     let settled = match id {
         CompensationId::Refund(refund) => payments.settle(admin, refund).await?,
-        CompensationId::Payment(_) => Settled::NothingWaits,
+        CompensationId::Payment(_) | CompensationId::Approval(_) => Settled::NothingWaits,
     };
     match settled {
-        Settled::Done(refund) => Ok(web::Json(RefundShown::from(*refund))),
+        Settled::Done(refund) => Ok(HttpResponse::Ok().json(RefundShown::from(*refund))),
+        Settled::Waits(waits) => Ok(waiting(*waits)),
         Settled::StillTried => Err(Problem::new(Code::OrderStateConflict, STILL_TRIED)),
         Settled::NothingWaits => Err(Problem::not_found(NOTHING_WAITS)),
     }
 }
 
-fn shown(sight: Option<PaymentSight>) -> Result<web::Json<PaymentShown>, Problem> {
-    let sight = sight.ok_or_else(|| Problem::not_found(NOTHING_WAITS))?;
-    Ok(web::Json(PaymentShown::for_clerk(sight)))
+fn shown(decided: Option<Decided<PaymentSight>>) -> Result<HttpResponse, Problem> {
+    match decided.ok_or_else(|| Problem::not_found(NOTHING_WAITS))? {
+        Decided::Done(sight) => Ok(HttpResponse::Ok().json(PaymentShown::for_clerk(sight))),
+        Decided::Waits(waits) => Ok(waiting(*waits)),
+    }
+}
+
+/// Nothing has happened: another administrator is to ask for the same.
+fn waiting(Waits { approval, replayed }: Waits) -> HttpResponse {
+    let mut answer = HttpResponse::Accepted();
+    if replayed {
+        answer.insert_header(REPLAYED);
+    }
+    answer.json(ApprovalShown::from(approval))
 }

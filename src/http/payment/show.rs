@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use crate::actors::payment::{Compensation, Kind, PaymentSight, Standing};
 use crate::domain::amount::Money;
-use crate::domain::id::{OrderId, PaymentId, RefundId};
-use crate::domain::payment::{Payment, PaymentStatus, Refund};
+use crate::domain::id::{ApprovalId, OrderId, PaymentId, RefundId, UserId};
+use crate::domain::payment::{Approval, Payment, PaymentStatus, Refund};
 use crate::http::shapes::MoneySchema;
 use crate::http::time::Stamp;
 
@@ -183,10 +183,69 @@ impl From<Refund> for RefundShown {
     }
 }
 
+/// What one administrator has asked for and another one has to ask for as well: the same request at the same door does it. Nothing has
+/// happened before.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ApprovalShown {
+    #[schema(value_type = String, example = "apr_01jbeqb2d4f6g8h0j2k4m6n8p0")]
+    id: ApprovalId,
+    /// `second_administrator`; null when there was one.
+    #[schema(value_type = Option<String>)]
+    waiting_for: Option<&'static str>,
+    /// `refund` (an amount, or all that is left), `line`, `line_taken_back`, `accept`, `give_back` or `settle`.
+    #[schema(value_type = String)]
+    what: &'static str,
+    #[schema(value_type = String)]
+    order_id: OrderId,
+    #[schema(value_type = String)]
+    payment_id: PaymentId,
+    /// The refund that is to be settled, or that came of it.
+    #[schema(value_type = Option<String>)]
+    refund_id: Option<RefundId>,
+    line: Option<u8>,
+    #[schema(value_type = MoneySchema)]
+    amount: Money,
+    /// `leave`, `to_stock` or `write_off`.
+    #[schema(value_type = String)]
+    restock: &'static str,
+    #[schema(value_type = String)]
+    asked_by: UserId,
+    #[schema(value_type = String, format = DateTime)]
+    asked_at: Stamp,
+    /// When it lapses if nobody else asks for it.
+    #[schema(value_type = String, format = DateTime)]
+    until: Stamp,
+    #[schema(value_type = Option<String>)]
+    seconded_by: Option<UserId>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    seconded_at: Option<Stamp>,
+}
+
+impl From<Approval> for ApprovalShown {
+    fn from(of: Approval) -> ApprovalShown {
+        ApprovalShown {
+            id: of.id,
+            waiting_for: of.seconded.is_none().then_some("second_administrator"),
+            what: of.asked.what.as_str(),
+            order_id: of.asked.order,
+            payment_id: of.asked.payment,
+            refund_id: of.refund(),
+            line: of.asked.line,
+            amount: of.asked.amount,
+            restock: of.asked.restock.as_str(),
+            asked_by: of.by,
+            asked_at: Stamp(of.at),
+            until: Stamp(of.until()),
+            seconded_by: of.seconded.map(|second| second.by),
+            seconded_at: of.seconded.map(|second| Stamp(second.at)),
+        }
+    }
+}
+
 /// Something that still waits to be undone, or decided.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CompensationShown {
-    /// Of the payment, or of the refund.
+    /// Of the payment, of the refund, or of what waits for a second administrator.
     id: String,
     #[schema(value_type = CompensationKindSchema)]
     kind: Kind,
@@ -205,15 +264,18 @@ pub struct CompensationShown {
     since: Stamp,
     #[schema(value_type = Option<String>, format = DateTime)]
     next_try_at: Option<Stamp>,
+    /// What waits for a second administrator, where that is what waits.
+    approval: Option<ApprovalShown>,
 }
 
-/// A payment whose end is not known, or money on its way back.
+/// A payment whose end is not known, money on its way back, or what waits for a second administrator.
 #[derive(ToSchema)]
 #[schema(as = CompensationKind, rename_all = "snake_case")]
 #[allow(dead_code)]
 pub enum CompensationKindSchema {
     Payment,
     Refund,
+    Approval,
 }
 
 /// `pending`: it is being tried; `stuck`: for long; `review`: somebody has to decide.
@@ -239,6 +301,7 @@ impl From<Compensation> for CompensationShown {
             tries: of.tries,
             since: Stamp(of.since),
             next_try_at: of.next_try_at.map(Stamp),
+            approval: of.approval.map(ApprovalShown::from),
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use super::StoreError;
+use super::approval::Approvals;
 use super::delivery::{self, DeliveryReader};
 use super::notice::{self, Bell};
 use super::payment::{self, PaymentReader};
@@ -25,7 +26,7 @@ use super::store::Store;
 use crate::domain::delivery::{Delivery, ReturnWindow, SoldLine};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::notice::Notice;
-use crate::domain::payment::{IllegalMove, Move, Payment, Refund, RefundState};
+use crate::domain::payment::{Approval, IllegalMove, Move, Payment, Refund, RefundState, STANDS_MS};
 use crate::domain::stock::{KeyUse, Millis};
 use group::{Damage, Group, Wanted};
 
@@ -208,6 +209,8 @@ pub enum NotWritten {
 pub enum Compensation {
     Payment(Box<Payment>),
     Refund(Box<Refund>),
+    /// It waits for a second administrator, or has lapsed a moment ago.
+    Approval(Box<Approval>),
 }
 
 impl Compensation {
@@ -216,6 +219,7 @@ impl Compensation {
         match self {
             Compensation::Payment(payment) => *payment.id.as_bytes(),
             Compensation::Refund(refund) => *refund.id.as_bytes(),
+            Compensation::Approval(approval) => *approval.id.as_bytes(),
         }
     }
 }
@@ -246,6 +250,11 @@ impl MoneyBook {
 
     pub fn deliveries(&self) -> DeliveryReader {
         DeliveryReader { pool: self.store.readers() }
+    }
+
+    /// What takes two administrators.
+    pub fn approvals(&self) -> Approvals {
+        Approvals { store: self.store.clone() }
     }
 
     /// Writes a group in one transaction; the answers in the same order, each as if the questions before it had been alone.
@@ -371,7 +380,8 @@ impl MoneyBook {
     }
 
     /// What is still to be undone or decided, in order of [`Compensation::place`], behind `after`: payments that began at
-    /// `before` or earlier and have not ended, those that are held for review, and refunds that are not done.
+    /// `before` or earlier and have not ended, those that are held for review, refunds that are not done, and what waits for a second
+    /// administrator.
     pub async fn compensations(
         &self,
         before: Millis,
@@ -381,12 +391,14 @@ impl MoneyBook {
         let after = after.unwrap_or_default();
         let payments = self.payments().overdue(before, after, most).await?;
         let refunds = self.refunds().undone(after, most).await?;
+        let approvals = self.approvals().waiting(before.plus(-STANDS_MS), after, most).await?;
         let payments = payments.into_iter().map(|payment| Compensation::Payment(Box::new(payment)));
         let refunds = refunds.into_iter().map(|refund| Compensation::Refund(Box::new(refund)));
-        let mut both: Vec<Compensation> = payments.chain(refunds).collect();
-        both.sort_by_key(Compensation::place);
-        both.truncate(most as usize);
-        Ok(both)
+        let approvals = approvals.into_iter().map(|approval| Compensation::Approval(Box::new(approval)));
+        let mut all: Vec<Compensation> = payments.chain(refunds).chain(approvals).collect();
+        all.sort_by_key(Compensation::place);
+        all.truncate(most as usize);
+        Ok(all)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<PaymentId, Payment>> {

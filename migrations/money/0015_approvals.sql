@@ -1,0 +1,22 @@
+create table approvals (
+    id blob not null,
+    what varchar(16) not null,
+    order_id blob not null,
+    payment_id blob not null,
+    refund_id blob,
+    line bigint,
+    amount_minor bigint not null,
+    currency varchar(3) not null,
+    restock varchar(16) not null,
+    asked_by blob not null,
+    asked_at_ms bigint not null,
+    key_hash blob,
+    body_hash bigint,
+    seconded_by blob,
+    seconded_at_ms bigint,
+    second_key_hash blob,
+    second_body_hash bigint,
+    constraint approvals_key primary key (id),
+    constraint approvals_amount check (amount_minor > 0),
+    constraint approvals_by_two check (seconded_by is null or seconded_by <> asked_by)
+) without rowid

@@ -1,0 +1,1 @@
+create index approvals_of_order on approvals (order_id)

@@ -9,7 +9,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 pub use admin::{accept, compensations, give_back, refunds, retry, return_money, settle};
 pub use ask::{PayRequest, RefundRequest};
-pub use show::{ApprovalShown, CompensationShown, PaymentKept, PaymentShown, PaymentStatusFoundSchema, RefundShown};
+pub use show::{
+    ApprovalShown, CompensationShown, PaymentKept, PaymentShown, PaymentStatusFoundSchema, RefundShown,
+};
 
 use super::abuse::Abuse;
 use super::auth::Shopper;

@@ -1,11 +1,11 @@
 //! A payment's row that somebody or something has damaged, and who hears of it.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stockade::domain::id::PaymentId;
 
-use super::support::{Shop, id};
+use super::support::{Shop, card, id};
 
 async fn spoil(shop: &Shop, sql: &'static str, payment: PaymentId) {
     let options = SqliteConnectOptions::new().filename(shop.folder().join("money.db"));
@@ -55,5 +55,30 @@ async fn a_payment_that_cannot_be_read_is_told_at_once_and_is_nobody_else_s() {
     assert_eq!(id(&again.ok(201)), order);
     shop.settle().await;
     shop.assert_settled(&[(&jar, 9)]).await;
+    shop.close().await;
+}
+
+/// Its payment cannot be read; what has become of its lines can, and is what its buyer sees.
+#[actix_web::test]
+async fn lines_of_an_order_whose_payment_cannot_be_read_are_shown_as_they_are() {
+    let shop = Shop::open().await;
+    let (jar, lid) = (shop.stocked(2).await, shop.stocked(2).await);
+    let items = json!([{ "product_id": jar, "quantity": 1 }, { "product_id": lid, "quantity": 1 }]);
+    let both = json!({ "items": items, "payment": card("tok_ok") });
+    let order = id(&shop.by(1, "POST", "/v1/orders").json(&both).send().await.ok(201));
+    shop.by(1, "POST", &format!("/v1/orders/{order}/lines/2/cancel")).send().await.ok(200);
+    shop.settle().await;
+    shop.tables_follow().await;
+    let sound = shop.order_of(1, &order).await;
+    let damaged = shop.app().payments().paid(order.parse().unwrap()).await.unwrap().unwrap().id;
+    spoil(&shop, "update payments set currency = 'coins' where id = ?", damaged).await;
+    let shown = shop.order_of(1, &order).await;
+    assert_eq!(shown["payment"], json!(null));
+    let statuses =
+        |order: &Value| [&order["lines"][0], &order["lines"][1]].map(|line| line["status"].clone());
+    assert_eq!(statuses(&shown), [json!("ordered"), json!("cancelled")]);
+    for member in ["status", "total"] {
+        assert_eq!(shown[member], sound[member]);
+    }
     shop.close().await;
 }

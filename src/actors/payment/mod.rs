@@ -44,7 +44,7 @@ use crate::actors::order::Orders;
 use crate::actors::revocations::Revocations;
 use crate::actors::stock::{Directory, NotDone};
 use crate::clock::Clock;
-use crate::domain::delivery::Delivery;
+use crate::domain::delivery::{Delivery, lay_over};
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::order::{Order, OrderStatus};
 use crate::domain::payment::{FourEyes, Limits, Payment, PaymentState, PaymentStatus, Refund, RefundState};
@@ -317,6 +317,18 @@ impl Payments {
             agreeing.push(order);
         }
         self.see_deliveries(&mut sights).await?;
+        // Sold, and its payment cannot be read: what has become of its lines can.
+        let is_damaged = |order: &Order, sight: &Option<PaymentSight>| {
+            order.status == OrderStatus::Paid && sight.is_none()
+        };
+        let of_damaged = agreeing.iter().zip(&sights).filter(|(order, sight)| is_damaged(order, sight));
+        let mut deliveries =
+            self.deliveries_of(&of_damaged.map(|(order, _)| order.id).collect::<Vec<_>>()).await?;
+        for order in &mut agreeing {
+            if let Some(deliveries) = deliveries.remove(&order.id) {
+                lay_over(order, &deliveries);
+            }
+        }
         Ok(agreeing.into_iter().zip(sights).collect())
     }
 
@@ -326,18 +338,22 @@ impl Payments {
             |sight: &&PaymentSight| sight.payment.captured > 0 || sight.payment.state == PaymentState::Paid;
         let paid: Vec<OrderId> =
             sights.iter().flatten().filter(is_paid).map(|sight| sight.payment.order).collect();
-        if paid.is_empty() {
-            return Ok(());
-        }
-        let rows = self.0.house.rows.deliveries().of_orders(&paid).await.map_err(unread)?;
-        let mut of_order: HashMap<OrderId, Vec<Delivery>> = HashMap::new();
-        for row in rows {
-            of_order.entry(row.order).or_default().push(row);
-        }
+        let mut of_order = self.deliveries_of(&paid).await?;
         for sight in sights.iter_mut().flatten() {
             sight.deliveries = of_order.remove(&sight.payment.order).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// What has become of the lines of these orders.
+    async fn deliveries_of(&self, orders: &[OrderId]) -> Result<HashMap<OrderId, Vec<Delivery>>, NotDone> {
+        let mut of_order: HashMap<OrderId, Vec<Delivery>> = HashMap::new();
+        if !orders.is_empty() {
+            for row in self.0.house.rows.deliveries().of_orders(orders).await.map_err(unread)? {
+                of_order.entry(row.order).or_default().push(row);
+            }
+        }
+        Ok(of_order)
     }
 
     /// All payments that are kept of these orders.

@@ -92,24 +92,28 @@ impl Payments {
         let (order, replayed) = (pay.order.clone(), pay.by == By::PlacingAgain);
         match self.pay(place, pay).await {
             Ok(paying) => self.told(order, Paying { replayed, ..paying }).await,
-            Err(NotDone::Refused { refused: Refused { why, .. }, .. })
-                if matches!(why, Refusal::HoldExpired | Refusal::AlreadyReleased { .. }) =>
-            {
-                self.ended_unpaid(order, why, replayed).await
-            }
-            Err(why) => Err(why),
+            Err(not_done) => self.ended_unpaid(order, not_done, replayed).await,
         }
     }
 
     /// An order that had ended before its payment was put down: it was made all the same, and whoever made it hears which it was.
-    async fn ended_unpaid(&self, order: Order, why: Refusal, replayed: bool) -> Result<Told, NotDone> {
+    async fn ended_unpaid(&self, order: Order, not_done: NotDone, replayed: bool) -> Result<Told, NotDone> {
+        let NotDone::Refused { refused: Refused { why, .. }, .. } = &not_done else { return Err(not_done) };
+        let reason = match why {
+            Refusal::HoldExpired => "hold_expired",
+            Refusal::AlreadyReleased { .. } => "order_ended",
+            _ => return Err(not_done),
+        };
         // Whoever has only placed it sees it as it was then, and may have been overtaken.
         if let Some(first) = self.first_attempt(order.id).await? {
             return self.told(order, Paying { payment: first, replayed: true }).await;
         }
         let order = self.0.house.orders.find(order.buyer, order.id).await?.ok_or(NotDone::Unknown)?;
-        let reason = if why == Refusal::HoldExpired { "hold_expired" } else { "order_ended" };
-        let outcome = Outcome::Gone(why);
+        // Its time is over, and its owner has yet to let it lapse: nothing has ended that could be shown.
+        if order.status.over().is_none() {
+            return Err(not_done);
+        }
+        let outcome = Outcome::Gone(why.clone());
         Ok(Told { order, sight: None, outcome, reason: Some(reason), stands: false, replayed })
     }
 

@@ -115,6 +115,7 @@ const PEOPLE: &[File] = files!("people":
     28 "0028_outbox_class",
     29 "0029_outbox_by_class",
     30 "0030_sessions_key_thumbprint",
+    31 "0031_outbox_by_subject",
 );
 
 const MONEY: &[File] = files!("money":

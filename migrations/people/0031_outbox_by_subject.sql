@@ -1,0 +1,1 @@
+create index outbox_by_subject on outbox (subject_id)

@@ -45,9 +45,11 @@ pub const APART_MAX_MS: i64 = 5_000;
 const MIGRATIONS_S: i64 = 120;
 
 const READ_COMMITTED: &str = "set session transaction isolation level read committed";
-/// Too long is an error, `||` joins words, a lock is waited for no longer than an answer, and a page of keys of orders fits into one word.
+/// Too long is an error, `||` joins words, a lock is waited for no longer than an answer (that of a whole table for a day, or a year, where
+/// nobody says so), and a page of keys of orders fits into one word.
 const SETTINGS: &str = "set session sql_mode = 'STRICT_TRANS_TABLES,PIPES_AS_CONCAT,NO_ENGINE_SUBSTITUTION', \
-    session innodb_lock_wait_timeout = 5, session group_concat_max_len = 1048576, session autocommit = 1";
+    session innodb_lock_wait_timeout = 5, session lock_wait_timeout = 5, \
+    session group_concat_max_len = 1048576, session autocommit = 1";
 const LOOK: &str = "select version(), @@session.sql_mode, @@session.character_set_client, \
     cast(@@global.innodb_flush_log_at_trx_commit as signed), cast(@@global.log_bin as signed), \
     cast(@@global.sync_binlog as signed)";
@@ -102,9 +104,14 @@ pub enum Unfit {
     )]
     Clock { ahead_s: i64 },
     #[error(
-        "another node is still bringing the database up to date, after {MIGRATIONS_S} seconds: look what it does"
+        "another node, or `stockade migrate`, is still bringing the database up to date, after {MIGRATIONS_S} seconds: look what it does"
     )]
     Migrating,
+    #[error(
+        "the database could not be brought up to date, for somebody uses a table that is to change, and goes on doing so: a backup? Try again \
+         when that is over ({why})"
+    )]
+    InUse { why: String },
     #[error(
         "the database is not what this version needs, and its user may not change tables: run `stockade migrate` as a user who \
          may ({why})"

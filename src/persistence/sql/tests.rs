@@ -1,7 +1,9 @@
 //! What is particular to a server: its connections are lost, its transactions meet those of others, its nodes start together.
 
+use std::time::Duration;
+
 use super::error::{Trouble, trouble};
-use super::mysql::Server;
+use super::mysql::{Server, freeze};
 use super::*;
 use crate::persistence::Tables;
 use crate::persistence::store::Store;
@@ -142,6 +144,72 @@ async fn a_migration_that_fails_again_is_not_done() {
     }
     query("rename table away to hold_reminders").execute(&mut clerk).await.unwrap();
     Tables::connect(&url).await.unwrap().close().await.unwrap();
+}
+
+/// Takes a change of the outbox back, as if it were a newer version's.
+const BEHIND: [&str; 2] =
+    ["delete from migrations_of_people where version = 31", "drop index outbox_by_subject on outbox"];
+const WAITING: &str = "select cast(count(*) as signed) from information_schema.processlist \
+    where db = database() and state = 'Waiting for table metadata lock'";
+const LETTER: &str = "insert into outbox (id, kind, locale, wrapped_key, recipient, letter, state, tries, next_at_ms, \
+    created_at_ms, version) values (?, 'none', 'en', x'00', x'00', x'00', 'dead', 0, 0, 0, 1)";
+
+/// Returns when somebody waits for a table of this database that others use.
+async fn somebody_waits(clerk: &mut Connection) {
+    loop {
+        let waiting: i64 = query_scalar(WAITING).fetch_one(&mut *clerk).await.unwrap();
+        if waiting > 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// As a backup does, which has read one table and goes on reading others.
+#[tokio::test]
+async fn a_migration_waits_for_whoever_reads_in_tries_between_which_others_write() {
+    let url = new_database().await;
+    Tables::connect(&url).await.unwrap().close().await.unwrap();
+    let server = Server::at(&url).unwrap();
+    let mut clerk = Connection::MySql(server.connect().await.unwrap());
+    for sql in BEHIND {
+        query(sql).execute(&mut clerk).await.unwrap();
+    }
+    let mut backup = server.connect().await.unwrap();
+    freeze(&mut backup).await.unwrap();
+    let mut backup = Connection::MySql(backup);
+    query("select id from outbox").fetch_optional(&mut backup).await.unwrap();
+    let selling = async {
+        for id in [1_u8, 2] {
+            somebody_waits(&mut clerk).await;
+            let added = query(LETTER).bind(vec![id]).execute(&mut clerk).await;
+            assert_eq!(added.unwrap().rows_affected(), 1);
+        }
+        query("commit").execute(&mut backup).await.unwrap();
+    };
+    let both = async { tokio::join!(Tables::connect(&url), selling) };
+    let (tables, ()) = tokio::time::timeout(Duration::from_secs(60), both).await.expect("it goes on waiting");
+    tables.unwrap().close().await.unwrap();
+    let made = query("select id from outbox force index (outbox_by_subject) where subject_id is null");
+    assert_eq!(made.fetch_all(&mut clerk).await.unwrap().len(), 2);
+    let begun: i64 = query_scalar(BEGUN).fetch_one(&mut clerk).await.unwrap();
+    assert_eq!(begun, 0);
+}
+
+/// It waits for no day, as the server would have it, and what it was to write is certainly not written.
+#[tokio::test]
+async fn a_table_that_somebody_has_for_himself_is_not_waited_for_without_end() {
+    let url = new_database().await;
+    let tables = Tables::connect(&url).await.unwrap();
+    let store = tables.jobs().store;
+    let mut clerk = Connection::MySql(Server::at(&url).unwrap().connect().await.unwrap());
+    query("lock tables flush_checkpoint write").execute(&mut clerk).await.unwrap();
+    let Err(StoreError::Sql(error)) = store.write_synced(query(MOVE)).await else { panic!("it is written") };
+    assert_eq!(trouble(&error), Trouble::Conflict, "{error}");
+    query("unlock tables").execute(&mut clerk).await.unwrap();
+    assert_eq!(store.write_synced(query(MOVE)).await.unwrap(), 1);
+    assert_eq!(pos(&store).await, 1);
+    tables.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! How a database is brought up to date: by one node at a time, and what was interrupted is finished by whoever comes next.
 //!
 //! Always true: MySQL commits a change of tables by itself, so a history may say of a file that it was begun, and nobody knows whether it
-//! was done. Each file is one statement, so it is run again; where that finds its work done, it is. And where there is nothing to do
-//! nothing is done: whoever may change no table serves a database that is up to date.
+//! was done. Each file is one statement, so it is run again; where that finds its work done, it is. Where there is nothing to do
+//! nothing is done: whoever may change no table serves a database that is up to date. And nobody who sells stands still for it: who
+//! changes a table waits for those who use it, and whoever comes later for it waits behind him, so he waits for a moment at a time.
+
+use std::time::Duration;
 
 use sqlx::Executor;
 use sqlx::migrate::{Migrate, MigrateError, Migrator};
@@ -12,6 +15,15 @@ use super::{MIGRATIONS_S, Session, StoreError, Unfit, number};
 
 const LOCK: &str = "select cast(coalesce(get_lock(concat('stockade ', md5(database())), ?), 0) as signed)";
 const UNLOCK: &str = "select release_lock(concat('stockade ', md5(database())))";
+
+/// How long a table that is to change is waited for at a time, in seconds: less than a try of the journal's to put down a group may take.
+const WAIT: &str = "set session lock_wait_timeout = 2";
+/// MySQL's number for a lock that was waited for too long.
+const IN_USE: u16 = 1205;
+/// Whoever stood behind us gets through before the next time …
+const REST: Duration = Duration::from_secs(3);
+/// … and so often we try: some three minutes.
+const TRIES: usize = 36;
 
 /// MySQL's numbers for a table, a column and a key that are there already, and for something to be dropped that is not there.
 const DONE: [u16; 4] = [1050, 1060, 1061, 1091];
@@ -32,19 +44,40 @@ pub struct Migrations {
 /// Runs migrations, one folder after the other, while no other node does.
 pub async fn migrate(session: &mut Session, folders: &[Migrations]) -> Result<(), StoreError> {
     let connection = &mut session.connection;
+    connection.execute(WAIT).await?;
     let locked: i64 = sqlx::query_scalar(LOCK).bind(MIGRATIONS_S).fetch_one(&mut *connection).await?;
     if locked != 1 {
         return Err(Unfit::Migrating.into());
     }
-    let mut migrated = Ok(());
+    let (mut migrated, mut tries) = (Ok(()), TRIES);
     for folder in folders {
-        migrated = run(connection, folder).await;
+        migrated = run_in_tries(connection, folder, &mut tries).await;
         if migrated.is_err() {
             break;
         }
     }
     sqlx::query(UNLOCK).execute(connection).await?;
     migrated
+}
+
+/// Runs a folder for as often as there are tries: its tables may be in use, as by a backup, which reads all of them as of one moment.
+async fn run_in_tries(
+    connection: &mut MySqlConnection,
+    folder: &Migrations,
+    tries: &mut usize,
+) -> Result<(), StoreError> {
+    loop {
+        let error = match run(connection, folder).await {
+            Err(error) if is_in_use(&error) => error,
+            ran => return ran,
+        };
+        *tries = tries.saturating_sub(1);
+        if *tries == 0 {
+            return Err(Unfit::InUse { why: error.to_string() }.into());
+        }
+        tracing::warn!(%error, "somebody uses a table that is to change, perhaps a backup: it is tried again in a moment");
+        tokio::time::sleep(REST).await;
+    }
 }
 
 async fn run(connection: &mut MySqlConnection, folder: &Migrations) -> Result<(), StoreError> {
@@ -84,6 +117,15 @@ fn refused(error: MigrateError) -> StoreError {
         Some(number) if NOT_ALLOWED.contains(&number) => Unfit::NotMigrated { why: why.to_string() }.into(),
         _ => error.into(),
     }
+}
+
+/// Whether a statement has not begun, for somebody used its table.
+fn is_in_use(error: &StoreError) -> bool {
+    let StoreError::Migrate(MigrateError::Execute(why) | MigrateError::ExecuteMigration(why, _)) = error
+    else {
+        return false;
+    };
+    number(why) == Some(IN_USE)
 }
 
 /// Finishes a file that was begun.

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use crate::actors::background::{Background, Ended};
-use crate::actors::user::LINK_KNOWN_MS;
+use crate::actors::user::VERIFY_MS;
 use crate::clock::Clock;
 use crate::domain::id::{MailId, UserId};
 use crate::domain::postage::{LetterClass, Postage, PostageLimits};
@@ -192,7 +192,7 @@ struct Sending {
 /// What became of one try.
 enum Outcome {
     Sent(Sent),
-    /// It waited for so long that nobody knows its link any more.
+    /// It waited for so long that its link is good no more.
     TooLate,
     Later(MailError),
     Never(String),
@@ -260,9 +260,13 @@ impl Sending {
         let now = self.clock.now();
         let until = now.plus(LEASE_MS);
         let most = self.postage.room(class, now).min(BATCH_MAX as u64) as usize;
-        let claimed = match most {
-            0 => Vec::new(),
-            most => self.rows.claim(class, now, until, most).await?,
+        let claimed = match (most, class) {
+            // What is too late takes no room, and does not wait for any.
+            (0, LetterClass::Unproved) => {
+                self.rows.claim(class, now.plus(-VERIFY_MS), until, BATCH_MAX).await?
+            }
+            (0, LetterClass::Account | LetterClass::Order) => Vec::new(),
+            _ => self.rows.claim(class, now, until, most).await?,
         };
         let left = self.deliver_all(&claimed, until).await;
         // Counted when they have gone, and before the next are looked at: an hour sees no more than it may.
@@ -327,7 +331,7 @@ impl Sending {
                 ("sent", self.rows.done(claimed).await)
             }
             Outcome::TooLate => {
-                info!(mail = %id, kind, "mail {id} is not sent: it waited for longer than its link is known");
+                info!(mail = %id, kind, "mail {id} is not sent: it waited for longer than its link is good");
                 ("too_late", self.rows.bury(claimed).await)
             }
             Outcome::Later(error) if claimed.tries < TRIES_MAX => {
@@ -355,7 +359,7 @@ impl Sending {
 
     async fn tried(&self, claimed: &Claimed) -> Outcome {
         let Mail { class, created_at, .. } = claimed.mail;
-        if class == LetterClass::Unproved && created_at.plus(LINK_KNOWN_MS) <= self.clock.now() {
+        if class == LetterClass::Unproved && created_at.plus(VERIFY_MS) <= self.clock.now() {
             return Outcome::TooLate;
         }
         let (to, letter) = match self.opened(&claimed.mail) {

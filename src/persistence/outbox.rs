@@ -33,6 +33,11 @@ const DUE: &str = concat!(
     columns!(),
     " from outbox where state = 'waiting' and class = ? and next_at_ms <= ? order by next_at_ms, id limit ?"
 );
+const DUE_NEWEST: &str = concat!(
+    "select ",
+    columns!(),
+    " from outbox where state = 'waiting' and class = ? and next_at_ms <= ? order by next_at_ms desc, id desc limit ?"
+);
 /// Rows that are looked at when some are claimed, at the least: of those that cannot be read none is claimed.
 const LOOKED_AT_MIN: usize = 16;
 const CLAIM: &str = "update outbox set next_at_ms = ?, tries = tries + 1, version = version + 1 \
@@ -139,7 +144,9 @@ impl Outbox {
         transaction.end(added).await
     }
 
-    /// Up to `most` mails of a class that are due at `now`, the oldest first, ours until `until`.
+    /// Up to `most` mails of a class that are due at `now`, the oldest first, ours until `until`. Of those to unproved addresses the
+    /// newest: their links are good for so long and no longer, and where more are written than may leave the oldest would be too late
+    /// when their turn came, each of them, for ever.
     pub async fn claim(
         &self,
         class: LetterClass,
@@ -148,7 +155,11 @@ impl Outbox {
         most: usize,
     ) -> Result<Vec<Claimed>, StoreError> {
         let looked_at = signed(most.max(LOOKED_AT_MIN) as u64);
-        let due = sql::query(DUE).bind(class.as_str()).bind(now.0).bind(looked_at);
+        let due = match class {
+            LetterClass::Unproved => DUE_NEWEST,
+            LetterClass::Account | LetterClass::Order => DUE,
+        };
+        let due = sql::query(due).bind(class.as_str()).bind(now.0).bind(looked_at);
         let rows = due.fetch_all(&self.store.readers()).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
@@ -307,7 +318,7 @@ mod tests {
         let claimed = outbox.claim(Unproved, T0.plus(10), T0.plus(LEASE), 10).await.unwrap();
         assert_eq!(
             claimed.iter().map(|c| (&c.mail, c.tries)).collect::<Vec<_>>(),
-            [(&first, 1), (&second, 1)]
+            [(&second, 1), (&first, 1)]
         );
         assert_eq!(outbox.claim(Unproved, T0.plus(10), T0.plus(LEASE), 10).await.unwrap(), []);
         assert_eq!(outbox.next_due(Unproved).await.unwrap(), Some(T0.plus(LEASE)));
@@ -322,7 +333,7 @@ mod tests {
 
     #[rstest]
     #[tokio::test]
-    async fn each_class_has_its_own_oldest(#[values(Sqlite, MySql)] home: Home) {
+    async fn each_class_has_its_own_oldest_and_strangers_their_newest(#[values(Sqlite, MySql)] home: Home) {
         let (_dir, outbox) = outbox(home).await;
         let of = |class, number, at| Mail { class, ..mail(number, at, None) };
         let orders = [of(Order, 1, T0.plus(2)), of(Order, 2, T0), of(Order, 3, T0.plus(1))];
@@ -342,6 +353,14 @@ mod tests {
         assert_eq!(overdue(Order).await, 1, "the others are somebody's");
         let claimed = outbox.claim(Account, T0.plus(9), T0.plus(LEASE), 2).await.unwrap();
         assert_eq!(claimed.iter().map(|claimed| &claimed.mail).collect::<Vec<_>>(), [&reset]);
+
+        let strangers = [of(Unproved, 5, T0.plus(1)), of(Unproved, 6, T0.plus(2)), of(Unproved, 7, T0)];
+        outbox.add(&strangers).await.unwrap();
+        let claimed = outbox.claim(Unproved, T0.plus(9), T0.plus(LEASE), 2).await.unwrap();
+        assert_eq!(
+            claimed.iter().map(|claimed| &claimed.mail).collect::<Vec<_>>(),
+            [&strangers[1], &strangers[0]]
+        );
     }
 
     #[rstest]
@@ -371,7 +390,7 @@ mod tests {
     #[tokio::test]
     async fn a_row_that_cannot_be_read_holds_up_nobody(#[values(Sqlite, MySql)] home: Home) {
         let (_dir, outbox) = outbox(home).await;
-        outbox.add(&[mail(1, T0, Some(buyer(1))), mail(2, T0, None)]).await.unwrap();
+        outbox.add(&[mail(1, T0, None), mail(2, T0, Some(buyer(1)))]).await.unwrap();
         let damage = sql::query("update outbox set wrapped_key = x'00' where subject_id is not null");
         assert_eq!(outbox.store.write_synced(damage).await.unwrap(), 1);
         // Not even where there is room for one alone.

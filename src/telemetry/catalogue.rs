@@ -82,7 +82,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_password_queue_length", Kind::Gauge, "passwords", "Passwords that wait to be hashed."),
     row("stockade_password_wait_seconds", Kind::Seconds, "seconds", "From asking for a hash to its beginning."),
     row("stockade_password_refusals_total", Kind::Counter, "passwords", "Passwords turned away because too many waited."),
-    Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up; or `too_late`, where the link in it is known no more.") },
+    Metric { labels: &["outcome"], ..row("stockade_mails_total", Kind::Counter, "mails", "Tries to send a mail, by what became of them: sent, retried, refused, given_up; or `too_late`, where the link in it is good no more.") },
     row("stockade_outbox_waiting", Kind::Gauge, "mails", "Mails that wait to be taken, those on their way included."),
     Metric { labels: &["class"], ..row("stockade_letters_waiting_for_room", Kind::Gauge, "letters", "Letters that wait because no more may leave in this hour: `account` (about an account), `unproved` (to an address that nobody has proved), `order`.") },
     Metric { labels: &["class"], ..row("stockade_letters_held_back_total", Kind::Counter, "letters", "Letters that came to wait for that.") },

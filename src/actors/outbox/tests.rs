@@ -1,3 +1,5 @@
+//! The outbox with its own hands: what it claims, what it sends, and what it counts, and the thread that it does so on.
+
 use super::*;
 use crate::config::{Config, MasterKeys};
 use crate::mail::LinkToken;
@@ -102,9 +104,9 @@ async fn who_was_stopped_for_longer_than_his_claim_sends_nothing() {
     assert!(file.exists() && sending.rows.waiting().await.unwrap() == 0);
 }
 
-/// What it leads to has gone, and perhaps its account with it.
+/// Whoever follows it hears so, and asks for another.
 #[tokio::test]
-async fn a_letter_whose_link_nobody_knows_any_more_is_not_sent_and_takes_no_room() {
+async fn a_letter_whose_link_is_good_no_more_is_not_sent_and_takes_no_room() {
     let house = House::new().await;
     let mut sending = house.sending();
     sending.postage = Postage::new(PostageLimits { per_hour: 1, unproved_per_hour: 1 });
@@ -112,13 +114,37 @@ async fn a_letter_whose_link_nobody_knows_any_more_is_not_sent_and_takes_no_room
     for mail in [&late, &later] {
         house.add(mail).await;
     }
-    house.clock.advance(LINK_KNOWN_MS);
+    house.clock.advance(VERIFY_MS);
     let young = house.mail();
     house.add(&young).await;
     while sending.batch().await.unwrap() > 0 {}
     let has_left = |mail: &Mail| house.dir.path().join(format!("mail/{}.eml", mail.id)).exists();
     assert!(!has_left(&late) && !has_left(&later) && has_left(&young));
     assert_eq!(house.tables.outbox().waiting().await.unwrap(), 0);
+}
+
+/// Those of before are not read any more; whoever asks now waits in front of a screen.
+#[tokio::test]
+async fn under_a_flood_the_newest_leave_and_what_is_too_late_goes_though_there_is_no_room() {
+    let house = House::new().await;
+    let mut sending = house.sending();
+    sending.postage = Postage::new(PostageLimits { per_hour: 100, unproved_per_hour: 2 });
+    let has_left = |mail: &Mail| house.dir.path().join(format!("mail/{}.eml", mail.id)).exists();
+    // More than two days of four an hour.
+    for hour in 0..50 {
+        let mut written = Vec::new();
+        for _ in 0..4 {
+            house.clock.advance(1);
+            written.push(house.mail());
+        }
+        house.tables.outbox().add(&written).await.unwrap();
+        while sending.batch().await.unwrap() > 0 {}
+        let left: Vec<_> = written.iter().map(has_left).collect();
+        assert_eq!(left, [false, false, true, true], "in hour {hour}");
+        house.clock.advance(61 * 60_000);
+    }
+    let waiting = house.tables.outbox().waiting().await.unwrap();
+    assert!(waiting <= 2 * 24, "{waiting} wait");
 }
 
 #[tokio::test]

@@ -7,7 +7,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
-use super::letter::VERIFY_MS;
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
@@ -23,8 +22,6 @@ pub const CLEARING_AT: &str = "30 3 * * *";
 const UNPROVED_MS: i64 = 48 * 3_600 * 1_000;
 /// A link that has expired is recognised for so long, and answered with a new letter.
 const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
-/// How long after it was made a link that proves an address leads to anything at all.
-pub const LINK_KNOWN_MS: i64 = VERIFY_MS + EXPIRED_LINK_MS;
 
 /// When whoever could not go on tries again.
 const AGAIN_IN: Duration = Duration::from_secs(60);

@@ -67,7 +67,7 @@ impl Users {
 }
 
 /// How long the link of a verification letter is good for, to the millisecond.
-pub(super) const VERIFY_MS: i64 = 24 * 3_600 * 1_000;
+pub const VERIFY_MS: i64 = 24 * 3_600 * 1_000;
 const RESET_MINUTES: u32 = 30;
 
 fn life_ms(purpose: Purpose) -> i64 {

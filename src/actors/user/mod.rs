@@ -25,10 +25,11 @@ use actix_web::rt;
 use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
-pub use chores::{CLEARING_AT, Clearing, LINK_KNOWN_MS};
+pub use chores::{CLEARING_AT, Clearing};
 pub use export::Kept;
 pub use founding::make_admin;
 pub use leave::erase_again;
+pub use letter::VERIFY_MS;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
 pub use sign_up::SignUp;

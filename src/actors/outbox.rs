@@ -198,6 +198,18 @@ enum Outcome {
     Never(String),
 }
 
+impl Outcome {
+    /// Whether it takes room: it has left, or nobody knows whether it has, for nothing was said in time. One whose connection was lost counts
+    /// as one that has not: most often there was none, and a server that is away would use up the room of all hours in which it is.
+    fn takes_room(&self) -> bool {
+        match self {
+            Outcome::Sent(_) => true,
+            Outcome::Later(why) => *why == MailError::TIME_OUT,
+            Outcome::TooLate | Outcome::Never(_) => false,
+        }
+    }
+}
+
 impl Sending {
     async fn run(mut self) {
         let mut sweep_at = self.clock.now();
@@ -275,10 +287,10 @@ impl Sending {
         Ok(claimed.len())
     }
 
-    /// How many have left.
+    /// How many have left, or may have.
     async fn deliver_all(&self, claimed: &[Claimed], until: Millis) -> u64 {
         let tries = stream::iter(claimed).map(|mail| self.deliver(mail, until)).buffer_unordered(AT_ONCE_MAX);
-        tries.fold(0, |left, has_left| future::ready(left + u64::from(has_left))).await
+        tries.fold(0, |left, takes_room| future::ready(left + u64::from(takes_room))).await
     }
 
     /// Tells how many of a class wait for room, and how many of these are new.
@@ -311,7 +323,7 @@ impl Sending {
         Ok(())
     }
 
-    /// Whether it has left: what was not taken costs nothing. Whoever was stopped for longer than his claim sends nothing: it is
+    /// Whether it takes room: what was not taken costs nothing. Whoever was stopped for longer than his claim sends nothing: it is
     /// somebody else's to do.
     async fn deliver(&self, claimed: &Claimed, until: Millis) -> bool {
         if self.clock.now() >= until {
@@ -319,7 +331,7 @@ impl Sending {
             return false;
         }
         let outcome = self.tried(claimed).await;
-        let has_left = matches!(outcome, Outcome::Sent(_));
+        let takes_room = outcome.takes_room();
         let Mail { id, kind, .. } = &claimed.mail;
         let (word, marked) = match outcome {
             Outcome::Sent(Sent::Accepted) => {
@@ -354,7 +366,7 @@ impl Sending {
             Ok(false) => warn!(mail = %id, "mail {id} took longer than its lease, and may be sent twice"),
             Err(error) => warn!(mail = %id, %error, "mail {id} could not be marked, and may be sent twice"),
         }
-        has_left
+        takes_room
     }
 
     async fn tried(&self, claimed: &Claimed) -> Outcome {

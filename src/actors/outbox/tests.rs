@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::{Config, MasterKeys};
-use crate::mail::LinkToken;
+use crate::mail::{LinkToken, Why};
 use crate::persistence::Tables;
 
 struct House {
@@ -145,6 +145,21 @@ async fn under_a_flood_the_newest_leave_and_what_is_too_late_goes_though_there_i
     }
     let waiting = house.tables.outbox().waiting().await.unwrap();
     assert!(waiting <= 2 * 24, "{waiting} wait");
+}
+
+#[test]
+fn what_may_have_been_taken_takes_room() {
+    let unavailable = |why| Outcome::Later(MailError::Unavailable(why));
+    for (outcome, takes_room) in [
+        (Outcome::Sent(Sent::Accepted), true),
+        (Outcome::Later(MailError::TIME_OUT), true),
+        (unavailable(Why::Word("connection")), false),
+        (unavailable(Why::Status(451)), false),
+        (Outcome::TooLate, false),
+        (Outcome::Never("it cannot be opened".to_owned()), false),
+    ] {
+        assert_eq!(outcome.takes_room(), takes_room);
+    }
 }
 
 #[tokio::test]

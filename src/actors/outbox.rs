@@ -47,6 +47,8 @@ const BACK_OFF_MS: i64 = 2_000;
 const BACK_OFF_MAX_MS: i64 = 3_600_000;
 /// The longest without a look, in case a mail was added by somebody who could not say so.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// What waits is counted no more often than this: under a flood it is long, and every mail wakes us.
+const COUNT_EVERY_MS: i64 = 5_000;
 /// How long it is remembered that a mail was given up.
 const REMEMBERED_MS: i64 = 30 * 24 * 3_600_000;
 const SWEEP_EVERY_MS: i64 = 3_600_000;
@@ -154,6 +156,8 @@ impl Outbox {
             signals: signals.clone(),
             postage: Postage::new(limits),
             held_back: Default::default(),
+            count_at: clock.now(),
+            uncounted: false,
         };
         let background = Background { name: "stockade-outbox", nice: NICE, lost: "no mail is sent" };
         let ended = background.begin(move || sending.run())?;
@@ -187,6 +191,10 @@ struct Sending {
     postage: Postage,
     /// How many of each class are due and have no room, when last counted.
     held_back: [u64; LetterClass::ALL.len()],
+    /// When what waits is counted again.
+    count_at: Millis,
+    /// Something was sent since that was done.
+    uncounted: bool,
 }
 
 /// What became of one try.
@@ -244,7 +252,8 @@ impl Sending {
 
     /// Until one is due that has room.
     async fn until_next(&self) -> Duration {
-        let (now, mut pause) = (self.clock.now(), LOOK_EVERY);
+        let now = self.clock.now();
+        let mut pause = if self.uncounted { self.clock.until(self.count_at) } else { LOOK_EVERY };
         for class in LetterClass::ALL {
             match self.rows.next_due(class).await {
                 Ok(Some(at)) => pause = pause.min(self.clock.until(at.max(self.postage.room_at(class, now)))),
@@ -256,19 +265,28 @@ impl Sending {
         pause.max(FAILED_PAUSE)
     }
 
-    /// Claims what is due and has room, and sends it; how many that were.
+    /// Claims what is due and has room, and sends it; how many that were. What waits is counted if it is time: nobody is to wait for a
+    /// letter because that fails.
     async fn batch(&mut self) -> Result<usize, StoreError> {
-        let mut count = 0;
+        let now = self.clock.now();
+        let counts = now >= self.count_at;
+        if counts {
+            self.count_at = now.plus(COUNT_EVERY_MS);
+        }
+        let mut sent = 0;
         for class in LetterClass::ALL {
             if !self.stopping() {
-                count += self.batch_of(class).await?;
+                sent += self.batch_of(class, counts).await?;
             }
         }
-        self.metrics.outbox_waiting.set(self.rows.waiting().await? as f64);
-        Ok(count)
+        if counts && let Some(waiting) = counted(self.rows.waiting().await) {
+            self.metrics.outbox_waiting.set(waiting as f64);
+        }
+        self.uncounted = !counts && (self.uncounted || sent > 0);
+        Ok(sent)
     }
 
-    async fn batch_of(&mut self, class: LetterClass) -> Result<usize, StoreError> {
+    async fn batch_of(&mut self, class: LetterClass, counts: bool) -> Result<usize, StoreError> {
         let now = self.clock.now();
         let until = now.plus(LEASE_MS);
         let most = self.postage.room(class, now).min(BATCH_MAX as u64) as usize;
@@ -283,7 +301,7 @@ impl Sending {
         let left = self.deliver_all(&claimed, until).await;
         // Counted when they have gone, and before the next are looked at: an hour sees no more than it may.
         self.postage.leave(class, left, self.clock.now());
-        self.count_held_back(class, left, claimed.len() == most).await?;
+        self.count_held_back(class, left, claimed.len() == most, counts).await;
         Ok(claimed.len())
     }
 
@@ -293,18 +311,14 @@ impl Sending {
         tries.fold(0, |left, takes_room| future::ready(left + u64::from(takes_room))).await
     }
 
-    /// Tells how many of a class wait for room, and how many of these are new.
-    async fn count_held_back(
-        &mut self,
-        class: LetterClass,
-        left: u64,
-        may_be_more: bool,
-    ) -> Result<(), StoreError> {
+    /// Tells how many of a class wait for room, and how many of these are new. Where none is counted it is as many as before.
+    async fn count_held_back(&mut self, class: LetterClass, left: u64, may_be_more: bool, counts: bool) {
         let now = self.clock.now();
         let before = self.held_back[class as usize];
         let of_before = before.saturating_sub(left);
         let held_back = match (self.postage.room(class, now), may_be_more) {
-            (0, _) => self.rows.overdue(class, now).await?,
+            (0, _) if counts => counted(self.rows.overdue(class, now).await).unwrap_or(of_before),
+            (0, _) => of_before,
             // The next batch will show.
             (_, true) => of_before,
             (_, false) => 0,
@@ -320,7 +334,6 @@ impl Sending {
         }
         telemetry::letters_held_back(word, held_back, held_back.saturating_sub(of_before));
         self.held_back[class as usize] = held_back;
-        Ok(())
     }
 
     /// Whether it takes room: what was not taken costs nothing. Whoever was stopped for longer than his claim sends nothing: it is
@@ -406,6 +419,11 @@ impl Sending {
             .map_err(|_| "what was sealed is no letter of this version")?;
         Ok((to, letter))
     }
+}
+
+/// What was counted, if it could be.
+fn counted(count: Result<u64, StoreError>) -> Option<u64> {
+    count.inspect_err(|error| warn!(%error, "what waits in the outbox cannot be counted")).ok()
 }
 
 /// Anything from half of a bound to the bound, which doubles with each try ("equal jitter"): a server that comes back is not

@@ -34,6 +34,8 @@ impl House {
             signals: Arc::default(),
             postage: Postage::new(config.mail.letters),
             held_back: Default::default(),
+            count_at: self.clock.now(),
+            uncounted: false,
         }
     }
 
@@ -181,6 +183,26 @@ async fn what_has_no_room_is_counted_once_and_leaves_when_the_hour_has_moved_on(
     assert_eq!((sending.batch().await.unwrap(), sending.held_back[unproved], waiting().await), (2, 1, 1));
     house.clock.advance(61 * 60_000);
     assert_eq!((sending.batch().await.unwrap(), sending.held_back[unproved], waiting().await), (1, 0, 0));
+}
+
+/// A crowd that nobody has room for wakes the outbox with every letter, and there may be a million of them.
+#[tokio::test]
+async fn what_waits_is_counted_now_and_then_and_a_count_that_fails_holds_up_nobody() {
+    let house = House::new().await;
+    let mut sending = house.sending();
+    sending.postage = Postage::new(PostageLimits { per_hour: 100, unproved_per_hour: 1 });
+    let (unproved, began) = (LetterClass::Unproved as usize, sending.count_at);
+    for _ in 0..2 {
+        house.add(&house.mail()).await;
+    }
+    assert_eq!((sending.batch().await.unwrap(), sending.held_back[unproved]), (1, 1));
+    assert!(sending.count_at >= began.plus(COUNT_EVERY_MS));
+    house.add(&house.mail()).await;
+    sending.count_at = house.clock.now().plus(60_000);
+    assert_eq!((sending.batch().await.unwrap(), sending.held_back[unproved]), (0, 1));
+    house.clock.advance(60_000);
+    assert_eq!((sending.batch().await.unwrap(), sending.held_back[unproved]), (0, 2));
+    assert_eq!((counted(Ok(2)), counted(Err(StoreError::Closed))), (Some(2), None));
 }
 
 #[tokio::test]

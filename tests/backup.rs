@@ -351,7 +351,7 @@ async fn small_backup() -> (Home, PathBuf) {
 }
 
 async fn restored(from: &Path, into: &Path) -> Result<(), BackupError> {
-    backup::restore(from, Place::Files(into), None, &Clock::start()).await.map(drop)
+    backup::restore(from, Place::Files(into), None, true, &Clock::start()).await.map(drop)
 }
 
 #[tokio::test]

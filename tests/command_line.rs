@@ -452,13 +452,14 @@ fn production_takes_no_backup_that_is_not_sealed() {
     assert_eq!(shop.run("seed --products 1 --stock 1 --data-dir data").code, 0);
     let made_up = || format!("{:032x}", rand::random::<u128>());
     let (master_key, backup_key) = (made_up() + &made_up(), made_up() + &made_up());
-    let take = |(name, value): (&str, &str)| {
-        let mut take = shop.command("backup --profile production --data-dir data --to backup");
-        take.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", &master_key);
-        take.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_OPS_ADDR", "127.0.0.1:0");
-        take.env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1").env(name, value);
-        Said::of(take.output().unwrap())
+    let run = |line: &str, (name, value): (&str, &str)| {
+        let mut run = shop.command(line);
+        run.env("STOCKADE_JWT_SECRET", made_up()).env("STOCKADE_MASTER_KEY", &master_key);
+        run.env("STOCKADE_ALLOW_SIMULATED_PAYMENT", "yes").env("STOCKADE_OPS_ADDR", "127.0.0.1:0");
+        run.env("STOCKADE_TRUSTED_PROXIES", "127.0.0.1").env("STOCKADE_FOUR_EYES_ABOVE", "none");
+        Said::of(run.env(name, value).output().unwrap())
     };
+    let take = |said: (&str, &str)| run("backup --profile production --data-dir data --to backup", said);
     take(("STOCKADE_BACKUP_KEYS", "")).fails_with(&[
         "production seals its backups",
         "STOCKADE_BACKUP_KEYS",
@@ -475,6 +476,15 @@ fn production_takes_no_backup_that_is_not_sealed() {
         let words = if is_sealed { "It is sealed under the backup key " } else { "It is not sealed" };
         assert!(told.code == 0 && told.out.contains(words), "{told:?}");
         assert_eq!(head().contains("\"wrapped_key\""), is_sealed);
+        // It is restored by whoever says the same, and what is not sealed by nobody else.
+        let restore =
+            |said: (&str, &str)| run("restore --profile production --from backup --into again", said);
+        let why =
+            if is_sealed { "which is not among STOCKADE_BACKUP_KEYS" } else { "the backup is not sealed" };
+        restore(("STOCKADE_BACKUP_KEYS", "")).fails_with(&[why]);
+        assert!(!shop.path().join("again").exists());
+        assert_eq!(restore(said).code, 0);
+        std::fs::remove_dir_all(shop.path().join("again")).unwrap();
         std::fs::remove_dir_all(shop.path().join("backup")).unwrap();
     }
 }

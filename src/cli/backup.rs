@@ -39,8 +39,8 @@ Examples:
           Without those who had deleted their accounts when the former shop ended
 
 The backup is checked before anything is written, and a place in which there is something is refused. One that is sealed wants its key among
-STOCKADE_BACKUP_KEYS, and says by its name which one that is; `grep '\"key\"' manifest.json` does as well. Whoever has deleted an account since is
-there again, unless --erased names them.";
+STOCKADE_BACKUP_KEYS, and says by its name which one that is; `grep '\"key\"' manifest.json` does as well. One that is not is refused in production, and
+where there are such keys, without STOCKADE_ALLOW_PLAIN_BACKUPS=true. Whoever has deleted an account since is there again, unless --erased names them.";
 
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -92,8 +92,10 @@ pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
     let left = what.erased.as_deref().map(ids).transpose()?;
     let clock = Clock::start();
     let vault = config.backups.keys.as_ref().map(|keys| Vault::new(keys, &clock)).transpose()?;
-    let Restored { manifest, key } =
-        app::blocking(async { Ok(backup::restore(&what.from, place, vault.as_ref(), &clock).await?) })?;
+    let takes_plain = config.backups.takes_plain(config.profile);
+    let Restored { manifest, key } = app::blocking(async {
+        Ok(backup::restore(&what.from, place, vault.as_ref(), takes_plain, &clock).await?)
+    })?;
     println!(
         "The shop as it was at {}: {}. `stockade audit` says whether everything adds up.",
         manifest.taken_at,

@@ -6,7 +6,7 @@ use super::{ConfigError, Layers, MasterKeys, Profile};
 pub struct Backups {
     /// The newest seals, each opens what it has sealed. `None`: what is taken is not sealed.
     pub keys: Option<MasterKeys>,
-    /// In production as well.
+    /// In production, and where there are keys, as well.
     may_be_plain: bool,
 }
 
@@ -50,6 +50,11 @@ impl Backups {
             keys => Ok(keys.as_ref()),
         }
     }
+
+    /// Whether one that is not sealed is restored. Where backups are sealed it would be somebody else's, or of before that.
+    pub fn takes_plain(&self, profile: Profile) -> bool {
+        self.may_be_plain || (self.keys.is_none() && profile != Profile::Production)
+    }
 }
 
 #[cfg(test)]
@@ -86,6 +91,16 @@ mod tests {
             assert_eq!(takes(&sealed, profile).ok(), Some(true));
         }
         assert!(read(&[("allow_plain_backups", "perhaps")]).is_err());
+    }
+
+    #[test]
+    fn where_backups_are_sealed_none_is_restored_that_is_not_unless_somebody_says_so() {
+        let key = made_up("one");
+        let (plain, sealed) = (read(&[]).unwrap(), read(&[("backup_keys", &key)]).unwrap());
+        let admitted = read(&[("backup_keys", &key), ("allow_plain_backups", "true")]).unwrap();
+        let takes = |profile| [&plain, &sealed, &admitted].map(|backups| backups.takes_plain(profile));
+        assert_eq!(takes(Profile::Development), [true, false, true]);
+        assert_eq!(takes(Profile::Production), [false, false, true]);
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { secret: true, common: true, ..setting("jwt_secrets_former", "SECRETS", "", "Secrets that signed before, separated by commas: still believed, so that changing the secret logs nobody out") },
     Setting { secret: true, common: true, ..setting("master_key", "KEYS", "", "Seals personal data: 32 bytes in hexadecimal or base64, former keys behind commas. In development one is made up and kept in the data directory") },
     Setting { secret: true, common: true, ..setting("backup_keys", "KEYS", "", "Seal backups, so that these end with their keys: as master_key, the newest first, and none of them a master key. Unset: backups are not sealed, which production refuses") },
-    Setting { common: true, ..setting("allow_plain_backups", "BOOL", "false", "`true`: production may take backups that are not sealed") },
+    Setting { common: true, ..setting("allow_plain_backups", "BOOL", "false", "`true`: production may take backups that are not sealed, and `restore` takes such ones also there and where there are keys") },
     setting("master_key_was_lost", "BOOL", "false", "`true`: open a shop whose accounts no master key opens any more. Otherwise that is refused, for it is likelier that the key is the wrong one"),
     setting("http_addr", "ADDR", "127.0.0.1:8080", "Where the shop answers; port 0 takes a free one"),
     setting("ops_addr", "ADDR", "", "Where metrics, readiness details, the reference at /docs, and administration answer, and then only there; required in production"),

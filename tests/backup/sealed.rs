@@ -109,7 +109,7 @@ async fn what_is_not_what_was_sealed_is_refused_whatever_its_sums_say() {
     let (home, vault, [one, other]) = two().await;
     let (changed, into) = (home.folder.path().join("changed"), home.folder.path().join("into"));
     let restored = async |from: &Path| {
-        backup::restore(from, Place::Files(&into), Some(&vault), &Clock::start()).await.map(drop)
+        backup::restore(from, Place::Files(&into), Some(&vault), true, &Clock::start()).await.map(drop)
     };
     let refused = async |what: &str, change: &dyn Fn(&Path)| {
         copy(&one, &changed);
@@ -153,6 +153,28 @@ async fn what_is_not_what_was_sealed_is_refused_whatever_its_sums_say() {
     })
     .await;
     restored(&one).await.unwrap();
+}
+
+/// Whoever can write where backups are kept puts one of his own there, whole, with all its sums, and not sealed.
+#[tokio::test]
+async fn a_backup_that_is_not_sealed_is_refused_in_the_place_of_one_that_is() {
+    let mut shop = home(&["first"]);
+    shop.succeeds(&["seed", "--products", "3", "--stock", "5"]).await;
+    let at = shop.folder.path().join("backup");
+    shop.backup(&at).await;
+    assert!(head(&at)["sealed"].is_object());
+    std::fs::remove_dir_all(&at).unwrap();
+    has(&mut shop, &[]);
+    shop.backup(&at).await;
+    assert!(head(&at)["sealed"].is_null());
+
+    let mut again = home(&["first"]);
+    for why in ["the backup is not sealed", "STOCKADE_ALLOW_PLAIN_BACKUPS=true"] {
+        again.fails(&["restore", "--from", word(&at)], why).await;
+        assert!(!again.data().exists());
+    }
+    again.settings.push(("STOCKADE_ALLOW_PLAIN_BACKUPS", "true".to_owned()));
+    again.restore(&at).await;
 }
 
 /// A backup of before somebody left is read by nobody once its key is gone. Those that are taken since are sealed under the next one.

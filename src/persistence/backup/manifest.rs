@@ -105,8 +105,9 @@ impl Manifest {
         Ok(())
     }
 
-    /// Reads it, and every file to its end: all of them are what was written, and of a shape that is ours.
-    pub fn read(dir: &Path, vault: Option<&Vault>) -> Result<Whole, BackupError> {
+    /// Reads it, and every file to its end: all of them are what was written, and of a shape that is ours. Its head says whether it is
+    /// sealed, and nothing seals that: whoever does not take one that is not (`takes_plain`) is given no such one.
+    pub fn read(dir: &Path, vault: Option<&Vault>, takes_plain: bool) -> Result<Whole, BackupError> {
         let sums = Sums::read(dir)?;
         sums.check(dir, MANIFEST, None)?;
         let path = dir.join(MANIFEST);
@@ -115,6 +116,9 @@ impl Manifest {
             return Err(BackupError::OtherVersion { made_by: head.stockade });
         }
         let seal = head.seal(&path, vault)?;
+        if seal.is_none() && !takes_plain {
+            return Err(BackupError::Plain);
+        }
         let path = if seal.is_some() { dir.join(CONTENTS) } else { path };
         if let Some(seal) = &seal {
             sums.check(dir, CONTENTS, Some(seal))?;

@@ -65,6 +65,11 @@ pub enum BackupError {
         or_none(known)
     )]
     OtherKey { key: String, known: Vec<String> },
+    #[error(
+        "the backup is not sealed: anybody who can write there could have made it, or changed it; if that is to be restored all the same, \
+         say STOCKADE_ALLOW_PLAIN_BACKUPS=true"
+    )]
+    Plain,
     #[error("the backup cannot be sealed: {0}")]
     NotSealed(Sealed),
     #[error("{} is not empty: a shop is restored into an empty folder", dir.display())]

@@ -46,15 +46,17 @@ pub struct Restored {
     pub key: Option<String>,
 }
 
-/// Fills `place`, in which nothing may stand, from the backup in `from`, which `vault` opens if it is sealed. What is restored is a shop
-/// that was killed at the moment of the backup: it recovers when it is opened.
+/// Fills `place`, in which nothing may stand, from the backup in `from`, which `vault` opens if it is sealed; one that is not is
+/// taken if `takes_plain` says so. What is restored is a shop that was killed at the moment of the backup: it recovers when it is
+/// opened.
 pub async fn restore(
     from: &Path,
     place: Place<'_>,
     vault: Option<&Vault>,
+    takes_plain: bool,
     clock: &Clock,
 ) -> Result<Restored, BackupError> {
-    let whole = Manifest::read(from, vault)?;
+    let whole = Manifest::read(from, vault, takes_plain)?;
     match place {
         Place::Files(dir) => {
             let is_new = is_free(dir)?;

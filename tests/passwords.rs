@@ -113,6 +113,35 @@ async fn a_password_that_is_known_from_a_breach_is_not_taken() {
     shop.close().await;
 }
 
+/// ASVS 2.4.1: a password that is refused costs nobody a letter, and whoever asked with it a place of his own.
+#[actix_web::test]
+async fn an_address_has_so_many_breached_passwords_refused() {
+    let (home, stolen) = (tempfile::tempdir().unwrap(), "seven swans swim south");
+    let path = home.path().join("breached.txt");
+    std::fs::write(&path, breached_list(&[stolen])).unwrap();
+    let shop = Shop::open_with(|config| {
+        config.people.breached_passwords = Some(path.clone());
+        config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
+    })
+    .await;
+    let mina = Person::number(1);
+    let sign_up = |password: &str, from: &str| {
+        let person = Person { password: password.to_owned(), ..mina.clone() };
+        shop.post("/v1/users", &person.words()).header("X-Forwarded-For", from).send()
+    };
+    for _ in 0..60 {
+        assert_eq!(sign_up(stolen, "203.0.113.7").await.invalid(), "/password");
+    }
+    let limited = sign_up(stolen, "203.0.113.7").await;
+    limited.problem(429, "rate_limited");
+    assert!(limited.header("RateLimit-Policy").unwrap().ends_with("q=60;w=3600"));
+    assert_eq!(sign_up(stolen, "203.0.113.8").await.invalid(), "/password");
+    assert_eq!(sign_up(&mina.password, "203.0.113.8").await.status, 202, "her letters are not used up");
+    shop.clock.advance(60 * MINUTE);
+    assert_eq!(sign_up(&mina.password, "203.0.113.7").await.status, 202);
+    shop.close().await;
+}
+
 /// ASVS 6.2.8, 6.2.9.
 #[actix_web::test]
 async fn a_password_may_be_long_and_of_any_letters_and_is_taken_as_it_is() {

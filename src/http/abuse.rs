@@ -3,8 +3,9 @@
 //! Each window is exact: it remembers when its last few were taken, so that *five in a quarter of an hour* means any
 //! quarter of an hour. Whoever comes holds his places before anything is done, and they are taken or free again when it is known
 //! what came of it: a failure counts if the password was wrong, a letter if one was written, and nothing counts of what was
-//! answered with *nothing was done*. A hundred at once hold their places before one of them is judged. Whoever finds all
-//! places held, but not lost, waits a second and not a quarter of an hour: so much for a hasty finger on a slow day.
+//! answered with *nothing was done*; of a sign-up whose password is refused the address pays, and no reader. A hundred at once hold
+//! their places before one of them is judged. Whoever finds all places held, but not lost, waits a second and not a quarter of an
+//! hour: so much for a hasty finger on a slow day.
 //! Failures count for an account and an address together, so nobody locks out a victim from another network. Whoever has no caps of an
 //! address, for nobody knows who it is, is counted by account alone, and all of them are one place. Over all
 //! stands a limit on everybody, which also bounds how much is remembered here; whoever has used up his own takes nothing of it.
@@ -39,6 +40,9 @@ const LOG_INS: Policy = Policy { name: "log-ins", most: 300, window: QUARTER_HOU
 const LETTERS: Policy = Policy { name: "letters to a recipient", most: 3, window: HOUR };
 const LETTERS_OF_ADDRESS: Policy = Policy { name: "letters from an address", most: 20, window: HOUR };
 const LINKS_OF_ADDRESS: Policy = Policy { name: "links from an address", most: 60, window: HOUR };
+/// Such as only an operator's list knows: looking one up costs a hash thread some reads, and no letter is written.
+const PASSWORDS_OF_ADDRESS: Policy =
+    Policy { name: "refused passwords from an address", most: 60, window: HOUR };
 /// A whole office behind one address, each with a phone that wakes up.
 const REFRESHES_OF_ADDRESS: Policy = Policy { name: "refreshes from an address", most: 600, window: HOUR };
 /// Webhooks of the payment provider, in a second: whoever else sends them has no signature, and is not asked about anything.
@@ -100,6 +104,7 @@ enum Place {
     Letter(Tried),
     LetterFrom(Neighbourhood),
     LinkFrom(Neighbourhood),
+    PasswordFrom(Neighbourhood),
     RefreshFrom(Neighbourhood),
     Export(UserId),
     ExportAtOnce(UserId),
@@ -114,6 +119,8 @@ enum Outcome {
     Done,
     /// The password was wrong.
     Failed,
+    /// The new password was not taken.
+    Weak,
 }
 
 impl Place {
@@ -126,6 +133,7 @@ impl Place {
             Place::Letter(_) => (LETTERS, "Too many letters were asked for to this address."),
             Place::LetterFrom(_) => (LETTERS_OF_ADDRESS, "Too many letters were asked for from here."),
             Place::LinkFrom(_) => (LINKS_OF_ADDRESS, "Too many links were tried from here."),
+            Place::PasswordFrom(_) => (PASSWORDS_OF_ADDRESS, "Too many new passwords were refused here."),
             Place::RefreshFrom(_) => (REFRESHES_OF_ADDRESS, "Too many refreshes come from here."),
             Place::Export(_) => (EXPORTS, "Your data was exported a moment ago."),
             Place::ExportAtOnce(_) => (EXPORTS_AT_ONCE, "Your data is being exported."),
@@ -139,6 +147,7 @@ impl Place {
             Place::FailureFrom(from)
             | Place::LetterFrom(from)
             | Place::LinkFrom(from)
+            | Place::PasswordFrom(from)
             | Place::RefreshFrom(from) => from.is_exempt,
             Place::Failure(..)
             | Place::LogIn(_)
@@ -153,8 +162,9 @@ impl Place {
     fn counts(self, outcome: Outcome) -> bool {
         match self {
             Place::Failure(..) | Place::FailureFrom(_) => outcome == Outcome::Failed,
-            // No letter goes out for whoever does not know the password.
+            // No letter goes out for whoever does not know the password, or may not have the one that he wants.
             Place::Letter(_) | Place::LetterFrom(_) => outcome == Outcome::Done,
+            Place::PasswordFrom(_) => outcome == Outcome::Weak,
             Place::ExportAtOnce(_) => false,
             Place::LogIn(_)
             | Place::LinkFrom(_)
@@ -184,6 +194,7 @@ impl Attempt {
     pub fn judge<T>(&mut self, heard: &Result<T, Unable>) {
         self.outcome = match heard {
             Err(Unable::WrongPassword) => Outcome::Failed,
+            Err(Unable::Weak(_)) => Outcome::Weak,
             Err(why) if why.nothing_was_done() => Outcome::Nothing,
             _ => Outcome::Done,
         };
@@ -257,6 +268,13 @@ impl Abuse {
         self.hold(&[Place::LetterFrom(from)].into_iter().chain(readers).collect::<Vec<_>>())
     }
 
+    /// Before a letter is written to a newcomer, whose password may be refused first.
+    pub fn sign_up(&self, to: &[Tried], from: Neighbourhood) -> Result<Attempt, Problem> {
+        let readers = to.iter().copied().map(Place::Letter);
+        let places = [Place::LetterFrom(from), Place::PasswordFrom(from)];
+        self.hold(&places.into_iter().chain(readers).collect::<Vec<_>>())
+    }
+
     /// Before a letter is written for somebody whose password is looked at first.
     pub fn send_letter_for(
         &self,
@@ -300,6 +318,7 @@ impl Abuse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::user::WeakPassword;
     use crate::http::problem::Code;
     use crate::peer::Client;
 
@@ -425,6 +444,24 @@ mod tests {
     }
 
     #[test]
+    fn an_address_has_sixty_new_passwords_refused_and_no_reader_pays_for_them() {
+        let clock = Clock::start();
+        let abuse = Abuse::new(clock.clone());
+        let weak: Result<(), Unable> = Err(Unable::Weak(WeakPassword::Breached));
+        let refused = |at| abuse.sign_up(&[1, 2], at).map(|mut attempt| attempt.judge(&weak)).is_ok();
+        assert_eq!((0..99).filter(|_| refused(from(1))).count(), 60);
+        assert!(abuse.send_letter(&[3], from(1)).is_ok(), "other letters are other places");
+        let home = Neighbourhood::of([127, 0, 0, 1].into());
+        assert!((0..99).all(|_| refused(home)) && refused(from(2)), "from elsewhere");
+        let signed_up = (0..9).filter(|_| abuse.sign_up(&[1, 2], from(3)).is_ok()).count();
+        assert_eq!(signed_up, LETTERS.most as usize);
+        clock.advance(3_600_000);
+        assert!(refused(from(1)));
+        abuse.0.windows.sweep(clock.now().plus(3_600_000));
+        assert_eq!(windows(&abuse, |place| matches!(place, Place::PasswordFrom(_))), 0);
+    }
+
+    #[test]
     fn an_address_looks_at_three_hundred_passwords_right_ones_too() {
         let abuse = Abuse::new(Clock::start());
         assert_eq!((0..400).filter(|account| abuse.try_password(*account, from(1)).is_ok()).count(), 300);
@@ -474,6 +511,7 @@ mod tests {
             let attempts = [
                 abuse.try_password(1, from(1)),
                 abuse.send_letter(&[1, 2], from(1)),
+                abuse.sign_up(&[1, 2], from(1)),
                 abuse.send_letter_for(1, 3, from(1)),
                 abuse.follow_link(from(1)),
                 abuse.export(somebody(1)),

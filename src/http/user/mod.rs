@@ -45,13 +45,11 @@ pub async fn sign_up(
     let SignUpRequest { email, password, name, phone, address } = asked;
     let password = users.accept(password, Some(&email)).map_err(ask::weak("/password"))?;
     users.has_room()?;
-    let mut letter = abuse.send_letter(&[tried(email.as_str()), tried(phone.as_str())], from)?;
+    let mut letter = abuse.sign_up(&[tried(email.as_str()), tried(phone.as_str())], from)?;
     let locale = locale(&request);
     let signed_up = users.sign_up(SignUp { email, password, name, phone, address, locale }).await;
     letter.judge(&signed_up);
     if let Err(Unable::Weak(why)) = signed_up {
-        // No letter was written.
-        letter.spare();
         return Err(ask::weak("/password")(why));
     }
     signed_up?;

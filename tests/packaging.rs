@@ -1,6 +1,9 @@
 //! What `deploy/` and `.github/` say of the shop is true: units and manifests can be read, name settings that exist and are a shop that
 //! starts in production, ask the doors that are there, and wait for as long as a shutdown takes; workflows call scripts that exist.
 
+#[path = "packaging/rotation.rs"]
+mod rotation;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! People: how an account comes to be, is proved, used, changed, and goes.
 //!
-//! It owns the accounts' rows, and keeps nothing between two questions that a row does not hold: it may live on every
-//! node. A change is one transaction with its version, and takes along whatever must not be lost beside it: the letter,
+//! It owns the accounts' rows, and keeps nothing between two questions that a row does not hold, but of what was told a moment ago: it
+//! may live on every node. A change is one transaction with its version, and takes along whatever must not be lost beside it: the letter,
 //! the link behind it, the entry in the audit trail, the end of sessions. Always true: a letter leaves after its account
 //! is on the disk; what personal data says is readable with the person's own key alone; and somebody who asks about
 //! another person's address hears, and waits for, the same whether it is known here or not.
@@ -14,6 +14,7 @@ mod leave;
 mod letter;
 mod personal;
 mod recover;
+mod refused;
 mod rekey;
 mod session;
 mod sign_up;
@@ -34,6 +35,7 @@ pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
 pub use sign_up::SignUp;
 
+use self::refused::Refused;
 use crate::actors::order::Orders;
 use crate::actors::outbox::Outbox;
 use crate::actors::passwords::{self, Passwords, Unhashed, Verdict};
@@ -161,6 +163,7 @@ pub struct Users(Arc<Inner>);
 struct Inner {
     house: UserHouse,
     errands: Arc<Semaphore>,
+    refused: Refused,
 }
 
 /// Whom the accounts' owner asks.
@@ -185,7 +188,8 @@ impl Deref for Inner {
 
 impl Users {
     pub fn new(house: UserHouse) -> Users {
-        Users(Arc::new(Inner { house, errands: Arc::new(Semaphore::new(ERRANDS_MAX)) }))
+        let errands = Arc::new(Semaphore::new(ERRANDS_MAX));
+        Users(Arc::new(Inner { house, errands, refused: Refused::default() }))
     }
 
     /// Is the password good enough to be this person's? Whether it is known from a breach is said when it is taken.

@@ -236,18 +236,23 @@ impl Users {
         Ok(opened(user, &Session { used_at: now, ..session }, refresh))
     }
 
-    /// Writes down that somebody has a token of this session and not its key. Nothing else is done.
+    /// Writes down that somebody has a token of this session and not its key, if that does not stand there already. Nothing else is
+    /// done. By what has expired nobody gains anything, so nothing is said of it.
     async fn refuse(
         &self,
         mut writing: Writing<'_>,
         session: &Session,
         why: &'static str,
     ) -> Result<Opened, Unable> {
-        let (id, user) = (session.id, session.user);
+        let (id, user, now) = (session.id, session.user, self.0.clock.now());
+        if expires_at(session) <= now || self.0.refused.is_told(id, now) {
+            return Err(Unable::DeadToken);
+        }
         tracing::warn!(session = %id, %user, why, "a refresh token of {user} was shown without its key: nothing was done");
-        let record = Record::new(Deed::RefreshRefused, self.0.clock.now()).on(user).id("session", id);
+        let record = Record::new(Deed::RefreshRefused, now).on(user).id("session", id);
         writing.record(&record.word("why", why)).await?;
         commit(writing).await?;
+        self.0.refused.told(id, now);
         Err(Unable::DeadToken)
     }
 

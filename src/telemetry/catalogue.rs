@@ -100,6 +100,7 @@ pub const METRICS: &[Metric] = &[
     Metric { labels: &["outcome"], ..row("stockade_log_ins_total", Kind::Counter, "log-ins", "Log-ins: `ok`, `wrong` (password or address), `unverified`, `suspended`.") },
     row("stockade_revocations_total", Kind::Counter, "revocations", "Sessions, or all sessions of a user, whose access tokens are refused before they expire."),
     row("stockade_sessions_reused_total", Kind::Counter, "sessions", "Sessions that ended because a refresh token was used twice: somebody else had it too."),
+    Metric { labels: &["why"], ..row("stockade_refreshes_refused_total", Kind::Counter, "refreshes", "Refreshes of sessions that are bound to a key and have not expired, refused because whoever had the token had `no_proof` of the key, or one of `another_key`.") },
     Metric { labels: &["outcome"], ..row("stockade_payments_total", Kind::Counter, "payments", "Payments that came to be `unknown`, `captured`, `paid`, `declined`, `cancelled`, `review` or `orphaned`.") },
     row("stockade_payment_seconds", Kind::Seconds, "seconds", "From a payment's row to the sale of its last line."),
     row("stockade_money_group_rows", Kind::Sizes, "rows", "Rows of money that one transaction wrote."),

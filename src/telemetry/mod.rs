@@ -26,8 +26,8 @@ pub use mirror::MirrorMetrics;
 pub use notices::{notice_dropped, order_letter};
 pub use outcomes::{
     conditions, job_due, job_known, job_lost, job_ran, letters_held_back, logged_in, mail_handled,
-    payment_moved, provider_called, refund_tried, refusals_known, refused, revoked, session_reused,
-    signed_up, took_over, verified, webhook_handled, webhook_heard,
+    payment_moved, provider_called, refresh_refused, refund_tried, refusals_known, refused, revoked,
+    session_reused, signed_up, took_over, verified, webhook_handled, webhook_heard,
 };
 pub use products::{ProductUnits, show_products};
 pub use requests::{Answers, Forwards};

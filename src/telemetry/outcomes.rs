@@ -47,6 +47,12 @@ pub fn session_reused() {
     counter!("stockade_sessions_reused_total").increment(1);
 }
 
+/// Counts one refresh of a session that is bound to a key, by somebody with `no_proof` of one, or with one of `another_key`.
+pub fn refresh_refused(why: &'static str) {
+    Metrics::global();
+    counter!("stockade_refreshes_refused_total", "why" => why).increment(1);
+}
+
 thread_local! {
     static PAYMENTS: RefCell<HashMap<&'static str, Counter>> = RefCell::default();
 }
@@ -117,6 +123,9 @@ pub(super) fn register() {
     }
     for outcome in ["ok", "wrong", "unverified", "suspended"] {
         counter!("stockade_log_ins_total", "outcome" => outcome).increment(0);
+    }
+    for why in ["no_proof", "another_key"] {
+        counter!("stockade_refreshes_refused_total", "why" => why).increment(0);
     }
     for outcome in ["unknown", "captured", "paid", "declined", "cancelled", "review", "orphaned"] {
         counter!("stockade_payments_total", "outcome" => outcome).increment(0);

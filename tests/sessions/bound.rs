@@ -3,6 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stockade::persistence::Tables;
+use stockade::telemetry;
 
 use super::support::{Device, LOG_IN, Pair, REFRESH, Reply, Shop};
 use super::{DAY, MINUTE, SECOND, claims};
@@ -62,6 +63,13 @@ async fn who_has_not_the_key_is_told_of_once_in_ten_minutes() {
     let mina = shop.newcomer(1).await;
     let (hers, his) = (Device::made(), Device::made());
     let (one, other) = (shop.log_in_from(&mina, &hers).await, shop.log_in_from(&mina, &hers).await);
+    // Other tests count beside this one.
+    let counted = |why: &str| {
+        let name = format!("stockade_refreshes_refused_total{{why=\"{why}\"}} ");
+        let text = telemetry::render();
+        text.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse::<u64>().unwrap()
+    };
+    let before = ["no_proof", "another_key"].map(counted);
     for _ in 0..5 {
         shop.try_refresh(&one.refresh).await.problem(401, "unauthenticated");
     }
@@ -70,6 +78,7 @@ async fn who_has_not_the_key_is_told_of_once_in_ten_minutes() {
     for _ in 0..5 {
         shop.try_refresh_from(&one.refresh, &his).await.problem(401, "unauthenticated");
     }
+    assert!(counted("no_proof") >= before[0] + 5 && counted("another_key") >= before[1] + 6);
     // Nothing can be had by what has expired.
     shop.clock.advance(15 * DAY);
     shop.try_refresh(&other.refresh).await.problem(401, "unauthenticated");

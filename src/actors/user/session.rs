@@ -245,7 +245,11 @@ impl Users {
         why: &'static str,
     ) -> Result<Opened, Unable> {
         let (id, user, now) = (session.id, session.user, self.0.clock.now());
-        if expires_at(session) <= now || self.0.refused.is_told(id, now) {
+        if expires_at(session) <= now {
+            return Err(Unable::DeadToken);
+        }
+        telemetry::refresh_refused(why);
+        if self.0.refused.is_told(id, now) {
             return Err(Unable::DeadToken);
         }
         tracing::warn!(session = %id, %user, why, "a refresh token of {user} was shown without its key: nothing was done");

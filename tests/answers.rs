@@ -84,12 +84,12 @@ const SHOWN: &[(&str, &str)] = &[
     ("Sale",         "closes_at hold_seconds opens_at per_customer_limit state"),
     ("SaleState",    ""),
     ("SessionPage",  "data next_cursor"),
-    ("SessionShown", "created_at current device id last_used_at"),
+    ("SessionShown", "bound created_at current device id last_used_at"),
     ("StockChanged", "available held on_hand product_id sequence sold"),
     ("StockInBrief", "as_of available sold_out"),
     ("StockShown",   "as_of available held sequence sold"),
     ("Tag",          ""),
-    ("TokensShown",  "access_token expires_in refresh_expires_in refresh_token token_type"),
+    ("TokensShown",  "access_token bound expires_in refresh_expires_in refresh_token token_type"),
     ("WishKept",     "added_at product_id"),
 ];
 

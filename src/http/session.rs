@@ -57,6 +57,8 @@ pub struct TokensShown {
     refresh_token: String,
     /// Seconds, unless it is used before.
     refresh_expires_in: i64,
+    /// Is it good with a proof of the session's key alone? False at a log-in that came with a proof: it did not arrive.
+    bound: bool,
 }
 
 /// One log-in of one device.
@@ -68,6 +70,8 @@ pub struct SessionShown {
     device: String,
     /// Is it the one that asks?
     current: bool,
+    /// Is it refreshed with a proof of its key alone?
+    bound: bool,
     #[schema(value_type = String, format = DateTime)]
     created_at: Stamp,
     #[schema(value_type = String, format = DateTime)]
@@ -80,6 +84,7 @@ impl SessionShown {
             id: session.id,
             device: session.device.clone(),
             current: session.id == current,
+            bound: session.key.is_some(),
             created_at: Stamp(session.created_at),
             last_used_at: Stamp(session.used_at),
         }
@@ -163,7 +168,7 @@ fn device(request: &HttpRequest) -> Device {
 }
 
 fn signed(opened: Opened, tokens: &Tokens, clock: &Clock) -> Result<TokensShown, Problem> {
-    let Opened { user, role, session, refresh, refresh_expires_at } = opened;
+    let Opened { user, role, session, refresh, refresh_expires_at, is_bound } = opened;
     let now = clock.now();
     let access_token =
         tokens.sign_for(session, user, role, LIFE_S_DEFAULT, now, clock.chance()).map_err(|error| {
@@ -176,5 +181,6 @@ fn signed(opened: Opened, tokens: &Tokens, clock: &Clock) -> Result<TokensShown,
         expires_in: LIFE_S_DEFAULT,
         refresh_token: refresh.expose_secret().to_owned(),
         refresh_expires_in: (refresh_expires_at.0 - now.0 + 999).max(0) / 1_000,
+        bound: is_bound,
     })
 }

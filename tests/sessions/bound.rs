@@ -116,6 +116,28 @@ async fn a_lost_answer_of_a_bound_session_is_given_again_to_its_key_alone() {
     shop.close().await;
 }
 
+/// Whoever sent a proof hears whether it has arrived: a proxy may have taken it away.
+#[actix_web::test]
+async fn whether_a_session_is_bound_is_told() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let device = Device::made();
+    let with = shop.try_log_in_with(&mina, &device.proof(&shop, LOG_IN)).await;
+    let without = shop.try_log_in(&mina).await;
+    assert_eq!(with.ok(201)["bound"], true);
+    assert_eq!(without.ok(201)["bound"], false);
+    let refreshed = shop.try_refresh_from(&Pair::of(&with).refresh, &device).await;
+    assert_eq!(refreshed.ok(200)["bound"], true);
+    // A proof that comes later binds nothing, and it says so.
+    let refreshed = shop.try_refresh_from(&Pair::of(&without).refresh, &device).await;
+    assert_eq!(refreshed.ok(200)["bound"], false);
+    let sessions = shop.as_of(&Pair::of(&refreshed), "GET", "/v1/sessions").send().await.ok(200);
+    let told = sessions["data"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|session| (&session["current"], &session["bound"])).collect();
+    assert_eq!(told, [(&json!(true), &json!(false)), (&json!(false), &json!(true))], "newest first");
+    shop.close().await;
+}
+
 /// A session is bound when it is opened, or never: a thief does not make one his own at its first refresh.
 #[actix_web::test]
 async fn a_session_without_a_key_gets_none_later() {

@@ -67,6 +67,8 @@ pub struct Opened {
     pub refresh: SecretString,
     /// When the refresh token will be void, unless it is used before.
     pub refresh_expires_at: Millis,
+    /// Whether that wants a proof of a key beside it.
+    pub is_bound: bool,
 }
 
 enum Shown {
@@ -378,6 +380,7 @@ fn opened(user: &User, session: &Session, refresh: SecretString) -> Opened {
         session: session.id,
         refresh,
         refresh_expires_at: expires_at(session),
+        is_bound: session.key.is_some(),
     }
 }
 

@@ -116,8 +116,8 @@ pub fn of(schema: &str) -> Value {
             "outcome": "done", "by_hand": false, "dry_run": false, "seen": 1200, "moved": 1180, "failed": 0, "problems": [],
         }),
         "SessionShown" => json!({
-            "id": SESSION, "device": "Firefox on Linux", "current": true, "created_at": "2026-10-30T08:55:00.000Z",
-            "last_used_at": "2026-10-30T08:55:00.000Z",
+            "id": SESSION, "device": "Firefox on Linux", "current": true, "bound": false,
+            "created_at": "2026-10-30T08:55:00.000Z", "last_used_at": "2026-10-30T08:55:00.000Z",
         }),
         "StockChanged" => json!({
             "product_id": PRODUCT, "sequence": 18, "on_hand": 200, "available": 183, "held": 17, "sold": 0,
@@ -126,6 +126,7 @@ pub fn of(schema: &str) -> Value {
         "TokensShown" => json!({
             "access_token": "head.claims.signature", "token_type": "Bearer", "expires_in": 900,
             "refresh_token": format!("{SESSION}_bm90LXlvdXJz.bm9ib2R5"), "refresh_expires_in": 2_592_000,
+            "bound": false,
         }),
         _ => Value::Null,
     }

@@ -109,7 +109,8 @@ pub fn of(door: &str) -> Door {
         "session::log_in" => Door {
             parameters: vec![
                 header("User-Agent", false, "What the device is called in the list of sessions."),
-                dpop("With it the session is bound to the key that signed it: only whoever has that refreshes it."),
+                dpop("With it the session is bound to the key that signed it: only whoever has that refreshes it. `bound` says whether it \
+                    has arrived."),
             ],
             body: body("LogInRequest", json!({ "email": "mina@example.com", "password": "four foxes fly far" })),
             refuses: LOG_IN,

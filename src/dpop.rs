@@ -10,12 +10,14 @@
 //! copied the proof has not.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::domain::stock::Millis;
 use crate::vault;
@@ -87,7 +89,7 @@ struct Head<'a> {
     typ: Cow<'a, str>,
     #[serde(borrow)]
     alg: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "key_object")]
     jwk: Jwk<'a>,
 }
 
@@ -162,6 +164,25 @@ pub fn check(proof: &str, door: Door<'_>, now: Millis) -> Result<Thumbprint, Bad
 fn object(part: &str) -> Result<Vec<u8>, BadProof> {
     let json = BASE64.decode(part).map_err(|_| BadProof::Malformed)?;
     if json.starts_with(b"{") { Ok(json) } else { Err(BadProof::Malformed) }
+}
+
+/// The same of the object in it.
+fn key_object<'de, D: Deserializer<'de>>(from: D) -> Result<Jwk<'de>, D::Error> {
+    struct Object;
+
+    impl<'de> Visitor<'de> for Object {
+        type Value = Jwk<'de>;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Jwk<'de>, A::Error> {
+            Jwk::deserialize(MapAccessDeserializer::new(object))
+        }
+    }
+
+    from.deserialize_map(Object)
 }
 
 impl Jwk<'_> {
@@ -379,6 +400,10 @@ mod tests {
         let word = BASE64.encode([7; KEY_BYTES]);
         for pair in [&p256, &ed25519] {
             let (head, jwk) = (pair.head(), pair.jwk());
+            let names = ["kty", "crv", "x", "y"].into_iter();
+            let listed: Vec<&Value> = names.filter_map(|name| jwk.get(name)).collect();
+            let heard = pair.judged(&with(&head, "jwk", json!(listed)), &claims());
+            assert_eq!(heard, Err(BadProof::Head), "a list of what it holds");
             for name in ["d", "k", "p", "kid", "x5u", "jku", "x5c"] {
                 let heard = pair.judged(&with(&head, "jwk", with(&jwk, name, json!(word))), &claims());
                 assert_eq!(heard, Err(BadProof::Head), "{name}");

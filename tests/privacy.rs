@@ -347,8 +347,8 @@ async fn payments_keep_their_amounts_and_know_nobody() {
     let columns = one_in(folder.path(), "money.db", columns).await.unwrap();
     assert_eq!(
         String::from_utf8(columns).unwrap(),
-        "id what order_id payment_id refund_id line amount_minor currency restock asked_by asked_at_ms key_hash body_hash \
-         seconded_by seconded_at_ms second_key_hash second_body_hash"
+        "id what order_id payment_id refund_id line amount_minor currency restock asked_by asked_in asked_at_ms \
+         key_hash body_hash seconded_by seconded_at_ms second_key_hash second_body_hash due_at_ms"
     );
     // What was paid with has gone long before the buyer.
     let left = "select cast(group_concat(state || ' ' || captured_minor || ' ' || refunded_minor || ' ' || \

@@ -1,5 +1,7 @@
 //! Money that goes back: cancelled orders, clerks, what came for nothing; and the list of what still waits.
 
+#[path = "refunds/agreed.rs"]
+mod agreed;
 #[path = "refunds/four_eyes.rs"]
 mod four_eyes;
 mod support;

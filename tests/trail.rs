@@ -106,6 +106,9 @@ async fn decide_about_money(shop: &Shop) {
     let order = id(&shop.buy(1, &jar, 6, "tok_ok").send().await.ok(201));
     let refund = shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key("w");
     refund.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(202);
+    let second = shop.ask("POST", &format!("/v1/admin/orders/{order}/refunds"));
+    let second = second.bearer(&shop.token(77, Role::Admin)).key("w");
+    second.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(201);
     let order = id(&shop.buy(1, &jar, 1, "tok_ok").send().await.ok(201));
     let refund = shop.admin("POST", &format!("/v1/admin/orders/{order}/refunds")).key("r");
     refund.json(&json!({ "restock": "leave", "reason": "broken" })).send().await.ok(201);

@@ -9,6 +9,7 @@ create table approvals (
     currency varchar(3) not null,
     restock varchar(16) not null,
     asked_by blob not null,
+    asked_in blob,
     asked_at_ms bigint not null,
     key_hash blob,
     body_hash bigint,
@@ -16,7 +17,8 @@ create table approvals (
     seconded_at_ms bigint,
     second_key_hash blob,
     second_body_hash bigint,
+    due_at_ms bigint,
     constraint approvals_key primary key (id),
-    constraint approvals_amount check (amount_minor > 0),
+    constraint approvals_amount check (amount_minor >= 0),
     constraint approvals_by_two check (seconded_by is null or seconded_by <> asked_by)
 ) without rowid

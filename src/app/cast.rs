@@ -107,6 +107,7 @@ impl Stage<'_> {
             limits: payment::limits(config.payment.attempts, config.payment.give_up),
             four_eyes: config.payment.four_eyes.clone(),
             users: tables.users(),
+            sessions: tables.sessions(),
             revocations: revocations.clone(),
             clock: clock.clone(),
             metrics: Metrics::global().clone(),

@@ -55,6 +55,7 @@ deeds!(
     SalePaused "sale_paused",
     SaleResumed "sale_resumed",
     ApprovalAsked "approval_asked",
+    ApprovalSeconded "approval_seconded",
     RefundAsked "refund_asked",
     CompensationRetried "compensation_retried",
     ReviewAccepted "review_accepted",
@@ -110,10 +111,10 @@ impl Record {
         self.pair(name, id)
     }
 
-    /// Who had asked for it first, where it took two.
-    pub fn asked_by(self, first: Option<UserId>) -> Record {
-        match first {
-            Some(first) => self.id("asked_by", first),
+    /// Who had asked for it first and who for the same, where it took two: it may be a third one who does it.
+    pub fn by_two(self, two: Option<(UserId, UserId)>) -> Record {
+        match two {
+            Some((first, second)) => self.id("asked_by", first).id("seconded_by", second),
             None => self,
         }
     }
@@ -140,8 +141,12 @@ mod tests {
             .number("delta", -3)
             .word("why", "lost");
         assert_eq!(record.detail, "delta=-3 why=lost");
-        assert_eq!(record.clone().asked_by(None), record);
-        assert_eq!(record.clone().asked_by(Some(user)).detail, format!("delta=-3 why=lost asked_by={user}"));
+        assert_eq!(record.clone().by_two(None), record);
+        let other = UserId::new(Millis(1), 4);
+        assert_eq!(
+            record.clone().by_two(Some((user, other))).detail,
+            format!("delta=-3 why=lost asked_by={user} seconded_by={other}")
+        );
         assert_eq!((record.actor, record.subject), (user.to_string(), product.to_string()));
     }
 

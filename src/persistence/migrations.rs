@@ -135,6 +135,7 @@ const MONEY: &[File] = files!("money":
     14 "0014_payments_told_open",
     15 "0015_approvals",
     16 "0016_approvals_of_order",
+    17 "0017_approvals_due",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

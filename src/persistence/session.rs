@@ -55,6 +55,11 @@ pub struct SessionReader {
 }
 
 impl SessionReader {
+    pub async fn find(&self, id: SessionId) -> Result<Option<Session>, StoreError> {
+        let row = sql::query(FIND).bind(id.as_bytes().to_vec()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(session).transpose()
+    }
+
     /// Those of a user, newest first.
     pub async fn of_user(&self, user: UserId) -> Result<Vec<Session>, StoreError> {
         let rows = sql::query(OF_USER).bind(user.as_bytes().to_vec()).fetch_all(&self.pool).await?;

@@ -51,6 +51,7 @@ use crate::domain::payment::{FourEyes, Limits, Payment, PaymentState, PaymentSta
 use crate::domain::stock::{Refusal, Refused, Sequence};
 use crate::persistence::StoreError;
 use crate::persistence::money::{MoneyBook, Write, Written};
+use crate::persistence::session::SessionReader;
 use crate::persistence::trail::Trail;
 use crate::persistence::user::UserReader;
 use crate::provider::{CHARGED_WITHIN_MS, Provider};
@@ -90,8 +91,9 @@ pub struct PaymentHouse {
     pub provider: Provider,
     pub limits: Limits,
     pub four_eyes: FourEyes,
-    /// Who is still an administrator.
+    /// Who is still an administrator, and whether he is still logged in.
     pub users: UserReader,
+    pub sessions: SessionReader,
     pub revocations: Revocations,
     pub clock: Clock,
     pub metrics: Metrics,

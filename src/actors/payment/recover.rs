@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::future::join_all;
 
+use super::approval::behind;
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{
@@ -15,11 +16,13 @@ use super::{
 };
 use crate::actors::stock::{NotDone, to_the_end};
 use crate::actors::turns::{Loop, turn};
+use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, PaymentId, UserId};
 use crate::domain::order::Order;
-use crate::domain::payment::{Asked, Move, Payment, PaymentState, Restock, STANDS_MS, What};
+use crate::domain::payment::{Asked, Asker, Move, Payment, PaymentState, Restock, STANDS_MS, What};
 use crate::domain::stock::{Cause, Millis, Refusal};
 use crate::domain::trail::{Deed, Record};
+use crate::persistence::StoreError;
 use crate::persistence::money::SWEEP_MAX;
 
 /// Rows taken up at a time.
@@ -83,6 +86,29 @@ impl Verdict {
             _ => false,
         }
     }
+
+    /// What it is worth to decide so: what goes back or, where it is kept, also what should have come and is lost with it.
+    fn weighs(self, payment: &Payment) -> Money {
+        match self {
+            Verdict::Keep => payment.at_stake(),
+            Verdict::GiveBack => payment.taken(),
+        }
+    }
+}
+
+/// Some at a time: between two of them others write. Whether there are more.
+async fn forgotten(what: &'static str, sweep: impl AsyncFn() -> Result<usize, StoreError>) -> bool {
+    for _ in 0..SWEEPS_MAX {
+        match sweep().await {
+            Ok(forgotten) if forgotten >= SWEEP_MAX as usize => {}
+            Ok(_) => return false,
+            Err(error) => {
+                tracing::warn!(%error, "{what} could not be forgotten");
+                return false;
+            }
+        }
+    }
+    true
 }
 
 /// Writes upon a row as it stands, and once more where somebody else has moved it meanwhile. `false`: there is no such row.
@@ -104,7 +130,12 @@ enum Review {
     Decided(PaymentSight),
     /// It takes another administrator.
     Waits(Box<Waits>),
-    Open(Box<Payment>, Box<Order>),
+    /// It is to be done now. Behind the words of two, nobody says of what fails then that nothing was done.
+    Open {
+        payment: Box<Payment>,
+        order: Box<Order>,
+        is_agreed: bool,
+    },
 }
 
 impl Payments {
@@ -153,23 +184,14 @@ impl Payments {
         }
     }
 
-    /// Forgets what waited for a second administrator and has lapsed, and webhooks that were heard long ago, some at a time: between two of
-    /// them others write. Whether there are more.
+    /// Forgets what waited for a second administrator and has lapsed, and webhooks that were heard long ago. Whether there are more.
     async fn sweep(&self, now: Millis) -> bool {
-        if let Err(error) = self.0.house.rows.approvals().sweep(now.plus(-STANDS_MS)).await {
-            tracing::warn!(%error, "what waited for a second administrator and has lapsed could not be forgotten");
-        }
-        for _ in 0..SWEEPS_MAX {
-            match self.0.house.rows.sweep_heard(now.plus(-REMEMBERED_MS)).await {
-                Ok(forgotten) if forgotten >= SWEEP_MAX as usize => {}
-                Ok(_) => return false,
-                Err(error) => {
-                    tracing::warn!(%error, "webhooks that were heard long ago could not be forgotten");
-                    return false;
-                }
-            }
-        }
-        true
+        let rows = &self.0.house.rows;
+        let approvals = rows.approvals();
+        let lapsed = async || approvals.sweep(now.plus(-STANDS_MS)).await;
+        let heard = async || rows.sweep_heard(now.plus(-REMEMBERED_MS)).await;
+        let more = forgotten("what waited for a second administrator and has lapsed", lapsed).await;
+        forgotten("webhooks that were heard long ago", heard).await || more
     }
 
     async fn until_next(&self) -> Duration {
@@ -187,6 +209,7 @@ impl Payments {
     pub async fn look(&self) -> Result<usize, NotDone> {
         let house = &self.0.house;
         self.look_at_hinted().await;
+        self.make_due().await?;
         let now = house.clock.now();
         let (payments, refunds) = house.rows.due(now, BATCH_MAX).await.map_err(unread)?;
         // Together, so that their claims are one group.
@@ -316,47 +339,55 @@ impl Payments {
         Ok(if waits { Retried::Now } else { Retried::NothingWaits })
     }
 
-    /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment.
-    pub async fn accept(&self, by: UserId, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
-        let (payment, order) = match self.in_review(by, id, Verdict::Keep).await? {
+    /// A person has looked into a payment of another amount and keeps it: the order is sold. `None`: there is no such payment. What two
+    /// have agreed upon is not left behind by one who hangs up.
+    pub async fn accept(&self, by: Asker, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
+        let payments = self.clone();
+        to_the_end(async move { payments.keep(by, id).await }).await
+    }
+
+    async fn keep(&self, by: Asker, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
+        let (payment, order, told) = match self.in_review(by, id, Verdict::Keep).await? {
             Review::Nothing => return Ok(None),
             Review::Decided(sight) => return Ok(Some(Decided::Done(sight))),
             Review::Waits(waits) => return Ok(Some(Decided::Waits(waits))),
-            Review::Open(payment, order) => (payment, order),
+            Review::Open { payment, order, is_agreed } => (payment, order, behind(is_agreed)),
         };
         let now = self.0.house.clock.now();
-        let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await?;
+        let accepted = self.0.book.step(&payment, Move::to(PaymentState::Captured), Some(now)).await;
+        let accepted = accepted.map_err(|why| told(why.into()))?;
         self.wake();
         let sight = match accepted {
             Some(accepted) => PaymentSight::fresh(accepted, false),
-            None => self.decided_meanwhile(id, &order, Verdict::Keep).await?,
+            None => self.decided_meanwhile(id, &order, Verdict::Keep).await.map_err(told)?,
         };
         Ok(Some(Decided::Done(sight)))
     }
 
     /// A person has looked into it and gives it back: the units are on sale again, and all that was taken goes back. Once it has
     /// begun it is walked to its end, by whomever; the row says how far it has come when this returns.
-    pub async fn decline(&self, by: UserId, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
-        let (payment, order) = match self.in_review(by, id, Verdict::GiveBack).await? {
+    pub async fn decline(&self, by: Asker, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
+        let payments = self.clone();
+        to_the_end(async move { payments.return_all(by, id).await }).await
+    }
+
+    async fn return_all(&self, by: Asker, id: PaymentId) -> Result<Option<Decided<PaymentSight>>, NotDone> {
+        let (payment, order, told) = match self.in_review(by, id, Verdict::GiveBack).await? {
             Review::Nothing => return Ok(None),
             Review::Decided(sight) => return Ok(Some(Decided::Done(sight))),
             Review::Waits(waits) => return Ok(Some(Decided::Waits(waits))),
-            Review::Open(payment, order) => (payment, order),
+            Review::Open { payment, order, is_agreed } => (payment, order, behind(is_agreed)),
         };
         let mut walk = match self.begin_giving_back(&payment, &order).await {
             Err(NotDone::Refused { .. }) => {
-                let sight = self.decided_meanwhile(id, &order, Verdict::GiveBack).await?;
+                let sight = self.decided_meanwhile(id, &order, Verdict::GiveBack).await.map_err(told)?;
                 return Ok(Some(Decided::Done(sight)));
             }
-            walk => walk?,
+            walk => walk.map_err(told)?,
         };
-        let walking = to_the_end(async move {
-            walk.to_its_end().await;
-            Ok::<_, NotDone>(walk.payment().clone())
-        });
-        let payment = walking.await?;
+        walk.to_its_end().await;
         self.wake();
-        Ok(Some(Decided::Done(PaymentSight::fresh(payment, false))))
+        Ok(Some(Decided::Done(PaymentSight::fresh(walk.payment().clone(), false))))
     }
 
     /// Somebody else has moved it since it was looked at: it may be that he has decided the same.
@@ -383,7 +414,7 @@ impl Payments {
     }
 
     /// A payment that waits for a decision; the decision is written down before it is made.
-    async fn in_review(&self, by: UserId, id: PaymentId, verdict: Verdict) -> Result<Review, NotDone> {
+    async fn in_review(&self, by: Asker, id: PaymentId, verdict: Verdict) -> Result<Review, NotDone> {
         let house = &self.0.house;
         let Some(payment) = house.rows.payments().find(id).await.map_err(unread)? else {
             return Ok(Review::Nothing);
@@ -405,14 +436,16 @@ impl Payments {
         };
         let (order_id, amount) = (payment.order, payment.taken());
         let asked = Asked { what, order: order_id, payment: id, refund: None, line: None, amount, restock };
-        let first = match self.decided_by(by, asked).await? {
-            Decided::Done(first) => first,
+        let _alone = self.alone(order_id).await?;
+        let agreed = match self.decided_by(by, asked, verdict.weighs(&payment), 0).await? {
+            Decided::Done(agreed) => agreed,
             Decided::Waits(waits) => return Ok(Review::Waits(waits)),
         };
-        let deed = Record::new(deed, house.clock.now()).by(by).on(payment.order).id("payment", id);
-        let deed = deed.asked_by(first);
-        house.trail.append(&deed).await.map_err(unread)?;
-        Ok(Review::Open(Box::new(payment), Box::new(order)))
+        let is_agreed = agreed.is_some();
+        let deed = Record::new(deed, house.clock.now()).by(by.user).on(payment.order).id("payment", id);
+        let deed = deed.by_two(agreed.and_then(|agreed| agreed.two()));
+        house.trail.append(&deed).await.map_err(|error| behind(is_agreed)(unread(error)))?;
+        Ok(Review::Open { payment: Box::new(payment), order: Box::new(order), is_agreed })
     }
 }
 

@@ -6,17 +6,17 @@
 use actix_web::rt;
 use tokio::sync::oneshot;
 
-use super::approval::heard_before;
+use super::approval::{Known, heard_before, waits_again};
 use super::recover::upon_newest;
 use super::walk::{needs_time, said};
 use super::{Decided, LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, unread};
-use crate::actors::stock::NotDone;
+use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::delivery::{Delivery, SoldLine};
 use crate::domain::id::{OrderId, RefundId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{
-    Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
+    Asker, Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
     Restock, TRIED_AGAIN,
 };
 use crate::domain::stock::{CameBack, KeyUse, Millis, Refusal};
@@ -69,6 +69,16 @@ pub enum NotGiven {
 impl From<Unkept> for NotGiven {
     fn from(why: Unkept) -> NotGiven {
         NotGiven::NotDone(why.into())
+    }
+}
+
+impl NotGiven {
+    /// Said after something was written down: that nothing was done would be untrue.
+    pub(super) fn after_all(self) -> NotGiven {
+        match self {
+            NotGiven::NotDone(why) => NotGiven::NotDone(why.after_all()),
+            other => other,
+        }
     }
 }
 
@@ -260,10 +270,20 @@ fn lines_of(order: &Order, cause: Cause, others: &[Refund], rows: &[Delivery]) -
 
 impl Payments {
     /// Gives back what a clerk wants to give back, or has it wait for another one. Never more than was taken; the same line once, whoever
-    /// asks.
+    /// asks. What two have agreed upon is not left behind by one who hangs up.
     pub async fn give_back(
         &self,
-        by: UserId,
+        by: Asker,
+        order: OrderId,
+        ask: GiveBack,
+    ) -> Result<Decided<GaveBack>, NotGiven> {
+        let payments = self.clone();
+        to_the_end(async move { payments.give_back_alone(by, order, ask).await }).await
+    }
+
+    async fn give_back_alone(
+        &self,
+        by: Asker,
         order: OrderId,
         ask: GiveBack,
     ) -> Result<Decided<GaveBack>, NotGiven> {
@@ -272,9 +292,18 @@ impl Payments {
         // One after the other: who asks for two things under one key hears so, whichever comes first.
         let _alone = self.alone(order.id).await?;
         let known = house.rows.refunds().of_order(order.id).await.map_err(unread)?;
-        let asked = house.rows.approvals().of_order(order.id).await.map_err(unread)?;
-        if let Some(before) = heard_before(ask.key, &known, &asked, house.clock.now())? {
-            return Ok(before);
+        let askings = self.askings(order.id).await?;
+        match heard_before(ask.key, &known, &askings.rows)? {
+            Some(Known::Answered(before)) => return Ok(*before),
+            Some(Known::Undone { agreed, is_first }) => {
+                let place = self.place().map_err(NotDone::after_all)?;
+                let gave = self.make_agreed(place, Some(by.user), &agreed).await?;
+                return Ok(match is_first {
+                    true => waits_again(*agreed, Some(gave.refund.id)),
+                    false => Decided::Done(gave),
+                });
+            }
+            None => {}
         }
         let payment = self.paid(order.id).await?.ok_or(NotGiven::NotPaid)?;
         // The money has come and the units are not sold yet: what went back now would be sold all the same.
@@ -314,19 +343,38 @@ impl Payments {
         }
         let place = self.place()?;
         let want = Want { cause, amount, restock: ask.restock, key: Some(ask.key) };
-        let (want, first) = match self.wanted_by_two(by, &payment, want, &known, &asked).await? {
-            Decided::Done(agreed) => agreed,
+        let gave = match self.wanted_by_two(by, &payment, want, &known, askings).await? {
+            Decided::Done(Some(agreed)) => self.make_agreed(place, Some(by.user), &agreed).await?,
+            Decided::Done(None) => self.give(place, Some(by.user), (&payment, &order), want, None).await?,
             Decided::Waits(waits) => return Ok(Decided::Waits(waits)),
         };
-        let id = RefundId::of(payment.id, want.cause);
-        let deed = Record::new(Deed::RefundAsked, house.clock.now()).by(by).on(order.id).id("refund", id);
-        let deed = deed.number("amount_minor", amount.amount).word("restock", ask.restock.as_str());
-        house.trail.append(&deed.asked_by(first)).await.map_err(unread)?;
-        match self.begin_refund(&payment, &order, want).await? {
+        Ok(Decided::Done(gave))
+    }
+
+    /// Writes a refund by hand into the trail, puts it down and has it walked. `by` is nobody where two have agreed upon it and it is taken
+    /// up by itself.
+    pub(super) async fn give(
+        &self,
+        place: Place,
+        by: Option<UserId>,
+        (payment, order): (&Payment, &Order),
+        want: Want,
+        two: Option<(UserId, UserId)>,
+    ) -> Result<GaveBack, NotGiven> {
+        let house = &self.0.house;
+        let (id, asked) = (RefundId::of(payment.id, want.cause), want.amount.amount);
+        let deed = Record::new(Deed::RefundAsked, house.clock.now()).on(order.id).id("refund", id);
+        let deed = deed.number("amount_minor", asked).word("restock", want.restock.as_str()).by_two(two);
+        let deed = match by {
+            Some(by) => deed.by(by),
+            None => deed,
+        };
+        house.trail.append(&deed).await.map_err(unread)?;
+        match self.begin_refund(payment, order, want).await? {
             Wanted::New(walk) => {
                 let refund = walk.refund().clone();
                 self.walk_refund(place, *walk, None);
-                Ok(Decided::Done(GaveBack { refund, replayed: false }))
+                Ok(GaveBack { refund, replayed: false })
             }
             Wanted::Before(refund) => Err(NotGiven::Before { refund: refund.id }),
             Wanted::Ended(row) => {
@@ -338,9 +386,7 @@ impl Payments {
                 };
                 Err(NotGiven::Before { refund: RefundId::of(payment.id, of_line) })
             }
-            Wanted::TooMuch { captured, refunded } => {
-                Err(NotGiven::TooMuch { captured, refunded, asked: amount.amount })
-            }
+            Wanted::TooMuch { captured, refunded } => Err(NotGiven::TooMuch { captured, refunded, asked }),
         }
     }
 

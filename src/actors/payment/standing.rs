@@ -166,7 +166,8 @@ fn of_refund(refund: Refund, stuck_before: Millis) -> Compensation {
 fn of_approval(approval: Approval) -> Compensation {
     Compensation {
         id: CompensationId::Approval(approval.id),
-        standing: Standing::Review,
+        // Two have asked for it: it is being made.
+        standing: if approval.seconded.is_some() { Standing::Pending } else { Standing::Review },
         order: approval.asked.order,
         payment: approval.asked.payment,
         why: approval.asked.what.as_str().to_owned(),
@@ -195,18 +196,29 @@ impl Payments {
             after = page.last().map(money::Compensation::place);
             // A page may be short, where a row of it is damaged.
             let over = page.is_empty();
-            let listed = page.into_iter().filter_map(|one| match one {
-                money::Compensation::Payment(payment) => Some(of_payment(*payment, stuck)),
-                money::Compensation::Refund(refund) => Some(of_refund(*refund, stuck)),
-                money::Compensation::Approval(approval) => {
-                    (!approval.has_lapsed(now)).then(|| of_approval(*approval))
+            for one in page {
+                let one = match one {
+                    money::Compensation::Payment(payment) => of_payment(*payment, stuck),
+                    money::Compensation::Refund(refund) => of_refund(*refund, stuck),
+                    money::Compensation::Approval(approval) => of_approval(*approval),
+                };
+                let is_wanted = only.is_none_or(|only| only == one.standing);
+                if is_wanted && self.is_listed(one.approval.as_ref(), now).await? {
+                    found.push(one);
                 }
-            });
-            found.extend(listed.filter(|one| only.is_none_or(|only| only == one.standing)));
+            }
             if found.len() >= most || over {
                 found.truncate(most);
                 return Ok(found);
             }
+        }
+    }
+
+    /// Nobody is to second what has lapsed, or what somebody has asked for whose word counts no more.
+    async fn is_listed(&self, approval: Option<&Approval>, now: Millis) -> Result<bool, NotDone> {
+        match approval.filter(|approval| approval.seconded.is_none()) {
+            Some(waits) => Ok(!waits.has_lapsed(now) && self.still_counts(waits).await?),
+            None => Ok(true),
         }
     }
 

@@ -7,10 +7,10 @@ use std::str::FromStr;
 
 use super::{Cause, Restock};
 use crate::domain::amount::{Currency, Money};
-use crate::domain::id::{ApprovalId, OrderId, PaymentId, RefundId, UserId};
+use crate::domain::id::{ApprovalId, OrderId, PaymentId, RefundId, SessionId, UserId};
 use crate::domain::stock::{KeyUse, Millis};
 
-/// How long what one has asked for waits for the other; and for how long what two have asked for is not asked for anew.
+/// How long what one has asked for waits for the other; and for how long from then on what two have asked for is not asked for anew.
 pub const STANDS_MS: i64 = 24 * 3_600_000;
 
 /// Above how much it takes two, by currency. Where nothing is named one is enough.
@@ -118,12 +118,21 @@ pub struct Asked {
     pub restock: Restock,
 }
 
+/// An administrator, and the session in which he asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker {
+    pub user: UserId,
+    pub session: SessionId,
+}
+
 /// What one has asked for, and perhaps another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Approval {
     pub id: ApprovalId,
     pub asked: Asked,
     pub by: UserId,
+    /// His word counts while this has not ended; none of a token that was signed offline.
+    pub session: Option<SessionId>,
     pub at: Millis,
     /// The first one's request, where it has a key.
     pub key: Option<KeyUse>,
@@ -139,8 +148,9 @@ pub struct Seconded {
 }
 
 impl Approval {
+    /// A day from the last word on.
     pub fn until(&self) -> Millis {
-        self.at.plus(STANDS_MS)
+        self.seconded.map_or(self.at, |second| second.at).plus(STANDS_MS)
     }
 
     pub fn has_lapsed(&self, now: Millis) -> bool {
@@ -158,7 +168,12 @@ impl Approval {
         }
     }
 
-    /// The refund that it is about, or that two have made of it.
+    /// Who has asked for it and who for the same, where there were two.
+    pub fn two(&self) -> Option<(UserId, UserId)> {
+        self.seconded.map(|second| (self.by, second.by))
+    }
+
+    /// The refund that it is about, or what is called so that two make of it: it may not be there yet.
     pub fn refund(&self) -> Option<RefundId> {
         let made = self.cause().filter(|_| self.seconded.is_some());
         made.map(|cause| RefundId::of(self.asked.payment, cause)).or(self.asked.refund)
@@ -220,6 +235,7 @@ mod tests {
             id: ApprovalId::new(T0, number),
             asked,
             by: user(number),
+            session: None,
             at: T0,
             key: None,
             seconded: None,
@@ -299,6 +315,12 @@ mod tests {
         let first = asked_by(1);
         assert!(!first.has_lapsed(T0) && !first.has_lapsed(T0.plus(STANDS_MS - 1)));
         assert!(first.has_lapsed(T0.plus(STANDS_MS)) && first.has_lapsed(first.until()));
+        // And for another one from the second's word on.
+        let late = T0.plus(STANDS_MS - 1);
+        let both = Approval { seconded: Some(Seconded { by: user(2), at: late, key: None }), ..first };
+        assert_eq!((both.until(), both.two()), (late.plus(STANDS_MS), Some((user(1), user(2)))));
+        assert!(!both.has_lapsed(T0.plus(STANDS_MS)) && both.has_lapsed(both.until()));
+        assert_eq!(first.two(), None);
     }
 
     #[test]

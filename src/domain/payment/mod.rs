@@ -13,7 +13,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
-pub use approval::{Approval, Asked, FourEyes, Hand, STANDS_MS, Seconded, What};
+pub use approval::{Approval, Asked, Asker, FourEyes, Hand, STANDS_MS, Seconded, What};
 pub use begin::{Begin, begin};
 pub use giving::{Give, GiveHeard, GivenLine, Giving, RefundSaid, RefundStep};
 pub use refund::{
@@ -251,6 +251,11 @@ impl Payment {
     /// What the provider has taken.
     pub fn taken(&self) -> Money {
         Money { amount: self.captured, currency: self.captured_in }
+    }
+
+    /// What it is about to keep what was taken: that, or what was asked for where that was more and is lost.
+    pub fn at_stake(&self) -> Money {
+        Money { amount: self.captured.max(self.amount.amount), currency: self.captured_in }
     }
 
     /// What was taken and kept above what was asked for.

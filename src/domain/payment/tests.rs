@@ -35,6 +35,12 @@ fn payment(state: PaymentState) -> Payment {
     }
 }
 
+#[test]
+fn what_is_kept_is_worth_what_is_lost_with_it() {
+    let taken = |captured| Payment { captured, ..payment(PaymentState::Review) }.at_stake().amount;
+    assert_eq!([taken(0), taken(1), taken(700), taken(701)], [700, 700, 700, 701]);
+}
+
 /// Two lines: `a` is the home.
 fn lines() -> Vec<Line> {
     [b'b', b'a']

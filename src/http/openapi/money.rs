@@ -10,7 +10,7 @@ use crate::http::problem::Code;
 const COMPENSATION: &str = "^(pay|ref|apr)_[0-7][0-9a-hjkmnp-tv-z]{25}$";
 
 const SECOND: &str = "Nothing has happened yet: it takes two administrators (`STOCKADE_FOUR_EYES_ABOVE`), and it is done when another one sends \
-    the same request within a day.";
+    the same request within a day, while the session in which this one has asked has not ended.";
 
 const DECIDE: &[Code] =
     &[Code::OrderStateConflict, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown];
@@ -57,7 +57,8 @@ pub fn of(door: &str) -> Option<Door> {
                 becomes of the units is decided separately. A key is needed: giving back twice is not giving back once. Above an amount, of \
                 which earlier refunds of the order by hand are a part, it takes two administrators, each with a key of his own: the first \
                 hears 202, and who sends the same amount, line and `restock` next, for whatever reason, hears 201. Then it has been given \
-                back: whoever is the third within a day hears `order_state_conflict` with the `refund_id`.")
+                back: whoever is the third within a day hears `order_state_conflict` with the `refund_id`. Of an order 64 wait for a second one at \
+                most: then `overloaded`.")
         }
         .gives(201, "The refund. It is tried until the provider has done it.", "RefundShown", Value::Null)
         .with_header(201, "Idempotent-Replayed", "`true` when this key had asked for it before.")
@@ -75,7 +76,8 @@ pub fn of(door: &str) -> Option<Door> {
             ],
             refuses: &[Code::OwnerUnavailable],
             ..told("administration", "What still waits to be undone", "Payments in doubt, refunds under way, and what a person has to \
-                decide, among it what waits for a second administrator (`kind` is `approval`). Oldest first.")
+                decide, among it what waits for a second administrator (`kind` is `approval`; `pending` where two have asked for it and its \
+                refund is not written yet). Oldest first.")
         }
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
@@ -87,7 +89,8 @@ pub fn of(door: &str) -> Option<Door> {
         "payment::accept" => Door {
             refuses: DECIDE,
             ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
-                for. The order is sold. Deciding the same again is answered with the payment as it is by then. Above an amount it takes two.")
+                for. The order is sold. Deciding the same again is answered with the payment as it is by then. Above an amount, of what was taken \
+                or of what was asked for, it takes two.")
         }
         .gives(200, "The payment.", "PaymentFound", Value::Null)
         .gives(202, SECOND, "ApprovalShown", decided("accept", "leave")),
@@ -103,7 +106,8 @@ pub fn of(door: &str) -> Option<Door> {
             refuses: DECIDE,
             ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \
                 the provider will not do it, and the money goes back another way, once this is answered: its reason is `settled_by_hand` from then \
-                on, and the provider is not asked any more. Above an amount it takes two, and this is answered when both have said so.")
+                on, and the provider is not asked any more. Above an amount, of which what went back of the order by hand before is a part, it takes \
+                two, and this is answered when both have said so.")
         }
         .gives(200, "The refund.", "RefundShown", Value::Null)
         .gives(202, SECOND, "ApprovalShown", settled()),

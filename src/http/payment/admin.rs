@@ -9,12 +9,14 @@ use crate::actors::payment::{
     CompensationId, Decided, GiveBack, NotGiven, PaymentSight, Payments, Retried, Settled, Standing, Waits,
 };
 use crate::domain::id::{OrderId, PaymentId};
-use crate::http::auth::{Admin, RecentAdmin};
+use crate::domain::payment::Asker;
+use crate::http::auth::{Admin, RecentAdmin, RecentAdminIn};
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
 use crate::http::order::NO_ORDER;
 use crate::http::problem::{Code, Fact, Problem};
 use crate::http::query::{Id, Page, Query};
+use crate::tokens::Identity;
 
 const NOTHING_WAITS: &str = "Nothing with this id waits.";
 const UNDECIDED: &str = "It waits for a decision: accept it, or give it back.";
@@ -52,7 +54,7 @@ impl From<NotGiven> for Problem {
 
 /// `POST /v1/admin/orders/{id}/refunds`: needs a key, because giving back twice is not giving back once.
 pub async fn give_back(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdminIn(admin): RecentAdminIn,
     key: IdempotencyKey,
     Id(order): Id<OrderId>,
     payments: web::Data<Payments>,
@@ -73,11 +75,11 @@ pub async fn give_back(
     let asked = door.number(amount.map_or(0, |amount| amount.amount)).bytes(currency.as_bytes());
     let asked = asked.number(line.map_or(0, i64::from));
     let asked = asked.bytes(restock.as_str().as_bytes()).bytes(reason.as_bytes());
-    let key = key.of_caller(admin, asked).ok_or_else(|| {
+    let key = key.of_caller(admin.user, asked).ok_or_else(|| {
         Problem::field("Idempotency-Key", "needed here: giving back twice is not giving back once")
     })?;
-    tracing::info!(%order, by = %admin, reason, "money is asked back for {order}");
-    let gave = match payments.give_back(admin, order, GiveBack { amount, line, restock, key }).await? {
+    tracing::info!(%order, by = %admin.user, reason, "money is asked back for {order}");
+    let gave = match payments.give_back(asker(admin), order, GiveBack { amount, line, restock, key }).await? {
         Decided::Done(gave) => gave,
         Decided::Waits(waits) => return Ok(waiting(*waits)),
     };
@@ -128,33 +130,33 @@ pub async fn retry(
 
 /// `POST /v1/admin/compensations/{id}/accept`: what was taken is kept, and the order is sold.
 pub async fn accept(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdminIn(admin): RecentAdminIn,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    shown(payments.accept(admin, payment).await?)
+    shown(payments.accept(asker(admin), payment).await?)
 }
 
 /// `POST /v1/admin/compensations/{id}/give-back`: what was taken goes back, and the units are on sale again.
 pub async fn return_money(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdminIn(admin): RecentAdminIn,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    shown(payments.decline(admin, payment).await?)
+    shown(payments.decline(asker(admin), payment).await?)
 }
 
 /// `POST /v1/admin/compensations/{id}/settle`: the provider will not give it back, and somebody has done so another way.
 pub async fn settle(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdminIn(admin): RecentAdminIn,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     let settled = match id {
-        CompensationId::Refund(refund) => payments.settle(admin, refund).await?,
+        CompensationId::Refund(refund) => payments.settle(asker(admin), refund).await?,
         CompensationId::Payment(_) | CompensationId::Approval(_) => Settled::NothingWaits,
     };
     match settled {
@@ -165,6 +167,10 @@ pub async fn settle(
     }
 }
 
+fn asker(Identity { user, session, .. }: Identity) -> Asker {
+    Asker { user, session }
+}
+
 fn shown(decided: Option<Decided<PaymentSight>>) -> Result<HttpResponse, Problem> {
     match decided.ok_or_else(|| Problem::not_found(NOTHING_WAITS))? {
         Decided::Done(sight) => Ok(HttpResponse::Ok().json(PaymentShown::for_clerk(sight))),
@@ -173,10 +179,10 @@ fn shown(decided: Option<Decided<PaymentSight>>) -> Result<HttpResponse, Problem
 }
 
 /// Nothing has happened: another administrator is to ask for the same.
-fn waiting(Waits { approval, replayed }: Waits) -> HttpResponse {
+fn waiting(Waits { approval, refund, replayed }: Waits) -> HttpResponse {
     let mut answer = HttpResponse::Accepted();
     if replayed {
         answer.insert_header(REPLAYED);
     }
-    answer.json(ApprovalShown::from(approval))
+    answer.json(ApprovalShown::of(approval, refund))
 }

@@ -199,7 +199,7 @@ pub struct ApprovalShown {
     order_id: OrderId,
     #[schema(value_type = String)]
     payment_id: PaymentId,
-    /// The refund that is to be settled, or that came of it.
+    /// The refund that is to be settled, or that came of it and is written: null also where two have asked for it and nothing has come of it.
     #[schema(value_type = Option<String>)]
     refund_id: Option<RefundId>,
     line: Option<u8>,
@@ -212,7 +212,7 @@ pub struct ApprovalShown {
     asked_by: UserId,
     #[schema(value_type = String, format = DateTime)]
     asked_at: Stamp,
-    /// When it lapses if nobody else asks for it.
+    /// When it lapses if nobody else asks for it; once another one has, for how long it is not asked for anew.
     #[schema(value_type = String, format = DateTime)]
     until: Stamp,
     #[schema(value_type = Option<String>)]
@@ -221,15 +221,16 @@ pub struct ApprovalShown {
     seconded_at: Option<Stamp>,
 }
 
-impl From<Approval> for ApprovalShown {
-    fn from(of: Approval) -> ApprovalShown {
+impl ApprovalShown {
+    /// `refund`: the one that it is about, or that has come of it.
+    pub fn of(of: Approval, refund: Option<RefundId>) -> ApprovalShown {
         ApprovalShown {
             id: of.id,
             waiting_for: of.seconded.is_none().then_some("second_administrator"),
             what: of.asked.what.as_str(),
             order_id: of.asked.order,
             payment_id: of.asked.payment,
-            refund_id: of.refund(),
+            refund_id: refund,
             line: of.asked.line,
             amount: of.asked.amount,
             restock: of.asked.restock.as_str(),
@@ -301,7 +302,8 @@ impl From<Compensation> for CompensationShown {
             tries: of.tries,
             since: Stamp(of.since),
             next_try_at: of.next_try_at.map(Stamp),
-            approval: of.approval.map(ApprovalShown::from),
+            // What has come of one is on the list as that.
+            approval: of.approval.map(|approval| ApprovalShown::of(approval, approval.asked.refund)),
         }
     }
 }

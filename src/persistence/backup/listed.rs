@@ -139,9 +139,9 @@ pub static TABLES: &[Table] = tables! {
         provider_ref Words, tries Number, due_at_ms Number, version Number, created_at_ms Number,
         updated_at_ms Number, body_hash Number, made_anew Number;
     Money approvals: id Bytes, what Words, order_id Bytes, payment_id Bytes, refund_id Bytes, line Number,
-        amount_minor Number, currency Words, restock Words, asked_by Bytes, asked_at_ms Number,
-        key_hash Bytes, body_hash Number, seconded_by Bytes, seconded_at_ms Number,
-        second_key_hash Bytes, second_body_hash Number;
+        amount_minor Number, currency Words, restock Words, asked_by Bytes, asked_in Bytes,
+        asked_at_ms Number, key_hash Bytes, body_hash Number, seconded_by Bytes, seconded_at_ms Number,
+        second_key_hash Bytes, second_body_hash Number, due_at_ms Number;
     Money webhooks_heard: event_id Words, heard_at_ms Number;
     Money deliveries: order_id Bytes, line Number, payment_id Bytes, product_id Bytes, quantity Number,
         amount_minor Number, currency Words, state Words, scheduled_at_ms Number, paid_at_ms Number,

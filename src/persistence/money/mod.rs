@@ -209,7 +209,7 @@ pub enum NotWritten {
 pub enum Compensation {
     Payment(Box<Payment>),
     Refund(Box<Refund>),
-    /// It waits for a second administrator, or has lapsed a moment ago.
+    /// It waits for a second administrator, or has lapsed a moment ago; or two have asked for it, and its refund is not written.
     Approval(Box<Approval>),
 }
 
@@ -380,8 +380,8 @@ impl MoneyBook {
     }
 
     /// What is still to be undone or decided, in order of [`Compensation::place`], behind `after`: payments that began at
-    /// `before` or earlier and have not ended, those that are held for review, refunds that are not done, and what waits for a second
-    /// administrator.
+    /// `before` or earlier and have not ended, those that are held for review, refunds that are not done, what waits for a second
+    /// administrator, and what had one and is not written.
     pub async fn compensations(
         &self,
         before: Millis,

@@ -1,0 +1,1 @@
+create index approvals_due on approvals (due_at_ms)

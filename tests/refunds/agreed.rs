@@ -1,10 +1,13 @@
 //! What is behind the words of two: it is done once, whoever dies before it is, and the trail names both.
 
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use stockade::domain::id::ApprovalId;
-use stockade::domain::payment::Seconded;
-use stockade::domain::stock::Millis;
+use stockade::actors::payment::GiveBack;
+use stockade::domain::amount::{Currency, Money};
+use stockade::domain::id::{ApprovalId, SessionId};
+use stockade::domain::payment::{Asker, Restock, Seconded};
+use stockade::domain::stock::{KeyUse, Millis};
 
 use super::four_eyes::{amount, bought, decide, open, refund, tamper, waiting, who};
 use super::support::{DAY_MS, Shop, id, user};
@@ -24,6 +27,37 @@ async fn trail_of(shop: Shop) -> Vec<String> {
     let trail = stockade::persistence::Tables::read_only(folder.path()).trail();
     let told = trail.before(i64::MAX, 50).await.unwrap().into_iter();
     told.map(|e| format!("{} {} {} {}", e.kind, e.actor, e.subject, e.detail)).collect()
+}
+
+/// The second hangs up as soon as he has asked.
+#[actix_web::test]
+async fn what_has_two_is_done_though_nobody_listens() {
+    let shop = open().await;
+    let jar = shop.stocked(9).await;
+    let order = bought(&shop, &jar, 3).await;
+    let review = shop.buy(1, &jar, 3, "tok_wrong_amount").send().await.ok(202);
+    let payment = review["payment"]["id"].as_str().unwrap().to_owned();
+    refund(&shop, 101, &order, "a", &amount(3_000)).await.ok(202);
+    decide(&shop, 101, &payment, "accept").await.ok(202);
+    let by = Asker { user: user(102), session: SessionId::from_bytes([2; 16]) };
+    let ask = GiveBack {
+        amount: Some(Money { amount: 3_000, currency: Currency::KRW }),
+        line: None,
+        restock: Restock::Leave,
+        key: KeyUse { key: [1; 16], body: 1 },
+    };
+    let payments = shop.app().payments();
+    assert!(payments.give_back(by, order.parse().unwrap(), ask).now_or_never().is_none());
+    assert!(payments.accept(by, payment.parse().unwrap()).now_or_never().is_none());
+    while refunds_of(&shop, &order).await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    while money_of(&shop, 1, &id(&review)).await.0 != "paid" {
+        shop.take_up().await;
+    }
+    shop.settle().await;
+    assert_eq!((refunds_of(&shop, &order).await.len(), money_of(&shop, 1, &order).await.2), (1, 3_000));
+    shop.audited().await;
 }
 
 /// Whoever was the second has died between his word and the refund.

@@ -30,6 +30,8 @@ const WAITING: &str = approvals!(
     "where id > ? and (seconded_by is null and id >= ? or due_at_ms is not null) order by id limit ?"
 );
 const DUE: &str = approvals!("where due_at_ms <= ? order by due_at_ms limit ?");
+const DUE_ONE: &str = approvals!("where id = ? and due_at_ms is not null");
+const OPEN: &str = "select count(*), min(seconded_at_ms) from approvals where due_at_ms is not null";
 const DUE_AT: &str = "update approvals set due_at_ms = ? where id = ? and seconded_by is not null";
 const ASK: &str = "insert into approvals (id, what, order_id, payment_id, refund_id, line, amount_minor, currency, restock, \
     asked_by, asked_in, asked_at_ms, key_hash, body_hash) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
@@ -112,6 +114,18 @@ impl Approvals {
     pub async fn due(&self, now: Millis, most: u32) -> Result<Vec<Approval>, StoreError> {
         let rows = sql::query(DUE).bind(now.0).bind(most).fetch_all(&self.store.readers()).await?;
         Ok(legible(&rows, "an approval", approval).0)
+    }
+
+    /// The one with this id, if two have asked for it and its refund is not written.
+    pub async fn due_one(&self, id: ApprovalId) -> Result<Option<Approval>, StoreError> {
+        let row = sql::query(DUE_ONE).bind(&id.as_bytes()[..]).fetch_optional(&self.store.readers()).await?;
+        row.as_ref().map(approval).transpose()
+    }
+
+    /// How much two have asked for whose refund is not written, and since when the longest of it.
+    pub async fn open(&self) -> Result<(u64, Option<Millis>), StoreError> {
+        let row = sql::query(OPEN).fetch_one(&self.store.readers()).await?;
+        Ok((unsigned(&row, 0)?, time(&row, 1)?))
     }
 
     /// Puts down when it is due next; `None`: its refund is written, or will never be.

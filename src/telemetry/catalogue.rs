@@ -107,7 +107,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_money_write_seconds", Kind::Seconds, "seconds", "One transaction on the rows of money, sync included."),
     row("stockade_payments_in_review", Kind::Gauge, "payments", "Payments that wait for a person because the provider took another amount than was asked for."),
     row("stockade_charged_unconfirmed", Kind::Gauge, "payments", "Payments whose money was taken more than a minute ago and whose order is not sold. Must be 0."),
-    row("stockade_compensations_pending", Kind::Gauge, "compensations", "Payments in doubt, refunds under way and reviews: what still waits to be undone or decided."),
+    row("stockade_compensations_pending", Kind::Gauge, "compensations", "Payments in doubt, refunds under way or agreed upon by two, and reviews: what still waits to be undone or decided."),
     row("stockade_compensation_age_seconds", Kind::Gauge, "seconds", "Age of the oldest of them, 0 where there is none."),
     Metric { labels: &["outcome"], ..row("stockade_refunds_total", Kind::Counter, "tries", "Tries to give money back: `done` or `retried`; and what was done and has `came_back`.") },
     Metric { labels: &["outcome"], ..row("stockade_payment_webhooks_total", Kind::Counter, "webhooks", "Webhooks of the payment provider: `news`, `known`, `foreign`, or why they were not believed.") },

@@ -218,3 +218,30 @@ async fn the_trail_names_both() {
         .map(|word| told.iter().rposition(|line| line.starts_with(word)));
     assert!(made < seconded, "{told:#?}");
 }
+
+/// Nobody makes it for a while: it is listed as what needs somebody, and whoever looks after it has it tried at once.
+#[actix_web::test]
+async fn what_two_have_asked_for_and_nobody_makes_is_stuck_until_it_is_tried() {
+    let shop = open().await;
+    let jar = shop.stocked(9).await;
+    let order = bought(&shop, &jar, 9).await;
+    let first = refund(&shop, 101, &order, "a", &amount(3_000)).await.ok(202);
+    seconded(&shop, &first, 102).await;
+    let retry = || shop.admin("POST", &format!("/v1/admin/compensations/{}/retry", id(&first))).send();
+    let far = Some(Millis(i64::MAX));
+    let approval: ApprovalId = id(&first).parse().unwrap();
+    shop.app().payments().rows().approvals().due_at(approval, far).await.unwrap();
+    shop.clock.advance(3_600_000);
+    let listed = shop.admin("GET", "/v1/admin/compensations?state=stuck").send().await.ok(200);
+    assert_eq!(listed["data"][0]["id"], first["id"]);
+    assert_eq!(retry().await.status, 202);
+    while refunds_of(&shop, &order).await.is_empty() {
+        shop.take_up().await;
+    }
+    shop.settle().await;
+    while !shop.app().payments().rows().approvals().due(Millis(i64::MAX), 9).await.unwrap().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    retry().await.problem(404, "not_found");
+    shop.audited().await;
+}

@@ -3,6 +3,8 @@
 //! Always true: what has two is in its row before it is done, so it is done once, by this process or the next, whether or not anybody asks
 //! again; both stand in the trail before that; and the word of somebody who was sent away since, or whose session was ended, counts no more.
 
+use actix_web::rt;
+
 use super::{GaveBack, LEASE_MS, NotGiven, Payments, Place, RETRY_MS, Want, unread};
 use crate::actors::stock::NotDone;
 use crate::domain::account::AccountState;
@@ -53,7 +55,7 @@ pub(super) enum Known {
     },
 }
 
-fn unwritten(error: impl std::fmt::Display) -> NotDone {
+pub(super) fn unwritten(error: impl std::fmt::Display) -> NotDone {
     tracing::error!(%error, "what takes two administrators may not have been written");
     NotDone::Unknown
 }
@@ -250,6 +252,7 @@ impl Payments {
         if let Some(refund) = house.rows.refunds().find(id).await.map_err(unread)? {
             return Ok(GaveBack { refund, replayed: true });
         }
+        self.not_by_its_buyer(payment, cause).await?;
         let order = house.orders.look(order).await?.ok_or(NotGiven::NoOrder)?;
         let paid = self.paid(order.id).await?.filter(|paid| paid.id == payment).ok_or(NotGiven::NotPaid)?;
         let key = seconded.key.map(|used| KeyUse { key: *agreed.id.as_bytes(), ..used });
@@ -257,27 +260,38 @@ impl Payments {
         self.give(place, by, (&paid, &order), want, agreed.two()).await
     }
 
-    /// Makes the refunds that two have agreed upon where whoever was to make them has died, or could not.
+    /// Makes the refunds that two have agreed upon where whoever was to make them has died, or could not: beside each other, for an order
+    /// that cannot be reached keeps nobody else's money.
     pub(super) async fn make_due(&self) -> Result<(), NotDone> {
         let (rows, now) = (self.0.house.rows.approvals(), self.0.house.clock.now());
         for agreed in rows.due(now, DUE_MAX).await.map_err(unread)? {
             let Ok(place) = self.place() else { return Ok(()) };
             // First: one that fails, or panics, holds up no other.
             rows.due_at(agreed.id, Some(now.plus(LEASE_MS))).await.map_err(unwritten)?;
-            let _alone = self.alone(agreed.asked.order).await?;
-            match self.make_agreed(place, None, &agreed).await {
-                Ok(_) => {}
-                Err(NotGiven::NotDone(why)) => {
-                    tracing::warn!(%why, approval = %agreed.id, "what two have agreed upon in {} is tried again", agreed.id);
-                }
-                // The money has gone back meanwhile: there is nothing left to agree upon.
-                Err(why) => {
-                    tracing::warn!(%why, approval = %agreed.id, "nothing comes of what two have agreed upon in {}", agreed.id);
-                    rows.due_at(agreed.id, None).await.map_err(unwritten)?;
+            let payments = self.clone();
+            rt::spawn(async move { payments.make_one_due(place, agreed).await });
+        }
+        Ok(())
+    }
+
+    async fn make_one_due(&self, place: Place, agreed: Approval) {
+        let made = match self.alone(agreed.asked.order).await {
+            Ok(_alone) => self.make_agreed(place, None, &agreed).await,
+            Err(why) => Err(why.into()),
+        };
+        match made {
+            Ok(_) => {}
+            Err(NotGiven::NotDone(why)) => {
+                tracing::warn!(%why, approval = %agreed.id, "what two have agreed upon in {} is tried again", agreed.id);
+            }
+            // The money has gone back meanwhile: there is nothing left to agree upon.
+            Err(why) => {
+                tracing::warn!(%why, approval = %agreed.id, "nothing comes of what two have agreed upon in {}", agreed.id);
+                if let Err(error) = self.0.house.rows.approvals().due_at(agreed.id, None).await {
+                    tracing::warn!(%error, approval = %agreed.id, "{} is looked at again", agreed.id);
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::future::join_all;
 
-use super::approval::behind;
+use super::approval::{behind, unwritten};
 use super::standing::{CompensationId, Standing};
 use super::walk::Walk;
 use super::{
@@ -209,7 +209,9 @@ impl Payments {
     pub async fn look(&self) -> Result<usize, NotDone> {
         let house = &self.0.house;
         self.look_at_hinted().await;
-        self.make_due().await?;
+        if let Err(why) = self.make_due().await {
+            tracing::warn!(%why, "what two have agreed upon cannot be looked at now");
+        }
         let now = house.clock.now();
         let (payments, refunds) = house.rows.due(now, BATCH_MAX).await.map_err(unread)?;
         // Together, so that their claims are one group.
@@ -332,7 +334,10 @@ impl Payments {
         let waits = match id {
             CompensationId::Payment(id) => self.due_now(id).await?,
             CompensationId::Refund(id) => self.refund_due_now(id).await?,
-            CompensationId::Approval(_) => false,
+            CompensationId::Approval(id) => {
+                house.rows.approvals().due_at(id, Some(house.clock.now())).await.map_err(unwritten)?;
+                true
+            }
         };
         self.wake();
         // It may have ended a moment ago.

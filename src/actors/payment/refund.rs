@@ -13,7 +13,7 @@ use super::{Decided, LEASE_MS, Payments, Place, Unkept, back_off_ms, refused, un
 use crate::actors::stock::{NotDone, to_the_end};
 use crate::domain::amount::Money;
 use crate::domain::delivery::{Delivery, SoldLine};
-use crate::domain::id::{OrderId, RefundId, UserId};
+use crate::domain::id::{OrderId, PaymentId, RefundId, UserId};
 use crate::domain::order::Order;
 use crate::domain::payment::{
     Asker, Cause, Give, GiveHeard, GivenLine, Giving, Payment, PaymentState, Refund, RefundSaid, RefundState,
@@ -320,12 +320,7 @@ impl Payments {
                 return Err(NotGiven::Before { refund: id });
             }
         }
-        let buyers = cause.line().map(|line| [Cause::LineCancelled(line), Cause::LineReturned(line)]);
-        for before in buyers.into_iter().flatten().map(|cause| RefundId::of(payment.id, cause)) {
-            if house.rows.refunds().find(before).await.map_err(unread)?.is_some() {
-                return Err(NotGiven::Before { refund: before });
-            }
-        }
+        self.not_by_its_buyer(payment.id, cause).await?;
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
         if ask.amount.is_none()
@@ -388,6 +383,17 @@ impl Payments {
             }
             Wanted::TooMuch { captured, refunded } => Err(NotGiven::TooMuch { captured, refunded, asked }),
         }
+    }
+
+    /// A line that its buyer has cancelled or sent back has had its price already.
+    pub(super) async fn not_by_its_buyer(&self, payment: PaymentId, cause: Cause) -> Result<(), NotGiven> {
+        let buyers = cause.line().map(|line| [Cause::LineCancelled(line), Cause::LineReturned(line)]);
+        for before in buyers.into_iter().flatten().map(|cause| RefundId::of(payment, cause)) {
+            if self.0.house.rows.refunds().find(before).await.map_err(unread)?.is_some() {
+                return Err(NotGiven::Before { refund: before });
+            }
+        }
+        Ok(())
     }
 
     /// What a clerk gives back besides the price with a line that is the last to end: what was taken above all prices.

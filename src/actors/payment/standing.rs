@@ -163,11 +163,15 @@ fn of_refund(refund: Refund, stuck_before: Millis) -> Compensation {
     }
 }
 
-fn of_approval(approval: Approval) -> Compensation {
+fn of_approval(approval: Approval, stuck_before: Millis) -> Compensation {
     Compensation {
         id: CompensationId::Approval(approval.id),
-        // Two have asked for it: it is being made.
-        standing: if approval.seconded.is_some() { Standing::Pending } else { Standing::Review },
+        standing: match approval.seconded {
+            None => Standing::Review,
+            // Two have asked for it: it is being made.
+            Some(seconded) if seconded.at < stuck_before => Standing::Stuck,
+            Some(_) => Standing::Pending,
+        },
         order: approval.asked.order,
         payment: approval.asked.payment,
         why: approval.asked.what.as_str().to_owned(),
@@ -200,10 +204,10 @@ impl Payments {
                 let one = match one {
                     money::Compensation::Payment(payment) => of_payment(*payment, stuck),
                     money::Compensation::Refund(refund) => of_refund(*refund, stuck),
-                    money::Compensation::Approval(approval) => of_approval(*approval),
+                    money::Compensation::Approval(approval) => of_approval(*approval, stuck),
                 };
                 let is_wanted = only.is_none_or(|only| only == one.standing);
-                if is_wanted && self.is_listed(one.approval.as_ref(), now).await? {
+                if is_wanted && self.is_listed(one.approval.as_ref(), now).await {
                     found.push(one);
                 }
             }
@@ -215,10 +219,11 @@ impl Payments {
     }
 
     /// Nobody is to second what has lapsed, or what somebody has asked for whose word counts no more.
-    async fn is_listed(&self, approval: Option<&Approval>, now: Millis) -> Result<bool, NotDone> {
+    async fn is_listed(&self, approval: Option<&Approval>, now: Millis) -> bool {
         match approval.filter(|approval| approval.seconded.is_none()) {
-            Some(waits) => Ok(!waits.has_lapsed(now) && self.still_counts(waits).await?),
-            None => Ok(true),
+            // Whose account cannot be read keeps nothing else from this list.
+            Some(waits) => !waits.has_lapsed(now) && self.still_counts(waits).await.unwrap_or(true),
+            None => true,
         }
     }
 
@@ -236,8 +241,11 @@ impl Payments {
                 let row = self.0.house.rows.refunds().find(id).await.map_err(unread)?;
                 row.filter(|refund| refund.state != RefundState::Done).map(|refund| of_refund(refund, stuck))
             }
-            // Nobody tries it: another administrator asks for the same, or it lapses.
-            CompensationId::Approval(_) => None,
+            // Before there are two nobody tries it: another administrator asks for the same, or it lapses.
+            CompensationId::Approval(id) => {
+                let row = self.0.house.rows.approvals().due_one(id).await.map_err(unread)?;
+                row.map(|approval| of_approval(approval, stuck))
+            }
         })
     }
 
@@ -246,10 +254,11 @@ impl Payments {
         let house = &self.0.house;
         let now = house.clock.now();
         let payments = house.rows.payments().waiting(now.plus(-LATE_MS)).await;
-        let (Ok(payments), Ok((refunds, oldest))) = (payments, house.rows.refunds().waiting().await) else {
+        let (refunds, agreed) = (house.rows.refunds().waiting().await, house.rows.approvals().open().await);
+        let (Ok(payments), Ok((refunds, oldest)), Ok((agreed, longest))) = (payments, refunds, agreed) else {
             return;
         };
-        let (mut waiting, mut since) = (refunds, oldest);
+        let (mut waiting, mut since) = (refunds + agreed, oldest.into_iter().chain(longest).min());
         let (mut late, mut review) = (0, 0);
         for of_state in payments {
             match of_state.state {

@@ -42,7 +42,7 @@ const IDLE_MS: u64 = 5_000;
 /// How far the clocks of nodes, which decide when holds lapse and sales open, may be from the server's.
 pub const APART_MAX_MS: i64 = 5_000;
 /// How long a node waits for another's migrations.
-const MIGRATIONS_S: i64 = 120;
+const MIGRATIONS_S: i64 = 240;
 
 const READ_COMMITTED: &str = "set session transaction isolation level read committed";
 /// Too long is an error, `||` joins words, a lock is waited for no longer than an answer (that of a whole table for a day, or a year, where

@@ -1,5 +1,7 @@
 //! Accounts from the first letter to the last: signing up, proving the address, changing what was said, leaving.
 
+#[path = "accounts/links.rs"]
+mod links;
 mod support;
 
 use std::time::Duration;
@@ -121,38 +123,6 @@ async fn a_number_that_is_taken_is_told_to_its_owner_alone() {
     shop.close().await;
 }
 
-/// ASVS 6.5.1: 24 hours to the millisecond, once, and not by looking.
-#[actix_web::test]
-async fn a_link_is_good_for_a_day_and_for_one_use() {
-    let shop = Shop::open().await;
-    let (mina, jun) = (Person::number(1), Person::number(2));
-    shop.sign_up(&mina).await;
-    let token = shop.letter(&mina.email, 1).await.token();
-    assert!(token.len() >= 40, "{token}");
-    for path in ["/verify", "/v1/users/verify"] {
-        shop.get(&format!("{path}?token={token}")).send().await;
-    }
-    shop.clock.advance(24 * HOUR - MINUTE);
-    assert_eq!(shop.verify(&token).await.status, 204);
-    let used = shop.verify(&token).await.problem(410, "link_expired");
-    let unknown = shop.verify("verify_nonsense").await.problem(410, "link_expired");
-
-    shop.sign_up(&jun).await;
-    let late = shop.letter(&jun.email, 1).await.token();
-    shop.clock.advance(24 * HOUR);
-    let expired = shop.verify(&late).await.problem(410, "link_expired");
-    // One sentence for all of them, and for the used one no letter comes.
-    for told in [&used, &unknown, &expired] {
-        assert_eq!(told["detail"], used["detail"]);
-        assert!(!told["detail"].as_str().unwrap().contains("on its way"), "{told}");
-    }
-    let anew = shop.letter(&jun.email, 2).await.token();
-    shop.verify(&late).await.problem(410, "link_expired");
-    assert_eq!(shop.verify(&anew).await.status, 204);
-    assert_eq!(shop.letters_to(&jun.email).len(), 2, "a link that is known to be dead sends nothing");
-    shop.close().await;
-}
-
 /// ASVS 6.4.3: a reset link lasts half an hour, ends every session, and speaks for one account.
 #[actix_web::test]
 async fn a_forgotten_password_is_replaced_by_letter() {
@@ -182,33 +152,6 @@ async fn a_forgotten_password_is_replaced_by_letter() {
     shop.close().await;
 }
 
-/// ASVS 6.5.1: a link speaks for the address it was sent to, and for no other that its person may have by now.
-#[actix_web::test]
-async fn a_link_is_bound_to_the_address_it_was_sent_to() {
-    let shop = Shop::open().await;
-    let mina = shop.newcomer(1).await;
-    let pair = shop.log_in(&mina).await;
-    let move_to = async |email: &str| {
-        let body = json!({ "email": email, "password": mina.password });
-        assert_eq!(shop.as_of(&pair, "POST", "/v1/users/me/email").json(&body).send().await.status, 202);
-        shop.letter(email, 1).await.token()
-    };
-    // Only the wish that came last can still come true.
-    let first = move_to("mina@example.org").await;
-    let second = move_to("mina@example.net").await;
-    shop.verify(&first).await.problem(410, "link_expired");
-
-    shop.post("/v1/password-resets", &json!({ "email": mina.email })).send().await;
-    // Behind the first one, and one for each wish.
-    let reset = shop.letter(&mina.email, 4).await.token();
-    assert_eq!(shop.verify(&second).await.status, 204);
-    let body = json!({ "token": reset, "new_password": "five foxes fly far" });
-    let told = shop.ask("PUT", "/v1/password-resets").json(&body).send().await;
-    told.problem(410, "link_expired");
-    shop.log_in(&Person { email: "mina@example.net".to_owned(), ..mina.clone() }).await;
-    shop.close().await;
-}
-
 /// Whoever does not know the password causes no letter, and whoever has not proved an address orders nothing.
 #[actix_web::test]
 async fn an_unproved_account_gets_no_token_and_its_password_comes_first() {
@@ -231,60 +174,6 @@ async fn an_unproved_account_gets_no_token_and_its_password_comes_first() {
     shop.post("/v1/users/verify/resend", &json!({ "email": mina.email })).send().await;
     shop.letter(&mina.email, 2).await;
     assert_eq!(shop.letters().len(), 2, "one at the sign-up, one that was asked for");
-    shop.close().await;
-}
-
-/// Three an hour to one reader and twenty from one place, and none before the password was looked at.
-#[actix_web::test]
-async fn letters_are_few_and_follow_a_good_password() {
-    let shop =
-        Shop::open_with(|config| config.http.trusted_proxies = vec!["127.0.0.1".parse().unwrap()]).await;
-    let mina = Person::number(1);
-    let weak = Person { password: "short".to_owned(), ..mina.clone() };
-    assert_eq!(shop.sign_up(&weak).await.invalid(), "/password");
-    assert_eq!(shop.sign_up(&mina).await.status, 202);
-    let resend = |email: &str, from: &str| {
-        shop.post("/v1/users/verify/resend", &json!({ "email": email }))
-            .header("X-Forwarded-For", from)
-            .send()
-    };
-    let letter = shop.letter(&mina.email, 1).await;
-    assert!(shop.letters_to(&mina.email).len() == 1, "none for the weak one");
-    for _ in 0..2 {
-        assert_eq!(resend(&mina.email, "203.0.113.1").await.status, 202);
-    }
-    let third = shop.letter(&mina.email, 3).await;
-    resend(&mina.email, "203.0.113.2").await.problem(429, "rate_limited");
-    assert_eq!(shop.verify(&third.token()).await.status, 204);
-    shop.verify(&letter.token()).await.problem(410, "link_expired");
-
-    for number in 0..20 {
-        let email = format!("somebody.{number}@example.com");
-        assert_eq!(resend(&email, "203.0.113.3").await.status, 202);
-    }
-    resend("somebody.99@example.com", "203.0.113.3").await.problem(429, "rate_limited");
-    shop.clock.advance(HOUR);
-    assert_eq!(resend("somebody.99@example.com", "203.0.113.3").await.status, 202);
-    shop.close().await;
-}
-
-/// None was written for whoever did not know the password: it takes nothing of what its reader may get.
-#[actix_web::test]
-async fn a_wrong_password_uses_up_no_letters() {
-    let shop = Shop::open().await;
-    let mina = shop.newcomer(1).await;
-    let pair = shop.log_in(&mina).await;
-    let ask = |password: &str| {
-        let body = json!({ "email": "mina@example.org", "password": password });
-        shop.as_of(&pair, "POST", "/v1/users/me/email").json(&body).send()
-    };
-    for _ in 0..4 {
-        assert_eq!(ask("not the password").await.invalid(), "/password");
-    }
-    for _ in 0..3 {
-        ask(&mina.password).await.ok(202);
-    }
-    ask(&mina.password).await.problem(429, "rate_limited");
     shop.close().await;
 }
 

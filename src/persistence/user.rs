@@ -346,6 +346,16 @@ impl Writing<'_> {
         Ok(sql::query(SPEND).bind(&hash[..]).execute(self.on()).await?.rows_affected() == 1)
     }
 
+    /// The newest link that a user was sent for this purpose, as this transaction sees it.
+    pub async fn token_of(
+        &mut self,
+        user: UserId,
+        purpose: Purpose,
+    ) -> Result<Option<OneTimeToken>, StoreError> {
+        let query = sql::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
+        query.fetch_optional(self.on()).await?.as_ref().map(token).transpose()
+    }
+
     /// Makes a user's links for this purpose good for nothing.
     pub async fn void_tokens(&mut self, user: UserId, purpose: Purpose) -> Result<(), StoreError> {
         let query = sql::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::{Inner, Personal, Unable, UserHouse, Users};
 use crate::actors::outbox;
+use crate::domain::stock::Millis;
 use crate::mail::{Letter, LinkToken};
 use crate::persistence::Writing;
 use crate::persistence::user::{OneTimeToken, Purpose, User};
@@ -59,7 +60,7 @@ impl Users {
             user: user.id,
             email: self.email_of(&personal.email).current,
             sealed,
-            expires_at: self.0.clock.now().plus(life_ms(purpose)),
+            expires_at: good_until(purpose, self.0.clock.now()),
         };
         writing.insert_token(&link).await?;
         Ok(LinkToken::new(token.expose_secret()))
@@ -70,9 +71,52 @@ impl Users {
 pub const VERIFY_MS: i64 = 24 * 3_600 * 1_000;
 const RESET_MINUTES: u32 = 30;
 
+/// Whoever asks for the same address again within this has not heard the answer: its letter is on its way.
+const ASKED_AGAIN_MS: i64 = 10 * 60_000;
+
+/// When a link ends that is sent now.
+fn good_until(purpose: Purpose, now: Millis) -> Millis {
+    now.plus(life_ms(purpose))
+}
+
+pub(super) fn has_expired(expires_at: Millis, now: Millis) -> bool {
+    expires_at <= now
+}
+
+/// Was the link to a new address sent a moment ago?
+pub(super) fn was_just_sent(expires_at: Millis, now: Millis) -> bool {
+    now < expires_at.plus(ASKED_AGAIN_MS - life_ms(Purpose::ChangeEmail))
+}
+
 fn life_ms(purpose: Purpose) -> i64 {
     match purpose {
         Purpose::Verify | Purpose::ChangeEmail => VERIFY_MS,
         Purpose::Reset => i64::from(RESET_MINUTES) * 60_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SENT: Millis = Millis(1_800_000_000_000);
+
+    #[test]
+    fn a_link_is_good_for_its_whole_life_and_not_a_millisecond_longer() {
+        let day_ms = 24 * 3_600 * 1_000;
+        let lives =
+            [(Purpose::Verify, day_ms), (Purpose::ChangeEmail, day_ms), (Purpose::Reset, 30 * 60_000)];
+        for (purpose, life_ms) in lives {
+            let until = good_until(purpose, SENT);
+            assert!(!has_expired(until, SENT.plus(life_ms - 1)), "{}", purpose.as_str());
+            assert!(has_expired(until, SENT.plus(life_ms)), "{}", purpose.as_str());
+        }
+    }
+
+    #[test]
+    fn a_link_to_a_new_address_was_just_sent_for_ten_minutes() {
+        let until = good_until(Purpose::ChangeEmail, SENT);
+        assert!(was_just_sent(until, SENT) && was_just_sent(until, SENT.plus(599_999)));
+        assert!(!was_just_sent(until, SENT.plus(600_000)));
     }
 }

@@ -33,7 +33,7 @@ pub use leave::erase_again;
 pub use letter::VERIFY_MS;
 pub use personal::{Change, Personal};
 pub use session::{Device, Opened, REFRESH_IDLE_MS};
-pub use sign_up::SignUp;
+pub use sign_up::{Expired, SignUp};
 
 use self::refused::Refused;
 use crate::actors::order::Orders;

@@ -5,6 +5,7 @@
 
 use secrecy::SecretString;
 
+use super::letter::was_just_sent;
 use super::{Personal, Unable, Users, commit, sign_out};
 use crate::domain::account::AccountState;
 use crate::domain::id::{SessionId, UserId};
@@ -104,10 +105,18 @@ impl Users {
         Ok(())
     }
 
-    /// Asks the new address whether it is theirs, and tells the old one. Nothing changes before the answer.
+    /// Asks the new address whether it is theirs, and tells the old one. Nothing changes before the answer. Whoever asks for the
+    /// same again a moment later has lost ours: nothing more is sent, and the link that is on its way stays good.
     pub async fn ask_new_email(&self, user: UserId, password: SecretString, to: Email) -> Result<(), Unable> {
         let confirmed = self.confirm(user, &password).await?;
         let (mut writing, user) = self.begin_by(confirmed, &password).await?;
+        let asked = writing.token_of(user.id, Purpose::ChangeEmail).await?;
+        let is_same = |link: &OneTimeToken| {
+            was_just_sent(link.expires_at, self.0.clock.now()) && self.email_of(&to).contain(&link.email)
+        };
+        if asked.as_ref().is_some_and(is_same) {
+            return Ok(());
+        }
         let owner = writing.owner_of_email(&self.email_of(&to)).await?;
         if let Some(own) = owner.as_ref().filter(|owner| owner.id == user.id) {
             return self.tell_owner(writing, own, Letter::AddressTaken).await;
@@ -141,8 +150,7 @@ impl Users {
             return Err(Unable::LinkExpired);
         };
         let key = self.key_of(&user)?;
-        let email = self.0.vault.open(&key, &new_email(user.id), sealed)?;
-        let email: Email = serde_json::from_slice(&email).map_err(|_| Unable::Internal)?;
+        let email = self.open_email(&user, sealed)?;
         let proved = self.email_of(&email);
         let before = self.open(&user)?;
         let personal = Personal { email, ..before.clone() };
@@ -173,6 +181,11 @@ impl Users {
     pub(super) fn seal_email(&self, user: &User, email: &Email) -> Result<Vec<u8>, Unable> {
         let plain = serde_json::to_vec(email).map_err(|_| Unable::Internal)?;
         Ok(self.0.vault.seal(&self.key_of(user)?, &new_email(user.id), &plain)?)
+    }
+
+    pub(super) fn open_email(&self, user: &User, sealed: &[u8]) -> Result<Email, Unable> {
+        let plain = self.0.vault.open(&self.key_of(user)?, &new_email(user.id), sealed)?;
+        serde_json::from_slice(&plain).map_err(|_| Unable::Internal)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::letter::has_expired;
 use super::personal::newcomer;
 use super::{Personal, Unable, Users, commit};
 use crate::domain::account::{AccountMove, AccountState};
@@ -12,7 +13,7 @@ use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Address, Email, Locale, NewPassword, PersonName, Phone, Role};
 use crate::mail::Letter;
 use crate::persistence::Writing;
-use crate::persistence::user::{Blind, OneTimeToken, Purpose, User};
+use crate::persistence::user::{OneTimeToken, Purpose, User};
 use crate::telemetry;
 use crate::vault::token_hash;
 
@@ -24,6 +25,12 @@ pub struct SignUp {
     pub phone: Phone,
     pub address: Address,
     pub locale: Locale,
+}
+
+/// A link that came too late, and who reads the letter with another.
+pub struct Expired {
+    link: OneTimeToken,
+    pub reader: Email,
 }
 
 impl Users {
@@ -71,42 +78,71 @@ impl Users {
         let users = self.clone();
         self.errand(async move {
             let Some(user) = users.account_of(&email).await? else { return Ok(()) };
-            users.renew_link(&user, None).await
+            let mut writing = users.0.tables.begin().await?;
+            // Who has proved it by now needs no other, and who has gone gets none.
+            let user = writing.user(user.id).await?.filter(|now| now.state == AccountState::Unverified);
+            let Some(user) = user else { return Ok(()) };
+            users.send_link(&mut writing, &user, &users.open(&user)?, Purpose::Verify).await?;
+            commit(writing).await?;
+            users.0.outbox.wake();
+            Ok(())
         })
     }
 
-    /// A new verification letter, in the place of the link that was `spent`.
-    async fn renew_link(&self, user: &User, spent: Option<&Blind>) -> Result<(), Unable> {
+    /// Follows the link of a letter: the address is proved.
+    pub async fn verify(&self, token: &SecretString) -> Result<(), Unable> {
+        let link = self.link(token).await?;
+        if self.is_expired(&link) {
+            return Err(Unable::LinkExpired);
+        }
+        match link.purpose {
+            Purpose::Reset => Err(Unable::LinkExpired),
+            Purpose::ChangeEmail => self.move_email(&link).await,
+            Purpose::Verify => self.prove(&link).await,
+        }
+    }
+
+    /// The link of a letter, if it has expired and its account still waits for it.
+    pub async fn expired(&self, token: &SecretString) -> Result<Option<Expired>, Unable> {
+        let users = self.0.tables.users();
+        let link = users.token(&token_hash(token.expose_secret())).await?;
+        let Some(link) = link.filter(|link| self.is_expired(link)) else { return Ok(None) };
+        let Some(user) = users.find(link.user).await? else { return Ok(None) };
+        let waits = self.waiting_for(&user, &link)?;
+        Ok(waits.map(|personal| Expired { link, reader: personal.email }))
+    }
+
+    /// Another letter in the place of one whose link has expired, for the same address. Once: that link is gone then.
+    pub async fn renew(&self, Expired { link, .. }: Expired) -> Result<(), Unable> {
         let mut writing = self.0.tables.begin().await?;
-        if let Some(spent) = spent
-            && !writing.spend_token(spent).await?
-        {
+        if !writing.spend_token(&link.hash).await? {
             return Ok(());
         }
         // Who has proved it by now needs no other, and who has gone gets none.
-        let user = writing.user(user.id).await?.filter(|now| now.state == AccountState::Unverified);
-        if let Some(user) = user {
-            self.send_link(&mut writing, &user, &self.open(&user)?, Purpose::Verify).await?;
+        let Some(user) = writing.user(link.user).await? else { return Ok(()) };
+        let Some(personal) = self.waiting_for(&user, &link)? else { return Ok(()) };
+        if link.purpose == Purpose::ChangeEmail {
+            if writing.owner_of_email(&self.email_of(&personal.email)).await?.is_some() {
+                return Ok(());
+            }
+            // For another day the address may move: its owner hears of it again.
+            self.send(&mut writing, &user, &self.open(&user)?, Letter::AddressChanging).await?;
         }
+        self.send_link(&mut writing, &user, &personal, link.purpose).await?;
         commit(writing).await?;
         self.0.outbox.wake();
         Ok(())
     }
 
-    /// Follows the link of a letter: the address is proved. One that has expired is answered with a new letter.
-    pub async fn verify(&self, token: &SecretString) -> Result<(), Unable> {
-        let link = self.link(token).await?;
-        match link.purpose {
-            Purpose::Reset => Err(Unable::LinkExpired),
-            Purpose::ChangeEmail if self.is_expired(&link) => Err(Unable::LinkExpired),
-            Purpose::ChangeEmail => self.move_email(&link).await,
-            Purpose::Verify if self.is_expired(&link) => {
-                if let Some(user) = self.0.tables.users().find(link.user).await? {
-                    self.renew_link(&user, Some(&link.hash)).await?;
-                }
-                Err(Unable::LinkExpired)
+    /// Whom a letter with such a link would reach, if the account still waits for it to be followed.
+    fn waiting_for(&self, user: &User, link: &OneTimeToken) -> Result<Option<Personal>, Unable> {
+        match (link.purpose, user.state, &link.sealed) {
+            (Purpose::Verify, AccountState::Unverified, _) => Ok(Some(self.open(user)?)),
+            (Purpose::ChangeEmail, AccountState::Verified, Some(sealed)) => {
+                let email = self.open_email(user, sealed)?;
+                Ok(Some(Personal { email, ..self.open(user)? }))
             }
-            Purpose::Verify => self.prove(&link).await,
+            _ => Ok(None),
         }
     }
 
@@ -138,7 +174,7 @@ impl Users {
     }
 
     pub(super) fn is_expired(&self, link: &OneTimeToken) -> bool {
-        link.expires_at <= self.0.clock.now()
+        has_expired(link.expires_at, self.0.clock.now())
     }
 
     /// Uses a link up, and finds whom it is about: the address it was sent to must still be theirs.

@@ -57,7 +57,8 @@ pub fn of(door: &str) -> Door {
             body: body("VerifyRequest", json!({ "token": "verify_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" })),
             refuses: LINK,
             ..told("people", "Prove an address", "With the token of the link. Good for one use. One that is tried \
-                within a day of its expiry is answered with another letter, if the account still waits for it.")
+                within a day of its expiry is answered with another letter, if the account still waits for it and the address has room for \
+                one: three an hour. Where it has none the same link brings it later.")
         }
         .gives_nothing(204, "It is proved."),
         "user::resend" => Door { body: email_body(), refuses: LETTER, ..told("people", "Another letter", "If there is an \
@@ -90,7 +91,8 @@ pub fn of(door: &str) -> Door {
             body: body("NewEmailRequest", json!({ "email": "mina.kim@example.com", "password": "four foxes fly far" })),
             refuses: HASH,
             ..told("people", "Change the address", "Both addresses are told; the new one counts once its link was followed. \
-                Then every session ends.")
+                Then every session ends. Whoever has not heard the answer may ask again: of the same address within ten minutes no other \
+                letter is written, and the link stays good.")
         }
         .gives(202, "The same for every address.", "Accepted", Value::Null),
         "user::export" => Door {

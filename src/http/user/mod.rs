@@ -66,8 +66,25 @@ pub async fn verify(
     let mut link = abuse.follow_link(from)?;
     let verified = users.verify(&asked.token).await;
     link.judge(&verified);
+    if verified == Err(Unable::LinkExpired) {
+        send_another(&users, &abuse, &asked.token, from).await?;
+    }
     verified?;
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// A letter in the place of one whose link has expired. Where there is no room for one, that link may be tried again later.
+async fn send_another(
+    users: &Users,
+    abuse: &Abuse,
+    token: &SecretString,
+    from: Neighbourhood,
+) -> Result<(), Problem> {
+    let Some(expired) = users.expired(token).await? else { return Ok(()) };
+    let Ok(mut letter) = abuse.send_letter(&[tried(expired.reader.as_str())], from) else { return Ok(()) };
+    let sent = users.renew(expired).await;
+    letter.judge(&sent);
+    Ok(sent?)
 }
 
 /// `POST /v1/users/verify/resend`.

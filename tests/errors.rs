@@ -12,6 +12,9 @@ use support::{Person, Process, Reply, SECRET, Shop, forged, user, wait_for};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
 const NOBODYS_ORDER: &str = "order_01h455vb4pex5vsknk084sn02q";
+const NOBODYS_PAYMENT: &str = "pay_01h455vb4pex5vsknk084sn02q";
+const NOBODYS_REFUND: &str = "ref_01h455vb4pex5vsknk084sn02q";
+const NOBODY: &str = "user_01h455vb4pex5vsknk084sn02q";
 
 #[actix_web::test]
 async fn a_token_that_is_not_quite_right_is_no_token() {
@@ -177,6 +180,32 @@ async fn bodies_that_cannot_be_read_are_refused_before_anything_else_is_done() {
     cancel().json(&json!({})).send().await.problem(404, "not_found");
     assert_eq!(cancel().json(&json!({ "force": true })).send().await.invalid(), "/force");
     cancel().raw("text/plain", "please").send().await.problem(415, "unsupported_media_type");
+    shop.close().await;
+}
+
+/// Also where no key is kept, because what is asked twice is done once anyway.
+#[actix_web::test]
+async fn a_key_that_is_none_is_refused_where_none_is_kept_too() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(1).await;
+    let doors = [
+        format!("products/{jar}/pause"),
+        format!("products/{jar}/resume"),
+        "jobs/clearing/run".to_owned(),
+        format!("users/{NOBODY}/suspend"),
+        format!("users/{NOBODY}/reinstate"),
+        format!("compensations/{NOBODYS_PAYMENT}/accept"),
+        format!("compensations/{NOBODYS_PAYMENT}/give-back"),
+        format!("compensations/{NOBODYS_PAYMENT}/retry"),
+        format!("compensations/{NOBODYS_REFUND}/settle"),
+    ];
+    for door in doors {
+        let ask = || shop.admin("POST", &format!("/v1/admin/{door}"));
+        for key in ["two words", "", &"k".repeat(256)] {
+            assert_eq!(ask().key(key).send().await.invalid(), "Idempotency-Key", "{door} {key:?}");
+        }
+        assert_ne!(ask().key("k").send().await.status, 422, "{door}");
+    }
     shop.close().await;
 }
 

@@ -81,12 +81,14 @@ pub fn of(door: &str) -> Option<Door> {
         }
         .gives(200, "A page.", "CompensationPage", Value::Null),
         "payment::retry" => Door {
+            parameters: vec![idempotency_key(false)],
             refuses: DECIDE,
             ..told("administration", "Try it again", "At once, instead of at its time. A refund whose `reason` begins with `failed_` is made anew at the provider, \
                 which nobody does without being told. What is in review is not tried, but decided: `order_state_conflict`.")
         }
         .gives_nothing(202, "Somebody looks at it now."),
         "payment::accept" => Door {
+            parameters: vec![idempotency_key(false)],
             refuses: DECIDE,
             ..told("administration", "Keep what was taken", "For a payment in review: the provider took another amount than was asked \
                 for. The order is sold. Deciding the same again is answered with the payment as it is by then. Above an amount, of what was taken \
@@ -95,6 +97,7 @@ pub fn of(door: &str) -> Option<Door> {
         .gives(200, "The payment.", "PaymentFound", Value::Null)
         .gives(202, SECOND, "ApprovalShown", decided("accept", "leave")),
         "payment::return_money" => Door {
+            parameters: vec![idempotency_key(false)],
             refuses: DECIDE,
             ..told("administration", "Give back what was taken", "For a payment in review: the units are on sale again, and the money \
                 goes back; where a product cannot be reached just now, as soon as it can. Deciding the same again is answered with \
@@ -103,6 +106,7 @@ pub fn of(door: &str) -> Option<Door> {
         .gives(200, "The payment.", "PaymentFound", Value::Null)
         .gives(202, SECOND, "ApprovalShown", decided("give_back", "to_stock")),
         "payment::settle" => Door {
+            parameters: vec![idempotency_key(false)],
             refuses: DECIDE,
             ..told("administration", "Say that a refund was given back by hand", "For a refund whose `reason` begins with `failed_`: \
                 the provider will not do it, and the money goes back another way, once this is answered: its reason is `settled_by_hand` from then \

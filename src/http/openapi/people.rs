@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::doors::{Door, body, cursor, header, limit, told};
+use super::doors::{Door, body, cursor, header, idempotency_key, limit, told};
 use super::webhooks;
 use crate::dpop::PROOF_BYTES_MAX;
 use crate::http::problem::Code;
@@ -146,13 +146,13 @@ pub fn of(door: &str) -> Door {
         "page::reset" => page("The page behind a reset link"),
         "page::script" => told("people", "What the pages do", "The script of both.").gives_file("text/javascript", "\"use strict\";"),
         "page::style" => told("people", "What the pages look like", "The style of both.").gives_file("text/css", "body { margin: 0 }"),
-        "user::suspend" => Door { refuses: SESSION, ..told("administration", "Keep somebody out", "Every session ends, none begins. \
+        "user::suspend" => Door { parameters: vec![idempotency_key(false)], refuses: SESSION, ..told("administration", "Keep somebody out", "Every session ends, none begins. \
             Tokens that were signed offline end with them, whatever becomes of the account; an id without an account may have such as \
             well. Whether there was somebody to keep out is told by the answer: 204, or 200.") }
             .gives_nothing(204, "They are out.")
             .gives(200, "Nobody is kept out. No account has this id (see that it is the right one), or it has yet to be proved, or was \
                 deleted. Tokens that were signed for it offline have ended.", "NobodySwitched", Value::Null),
-        "user::reinstate" => Door { refuses: REINSTATE, ..told("administration", "Let somebody in again", "Undoes a suspension; what it has \
+        "user::reinstate" => Door { parameters: vec![idempotency_key(false)], refuses: REINSTATE, ..told("administration", "Let somebody in again", "Undoes a suspension; what it has \
             ended stays ended. Without an account nothing is to be undone: tokens that are signed from now on are good.") }
             .gives_nothing(204, "They may log in.")
             .gives(200, "Nobody is let in: no account has this id. See that it is the right one.", "NobodySwitched", Value::Null),

@@ -117,6 +117,7 @@ pub async fn compensations(
 /// `POST /v1/admin/compensations/{id}/retry`: at once instead of at its time.
 pub async fn retry(
     RecentAdmin(admin): RecentAdmin,
+    _: IdempotencyKey,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,
@@ -131,6 +132,7 @@ pub async fn retry(
 /// `POST /v1/admin/compensations/{id}/accept`: what was taken is kept, and the order is sold.
 pub async fn accept(
     RecentAdminIn(admin): RecentAdminIn,
+    _: IdempotencyKey,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
@@ -141,6 +143,7 @@ pub async fn accept(
 /// `POST /v1/admin/compensations/{id}/give-back`: what was taken goes back, and the units are on sale again.
 pub async fn return_money(
     RecentAdminIn(admin): RecentAdminIn,
+    _: IdempotencyKey,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
     _: NoBody,
@@ -151,6 +154,7 @@ pub async fn return_money(
 /// `POST /v1/admin/compensations/{id}/settle`: the provider will not give it back, and somebody has done so another way.
 pub async fn settle(
     RecentAdminIn(admin): RecentAdminIn,
+    _: IdempotencyKey,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,
     _: NoBody,

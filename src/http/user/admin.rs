@@ -10,6 +10,7 @@ use crate::domain::user::{Email, Role};
 use crate::http::auth::Admin;
 use crate::http::body::NoBody;
 use crate::http::csv::{self, Column, Form, Part, Row};
+use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::Problem;
 use crate::http::query::{Id, Page, Query};
 use crate::persistence::user::UsersFound;
@@ -65,6 +66,7 @@ fn accounts(found: &UsersFound) -> Vec<AccountShown> {
 /// `POST /v1/admin/users/{id}/suspend`.
 pub async fn suspend(
     Admin(admin): Admin,
+    _: IdempotencyKey,
     Id(user): Id<UserId>,
     users: web::Data<Users>,
     _: NoBody,
@@ -75,6 +77,7 @@ pub async fn suspend(
 /// `POST /v1/admin/users/{id}/reinstate`.
 pub async fn reinstate(
     Admin(admin): Admin,
+    _: IdempotencyKey,
     Id(user): Id<UserId>,
     users: web::Data<Users>,
     _: NoBody,

@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::Connection;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use stockade::domain::id::{OrderId, ProductId};
-use support::{Shop, id, lines, one_line};
+use support::{Person, Shop, id, lines, one_line};
 
 #[actix_web::test]
 async fn an_order_is_held_found_listed_and_cancelled() {
@@ -414,6 +414,23 @@ async fn an_order_can_be_paid_though_the_clock_was_set_back() {
     for (product, sold) in [(&jar, 2), (&cup, 1)] {
         assert_eq!(shop.counters(product).await[..3], [5 - sold, 0, sold]);
     }
+    shop.close().await;
+}
+
+/// Whoever has a token is asked nothing more: no log-in, letter or cart of anybody's holds up an order.
+#[actix_web::test]
+async fn an_order_waits_for_nothing_that_is_written_about_people() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(2).await;
+    shop.newcomer(1).await;
+    let mina = shop.log_in(&Person::number(1)).await;
+    let people = shop.hold("people.db").await;
+    let order = || shop.as_of(&mina, "POST", "/v1/orders").json(&one_line(&jar, 1)).send_once();
+    for _ in 0..2 {
+        order().await.ok(201);
+    }
+    order().await.problem(409, "sold_out");
+    people.let_go().await;
     shop.close().await;
 }
 

@@ -516,12 +516,27 @@ mod tests {
 
     #[test]
     fn a_secret_is_not_printed() {
+        let key = |what: &str| made_up(what) + &made_up("right");
+        let (master, backup) = (format!("{},{}", key("new"), key("former")), key("backup"));
         let config = read(&[
             ("jwt_secret", "hush-hush-hush"),
+            ("jwt_secrets_former", "hush-before-that,hush-long-ago"),
             ("smtp_url", "smtps://shop:hush@mail.example.com"),
             ("payment_webhook_secret", "hush"),
+            ("payment_provider", "stripe"),
+            ("stripe_secret_key", "sk_test_hush"),
+            ("database_url", "mysql://shop:hush@db/shop"),
+            ("redis_url", "redis://shop:hush@cache"),
+            ("master_key", master.as_str()),
+            ("backup_keys", backup.as_str()),
         ])
         .unwrap();
-        assert!(!format!("{config:?}").contains("hush"));
+        let printed = format!("{config:?}");
+        assert!(!printed.contains("hush"), "{printed}");
+        assert_eq!(printed.matches("MasterKey(…)").count(), 3, "{printed}");
+        for url in ["redis-cluster://shop:hush@one,two", "redis-sentinel://shop:hush@one,two/shop"] {
+            let printed = format!("{:?}", read(&[("redis_url", url)]).unwrap().store.redis);
+            assert!(!printed.contains("hush"), "{printed}");
+        }
     }
 }

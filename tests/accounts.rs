@@ -56,26 +56,20 @@ async fn the_whole_journey_of_a_person() {
 /// Each step is one more of its count. In a process of its own, for all shops of one process are counted together.
 #[actix_web::test]
 async fn what_people_do_is_counted() {
-    const COUNTS: [&str; 8] = [
+    const COUNTS: [&str; 9] = [
         r#"stockade_sign_ups_total{outcome="new"}"#,
         r#"stockade_sign_ups_total{outcome="taken"}"#,
         "stockade_verifications_total",
         r#"stockade_log_ins_total{outcome="ok"}"#,
         r#"stockade_log_ins_total{outcome="wrong"}"#,
         r#"stockade_log_ins_total{outcome="unverified"}"#,
+        r#"stockade_log_ins_total{outcome="suspended"}"#,
         "stockade_revocations_total",
         r#"stockade_mails_total{outcome="sent"}"#,
     ];
     let folder = tempfile::tempdir().unwrap();
     let shop = Process::start(folder.path(), &[]).await;
-    let counts = async || {
-        let text = shop.ask("GET", "/metrics").send().await.text;
-        COUNTS.map(|name| {
-            let count = text.lines().find_map(|line| line.strip_prefix(name));
-            let count = count.and_then(|count| count.trim().parse::<u64>().ok());
-            count.unwrap_or_else(|| panic!("{name} is missing in {text}"))
-        })
-    };
+    let counts = async || join_all(COUNTS.map(|name| shop.count(name))).await;
     let before = counts().await;
     let mina = Person::number(1);
     assert_eq!(shop.sign_up(&mina).await.status, 202);
@@ -85,22 +79,18 @@ async fn what_people_do_is_counted() {
     let wrong = Person { password: "not the password".to_owned(), ..mina.clone() };
     shop.try_log_in(&wrong).await.problem(401, "unauthenticated");
     let pair = shop.log_in(&mina).await;
+    let user = id(&shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200));
     assert_eq!(shop.as_of(&pair, "DELETE", "/v1/sessions/current").send().await.status, 204);
     assert_eq!(shop.sign_up(&mina).await.status, 202);
-    shop.letter(&mina.email, 2).await;
-    // It lies in its folder a moment before it is counted.
-    let counted = async {
-        loop {
-            let after = counts().await;
-            if after[7] > before[7] + 1 {
-                return after;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let after = tokio::time::timeout(Duration::from_secs(20), counted).await.expect("two letters were sent");
-    let rose: Vec<u64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
-    assert_eq!(rose, [1, 1, 1, 1, 1, 1, 1, 2], "{COUNTS:?}");
+    let suspended = shop.admin("POST", &format!("/v1/admin/users/{user}/suspend")).send().await;
+    assert_eq!(suspended.status, 204, "{}", suspended.text);
+    shop.try_log_in(&mina).await.problem(403, "forbidden");
+    // A letter lies in its folder a moment before it is counted.
+    shop.counts(COUNTS[8], before[8] + 2).await;
+    let rose: Vec<u64> = counts().await.iter().zip(before).map(|(after, before)| after - before).collect();
+    // Ended are the session, by its log-out, and all that are theirs, by the suspension.
+    assert_eq!(rose, [1, 1, 1, 1, 1, 1, 1, 2, 2], "{COUNTS:?}");
+    assert_eq!(shop.count("stockade_password_queue_length").await, 0, "nobody waits");
     shop.stop().await;
 }
 
@@ -455,7 +445,7 @@ async fn who_hangs_up_in_the_middle_leaves_nothing_open() {
     let shop = Shop::open().await;
     let mina = shop.newcomer(1).await;
     for moment_ms in [0, 1, 2, 5, 10, 20, 40, 60, 65, 70, 75, 80] {
-        let patience = std::time::Duration::from_millis(moment_ms);
+        let patience = Duration::from_millis(moment_ms);
         let _ = tokio::time::timeout(patience, shop.try_log_in(&mina)).await;
         let _ = tokio::time::timeout(patience, shop.sign_up(&Person::number(50 + moment_ms as u32))).await;
     }
@@ -470,7 +460,7 @@ async fn who_hangs_up_in_the_middle_leaves_nothing_open() {
             "nothing has failed: {}",
             told.text
         );
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
         told = shop.try_log_in(&mina).await;
     }
     let pair = Pair::of(&told);

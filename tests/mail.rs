@@ -1,5 +1,7 @@
 //! Mails through a real server: what it hears, and what becomes of a mail when it says *not now*, *never*, or nothing.
 
+mod support;
+
 use std::time::Duration;
 
 use stockade::actors::outbox::{self, Outbox};
@@ -12,6 +14,7 @@ use stockade::mail::{Letter, LinkToken, MailError, Mailer, Sent, Why, Words};
 use stockade::persistence::Tables;
 use stockade::telemetry::Metrics;
 use stockade::vault::Vault;
+use support::{Person, Process};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -334,6 +337,42 @@ async fn where_tls_is_asked_for_nothing_is_said_without_it() {
     let sent = house.mailer().send(MailId::new(now, 1), &mina(), message, now).await;
     assert!(matches!(sent, Err(MailError::Unavailable(_))), "{sent:?}");
     assert!(office.heard.try_recv().is_err());
+}
+
+/// In a process of its own, for all senders of one process are counted together.
+#[tokio::test]
+async fn what_became_of_each_try_is_counted() {
+    let mut office = PostOffice::open(&["451 not now", "250 taken", "550 nobody is called so"]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Process::start(folder.path(), &[("STOCKADE_SMTP_URL", office.url.as_str())]).await;
+    assert_eq!(shop.sign_up(&Person::number(1)).await.status, 202);
+    let first = message_id(&office.next().await);
+    assert_eq!(message_id(&office.next().await), first);
+    assert_eq!(shop.sign_up(&Person::number(2)).await.status, 202);
+    office.next().await;
+    shop.counts(r#"stockade_mails_total{outcome="refused"}"#, 1).await;
+    for (outcome, times) in [("retried", 1), ("sent", 1), ("refused", 1), ("given_up", 0), ("too_late", 0)] {
+        let count = shop.count(&format!(r#"stockade_mails_total{{outcome="{outcome}"}}"#)).await;
+        assert_eq!(count, times, "{outcome}");
+    }
+    shop.stop().await;
+}
+
+/// Where no server is set, the log says which file a letter has become.
+#[tokio::test]
+async fn a_letter_that_is_written_to_a_folder_is_named_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Process::start(folder.path(), &[]).await;
+    let mina = Person::number(1);
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    shop.says(" was written to ").await;
+    let log = shop.log();
+    let line = log.lines().find(|line| line.contains(" was written to ")).unwrap();
+    let (_, path) = line.split_once(" path=").unwrap_or_else(|| panic!("no path in {line}"));
+    let path = path.split(' ').next().unwrap();
+    assert!(path.ends_with(".eml"), "{line}");
+    assert!(std::fs::read_to_string(path).unwrap().contains(&format!("To: {}", mina.email)), "{line}");
+    shop.stop().await;
 }
 
 /// Each leaves at its time, and once; and whoever has a share of his own does not wait behind them.

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
+use stockade::clock::Clock;
+use stockade::domain::user::Role;
+use stockade::tokens::Tokens;
 
-use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, wait_for};
+use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, user, wait_for};
 
 /// As long as a server is waited for: on an empty database it makes every table first.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
@@ -149,6 +152,31 @@ impl Process {
 
     pub fn as_of(&self, pair: &Pair, method: &str, path: &str) -> Ask {
         self.ask(method, path).bearer(&pair.access)
+    }
+
+    /// An administrator, by a token that an operator has signed.
+    pub fn admin(&self, method: &str, path: &str) -> Ask {
+        let (clock, tokens) = (Clock::start(), Tokens::new(SECRET.as_bytes(), &[]).unwrap());
+        let token = tokens.sign(user(0), Role::Admin, 900, clock.now(), clock.chance()).unwrap();
+        self.ask(method, path).bearer(&token)
+    }
+
+    /// What a metric says that is there from the start.
+    pub async fn count(&self, name: &str) -> u64 {
+        let text = self.ask("GET", "/metrics").send().await.text;
+        let count = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        count.unwrap_or_else(|| panic!("{name} is missing in {text}"))
+    }
+
+    /// Waits until it says so much, or more.
+    pub async fn counts(&self, name: &str, least: u64) {
+        let counting = async {
+            while self.count(name).await < least {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(20), counting).await;
+        assert!(waited.is_ok(), "{name} does not come to {least}:\n{}", self.log());
     }
 
     pub async fn sign_up(&self, person: &Person) -> Reply {

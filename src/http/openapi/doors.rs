@@ -180,7 +180,7 @@ pub fn of(door: &str) -> Door {
                 Code::OutcomeUnknown,
             ],
             ..told("administration", "Add or take away stock", "Never below what is held or sold. A key is needed: twice the \
-                delivery is not the same delivery.")
+                delivery is not the same delivery. The `reason` stays in the ledger for ever: write no names there.")
         }
         .gives(200, "The counters after it.", "StockChanged", Value::Null)
         .with_header(200, "Idempotent-Replayed", "`true` when this key had done it before."),

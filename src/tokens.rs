@@ -1,8 +1,10 @@
 //! Access tokens: who somebody is, signed, for a quarter of an hour.
 //!
-//! A token is a JWT (RFC 7519) signed with HS256 and nothing else. A header that names another algorithm, a key
-//! somewhere else (`jku`, `jwk`, `x5u`) or a critical extension convinces nobody: the algorithm and the keys are
-//! ours. Times are checked to the second, without leeway, against a clock that is handed in.
+//! A token is a JWT (RFC 7519) signed by the algorithm that is configured, HS256 or EdDSA, and by nothing else. A header
+//! that names another one, a key somewhere else (`jku`, `jwk`, `x5u`) or a critical extension convinces nobody: the
+//! algorithm and the keys are ours. A key belongs to one algorithm, and so does its id: what a secret has signed by the
+//! other one names a key that is unknown. Times are checked to the second, without leeway, against a clock that is
+//! handed in.
 //!
 //! A token that was found good is remembered, whole, by the thread that read it: a crowd shows the same tokens again
 //! and again. What is remembered is what the signature covers; the times are looked at each time. Whether its session
@@ -12,13 +14,17 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use aws_lc_rs::hkdf;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64;
+use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use crate::config::JwtAlgorithm;
 use crate::domain::id::{SessionId, UserId};
 use crate::domain::stock::Millis;
 use crate::domain::user::Role;
@@ -135,8 +141,9 @@ struct Key {
 pub struct Tokens(Arc<Keys>);
 
 struct Keys {
-    /// Tells these keys from any other keys of this process.
+    /// Tells these keys, of this algorithm, from any other keys of this process.
     number: u128,
+    algorithm: JwtAlgorithm,
     current: Key,
     /// Still believed, no longer used for signing.
     former: Vec<Key>,
@@ -195,23 +202,55 @@ struct ClaimsRead<'a> {
 }
 
 impl Key {
-    fn of(secret: &[u8]) -> Result<Key, Unsigned> {
-        let sign = EncodingKey::from_secret(secret);
-        // The id tells keys apart and says nothing about them.
-        let mut id = crypto::sign(b"stockade key id", &sign, Algorithm::HS256)?;
+    fn of(secret: &[u8], algorithm: JwtAlgorithm) -> Result<Key, Unsigned> {
+        let hmac = EncodingKey::from_secret(secret);
+        // The id tells keys apart and says nothing about them. One secret has another for each algorithm.
+        let (label, (sign, check)) = match algorithm {
+            JwtAlgorithm::Hs256 => ("stockade key id", (hmac.clone(), DecodingKey::from_secret(secret))),
+            JwtAlgorithm::EdDsa => ("stockade key id EdDSA", ed25519(secret)?),
+        };
+        let mut id = crypto::sign(label.as_bytes(), &hmac, Algorithm::HS256)?;
         id.truncate(8);
-        let head = serde_json::to_vec(&Head { typ: "JWT", alg: "HS256", kid: &id }).unwrap_or_default();
-        Ok(Key { head: BASE64.encode(head), id, sign, check: DecodingKey::from_secret(secret) })
+        let head = Head { typ: "JWT", alg: algorithm.as_str(), kid: &id };
+        let head = serde_json::to_vec(&head).unwrap_or_default();
+        Ok(Key { head: BASE64.encode(head), id, sign, check })
+    }
+}
+
+/// The Ed25519 key that belongs to a secret: HKDF-SHA-256 (RFC 5869), under a label that stands for nothing else.
+fn ed25519(secret: &[u8]) -> Result<(EncodingKey, DecodingKey), jsonwebtoken::errors::Error> {
+    let mut seed = [0_u8; 32];
+    let derived = hkdf::Salt::new(hkdf::HKDF_SHA256, b"stockade tokens").extract(secret);
+    derived
+        .expand(&[b"Ed25519".as_slice()], hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(&mut seed))
+        .map_err(|_| ErrorKind::InvalidEddsaKey)?;
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(|_| ErrorKind::InvalidEddsaKey)?;
+    let sign = pair.to_pkcs8().map_err(|_| ErrorKind::InvalidEddsaKey)?;
+    let check = DecodingKey::from_ed_der(pair.public_key().as_ref());
+    Ok((EncodingKey::from_ed_der(sign.as_ref()), check))
+}
+
+/// What it is called where signatures are made.
+fn by(algorithm: JwtAlgorithm) -> Algorithm {
+    match algorithm {
+        JwtAlgorithm::Hs256 => Algorithm::HS256,
+        JwtAlgorithm::EdDsa => Algorithm::EdDSA,
     }
 }
 
 impl Tokens {
-    /// Signs with `secret`; believes it and the `former` ones.
+    /// Signs with `secret`, by HS256; believes it and the `former` ones.
     pub fn new(secret: &[u8], former: &[&[u8]]) -> Result<Tokens, Unsigned> {
-        let all = [&[secret], former].concat().join(&b"\n"[..]);
-        let former = former.iter().map(|secret| Key::of(secret)).collect::<Result<_, _>>()?;
-        let number = xxh3_128(&all);
-        Ok(Tokens(Arc::new(Keys { number, current: Key::of(secret)?, former })))
+        Tokens::by(JwtAlgorithm::Hs256, secret, former)
+    }
+
+    /// The same by this algorithm, and by no other.
+    pub fn by(algorithm: JwtAlgorithm, secret: &[u8], former: &[&[u8]]) -> Result<Tokens, Unsigned> {
+        let all = [&[algorithm.as_str().as_bytes(), secret], former].concat().join(&b"\n"[..]);
+        let former = former.iter().map(|secret| Key::of(secret, algorithm)).collect::<Result<_, _>>()?;
+        let (number, current) = (xxh3_128(&all), Key::of(secret, algorithm)?);
+        Ok(Tokens(Arc::new(Keys { number, algorithm, current, former })))
     }
 
     /// A token for `user`, without a session that anybody could list, that is good for `life_s` seconds from `now`.
@@ -252,7 +291,7 @@ impl Tokens {
         };
         let claims = serde_json::to_vec(&claims).map_err(jsonwebtoken::errors::Error::from)?;
         let mut token = format!("{}.{}", key.head, BASE64.encode(claims));
-        let signature = crypto::sign(token.as_bytes(), &key.sign, Algorithm::HS256)?;
+        let signature = crypto::sign(token.as_bytes(), &key.sign, by(self.0.algorithm))?;
         token.push('.');
         token.push_str(&signature);
         Ok(token)
@@ -280,7 +319,7 @@ impl Tokens {
         let (message, signature) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
         let (head, claims) = message.split_once('.').ok_or(BadToken::Invalid)?;
         let key = self.key_of(head).ok_or(BadToken::Invalid)?;
-        match crypto::verify(signature, message.as_bytes(), &key.check, Algorithm::HS256) {
+        match crypto::verify(signature, message.as_bytes(), &key.check, by(self.0.algorithm)) {
             Ok(true) => {}
             Ok(false) | Err(_) => return Err(BadToken::Invalid),
         }
@@ -299,13 +338,13 @@ impl Tokens {
 
     /// The key a head names. Our own head is compared as it stands; any other is read.
     fn key_of(&self, head: &str) -> Option<&Key> {
-        let Keys { current, former, .. } = &*self.0;
+        let Keys { algorithm, current, former, .. } = &*self.0;
         if head == current.head {
             return Some(current);
         }
         let json = BASE64.decode(head).ok()?;
         let head: HeadRead<'_> = serde_json::from_slice(&json).ok()?;
-        if head.alg != "HS256" || !head.typ.eq_ignore_ascii_case("JWT") || head.crit.is_some() {
+        if head.alg != algorithm.as_str() || !head.typ.eq_ignore_ascii_case("JWT") || head.crit.is_some() {
             return None;
         }
         match head.kid {
@@ -327,15 +366,22 @@ mod tests {
         Tokens::new(SECRET, &[]).unwrap()
     }
 
+    fn eddsa() -> Tokens {
+        Tokens::by(JwtAlgorithm::EdDsa, SECRET, &[]).unwrap()
+    }
+
     fn user() -> UserId {
         UserId::new(NOW, 7)
     }
 
     /// A token with this head and these claims, rightly signed by somebody who has the secret.
     fn forged(head: &Value, claims: &Value) -> String {
+        signed(head, claims, &EncodingKey::from_secret(SECRET), Algorithm::HS256)
+    }
+
+    fn signed(head: &Value, claims: &Value, key: &EncodingKey, algorithm: Algorithm) -> String {
         let message = format!("{}.{}", BASE64.encode(head.to_string()), BASE64.encode(claims.to_string()));
-        let key = EncodingKey::from_secret(SECRET);
-        let signature = crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
+        let signature = crypto::sign(message.as_bytes(), key, algorithm).unwrap();
         format!("{message}.{signature}")
     }
 
@@ -347,13 +393,17 @@ mod tests {
 
     #[test]
     fn what_is_signed_is_believed_until_it_expires() {
-        let tokens = tokens();
-        let token = tokens.sign(user(), Role::Admin, 900, NOW, 5).unwrap();
-        let told = tokens.verify(&token, NOW).unwrap();
-        assert_eq!((told.user, told.role, told.expires_at.0), (user(), Role::Admin, NOW.0 - 500 + 900_000));
-        assert_eq!(tokens.verify(&token, NOW.plus(899_000)), Ok(told));
-        assert_eq!(tokens.verify(&token, NOW.plus(900_000)), Err(BadToken::Expired));
-        assert_eq!(tokens.verify(&token, NOW.plus(-120_000)), Err(BadToken::Invalid));
+        for tokens in [tokens(), eddsa()] {
+            let token = tokens.sign(user(), Role::Admin, 900, NOW, 5).unwrap();
+            let told = tokens.verify(&token, NOW).unwrap();
+            assert_eq!(
+                (told.user, told.role, told.expires_at.0),
+                (user(), Role::Admin, NOW.0 - 500 + 900_000)
+            );
+            assert_eq!(tokens.verify(&token, NOW.plus(899_000)), Ok(told));
+            assert_eq!(tokens.verify(&token, NOW.plus(900_000)), Err(BadToken::Expired));
+            assert_eq!(tokens.verify(&token, NOW.plus(-120_000)), Err(BadToken::Invalid));
+        }
     }
 
     #[test]
@@ -371,11 +421,67 @@ mod tests {
 
     #[test]
     fn a_former_key_is_believed_and_a_foreign_one_is_not() {
+        const NEXT: &[u8] = b"the next secret, also long enough";
+        for algorithm in [JwtAlgorithm::Hs256, JwtAlgorithm::EdDsa] {
+            let before = Tokens::by(algorithm, SECRET, &[]).unwrap();
+            let token = before.sign(user(), Role::Shopper, 900, NOW, 5).unwrap();
+            let rotated = Tokens::by(algorithm, NEXT, &[SECRET]).unwrap();
+            assert!(rotated.verify(&token, NOW).is_ok());
+            let foreign = Tokens::by(algorithm, NEXT, &[]).unwrap();
+            assert_eq!(foreign.verify(&token, NOW), Err(BadToken::Invalid));
+        }
+    }
+
+    /// Another node, and a later version, derives the same key.
+    #[test]
+    fn a_secret_has_one_ed25519_key() {
+        let public = ed25519(SECRET).unwrap().1;
+        let begins = *public.try_get_as_bytes().unwrap().first_chunk::<8>().unwrap();
+        assert_eq!(begins.map(|byte| format!("{byte:02x}")).concat(), "005ccd1c2c35a538");
+    }
+
+    /// What is believed by one is remembered, and is still nothing to the other.
+    #[test]
+    fn each_algorithm_believes_its_own_tokens_alone() {
+        for (ours, other) in [(tokens(), eddsa()), (eddsa(), tokens())] {
+            let token = ours.sign(user(), Role::Shopper, 900, NOW, 5).unwrap();
+            assert!(ours.verify(&token, NOW).is_ok());
+            assert_eq!(other.verify(&token, NOW), Err(BadToken::Invalid));
+        }
+        let changed =
+            Tokens::by(JwtAlgorithm::EdDsa, b"the next secret, also long enough", &[SECRET]).unwrap();
         let token = tokens().sign(user(), Role::Shopper, 900, NOW, 5).unwrap();
-        let rotated = Tokens::new(b"the next secret, also long enough", &[SECRET]).unwrap();
-        assert!(rotated.verify(&token, NOW).is_ok());
-        let foreign = Tokens::new(b"the next secret, also long enough", &[]).unwrap();
-        assert_eq!(foreign.verify(&token, NOW), Err(BadToken::Invalid));
+        assert_eq!(
+            changed.verify(&token, NOW),
+            Err(BadToken::Invalid),
+            "a former secret has one algorithm, too"
+        );
+    }
+
+    /// Whatever a head says: a public key is no secret, and what one algorithm has signed is not looked at by the other.
+    #[test]
+    fn no_algorithm_is_taken_for_another() {
+        let (private, public) = ed25519(SECRET).unwrap();
+        let public = EncodingKey::from_secret(public.try_get_as_bytes().unwrap());
+        let secret = EncodingKey::from_secret(SECRET);
+        let [hmac_id, ed_id] = [tokens(), eddsa()].map(|tokens| tokens.0.current.id.clone());
+        assert_ne!(hmac_id, ed_id);
+        for alg in ["HS256", "EdDSA", "Ed25519", "eddsa", "none"] {
+            for kid in [None, Some(&hmac_id), Some(&ed_id)] {
+                let head = json!({"typ": "JWT", "alg": alg, "kid": kid});
+                let believed = |tokens: Tokens, key: &EncodingKey, by: Algorithm| {
+                    tokens.verify(&signed(&head, &claims(), key, by), NOW).is_ok()
+                };
+                let names = |name: &str, id: &String| alg == name && kid.is_none_or(|kid| kid == id);
+                assert_eq!(believed(tokens(), &secret, Algorithm::HS256), names("HS256", &hmac_id), "{head}");
+                assert_eq!(believed(eddsa(), &private, Algorithm::EdDSA), names("EdDSA", &ed_id), "{head}");
+                for key in [&secret, &public] {
+                    assert!(!believed(eddsa(), key, Algorithm::HS256), "{head}");
+                }
+                assert!(!believed(tokens(), &public, Algorithm::HS256), "{head}");
+                assert!(!believed(tokens(), &private, Algorithm::EdDSA), "{head}");
+            }
+        }
     }
 
     #[test]

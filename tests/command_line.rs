@@ -296,6 +296,20 @@ fn tokens_are_signed_for_the_same_users_in_the_same_order() {
     shop.run("token --user nobody").fails_with(&["nobody", "user_"]);
 }
 
+/// ASVS 9.1.2: whoever signs offline signs as the shop does, and by nothing that it does not know.
+#[test]
+fn a_token_is_signed_by_the_algorithm_that_is_configured() {
+    let shop = Shop::new();
+    let alg = |said: Said| part(said.out.trim(), 0)["alg"].as_str().unwrap().to_owned();
+    assert_eq!(alg(shop.run("token")), "HS256");
+    assert_eq!(alg(shop.run("token --jwt-algorithm EdDSA")), "EdDSA");
+    assert_eq!(alg(shop.run_with("token", ("STOCKADE_JWT_ALGORITHM", "EdDSA"))), "EdDSA");
+    for line in ["token", "serve", "audit"] {
+        shop.run_with(line, ("STOCKADE_JWT_ALGORITHM", "none"))
+            .fails_with(&["jwt_algorithm", "expected HS256 or EdDSA"]);
+    }
+}
+
 /// ASVS 14.2: accounts, the journal and secrets are their owner's alone, however carelessly he makes files; and so are tokens in a
 /// file that was there before.
 #[test]
@@ -324,9 +338,13 @@ fn what_is_written_is_its_owners_alone() {
 
 /// What a token says, believed without a look at its signature.
 fn claims(token: &str) -> serde_json::Value {
-    let middle = token.split('.').nth(1).unwrap();
+    part(token, 1)
+}
+
+fn part(token: &str, at: usize) -> serde_json::Value {
+    let part = token.split('.').nth(at).unwrap();
     let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
-    for letter in middle.bytes() {
+    for letter in part.bytes() {
         let value = match letter {
             b'A'..=b'Z' => letter - b'A',
             b'a'..=b'z' => letter - b'a' + 26,

@@ -51,7 +51,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     ("dpop", &["dpop", "domain", "vault"]),
-    ("tokens", &["tokens", "domain"]),
+    ("tokens", &["tokens", "domain", "config"]),
     (
         "http",
         &[

@@ -31,7 +31,7 @@ pub fn tokens(config: &Config, clock: &Clock) -> Result<Tokens> {
     };
     let former: Vec<&[u8]> =
         config.tokens.former.iter().map(|former| former.expose_secret().as_bytes()).collect();
-    Ok(Tokens::new(secret.expose_secret().as_bytes(), &former)?)
+    Ok(Tokens::by(config.tokens.algorithm, secret.expose_secret().as_bytes(), &former)?)
 }
 
 /// What seals personal data under this configuration.

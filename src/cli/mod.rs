@@ -59,8 +59,8 @@ Examples:
   stockade token --users 10000 --out tokens.txt
           One token a line, for `seed`'s users in order
 
-Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in development the same data directory. So no trail tells of it; it tells
-what is done with a token, under the id in it. Suspending that id ends it.";
+Signing needs no server, only the same secret: STOCKADE_JWT_SECRET, or in development the same data directory; and the same
+STOCKADE_JWT_ALGORITHM. So no trail tells of it; it tells what is done with a token, under the id in it. Suspending that id ends it.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:

@@ -17,6 +17,7 @@ mod people;
 mod plaintext;
 mod redis;
 mod settings;
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, Stripe
 pub use peers::Peers;
 pub use people::People;
 pub use settings::{SETTINGS, Setting};
+pub use tokens::{JwtAlgorithm, Tokens};
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
@@ -110,14 +112,6 @@ pub struct Http {
 }
 
 #[derive(Debug, Clone)]
-pub struct Tokens {
-    /// `None` in development: one is made up on first use and kept beside the data.
-    pub secret: Option<SecretString>,
-    /// Believed, no longer used for signing.
-    pub former: Vec<SecretString>,
-}
-
-#[derive(Debug, Clone)]
 pub struct Mail {
     /// `None`: mails are written to a folder.
     pub smtp_url: Option<SecretString>,
@@ -184,7 +178,7 @@ impl Config {
                 public_url: None,
             },
             peers: Peers::development(),
-            tokens: Tokens { secret: None, former: Vec::new() },
+            tokens: Tokens::development(),
             people: People::development(),
             mail: Mail {
                 smtp_url: None,
@@ -232,14 +226,7 @@ impl Config {
                 public_url: layers.text("public_url").map(|_| mail::public_url(layers)).transpose()?,
             },
             peers: Peers::read(layers)?,
-            tokens: Tokens {
-                secret: layers.text("jwt_secret").map(SecretString::from),
-                former: layers
-                    .list::<String>("jwt_secrets_former")?
-                    .into_iter()
-                    .map(SecretString::from)
-                    .collect(),
-            },
+            tokens: Tokens::read(layers)?,
             people: People::read(layers, profile)?,
             mail: Mail {
                 smtp_url: mail::smtp_url(layers)?,
@@ -415,6 +402,7 @@ mod tests {
         let (read, made) = (read(&[]).unwrap(), Config::development(Path::new("./data")));
         assert_eq!(format!("{:?}", read.limits), format!("{:?}", made.limits));
         assert_eq!(format!("{:?}", read.store), format!("{:?}", made.store));
+        assert_eq!(format!("{:?}", read.tokens), format!("{:?}", made.tokens));
         assert_eq!(format!("{:?}", read.people), format!("{:?}", made.people));
         assert_eq!(format!("{:?}", read.mail), format!("{:?}", made.mail));
         assert_eq!(format!("{:?}", read.payment), format!("{:?}", made.payment));

@@ -1,12 +1,12 @@
 //! localstripe as a process of a test's own: something that speaks as Stripe does and that we did not write.
 //!
 //! `LOCALSTRIPE_PYTHON` names a Python that has it, and then it must work; `scripts/verify` installs one and sets it. Without it,
-//! on a machine that has none, there is no bank, and a test that needs one has nothing to prove.
+//! on a machine that has none, there is no bank, and a test that needs one has nothing to prove; where `CI` is set it fails.
 
 use reqwest::Client;
 use serde_json::Value;
 
-use super::stranger::Stranger;
+use super::stranger::{Stranger, python};
 
 /// Opens every account there.
 pub const BANK_KEY: &str = "sk_test_1";
@@ -29,12 +29,7 @@ impl Bank {
     }
 
     fn open_with(flags: &[&str]) -> Option<Bank> {
-        let Ok(python) = std::env::var("LOCALSTRIPE_PYTHON") else {
-            eprintln!(
-                "LOCALSTRIPE_PYTHON names no Python with localstripe: this is proved by scripts/verify"
-            );
-            return None;
-        };
+        let python = python("LOCALSTRIPE_PYTHON", "localstripe")?;
         let _process = Stranger::open(&python, "stripe/server.py", flags);
         let url = format!("http://127.0.0.1:{}", _process.port);
         let client = Client::builder().tls_certs_only([]).no_proxy().build().unwrap();

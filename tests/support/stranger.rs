@@ -5,6 +5,18 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
+/// The Python that a variable names because it has this package. Where there is none there is nothing to prove; but where changes are
+/// taken (`CI` is set) there has to be one, for nobody would see that nothing was proved.
+pub fn python(variable: &str, package: &str) -> Option<String> {
+    let named = std::env::var(variable).ok();
+    let told = format!("{variable} names no Python with {package}: this is proved by scripts/verify");
+    if named.is_none() {
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci.is_empty()), "{told}, and CI is set");
+        eprintln!("{told}");
+    }
+    named
+}
+
 pub struct Stranger {
     process: Child,
     /// It lives as long as this is open.

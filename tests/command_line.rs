@@ -424,6 +424,28 @@ fn nothing_starts_on_a_list_of_breached_passwords_that_is_none() {
     serve("good.txt").fails_with(&["cannot listen on", &addr]);
 }
 
+/// Whoever was to vouch for the mail server vouches, or nothing starts: letters that do not leave are found out late.
+#[test]
+fn nothing_starts_on_roots_of_the_mail_server_that_are_none() {
+    let shop = Shop::new();
+    let line = "serve --data-dir data --http-addr 127.0.0.1:0";
+    let serve = |file: &str| shop.run_with(line, ("STOCKADE_SMTP_ROOTS", file));
+    let (begin, end) = ("-----BEGIN CERTIFICATE-----\n", "-----END CERTIFICATE-----\n");
+    let bad = [
+        ("empty.pem", String::new()),
+        ("words.pem", "these are no certificates\n".to_owned()),
+        ("torn.pem", format!("{begin}AAAA\n")),
+        ("nothing.pem", format!("{begin}AAAA\n{end}")),
+        ("damaged.pem", format!("{begin}A*A\n{end}")),
+    ];
+    for (name, text) in bad {
+        std::fs::write(shop.path().join(name), text).unwrap();
+        serve(name).fails_with(&["STOCKADE_SMTP_ROOTS", name, "cannot be used as certificates"]);
+    }
+    serve("missing.pem").fails_with(&["STOCKADE_SMTP_ROOTS", "missing.pem", "No such file"]);
+    assert!(!shop.path().join("data").exists());
+}
+
 /// What only operators may see has a listener of its own there, or nothing starts.
 #[test]
 fn production_does_not_start_without_a_listener_for_operators() {

@@ -50,6 +50,7 @@ use crate::http::health::{NotReady, Readiness};
 use crate::http::{
     Abuse, AddressRate, AdminLogin, CartRate, Doors, OrderRate, Pages, Proxies, PublicUrl, Streams,
 };
+use crate::mail::Mailer;
 use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
 use crate::tokens::Tokens;
@@ -154,6 +155,7 @@ impl App {
     /// Opens everything. Must be called inside an actix `System`.
     pub async fn build(config: &Config) -> Result<App> {
         let breached = breached(config)?;
+        Mailer::check(&config.mail)?;
         let entrance = Entrance::of(config, &Clock::start()).await?;
         let owning = entrance.join(config).await?;
         App::build_behind(config, &entrance, owning.as_ref(), breached).await

@@ -19,6 +19,7 @@ use super::{App, Ended, Entrance, Owning, breached};
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
+use crate::mail::Mailer;
 use crate::persistence::breached::BreachedPasswords;
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that the disk will not get better by asking it again.
@@ -46,6 +47,7 @@ pub fn supervise(config: &Config) -> Result<Supervised> {
         let (stop, clock) = (StopSignals::listen()?, Clock::start());
         // It stays open, whatever becomes of its name: no shop that follows is without it.
         let breached = breached(config)?;
+        Mailer::check(&config.mail)?;
         let entrance = Entrance::of(config, &clock).await?;
         Supervisor { config, clock, breached, stop, rebuilds: VecDeque::new() }.run(entrance).await
     })

@@ -115,6 +115,8 @@ pub struct Http {
 pub struct Mail {
     /// `None`: mails are written to a folder.
     pub smtp_url: Option<SecretString>,
+    /// Whose word for the server is believed besides everybody's.
+    pub smtp_roots: Option<PathBuf>,
     pub from: Mailbox,
     /// Without a slash at its end.
     pub public_url: String,
@@ -182,6 +184,7 @@ impl Config {
             people: People::development(),
             mail: Mail {
                 smtp_url: None,
+                smtp_roots: None,
                 from: Mailbox::new(Some("Stockade".to_owned()), sender()),
                 public_url: "http://127.0.0.1:8080".to_owned(),
                 hold_reminder: Duration::from_secs(120),
@@ -230,6 +233,7 @@ impl Config {
             people: People::read(layers, profile)?,
             mail: Mail {
                 smtp_url: mail::smtp_url(layers)?,
+                smtp_roots: layers.text("smtp_roots").map(PathBuf::from),
                 from: layers.parsed("mail_from")?,
                 public_url: mail::public_url(layers)?,
                 hold_reminder: milliseconds("hold_reminder_ms")?,

@@ -70,6 +70,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("hash_threads", "N", "1", "Threads that hash passwords, behind everything else; more wait, and at a hundred: 503"),
     setting("admin_login_minutes", "MINUTES", "", "How long after a log-in an administrator may create products, restock, change prices and decide about money; 0: as long as the token is good. Unset: 15 in production, 0 in development"),
     Setting { secret: true, ..setting("smtp_url", "URL", "", "`smtps://USER:PASSWORD@HOST` or `smtp://HOST:587?tls=required`; unset: mails are written to a folder in the data directory") },
+    setting("smtp_roots", "FILE", "", "Certificates, as PEM, of authorities of your own that may vouch for the mail server, besides those that everybody believes"),
     setting("mail_from", "ADDRESS", "Stockade <no-reply@localhost.localdomain>", "Who mails come from"),
     setting("public_url", "URL", "", "Where people reach the shop, for the links in mails (unset: `http://` and http_addr) and, if set, in proofs of a key"),
     setting("letters_per_hour", "N", "100000", "Letters that leave within an hour at most, over all nodes; more wait. A quarter is kept for those about orders, and a quarter for those about accounts"),

@@ -14,8 +14,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::{self, PoolConfig};
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::{self, AsyncSmtpTransportBuilder, PoolConfig};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use reqwest::Url;
 use secrecy::ExposeSecret;
 
 use super::Message;
@@ -42,7 +44,7 @@ pub enum Sent {
 /// Why a message did not go. None of it names an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailError {
-    #[error("the mail server's address cannot be used: {0}")]
+    #[error("no mail can be sent as it is configured: {0}")]
     Config(String),
     /// It is about this mail or its reader: trying again changes nothing.
     #[error("refused for good ({0})")]
@@ -86,16 +88,19 @@ enum Way {
 impl Mailer {
     /// Opens no connection yet.
     pub fn new(config: &Mail, data_dir: &Path) -> Result<Mailer, MailError> {
-        let way = match &config.smtp_url {
-            Some(url) => {
-                let server = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret())
-                    .map_err(|error| MailError::Config(error.to_string()))?;
+        let way = match server(config)? {
+            Some(server) => {
                 let pool = PoolConfig::new().max_size(CONNECTIONS_MAX).idle_timeout(IDLE_FOR);
                 Way::Smtp(server.timeout(Some(STEP_WITHIN)).pool_config(pool).build())
             }
             None => Way::Folder(data_dir.join(FOLDER)),
         };
         Ok(Mailer { from: config.from.clone(), way })
+    }
+
+    /// Whether there can be one under this configuration. A node may come to need it long after it has started.
+    pub fn check(config: &Mail) -> Result<(), MailError> {
+        server(config).map(drop)
     }
 
     /// Hands the message over. An error means that it was not taken, or that nobody knows.
@@ -153,6 +158,51 @@ impl Mailer {
             .multipart(MultiPart::alternative_plain_html(message.plain, message.html))
             .map_err(|_| MailError::Refused(Why::Word("the message cannot be put together")))
     }
+}
+
+/// The mail server as its address says it, if there is one.
+fn server(config: &Mail) -> Result<Option<AsyncSmtpTransportBuilder>, MailError> {
+    let roots = config.smtp_roots.as_deref().map(roots).transpose()?;
+    let Some(url) = &config.smtp_url else { return Ok(None) };
+    let unusable = |why: String| MailError::Config(format!("STOCKADE_SMTP_URL: {why}"));
+    let url = url.expose_secret();
+    let server =
+        AsyncSmtpTransport::<Tokio1Executor>::from_url(url).map_err(|error| unusable(error.to_string()))?;
+    let Some(roots) = roots else { return Ok(Some(server)) };
+    // What the client has made of the address believes everybody's roots alone, so it is made once more.
+    let url = Url::parse(url).map_err(|error| unusable(error.to_string()))?;
+    let tls = trusting(roots, url.host_str().unwrap_or_default());
+    let tls = tls.map_err(|error| unusable(error.to_string()))?;
+    let when = url.query_pairs().find(|(name, _)| name == "tls").map(|(_, when)| when.into_owned());
+    Ok(Some(match (url.scheme(), when.as_deref()) {
+        ("smtps", _) => server.tls(Tls::Wrapper(tls)),
+        (_, Some("required")) => server.tls(Tls::Required(tls)),
+        (_, Some("opportunistic")) => server.tls(Tls::Opportunistic(tls)),
+        _ => server,
+    }))
+}
+
+/// The operator's own authorities. A file that says nothing usable would be found out by letters that do not leave.
+fn roots(file: &Path) -> Result<Certificate, MailError> {
+    let unusable = |why: &str| {
+        let file = file.display();
+        MailError::Config(format!("STOCKADE_SMTP_ROOTS: {file} cannot be used as certificates: {why}"))
+    };
+    let pem = std::fs::read(file).map_err(|error| unusable(&error.to_string()))?;
+    // Whatever is no certificate is passed over, so a file without one would be read as none, and not as a mistake.
+    let begin = "-----BEGIN CERTIFICATE-----";
+    if !String::from_utf8_lossy(&pem).lines().any(|line| line.starts_with(begin)) {
+        return Err(unusable(&format!("no line of it is {begin}")));
+    }
+    let roots = Certificate::from_pem(&pem).map_err(|error| unusable(&error.to_string()))?;
+    // What stands in them is looked at only when somebody is to believe them.
+    trusting(roots.clone(), "localhost").map_err(|error| unusable(&error.to_string()))?;
+    Ok(roots)
+}
+
+/// TLS with the host of this name, for whom these may vouch as well.
+fn trusting(roots: Certificate, host: &str) -> Result<TlsParameters, smtp::Error> {
+    TlsParameters::builder(host.to_owned()).add_root_certificate(roots).build()
 }
 
 fn told(error: &smtp::Error, from: &str) -> MailError {

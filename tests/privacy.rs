@@ -1,5 +1,7 @@
 //! What is kept of people, and where it can be read: in their own hands, and nowhere else.
 
+#[path = "privacy/owner.rs"]
+mod owner;
 mod support;
 
 use std::io::Write;
@@ -14,7 +16,7 @@ use stockade::actors::user::erase_again;
 use stockade::app::App;
 use stockade::clock::Clock;
 use stockade::config::{Config, MasterKeys};
-use stockade::domain::delivery::DeliveryState;
+use stockade::domain::delivery::{DeliveryState, Reason};
 use stockade::domain::user::PasswordPolicy;
 use stockade::persistence::Tables;
 use stockade::persistence::audit::audit;
@@ -77,7 +79,7 @@ async fn a_dump_of_the_store_and_the_log_name_nobody() {
     let unproved = Person::number(2);
     shop.sign_up(&unproved).await;
     let waiting = shop.letter(&unproved.email, 1).await.token();
-    let pair = shop.log_in(&mina).await;
+    let pair = log_in_from(&shop, &mina, "Minas Telefon 7").await;
     let next = Pair::of(&shop.try_refresh(&pair.refresh).await);
     shop.as_of(&next, "POST", "/v1/orders").json(&one_line(&product, 1)).send().await.ok(201);
     shop.try_log_in(&Person { password: "a wrong password".to_owned(), ..mina.clone() }).await;
@@ -106,7 +108,7 @@ async fn a_dump_of_the_store_and_the_log_name_nobody() {
             assert!(!holds(&logged, word), "the log holds {word}");
         }
     }
-    for word in ["mina@elsewhere.example", "a wrong password", "mina.park", "teheran"] {
+    for word in ["mina@elsewhere.example", "a wrong password", "mina.park", "teheran", "Minas Telefon"] {
         assert!(!holds(&live, word) && !holds(&at_rest, word) && !holds(&logged, word), "{word}");
     }
     for token in [&pair.access, &pair.refresh, &next.access, &next.refresh, &waiting, &confirm, &reset] {
@@ -115,6 +117,12 @@ async fn a_dump_of_the_store_and_the_log_name_nobody() {
         let secret = &token[token.len() - 16..];
         assert!(!holds(&live, secret) && !holds(&logged, secret), "{token}");
     }
+}
+
+/// On a device that calls itself so.
+async fn log_in_from(shop: &Shop, person: &Person, device: &str) -> Pair {
+    let asked = shop.post("/v1/sessions", &person.credentials()).header("User-Agent", device);
+    Pair::of(&asked.send().await)
 }
 
 async fn one(folder: &Path, sql: &'static str) -> Option<Vec<u8>> {
@@ -250,12 +258,18 @@ async fn why_a_line_comes_back_stands_nowhere_when_whoever_said_so_has_left() {
     shop.settle().await;
     shop.night().await;
     shop.night().await;
+    let mut sealed = Vec::new();
     for (person, _, order, why) in &people {
         let pair = shop.log_in(person).await;
         let path = format!("/v1/orders/{order}/lines/1/return");
         shop.as_of(&pair, "POST", &path).json(&json!({ "reason": why })).send().await.ok(200);
+        assert!(!holds(&dump(shop.folder()), why), "the store holds {why}");
+        match &shop.deliveries(order).await[0].reason {
+            Some(Reason::Sealed(bytes)) => sealed.push(bytes.clone()),
+            other => panic!("{other:?}"),
+        }
     }
-    let stand = |folder: &Path| [0, 1].map(|at| holds(&dump(folder), &people[at].3));
+    let stand = |folder: &Path| [0, 1].map(|at| left_of(folder, &sealed[at..=at]) == 1);
     assert_eq!(stand(shop.folder()), [true, true], "we look at the right place");
     let (leaves, _, _, _) = &people[0];
     let (pair, erase) = (shop.log_in(leaves).await, json!({ "password": leaves.password }));
@@ -379,7 +393,7 @@ fn under(bytes: &'static [u8]) -> impl FnOnce(&mut Config) {
 async fn a_master_key_is_rotated_under_living_accounts() {
     let shop = Shop::open_with(under(&[1])).await;
     let (mina, jun) = (shop.newcomer(1).await, shop.newcomer(2).await);
-    let before = shop.log_in(&mina).await;
+    let before = log_in_from(&shop, &mina, "a phone under the first key").await;
     let shop = shop.reopen_with(under(&[2, 1])).await;
     let pair = shop.log_in(&mina).await;
     let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
@@ -399,6 +413,10 @@ async fn a_master_key_is_rotated_under_living_accounts() {
         let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
         assert_eq!(me["email"], person.email);
     }
+    let pair = shop.log_in(&mina).await;
+    let listed = shop.as_of(&pair, "GET", "/v1/sessions").send().await.ok(200);
+    let mut sessions = listed["data"].as_array().unwrap().iter();
+    assert!(sessions.any(|session| session["device"] == "a phone under the first key"), "{listed}");
     shop.close().await;
 }
 

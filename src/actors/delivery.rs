@@ -189,6 +189,7 @@ impl Deliveries {
             return Err(NotSentBack::NotSold);
         }
         let SendBack { order: id, line, reason, key } = ask;
+        let reason = orders.sealed_reason(buyer, id, line, &reason).await?;
         let write = RequestReturn { order: id, line, window: self.window, reason, key };
         match self.payments.write(Write::RequestReturn(Box::new(write))).await {
             Ok(Written::Delivery(_)) => Ok(SentBack { order, replayed: false }),

@@ -4,6 +4,8 @@
 //! occurrence, whatever number of runs there is for it; what has ended moves no more; and what a buyer sees of an order is its
 //! row with its deliveries laid over it.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::amount::{Money, Quantity};
@@ -141,6 +143,21 @@ impl SoldLine {
     }
 }
 
+/// Why its buyer sends a line back, in his own words.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// As it was said, in a row of before they were sealed.
+    Plain(String),
+    /// Under its buyer's key.
+    Sealed(Vec<u8>),
+}
+
+impl fmt::Debug for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("Reason(…)")
+    }
+}
+
 /// A sold line as its row keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -159,8 +176,8 @@ pub struct Delivery {
     /// When its buyer could know, which is when the run was, not when it was scheduled.
     pub delivered_at: Option<Millis>,
     pub requested_at: Option<Millis>,
-    /// Why it shall come back, in its buyer's words. Forgotten when it is back.
-    pub reason: Option<String>,
+    /// Why it shall come back. Forgotten when it is back; nothing is kept of a buyer without an account.
+    pub reason: Option<Reason>,
     /// The request that asked for it to come back.
     pub key: Option<KeyUse>,
     pub version: u64,

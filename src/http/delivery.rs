@@ -54,8 +54,8 @@ pub struct DeliveryKept {
     reason: Option<String>,
 }
 
-impl From<Delivery> for DeliveryKept {
-    fn from(row: Delivery) -> DeliveryKept {
+impl From<(Delivery, Option<String>)> for DeliveryKept {
+    fn from((row, reason): (Delivery, Option<String>)) -> DeliveryKept {
         DeliveryKept {
             order_id: row.order,
             line: row.line,
@@ -64,7 +64,7 @@ impl From<Delivery> for DeliveryKept {
             shipped_at: row.shipped_at.map(Stamp),
             delivered_at: row.delivered_at.map(Stamp),
             return_requested_at: row.requested_at.map(Stamp),
-            reason: row.reason,
+            reason,
         }
     }
 }

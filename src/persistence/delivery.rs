@@ -11,7 +11,7 @@ use super::StoreError;
 use super::sql::{self, Connection, Damaged, Listed, Pool, Row, legible, signed, sixteen, time, unsigned};
 use super::stock::money;
 use crate::domain::amount::Quantity;
-use crate::domain::delivery::{Delivery, DeliveryState};
+use crate::domain::delivery::{Delivery, DeliveryState, Reason};
 use crate::domain::id::{OrderId, PaymentId, ProductId};
 use crate::domain::stock::{KeyUse, Millis};
 
@@ -20,7 +20,7 @@ macro_rules! deliveries {
         concat!(
             "select d.order_id, d.line, d.payment_id, d.product_id, d.quantity, d.amount_minor, d.currency, d.state, \
              d.scheduled_at_ms, d.paid_at_ms, d.shipped_at_ms, d.delivered_at_ms, d.requested_at_ms, d.reason, d.key_hash, \
-             d.body_hash, d.version, d.updated_at_ms from deliveries d ",
+             d.body_hash, d.version, d.updated_at_ms, d.reason_sealed from deliveries d ",
             $rest
         )
     };
@@ -35,7 +35,7 @@ const DUE: &str = deliveries!(
 /// Along the primary key: nothing is sorted.
 const BY_ORDER: &str = deliveries!("order by d.order_id, d.line");
 const UPDATE: &str = "update deliveries set state = ?, scheduled_at_ms = ?, shipped_at_ms = ?, delivered_at_ms = ?, \
-    requested_at_ms = ?, reason = ?, key_hash = ?, body_hash = ?, version = ?, updated_at_ms = ? \
+    requested_at_ms = ?, reason = ?, reason_sealed = ?, key_hash = ?, body_hash = ?, version = ?, updated_at_ms = ? \
     where order_id = ? and line = ? and version = ?";
 
 static OF_ORDERS: LazyLock<Listed> =
@@ -43,8 +43,8 @@ static OF_ORDERS: LazyLock<Listed> =
 static INSERT: LazyLock<Listed> = LazyLock::new(|| {
     let head = "insert into deliveries (order_id, line, payment_id, product_id, quantity, amount_minor, currency, state, \
         scheduled_at_ms, paid_at_ms, shipped_at_ms, delivered_at_ms, requested_at_ms, reason, key_hash, body_hash, version, \
-        updated_at_ms) values ";
-    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
+        updated_at_ms, reason_sealed) values ";
+    Listed::fine(head, "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", "")
 });
 
 /// Where a page ends, in the columns' own terms: a row that cannot be read is a place too.
@@ -170,11 +170,28 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
         shipped_at: time(row, 10)?,
         delivered_at: time(row, 11)?,
         requested_at: time(row, 12)?,
-        reason: row.try_get(13)?,
+        reason: reason(row)?,
         key,
         version: unsigned(row, 16)?,
         updated_at: Millis(row.try_get(17)?),
     })
+}
+
+fn reason(row: &Row) -> Result<Option<Reason>, StoreError> {
+    let sealed: Option<Vec<u8>> = row.try_get(18)?;
+    Ok(match sealed {
+        Some(sealed) => Some(Reason::Sealed(sealed)),
+        None => row.try_get::<Option<String>>(13)?.map(Reason::Plain),
+    })
+}
+
+/// What stands in the two columns for it, of which one at most says something.
+fn in_columns(reason: Option<&Reason>) -> (Option<&str>, Option<&[u8]>) {
+    match reason {
+        Some(Reason::Plain(words)) => (Some(words), None),
+        Some(Reason::Sealed(sealed)) => (None, Some(sealed)),
+        None => (None, None),
+    }
 }
 
 /// The lines of some orders; and which of them cannot be read.
@@ -198,6 +215,7 @@ pub(super) async fn replace(
         changed.iter().filter(|(before, _)| before.is_none()).map(|(_, now)| now).collect();
     for (sql, piece) in INSERT.cut(&new) {
         let query = piece.iter().fold(sql::query(sql), |query, row| {
+            let (plain, sealed) = in_columns(row.reason.as_ref());
             query
                 .bind(&row.order.as_bytes()[..])
                 .bind(i64::from(row.line))
@@ -212,23 +230,26 @@ pub(super) async fn replace(
                 .bind(row.shipped_at.map(|at| at.0))
                 .bind(row.delivered_at.map(|at| at.0))
                 .bind(row.requested_at.map(|at| at.0))
-                .bind(&row.reason)
+                .bind(plain)
                 .bind(row.key.as_ref().map(|used| &used.key[..]))
                 .bind(row.key.map(|used| used.body.cast_signed()))
                 .bind(signed(row.version))
                 .bind(row.updated_at.0)
+                .bind(sealed)
         });
         query.execute(&mut *connection).await?;
     }
     for (before, row) in changed {
         let Some(before) = before else { continue };
+        let (plain, sealed) = in_columns(row.reason.as_ref());
         let query = sql::query(UPDATE)
             .bind(row.state.as_str())
             .bind(row.scheduled.0)
             .bind(row.shipped_at.map(|at| at.0))
             .bind(row.delivered_at.map(|at| at.0))
             .bind(row.requested_at.map(|at| at.0))
-            .bind(&row.reason)
+            .bind(plain)
+            .bind(sealed)
             .bind(row.key.as_ref().map(|used| &used.key[..]))
             .bind(row.key.map(|used| used.body.cast_signed()))
             .bind(signed(row.version))

@@ -15,11 +15,13 @@ type File = (i64, &'static str, &'static str);
 /// The columns of bytes whose length nobody knows before. All others are keys: ids, hashes, what something is found by.
 const CONTENTS: &[&str] = &[
     "body",
+    "device_sealed",
     "events",
     "letter",
     "packed",
     "personal",
     "probe",
+    "reason_sealed",
     "recipient",
     "sealed",
     "secret",
@@ -116,6 +118,7 @@ const PEOPLE: &[File] = files!("people":
     29 "0029_outbox_by_class",
     30 "0030_sessions_key_thumbprint",
     31 "0031_outbox_by_subject",
+    32 "0032_sessions_device_sealed",
 );
 
 const MONEY: &[File] = files!("money":
@@ -136,6 +139,7 @@ const MONEY: &[File] = files!("money":
     15 "0015_approvals",
     16 "0016_approvals_of_order",
     17 "0017_approvals_due",
+    18 "0018_deliveries_reason_sealed",
 );
 
 /// Only on MySQL: what many nodes need to know of each other.

@@ -20,7 +20,10 @@ pub struct Session {
     pub former: Option<Blind>,
     /// The current token, sealed, for whoever shows the former one and did not hear of it.
     pub successor: Option<Vec<u8>>,
+    /// What the device calls itself, in a row of before that was sealed; empty in any other.
     pub device: String,
+    /// The same, sealed by whoever hands it in.
+    pub device_sealed: Option<Vec<u8>>,
     pub created_at: Millis,
     /// When the current refresh token was made.
     pub used_at: Millis,
@@ -32,7 +35,7 @@ macro_rules! sessions {
     ($rest:literal) => {
         concat!(
             "select id, user_id, refresh_hash, former_hash, successor, device, created_at_ms, used_at_ms, \
-             key_thumbprint from sessions ",
+             key_thumbprint, device_sealed from sessions ",
             $rest
         )
     };
@@ -42,7 +45,7 @@ const FIND: &str = sessions!("where id = ?");
 const OF_USER: &str = sessions!("where user_id = ? order by id desc");
 const LAPSED: &str = sessions!("where used_at_ms <= ? or created_at_ms <= ? limit ?");
 const INSERT: &str = "insert into sessions (id, user_id, refresh_hash, former_hash, successor, device, created_at_ms, \
-    used_at_ms, key_thumbprint) values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    used_at_ms, key_thumbprint, device_sealed) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 const ROTATE: &str = "update sessions set refresh_hash = ?, former_hash = ?, successor = ?, used_at_ms = ? \
     where id = ? and refresh_hash = ?";
 const END: &str = "delete from sessions where id = ?";
@@ -97,6 +100,7 @@ impl Writing<'_> {
             .bind(session.created_at.0)
             .bind(session.used_at.0)
             .bind(session.key.map(|key| key.to_vec()))
+            .bind(&session.device_sealed)
             .execute(self.on())
             .await?;
         Ok(())
@@ -155,6 +159,7 @@ fn session(row: &Row) -> Result<Session, StoreError> {
         created_at: Millis(row.try_get(6)?),
         used_at: Millis(row.try_get(7)?),
         key: key.map(|_| thirty_two(row, 8)).transpose()?,
+        device_sealed: row.try_get(9)?,
     })
 }
 
@@ -174,7 +179,8 @@ mod tests {
             refresh: [1; 32],
             former: None,
             successor: None,
-            device: "a phone".to_owned(),
+            device: "a phone of before".to_owned(),
+            device_sealed: None,
             created_at: T0,
             used_at: T0,
             key: None,
@@ -185,7 +191,9 @@ mod tests {
     #[tokio::test]
     async fn a_refresh_token_has_one_successor(#[values(Sqlite, MySql)] home: Home) {
         let (_dir, tables) = home.tables().await;
-        let (first, other) = (Session { key: Some([9; 32]), ..session(1) }, session(2));
+        let (device, device_sealed) = (String::new(), Some(vec![5; 90]));
+        let first = Session { key: Some([9; 32]), device, device_sealed, ..session(1) };
+        let other = session(2);
         let mut writing = tables.begin().await.unwrap();
         for session in [&first, &other] {
             writing.insert_session(session).await.unwrap();

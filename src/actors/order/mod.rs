@@ -7,6 +7,7 @@ mod address;
 mod ending;
 mod lookup;
 mod placement;
+mod reason;
 mod sight;
 
 use std::future::Future;

@@ -151,13 +151,15 @@ impl Users {
         let now = self.0.clock.now().max(user.signed_out_at.plus(1));
         let id = SessionId::new(now, self.0.clock.chance());
         let refresh = self.new_refresh(id);
+        let name = self.0.vault.seal(&self.key_of(user)?, &of_device(id), device.name.as_bytes())?;
         let session = Session {
             id,
             user: user.id,
             refresh: token_hash(refresh.expose_secret()),
             former: None,
             successor: None,
-            device: device.name,
+            device: String::new(),
+            device_sealed: Some(name),
             created_at: now,
             used_at: now,
             key: device.key,
@@ -279,11 +281,26 @@ impl Users {
         Err(Unable::DeadToken)
     }
 
-    /// A user's sessions that can still go on, newest first.
+    /// A user's sessions that can still go on, newest first, and what their devices call themselves.
     pub async fn sessions(&self, user: UserId) -> Result<Vec<Session>, Unable> {
         let now = self.0.clock.now();
         let mut sessions = self.0.tables.sessions().of_user(user).await?;
         sessions.retain(|session| expires_at(session) > now);
+        if sessions.iter().all(|session| session.device_sealed.is_none()) {
+            return Ok(sessions);
+        }
+        // Who has left a moment ago has neither a key nor sessions.
+        let Some(user) = self.0.tables.users().find(user).await? else { return Ok(Vec::new()) };
+        if user.wrapped_key.is_none() {
+            return Ok(Vec::new());
+        }
+        let key = self.key_of(&user)?;
+        for session in &mut sessions {
+            if let Some(sealed) = &session.device_sealed {
+                let plain = self.0.vault.open(&key, &of_device(session.id), sealed)?;
+                session.device = String::from_utf8(plain).map_err(|_| Unable::Internal)?;
+            }
+        }
         Ok(sessions)
     }
 
@@ -367,6 +384,10 @@ fn mark(blind: &Blind) -> String {
 
 fn context(session: SessionId) -> String {
     format!("{session} successor")
+}
+
+fn of_device(session: SessionId) -> String {
+    format!("{session} device")
 }
 
 fn expires_at(session: &Session) -> Millis {

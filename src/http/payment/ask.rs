@@ -56,7 +56,7 @@ pub struct RefundRequest {
     #[serde(deserialize_with = "restock")]
     #[schema(value_type = RestockSchema)]
     pub restock: Restock,
-    /// Why, in a few words; they stand in the log, so they name nobody.
+    /// Why, in a few words that name nobody: the same request has the same, and nobody keeps them.
     #[schema(min_length = 1, max_length = 200, pattern = r"\S")]
     pub reason: String,
 }

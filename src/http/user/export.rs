@@ -200,7 +200,8 @@ impl Telling {
             List::Deliveries => {
                 let (page, next) = self.some_orders().await?;
                 let delivered = self.payments.deliveries_kept_of(&page).await?;
-                Ok((rows(delivered.into_iter().map(DeliveryKept::from))?, next))
+                let told = self.orders.with_reasons(self.buyer, delivered).await?;
+                Ok((rows(told.into_iter().map(DeliveryKept::from))?, next))
             }
             List::Addresses => {
                 let page = self.orders.addresses_of(self.buyer, self.before, PAGE).await?;

@@ -108,7 +108,7 @@ pub static TABLES: &[Table] = tables! {
     People verified_emails: email_blind Bytes, user_id Bytes;
     People verified_phones: phone_blind Bytes, user_id Bytes;
     People sessions: id Bytes, user_id Bytes, refresh_hash Bytes, former_hash Bytes, successor Bytes,
-        device Words, created_at_ms Number, used_at_ms Number, key_thumbprint Bytes;
+        device Words, created_at_ms Number, used_at_ms Number, key_thumbprint Bytes, device_sealed Bytes;
     People one_time_tokens: hash Bytes, purpose Words, user_id Bytes, email_blind Bytes, sealed Bytes,
         expires_at_ms Number;
     People revocations: subject Bytes, kind Words, epoch_ms Number, until_ms Number, noted_at_ms Number;
@@ -146,7 +146,7 @@ pub static TABLES: &[Table] = tables! {
     Money deliveries: order_id Bytes, line Number, payment_id Bytes, product_id Bytes, quantity Number,
         amount_minor Number, currency Words, state Words, scheduled_at_ms Number, paid_at_ms Number,
         shipped_at_ms Number, delivered_at_ms Number, requested_at_ms Number, reason Words,
-        key_hash Bytes, body_hash Number, version Number, updated_at_ms Number;
+        key_hash Bytes, body_hash Number, version Number, updated_at_ms Number, reason_sealed Bytes;
     Money notices: id Number, order_id Bytes, kind Number, line Number, at_ms Number;
     Journal journal: pos Number, product_id Bytes, first_seq Number, last_seq Number, epoch Number,
         at_ms Number, hash Bytes, events Bytes;

@@ -23,7 +23,7 @@ use super::payment::{self, PaymentReader};
 use super::refund::{self, RefundReader};
 use super::sql::{self, Connection, Listed};
 use super::store::Store;
-use crate::domain::delivery::{Delivery, ReturnWindow, SoldLine};
+use crate::domain::delivery::{Delivery, Reason, ReturnWindow, SoldLine};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::domain::notice::Notice;
 use crate::domain::payment::{Approval, IllegalMove, Move, Payment, Refund, RefundState, STANDS_MS};
@@ -137,7 +137,7 @@ pub struct RequestReturn {
     pub order: OrderId,
     pub line: u8,
     pub window: ReturnWindow,
-    pub reason: String,
+    pub reason: Option<Reason>,
     pub key: Option<KeyUse>,
 }
 

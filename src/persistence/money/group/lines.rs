@@ -200,7 +200,7 @@ impl Group {
             return Ok(Written::NotMoved(Box::new(row.clone())));
         }
         let mut moved = row.moved(DeliveryState::ReturnRequested, now)?;
-        moved.reason = Some(ask.reason.clone());
+        moved.reason = ask.reason.clone();
         moved.key = ask.key;
         self.put_delivery(moved.clone());
         Ok(Written::Delivery(Box::new(moved)))

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::domain::amount::Quantity;
-use crate::domain::delivery::{ReturnWindow, SoldLine};
+use crate::domain::delivery::{Reason, ReturnWindow, SoldLine};
 
 /// Two lines.
 fn sold() -> Vec<SoldLine> {
@@ -74,7 +74,7 @@ impl Chance {
             }
             15..17 => {
                 let key = Some(KeyUse { key: [self.below(9) as u8; 16], body: 7 });
-                let (window, reason) = (ReturnWindow { ms: 100 }, "too small".to_owned());
+                let (window, reason) = (ReturnWindow { ms: 100 }, Some(Reason::Sealed(vec![7; 70])));
                 let order = the_order(number);
                 Write::RequestReturn(Box::new(RequestReturn { order, line, window, reason, key }))
             }

@@ -1,0 +1,1 @@
+alter table deliveries add column reason_sealed blob

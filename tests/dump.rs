@@ -5,9 +5,8 @@
 
 mod support;
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::Path;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,163 +15,10 @@ use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::tokens::Tokens;
-use support::{Letter, Pair, Person, Process, Reply, SECRET, one_line, user};
+use support::{Letter, Pair, Person, Process, Reply, SECRET, Secrets, leaks, one_line, paid_with, user};
 
 /// What is paid with: known as long as the payment runs, and no longer.
 const TOKEN: &str = "means of payment";
-
-/// What must not be found, by what it is.
-#[derive(Default)]
-struct Secrets(Vec<(String, String)>);
-
-impl Secrets {
-    fn keep(&mut self, what: &str, word: &str) {
-        self.0.push((what.to_owned(), word.to_owned()));
-    }
-
-    fn keep_person(&mut self, person: &Person) {
-        let Person { email, password, name, phone, street } = person;
-        self.keep_email(email);
-        self.keep_phone(phone);
-        self.keep("password", password);
-        self.keep("name", name);
-        self.keep("address line", street);
-    }
-
-    fn keep_email(&mut self, email: &str) {
-        self.keep("e-mail", email);
-        self.keep("first part of an e-mail", email.split('@').next().unwrap());
-    }
-
-    /// As it was written, and as it is kept (E.164).
-    fn keep_phone(&mut self, phone: &str) {
-        let digits = phone.replace('-', "");
-        self.keep("phone", phone);
-        self.keep("phone", &digits);
-        self.keep("phone", digits.strip_prefix('0').unwrap());
-    }
-
-    /// What a session's id may be known by stands beside the secret in a token; the secret may not.
-    fn keep_pair(&mut self, pair: &Pair) {
-        let mut access = pair.access.split('.').skip(1);
-        self.keep("claims of an access token", access.next().unwrap());
-        self.keep("signature of an access token", access.next().unwrap());
-        let (word, mark) = pair.refresh.rsplit_once('.').unwrap();
-        self.keep("refresh token", &word["sess_".len() + 26 + 1..]);
-        self.keep("mark of a refresh token", mark);
-    }
-
-    fn keep_link(&mut self, token: &str) {
-        self.keep("mailed token", token);
-        self.keep("secret of a mailed token", &token[token.len() - 43..]);
-    }
-
-    fn search(&self) -> Search {
-        let mut needles: HashMap<[u8; 4], Vec<Needle>> = HashMap::new();
-        for (what, word) in &self.0 {
-            assert!(word.chars().count() >= 4, "{what} {word:?} is too short to be looked for");
-            let mut seen = BTreeSet::new();
-            for (how, bytes) in disguises(word) {
-                let bytes = bytes.to_ascii_lowercase();
-                if !seen.insert(bytes.clone()) {
-                    continue;
-                }
-                let first = bytes[..4].try_into().unwrap();
-                needles
-                    .entry(first)
-                    .or_default()
-                    .push(Needle { what: format!("{what} {word:?}{how}"), bytes });
-            }
-        }
-        Search { needles }
-    }
-}
-
-/// What a careless line of code makes of a word.
-fn disguises(word: &str) -> Vec<(&'static str, Vec<u8>)> {
-    let bytes = word.as_bytes();
-    let joined = |each: fn(u8) -> String, between: &str| {
-        bytes.iter().map(|byte| each(*byte)).collect::<Vec<_>>().join(between).into_bytes()
-    };
-    let escaped = word.encode_utf16().fold(String::new(), |mut text, unit| {
-        match u8::try_from(unit) {
-            Ok(ascii) if ascii.is_ascii() => text.push(char::from(ascii)),
-            _ => write!(text, "\\u{unit:04x}").unwrap(),
-        }
-        text
-    });
-    let mut all = vec![
-        ("", bytes.to_vec()),
-        (" with escapes", escaped.into_bytes()),
-        (" percent-encoded", percent_encoded(bytes)),
-        (" in hexadecimal", joined(|byte| format!("{byte:02x}"), "")),
-        (" as a list of numbers", joined(|byte| byte.to_string(), ", ")),
-        (" in UTF-16", word.encode_utf16().flat_map(u16::to_le_bytes).collect()),
-    ];
-    // In base64 a word has three faces, by where it begins; their edges depend on what stands beside it.
-    for before in 0..3 {
-        let shifted = [&b"???"[..before], bytes].concat();
-        let text = BASE64_STANDARD.encode(&shifted);
-        let whole = &text[(before * 8).div_ceil(6)..shifted.len() / 3 * 4];
-        if whole.len() >= 8 {
-            all.push((" in base64", whole.as_bytes().to_vec()));
-        }
-    }
-    all
-}
-
-fn percent_encoded(bytes: &[u8]) -> Vec<u8> {
-    bytes.iter().fold(Vec::new(), |mut text, byte| {
-        match byte {
-            b'-' | b'_' | b'.' => text.push(*byte),
-            _ if byte.is_ascii_alphanumeric() => text.push(*byte),
-            _ => text.extend_from_slice(format!("%{byte:02x}").as_bytes()),
-        }
-        text
-    })
-}
-
-struct Needle {
-    what: String,
-    bytes: Vec<u8>,
-}
-
-/// Finds all secrets in one walk over the bytes, in whatever case.
-struct Search {
-    needles: HashMap<[u8; 4], Vec<Needle>>,
-}
-
-impl Search {
-    fn of(&self, bytes: &[u8]) -> BTreeSet<&str> {
-        let bytes = bytes.to_ascii_lowercase();
-        let mut found = BTreeSet::new();
-        for at in 0..bytes.len().saturating_sub(3) {
-            let here = &bytes[at..];
-            let Some(needles) = self.needles.get(&here[..4]) else { continue };
-            let there = needles.iter().filter(|needle| here.starts_with(&needle.bytes));
-            found.extend(there.map(|needle| needle.what.as_str()));
-        }
-        found
-    }
-
-    /// Complaints about a file or everything below a folder, but for the mails.
-    fn under(&self, path: &Path) -> Vec<String> {
-        let mut found = Vec::new();
-        for file in files_under(path) {
-            let bytes = std::fs::read(&file).unwrap();
-            found.extend(self.of(&bytes).iter().map(|what| format!("{}: {what}", file.display())));
-        }
-        found
-    }
-}
-
-fn files_under(path: &Path) -> Vec<PathBuf> {
-    if path.is_file() {
-        return vec![path.to_owned()];
-    }
-    let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| !path.ends_with("mail")).flat_map(|path| files_under(&path)).collect()
-}
 
 /// One person's whole life in a shop.
 struct Life<'a> {
@@ -198,12 +44,14 @@ impl Life<'_> {
     /// The token of the next letter to an address.
     async fn link(&mut self, email: &str) -> String {
         let token = self.next_letter(email).await.token();
+        assert_eq!(leaks(&token), [token.as_str()], "every other test knows it by its shape");
         self.secrets.keep_link(&token);
         token
     }
 
     fn opened(&mut self, reply: &Reply) -> Pair {
         let pair = Pair::of(reply);
+        assert_eq!(leaks(&format!("{} {}", pair.access, pair.refresh)), [&pair.access, &pair.refresh]);
         self.secrets.keep_pair(&pair);
         pair
     }
@@ -253,7 +101,7 @@ impl Life<'_> {
 
     /// To an address that is not the account's: ordered, out of the cart, looked at, refused, and said badly.
     async fn orders_elsewhere(&mut self, pair: &Pair) {
-        let product = self.sold_to_all().await;
+        let product = sold_to_all(self.process).await;
         let (name, street) =
             (format!("{} junior", self.person.name), format!("{}, at the back", self.person.street));
         let city = format!("the city of {}", self.person.name);
@@ -284,20 +132,10 @@ impl Life<'_> {
             .ok(201);
     }
 
-    /// A product that anybody may have as often as they like.
-    async fn sold_to_all(&self) -> String {
-        let products = self.process.ask("GET", "/v1/products").send().await.ok(200);
-        let mut products = products["data"].as_array().unwrap().iter();
-        let sale = |product: &&Value| product["sale"].clone();
-        let for_all =
-            products.find(|it| sale(it)["state"] == "open" && sale(it)["per_customer_limit"].is_null());
-        support::id(for_all.unwrap())
-    }
-
     /// Everything that can be paid with, and what nobody should have sent.
     async fn pays(&mut self) {
         let pair = self.log_in().await;
-        let mut body = one_line(&self.sold_to_all().await, 1);
+        let mut body = one_line(&sold_to_all(self.process).await, 1);
         for (token, status) in [
             ("tok_random_0", 201),
             ("tok_refund_fails_1", 201),
@@ -429,6 +267,78 @@ impl Life<'_> {
     }
 }
 
+/// A product that anybody may have as often as they like.
+async fn sold_to_all(process: &Process) -> String {
+    let products = process.ask("GET", "/v1/products").send().await.ok(200);
+    let mut products = products["data"].as_array().unwrap().iter();
+    let sale = |product: &&Value| product["sale"].clone();
+    let for_all = products.find(|it| sale(it)["state"] == "open" && sale(it)["per_customer_limit"].is_null());
+    support::id(for_all.unwrap())
+}
+
+/// Somebody who sends back what has arrived.
+struct SendsBack {
+    person: Person,
+    order: String,
+    why: &'static str,
+}
+
+impl SendsBack {
+    /// What they have paid for arrives on days of a second.
+    async fn those_to_whom_it_came(folder: &Path, secrets: &mut Secrets) -> Vec<SendsBack> {
+        let settings = [("RUST_LOG", "trace"), ("STOCKADE_CALENDAR_DAY", "1s")];
+        let process = Process::start(folder, &settings).await;
+        let mut all = Vec::new();
+        let reasons = ["because her kitchen is too small", "새 부엌이 너무 좁아서"];
+        for (number, why) in (11..).zip(reasons) {
+            let person = Person::number(number);
+            secrets.keep_person(&person);
+            process.newcomer(&person).await;
+            secrets.keep_link(&process.letter(&person.email, 1).await.token());
+            let pair = process.log_in(&person).await;
+            secrets.keep_pair(&pair);
+            let body = paid_with(&sold_to_all(&process).await, 1, "tok_ok");
+            let order = process.as_of(&pair, "POST", "/v1/orders").json(&body).send().await.ok(201);
+            let order = support::id(&order);
+            let arrives = async {
+                let path = format!("/v1/orders/{order}");
+                while process.as_of(&pair, "GET", &path).send().await.ok(200)["lines"][0]["delivery_status"]
+                    != "delivered"
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), arrives).await.expect("it arrives");
+            all.push(SendsBack { person, order, why });
+        }
+        process.stop().await;
+        all
+    }
+
+    /// On a day that does not end meanwhile, for it is forgotten when the line is back. What the owner is told of it.
+    async fn says_why(&self, process: &Process, admin: &str, secrets: &mut Secrets) -> String {
+        let SendsBack { person: Person { name, phone, .. }, order, why } = self;
+        let (device, why) = (format!("telephone of {name}"), format!("{name}, {phone}: {why}"));
+        secrets.keep("device", &device);
+        secrets.keep("reason of a return", &why);
+        let asked = process.post("/v1/sessions", &self.person.credentials()).header("User-Agent", &device);
+        let pair = Pair::of(&asked.send().await);
+        secrets.keep_pair(&pair);
+        let path = format!("/v1/orders/{order}/lines/1/return");
+        let body = json!({ "reason": why });
+        let returned = process.as_of(&pair, "POST", &path).json(&body).send().await.ok(200);
+
+        // A clerk gives a little of it back, and writes down for whom.
+        let reason = format!("a call of {name} on {phone}");
+        secrets.keep("reason of a refund", &reason);
+        let amount = json!({ "amount": 1, "currency": returned["total"]["currency"] });
+        let body = json!({ "amount": amount, "restock": "leave", "reason": reason });
+        let refund = process.post(&format!("/v1/admin/orders/{order}/refunds"), &body);
+        refund.key(&format!("a-call-about-{order}")).bearer(admin).send().await.ok(201);
+        process.as_of(&pair, "GET", "/v1/users/me/export").send().await.text
+    }
+}
+
 fn people() -> [(Person, &'static str); 2] {
     let mina = Person {
         email: "Mina.Park.Seoul@example.com".to_owned(),
@@ -451,11 +361,16 @@ fn people() -> [(Person, &'static str); 2] {
 #[actix_web::test]
 async fn neither_the_disk_nor_the_log_knows_anybody() {
     let folder = tempfile::tempdir().unwrap();
+    let mut secrets = Secrets::default();
+    let returns = SendsBack::those_to_whom_it_came(folder.path(), &mut secrets).await;
     let process = Process::start(folder.path(), &[("RUST_LOG", "trace")]).await;
     let clock = Clock::start();
     let tokens = Tokens::new(SECRET.as_bytes(), &[]).unwrap();
     let admin = tokens.sign(user(0), Role::Admin, 900, clock.now(), clock.chance()).unwrap();
-    let mut secrets = Secrets::default();
+    let mut told = String::new();
+    for one in &returns {
+        told += &one.says_why(&process, &admin, &mut secrets).await;
+    }
     for (person, language) in people() {
         let mut life =
             Life { process: &process, secrets: &mut secrets, person, language, read: HashMap::new() };
@@ -482,17 +397,47 @@ async fn neither_the_disk_nor_the_log_knows_anybody() {
     found.extend(search.under(&log));
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 
-    // And it can see: the letters are full of what it looks for.
-    let mails: Vec<u8> = std::fs::read_dir(data.join("mail"))
+    // And it can see: the letters are full of what it looks for, and so is what somebody is told of himself.
+    let mut mails: Vec<u8> = std::fs::read_dir(data.join("mail"))
         .unwrap()
         .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
         .collect();
+    mails.extend(told.as_bytes());
     let seen = search.of(&mails);
-    for what in ["e-mail", "mailed token"] {
+    for what in ["e-mail", "mailed token", "device", "reason of a return"] {
         assert!(seen.iter().any(|line| line.starts_with(what)), "{what} is missing in {seen:?}");
     }
     let log = std::fs::read_to_string(log).unwrap();
-    assert!(log.contains("TRACE") && log.contains("has proved their address"), "not much of a log:\n{log}");
+    for word in ["TRACE", "has proved their address", "money is asked back"] {
+        assert!(log.contains(word), "not much of a log:\n{log}");
+    }
+}
+
+/// What every server's log is searched for when it goes.
+#[test]
+fn a_token_is_known_by_its_shape_and_a_person_by_a_word() {
+    let (clock, mina) = (Clock::start(), Person::number(7));
+    let signed = Tokens::new(SECRET.as_bytes(), &[]).unwrap();
+    let signed = signed.sign(user(1), Role::Shopper, 900, clock.now(), clock.chance()).unwrap();
+    let (session, secret) = (format!("sess_{}", "0".repeat(26)), "aB3_-".repeat(9)[..43].to_owned());
+    let refresh = format!("{session}_{secret}.{}", &secret[..16]);
+    for token in [&signed, &refresh, &format!("verify_{secret}"), &format!("reset_{secret}")] {
+        for line in [format!("token={token} x"), format!("{{\"a\":\"{token}\"}}"), format!("Bearer {token}")]
+        {
+            assert_eq!(leaks(&line), [token.as_str()], "{line}");
+        }
+    }
+    for word in [mina.email.as_str(), &mina.phone, &mina.name, "+821023451007"] {
+        let line = format!("INFO somebody: {word}");
+        assert_eq!(leaks(&format!("one\n{line}\ntwo")), [line.as_str()]);
+    }
+    let harmless = format!(
+        "the session {session} of user_{} ends session={session} \
+         a link of verify_that-nobody-ever-sent is at data/mail/mail_{}.eml",
+        "0".repeat(26),
+        "0".repeat(26),
+    );
+    assert_eq!(leaks(&harmless), [""; 0]);
 }
 
 #[test]

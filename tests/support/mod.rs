@@ -9,10 +9,12 @@ pub mod film;
 mod follow;
 mod held;
 pub mod kill;
+mod leaks;
 mod money;
 mod people;
 mod process;
 pub mod rights;
+mod secrets;
 mod stalls;
 pub mod stranger;
 
@@ -25,11 +27,15 @@ pub use delivery::DAY_MS;
 #[allow(unused_imports)]
 pub use device::{Device, LOG_IN, REFRESH};
 #[allow(unused_imports)]
+pub use leaks::leaks;
+#[allow(unused_imports)]
 pub use money::{card, paid_with, signed, signed_event};
 #[allow(unused_imports)]
 pub use people::{Letter, Pair, Person, breached_list, letters_in, wait_for};
 #[allow(unused_imports)]
 pub use process::Process;
+#[allow(unused_imports)]
+pub use secrets::{Search, Secrets};
 #[allow(unused_imports)]
 pub use stalls::Stalls;
 

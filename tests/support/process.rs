@@ -1,5 +1,5 @@
 //! A shop as a process of its own: the real program on a port that the system chose, its log in a file beside its data,
-//! killed whenever a test likes.
+//! killed whenever a test likes. When it goes its log is searched, whatever the test was about: no token and nobody stands there.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::tokens::Tokens;
 
-use super::{Ask, Letter, Pair, Person, Reply, SECRET, letters_in, user, wait_for};
+use super::{Ask, Letter, Pair, Person, Reply, SECRET, leaks, letters_in, user, wait_for};
 
 /// As long as a server is waited for: on an empty database it makes every table first.
 const OPEN_WITHIN: Duration = Duration::from_secs(60);
@@ -21,6 +21,8 @@ pub struct Process {
     child: Child,
     data: PathBuf,
     log: PathBuf,
+    /// How long its log was before it began.
+    began: usize,
     /// How long its log was when it was last open.
     before: usize,
     base: String,
@@ -54,7 +56,7 @@ impl Process {
         let before = std::fs::read_to_string(&log).unwrap_or_default().len();
         command.stderr(File::options().create(true).append(true).open(&log).unwrap());
         let child = command.spawn().unwrap();
-        Process { child, data, log, before, base: String::new(), client: super::client() }
+        Process { child, data, log, began: before, before, base: String::new(), client: super::client() }
     }
 
     /// Waits until it is open, once more than it was before.
@@ -228,5 +230,13 @@ impl Drop for Process {
         // It has usually ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Whoever fails already says why; and a folder that went first has taken the log along.
+        if std::thread::panicking() {
+            return;
+        }
+        let Ok(log) = std::fs::read(&self.log) else { return };
+        let said = String::from_utf8_lossy(log.get(self.began..).unwrap_or_default());
+        let found = leaks(&said);
+        assert!(found.is_empty(), "its log holds {found:?}");
     }
 }

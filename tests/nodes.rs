@@ -9,6 +9,8 @@ mod door;
 mod fitness;
 #[path = "nodes/hand_over.rs"]
 mod hand_over;
+#[path = "nodes/kept.rs"]
+mod kept;
 #[path = "nodes/money.rs"]
 mod money;
 #[path = "nodes/owners.rs"]

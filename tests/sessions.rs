@@ -2,6 +2,8 @@
 
 #[path = "sessions/bound.rs"]
 mod bound;
+#[path = "sessions/elsewhere.rs"]
+mod elsewhere;
 #[path = "sessions/keys.rs"]
 mod keys;
 mod support;
@@ -15,7 +17,6 @@ use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 use stockade::config::Config;
-use stockade::domain::id::SessionId;
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use support::{Pair, Person, Shop, forged, id, one_line, user, wait_for};
@@ -488,31 +489,6 @@ async fn a_suspension_ends_tokens_whatever_the_account() {
     assert_eq!(shop.verify(&letter.token()).await.status, 204);
     let pair = shop.log_in(&new).await;
     assert!(shop.admits(&pair.access).await);
-    shop.close().await;
-}
-
-/// ASVS 7.4.1, 8.3.2: what another node has ended is refused here within ten seconds. The other node is a row in the table.
-#[actix_web::test]
-async fn what_another_node_has_ended_is_refused_within_ten_seconds() {
-    let shop = Shop::open().await;
-    let mina = shop.newcomer(1).await;
-    let (pair, other) = (shop.log_in(&mina).await, shop.log_in(&mina).await);
-    let session: SessionId = claims(&pair.access)["sid"].as_str().unwrap().parse().unwrap();
-    let now = shop.clock.now();
-    let options = SqliteConnectOptions::new().filename(shop.folder().join("people.db"));
-    let mut node = options.busy_timeout(std::time::Duration::from_secs(10)).connect().await.unwrap();
-    sqlx::query("insert into revocations (epoch_ms, until_ms, noted_at_ms, kind, subject) values (?, ?, ?, 'session', ?)")
-        .bind(now.0)
-        .bind(now.0 + 15 * MINUTE)
-        .bind(now.0)
-        .bind(session.as_bytes().to_vec())
-        .execute(&mut node)
-        .await
-        .unwrap();
-    node.close().await.unwrap();
-    let refused = async { while shop.admits(&pair.access).await {} };
-    tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.expect("refused by then");
-    assert!(shop.admits(&other.access).await);
     shop.close().await;
 }
 

@@ -2,9 +2,10 @@
 //!
 //! The truth is a table. What this node revokes it knows at once; what another node revoked it reads within
 //! [`POLL_EVERY`], and at once where Redis carries word of it. Always true: asking touches no database, and while nothing is revoked it is one load of a number.
+//! Where the table could not be read for [`KNOWN_FOR`] nobody knows any more whom others have sent away, and no token is believed until it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::rt;
@@ -20,6 +21,8 @@ use crate::persistence::revocation::{Revocation, RevocationReader, Subject};
 
 /// How old what is known about other nodes may be.
 pub const POLL_EVERY: Duration = Duration::from_secs(2);
+/// After so long without having read the table: what another node has ended is refused here by then.
+pub const KNOWN_FOR: Duration = Duration::from_secs(10);
 /// Between two looks: whoever hears of a thousand log-outs reads them together.
 const LOOKS_APART: Duration = Duration::from_millis(50);
 /// How much earlier than the last look the next one begins: clocks of nodes differ, and a transaction takes a while.
@@ -37,6 +40,8 @@ struct Inner {
     sessions: DashMap<SessionId, Millis>,
     /// Up to which beginning a user's sessions are dead, and until when that is remembered.
     users: DashMap<UserId, (Millis, Millis)>,
+    /// When what is known is too old, on the clock that nobody sets; 0: no table is followed.
+    known_until_ns: AtomicU64,
     /// This node has written into the table.
     written: Notify,
     /// Another one says that it has.
@@ -58,6 +63,19 @@ impl Revocations {
     /// Has everything of this user been ended that had begun by then? What no token can outlive is forgotten.
     pub fn have_ended(&self, user: UserId, begun: Millis) -> bool {
         self.0.users.get(&user).is_some_and(|entry| begun <= entry.0)
+    }
+
+    /// Is it too long ago that the table was read? Then somebody may have been sent away of whom nobody here knows.
+    #[inline]
+    pub fn are_too_old(&self, now_ns: u64) -> bool {
+        let until_ns = self.0.known_until_ns.load(Ordering::Acquire);
+        until_ns != 0 && now_ns >= until_ns
+    }
+
+    /// All that the table held then is known.
+    pub fn are_known_of(&self, read_ns: u64) {
+        let known_for_ns = u64::try_from(KNOWN_FOR.as_nanos()).unwrap_or(u64::MAX);
+        self.0.known_until_ns.store(read_ns.saturating_add(known_for_ns), Ordering::Release);
     }
 
     /// Refuses from now on.
@@ -141,10 +159,11 @@ impl Revocations {
         since: &mut Millis,
         clock: &Clock,
     ) -> Result<(), StoreError> {
-        let now = clock.now();
+        let (now, read_ns) = (clock.now(), clock.nanos());
         for revocation in reader.since(*since, now).await? {
             self.note(&revocation);
         }
+        self.are_known_of(read_ns);
         self.forget(now);
         *since = now.plus(-OVERLAP_MS);
         Ok(())
@@ -168,6 +187,18 @@ mod tests {
 
     fn session(at: i64) -> SessionId {
         SessionId::new(NOW.plus(at), 7)
+    }
+
+    #[test]
+    fn what_was_not_read_for_ten_seconds_is_too_old_until_it_is_read() {
+        let at = |seconds: u64| 7 + seconds * 1_000_000_000;
+        let revocations = Revocations::default();
+        assert!(!revocations.are_too_old(u64::MAX), "nothing is followed");
+        revocations.are_known_of(at(0));
+        assert!(!revocations.are_too_old(at(10) - 1) && revocations.are_too_old(at(10)));
+        assert!(revocations.clone().are_too_old(at(60)));
+        revocations.are_known_of(at(60));
+        assert!(!revocations.are_too_old(at(69)));
     }
 
     fn noted(subject: Subject) -> Revocations {

@@ -222,12 +222,12 @@ impl App {
         cast.scheduler.open();
         // What it asks is known by now.
         let _cart_chores = cast.carts.chores();
-        let Doors { readiness, streams, nodes, .. } = doors;
+        let Doors { readiness, streams, nodes, revocations, .. } = doors;
         readiness.clear(NotReady::Starting);
         serving.open();
         let _pulse = if owning.is_none() { Some(pulse(journal, &cast.directory)) } else { None };
-        let _vitals =
-            Vitals::watch(journal, &cast.directory, &readiness, &streams, cast.mirror.clone(), nodes);
+        let (directory, mirror) = (&cast.directory, cast.mirror.clone());
+        let _vitals = Vitals::watch(journal, directory, &readiness, &streams, mirror, nodes, revocations);
         let _fitness = owning.map(|owning| fitness::watch(tables, owning.time(), &readiness));
         until_open.is_open();
         Ok(App {

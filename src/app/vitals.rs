@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
+use crate::actors::revocations::Revocations;
 use crate::actors::stock::{Directory, HotProducts, View};
 use crate::actors::turns::Loop;
 use crate::domain::id::ProductId;
@@ -41,6 +42,7 @@ impl Vitals {
         streams: &Streams,
         mirror: Option<Mirror>,
         nodes: Nodes,
+        revocations: Revocations,
     ) -> Vitals {
         let (journal, directory, readiness) = (journal.clone(), directory.clone(), readiness.clone());
         let (streams, mut alone) = (streams.clone(), Alone::default());
@@ -52,6 +54,8 @@ impl Vitals {
                 let house = directory.house();
                 set(&readiness, NotReady::JournalUnavailable, journal.health() != Health::Healthy);
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
+                let are_unread = revocations.are_too_old(house.clock.nanos());
+                set(&readiness, NotReady::RevocationsUnread, are_unread);
                 let within = if journal.has_peers() { TAKEN_OVER_WITHIN } else { SUCCEEDED_WITHIN };
                 if alone.for_too_long(journal.is_the_only_one(), within, house.clock.nanos()) {
                     streams.end_present();

@@ -2,7 +2,8 @@
 //!
 //! A door names in its signature who may come in: [`Caller`] is anybody who is signed in, [`Recent`] and [`RecentAdmin`] have shown a
 //! password a moment ago, [`Shopper`] and [`Admin`] are what they say. No header but `Authorization` is believed. A signature is not
-//! enough: a session that was ended is refused, for tokens that this thread remembers as good as well.
+//! enough: a session that was ended is refused, for tokens that this thread remembers as good as well; and where nobody could know whether
+//! it was, no token is believed.
 
 use std::future::{Ready, ready};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, web};
 
 use super::problem::{Code, Fact, Problem};
-use super::refusal::internal;
+use super::refusal::{RETRY_MS, internal};
 use crate::actors::revocations::Revocations;
 use crate::clock::Clock;
 use crate::domain::id::UserId;
@@ -90,6 +91,11 @@ fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
     })?;
     if revocations.cover(identity.user, identity.session) {
         return Err(challenge(Code::Unauthenticated, "This session has ended: log in again.", INVALID));
+    }
+    if revocations.are_too_old(clock.nanos()) {
+        const UNKNOWN: &str =
+            "Whether this session has ended cannot be looked up. Nothing was done: try again.";
+        return Err(Problem::new(Code::OwnerUnavailable, UNKNOWN).retry_after(RETRY_MS));
     }
     Ok(identity)
 }
@@ -207,5 +213,46 @@ impl FromRequest for Admin {
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(with_role(request, Role::Admin, ADMINS_ONLY).map(|it| Admin(it.user)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+    use crate::persistence::revocation::{Revocation, Subject};
+
+    /// What a door that reads the token says.
+    fn said(request: &HttpRequest) -> Result<UserId, &'static str> {
+        identity(request).map(|identity| identity.user).map_err(|problem| problem.code().word())
+    }
+
+    #[test]
+    fn no_token_is_believed_while_nobody_knows_whom_others_have_sent_away() {
+        let (clock, revocations) = (Clock::start(), Revocations::default());
+        let tokens = Tokens::new(b"a signing key for tests, long enough", &[]).unwrap();
+        let (now, user) = (clock.now(), UserId::new(clock.now(), 1));
+        let token = tokens.sign(user, Role::Shopper, 900, now, clock.chance()).unwrap();
+        let asked = |token: &str| {
+            TestRequest::default()
+                .insert_header((header::AUTHORIZATION, format!("Bearer {token}")))
+                .app_data(web::Data::new(tokens.clone()))
+                .app_data(web::Data::new(revocations.clone()))
+                .app_data(web::Data::new(clock.clone()))
+                .to_http_request()
+        };
+        let request = asked(&token);
+        assert_eq!(said(&request), Ok(user));
+        revocations.are_known_of(0);
+        assert_eq!(said(&request), Err("owner_unavailable"));
+        assert_eq!(said(&asked("nonsense")), Err("unauthenticated"), "a retry would change nothing");
+        revocations.are_known_of(clock.nanos());
+        assert_eq!(said(&request), Ok(user));
+        // Who is known to have been sent away hears that in any case.
+        let subject = Subject::Session(identity(&request).unwrap().session);
+        revocations.note(&Revocation { subject, until: now.plus(900_000) });
+        revocations.are_known_of(0);
+        assert_eq!(said(&request), Err("unauthenticated"));
     }
 }

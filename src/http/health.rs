@@ -24,15 +24,18 @@ pub enum NotReady {
     FlushBehind,
     /// This node hands everything to the lead, and there is none that it reaches.
     NoActiveNode,
+    /// Nobody could read for ten seconds whom other nodes have sent away, so no token is believed.
+    RevocationsUnread,
 }
 
 impl NotReady {
-    const ALL: [NotReady; 5] = [
+    const ALL: [NotReady; 6] = [
         NotReady::Starting,
         NotReady::ShuttingDown,
         NotReady::JournalUnavailable,
         NotReady::FlushBehind,
         NotReady::NoActiveNode,
+        NotReady::RevocationsUnread,
     ];
 
     fn bit(self) -> u16 {
@@ -42,6 +45,7 @@ impl NotReady {
             NotReady::JournalUnavailable => 4,
             NotReady::FlushBehind => 8,
             NotReady::NoActiveNode => 16,
+            NotReady::RevocationsUnread => 512,
         }
     }
 
@@ -52,6 +56,7 @@ impl NotReady {
             NotReady::JournalUnavailable => "journal_unavailable",
             NotReady::FlushBehind => "flush_behind",
             NotReady::NoActiveNode => "no_active_node",
+            NotReady::RevocationsUnread => "revocations_unread",
         }
     }
 }
@@ -143,7 +148,8 @@ pub struct Health {
     /// `alive`, `ready` or `not_ready`.
     #[schema(value_type = String)]
     status: &'static str,
-    /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`.
+    /// Why not: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`,
+    /// `revocations_unread`.
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
     /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`,
@@ -200,6 +206,11 @@ mod tests {
         readiness.clone().clear(NotReady::Starting);
         assert_eq!(readiness.reasons(), [NotReady::FlushBehind]);
         readiness.clear(NotReady::FlushBehind);
+        for why in NotReady::ALL {
+            readiness.raise(why);
+            assert_eq!((readiness.reasons(), readiness.degraded()), (vec![why], vec![]));
+            readiness.clear(why);
+        }
         readiness.degrade(Degraded::RedisUnavailable, true);
         assert_eq!((readiness.reasons(), readiness.degraded()), (vec![], vec![Degraded::RedisUnavailable]));
         readiness.degrade(Degraded::RedisUnavailable, false);

@@ -9,7 +9,7 @@ use crate::domain::id::ProductId;
 use crate::domain::stock::{Cause, Refusal, Refused, Sequence};
 
 /// How long a client waits before it asks an owner again that was not there.
-const RETRY_MS: u64 = 1_000;
+pub(super) const RETRY_MS: u64 = 1_000;
 
 impl From<NotDone> for Problem {
     fn from(why: NotDone) -> Problem {

@@ -186,6 +186,10 @@ async fn every_deed_finds_its_way_into_the_trail() {
     assert_eq!(shop.as_of(&pair, "POST", "/v1/users/me/email").json(&moved).send().await.status, 202);
     assert_eq!(shop.verify(&shop.letter("mina@example.org", 1).await.token()).await.status, 204);
     mina.email = "mina@example.org".to_owned();
+    for form in ["", "&format=csv"] {
+        let path = format!("/v1/admin/users?email={}{form}", mina.email);
+        assert_eq!(shop.admin("GET", &path).send().await.status, 200, "{path}");
+    }
     for what in ["suspend", "reinstate"] {
         shop.admin("POST", &format!("/v1/admin/users/{user}/{what}")).send().await;
     }
@@ -247,6 +251,48 @@ async fn a_right_password_that_opens_nothing_is_written_down() {
     let failed: Vec<_> = entries.iter().filter(|entry| entry.starts_with("log_in_failed")).collect();
     assert_eq!(failed.len(), 2, "{entries:?}");
     assert!(failed[0].contains("why=unverified") && failed[1].contains("why=suspended"), "{failed:?}");
+}
+
+/// ASVS 16.3.3: a table that leaves the shop, and an address that finds somebody. Pages of what is there leave nothing.
+#[actix_web::test]
+async fn who_takes_a_table_or_asks_for_an_address_is_written_down() {
+    let shop = Shop::open().await;
+    let mina = shop.newcomer(1).await;
+    let mina_id = shop.id_of(&shop.log_in(&mina).await).await;
+    let jar = shop.stocked(5).await;
+    let ask = async |path: &str| {
+        let told = shop.admin("GET", &format!("/v1/admin/{path}")).send().await;
+        assert_eq!(told.status, 200, "{path}: {}", told.text);
+    };
+    for page in ["orders", "users", "products", "users?state=verified", "products?q=moon"] {
+        ask(page).await;
+    }
+    shop.admin("GET", "/v1/admin/users?format=csv&role=root").send().await.problem(422, "validation_failed");
+    let shopper = shop.ask("GET", "/v1/admin/orders?format=csv").bearer(&shop.token(7, Role::Shopper));
+    shopper.send().await.problem(403, "forbidden");
+    ask(&format!("orders?format=csv&buyer={mina_id}&status=paid&from=1970-01-01T00:00:00.007Z")).await;
+    ask("users?format=csv&state=verified&role=shopper").await;
+    ask("products?format=csv&q=Mina&archived=false").await;
+    ask(&format!("products/{jar}/ledger?format=csv&kind=held&from=1")).await;
+    ask(&format!("users?email={}", mina.email)).await;
+    ask(&format!("users?email={}&format=csv", mina.email)).await;
+    ask("users?email=nobody%40example.com").await;
+    let entries = entries(shop.stop().await.path()).await;
+    let seen = |entry: &&String| entry.starts_with("table_exported") || entry.starts_with("user_looked_up");
+    let admin = user(0);
+    assert_eq!(
+        entries.iter().filter(seen).cloned().collect::<Vec<_>>(),
+        [
+            format!("table_exported {admin}  table=orders buyer={mina_id} status=paid from_ms=7"),
+            format!("table_exported {admin}  table=users state=verified role=shopper"),
+            format!("table_exported {admin}  table=products named=q archived=false"),
+            format!("table_exported {admin} {jar} table=ledger kind=held from=1"),
+            format!("user_looked_up {admin} {mina_id} found=1"),
+            format!("user_looked_up {admin} {mina_id} found=1"),
+            format!("table_exported {admin}  table=users by=email"),
+            format!("user_looked_up {admin}  found=0"),
+        ]
+    );
 }
 
 #[actix_web::test]

@@ -68,6 +68,8 @@ deeds!(
     WebhookReplayed "webhook_replayed",
     WebhookDisabled "webhook_disabled",
     WebhookRemoved "webhook_removed",
+    TableExported "table_exported",
+    UserLookedUp "user_looked_up",
     MasterKeyGivenUp "master_key_given_up",
 );
 
@@ -111,10 +113,30 @@ impl Record {
         self.pair(name, id)
     }
 
+    /// The same three, where there is one.
+    pub fn word_if(self, name: &'static str, word: Option<&'static str>) -> Record {
+        self.pair_if(name, word)
+    }
+
+    pub fn number_if(self, name: &'static str, number: Option<i64>) -> Record {
+        self.pair_if(name, number)
+    }
+
+    pub fn id_if(self, name: &'static str, id: Option<impl TypedId>) -> Record {
+        self.pair_if(name, id)
+    }
+
     /// Who had asked for it first and who for the same, where it took two: it may be a third one who does it.
     pub fn by_two(self, two: Option<(UserId, UserId)>) -> Record {
         match two {
             Some((first, second)) => self.id("asked_by", first).id("seconded_by", second),
+            None => self,
+        }
+    }
+
+    fn pair_if(self, name: &'static str, value: Option<impl Display>) -> Record {
+        match value {
+            Some(value) => self.pair(name, value),
             None => self,
         }
     }
@@ -142,6 +164,10 @@ mod tests {
             .word("why", "lost");
         assert_eq!(record.detail, "delta=-3 why=lost");
         assert_eq!(record.clone().by_two(None), record);
+        let nothing = record.clone().word_if("a", None).number_if("b", None).id_if("c", None::<UserId>);
+        assert_eq!(nothing, record);
+        let more = record.clone().word_if("a", Some("x")).number_if("b", Some(1)).id_if("c", Some(product));
+        assert_eq!(more.detail, format!("delta=-3 why=lost a=x b=1 c={product}"));
         let other = UserId::new(Millis(1), 4);
         assert_eq!(
             record.clone().by_two(Some((user, other))).detail,

@@ -16,6 +16,7 @@ mod personal;
 mod recover;
 mod refused;
 mod rekey;
+mod seen;
 mod session;
 mod sign_up;
 

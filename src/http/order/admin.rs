@@ -8,8 +8,10 @@ use super::show::shown_to_clerk;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::order::{LookUp, LookedUp, Orders};
 use crate::actors::payment::Payments;
+use crate::actors::user::Users;
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::order::OrderStatus;
+use crate::domain::trail::Record;
 use crate::http::auth::Admin;
 use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
@@ -50,14 +52,15 @@ const COLUMNS: &[Column] = &[
     Column("sequence", "/line/receipt/sequence"),
 ];
 
-/// `GET /v1/admin/orders?buyer=&product=&status=&from=&to=`: newest first.
+/// `GET /v1/admin/orders?buyer=&product=&status=&from=&to=`: newest first. Who takes a table away stands in the trail first.
 pub async fn look_up(
-    _: Admin,
+    Admin(admin): Admin,
     query: Query,
     form: Form,
     orders: web::Data<Orders>,
     payments: web::Data<Payments>,
     catalogue: web::Data<Catalogue>,
+    users: web::Data<Users>,
 ) -> Result<HttpResponse, Problem> {
     let time = "a time like 2026-10-30T09:15:00.000Z";
     let ask = LookUp {
@@ -76,6 +79,7 @@ pub async fn look_up(
             Ok(HttpResponse::Ok().json(Page { data, next_cursor }))
         }
         Form::Csv => {
+            users.tell_export(admin, "orders", |record| narrowed(record, &ask)).await?;
             csv::stream("orders", COLUMNS, ask.behind, move |behind| {
                 let (orders, payments, catalogue) = (orders.clone(), payments.clone(), catalogue.clone());
                 async move {
@@ -87,6 +91,15 @@ pub async fn look_up(
             .await
         }
     }
+}
+
+/// What a table has of all orders.
+fn narrowed(record: Record, ask: &LookUp) -> Record {
+    let record = record.id_if("buyer", ask.buyer).id_if("product", ask.product);
+    let record = record.word_if("status", ask.status.map(OrderStatus::as_str));
+    let record =
+        record.number_if("from_ms", ask.from.map(|at| at.0)).number_if("to_ms", ask.to.map(|at| at.0));
+    record.id_if("behind", ask.behind)
 }
 
 async fn found(

@@ -7,8 +7,10 @@ use utoipa::ToSchema;
 use super::NO_PRODUCT;
 use crate::actors::catalogue::Catalogue;
 use crate::actors::history::{History, Moved};
+use crate::actors::user::Users;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::{Cause, Event, Sequence};
+use crate::domain::trail::Record;
 use crate::http::auth::Admin;
 use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
@@ -91,14 +93,15 @@ struct Only {
     order: Option<OrderId>,
 }
 
-/// `GET /v1/admin/products/{id}/ledger?from=&kind=&order=`: oldest first.
+/// `GET /v1/admin/products/{id}/ledger?from=&kind=&order=`: oldest first. Who takes a table away stands in the trail first.
 pub async fn ledger(
-    _: Admin,
+    Admin(admin): Admin,
     Id(product): Id<ProductId>,
     query: Query,
     form: Form,
     catalogue: web::Data<Catalogue>,
     history: web::Data<History>,
+    users: web::Data<Users>,
 ) -> Result<HttpResponse, Problem> {
     let sequence = |word: &str| word.parse().ok().filter(|from| *from >= 1).map(Sequence);
     let from = query.parsed("from", sequence, "a sequence, 1 or later")?;
@@ -116,6 +119,12 @@ pub async fn ledger(
             Ok(HttpResponse::Ok().json(Page { data, next_cursor }))
         }
         Form::Csv => {
+            let first = from.and_then(|from| i64::try_from(from.0).ok());
+            let of = |record: Record| {
+                let record = record.on(product).word_if("kind", only.kind).id_if("order", only.order);
+                record.number_if("from", first)
+            };
+            users.tell_export(admin, "ledger", of).await?;
             csv::stream("ledger", COLUMNS, from, move |from| {
                 let history = history.clone();
                 async move {

@@ -11,10 +11,12 @@ use serde::Serialize;
 use super::page::{self, Pages};
 use super::show::ProductShown;
 use crate::actors::catalogue::{Catalogue, Found, Search, Shelf};
+use crate::actors::user::Users;
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
 use crate::domain::product::Tag;
 use crate::domain::stock::Millis;
+use crate::domain::trail::Record;
 use crate::http::auth::Admin;
 use crate::http::csv::{self, Column, Form, Part};
 use crate::http::problem::Problem;
@@ -115,13 +117,15 @@ pub async fn list(
     Ok(page::list(&request, &pages, shelf, now))
 }
 
-/// `GET /v1/admin/products?q=&sku=&ids=&tag=&available=&archived=`: the same, archived ones among them.
+/// `GET /v1/admin/products?q=&sku=&ids=&tag=&available=&archived=`: the same, archived ones among them. Who takes a table away stands
+/// in the trail first.
 pub async fn look_up(
-    _: Admin,
+    Admin(admin): Admin,
     query: Query,
     form: Form,
     clock: web::Data<Clock>,
     catalogue: web::Data<Catalogue>,
+    users: web::Data<Users>,
 ) -> Result<HttpResponse, Problem> {
     let archived = query.parsed("archived", |word| word.parse().ok(), "true or false")?;
     let search = Search { archived, ..search(&query)? };
@@ -132,6 +136,8 @@ pub async fn look_up(
             Ok(HttpResponse::Ok().json(shown(shelf, |found| ProductFound::of(found, now))))
         }
         Form::Csv => {
+            let of = |record| narrowed(record, &search, sku.is_some());
+            users.tell_export(admin, "products", of).await?;
             let first = search.behind.clone();
             csv::stream("products", COLUMNS, first, move |behind| {
                 let (catalogue, clock, sku) = (catalogue.clone(), clock.clone(), sku.clone());
@@ -147,6 +153,17 @@ pub async fn look_up(
             .await
         }
     }
+}
+
+/// What a table has of all products. What somebody has typed is told as a word of ours.
+fn narrowed(record: Record, search: &Search, by_sku: bool) -> Record {
+    let record = record.word_if("by", by_sku.then_some("sku"));
+    let record = record.word_if("among", search.ids.as_ref().map(|_| "ids"));
+    let record = record.word_if("named", search.prefix.as_ref().map(|_| "q"));
+    let record = record.word_if("tagged", search.tag.map(Tag::as_str));
+    let record = record.word_if("available", search.available.then_some("true"));
+    let archived = search.archived.map(|archived| if archived { "true" } else { "false" });
+    record.word_if("archived", archived).id_if("behind", search.behind.as_ref().map(|place| place.product))
 }
 
 /// A sku belongs to one product at the most.

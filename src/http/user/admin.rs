@@ -6,6 +6,7 @@ use super::show::{AccountShown, NobodySwitched};
 use crate::actors::user::Users;
 use crate::domain::account::AccountState;
 use crate::domain::id::UserId;
+use crate::domain::trail::Record;
 use crate::domain::user::{Email, Role};
 use crate::http::auth::Admin;
 use crate::http::body::NoBody;
@@ -28,9 +29,9 @@ const COLUMNS: &[Column] = &[
 ];
 
 /// `GET /v1/admin/users?state=&role=&email=`: newest first. What identifies a person is not shown; who knows an address finds
-/// its account by it.
+/// its account by it, and that he asked stands in the trail first, as does whoever takes a table away.
 pub async fn list(
-    _: Admin,
+    Admin(admin): Admin,
     query: Query,
     form: Form,
     users: web::Data<Users>,
@@ -39,6 +40,9 @@ pub async fn list(
     let role = query.parsed("role", Role::from_word, "shopper or admin")?;
     let email = query.parsed("email", |word| word.parse::<Email>().ok(), "an e-mail address")?;
     let (limit, before) = (query.limit()? as usize, query.cursor::<UserId>()?);
+    if let Some(email) = &email {
+        users.tell_look_up(admin, email).await?;
+    }
     match form {
         Form::Json => {
             let found = users.look_up(state, role, email.as_ref(), before, limit).await?;
@@ -46,6 +50,12 @@ pub async fn list(
             Ok(HttpResponse::Ok().json(Page { data: accounts(&found), next_cursor }))
         }
         Form::Csv => {
+            let of = |record: Record| {
+                let record = record.word_if("state", state.map(AccountState::as_str));
+                let record = record.word_if("role", role.map(Role::as_str));
+                record.word_if("by", email.as_ref().map(|_| "email")).id_if("behind", before)
+            };
+            users.tell_export(admin, "users", of).await?;
             csv::stream("users", COLUMNS, before, move |before| {
                 let (users, email) = (users.clone(), email.clone());
                 async move {

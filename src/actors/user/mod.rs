@@ -136,7 +136,8 @@ impl From<UserError> for Unable {
 
 impl From<Sealed> for Unable {
     fn from(error: Sealed) -> Unable {
-        tracing::error!(%error, "something sealed cannot be opened, or sealed");
+        // Why; that it went wrong is told at level error by whoever asked for it.
+        tracing::warn!(%error, "something sealed cannot be opened, or sealed");
         Unable::Internal
     }
 }

@@ -38,7 +38,7 @@ impl Personal {
         let (key, sealed) = (key_of(user)?, user.personal.as_ref().ok_or(Unable::NoUser)?);
         let plain = vault.open(&key, &context(user.id), sealed)?;
         serde_json::from_slice(&plain).map_err(|_| {
-            tracing::error!(user = %user.id, "the personal data of {} cannot be read", user.id);
+            tracing::warn!(user = %user.id, "the personal data of {} cannot be read", user.id);
             Unable::Internal
         })
     }

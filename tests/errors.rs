@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
+use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::http::{ROUTES, Who};
 use support::{Person, Process, Reply, SECRET, Shop, forged, user, wait_for};
@@ -266,12 +267,13 @@ async fn the_reference_is_served_from_the_binary() {
     shop.close().await;
 }
 
-/// Nothing is remembered of one request when the next one is answered by the same thread.
+/// Nothing is remembered of one request when the next one is answered by the same thread. ASVS 16.2.2: whatever clock its machine shows, a
+/// line tells UTC.
 #[actix_web::test]
 async fn a_line_of_the_log_names_the_request_that_it_is_about() {
     const TRACE: &str = "0123456789abcdef0123456789abcdef";
     let folder = tempfile::tempdir().unwrap();
-    let process = Process::start(folder.path(), &[("RUST_LOG", "info")]).await;
+    let process = Process::start(folder.path(), &[("RUST_LOG", "info"), ("TZ", "Asia/Seoul")]).await;
     let traced = process.post("/v1/users", &Person::number(1).words()).header("X-Request-Id", "build-42/7");
     let traced = traced.header("traceparent", &format!("00-{TRACE}-0123456789abcdef-01")).send().await;
     assert_eq!(traced.header("X-Request-Id"), Some("build-42/7"));
@@ -286,6 +288,12 @@ async fn a_line_of_the_log_names_the_request_that_it_is_about() {
     .await;
     assert!(lines[0].ends_with(&format!(" request_id=build-42/7 trace_id={TRACE}")), "{}", lines[0]);
     assert!(lines[1].ends_with(&format!(" request_id={id}")), "{}", lines[1]);
+    for line in lines {
+        let (at, _) = line.split_once(' ').unwrap();
+        let told: jiff::Timestamp = at.parse().unwrap();
+        let apart_ms = (told.as_millisecond() - Clock::start().now().0).abs();
+        assert!(at.ends_with('Z') && apart_ms < 60 * 60 * 1_000, "{line}");
+    }
     process.stop().await;
 }
 

@@ -253,7 +253,7 @@ fn request_id(headers: &HeaderMap, clock: &Clock) -> HeaderValue {
     }
 }
 
-fn is_sane(id: &[u8]) -> bool {
+pub(super) fn is_sane(id: &[u8]) -> bool {
     !id.is_empty() && id.len() <= REQUEST_ID_LEN_MAX && id.iter().all(u8::is_ascii_graphic)
 }
 

@@ -105,7 +105,12 @@ impl<F: Future> Future for Marked<F> {
 
 /// Work that goes on by itself, for the request that is being worked on now.
 pub fn carried<F: Future>(future: F) -> Marked<F> {
-    Marked { future, mark: current() }
+    carried_for(current(), future)
+}
+
+/// The same where it goes on on another thread: whose it is was looked at before.
+pub fn carried_for<F: Future>(mark: Option<Mark>, future: F) -> Marked<F> {
+    Marked { future, mark }
 }
 
 /// Starts the log: JSON in production, readable lines in development, coloured on a terminal. `RUST_LOG` chooses what is

@@ -51,7 +51,7 @@ impl Trace {
     }
 
     /// §3.2.2: later versions may only add behind a dash, and `ff` is none.
-    pub(super) fn read(word: &[u8]) -> Option<Trace> {
+    pub fn read(word: &[u8]) -> Option<Trace> {
         let digits = |at: std::ops::Range<usize>| {
             let digits = word.get(at)?;
             let are_small = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));

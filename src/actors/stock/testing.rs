@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::domain::amount::{Currency, Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, SHARDS, UserId};
 use crate::domain::stock::{Command, Entry, Epoch, KeyUse, Ledger, Millis, Reserve, Sequence, Settings};
+use crate::logs;
 use crate::telemetry::Metrics;
 
 /// What all nodes write, and read their ledgers from. A group is written a few turns of the thread after it was handed over.
@@ -219,6 +220,8 @@ pub struct Net {
     /// While it is set, answers wait on their way.
     pub slow: AtomicBool,
     pub quick_again: Notify,
+    /// The request that the last question was asked for, if it was for one.
+    pub named: Mutex<Option<String>>,
 }
 
 impl Net {
@@ -233,6 +236,8 @@ pub struct Line(pub Arc<Net>);
 impl Abroad for Line {
     fn ask(&self, node: &NodeName, question: Question) -> Asking {
         let (net, node) = (self.0.clone(), node.clone());
+        let named = logs::current().map(|mark| mark.request_id.to_str().unwrap().to_owned());
+        *net.named.lock().unwrap() = named;
         Box::pin(async move {
             let directory = net.to(&node).filter(|_| !net.down.load(Ordering::SeqCst));
             let Some(directory) = directory else { return Err(NotAsked::NotSent) };

@@ -15,6 +15,8 @@ use super::owners::{ASK, LEAD, LET_GO, LetGo, Unframed, VIEWS, body_of, read};
 use crate::actors::following::Word;
 use crate::actors::stock::{Abroad, Asking, Directory, NodeName, NotAsked, Question};
 use crate::clock::Clock;
+use crate::http::request::X_REQUEST_ID;
+use crate::logs::{self, Mark, TRACEPARENT, Trace};
 use crate::peer::{self, Body, Link, PeerKeys, Reply, Unanswered};
 
 /// How long an owner may take for an answer.
@@ -122,18 +124,28 @@ impl Ways {
 
 impl Abroad for Ways {
     fn ask(&self, node: &NodeName, question: Question) -> Asking {
-        let (link, node) = (self.link(node), node.clone());
+        let (link, node, headers) = (self.link(node), node.clone(), marked());
         Box::pin(async move {
             // Waiting for the connection is for whoever keeps the order of what waits.
             if !link.is_up() {
                 return Err(NotAsked::NotSent);
             }
             let body = body_of(&question).ok_or(NotAsked::NotSent)?;
-            let reply = link.ask(request(&node, ASK, body, ANSWER_WITHIN)).await.map_err(not_asked)?;
+            let request = peer::Request { headers, ..request(&node, ASK, body, ANSWER_WITHIN) };
+            let reply = link.ask(request).await.map_err(not_asked)?;
             done(&reply)?;
             read(&whole(reply.body).await?).ok_or(NotAsked::Unknown)
         })
     }
+}
+
+/// What the request that is being worked on is called. A node that does not know of it passes it by.
+pub(super) fn marked() -> Vec<(String, Vec<u8>)> {
+    let Some(Mark { request_id, trace }) = logs::current() else { return Vec::new() };
+    let trace = trace.and_then(Trace::handed_on);
+    let named = [(X_REQUEST_ID, Some(request_id)), (TRACEPARENT, trace)];
+    let named = named.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    named.map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec())).collect()
 }
 
 fn request(node: &NodeName, target: &str, body: Bytes, patience: Duration) -> peer::Request {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::rt::time::sleep;
 use actix_web::web::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -20,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::actors::following::Word;
 use crate::actors::stock::{Directory, NotAsked, Published, Question, View};
 use crate::domain::id::{ProductId, SHARDS};
+use crate::http::request::{X_REQUEST_ID, is_sane};
+use crate::logs::{Mark, TRACEPARENT, Trace, carried_for};
 use crate::peer::{self, Body, Cut, Elsewhere, Reply};
 
 /// What is asked, as a path would name it.
@@ -93,7 +96,8 @@ impl Owners {
             return Err(self.elsewhere());
         }
         match request.target.as_str() {
-            ASK => self.asked(&request.body).await,
+            // What is said here of it bears the name that it has where it came in.
+            ASK => carried_for(mark(&request.headers), self.asked(&request.body)).await,
             VIEWS => self.views(&request.body),
             LEAD => match read(&request.body) {
                 Some(word) => self.told(self.follower.lead(word).await),
@@ -248,6 +252,19 @@ impl Unframed {
         self.0.drain(..LENGTH_BYTES + length);
         Ok(Some(views))
     }
+}
+
+/// The request that is asked for. A name that makes no sense is none, and older nodes send none.
+fn mark(headers: &[(String, Vec<u8>)]) -> Option<Mark> {
+    let said = |name: HeaderName| {
+        let found = headers.iter().find(|(known, _)| name == *known.as_str());
+        found.map(|(_, value)| value.as_slice())
+    };
+    let id = said(X_REQUEST_ID).filter(|id| is_sane(id))?;
+    Some(Mark {
+        request_id: HeaderValue::from_bytes(id).ok()?,
+        trace: said(TRACEPARENT).and_then(Trace::read),
+    })
 }
 
 /// All of it, or nothing.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use actix_web::http::header::HeaderValue;
 use futures_util::future::join_all;
 
 use super::*;
@@ -15,6 +16,7 @@ use crate::clock::Clock;
 use crate::domain::amount::Quantity;
 use crate::domain::id::ProductId;
 use crate::domain::stock::{Fingerprint, Refusal, Reserve, Restock};
+use crate::logs::{Mark, Marked};
 use crate::stalls::Stalls;
 
 const LEAD: u64 = 1;
@@ -558,4 +560,20 @@ async fn a_question_that_was_long_on_its_way_is_not_begun_after_a_later_one() {
     assert_eq!(story.owner.answer(question(1_004)).await, Err(NotAsked::Elsewhere));
     assert_eq!(story.owner.answer(question(1_005)).await, Err(NotAsked::Elsewhere), "nor twice");
     assert!(story.owner.answer(question(1_006)).await.is_ok());
+}
+
+/// What the owner's node says of it is found by the request's id. Questions of many buyers travel together, for none of them.
+#[actix_web::test]
+async fn a_look_for_an_order_bears_the_name_of_its_request() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 5).await;
+    let reserve = one_for(1, product, true);
+    let order = reserve.order;
+    let mark = Mark { request_id: HeaderValue::from_static("build-42/7"), trace: None };
+    Marked::new(story.lead.reserve(product, reserve, None), mark.clone()).await.unwrap();
+    assert_eq!(story.net.named.lock().unwrap().take(), None);
+    assert!(Marked::new(story.lead.find(order), mark).await.unwrap().is_some());
+    assert_eq!(story.net.named.lock().unwrap().take().as_deref(), Some("build-42/7"));
+    assert!(story.lead.find(order).await.unwrap().is_some());
+    assert_eq!(story.net.named.lock().unwrap().take(), None);
 }

@@ -17,6 +17,7 @@ use crate::actors::stock::away::WAIT_MAX_MS;
 use crate::actors::stock::routes::Routes;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::OrderView;
+use crate::logs;
 
 /// How often an order is looked for again at a node that does not answer.
 const AGAIN: Duration = Duration::from_millis(20);
@@ -236,15 +237,18 @@ impl Directory {
         let abroad = self.routes().map(|routes| routes.abroad.clone()).ok_or(NotAsked::NotSent)?;
         let (said, heard) = oneshot::channel();
         let said = Arc::new(std::sync::Mutex::new(Some(said)));
+        // What the other node says of it is to be found under the same name.
+        let mark = logs::current();
         self.on_a_thread(|| {
             let (abroad, node, question, said) =
                 (abroad.clone(), node.clone(), question.clone(), said.clone());
+            let mark = mark.clone();
             move || {
                 let said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-                actix::spawn(async move {
+                actix::spawn(logs::carried_for(mark, async move {
                     let answer = abroad.ask(&node, question).await;
                     drop(said.map(|said| said.send(answer)));
-                });
+                }));
             }
         });
         drop(said);

@@ -15,8 +15,10 @@ use crate::clock::Clock;
 use crate::config::MasterKeys;
 use crate::domain::stock::{Command, Sequence};
 use crate::http::Proxies;
+use crate::http::front::abroad::marked;
 use crate::http::front::{Front, Standing, Ways, desk};
 use crate::http::health::Readiness;
+use crate::logs;
 use crate::peer::{Link, PeerKeys, Side, Unanswered};
 
 const LEAD: u64 = 1;
@@ -219,6 +221,26 @@ async fn what_makes_no_sense_or_is_for_another_is_refused() {
     }
     assert_eq!(story.told(), ["lead 1"]);
     story.serving.abort();
+}
+
+/// A line of either node's log is found by one word.
+#[test]
+fn a_question_bears_the_name_of_the_request_that_it_is_for() {
+    const TRACE: &str = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01";
+    let of =
+        Mark { request_id: HeaderValue::from_static("build-42/7"), trace: Trace::read(TRACE.as_bytes()) };
+    let sent = logs::about(&mut Some(of.clone()), marked);
+    let heard = mark(&sent).unwrap();
+    assert_eq!((heard.request_id, heard.trace), (of.request_id, of.trace));
+    assert!(marked().is_empty(), "it is for nobody");
+    assert!(mark(&[]).is_none(), "an older node says nothing of it");
+    let too_long = "x".repeat(129);
+    for nonsense in ["", "two words", "달", &too_long] {
+        assert!(mark(&[("x-request-id".to_owned(), nonsense.as_bytes().to_vec())]).is_none(), "{nonsense}");
+    }
+    let untraced = [("x-request-id", "r1"), ("traceparent", "nonsense")];
+    let heard = mark(&untraced.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()))).unwrap();
+    assert_eq!((heard.request_id.to_str().unwrap(), heard.trace), ("r1", None));
 }
 
 #[actix_web::test]

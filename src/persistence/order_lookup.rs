@@ -80,3 +80,30 @@ impl OrderReader {
 fn id(row: &Row) -> Result<OrderId, StoreError> {
     Ok(OrderId::from_bytes(sixteen(row, 0)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persistence::Tables;
+    use crate::persistence::testing::plan;
+
+    /// Whatever is asked for, a call looks at so many rows of one walk, or at one buyer's own orders.
+    #[tokio::test]
+    async fn no_filter_of_administrators_looks_at_all_orders() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writer = tables.writer().await.unwrap();
+        for sql in [LOOKED_UP_TO, FITTING] {
+            let plan = plan(&mut writer, sql).await;
+            let along = plan[0].starts_with("SEARCH") && plan[0].ends_with("PRIMARY KEY (id>? AND id<?)");
+            let beside = plan.iter().any(|step| step.contains("SCAN") || step.contains("TEMP B-TREE"));
+            assert!(along && !beside, "{plan:?}");
+        }
+        // Runs are few, however many orders there are.
+        let plan = plan(&mut writer, FITTING_OF_BUYER).await;
+        let scans: Vec<_> = plan.iter().filter(|step| step.contains("SCAN")).collect();
+        assert_eq!(scans, ["SCAN r"], "{plan:?}");
+        let of_buyer = "SEARCH b USING PRIMARY KEY (run=? AND buyer_id=?";
+        assert!(plan.iter().any(|step| step.starts_with(of_buyer)), "{plan:?}");
+    }
+}

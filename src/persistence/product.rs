@@ -403,6 +403,7 @@ fn sign(row: &Row, by_name: bool) -> Result<Sign, StoreError> {
 mod tests {
     use super::*;
     use crate::persistence::Tables;
+    use crate::persistence::testing::plan;
 
     #[test]
     fn names_that_differ_in_case_or_composition_alone_have_one_key() {
@@ -428,13 +429,7 @@ mod tests {
         let tables = Tables::open(dir.path()).await.unwrap();
         let mut writer = tables.writer().await.unwrap();
         for sql in [BY_AGE, NEW, BEST, BY_NAME] {
-            let explain: &'static str = format!("explain query plan {sql}").leak();
-            let mut query = sql::query(explain);
-            for _ in 0..sql.matches('?').count() {
-                query = query.bind(1_i64);
-            }
-            let rows = query.fetch_all(&mut *writer).await.unwrap();
-            let plan: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
+            let plan = plan(&mut writer, sql).await;
             assert!(plan[0].starts_with("SEARCH p USING INDEX"), "{sql}: {plan:?}");
             assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{sql}: {plan:?}");
         }

@@ -460,8 +460,9 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::persistence::Tables;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
-    use crate::persistence::testing::{T0, buyer, somebody, tables_with};
+    use crate::persistence::testing::{T0, buyer, plan, somebody, tables_with};
 
     #[rstest]
     #[tokio::test]
@@ -494,6 +495,25 @@ mod tests {
             assert!(found(nobody).await.is_empty());
         }
         assert!(tables.users().lapsed(T0.plus(99), T0, 10).await.unwrap().is_empty());
+    }
+
+    /// A call looks at so many rows of one walk, or at those of one address.
+    #[tokio::test]
+    async fn no_filter_of_administrators_looks_at_all_accounts() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writing = tables.begin().await.unwrap();
+        for (sql, key) in [(LOOKED_UP_TO, "id<?"), (FITTING, "id>? AND id<?")] {
+            let plan = plan(writing.on(), sql).await;
+            assert_eq!(plan.len(), 1, "{plan:?}");
+            assert!(plan[0].starts_with("SEARCH"), "{plan:?}");
+            assert!(plan[0].ends_with(&format!("USING PRIMARY KEY ({key})")), "{plan:?}");
+        }
+        let keys = [[1_u8; 32], [2; 32]];
+        let (sql, _) = FITTING_BY_EMAIL.filled(&keys).next().unwrap();
+        let plan = plan(writing.on(), sql).await;
+        assert!(plan[0].starts_with("SEARCH u USING INDEX users_by_email (email_blind=?"), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("SCAN")), "{plan:?}");
     }
 
     /// Whoever was listed and has had a new link since stays as well.

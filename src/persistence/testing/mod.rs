@@ -16,6 +16,17 @@ use crate::domain::stock::{
     Command, Decision, Entry, Epoch, KeyUse, Ledger, Millis, PlacedLine, Reserve, Sequence, Settings,
 };
 use crate::persistence::journal::{Append, AppendTo, Appended, Journal, JournalConfig};
+use crate::persistence::sql::{self, Connection};
+
+/// The steps that SQLite takes for a statement.
+pub async fn plan(connection: &mut Connection, sql: &str) -> Vec<String> {
+    let explain: &'static str = format!("explain query plan {sql}").leak();
+    let mut query = sql::query(explain);
+    for _ in 0..sql.matches('?').count() {
+        query = query.bind(1_i64);
+    }
+    query.fetch_all(connection).await.unwrap().iter().map(|row| row.get(3)).collect()
+}
 
 pub const T0: Millis = Millis(1_700_000_000_000);
 

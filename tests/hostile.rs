@@ -464,7 +464,7 @@ async fn an_internal_error_says_nothing_and_is_found_in_the_log() {
     }
     let request = problem["request_id"].as_str().unwrap().to_owned();
     // Whoever handles it tells of it, and nobody on the way there. What is said later is said by then.
-    process.as_of(&pair, "GET", "/v1/sessions").send().await.ok(200);
+    process.as_of(&pair, "GET", "/v1/orders").send().await.ok(200);
     let log = process.log();
     let told = log.lines().filter(|line| line.contains("ERROR") && line.contains(&request));
     assert_eq!(told.count(), 1, "{request}\n{log}");

@@ -11,6 +11,8 @@ mod fitness;
 mod hand_over;
 #[path = "nodes/kept.rs"]
 mod kept;
+#[path = "nodes/limits.rs"]
+mod limits;
 #[path = "nodes/money.rs"]
 mod money;
 #[path = "nodes/owners.rs"]

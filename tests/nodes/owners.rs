@@ -20,11 +20,13 @@ const SOLD_WITHIN: Duration = Duration::from_secs(30);
 /// Sooner than this nobody is told that nobody sells: a heart counts as stopped after four seconds, and another node is followed then.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(5);
 
-async fn products(cluster: &Cluster, process: &Process) -> Vec<String> {
+/// Some products; of each one customer may have so many, if that is said.
+pub async fn products(cluster: &Cluster, process: &Process, limit: Option<u32>) -> Vec<String> {
     let mut products = Vec::new();
     for number in 0..PRODUCTS {
         let body = json!({
             "sku": format!("NODES-{number}"), "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": STOCK,
+            "sale": { "per_customer_limit": limit },
         });
         let admin = cluster.token(0, Role::Admin);
         products.push(id(&process
@@ -44,7 +46,7 @@ async fn nodes(cluster: &Cluster, lead: &Process) -> Vec<Value> {
 }
 
 /// Waits until so many nodes own a fair share, of shards and of what is sold.
-async fn shared_by(cluster: &Cluster, lead: &Process, owners: usize) {
+pub async fn shared_by(cluster: &Cluster, lead: &Process, owners: usize) {
     let (mut last, shared) = (Vec::new(), Duration::from_secs(30));
     let waiting = async {
         loop {
@@ -78,7 +80,7 @@ fn refused(crowds: &[Crowd]) -> u64 {
 async fn products_are_spread_over_nodes_that_come_and_go_and_die() {
     let cluster = Cluster::open().await;
     let mut lead = cluster.start(0).await;
-    let products = products(&cluster, &lead).await;
+    let products = products(&cluster, &lead, None).await;
     let stalls = Stalls::looked_for();
     let crowds: Vec<_> = products.iter().map(|product| Crowd::of(BUYERS, &cluster, &lead, product)).collect();
     go_on(&crowds, 20).await;
@@ -134,7 +136,7 @@ pub async fn has_one(cluster: &Cluster, process: &Process, token: &str, product:
 }
 
 /// Somebody orders each of the products, all at once, and has it.
-async fn each_is_sold(cluster: &Cluster, process: &Process, products: &[String]) {
+pub async fn each_is_sold(cluster: &Cluster, process: &Process, products: &[String]) {
     let token = cluster.token(1, Role::Shopper);
     let orders = products.iter().map(|product| has_one(cluster, process, &token, product));
     let sold = tokio::time::timeout(SOLD_WITHIN, futures_util::future::join_all(orders)).await;
@@ -147,7 +149,7 @@ async fn each_is_sold(cluster: &Cluster, process: &Process, products: &[String])
 async fn nobody_is_refused_because_two_die_at_once_or_one_is_back_before_it_is_missed() {
     let cluster = Cluster::open().await;
     let mut lead = cluster.start(0).await;
-    let products = products(&cluster, &lead).await;
+    let products = products(&cluster, &lead, None).await;
     let mut second = cluster.stand_by(1, "owner,gateway").await;
     let mut third = cluster.stand_by(2, "owner,gateway").await;
     each_is_sold(&cluster, &lead, &products).await;

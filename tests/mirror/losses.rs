@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use stockade::domain::user::Role;
@@ -141,6 +142,32 @@ async fn orders_go_on_whatever_happens_to_redis_and_the_mirror_mends_itself() {
     until(async || is_mirrored(&shop, &node, &product).await).await;
     shop.close().await;
     node.stop().await;
+}
+
+/// What one buyer may try counts for all nodes together while they share a Redis, and for each node by itself while that is away.
+#[actix_web::test]
+async fn a_node_counts_what_one_buyer_tries_by_itself_while_redis_is_away() {
+    let mut redis = Redis::started().await.unwrap();
+    let shop = Shop::open_with(|config| {
+        config.store.redis = Some(super::place(&redis.url()));
+        config.limits.order_rate_per_user = 1;
+        config.limits.order_burst_per_user = 3;
+    })
+    .await;
+    until(async || shop.app().mirror().unwrap().redis_is_up()).await;
+    redis.kill().unwrap();
+    until(async || degraded(&shop).await == json!(["redis_unavailable"])).await;
+    let product = shop.stocked(100).await;
+    // At once: what a slow machine is given back meanwhile is one a second.
+    let told = join_all((0..50).map(|_| shop.order(1, &product, 1).send())).await;
+    let (had, refused): (Vec<_>, Vec<_>) = told.iter().partition(|answer| answer.status == 201);
+    assert!(had.len() >= 3 && !refused.is_empty(), "{} of {} were placed", had.len(), told.len());
+    for answer in refused {
+        answer.problem(429, "rate_limited");
+    }
+    shop.order(2, &product, 1).send().await.ok(201);
+    assert!(!shop.app().mirror().unwrap().redis_is_up());
+    shop.close().await;
 }
 
 /// Nobody waits for Redis to open, or to close.

@@ -1,8 +1,9 @@
 //! What a connection may carry and how much of it, said over a bare socket: requests that two readers would read differently, chunks
-//! that lie, heads and bodies that are too much, and connections that one address has too many of.
+//! that lie, heads and bodies that are too much, and connections that one address, or a thread, has too many of.
 
 mod support;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -503,6 +504,46 @@ async fn an_address_has_only_so_many_connections() {
         }
     };
     timeout(PATIENCE, again).await.expect("there is room again");
+    shop.close().await;
+}
+
+/// OWASP API4: one HTTP thread has so many connections, whoever has them; the next one waits to be accepted, and is when one ends.
+#[actix_web::test]
+async fn a_connection_beyond_the_last_waits_until_one_ends() {
+    let shop = Shop::open_with(|config| {
+        config.http.workers = 1;
+        config.http.connections_max = 2;
+        config.http.keep_alive = PATIENCE;
+    })
+    .await;
+    const LOOK: &[u8] = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let is_answered = async |stream: &mut TcpStream| {
+        let mut heard = [0; 4_096];
+        let read = timeout(PATIENCE, stream.read(&mut heard)).await.expect("an answer").unwrap();
+        assert!(heard[..read].starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&heard[..read]));
+    };
+    let addr = shop.app().addr();
+    let mut open = [TcpStream::connect(addr).await.unwrap(), TcpStream::connect(addr).await.unwrap()];
+    for stream in &mut open {
+        stream.write_all(LOOK).await.unwrap();
+        is_answered(stream).await;
+    }
+    let mut third = TcpStream::connect(addr).await.unwrap();
+    third.write_all(LOOK).await.unwrap();
+    // Were it let in, the thread that answers these would have answered it long since.
+    for _ in 0..50 {
+        for stream in &mut open {
+            stream.write_all(LOOK).await.unwrap();
+            is_answered(stream).await;
+        }
+    }
+    let nothing = third.try_read(&mut [0; 1]).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::WouldBlock);
+    let [first, mut second] = open;
+    drop(first);
+    is_answered(&mut third).await;
+    second.write_all(LOOK).await.unwrap();
+    is_answered(&mut second).await;
     shop.close().await;
 }
 

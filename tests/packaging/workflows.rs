@@ -61,6 +61,31 @@ fn the_feature_that_nobody_has_by_default_is_built_as_the_gate_builds_it() {
     assert!(text("tests/errors.rs").contains("fn a_collector_hears_of_each_request()"));
 }
 
+/// Where the gate runs it has the database of known holes; no tool is compiled there that `scripts/tools` has; and no image is kept or
+/// published that nobody has scanned.
+#[test]
+fn known_holes_are_looked_for_before_anything_is_taken() {
+    for (name, workflow) in workflows() {
+        let runs: Vec<String> =
+            steps(&workflow).iter().map(|step| step["run"].as_str().unwrap_or_default().to_owned()).collect();
+        let first = |word: &str| runs.iter().position(|run| run.contains(word));
+        assert_eq!(first("cargo install"), None, "{name}");
+        if let Some(gate) = first(".ci/run") {
+            assert!(first("STOCKADE_ADVISORY_DB=").is_some_and(|named| named < gate), "{name}");
+        }
+        if let Some(deny) = runs.iter().find(|run| run.contains("cargo deny")) {
+            assert!(deny.contains("scripts/tools"), "{name}: {deny}");
+        }
+        if let Some(built) = first("docker build") {
+            let scanned = first("grype").unwrap_or_else(|| panic!("{name} scans no image"));
+            let fails = runs[scanned].contains("--fail-on high");
+            let kept = [first("| gzip > stockade-image"), first("docker push")];
+            assert!(built < scanned && fails, "{name}");
+            assert!(kept.iter().all(|kept| kept.is_some_and(|kept| scanned < kept)), "{name}");
+        }
+    }
+}
+
 /// MariaDB, which the gate installs, goes beside no MySQL, and the runner's image has one.
 #[test]
 fn there_is_room_for_what_the_gate_installs() {

@@ -1,6 +1,8 @@
 //! What `deploy/` and `.github/` say of the shop is true: units and manifests can be read, name settings that exist and are a shop that
 //! starts in production, ask the doors that are there, and wait for as long as a shutdown takes; workflows call scripts that exist.
 
+#[path = "packaging/rehearsal.rs"]
+mod rehearsal;
 #[path = "packaging/rotation.rs"]
 mod rotation;
 #[path = "packaging/workflows.rs"]
@@ -176,7 +178,7 @@ fn commands_are_run_as_the_service_is() {
 
 #[test]
 fn the_units_are_confined() {
-    for name in ["stockade.service", "stockade-backup.service"] {
+    for name in ["stockade.service", "stockade-backup.service", "stockade-restore-check.service"] {
         let unit = unit(name);
         for (key, value) in [
             ("User", "stockade"),
@@ -189,9 +191,6 @@ fn the_units_are_confined() {
             ("MemoryDenyWriteExecute", "yes"),
             ("SystemCallFilter", "@system-service"),
             ("UMask", "0077"),
-            ("StateDirectory", "stockade"),
-            // Each start sets it, whoever starts.
-            ("StateDirectoryMode", "0700"),
         ] {
             assert_eq!(said(&unit, key), value, "{name}: {key}");
         }
@@ -199,6 +198,12 @@ fn the_units_are_confined() {
             !unit["Service"].iter().any(|(key, _)| key == "Environment"),
             "{name}: a secret is read by all"
         );
+    }
+    for name in ["stockade.service", "stockade-backup.service"] {
+        // Each start sets its mode, whoever starts.
+        for (key, value) in [("StateDirectory", "stockade"), ("StateDirectoryMode", "0700")] {
+            assert_eq!(said(&unit(name), key), value, "{name}: {key}");
+        }
     }
 }
 
@@ -222,7 +227,9 @@ fn the_timer_takes_backups_of_the_same_shop() {
     let to = said(&backup, "ReadWritePaths");
     assert_eq!(said(&backup, "ExecStartPost"), removing(to));
     let head = text("deploy/systemd/stockade.service");
-    assert!(head.contains("systemctl enable --now stockade stockade-backup.timer\n"));
+    assert!(
+        head.contains("systemctl enable --now stockade stockade-backup.timer stockade-restore-check.timer\n")
+    );
     assert!(head.contains(&format!("install -d -o stockade -g stockade -m 0700 /var/lib/stockade {to}\n")));
     // Its key is made with the secrets, and the shop that sells does not have it.
     assert!(head.contains(
@@ -370,6 +377,7 @@ fn what_is_shipped_speaks_to_other_machines_over_tls() {
         "systemd/stockade.toml",
         "systemd/stockade.service",
         "systemd/stockade-backup.service",
+        "systemd/stockade-restore-check.service",
     ] {
         assert!(!text(&format!("deploy/{place}")).to_lowercase().contains("allow_plain"), "{place}");
     }

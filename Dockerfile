@@ -11,9 +11,8 @@ RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates
 COPY --from=build /shop/target/release/stockade /usr/local/bin/stockade
 USER stockade
 VOLUME /data
-# Whether it takes orders, for itself or for the node that leads; asked without curl, which is not here. While no node leads none
-# is well, and to start them again helps nobody: whatever does that to those who are not well should ask /livez instead.
-HEALTHCHECK --interval=5s --timeout=3s --start-period=60s \
-    CMD ["bash", "-c", "at=${STOCKADE_HTTP_ADDR:-:8080}; exec 3<> /dev/tcp/127.0.0.1/${at##*:}; printf 'GET /readyz HTTP/1.0\\r\\n\\r\\n' >&3 && read -r _ status _ <&3 && [[ $status = 200 ]]"]
+# Whether it takes orders, for itself or for the node that leads; the program asks, for there is no curl here. While no node leads none
+# is well, and to start them again helps nobody: whatever does that to those who are not well should ask `healthcheck --live` instead.
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["stockade", "healthcheck"]
 ENTRYPOINT ["stockade"]
 CMD ["serve"]

@@ -87,6 +87,7 @@ fn the_help_names_every_command_and_shows_how() {
         "audit",
         "backup",
         "restore",
+        "healthcheck",
         "completions",
         "admin",
         "config",
@@ -97,7 +98,7 @@ fn the_help_names_every_command_and_shows_how() {
         assert!(help.out.contains(word), "{word} is missing in:\n{}", help.out);
     }
     assert!(!help.out.contains("--jwt-secret"), "a secret on a command line is no secret");
-    for command in ["seed", "token", "audit", "backup", "restore", "completions"] {
+    for command in ["seed", "token", "audit", "backup", "restore", "healthcheck", "completions"] {
         assert!(shop.run(&format!("{command} --help")).out.contains("Examples:"), "{command}");
     }
     assert_eq!(shop.run("sell --everything").code, 2);
@@ -109,11 +110,49 @@ fn a_shell_learns_every_command_and_flag() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = shop.run(&format!("completions {shell}"));
         assert_eq!(script.code, 0, "{script:?}");
-        for word in ["stockade", "restore", "data-dir", "http-addr"] {
+        for word in ["stockade", "restore", "healthcheck", "data-dir", "http-addr"] {
             assert!(script.out.contains(word), "{shell} does not learn {word}");
         }
     }
     assert_eq!(shop.run("completions cmd").code, 2);
+}
+
+/// What a container is asked: it needs no secret, and says what it hears.
+#[tokio::test]
+async fn the_program_itself_is_asked_how_the_shop_is() {
+    use std::io::Read;
+    let (shop, folder) = (Shop::new(), tempfile::tempdir().unwrap());
+    let process = support::Process::start(folder.path(), &[]).await;
+    process.is_ready().await;
+    let addr = process.addr();
+    for (line, says) in [("healthcheck", "\"status\":\"ready\""), ("healthcheck --live", "")] {
+        let told = shop.run_with(line, ("STOCKADE_HTTP_ADDR", addr.as_str()));
+        assert!(told.code == 0 && told.out.contains(says), "{told:?}");
+    }
+    let everywhere = addr.replace("127.0.0.1", "0.0.0.0");
+    let told = shop.run(&format!("healthcheck --profile production --http-addr {everywhere}"));
+    assert_eq!(told.code, 0, "{told:?}");
+    process.stop().await;
+    shop.run(&format!("healthcheck --http-addr {addr}")).fails_with(&["nobody answers", &addr]);
+    shop.run("healthcheck --http-addr 127.0.0.1:0").fails_with(&["port 0"]);
+    assert_eq!(std::fs::read_dir(shop.path()).unwrap().count(), 0, "it writes nothing");
+
+    let node = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = node.local_addr().unwrap().to_string();
+    let answers = std::thread::spawn(move || {
+        let (mut caller, _) = node.accept().unwrap();
+        let (mut heard, mut piece) = (Vec::<u8>::new(), [0; 256]);
+        while !heard.ends_with(b"\r\n\r\n") {
+            let read = caller.read(&mut piece).unwrap();
+            assert!(read > 0);
+            heard.extend_from_slice(&piece[..read]);
+        }
+        caller.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"not_ready\"}").unwrap();
+        String::from_utf8(heard).unwrap()
+    });
+    let told = shop.run_with("healthcheck", ("STOCKADE_HTTP_ADDR", addr.as_str()));
+    assert_eq!((told.code, told.out.as_str()), (1, "{\"status\":\"not_ready\"}\n"));
+    assert!(answers.join().unwrap().starts_with("GET /readyz "));
 }
 
 #[test]

@@ -9,8 +9,10 @@ mod rights;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use file::{DOCKERFILE, TEXT, callers_max, callers_of, compose, configuration, section};
+use clap::Parser;
+use file::{DOCKERFILE, TEXT, callers_max, callers_of, compose, configuration, image_health_check, section};
 use serde_json::{Map, Value};
+use stockade::cli::Cli;
 use stockade::config::{Config, Layers, Profile, SETTINGS};
 use stockade::http::Code;
 
@@ -189,6 +191,10 @@ fn the_image_is_the_program_alone() {
     assert!(said("COPY ").last().unwrap().starts_with("--from=build "));
     assert_eq!(said("USER "), ["stockade"]);
     assert_eq!(said("ENTRYPOINT "), [r#"["stockade"]"#]);
+    // It needs no shell to say how it is.
+    let check = image_health_check();
+    assert_eq!(check[0], "stockade");
+    Cli::try_parse_from(check).unwrap();
 }
 
 /// A caller of the proxy is two open files, and one of a node; a container may have as few as a thousand.

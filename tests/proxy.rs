@@ -138,7 +138,8 @@ impl Cluster {
     /// What Docker would hear of a node, from the image, which asks where the shop is set to listen.
     fn is_well(&self, node: usize) -> bool {
         let check = compose::image_health_check();
-        let mut command = Command::new(&check[0]);
+        assert_eq!(check[0], "stockade");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stockade"));
         command.args(&check[1..]).env("STOCKADE_HTTP_ADDR", self.places[node].shop.to_string());
         command.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success()
     }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod backup;
+mod healthcheck;
 mod settings;
 mod token;
 
@@ -174,6 +175,15 @@ enum Command {
         #[command(flatten)]
         flags: CommonFlags,
     },
+    /// Ask the shop of this machine whether it takes orders; exit 1 if not
+    #[command(after_help = healthcheck::EXAMPLES)]
+    Healthcheck {
+        /// Ask whether the process lives instead
+        #[arg(long)]
+        live: bool,
+        #[command(flatten)]
+        flags: Flags,
+    },
     /// Print what a shell needs to complete commands and flags
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions { shell: Shell },
@@ -230,6 +240,9 @@ impl Cli {
             Some(Command::Openapi { http }) => describe(http),
             Some(Command::Backup { what, flags }) => backup::take(&before.and(flags.0).config()?, &what),
             Some(Command::Restore { what, flags }) => backup::restore(&before.and(flags.0).config()?, &what),
+            Some(Command::Healthcheck { live, flags }) => {
+                healthcheck::ask(&before.and(flags).layers()?, live)
+            }
             Some(Command::Completions { shell }) => Ok(complete(shell)),
             Some(Command::Config { flags }) => show(&before.and(flags).layers()?),
         }

@@ -205,6 +205,11 @@ impl Config {
         }
     }
 
+    /// Where the shop answers, whatever else is missing.
+    pub fn http_addr(layers: &Layers) -> Result<SocketAddr, ConfigError> {
+        layers.parsed("http_addr")
+    }
+
     /// Reads the merged layers; refuses what the engine could not start with.
     pub fn read(layers: &Layers) -> Result<Config, ConfigError> {
         let milliseconds = |key| layers.number::<u64>(key).map(Duration::from_millis);
@@ -218,7 +223,7 @@ impl Config {
                 journal_brake: Duration::from_micros(layers.number("journal_brake_us")?),
             },
             http: Http {
-                addr: layers.parsed("http_addr")?,
+                addr: Config::http_addr(layers)?,
                 ops_addr: layers.text("ops_addr").map(|_| layers.parsed("ops_addr")).transpose()?,
                 trusted_proxies: layers.list("trusted_proxies")?,
                 workers: workers(layers)?,

@@ -487,3 +487,34 @@ async fn who_has_left_since_a_backup_is_erased_once_more() {
         assert!(revoked.iter().any(is_theirs), "{gone}");
     }
 }
+
+/// Named after its time, and those that are too old go, once there is a newer one; where none is taken nothing goes.
+#[tokio::test]
+async fn backups_are_kept_for_so_many_days_beside_each_other() {
+    let home = Home::new(None);
+    let among = home.folder.path().join("backups");
+    let old = among.join("2020-01-01T00-00-00Z");
+    std::fs::create_dir_all(&old).unwrap();
+    let words = ["backup", "--in", among.to_str().unwrap(), "--keep", "8"];
+    // There is no shop yet.
+    assert_eq!(home.run(&words).await.status.code(), Some(1));
+    assert!(old.exists());
+    home.succeeds(&["seed", "--products", "3", "--stock", "5"]).await;
+    home.succeeds(&words[..3]).await;
+    assert!(old.exists());
+    let taken = || std::fs::read_dir(&among).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let first = taken().into_iter().find(|path| *path != old).unwrap();
+    // Of the same second it would have the same name, and is refused.
+    let aside = home.folder.path().join("aside");
+    std::fs::rename(&first, &aside).unwrap();
+    let told = home.succeeds(&words).await;
+    assert!(told.contains("1 that were older than 8 days are removed"), "{told}");
+    assert!(!old.exists() && taken().len() == 1, "{:?}", taken());
+    let another = Home::new(None);
+    another.restore(&taken()[0]).await;
+    for wrong in
+        [&["backup"][..], &["backup", "--to", "x", "--in", "y"], &["backup", "--to", "x", "--keep", "8"]]
+    {
+        assert_eq!(home.run(wrong).await.status.code(), Some(2), "{wrong:?}");
+    }
+}

@@ -21,6 +21,8 @@ pub const BACKUP_EXAMPLES: &str = "\
 Examples:
   stockade backup --to /backups/$(date -u +%FT%H-%M-%SZ)
           Everything at one moment; the shop goes on selling
+  stockade backup --in /backups --keep 8
+          The same, named so by itself; and those there go that are older than eight days
   (cd /backups/2026-10-30T02-00-00Z && sha256sum --check SHA256SUMS)
           Has it been damaged since?
 
@@ -42,11 +44,21 @@ The backup is checked before anything is written, and a place in which there is 
 STOCKADE_BACKUP_KEYS, and says by its name which one that is; `grep '\"key\"' manifest.json` does as well. One that is not is refused in production, and
 where there are such keys, without STOCKADE_ALLOW_PLAIN_BACKUPS=true. Whoever has deleted an account since is there again, unless --erased names them.";
 
+/// What one is called among others: their names stand in the order of time.
+const NAMED: &str = "%Y-%m-%dT%H-%M-%SZ";
+const DAY_MS: i64 = 86_400_000;
+
 #[derive(Debug, Args)]
 pub struct BackupArgs {
     /// A folder that is empty or does not exist
-    #[arg(long, value_name = "DIR")]
-    to: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "among")]
+    to: Option<PathBuf>,
+    /// Instead: a folder of backups, in which this one has a new folder that is named after its time, such as 2026-10-30T02-00-00Z
+    #[arg(long = "in", value_name = "DIR", conflicts_with = "to")]
+    among: Option<PathBuf>,
+    /// When it is taken, remove the folders there whose names say that they are older; what has another name stays
+    #[arg(long, value_name = "DAYS", requires = "among", value_parser = clap::value_parser!(u16).range(1..))]
+    keep: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -67,14 +79,16 @@ pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
     let clock = Clock::start();
     let keys = config.backups.sealed_with(config.profile)?;
     let vault = keys.map(|keys| Vault::new(keys, &clock)).transpose()?;
-    let taken =
-        app::blocking(async { Ok(backup::take(place(config), &what.to, vault.as_ref(), &clock).await?) })?;
+    let at = clock.now().0;
+    let among = what.among.as_deref().map(|among| among.join(name(at)));
+    let to = what.to.as_deref().or(among.as_deref()).context("nobody has said where to")?;
+    let taken = app::blocking(async { Ok(backup::take(place(config), to, vault.as_ref(), &clock).await?) })?;
     println!(
         "The shop as it was at {}: {}, {:.1} MiB in {}. Writers waited for {} ms.",
         taken.manifest.taken_at,
         contents(&taken.manifest),
         taken.bytes as f64 / f64::from(1 << 20),
-        what.to.display(),
+        to.display(),
         taken.held.as_millis(),
     );
     match &taken.key {
@@ -83,7 +97,37 @@ pub fn take(config: &Config, what: &BackupArgs) -> Result<ExitCode> {
             println!("It is not sealed, for there are no STOCKADE_BACKUP_KEYS: keep it as you keep the shop.")
         }
     }
+    if let (Some(among), Some(days)) = (&what.among, what.keep) {
+        let removed = remove_before(among, &name(at - i64::from(days) * DAY_MS));
+        let removed = removed.context("the backup is taken, but not all that are too old are removed")?;
+        println!("{removed} that were older than {days} days are removed.");
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn name(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).unwrap_or_default().strftime(NAMED).to_string()
+}
+
+/// Digits where such a name has digits, and the same between them.
+fn is_name(word: &str) -> bool {
+    let shape = |word: &str| word.replace(|letter: char| letter.is_ascii_digit(), "0");
+    shape(word) == shape(&name(0))
+}
+
+/// Removes the folders with such names that come before this one, and tells how many. Links stay, and whatever has another name.
+fn remove_before(among: &Path, oldest: &str) -> Result<usize> {
+    let mut removed = 0;
+    for entry in std::fs::read_dir(among)? {
+        let entry = entry?;
+        let is_old = entry.file_name().to_str().is_some_and(|name| is_name(name) && name < oldest);
+        if is_old && entry.file_type()?.is_dir() {
+            let path = entry.path();
+            std::fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }
 
 pub fn restore(config: &Config, what: &RestoreArgs) -> Result<ExitCode> {
@@ -173,6 +217,39 @@ fn contents(manifest: &Manifest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_old_by_its_name_goes_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let stays = [
+            "2026-10-22T02-00-00Z",
+            "2026-10-30T02-00-00Z",
+            "2027-01-01T00-00-00Z",
+            "2026-10-01T02-00-00Z.kept",
+            "2026-10-01",
+            "before-2026-10-01T02-00-00Z",
+            "2026-10-01t02-00-00z",
+            "elsewhere",
+        ];
+        let goes = ["2026-10-22T01-59-59Z", "2025-12-31T23-59-59Z"];
+        for name in stays.iter().chain(&goes) {
+            std::fs::create_dir(at(name)).unwrap();
+            std::fs::write(at(name).join("SHA256SUMS"), "").unwrap();
+        }
+        // A file and a link that are called so are no backups of ours, and what a link leads to is somebody's.
+        std::fs::write(at("2026-10-01T00-00-00Z"), "").unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), at("2026-10-01T00-00-01Z")).unwrap();
+        let taken: jiff::Timestamp = "2026-10-30T02:00:00Z".parse().unwrap();
+        let oldest = name(taken.as_millisecond() - 8 * DAY_MS);
+        assert_eq!(oldest, stays[0]);
+        assert_eq!(remove_before(folder.path(), &oldest).unwrap(), goes.len());
+        for name in stays {
+            assert!(at(name).join("SHA256SUMS").exists(), "{name}");
+        }
+        assert!(at("2026-10-01T00-00-00Z").is_file() && at("2026-10-01T00-00-01Z").is_symlink());
+        assert!(goes.iter().all(|name| !at(name).exists()));
+    }
 
     #[test]
     fn the_age_of_a_backup_is_told_in_a_unit_that_says_something() {

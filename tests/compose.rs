@@ -179,7 +179,7 @@ fn what_is_mounted_exists_and_what_exists_is_mounted() {
     assert_eq!(configs, declared("configs"));
 }
 
-/// Nothing of what builds the program is in the image, and nobody is root in it.
+/// Nothing of what builds the program is in the image, nor a shell, and nobody is root in it.
 #[test]
 fn the_image_is_the_program_alone() {
     let said = |word: &str| DOCKERFILE.lines().filter_map(|line| line.strip_prefix(word)).collect::<Vec<_>>();
@@ -189,7 +189,14 @@ fn the_image_is_the_program_alone() {
         "{stages:?}"
     );
     assert!(said("COPY ").last().unwrap().starts_with("--from=build "));
-    assert_eq!(said("USER "), ["stockade"]);
+    // The libraries of the Debian that it was built on.
+    assert!(
+        stages[0].contains("-bookworm ") && stages[1] == "gcr.io/distroless/cc-debian12:nonroot",
+        "{stages:?}"
+    );
+    let (_, last) = DOCKERFILE.rsplit_once("\nFROM ").unwrap();
+    assert!(!last.contains("\nRUN "), "there is no shell to run it");
+    assert_eq!(said("USER "), ["10001:10001"]);
     assert_eq!(said("ENTRYPOINT "), [r#"["stockade"]"#]);
     // It needs no shell to say how it is.
     let check = image_health_check();

@@ -527,3 +527,29 @@ async fn who_tries_too_often_is_told_when_to_come_back() {
     shop.order(2, &jar, 1).send().await.ok(201);
     shop.close().await;
 }
+
+/// It costs as much to look at, so it is counted with them.
+#[actix_web::test]
+async fn previews_are_tries_like_orders() {
+    let shop = Shop::open_with(|config| {
+        config.limits.order_rate_per_user = 1;
+        config.limits.order_burst_per_user = 3;
+    })
+    .await;
+    let jar = shop.stocked(100).await;
+    let preview = |who| shop.by(who, "POST", "/v1/orders/preview").json(&one_line(&jar, 1)).send();
+    let mut seen = 0;
+    let refused = loop {
+        let reply = preview(1).await;
+        if reply.status != 200 || seen == 30 {
+            break reply;
+        }
+        seen += 1;
+    };
+    // One a second is added while it goes on.
+    assert!(seen >= 3, "{seen}");
+    refused.problem(429, "rate_limited");
+    assert!(refused.header("RateLimit").unwrap().starts_with(r#""orders";"#));
+    preview(2).await.ok(200);
+    shop.close().await;
+}

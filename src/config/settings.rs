@@ -59,7 +59,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("connections_per_address", "N", "100", "Open connections from one address, or one /64 of IPv6; more are hung up on"),
     setting("keep_alive_ms", "MS", "30000", "How long a connection may be idle; longer than a proxy of yours keeps its own"),
     setting("shutdown_ms", "MS", "10000", "How long a shutdown waits for requests in flight"),
-    setting("order_rate_per_user", "N", "50", "Orders a second that one user may try; beyond it: 429"),
+    setting("order_rate_per_user", "N", "50", "Orders and previews a second that one user may try; beyond it: 429"),
     setting("order_burst_per_user", "N", "200", "How many of them may come at once"),
     setting("look_rate_per_address", "N", "1000", "Looks a second from one address, or one /64 of IPv6, and twice as many at once; beyond it: 429"),
     setting("change_rate_per_address", "N", "300", "The same for requests that change something"),

@@ -59,9 +59,11 @@ pub fn of(door: &str) -> Door {
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this order before."),
         "order::preview" => Door {
             body: body("PreviewRequest", json!({ "items": [item()] })),
-            refuses: &[Code::NotFound, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown],
+            refuses: &[
+                Code::NotFound, Code::RateLimited, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
+            ],
             ..told("orders", "What an order would cost", "Prices, what would be short, and where it would go, as of now. \
-                Nothing is held.")
+                Nothing is held. It counts as a try, as an order does.")
         }
         .gives(200, "What it would cost.", "Preview", Value::Null),
         "order::list" => Door {

@@ -17,6 +17,7 @@ use crate::http::auth::Shopper;
 use crate::http::body::Body;
 use crate::http::problem::Problem;
 use crate::http::product::state_word;
+use crate::http::rate::OrderRate;
 use crate::http::shapes::{AddressSchema, MoneySchema};
 
 /// What an order would cost.
@@ -53,15 +54,17 @@ pub struct PreviewLine {
     sale_state: &'static str,
 }
 
-/// `POST /v1/orders/preview`.
+/// `POST /v1/orders/preview`. It counts as a try: each looks at as many products as an order has lines.
 pub async fn preview(
     Shopper(buyer): Shopper,
+    rate: web::Data<OrderRate>,
     clock: web::Data<Clock>,
     directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
     users: web::Data<Users>,
     Body(asked): Body<PreviewRequest>,
 ) -> Result<web::Json<Preview>, Problem> {
+    rate.take(buyer)?;
     let items = ask::items(&asked.items)?;
     let mut lines = Vec::with_capacity(items.len());
     let mut total: Option<Money> = None;

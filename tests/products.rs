@@ -1,5 +1,7 @@
 //! The doors to products, the administrator's included, through the real application.
 
+#[path = "products/cold.rs"]
+mod cold;
 mod support;
 
 use futures_util::future::join_all;

@@ -60,6 +60,8 @@ fn house(home: Arc<dyn Home>) -> Arc<House> {
         metrics: Metrics::global().clone(),
         wait_ms_max: stockade::actors::stock::INBOX_WAIT_MAX_MS,
         lagging: AtomicBool::new(false),
+        flushed_ns: AtomicU64::new(0),
+        owners_max: stockade::actors::stock::OWNERS_MAX,
         changes: Changes::unheard(),
     })
 }

@@ -370,6 +370,7 @@ impl Flushing {
         }
         while let Some((_, at_ns)) = self.ends.pop_front_if(|(end, _)| *end <= done.pos) {
             self.pace.shown_ns = at_ns;
+            self.house.flushed_ns.store(at_ns, Ordering::Release);
         }
     }
 

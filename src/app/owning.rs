@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use actix_web::rt;
@@ -19,7 +19,7 @@ use super::vitals::pulse;
 use crate::actors::following::Following;
 use crate::actors::following::Word;
 use crate::actors::placement::{Leading, Told};
-use crate::actors::stock::{Changes, Directory, House, NodeName, NotAsked, Routes, UsedKeys};
+use crate::actors::stock::{Changes, Directory, House, NodeName, NotAsked, OWNERS_MAX, Routes, UsedKeys};
 use crate::actors::turns::Loop;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -43,6 +43,8 @@ pub fn house(config: &Config, clock: &Clock, journal: &Journal) -> Arc<House> {
         metrics: Metrics::global().clone(),
         wait_ms_max: u64::try_from(config.limits.queue_wait_max.as_millis()).unwrap_or(u64::MAX),
         lagging: AtomicBool::new(false),
+        flushed_ns: AtomicU64::new(0),
+        owners_max: OWNERS_MAX,
         // Among nodes the lead looks, and whoever copies for it.
         changes: match config.store.redis.is_some() || config.store.database_url.is_some() {
             true => Changes::heard(),

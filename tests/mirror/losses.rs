@@ -219,7 +219,7 @@ async fn what_rested_while_redis_was_away_is_asked_of_its_owner() {
     until(async || is_mirrored(&shop, &node, &fresh).await).await;
     assert!(node.reader().stock_of(product.parse().unwrap()).await.is_none());
     // Whoever asks the owner has it loaded, published and copied.
-    shop.counters(&product).await;
+    shop.app().directory().view(product.parse().unwrap()).await.unwrap();
     until(async || is_mirrored(&shop, &node, &product).await).await;
     shop.close().await;
     node.stop().await;

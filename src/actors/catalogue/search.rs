@@ -81,7 +81,14 @@ struct Stand {
 #[derive(Debug, Clone)]
 struct Cold {
     view: Arc<View>,
-    read_ns: u64,
+    read: Read,
+}
+
+/// When the tables were read, and up to when they showed then what the journal has.
+#[derive(Debug, Clone, Copy)]
+struct Read {
+    at_ns: u64,
+    flushed_ns: u64,
 }
 
 /// The pages that were asked for of late, and the stock of those on them whose owners rest.
@@ -220,12 +227,13 @@ impl Catalogue {
         let missing: Vec<ProductId> =
             ids.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect();
         if !missing.is_empty() {
-            let (before, read_ns) = (self.0.changes.load(Ordering::Acquire), self.0.clock.nanos());
-            let mut read = self.0.reader.find_many(&missing).await.map_err(unread)?;
-            read.sort_unstable_by_key(|listing| listing.product.id);
+            let before = self.0.changes.load(Ordering::Acquire);
+            let now = Read { at_ns: self.0.clock.nanos(), flushed_ns: self.0.directory.flushed_ns() };
+            let mut rows = self.0.reader.find_many(&missing).await.map_err(unread)?;
+            rows.sort_unstable_by_key(|listing| listing.product.id);
             for (id, place) in ids.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
-                let Ok(at) = read.binary_search_by_key(id, |listing| listing.product.id) else { continue };
-                *place = self.found_in(&read[at], before, read_ns).await?;
+                let Ok(at) = rows.binary_search_by_key(id, |listing| listing.product.id) else { continue };
+                *place = self.found_in(&rows[at], before, now).await?;
             }
         }
         Ok(found.into_iter().flatten().collect())
@@ -236,23 +244,40 @@ impl Catalogue {
         Some(Found { text: self.0.texts.get(&product)?, view })
     }
 
-    /// What was read of a product whose owner rests, a moment ago.
+    /// What was read of a product whose owner rests, a moment ago, and after all that the owner had written was there.
     fn cold(&self, product: ProductId) -> Option<Arc<View>> {
-        let Cold { view, read_ns } = self.0.pages.cold.get(&product)?;
-        let age_ns = self.0.clock.nanos().saturating_sub(read_ns);
-        (age_ns < COLD_KEPT_NS).then_some(view)
+        let Cold { view, read } = self.0.pages.cold.get(&product)?;
+        let age_ns = self.0.clock.nanos().saturating_sub(read.at_ns);
+        (age_ns < COLD_KEPT_NS && self.0.directory.left_ns(product) < read.flushed_ns).then_some(view)
     }
 
-    async fn found_in(&self, listing: &Listing, before: u64, read_ns: u64) -> Result<Option<Found>, NotDone> {
+    /// What is published of a product now: by its owner where that is loaded. Nobody is loaded to be looked at where the tables show all
+    /// that owners have written who rest: whoever leafs through the whole catalogue does not have it read into memory.
+    pub async fn view(&self, product: ProductId) -> Result<Arc<View>, NotDone> {
+        let directory = &self.0.directory;
+        if let Some(view) = directory.peek(product) {
+            return Ok(view);
+        }
+        // Before the tables are read, which are no older then.
+        if directory.is_flushed(product)
+            && let Ok(found) = self.put_together(&[product]).await
+            && let [Found { view, .. }] = &found[..]
+        {
+            return Ok(view.clone());
+        }
+        directory.view(product).await
+    }
+
+    async fn found_in(&self, listing: &Listing, before: u64, read: Read) -> Result<Option<Found>, NotDone> {
         let product = listing.product.id;
-        let Some(view) = self.view_of(listing, read_ns).await? else { return Ok(None) };
+        let Some(view) = self.view_of(listing, read).await? else { return Ok(None) };
         if let Some(text) = self.0.texts.get(&product) {
             return Ok(Some(Found { text, view }));
         }
         Ok(Some(Found { text: self.keep_read(listing.product.clone(), before), view }))
     }
 
-    async fn view_of(&self, listing: &Listing, read_ns: u64) -> Result<Option<Arc<View>>, NotDone> {
+    async fn view_of(&self, listing: &Listing, read: Read) -> Result<Option<Arc<View>>, NotDone> {
         let product = listing.product.id;
         if let Some(view) = self.0.directory.peek(product) {
             return Ok(Some(view));
@@ -267,7 +292,7 @@ impl Catalogue {
                     archived: stock.archived,
                     as_of: stock.updated_at,
                 });
-                let cold = Cold { view: view.clone(), read_ns };
+                let cold = Cold { view: view.clone(), read };
                 self.0.pages.cold.insert(product, cold);
                 Ok(Some(view))
             }

@@ -28,8 +28,6 @@ use crate::domain::stock::{Command, Millis, Sequence};
 pub const QUESTIONS_MAX: usize = 4;
 /// How long a post waits for an owner that cannot be reached.
 pub const WAIT_MAX_MS: i64 = 8_000;
-/// Without a question, without news, and with nobody looking on for so long, it goes.
-const IDLE_MS: i64 = 60_000;
 /// How often it is looked whether nobody asks any more …
 const TICK: Duration = Duration::from_secs(15);
 /// … and whether somebody has waited for too long.
@@ -135,7 +133,7 @@ impl Forwarder {
         if newest != self.newest || self.shared.is_looked_at() {
             (self.newest, self.last_used) = (newest, now);
         }
-        let idle = now.0 - self.last_used.0 > IDLE_MS || self.unborn;
+        let idle = self.directory.is_idle(now.0 - self.last_used.0) || self.unborn;
         idle && inbox.close_if_empty()
     }
 

@@ -39,6 +39,15 @@ use crate::telemetry::Metrics;
 const LAG_RETRY_MS: u64 = 1_000;
 /// How often a question may find its owner gone.
 const OWNER_TRIES: usize = 4;
+/// Products in the memory of a process, beyond which none is loaded for somebody who has begun nothing there: for an order, or for a look
+/// that the tables cannot answer. Where several nodes sell the lead counts those of all. What finishes something is not counted out.
+pub const OWNERS_MAX: usize = 20_000;
+/// An owner that nobody has asked for so long is unloaded …
+pub(super) const IDLE_MS: i64 = 60_000;
+/// … and where more than half of [`OWNERS_MAX`] are loaded one that nobody has asked for so long.
+const IDLE_CROWDED_MS: i64 = 10_000;
+/// When to come back when so many are loaded: by then some may rest.
+const OWNERS_RETRY_MS: u64 = 1_000;
 
 /// An answer on its way, and the key that it decides about. Somebody always hears it: whoever hangs up leaves a task behind,
 /// for as long as the question waits its key is being used.
@@ -86,6 +95,10 @@ pub struct House {
     pub wait_ms_max: u64,
     /// The flush is too far behind: no new holds until it has caught up.
     pub lagging: AtomicBool,
+    /// What the journal had at this time of the steady clock the tables show; 0 where nobody has seen that.
+    pub flushed_ns: AtomicU64,
+    /// [`OWNERS_MAX`], but in tests.
+    pub owners_max: usize,
     /// Who has published, for the mirror.
     pub changes: Changes,
 }
@@ -111,6 +124,8 @@ struct Inner {
     owners: DashMap<ProductId, Arc<Shared>, DefaultHashBuilder>,
     /// Loaded products by shard: where an order that is not flushed yet can be found.
     shards: Box<[Mutex<Vec<ProductId>>]>,
+    /// When the last of each shard's owners went, or came from another node, by the steady clock.
+    left_ns: Box<[AtomicU64]>,
     /// Where the owners of each shard are; in a shop that stands alone they are here.
     routes: Option<Routes>,
     arbiters: ArcSwap<Vec<ArbiterHandle>>,
@@ -134,6 +149,7 @@ impl Directory {
             house,
             owners: DashMap::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            left_ns: (0..SHARDS).map(|_| AtomicU64::new(0)).collect(),
             routes,
             arbiters: ArcSwap::default(),
             next_arbiter: AtomicUsize::new(0),
@@ -203,7 +219,20 @@ impl Directory {
 
     /// Puts the question into its owner's mailbox.
     fn hand_in(&self, product: ProductId, ask: Ask) -> Result<oneshot::Receiver<Reply>, NotDone> {
-        let mut owner = self.owner(product)?;
+        let begins = matches!(ask, Ask::Command(Command::Reserve(_)));
+        let (owner, answer) = self.put_in(product, ask, begins)?;
+        self.keep_near(owner);
+        Ok(answer)
+    }
+
+    /// The same, and the owner that will answer. Whoever begins something loads none beyond [`OWNERS_MAX`].
+    fn put_in(
+        &self,
+        product: ProductId,
+        ask: Ask,
+        begins: bool,
+    ) -> Result<(Arc<Shared>, oneshot::Receiver<Reply>), NotDone> {
+        let mut owner = self.owner(product, begins)?;
         let clock = &self.0.house.clock;
         let buyer = match &ask {
             Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),
@@ -214,17 +243,14 @@ impl Directory {
         let mut post = Post::new(ask, token);
         for _ in 0..OWNER_TRIES {
             match owner.inbox.push(post, self.0.house.wait_ms_max, clock) {
-                Ok(()) => {
-                    self.keep_near(owner);
-                    return Ok(answer);
-                }
+                Ok(()) => return Ok((owner, answer)),
                 Err(NoRoom::Full { wait_ms }) => {
                     return Err(NotDone::Busy { retry_after_ms: wait_ms.max(100) });
                 }
                 Err(NoRoom::Closed(back)) => {
                     post = *back;
                     self.forget(&owner);
-                    owner = self.owner(product)?;
+                    owner = self.owner(product, begins)?;
                 }
             }
         }
@@ -232,18 +258,47 @@ impl Directory {
         Err(NotDone::Unavailable)
     }
 
-    /// The published view of a product; loads its owner if it is cold.
+    /// The published view of a product; loads its owner if it is cold, unless too many are loaded.
     pub async fn view(&self, product: ProductId) -> Result<Arc<View>, NotDone> {
+        self.loaded_view(product, true).await
+    }
+
+    async fn loaded_view(&self, product: ProductId, begins: bool) -> Result<Arc<View>, NotDone> {
         if let Some(view) = self.peek(product) {
             return Ok(view);
         }
         // Any question is answered only once the owner serves.
         let nobody = OrderId::from_bytes([0; 16]);
-        self.send(product, Ask::Order(nobody)).await?;
-        self.peek(product).ok_or(NotDone::Refused {
+        let (owner, answer) = self.put_in(product, Ask::Order(nobody), begins)?;
+        answer.await.unwrap_or(Err(NotDone::Unknown))?;
+        // Of itself: it may have gone since, and its product is there all the same.
+        owner.view().ok_or(NotDone::Refused {
             product,
             refused: Refused { at: Sequence(0), why: Refusal::NoProduct },
         })
+    }
+
+    /// Whether the tables show all that owners of this product have said who are not loaded any more, as far as this node can know. What
+    /// is read from the tables afterwards is the newest that there was when it was asked, if nobody is loaded then.
+    pub fn is_flushed(&self, product: ProductId) -> bool {
+        let is_here = self.0.routes.as_ref().is_none_or(|routes| routes.is_here(product.shard()));
+        is_here && self.left_ns(product) < self.flushed_ns()
+    }
+
+    /// What the journal had at this time the tables show; by the steady clock.
+    pub fn flushed_ns(&self) -> u64 {
+        self.0.house.flushed_ns.load(Ordering::Acquire)
+    }
+
+    /// When an owner has gone last that may have been this product's; by the steady clock.
+    pub fn left_ns(&self, product: ProductId) -> u64 {
+        self.0.left_ns[usize::from(product.shard()) % self.0.left_ns.len()].load(Ordering::Acquire)
+    }
+
+    /// What owners of this shard have written until now the tables need not show yet.
+    fn has_left(&self, shard: u16) {
+        let now_ns = self.0.house.clock.nanos();
+        self.0.left_ns[usize::from(shard) % self.0.left_ns.len()].fetch_max(now_ns, Ordering::AcqRel);
     }
 
     /// The published view, if the owner is loaded.
@@ -255,7 +310,7 @@ impl Directory {
     pub async fn watch(&self, product: ProductId) -> Result<Watch, NotDone> {
         for _ in 0..OWNER_TRIES {
             self.view(product).await?;
-            let owner = self.owner(product)?;
+            let owner = self.owner(product, true)?;
             let watch = owner.watch();
             // Whoever went before we looked on told nobody, and is asked no more.
             if !watch.is_over() {
@@ -274,6 +329,12 @@ impl Directory {
     /// Owners in memory.
     pub fn loaded_count(&self) -> usize {
         self.0.owners.len()
+    }
+
+    /// Whether an owner that nobody has asked for so long is to rest.
+    pub(super) fn is_idle(&self, unasked_ms: i64) -> bool {
+        let is_crowded = || self.loaded_count() > self.0.house.owners_max / 2;
+        unasked_ms > IDLE_MS || unasked_ms > IDLE_CROWDED_MS && is_crowded()
     }
 
     /// What all loaded owners show.
@@ -308,7 +369,7 @@ impl Directory {
     pub async fn wake(&self, products: Vec<ProductId>) {
         let answers = products.into_iter().map(|product| {
             let directory = self.clone();
-            async move { directory.view(product).await }
+            async move { directory.loaded_view(product, false).await }
         });
         futures_util::future::join_all(answers).await;
     }
@@ -342,13 +403,16 @@ impl Directory {
         NEAR.set(Some(Near { directory: self.0.number, owner }));
     }
 
-    /// The owner of a product, started if there is none.
-    fn owner(&self, product: ProductId) -> Result<Arc<Shared>, NotDone> {
+    /// The owner of a product, started if there is none and, for whoever begins something, not too many are loaded.
+    fn owner(&self, product: ProductId, begins: bool) -> Result<Arc<Shared>, NotDone> {
         if let Some(owner) = self.loaded(product) {
             return Ok(owner);
         }
         if self.0.closed.load(Ordering::Acquire) {
             return Err(NotDone::Unavailable);
+        }
+        if begins && self.loaded_count() >= self.0.house.owners_max {
+            return Err(NotDone::Busy { retry_after_ms: OWNERS_RETRY_MS });
         }
         match self.0.owners.entry(product) {
             MapEntry::Occupied(owner) => Ok(owner.get().clone()),
@@ -396,6 +460,8 @@ impl Directory {
     pub(super) fn forget(&self, owner: &Arc<Shared>) {
         // First of all: whoever has it near must not take its view for the newest once there is another owner.
         let left = owner.inbox.close();
+        // Before it is out of the list: whoever does not find it there knows when it went.
+        self.has_left(owner.product.shard());
         self.0.owners.remove_if(&owner.product, |_, known| {
             let goes = Arc::ptr_eq(known, owner);
             if goes {

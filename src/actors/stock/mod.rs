@@ -23,7 +23,7 @@ pub use abroad::{
 pub use answer::{Answer, NotDone, Receipt, Reply, View, to_the_end};
 pub use away::{QUESTIONS_MAX, WAIT_MAX_MS};
 pub use changes::{CHANGED_MAX, Changes, Published};
-pub use directory::{Directory, House};
+pub use directory::{Directory, House, OWNERS_MAX};
 pub use home::{Home, Later, NoHome, NotRead, Stored};
 pub use hot::{HOT_PRODUCTS_MAX, HotProducts};
 pub use inbox::{INBOX_MAX, INBOX_RESERVES_MAX, INBOX_WAIT_MAX_MS, PATIENCE_MS};

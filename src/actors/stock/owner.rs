@@ -31,8 +31,6 @@ use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Millis};
 
 /// How often an owner looks whether it is idle or should store itself.
 const TICK: Duration = Duration::from_secs(5);
-/// An owner nobody asked for this long is unloaded.
-const IDLE_MS: i64 = 60_000;
 /// A quiet owner stores a snapshot after this many events …
 const SNAPSHOT_EVENTS: u64 = 100_000;
 /// … and before it is unloaded, after this many.
@@ -365,7 +363,7 @@ impl StockOwner {
         if self.shared.is_looked_at() {
             self.last_asked = now;
         }
-        let idle = now.0 - self.last_asked.0 > IDLE_MS;
+        let idle = self.directory.is_idle(now.0 - self.last_asked.0);
         if protocol.is_quiet() && now >= self.forget_at && self.forgets(now, ctx) {
             // At the next look perhaps more.
             return;

@@ -1,14 +1,14 @@
 //! Several nodes in one process, with one journal, and a network between them that does what a test says.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
 use super::{
-    Abroad, Ask, Asking, Changes, Directory, Home, House, Later, NodeName, NotAsked, NotRead, Outcome,
-    Question, Routes, Said, Stored, UsedKeys,
+    Abroad, Ask, Asking, Changes, Directory, Home, House, Later, NodeName, NotAsked, NotRead, OWNERS_MAX,
+    Outcome, Question, Routes, Said, Stored, UsedKeys,
 };
 use crate::clock::Clock;
 use crate::domain::amount::{Currency, Money, Quantity};
@@ -277,16 +277,22 @@ pub async fn node(net: &Arc<Net>, journal: &OneJournal, clock: &Clock, session: 
 
 /// Of a node that reaches the others by `abroad`.
 pub fn directory(abroad: Arc<dyn Abroad>, journal: &OneJournal, clock: &Clock, session: u64) -> Directory {
-    let house = House {
+    Directory::among(Arc::new(house(journal, clock)), Routes::new(session, abroad, Arc::default()))
+}
+
+/// What the owners of a process share that write this journal.
+pub fn house(journal: &OneJournal, clock: &Clock) -> House {
+    House {
         home: Arc::new(journal.clone()),
         clock: clock.clone(),
         keys: UsedKeys::default(),
         metrics: Metrics::global().clone(),
         wait_ms_max: 10_000,
         lagging: AtomicBool::new(false),
+        flushed_ns: AtomicU64::new(0),
+        owners_max: OWNERS_MAX,
         changes: Changes::heard(),
-    };
-    Directory::among(Arc::new(house), Routes::new(session, abroad, Arc::default()))
+    }
 }
 
 pub fn all_shards() -> Vec<u16> {

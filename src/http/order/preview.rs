@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 
 use super::ask::{self, PreviewRequest};
 use crate::actors::catalogue::Catalogue;
-use crate::actors::stock::Directory;
 use crate::actors::user::{Unable, Users};
 use crate::clock::Clock;
 use crate::domain::amount::{Money, Quantity};
@@ -59,7 +58,6 @@ pub async fn preview(
     Shopper(buyer): Shopper,
     rate: web::Data<OrderRate>,
     clock: web::Data<Clock>,
-    directory: web::Data<Directory>,
     catalogue: web::Data<Catalogue>,
     users: web::Data<Users>,
     Body(asked): Body<PreviewRequest>,
@@ -70,7 +68,7 @@ pub async fn preview(
     let mut total: Option<Money> = None;
     let mut orderable = true;
     for (at, item) in items.into_iter().enumerate() {
-        let view = directory.view(item.product).await?;
+        let view = Box::pin(catalogue.view(item.product)).await?;
         let text = catalogue.text(item.product).await?;
         let too_large = || Problem::field(format!("/items/{at}"), "the amount is too large");
         let unit_price = view.settings.price;

@@ -46,7 +46,7 @@ pub async fn find(
     let view = match directory.peek(product) {
         Some(view) => view,
         // Rare, and large: every answer would carry the room for it.
-        None => Box::pin(directory.view(product)).await?,
+        None => Box::pin(catalogue.view(product)).await?,
     };
     Ok(pages.page(text, view, clock.now()).answer(&request))
 }
@@ -58,6 +58,9 @@ pub async fn stock(
     catalogue: web::Data<Catalogue>,
 ) -> Result<web::Json<StockShown>, Problem> {
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
-    let view = directory.view(product).await?;
+    let view = match directory.peek(product) {
+        Some(view) => view,
+        None => Box::pin(catalogue.view(product)).await?,
+    };
     Ok(web::Json(StockShown::from(&*view)))
 }

@@ -7,6 +7,7 @@ use actix_web::http::header::HeaderValue;
 use futures_util::future::join_all;
 
 use super::*;
+use crate::actors::stock::directory::IDLE_MS;
 use crate::actors::stock::inbox::Token;
 use crate::actors::stock::testing::{
     Net, OneJournal, all_shards, ask_one, buyer, name, node, one_for, product, settings, until,

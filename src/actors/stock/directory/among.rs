@@ -62,6 +62,8 @@ impl Directory {
         let route = Arc::new(route);
         let mut leaving = Vec::new();
         for shard in shards {
+            // Whoever owned it elsewhere has written by now what it has.
+            self.has_left(shard);
             routes.set(shard, route.clone());
             // Whoever is not in the list yet begins by the new route.
             for product in self.loaded_in(shard) {
@@ -97,7 +99,7 @@ impl Directory {
     /// Shows what the owner of a product has published on that node, if it is newer, and if the product is owned there.
     pub fn show(&self, product: ProductId, view: View, node: &NodeName) {
         let is_there = self.routes().is_some_and(|routes| routes.is_at(product.shard(), node));
-        if is_there && let Ok(shared) = self.owner(product) {
+        if is_there && let Ok(shared) = self.owner(product, false) {
             self.shown(&shared, view);
         }
     }
@@ -130,7 +132,7 @@ impl Directory {
         routes.keep_pace(&self.0.house, pace);
         match about {
             About::Product { product, asks } => {
-                let shared = self.owner(product).map_err(|_| NotAsked::NotSent)?;
+                let shared = self.owner(product, false).map_err(|_| NotAsked::NotSent)?;
                 // What owners ask the lead changes nothing, and comes from several.
                 if lead != routes.session() && !shared.is_newest(lead, number) {
                     return Err(NotAsked::Elsewhere);
@@ -144,7 +146,8 @@ impl Directory {
                     });
                 }
                 // At least as new as what was said: it is published first.
-                Ok(Said::Product { replies, view: self.peek(product).map(|view| View::clone(&view)) })
+                let view = self.peek(product).or_else(|| shared.view());
+                Ok(Said::Product { replies, view: view.map(|view| View::clone(&view)) })
             }
             About::Order { order, at } => {
                 let found = self.look_here(order, at).await;

@@ -1,8 +1,28 @@
-//! What a directory does with an owner that is about to go.
+//! What a directory does with an owner that is about to go, and where there are very many.
+
+use std::pin::pin;
+
+use futures_util::poll;
 
 use super::*;
 use crate::actors::stock::Route;
-use crate::actors::stock::testing::{OneJournal, all_shards, node, product, settings};
+use crate::actors::stock::testing::{OneJournal, all_shards, house, node, one_for, product, settings, until};
+use crate::domain::stock::Restock;
+
+fn create() -> Command {
+    Command::Create { settings: settings(), stock: 5 }
+}
+
+/// A journal that knows the products with these numbers, none of which is loaded.
+async fn journal_of(numbers: std::ops::RangeInclusive<u128>, clock: &Clock) -> OneJournal {
+    let journal = OneJournal::default();
+    let owners = Directory::new(Arc::new(house(&journal, clock)));
+    for number in numbers {
+        assert!(matches!(owners.ask(product(number), create()).await, Ok(Answer::Done { .. })));
+    }
+    owners.drain().await;
+    journal
+}
 
 #[actix::test]
 async fn whoever_wants_to_watch_does_not_stay_with_an_owner_that_goes() {
@@ -10,11 +30,54 @@ async fn whoever_wants_to_watch_does_not_stay_with_an_owner_that_goes() {
     let owners = node(&net, &journal, &clock, 1, 1).await;
     owners.settle(&all_shards(), Route::Here).await;
     let product = product(1);
-    let create = Command::Create { settings: settings(), stock: 1 };
-    assert!(matches!(owners.ask(product, create).await, Ok(Answer::Done { .. })));
-    let owner = owners.owner(product).unwrap();
+    assert!(matches!(owners.ask(product, create()).await, Ok(Answer::Done { .. })));
+    let owner = owners.owner(product, true).unwrap();
     // As one does that rests, a moment before it is forgotten.
     assert!(owner.inbox.close_if_empty());
     let watch = owners.watch(product).await.unwrap();
     assert!(!watch.is_over());
+}
+
+#[actix::test]
+async fn a_product_whose_owner_goes_a_moment_after_its_word_is_there_all_the_same() {
+    let clock = Clock::start();
+    let journal = journal_of(1..=1, &clock).await;
+    let owners = Directory::new(Arc::new(house(&journal, &clock)));
+    let product = product(1);
+    let mut looking = pin!(owners.view(product));
+    assert!(poll!(looking.as_mut()).is_pending());
+    // It has answered, and whoever asked has not listened yet.
+    until("it is published", || owners.peek(product).is_some()).await;
+    owners.drain().await;
+    until("it is forgotten", || owners.loaded_count() == 0).await;
+    assert_eq!(looking.await.unwrap().counts.available(), 5);
+}
+
+#[actix::test]
+async fn beyond_a_number_of_owners_none_is_loaded_for_something_new_and_those_that_idle_rest_soon() {
+    let clock = Clock::start();
+    let journal = journal_of(1..=4, &clock).await;
+    let owners = Directory::new(Arc::new(House { owners_max: 2, ..house(&journal, &clock) }));
+    let [one, two, three, four] = [1, 2, 3, 4].map(product);
+    let reserve = async |of: ProductId| owners.reserve(of, one_for(1, of, false), None).await;
+    for loaded in [one, two] {
+        owners.view(loaded).await.unwrap();
+    }
+    let busy: Result<(), NotDone> = Err(NotDone::Busy { retry_after_ms: OWNERS_RETRY_MS });
+    assert_eq!(owners.view(three).await.map(|_| ()), busy);
+    assert_eq!(reserve(three).await.map(|_| ()), busy);
+    assert_eq!(owners.watch(three).await.map(|_| ()), busy);
+    assert_eq!(owners.loaded_count(), 2);
+
+    // Who is there already is asked, and what is not new is done.
+    assert!(matches!(reserve(one).await, Ok(Answer::Reserved(_))));
+    let restock = Restock { delta: 1, reason: "found".to_owned(), key: None };
+    assert!(matches!(owners.ask(three, Command::Restock(restock)).await, Ok(Answer::Done { .. })));
+    owners.wake(vec![four]).await;
+    assert_eq!(owners.loaded_count(), 4);
+
+    clock.advance(IDLE_CROWDED_MS + 1);
+    until("all rest but the one that holds", || owners.loaded_count() == 1).await;
+    assert_eq!(owners.peek(one).unwrap().counts.held, 1);
+    assert_eq!(owners.view(three).await.unwrap().counts.available(), 6);
 }

@@ -434,6 +434,27 @@ async fn an_order_waits_for_nothing_that_is_written_about_people() {
     shop.close().await;
 }
 
+/// Its owner goes by the time at which it sold before, and the doors with it: also after a restart, by the clock as it was set.
+#[actix_web::test]
+async fn a_sale_that_has_begun_stays_open_though_the_clock_was_set_back() {
+    let shop = Shop::open().await;
+    let opens = shop.clock.now().plus(3_600_000);
+    let opens = jiff::Timestamp::from_millisecond(opens.0).unwrap().to_string();
+    let jar = id(&shop.product(5, json!({ "sale": { "opens_at": opens } })).await);
+    shop.order(1, &jar, 1).send().await.problem(409, "sale_not_open");
+    shop.clock.advance(3_600_000);
+    shop.order(1, &jar, 1).send().await.ok(201);
+    shop.clock.advance(-3_600_000);
+    shop.order(2, &jar, 1).send().await.ok(201);
+    let shop = shop.reopen().await;
+    let page = shop.get(&format!("/v1/products/{jar}")).send().await.ok(200);
+    assert_eq!(page["sale"]["state"], "open");
+    let told = shop.by(3, "POST", "/v1/orders/preview").json(&one_line(&jar, 1)).send().await.ok(200);
+    assert_eq!((&told["orderable"], &told["lines"][0]["sale_state"]), (&json!(true), &json!("open")));
+    shop.order(3, &jar, 1).send().await.ok(201);
+    shop.close().await;
+}
+
 /// Its row still says that it waits for its payment, and its owner, which knows better, is at rest.
 #[actix_web::test]
 async fn an_order_is_shown_as_it_is_though_its_owner_rests_and_the_tables_are_behind() {

@@ -97,8 +97,9 @@ pub struct View {
 }
 
 impl View {
-    /// Whether the product can be bought at `now`. The same precedence as the ledger's.
+    /// Whether the product can be bought at `now`. The same precedence as the ledger's, and by its time: that does not go back where the
+    /// clock was set back, and whoever asks the owner is answered by it.
     pub fn sale_state(&self, now: Millis) -> SaleState {
-        SaleState::of(self.archived, self.paused, Some(&self.settings), now)
+        SaleState::of(self.archived, self.paused, Some(&self.settings), now.max(self.as_of))
     }
 }

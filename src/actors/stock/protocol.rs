@@ -309,8 +309,8 @@ impl<T> Protocol<T> {
         &self.ledger
     }
 
-    /// What may be shown now; `None` before the product's first event.
-    pub fn view(&self, as_of: Millis) -> Option<Arc<View>> {
+    /// What may be shown now, by the ledger's time; `None` before the product's first event.
+    pub fn view(&self, now: Millis) -> Option<Arc<View>> {
         let settings = self.ledger.settings()?.clone();
         Some(Arc::new(View {
             sequence: self.ledger.sequence(),
@@ -318,7 +318,7 @@ impl<T> Protocol<T> {
             settings: Arc::new(settings),
             paused: self.ledger.is_paused(),
             archived: self.ledger.is_archived(),
-            as_of,
+            as_of: self.ledger.time(now),
         }))
     }
 

@@ -159,7 +159,7 @@ impl Shared {
         let view = self.view.load();
         let view = view.as_ref()?;
         let requested = ask.quantity.get();
-        let why = match SaleState::of(view.archived, view.paused, Some(&view.settings), now) {
+        let why = match view.sale_state(now) {
             SaleState::Archived => Refusal::Archived,
             SaleState::Paused => Refusal::Paused,
             SaleState::NotOpen { opens_at } => Refusal::NotOpen { opens_at },

@@ -73,7 +73,17 @@ struct Inner {
     flushed: watch::Sender<i64>,
     stop: AtomicBool,
     abandon: AtomicBool,
-    ended: watch::Sender<bool>,
+    ended: watch::Sender<Option<End>>,
+    #[cfg(test)]
+    dies: AtomicBool,
+}
+
+/// How the loop has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    InOrder,
+    /// It panicked, or never began: nobody brings the tables up to date any more.
+    Lost,
 }
 
 /// Somebody waits, for as long as this is there.
@@ -88,7 +98,9 @@ impl Inner {
             flushed: watch::Sender::new(flushed),
             stop: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
-            ended: watch::Sender::new(false),
+            ended: watch::Sender::new(None),
+            #[cfg(test)]
+            dies: AtomicBool::new(false),
         }
     }
 
@@ -114,17 +126,23 @@ impl Drop for Waiter {
     }
 }
 
-/// Says that the loop has ended, however it did.
-struct Ended(Arc<Inner>);
+/// Says that the loop has ended, however it did. Once it is lost nobody looks at the lag any more, so no hold is taken without a cap.
+struct Ended {
+    inner: Arc<Inner>,
+    house: Arc<House>,
+    in_order: bool,
+}
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let how = if self.in_order { End::InOrder } else { End::Lost };
+        if how == End::Lost {
             error!(
-                "the flush has panicked: the tables fall behind, and orders end when they are too far; start the shop again"
+                "the flush has died: new holds are refused until the shop has been opened again; report it"
             );
+            self.house.lagging.store(true, Ordering::Relaxed);
         }
-        self.0.ended.send_replace(true);
+        self.inner.ended.send_replace(Some(how));
     }
 }
 
@@ -190,7 +208,20 @@ impl FlushHandle {
         self.inner.wake.notify_one();
         let mut ended = self.inner.ended.subscribe();
         // A loop that is gone already has nothing more to say.
-        let _ = ended.wait_for(|ended| *ended).await;
+        let _ = ended.wait_for(Option::is_some).await;
+    }
+
+    /// Waits until the loop is lost: the shop must be opened again.
+    pub async fn lost(&self) {
+        let mut ended = self.inner.ended.subscribe();
+        let _ = ended.wait_for(|how| *how == Some(End::Lost)).await;
+    }
+
+    /// Makes the loop panic at its next turn.
+    #[cfg(test)]
+    pub fn dies(&self) {
+        self.inner.dies.store(true, Ordering::Release);
+        self.inner.wake.notify_one();
     }
 }
 
@@ -229,7 +260,7 @@ pub async fn start(
     let inner = Arc::new(Inner::at(flusher.pos()));
     let handle = FlushHandle { inner: inner.clone(), journal: journal.clone(), gauge: flusher.gauge() };
     let (brake, started_ns) = (journal.brake().clone(), house.clock.nanos());
-    let gauge = handle.gauge.clone();
+    let (gauge, sharing) = (handle.gauge.clone(), house.clone());
     let flushing = Flushing {
         pace: Pace { house: house.clone(), limits, gauge, base_brake_us, brake, shown_ns: started_ns },
         house,
@@ -244,11 +275,14 @@ pub async fn start(
     };
     let thread = std::thread::Builder::new().name("stockade-flush".to_owned());
     let work = move || {
-        let _ended = Ended(inner);
+        let mut ended = Ended { inner, house: sharing, in_order: false };
         // An unprivileged process may always become less important.
         let _ = rustix::process::nice(NICE);
         match tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            Ok(runtime) => runtime.block_on(flushing.run()),
+            Ok(runtime) => {
+                runtime.block_on(flushing.run());
+                ended.in_order = true;
+            }
             Err(error) => error!(%error, "the flush has no runtime: the tables fall behind"),
         }
     };
@@ -288,6 +322,8 @@ impl Flushing {
     /// One slice. Says how long to rest after it; `None` at the end. While stopping a failure is the end, too: the journal holds
     /// everything, and the next start goes on from the checkpoint.
     async fn turn(&mut self) -> Option<Duration> {
+        #[cfg(test)]
+        assert!(!self.inner.dies.load(Ordering::Acquire), "as the test wants it");
         if self.inner.abandon.load(Ordering::Acquire) {
             return None;
         }

@@ -1,4 +1,5 @@
-//! How a shop ends: in order, handed over to another node, or left where it stands because nobody knows what the journal holds.
+//! How a shop ends: in order, handed over to another node, or left where it stands because nobody knows what the journal holds,
+//! or nobody brings the tables up to date.
 //!
 //! Always true: what was acknowledged is in the journal before anybody else may open it, and nobody is waited for without end.
 
@@ -7,10 +8,10 @@ use std::time::Duration;
 
 use actix_web::rt;
 
-use super::{App, LEAVE_AFTER};
+use super::{App, Ended, LEAVE_AFTER};
 use crate::http::health::NotReady;
 
-/// How long each of those who work is waited for once the journal is lost.
+/// How long each of those who work is waited for once the journal or the flush is lost.
 const ABANDON_WITHIN: Duration = Duration::from_secs(3);
 
 impl App {
@@ -73,9 +74,15 @@ impl App {
         }
     }
 
-    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*.
-    pub(super) async fn abandon(self) {
-        if self.store.is_shared() {
+    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*. Where it is the flush that
+    /// is lost the journal still writes what was decided, and says so.
+    pub(super) async fn abandon(self, why: Ended) {
+        if why == Ended::FlushLost {
+            tracing::error!(
+                "nobody brings the tables up to date any more. Opening everything again now; if this comes again, report it"
+            );
+            self.readiness.raise(NotReady::FlushBehind);
+        } else if self.store.is_shared() {
             tracing::error!(
                 "this node writes nothing more: another has taken over. Those who wait ask there; this one stands by now"
             );
@@ -86,7 +93,9 @@ impl App {
                  hear outcome_unknown. Reading everything back from the disk now; if this comes again, look at the disk",
             );
         }
-        self.readiness.raise(NotReady::JournalUnavailable);
+        if why != Ended::FlushLost {
+            self.readiness.raise(NotReady::JournalUnavailable);
+        }
         self.serving.shut();
         self.streams.end();
         if let Some(mirror) = &self.cast.mirror {
@@ -114,5 +123,49 @@ impl App {
 async fn left_after<T>(who: &str, ending: impl Future<Output = T>) {
     if tokio::time::timeout(ABANDON_WITHIN, ending).await.is_err() {
         tracing::warn!("{who} did not end in time, and are left where they are");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::actors::stock::testing::{one_for, product, settings, until};
+    use crate::actors::stock::{Answer, NotDone};
+    use crate::config::Config;
+    use crate::domain::stock::Command;
+
+    /// Long enough for one slice on a busy machine.
+    const SOON: Duration = Duration::from_secs(20);
+
+    #[actix_web::test]
+    async fn without_a_flush_no_hold_is_taken_until_the_shop_has_been_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::development(dir.path());
+        let app = App::build(&config).await.unwrap();
+        let (owners, readiness) = (app.directory().clone(), app.readiness.clone());
+        let create = Command::Create { settings: settings(), stock: 10 };
+        assert!(matches!(owners.ask(product(1), create).await, Ok(Answer::Done { .. })));
+        let first = owners.reserve(product(1), one_for(1, product(1), true), None).await;
+        assert!(matches!(first, Ok(Answer::Reserved(_))), "{first:?}");
+
+        app.cast.flush.dies();
+        until("it dies", || owners.house().lagging.load(Ordering::Relaxed)).await;
+        let refused = owners.reserve(product(1), one_for(2, product(1), true), None).await;
+        assert!(matches!(refused, Err(NotDone::Busy { .. })), "{refused:?}");
+        until("it is told", || readiness.reasons().contains(&NotReady::FlushBehind)).await;
+        let ended = app.run_until(std::future::pending(), || panic!("another one follows")).await;
+        assert_eq!(ended, Ended::FlushLost);
+
+        let app = App::build(&config).await.unwrap();
+        let owners = app.directory();
+        let again = owners.reserve(product(1), one_for(1, product(1), true), None).await;
+        assert!(matches!(again, Ok(Answer::Replayed(_))), "{again:?}");
+        let second = owners.reserve(product(1), one_for(2, product(1), true), None).await;
+        assert!(matches!(second, Ok(Answer::Reserved(_))), "{second:?}");
+        assert!(app.cast.flush.caught_up(SOON).await);
+        assert_eq!(app.readiness.reasons(), []);
+        app.stop().await;
     }
 }

@@ -149,6 +149,8 @@ pub enum Ended {
     Stopped,
     /// Nobody knows what the journal's last write came to: all must be closed and read again from the disk.
     JournalLost,
+    /// The flush has died. The journal has everything, and the tables go on from their checkpoint once all is opened again.
+    FlushLost,
 }
 
 impl App {
@@ -315,20 +317,21 @@ impl App {
         demo::greeting(self.addr(), self.ops_addr(), &self.tokens, &self.clock, self.featured)
     }
 
-    /// Serves until `stop` comes, or the journal is lost. `leaving` is called before anything else once it is clear that no
+    /// Serves until `stop` comes, or the journal or the flush is lost. `leaving` is called before anything else once it is clear that no
     /// app will follow.
     pub async fn run_until(self, stop: impl Future<Output = ()>, leaving: impl FnOnce()) -> Ended {
-        let mut lost = self.store.journal.fatal();
+        let (mut lost, flush) = (self.store.journal.fatal(), self.cast.flush.clone());
         let ended = tokio::select! {
             () = stop => Ended::Stopped,
             _ = lost.wait_for(|lost| *lost) => Ended::JournalLost,
+            () = flush.lost() => Ended::FlushLost,
         };
         match ended {
             Ended::Stopped => {
                 leaving();
                 self.stop().await;
             }
-            Ended::JournalLost => self.abandon().await,
+            Ended::JournalLost | Ended::FlushLost => self.abandon(ended).await,
         }
         ended
     }

@@ -1,4 +1,4 @@
-//! `serve`: an app, and another one after it when the disk left doubt; until somebody says stop.
+//! `serve`: an app, and another one after it when the disk left doubt, or the flush died; until somebody says stop.
 //!
 //! Nobody who waited is told *failed* when nobody knows: they hear *unknown*, and the app that follows reads from the disk what
 //! is true, so that the same key hears it too.
@@ -22,7 +22,7 @@ use crate::domain::stock::Millis;
 use crate::mail::Mailer;
 use crate::persistence::breached::BreachedPasswords;
 
-/// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that the disk will not get better by asking it again.
+/// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that it will not get better by trying again.
 const REBUILDS_MAX: usize = 5;
 const REBUILD_WINDOW_MS: i64 = 60_000;
 /// A disk that fails is given a moment.
@@ -98,8 +98,8 @@ impl Supervisor<'_> {
                     self.leave(front).await;
                     return Ok(Supervised::Stopped);
                 }
-                Ended::JournalLost if self.may_rebuild() => {}
-                Ended::JournalLost => return Ok(give_up(self.config)),
+                Ended::JournalLost | Ended::FlushLost if self.may_rebuild() => {}
+                Ended::JournalLost | Ended::FlushLost => return Ok(give_up(self.config)),
             }
         }
         Ok(Supervised::Stopped)
@@ -223,8 +223,8 @@ fn give_up(config: &Config) -> Supervised {
     }
     tracing::error!(
         data_dir = %config.store.data_dir.display(),
-        "the disk failed again and again within a minute; giving up. Nothing acknowledged is lost. Look at the disk (`dmesg`, \
-         SMART, free space), then start again; `stockade audit` says whether all adds up",
+        "the disk or the flush failed again and again within a minute; giving up. Nothing acknowledged is lost. Look at what was said \
+         above and at the disk (`dmesg`, SMART, free space), then start again; `stockade audit` says whether all adds up",
     );
     Supervised::GaveUp
 }

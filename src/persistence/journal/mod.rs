@@ -70,6 +70,8 @@ pub const GROUP_ENTRIES_MAX: usize = 256;
 pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
 /// Appends that may wait. Each owner has one in flight, so this is the number of busy products.
 pub const INBOX_MAX: usize = 16_384;
+/// Bytes that the log may be ahead of `journal.db`.
+pub const TAIL_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Connections that read. Each costs a thread and its cache.
 pub const READERS_MAX: u32 = 4;
 
@@ -170,6 +172,8 @@ pub struct JournalConfig {
     pub inbox_max: usize,
     /// A cap on `journal.db`, for tests of a full disk.
     pub pages_max: Option<u32>,
+    /// See [`TAIL_BYTES_MAX`].
+    pub tail_bytes_max: usize,
 }
 
 impl JournalConfig {
@@ -180,6 +184,7 @@ impl JournalConfig {
             brake_us: Arc::default(),
             inbox_max: INBOX_MAX,
             pages_max: None,
+            tail_bytes_max: TAIL_BYTES_MAX,
         }
     }
 }
@@ -216,6 +221,8 @@ impl DatabaseConfig {
 struct Shared {
     inbox: Inbox,
     tail: Arc<Tail>,
+    /// With so much in it nothing is taken.
+    tail_bytes_max: usize,
     archive: Archive,
     health: Mutex<Health>,
     stats: JournalStats,
@@ -242,10 +249,16 @@ struct Shared {
 }
 
 impl Shared {
-    fn new(inbox_max: usize, brake_us: &Arc<AtomicU64>, mark: Option<UncleanMark>) -> Arc<Shared> {
+    fn new(
+        inbox_max: usize,
+        tail_bytes_max: usize,
+        brake_us: &Arc<AtomicU64>,
+        mark: Option<UncleanMark>,
+    ) -> Arc<Shared> {
         Arc::new(Shared {
             inbox: Inbox::new(inbox_max),
             tail: Arc::default(),
+            tail_bytes_max,
             archive: Archive::default(),
             health: Mutex::new(Health::Healthy),
             stats: JournalStats::default(),
@@ -368,7 +381,7 @@ impl Journal {
     /// Takes the lock, brings the log that was left into the file, raises the epoch and starts the writer.
     pub async fn open(config: JournalConfig) -> Result<Journal, OpenError> {
         let mark = UncleanMark::of(&config.dir);
-        let shared = Shared::new(config.inbox_max, &config.brake_us, Some(mark));
+        let shared = Shared::new(config.inbox_max, config.tail_bytes_max, &config.brake_us, Some(mark));
         let reader = JournalReader::of(&config.dir, shared.tail.clone());
         let (dir, clock) = (config.dir.clone(), config.clock.clone());
         let (found, ended) = archive::start(config, Arc::clone(&shared)).await?;
@@ -407,7 +420,7 @@ impl Journal {
 
     /// The same as one of its nodes, which owns what the lead gives it, and may become the lead.
     pub async fn join(config: DatabaseConfig) -> Result<(Journal, Server), OpenError> {
-        let shared = Shared::new(config.inbox_max, &config.brake_us, None);
+        let shared = Shared::new(config.inbox_max, TAIL_BYTES_MAX, &config.brake_us, None);
         let (clock, timing) = (config.clock.clone(), config.timing);
         shared.epochs.get_or_init(|| (0..SHARDS).map(|_| AtomicU64::new(0)).collect());
         let (found, ended) = database::start(config, Arc::clone(&shared)).await?;

@@ -220,6 +220,31 @@ async fn a_full_disk_is_definite_and_passes() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_too_far_ahead_is_told_to_everybody_until_the_archive_has_followed() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = Journal::open(JournalConfig { tail_bytes_max: 1, ..config(&dir) }).await.unwrap();
+    // Whoever holds the file keeps the archive from it.
+    let mut held = intruder(&dir).await;
+    sqlx::query("begin immediate").execute(&mut held).await.unwrap();
+    assert_eq!(append(&journal, Owner::stocked(1, 1).seal(T0)), Appended::Written);
+    assert!(journal.is_writable());
+    let next = Owner::stocked(2, 1).seal(T0);
+    assert_eq!(append(&journal, next.clone()), Appended::NotWritten(NotWritten::Behind));
+    assert_eq!(journal.health(), Health::Refusing { why: NotWritten::Behind });
+    assert!(!journal.is_writable(), "nobody decides what would not be written");
+
+    sqlx::query("rollback").execute(&mut held).await.unwrap();
+    held.close().await.unwrap();
+    let mut outcome = append(&journal, next.clone());
+    while outcome == Appended::NotWritten(NotWritten::Behind) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        outcome = append(&journal, next.clone());
+    }
+    assert_eq!((outcome, journal.head().pos), (Appended::Written, 2));
+    journal.close().await;
+}
+
+#[tokio::test]
 async fn a_snapshot_counts_when_it_is_whole_and_replaces_the_older() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;

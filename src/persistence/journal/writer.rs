@@ -26,10 +26,8 @@ const REST_EVENTS: std::ops::Range<u64> = 4..256;
 /// How much more the writer weighs than others: all buyers wait for it, and it hardly works. Under full cores it
 /// is worth half as many groups again.
 const NICE: i32 = -10;
-/// From here on the writer waits for the archive …
+/// From here on the writer waits for the archive; where it refuses is the journal's to say.
 const TAIL_BYTES_SOFT: usize = 64 * 1024 * 1024;
-/// … and here it refuses.
-const TAIL_BYTES_MAX: usize = 256 * 1024 * 1024;
 const TAIL_REST: Duration = Duration::from_millis(20);
 
 /// How often the writer looks around while nobody comes.
@@ -163,7 +161,11 @@ impl<P: PutDown> Writer<P> {
 
     fn may_write(&self) -> Result<(), NotWritten> {
         match self.shared.health() {
-            Health::Healthy if self.shared.tail.bytes() >= TAIL_BYTES_MAX => Err(NotWritten::Behind),
+            Health::Healthy if self.shared.tail.bytes() >= self.shared.tail_bytes_max => {
+                // Everybody is to know, or each owner would decide, hear no and read its ledger again. The archive ends it.
+                self.shared.refuse(NotWritten::Behind, "the archive does not follow");
+                Err(NotWritten::Behind)
+            }
             Health::Healthy => Ok(()),
             Health::Refusing { why } => Err(why),
             Health::Fenced => Err(NotWritten::Fenced),
@@ -267,7 +269,7 @@ mod tests {
     use std::sync::mpsc;
 
     use super::*;
-    use crate::persistence::journal::GROUP_ENTRIES_MAX;
+    use crate::persistence::journal::{GROUP_ENTRIES_MAX, TAIL_BYTES_MAX};
     use crate::persistence::testing::{Owner, T0};
 
     /// Dies of the first group.
@@ -300,7 +302,7 @@ mod tests {
 
     #[test]
     fn whoever_still_waits_when_it_dies_hears_that_nothing_was_tried() {
-        let shared = Shared::new(2 * GROUP_ENTRIES_MAX, &Arc::default(), None);
+        let shared = Shared::new(2 * GROUP_ENTRIES_MAX, TAIL_BYTES_MAX, &Arc::default(), None);
         let (answer, answers) = mpsc::channel();
         for number in (1..).take(GROUP_ENTRIES_MAX + 1) {
             let answer = answer.clone();

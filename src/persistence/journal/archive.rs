@@ -220,7 +220,7 @@ impl Archivist {
             self.save(saving);
         }
         if let Err(error) = self.shelf.stock_up() {
-            return self.refuse(NotWritten::DiskFull, &error.to_string());
+            return self.refuse(NotWritten::without_file(&error), &error.to_string());
         }
         if refusing && !self.is_fenced() && self.probe() {
             self.shared.accept();

@@ -20,8 +20,11 @@ const SPARES_MAX: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// No file could be made for it. Nothing was written.
-    #[error("no room for another file of the log: {0}")]
-    NoRoom(io::Error),
+    #[error("no other file of the log can be made: {0}")]
+    NoFile(io::Error),
+    /// The disk of the database is full. Nothing was written.
+    #[error("the database has no room: {0}")]
+    NoRoom(String),
     /// The file system takes no writes. Nothing was written.
     #[error("the log cannot be written: {0}")]
     ReadOnly(io::Error),
@@ -120,7 +123,7 @@ impl Log {
     fn turn_over(&mut self) -> Result<(), LogError> {
         let next = match self.shelf.take() {
             Some(next) => next,
-            None => self.shelf.make().map_err(LogError::NoRoom)?,
+            None => self.shelf.make().map_err(LogError::NoFile)?,
         };
         // Who seals all files that he finds may have looked before the new one was there: then he has sealed this one.
         if self.active.is_sealed().map_err(LogError::Unsure)? {
@@ -209,5 +212,54 @@ impl Shelf {
             self.files().spares.push_back(spare);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::stock::{Command, Restock};
+    use crate::persistence::journal::NotWritten;
+    use crate::persistence::testing::{Owner, T0};
+
+    #[test]
+    fn why_a_file_cannot_be_made_is_told_as_it_is() {
+        use rustix::io::Errno;
+        for (errno, why) in [
+            (Errno::NOSPC, NotWritten::DiskFull),
+            (Errno::DQUOT, NotWritten::DiskFull),
+            (Errno::ROFS, NotWritten::ReadOnly),
+            (Errno::ACCESS, NotWritten::ReadOnly),
+            (Errno::PERM, NotWritten::ReadOnly),
+            (Errno::MFILE, NotWritten::TooManyFiles),
+            (Errno::NFILE, NotWritten::TooManyFiles),
+            (Errno::NOENT, NotWritten::NoFile),
+            (Errno::IO, NotWritten::NoFile),
+        ] {
+            assert_eq!(NotWritten::without_file(&errno.into()), why, "{errno}");
+        }
+    }
+
+    #[test]
+    fn without_its_folder_it_goes_on_to_the_end_of_its_file_and_says_why_not_further() {
+        let dir = tempfile::tempdir().unwrap();
+        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0));
+        let mut log = Log::begin(shelf, 0).unwrap();
+        std::fs::remove_dir_all(dir.path()).unwrap();
+        let (mut owner, mut written) = (Owner::stocked(1, 1), 0);
+        let restock = Command::Restock(Restock { delta: 1, reason: "x".repeat(60_000), key: None });
+        let error = loop {
+            let entry = owner.does(&restock, T0).seal(T0);
+            match log.append(std::iter::once(&entry)) {
+                Ok(()) => written += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(
+            matches!(&error, LogError::NoFile(error) if error.kind() == io::ErrorKind::NotFound),
+            "{error}"
+        );
+        assert_eq!(log.last_pos(), written);
+        assert!(written > 100, "{written}");
     }
 }

@@ -98,8 +98,12 @@ pub enum Appended {
 pub enum NotWritten {
     #[error("the disk is full")]
     DiskFull,
-    #[error("the data directory cannot be written")]
+    #[error("the data directory cannot be written: look at its rights, and how its file system is mounted")]
     ReadOnly,
+    #[error("too many files are open: raise the limit of this process (`ulimit -n`), or the machine's")]
+    TooManyFiles,
+    #[error("another file of the log cannot be made")]
+    NoFile,
     #[error("another owner has opened the journal, or its disk has failed")]
     Fenced,
     #[error("the journal is closed")]
@@ -112,11 +116,30 @@ pub enum NotWritten {
     Away,
 }
 
+impl NotWritten {
+    /// Why a file of the log could not be made.
+    fn without_file(error: &std::io::Error) -> NotWritten {
+        use rustix::io::Errno;
+        use std::io::ErrorKind::*;
+        match error.kind() {
+            StorageFull | QuotaExceeded | FileTooLarge => NotWritten::DiskFull,
+            ReadOnlyFilesystem | PermissionDenied => NotWritten::ReadOnly,
+            _ if [Errno::MFILE, Errno::NFILE]
+                .map(|errno| Some(errno.raw_os_error()))
+                .contains(&error.raw_os_error()) =>
+            {
+                NotWritten::TooManyFiles
+            }
+            _ => NotWritten::NoFile,
+        }
+    }
+}
+
 /// Whether the journal takes entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
     Healthy,
-    /// Nothing is lost and nothing is taken. The journal tries by itself until there is room again.
+    /// Nothing is lost and nothing is taken. The journal tries by itself until it can write again.
     Refusing {
         why: NotWritten,
     },
@@ -290,17 +313,17 @@ impl Shared {
         moves
     }
 
-    /// Takes nothing new until there is room.
+    /// Takes nothing new until it can be written again.
     fn refuse(&self, why: NotWritten, error: &str) {
         if self.shift(|health| health == Health::Healthy, Health::Refusing { why }) {
-            tracing::error!(%why, error, "the journal refuses new entries until there is room; nothing is lost");
+            tracing::error!(%why, error, "the journal refuses new entries until it can write them; nothing is lost");
         }
     }
 
-    /// There is room again.
+    /// It can.
     fn accept(&self) {
         if self.shift(|health| matches!(health, Health::Refusing { .. }), Health::Healthy) {
-            tracing::info!("the journal has room again");
+            tracing::info!("the journal takes entries again");
         }
     }
 

@@ -18,6 +18,8 @@ use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 pub const PAGE_BYTES: usize = 4096;
 /// The size of a file. At a few thousand orders a second it lasts for seconds.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// What a new file leaves to the others on its disk.
+const ROOM_BYTES: u64 = 1024 * 1024;
 
 const FILE_MAGIC: [u8; 8] = *b"stkdlog1";
 /// Where the epoch of a later opening stands once it has begun to read: from then on nobody may write.
@@ -52,6 +54,7 @@ pub struct Segment {
 impl Segment {
     /// Makes a file of full size; whatever goes wrong leaves none. It lasts a few milliseconds.
     pub fn create(dir: &Path, number: u64, epoch: Epoch) -> io::Result<Segment> {
+        has_room(dir)?;
         let path = path_of(dir, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let segment = Segment { file, path, number };
@@ -127,6 +130,20 @@ impl Segment {
     pub fn remove(self) -> io::Result<()> {
         std::fs::remove_file(&self.path)
     }
+}
+
+/// Asked before anything is written: a file that fills the disk, fails and goes would leave other files without room in between.
+fn has_room(dir: &Path) -> io::Result<()> {
+    let disk = rustix::fs::statvfs(dir)?;
+    match is_enough(disk.f_blocks, disk.f_bavail, disk.f_frsize) {
+        true => Ok(()),
+        false => Err(io::ErrorKind::StorageFull.into()),
+    }
+}
+
+/// Whether a disk of so many blocks has room for a file in those that are available. Some file systems do not tell.
+fn is_enough(blocks: u64, available: u64, block_bytes: u64) -> bool {
+    blocks == 0 || available.saturating_mul(block_bytes) >= SEGMENT_BYTES + ROOM_BYTES
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {
@@ -340,6 +357,13 @@ mod tests {
         }
         file.resize(file.len() + 8 * PAGE_BYTES, 0);
         file
+    }
+
+    #[test]
+    fn a_file_is_begun_only_where_it_fits_and_leaves_room() {
+        assert!(is_enough(1_000_000, 2_304, 4_096));
+        assert!(!is_enough(1_000_000, 2_303, 4_096) && !is_enough(1_000_000, 0, 4_096));
+        assert!(is_enough(0, 0, 4_096), "who does not tell may have room");
     }
 
     fn some_groups() -> Vec<Vec<Entry>> {

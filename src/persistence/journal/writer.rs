@@ -200,6 +200,7 @@ impl<P: PutDown> Writer<P> {
 
     fn trouble(&self, error: LogError) -> Appended {
         let why = match &error {
+            LogError::NoFile(error) => NotWritten::without_file(error),
             LogError::NoRoom(_) => NotWritten::DiskFull,
             LogError::ReadOnly(_) => NotWritten::ReadOnly,
             LogError::TooBig { .. } | LogError::Refused(_) => NotWritten::Failed,

@@ -131,9 +131,7 @@ fn told(trouble: Trouble, number: Option<u16>, done: usize, said: String) -> Fai
             Some(number) if READ_ONLY.contains(&number) => {
                 Failed::Certain(LogError::ReadOnly(std::io::Error::other(said)))
             }
-            Some(number) if FULL.contains(&number) => {
-                Failed::Certain(LogError::NoRoom(std::io::Error::other(said)))
-            }
+            Some(number) if FULL.contains(&number) => Failed::Certain(LogError::NoRoom(said)),
             _ => Failed::Certain(LogError::Refused(said)),
         },
     }

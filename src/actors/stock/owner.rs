@@ -81,6 +81,8 @@ pub struct StockOwner {
     quarantine: VecDeque<Ask>,
     counted: Counted,
     leaving: Leaving,
+    /// Whoever is next has the mailbox.
+    handed_over: bool,
     /// Since when it would leave, and cannot.
     kept_since: Option<Millis>,
 }
@@ -113,6 +115,7 @@ impl StockOwner {
             quarantine: VecDeque::new(),
             counted,
             leaving: Leaving::No,
+            handed_over: false,
             kept_since: None,
         }
     }
@@ -565,10 +568,21 @@ impl Actor for StockOwner {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
-        match std::mem::replace(&mut self.leaving, Leaving::No) {
-            // Only now: no waking of the mailbox reaches this owner any more.
-            Leaving::Left(left) if !self.shared.inbox.is_closed() => drop(left.send(true)),
-            _ => self.directory.forget(&self.shared),
+        // Only now: no waking of the mailbox reaches this owner any more.
+        if let Leaving::Left(left) = std::mem::replace(&mut self.leaving, Leaving::No)
+            && !self.shared.inbox.is_closed()
+        {
+            self.handed_over = true;
+            let _ = left.send(true);
+        }
+    }
+}
+
+/// However it ends, also before it has begun: nobody waits at a mailbox from which nobody takes.
+impl Drop for StockOwner {
+    fn drop(&mut self) {
+        if !self.handed_over {
+            self.directory.forget(&self.shared);
         }
     }
 }

@@ -34,6 +34,8 @@ struct Written {
     in_doubt: AtomicBool,
     /// It dies of what it is to write.
     dies: AtomicBool,
+    /// Whoever begins to own something dies of it.
+    has_no_epoch: AtomicBool,
     /// From behind so many looks on.
     looks_left: AtomicUsize,
 }
@@ -115,6 +117,10 @@ impl OneJournal {
         self.0.dies.store(dies, Ordering::SeqCst);
     }
 
+    pub fn has_no_epoch(&self, none: bool) {
+        self.0.has_no_epoch.store(none, Ordering::SeqCst);
+    }
+
     fn change_last(&self, product: ProductId, change: impl FnOnce(&mut Entry)) {
         let mut entries = self.0.entries.lock().unwrap();
         change(entries.get_mut(&product).and_then(|of| of.last_mut()).unwrap());
@@ -181,6 +187,7 @@ impl Home for OneJournal {
     }
 
     fn epoch(&self, _: ProductId) -> Epoch {
+        assert!(!self.0.has_no_epoch.load(Ordering::SeqCst), "as the test wants it");
         Epoch(1)
     }
 

@@ -118,6 +118,18 @@ async fn a_product_that_panics_again_and_again_is_halted_alone() {
 }
 
 #[actix::test]
+async fn an_owner_that_dies_as_it_begins_keeps_nobody_waiting() {
+    let story = Story::begin().await;
+    story.journal.has_no_epoch(true);
+    let asked = timeout(SOON, story.reserve(product(1), 1)).await;
+    assert_eq!(asked, Ok(Err(NotDone::Unavailable)));
+    assert_eq!(story.owners.loaded_count(), 0);
+    story.journal.has_no_epoch(false);
+    let product = story.stocked(1, 10).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+}
+
+#[actix::test]
 async fn without_a_lease_nobody_is_refused_from_what_was_published() {
     let story = Story::begin().await;
     let product = story.stocked(1, 1).await;

@@ -308,10 +308,6 @@ impl StockOwner {
         if let Phase::Serving(protocol) = &mut self.phase {
             self.counted.record(protocol.take_tally());
             self.counted.now(view.counts.held, protocol.ledger().remembered());
-            if view.counts.promised() > view.counts.on_hand {
-                self.house.metrics.conservation_violations.increment(1.0);
-                error!(product = %self.shared.product, "stock does not add up: {:?}", view.counts);
-            }
             self.shared.publish(view, protocol.ledger());
             self.house.changes.note(&self.shared);
             self.shared.set_returning(protocol.returns_units());
@@ -422,8 +418,7 @@ impl StockOwner {
 
     /// Stores the ledger as it stands. Best effort: the journal holds everything.
     fn save(&mut self, ctx: &mut Context<Self>) {
-        let Phase::Serving(protocol) = &mut self.phase else { return };
-        let Some((sequence, body)) = protocol.snapshot() else { return };
+        let Some((sequence, body)) = self.snapshot() else { return };
         let product = self.shared.product;
         let saved = self.house.home.save_snapshot(product, sequence, body);
         let saved = async move {
@@ -507,8 +502,8 @@ impl StockOwner {
 
     /// Stores the ledger as it stands, if that is worth it.
     fn stored_at_rest(&mut self) -> impl Future<Output = ()> + 'static {
-        let saved = match &mut self.phase {
-            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => protocol.snapshot(),
+        let saved = match &self.phase {
+            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => self.snapshot(),
             _ => None,
         };
         let product = self.shared.product;

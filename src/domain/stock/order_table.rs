@@ -101,6 +101,11 @@ impl Record {
         }
     }
 
+    /// Units that it holds, and units that are sold by it.
+    pub fn units(&self) -> (u32, u32) {
+        if self.state.is_live() { (self.quantity.get(), 0) } else { (0, self.sold) }
+    }
+
     /// Whether it has ended without ever having been sold.
     pub fn came_to_nothing(&self) -> bool {
         matches!(self.state, HoldState::Released(_) | HoldState::Expired)

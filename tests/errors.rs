@@ -2,14 +2,18 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use jsonwebtoken::{Algorithm, Header};
 use serde_json::{Value, json};
 use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::http::{ROUTES, Who};
-use support::{Person, Process, Reply, SECRET, Shop, forged, user, wait_for};
+use stockade::persistence::audit::audit;
+use stockade::tokens::Tokens;
+use support::{Person, Process, Reply, SECRET, Shop, forged, id, one_line, user, wait_for};
 
 const NOBODYS_PRODUCT: &str = "prod_01h455vb4pex5vsknk084sn02q";
 const NOBODYS_ORDER: &str = "order_01h455vb4pex5vsknk084sn02q";
@@ -403,6 +407,73 @@ async fn last_word_of_a_shop() -> Option<Reply> {
     };
     let (_folder, told) = tokio::join!(shop.stop(), listen);
     told
+}
+
+/// Somebody who buys until there is nobody to buy from; each yes is put down with its key.
+async fn buys(
+    process: &Process,
+    token: &str,
+    who: u64,
+    jar: &str,
+    heard: &RefCell<Vec<(u64, String, Value)>>,
+) {
+    for number in 0_u32.. {
+        let key = format!("{who}-{number}");
+        let ask = process.post("/v1/orders", &one_line(jar, 1)).bearer(token).key(&key);
+        // A connection that nobody took in any more.
+        let Some(told) = ask.try_send().await else { return };
+        let order = told.json();
+        if told.status != 201 {
+            let nothing_was_done =
+                ["owner_unavailable", "overloaded"].map(Value::from).contains(&order["code"]);
+            assert!(told.status == 503 && nothing_was_done, "{}", told.text);
+            return;
+        }
+        heard.borrow_mut().push((who, key, order["id"].clone()));
+    }
+}
+
+/// Each yes that was heard stands, and each order that stands was heard of: no connection is cut between the two.
+#[actix_web::test]
+async fn a_shop_that_is_told_to_stop_in_a_crowd_answers_for_every_order() {
+    const BUYERS: u64 = 64;
+    const HEARD_BEFORE: usize = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let rate = ["STOCKADE_ORDER_RATE_PER_USER", "STOCKADE_ORDER_BURST_PER_USER"].map(|name| (name, "100000"));
+    let settings = [("RUST_LOG", "info"), rate[0], rate[1]];
+    let (clock, tokens) = (Clock::start(), Tokens::new(SECRET.as_bytes(), &[]).unwrap());
+    let token = |who, role| tokens.sign(user(who), role, 900, clock.now(), clock.chance()).unwrap();
+    let mut process = Process::start(folder.path(), &settings).await;
+    let price = json!({ "amount": 1_000, "currency": "KRW" });
+    let goods = json!({ "sku": "CROWD", "name": "Moon jar", "price": price, "stock": 1_000_000 });
+    let made = process.post("/v1/admin/products", &goods).bearer(&token(0, Role::Admin)).key("crowd");
+    let jar = id(&made.send().await.ok(201));
+
+    let heard = RefCell::new(Vec::new());
+    let buyers: Vec<String> = (0..=BUYERS).map(|who| token(who, Role::Shopper)).collect();
+    let buying = join_all((1..=BUYERS).map(|who| buys(&process, &buyers[who as usize], who, &jar, &heard)));
+    let stopping = async {
+        wait_for(|| (heard.borrow().len() >= HEARD_BEFORE).then_some(())).await;
+        process.signal(rustix::process::Signal::TERM);
+    };
+    let both = async { tokio::join!(buying, stopping) };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("somebody is kept waiting");
+    let ended = process.ends().await;
+    assert!(ended.success(), "{ended}:\n{}", process.log());
+    let report = audit(&folder.path().join("data")).await.unwrap();
+    assert_eq!(report.all_differences().collect::<Vec<_>>(), [""; 0]);
+
+    let process = Process::start(folder.path(), &settings).await;
+    let heard = heard.into_inner();
+    for (who, key, order) in &heard {
+        let ask = process.post("/v1/orders", &one_line(&jar, 1)).bearer(&buyers[*who as usize]).key(key);
+        let told = ask.send().await;
+        assert!(told.replayed(), "{key}: {}", told.text);
+        assert_eq!(told.ok(201)["id"], *order, "{key}");
+    }
+    let stock = process.ask("GET", &format!("/v1/products/{jar}/stock")).send().await.ok(200);
+    assert_eq!(stock["held"], heard.len(), "something stands that nobody heard of");
+    process.stop().await;
 }
 
 /// That nothing was done is true of what is refused now, and says nothing about the time before.

@@ -40,6 +40,9 @@ const ENDS_MAX: usize = 1_024;
 const CHECKPOINT_EVERY: u64 = 8;
 /// Where somebody waited not longer ago than this, somebody may come at any moment.
 const WAITED_FOR: Duration = Duration::from_secs(1);
+/// Whoever waits for this place makes the loop panic.
+#[cfg(test)]
+const DIES: i64 = i64::MAX;
 
 /// From which lag the journal is slowed down, and at which new holds are refused.
 #[derive(Debug, Clone, Copy)]
@@ -74,8 +77,6 @@ struct Inner {
     stop: AtomicBool,
     abandon: AtomicBool,
     ended: watch::Sender<Option<End>>,
-    #[cfg(test)]
-    dies: AtomicBool,
 }
 
 /// How the loop has ended.
@@ -99,8 +100,6 @@ impl Inner {
             stop: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
             ended: watch::Sender::new(None),
-            #[cfg(test)]
-            dies: AtomicBool::new(false),
         }
     }
 
@@ -220,7 +219,7 @@ impl FlushHandle {
     /// Makes the loop panic at its next turn.
     #[cfg(test)]
     pub fn dies(&self) {
-        self.inner.dies.store(true, Ordering::Release);
+        self.inner.wanted.store(DIES, Ordering::Release);
         self.inner.wake.notify_one();
     }
 }
@@ -323,7 +322,7 @@ impl Flushing {
     /// everything, and the next start goes on from the checkpoint.
     async fn turn(&mut self) -> Option<Duration> {
         #[cfg(test)]
-        assert!(!self.inner.dies.load(Ordering::Acquire), "as the test wants it");
+        assert_ne!(self.inner.wanted.load(Ordering::Acquire), DIES, "as the test wants it");
         if self.inner.abandon.load(Ordering::Acquire) {
             return None;
         }

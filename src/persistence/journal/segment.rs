@@ -19,7 +19,7 @@ pub const PAGE_BYTES: usize = 4096;
 /// The size of a file. At a few thousand orders a second it lasts for seconds.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// What a new file leaves to the others on its disk.
-const ROOM_BYTES: u64 = 1024 * 1024;
+const ROOM_BYTES: u64 = 256 * 1024;
 
 const FILE_MAGIC: [u8; 8] = *b"stkdlog1";
 /// Where the epoch of a later opening stands once it has begun to read: from then on nobody may write.
@@ -361,8 +361,8 @@ mod tests {
 
     #[test]
     fn a_file_is_begun_only_where_it_fits_and_leaves_room() {
-        assert!(is_enough(1_000_000, 2_304, 4_096));
-        assert!(!is_enough(1_000_000, 2_303, 4_096) && !is_enough(1_000_000, 0, 4_096));
+        assert!(is_enough(1_000_000, 2_112, 4_096));
+        assert!(!is_enough(1_000_000, 2_111, 4_096) && !is_enough(1_000_000, 0, 4_096));
         assert!(is_enough(0, 0, 4_096), "who does not tell may have room");
     }
 

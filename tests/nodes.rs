@@ -3,6 +3,8 @@
 
 #[path = "nodes/clients.rs"]
 mod clients;
+#[path = "nodes/crowd.rs"]
+mod crowd;
 #[path = "nodes/door.rs"]
 mod door;
 #[path = "nodes/fitness.rs"]
@@ -28,10 +30,9 @@ mod watching;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crowd::{Acknowledged, Crowd};
 use owners::has_one;
 use reqwest::Client;
 use rustix::process::Signal;
@@ -143,110 +144,6 @@ impl Cluster {
         assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
         said
     }
-}
-
-/// What was acknowledged, by key: the order's id and its place.
-type Acknowledged = BTreeMap<String, (String, u64)>;
-
-/// Buyers who order again and again, wherever the shop is open, and remember what they were told.
-struct Crowd {
-    told: Arc<Mutex<Acknowledged>>,
-    /// How often somebody had to ask again.
-    refused: Arc<AtomicU64>,
-    /// The longest that somebody waited for an answer.
-    longest_us: Arc<AtomicU64>,
-    over: Arc<AtomicBool>,
-    base: Arc<Mutex<String>>,
-    buying: Vec<tokio::task::JoinHandle<()>>,
-}
-
-impl Crowd {
-    fn come(cluster: &Cluster, process: &Process, product: &str) -> Crowd {
-        Crowd::of(BUYERS, cluster, process, product)
-    }
-
-    fn of(buyers: u64, cluster: &Cluster, process: &Process, product: &str) -> Crowd {
-        let (told, over) = (Arc::<Mutex<Acknowledged>>::default(), Arc::<AtomicBool>::default());
-        let base = Arc::new(Mutex::new(format!("http://{}", process.addr())));
-        let [keys, refused, longest_us] = [(); 3].map(|()| Arc::<AtomicU64>::default());
-        let client = Client::builder().tls_certs_only([]).timeout(Duration::from_secs(10)).build().unwrap();
-        let buying = (1..=buyers).map(|who| {
-            let (told, over, base) = (told.clone(), over.clone(), base.clone());
-            let (keys, refused, longest_us) = (keys.clone(), refused.clone(), longest_us.clone());
-            let clock = cluster.clock.clone();
-            let (client, token, body) =
-                (client.clone(), cluster.token(who, Role::Shopper), one_line(product, 1));
-            // A key is for one product.
-            let last = product[product.len() - 12..].to_owned();
-            tokio::spawn(async move {
-                while !over.load(Ordering::Relaxed) {
-                    let key = format!("{last}-{}", keys.fetch_add(1, Ordering::Relaxed));
-                    let began = clock.nanos();
-                    // The same key until it is certain, as a shopper's device does.
-                    while let Err(()) = order(&client, &base, &token, &key, &body, &told).await {
-                        if over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        refused.fetch_add(1, Ordering::Relaxed);
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                    longest_us.fetch_max((clock.nanos() - began) / 1_000, Ordering::Relaxed);
-                }
-            })
-        });
-        let buying = buying.collect();
-        Crowd { told, refused, longest_us, over, base, buying }
-    }
-
-    fn go_to(&self, process: &Process) {
-        *self.base.lock().unwrap() = format!("http://{}", process.addr());
-    }
-
-    fn count(&self) -> usize {
-        self.told.lock().unwrap().len()
-    }
-
-    /// Waits until so many more were acknowledged.
-    async fn goes_on(&self, more: usize) {
-        let until = self.count() + more;
-        let buying = async {
-            while self.count() < until {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), buying).await.expect("nobody can buy");
-    }
-
-    async fn leaves(self) -> Acknowledged {
-        self.over.store(true, Ordering::Relaxed);
-        for buyer in self.buying {
-            buyer.await.unwrap();
-        }
-        Arc::into_inner(self.told).unwrap().into_inner().unwrap()
-    }
-}
-
-/// One attempt. `Err`: nobody knows, or not now.
-async fn order(
-    client: &Client,
-    base: &Mutex<String>,
-    token: &str,
-    key: &str,
-    body: &Value,
-    told: &Mutex<Acknowledged>,
-) -> Result<(), ()> {
-    let place = format!("{}/v1/orders", base.lock().unwrap());
-    let asking = client.post(place).bearer_auth(token).header("Idempotency-Key", key).json(body);
-    let answer = asking.send().await.map_err(drop)?;
-    let (status, order) = (answer.status(), answer.json::<Value>().await.map_err(drop)?);
-    if status == 503 || order["code"] == "idempotency_in_progress" {
-        return Err(());
-    }
-    assert_eq!(status, 201, "{order}");
-    let place = order["lines"][0]["receipt"]["sequence"].as_u64().unwrap();
-    let before = told.lock().unwrap().insert(key.to_owned(), (id(&order), place));
-    assert!(before.is_none_or(|before| before.0 == id(&order)), "one key, two orders");
-    Ok(())
 }
 
 /// Reads until it is answered: a connection that was lost is noticed by whoever uses it first.

@@ -87,6 +87,8 @@ mod tests {
             metrics,
             wait_ms_max: 10_000,
             lagging: AtomicBool::new(false),
+            flushed_ns: AtomicU64::new(0),
+            owners_max: 1,
             changes: Changes::unheard(),
         };
         let violations = || f64::from_bits(shown.load(Ordering::SeqCst));

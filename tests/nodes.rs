@@ -17,6 +17,8 @@ mod kept;
 mod limits;
 #[path = "nodes/money.rs"]
 mod money;
+#[path = "nodes/opening.rs"]
+mod opening;
 #[path = "nodes/owners.rs"]
 mod owners;
 #[path = "nodes/rights.rs"]

@@ -125,6 +125,14 @@ impl Entrance {
         }
     }
 
+    /// Whether it has tried to be the lead since the process began, whatever came of it.
+    fn has_led(&self) -> bool {
+        match self {
+            Entrance::Own(_) => false,
+            Entrance::Shared(front) => front.neighbours.has_led.load(Ordering::Acquire),
+        }
+    }
+
     /// The front, if there is one; sockets of the shop's own close.
     fn front(self) -> Option<Arc<NodeFront>> {
         match self {

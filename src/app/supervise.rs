@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
 use crate::mail::Mailer;
+use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that it will not get better by trying again.
@@ -27,6 +28,8 @@ const REBUILDS_MAX: usize = 5;
 const REBUILD_WINDOW_MS: i64 = 60_000;
 /// A disk that fails is given a moment.
 const BETWEEN_REBUILDS: Duration = Duration::from_millis(500);
+/// And a database that is away is asked so often whether it is there again, for as long as it takes.
+const BETWEEN_JOINS: Duration = Duration::from_secs(1);
 /// How often whoever is to stop looks whether it has become the lead after all.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What a shell says of a process that a signal ended, so that scripts can tell.
@@ -118,10 +121,11 @@ impl Supervisor<'_> {
                 Some(Err(error)) if self.rebuilds.is_empty() => return Err(error),
                 Some(Err(error)) => {
                     tracing::error!(error = format!("{error:#}"), "this node cannot join the others yet");
-                    if !self.may_rebuild() {
-                        return Ok(Opened::GaveUp);
+                    let again = before_joining_again(&mut self.rebuilds, self.clock.now(), &error);
+                    let Some(pause) = again else { return Ok(Opened::GaveUp) };
+                    if self.is_stopped_within(pause).await {
+                        return Ok(Opened::Stopped);
                     }
-                    rt::time::sleep(BETWEEN_REBUILDS).await;
                     continue;
                 }
                 None => return Ok(Opened::Stopped),
@@ -174,7 +178,7 @@ impl Supervisor<'_> {
     }
 
     /// `None`: it is tried again. What a configuration forbids it would forbid again, and so would a store that could not be opened at
-    /// the first try.
+    /// the first try; but of a node that has led nobody knows that.
     async fn not_built(
         &mut self,
         entrance: &Entrance,
@@ -187,18 +191,24 @@ impl Supervisor<'_> {
         tracing::error!(error = format!("{error:#}"), "the store cannot be read back yet");
         if let Some(owning) = owning {
             // What it owns is left to others, and it joins them anew.
-            let (was_lost, had_led) = (owning.is_lost(), entrance.has_joined());
+            let was_lost = owning.is_lost();
             owning.abandon().await;
-            if self.rebuilds.is_empty() && !was_lost && !had_led {
+            // Whoever has led may have been in the midst of it when the database went, and nobody else may be left.
+            if self.rebuilds.is_empty() && !was_lost && !entrance.has_led() {
                 return Err(error);
             }
         }
         if !self.may_rebuild() {
             return Ok(Some(Opened::GaveUp));
         }
+        Ok(self.is_stopped_within(BETWEEN_REBUILDS).await.then_some(Opened::Stopped))
+    }
+
+    /// Rests for so long, or until it is told to stop; whether it was.
+    async fn is_stopped_within(&mut self, pause: Duration) -> bool {
         tokio::select! {
-            () = self.stop.first() => Ok(Some(Opened::Stopped)),
-            () = rt::time::sleep(BETWEEN_REBUILDS) => Ok(None),
+            () = self.stop.first() => true,
+            () = rt::time::sleep(pause) => false,
         }
     }
 
@@ -241,6 +251,22 @@ fn may_rebuild(rebuilds: &mut VecDeque<Millis>, now: Millis) -> bool {
         rebuilds.pop_front();
     }
     rebuilds.len() <= REBUILDS_MAX
+}
+
+/// How long it is waited before a node that has joined once tries to do so again; `None`: it gives up. A database that is away says
+/// nothing about this node, and takes as long as it takes.
+fn before_joining_again(
+    rebuilds: &mut VecDeque<Millis>,
+    now: Millis,
+    error: &anyhow::Error,
+) -> Option<Duration> {
+    let is_away = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_away)
+    };
+    if error.chain().any(is_away) {
+        return Some(BETWEEN_JOINS);
+    }
+    may_rebuild(rebuilds, now).then_some(BETWEEN_REBUILDS)
 }
 
 fn announce(config: &Config, app: &App) {
@@ -297,6 +323,25 @@ impl StopSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::journal::OpenError;
+
+    #[test]
+    fn a_database_that_is_away_is_waited_for_and_one_that_refuses_is_not() {
+        let mut rebuilds = VecDeque::from([Millis(0)]);
+        let joining = |why: StoreError| anyhow::Error::from(OpenError::Store(why)).context("this node");
+        let mut tried = |second: i64, why: StoreError| {
+            let pause = before_joining_again(&mut rebuilds, Millis(second * 1_000), &joining(why));
+            (pause, rebuilds.len())
+        };
+        for second in 1..50 {
+            assert_eq!(tried(second, StoreError::InDoubt), (Some(BETWEEN_JOINS), 1));
+        }
+        for second in 50..54 {
+            assert_eq!(tried(second, StoreError::Fenced).0, Some(BETWEEN_REBUILDS));
+        }
+        assert_eq!(tried(54, StoreError::Fenced).0, None);
+        assert_eq!(tried(55, StoreError::InDoubt).0, Some(BETWEEN_JOINS), "what is away is no refusal");
+    }
 
     #[test]
     fn five_rebuilds_in_a_minute_are_enough() {

@@ -1,5 +1,7 @@
 //! What can go wrong between us and a database, and what it means to whoever wrote.
 
+use sqlx::migrate::MigrateError;
+
 use super::mysql::{self, TakenOver, Unfit};
 
 /// What the drivers say.
@@ -18,7 +20,7 @@ pub enum StoreError {
     #[error(transparent)]
     Sql(#[from] Error),
     #[error(transparent)]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(#[from] MigrateError),
     #[error(
         "SQLite {found} has a bug that can lose commits (sqlite.org/wal.html#walresetbug): 3.51.3 or later is needed"
     )]
@@ -52,6 +54,18 @@ impl StoreError {
         match self {
             StoreError::Damaged(_) => true,
             StoreError::Sql(error) => matches!(error, Error::ColumnDecode { .. } | Error::Decode(_)),
+            _ => false,
+        }
+    }
+
+    /// Whether the database could not be asked: it says something else when it is there again.
+    pub fn is_away(&self) -> bool {
+        match self {
+            StoreError::InDoubt => true,
+            StoreError::Sql(error)
+            | StoreError::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+                trouble(error) == Trouble::Lost
+            }
             _ => false,
         }
     }
@@ -106,4 +120,24 @@ pub fn trouble(error: &Error) -> Trouble {
 /// Whether such a row is there already.
 pub fn is_duplicate(error: &Error) -> bool {
     trouble(error) == Trouble::Duplicate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_cannot_be_asked_is_told_from_one_that_says_no() {
+        let refused = || Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        for away in [
+            StoreError::Sql(refused()),
+            StoreError::Migrate(MigrateError::Execute(refused())),
+            StoreError::InDoubt,
+        ] {
+            assert!(away.is_away(), "{away}");
+        }
+        for there in [StoreError::Sql(Error::RowNotFound), Unfit::NoDatabase.into(), StoreError::Fenced] {
+            assert!(!there.is_away(), "{there}");
+        }
+    }
 }

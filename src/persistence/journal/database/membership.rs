@@ -218,6 +218,7 @@ impl Member {
         sql::query(COUNT_PLACES).execute(&mut *session).await?;
         // From here on a row of ours may stand there.
         self.neighbours.joined.store(true, Ordering::Release);
+        self.neighbours.has_led.store(true, Ordering::Release);
         let taken = sql::query(TAKE_THE_LEAD).bind(number).bind(-number).execute(session).await?;
         Ok(taken.rows_affected() == 1)
     }

@@ -32,6 +32,8 @@ pub struct Neighbours {
     pub active: watch::Sender<Option<Active>>,
     /// Whether this one is the lead, or is about to be.
     pub joined: AtomicBool,
+    /// Whether this one has ever tried to be. Nobody takes it back.
+    pub has_led: AtomicBool,
     /// When this one left, somebody stood by who may follow.
     pub followed: AtomicBool,
     /// Somebody waits for news: look now.
@@ -45,6 +47,7 @@ impl Neighbours {
             may_own,
             active: watch::Sender::new(None),
             joined: AtomicBool::new(false),
+            has_led: AtomicBool::new(false),
             followed: AtomicBool::new(false),
             look: Arc::default(),
         }

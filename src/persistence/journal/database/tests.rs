@@ -62,6 +62,17 @@ async fn a_node_that_leaves_makes_room_at_once() {
     second.close().await;
 }
 
+/// Whoever opens on it asks when its session has ended already.
+#[tokio::test]
+async fn a_node_that_has_led_is_known_to_have() {
+    let (url, neighbours) = (new_database().await, Arc::new(Neighbours::new(None, true)));
+    let config = DatabaseConfig { timing: BEATING, ..DatabaseConfig::new(&url, Clock::start()) };
+    let node = Journal::connect(DatabaseConfig { neighbours: neighbours.clone(), ..config }).await.unwrap().0;
+    node.close().await;
+    let [leads, has_led] = [&neighbours.joined, &neighbours.has_led].map(|flag| flag.load(Ordering::Acquire));
+    assert!(!leads && has_led);
+}
+
 #[tokio::test]
 async fn whoever_stands_by_waits_for_as_long_as_the_other_one_beats() {
     let url = new_database().await;

@@ -59,6 +59,8 @@ const TIME: &str = "select cast(unix_timestamp(now(6)) * 1000 as signed)";
 const WRITERS_MAX: i64 = 12;
 /// How long a connection that was ended may take to be gone …
 const GONE_WITHIN_MS: u64 = 2_000;
+/// … or each of a node's writers: whoever would take its place goes on looking at its heart in between, and tries again.
+const WRITERS_GONE_WITHIN_MS: u64 = 700;
 /// … and how often one looks.
 const GONE_LOOK_MS: u64 = 10;
 /// How long that may take with all that is asked for it.
@@ -290,7 +292,7 @@ pub async fn end_writers(session: &mut Session, node: i64) -> Result<bool, Error
 }
 
 async fn end_each_writer(session: &mut Session, node: i64) -> Result<bool, Error> {
-    for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
+    for _ in 0..WRITERS_GONE_WITHIN_MS / GONE_LOOK_MS {
         let mut gone = true;
         for place in 0..WRITERS_MAX {
             let Some(writer) = marked(session, node, place).await? else { continue };

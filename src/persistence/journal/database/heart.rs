@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::membership::{Seen, Timing, Watch, close, count_on, take_over_from};
@@ -31,12 +32,30 @@ pub struct Heart {
     pub shared: Arc<Shared>,
 }
 
+/// Another node's heart.
+#[derive(Default)]
+struct Watched {
+    watch: Watch,
+    /// It has stopped, and its session is being ended, since then.
+    ending: Option<(JoinHandle<()>, u64)>,
+}
+
+impl Watched {
+    /// Whether somebody is at it. One that has heard nothing for so long may wait at a connection that is lost, and does not count.
+    fn is_ending(&self, now_ns: u64, timing: &Timing) -> bool {
+        self.ending.as_ref().is_some_and(|(ending, since_ns)| {
+            let lasts = Duration::from_nanos(now_ns.saturating_sub(*since_ns));
+            !ending.is_finished() && lasts < timing.dead_after
+        })
+    }
+}
+
 impl Heart {
     /// Beats until it is stopped, or another node has declared it dead: then the journal is fenced. The lead's looks after the others'
     /// as well.
     pub async fn beat(self, mut stop: tokio::sync::oneshot::Receiver<()>) {
         let mut session: Option<Session> = None;
-        let mut watches: HashMap<i64, Watch> = HashMap::new();
+        let mut watches: HashMap<i64, Watched> = HashMap::new();
         loop {
             let sent_ns = self.clock.nanos();
             // Over a connection that is heard no more it would learn long after everybody else that it is dead.
@@ -76,19 +95,20 @@ impl Heart {
     }
 
     /// Watches the others' hearts, and at the lead ends the sessions of those that have stopped, in tasks of their own: this heart waits
-    /// for nothing. Whoever becomes the lead knows already for how long they have stood still.
-    fn look_after(&self, watches: &mut HashMap<i64, Watch>, seen: Vec<Seen>) {
+    /// for nothing. Whoever becomes the lead knows already for how long they have stood still; and whose session could not be ended has
+    /// stopped all the same, as long as no look shows a beat.
+    fn look_after(&self, watches: &mut HashMap<i64, Watched>, seen: Vec<Seen>) {
         let now_ns = self.clock.nanos();
         watches.retain(|number, _| seen.iter().any(|seen| seen.number == *number));
         for other in seen.into_iter().filter(|seen| seen.number != self.number) {
-            let watch = watches.entry(other.number).or_default();
-            let has_stopped = watch.look(other.clone(), now_ns, &self.timing);
-            if !has_stopped || !self.shared.leads.load(Ordering::Acquire) {
+            let watched = watches.entry(other.number).or_default();
+            let has_stopped = watched.watch.look(other.clone(), now_ns, &self.timing);
+            let is_due = has_stopped && !watched.is_ending(now_ns, &self.timing);
+            if !is_due || !self.shared.leads.load(Ordering::Acquire) {
                 continue;
             }
-            watch.blind();
             let (server, clock, shared) = (self.server.clone(), self.clock.clone(), self.shared.clone());
-            tokio::spawn(async move {
+            let ending = tokio::spawn(async move {
                 let ended = async {
                     let ended = take_over_from(&server, &other).await;
                     // Whoever waits for that one hears at once that it has gone.
@@ -102,6 +122,7 @@ impl Heart {
                     tracing::warn!(%error, session = other.number, "the session of a node that has stopped could not be ended yet");
                 }
             });
+            watched.ending = Some((ending, now_ns));
         }
     }
 }
@@ -136,5 +157,42 @@ async fn look_around(session: &mut Option<Session>, shared: &Shared, now_ns: u64
             Vec::new()
         }
         (_, Ok(seen)) => seen,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Four seconds more would be four seconds in which nobody sells what it owned.
+    #[tokio::test]
+    async fn whose_session_could_not_be_ended_has_stopped_all_the_same() {
+        let (timing, clock) = (Timing::default(), Clock::start());
+        let timing = Timing { gap_max: 2 * timing.dead_after, ..timing };
+        let shared = Shared::new(1, &Arc::default(), None);
+        shared.leads.store(true, Ordering::Release);
+        // Nobody listens there.
+        let server = Server::at("mysql://nobody@127.0.0.1:1/shop").unwrap();
+        let heart = Heart { server, number: 1, timing, clock: clock.clone(), shared };
+        let seen = || Seen::from((2, vec![2; 16], 7, None, 0));
+        let mut watches = HashMap::from([(2, Watched::default())]);
+        let long_ago = clock.nanos() - timing.dead_after.as_nanos() as u64;
+        assert!(!watches.get_mut(&2).unwrap().watch.look(seen(), long_ago, &timing));
+        for _ in 0..3 {
+            heart.look_after(&mut watches, vec![seen()]);
+            let (ending, since_ns) =
+                watches.get_mut(&2).unwrap().ending.take().expect("its session is to be ended");
+            assert!(since_ns > long_ago);
+            ending.await.unwrap();
+        }
+        // One at a time.
+        heart.look_after(&mut watches, vec![seen()]);
+        let watched = watches.get_mut(&2).unwrap();
+        let (now_ns, after) = (watched.ending.as_ref().unwrap().1, timing.dead_after.as_nanos() as u64);
+        assert!(watched.is_ending(now_ns, &timing) && !watched.is_ending(now_ns + after, &timing));
+        // A beat that moves begins it anew.
+        watched.ending = None;
+        heart.look_after(&mut watches, vec![Seen::from((2, vec![2; 16], 8, None, 0))]);
+        assert!(watches[&2].ending.is_none());
     }
 }

@@ -290,9 +290,9 @@ impl Member {
             };
             match has_stopped {
                 Ok(false) => sight.is_back(),
+                // What could not be sealed yet has stopped all the same, as long as no look shows a beat.
                 Ok(true) => {
                     sight.is_back();
-                    watch.blind();
                     continue;
                 }
                 Err(error) => {

@@ -5,6 +5,7 @@
 //! has ended; questions about a shard that is moving wait in their mailboxes; and a node is asked nothing before it has said that it
 //! follows this lead, and the keys of all orders that it had written until then are known here; until all owners have said so no key counts as new.
 
+mod aside;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,7 @@ use std::time::Duration;
 use actix_web::rt;
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 
 use super::following::{Following, Word};
@@ -30,6 +31,7 @@ use crate::domain::placement::{self, Member, ShardNow};
 use crate::persistence::journal::{Journal, Owned, Peer};
 use crate::persistence::stock::StockReader;
 use crate::persistence::{StoreError, Tables};
+use aside::Aside;
 
 /// How often it is looked who is there, when nobody comes or goes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -169,6 +171,8 @@ struct Placing {
     told: BTreeMap<u64, Follower>,
     /// Those who have not, and since when that is known; by the house's steady clock.
     strangers: BTreeMap<u64, u64>,
+    /// Those of them that own nothing.
+    aside: Aside,
     /// Shards of which nobody serves questions at the moment.
     unsettled: BTreeSet<u16>,
 }
@@ -189,6 +193,7 @@ impl Placing {
             rows,
             told: BTreeMap::new(),
             strangers: BTreeMap::new(),
+            aside: Aside::default(),
             unsettled: (0..SHARDS).collect(),
         })
     }
@@ -203,7 +208,7 @@ impl Placing {
         directory.let_go(&away).await;
         self.unsettled = away.into_iter().collect();
         let peers = self.house.journal.peers_now().await?;
-        self.meet(&peers, TOLD_AT_FIRST_WITHIN).await;
+        self.meet(self.unmet(&peers), TOLD_AT_FIRST_WITHIN).await;
         // This node's own owners, too, have answered the lead before.
         self.keys_due = true;
         self.learn_keys(&peers).await?;
@@ -222,6 +227,7 @@ impl Placing {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 changed = peers.changed() => if changed.is_err() { return },
+                Some(answer) = self.aside.answer() => self.answered(answer),
                 () = rt::time::sleep(LOOK_EVERY) => {}
             }
         }
@@ -244,7 +250,13 @@ impl Placing {
             self.house.directory.let_go(&left).await;
             self.unsettled.extend(left);
         }
-        self.meet(peers, TOLD_WITHIN).await;
+        while let Some(answer) = self.aside.answer_now() {
+            self.answered(answer);
+        }
+        let strangers = self.unmet(peers).into_iter();
+        let (owners, others) = strangers.partition(|name| !self.shards_of(name.session).is_empty());
+        self.meet(owners, TOLD_WITHIN).await;
+        self.meet_aside(others);
         self.end_silent().await?;
         self.end_strangers(peers).await?;
         self.learn_keys(peers).await?;
@@ -264,8 +276,8 @@ impl Placing {
         Ok(())
     }
 
-    /// Tells nodes that do not know it yet who leads, all at once; until one has said that it follows it is asked nothing.
-    async fn meet(&mut self, peers: &[Peer], within: Duration) {
+    /// The nodes that have not said yet that they follow.
+    fn unmet(&self, peers: &[Peer]) -> Vec<Arc<NodeName>> {
         let strangers = peers.iter().filter_map(|peer| {
             let session = peer.session.unsigned_abs();
             // Whoever leaves is told as well while something of its is to be taken over.
@@ -274,9 +286,31 @@ impl Placing {
             let address = peer.address.clone().filter(|_| !is_known)?;
             Some(Arc::new(NodeName { session, address }))
         });
-        let telling = strangers.map(|name| async { self.tell(&name, within).await.then_some(name) });
+        strangers.collect()
+    }
+
+    /// Tells nodes that do not know it yet who leads, all at once; until one has said that it follows it is asked nothing.
+    async fn meet(&mut self, strangers: Vec<Arc<NodeName>>, within: Duration) {
+        let telling = strangers
+            .into_iter()
+            .map(|name| async { self.tell(&name, within).await.is_ok().then_some(name) });
         let told = futures_util::future::join_all(telling).await;
         told.into_iter().flatten().for_each(|name| self.follows(name));
+    }
+
+    /// The same of those that own nothing; nobody waits for them.
+    fn meet_aside(&mut self, strangers: Vec<Arc<NodeName>>) {
+        for name in self.aside.due(strangers, self.house.directory.house().clock.nanos()) {
+            let telling = self.tell(&name, TOLD_WITHIN);
+            self.aside.tell(name, telling);
+        }
+    }
+
+    fn answered(&mut self, answer: Result<(Arc<NodeName>, bool), JoinError>) {
+        let now_ns = self.house.directory.house().clock.nanos();
+        if let Some(name) = self.aside.note(answer, now_ns) {
+            self.follows(name);
+        }
     }
 
     /// Learns the keys of what owners had written until they followed, or until they went without having followed, before anybody is asked for
@@ -318,7 +352,7 @@ impl Placing {
         let silent = self.told.iter().filter(|(session, _)| is_silent(session));
         let silent: Vec<Arc<NodeName>> = silent.map(|(_, follower)| follower.name.clone()).collect();
         for name in silent {
-            if !self.tell(&name, TOLD_WITHIN).await {
+            if self.tell(&name, TOLD_WITHIN).await.is_err() {
                 self.end(name.session).await?;
             }
         }
@@ -355,22 +389,29 @@ impl Placing {
         Ok(())
     }
 
-    async fn tell(&self, name: &NodeName, within: Duration) -> bool {
-        let told = self.heard(name.session, within, self.house.nodes.lead(name, self.word())).await;
-        if let Err(error) = &told {
-            tracing::warn!(%error, session = name.session, "a node does not follow yet");
-        }
-        told.is_ok()
+    /// Says who leads, and what is answered in time.
+    fn tell(&self, name: &NodeName, within: Duration) -> Told {
+        let session = name.session;
+        let told = self.heard(session, within, self.house.nodes.lead(name, self.word()));
+        Box::pin(async move {
+            let told = told.await;
+            if let Err(error) = &told {
+                tracing::warn!(%error, session, "a node does not follow yet");
+            }
+            told
+        })
     }
 
     /// What a node answers in time. Nobody waits for one whose session has ended: what it owned is for others.
-    async fn heard(&self, session: u64, within: Duration, told: Told) -> Result<(), NotAsked> {
+    fn heard(&self, session: u64, within: Duration, told: Told) -> Told {
         let mut peers = self.house.journal.peers();
-        let has_gone = peers.wait_for(|peers| !lives(peers, session));
-        tokio::select! {
-            told = timeout(within, told) => told.unwrap_or(Err(NotAsked::Unknown)),
-            _ = has_gone => Err(NotAsked::Unknown),
-        }
+        Box::pin(async move {
+            let has_gone = peers.wait_for(|peers| !lives(peers, session));
+            tokio::select! {
+                told = timeout(within, told) => told.unwrap_or(Err(NotAsked::Unknown)),
+                _ = has_gone => Err(NotAsked::Unknown),
+            }
+        })
     }
 
     fn word(&self) -> Word {
@@ -398,7 +439,7 @@ impl Placing {
             } else {
                 match self.told.get(&session).map(|follower| follower.name.clone()) {
                     // It may have let go of some of them without our hearing it.
-                    Some(name) if self.tell(&name, TOLD_WITHIN).await => Route::Away(name),
+                    Some(name) if self.tell(&name, TOLD_WITHIN).await.is_ok() => Route::Away(name),
                     _ => continue,
                 }
             };

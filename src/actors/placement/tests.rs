@@ -1,5 +1,7 @@
 //! A lead, and a node that owned something before: what it wrote until it followed, or until it went, is known before its keys count as new.
 
+use tokio::sync::Notify;
+
 use super::*;
 use crate::actors::stock::testing::{self, Line, OneJournal};
 use crate::actors::stock::{Used, UsedKeys};
@@ -11,10 +13,20 @@ use crate::persistence::testing::{Owner, T0, append, buyer, new_database, order}
 /// Whoever is told that this node leads follows it, or does not answer.
 struct Ways {
     follow: Cell<bool>,
+    /// A session that answers when it is let, and not before.
+    slow: Cell<u64>,
+    let_answer: Rc<Notify>,
 }
 
 impl Leading for Ways {
-    fn lead(&self, _: &NodeName, _: Word) -> Told {
+    fn lead(&self, node: &NodeName, _: Word) -> Told {
+        if node.session == self.slow.get() {
+            let may_answer = self.let_answer.clone();
+            return Box::pin(async move {
+                may_answer.notified().await;
+                Ok(())
+            });
+        }
         let heard = if self.follow.get() { Ok(()) } else { Err(NotAsked::NotSent) };
         Box::pin(async move { heard })
     }
@@ -29,6 +41,7 @@ impl Leading for Ways {
 }
 
 struct Story {
+    url: String,
     lead: Journal,
     owner: Journal,
     tables: Tables,
@@ -43,11 +56,8 @@ impl Story {
     /// The owner has written an order, the first, for the lead before this one.
     async fn begin(follow: bool) -> Story {
         let url = new_database().await;
-        let timing = Timing { dead_after: Duration::from_secs(3_600), ..Timing::default() };
-        let config = || DatabaseConfig { timing, ..DatabaseConfig::new(&url, Clock::start()) };
-        let lead = Journal::connect(config()).await.unwrap().0;
-        let neighbours = Arc::new(Neighbours::new(Some("127.0.0.1:1".to_owned()), true));
-        let owner = Journal::join(DatabaseConfig { neighbours, ..config() }).await.unwrap().0;
+        let lead = Journal::connect(config(&url)).await.unwrap().0;
+        let owner = beside(&url).await;
         let (mut shop, tables) = (Owner::stocked(1, 1_000), Tables::connect(&url).await.unwrap());
         let own = lead.epoch().0;
         let other = owner.epoch().0.cast_signed();
@@ -57,7 +67,7 @@ impl Story {
         let line = Arc::new(Line(Arc::default()));
         let directory = testing::directory(line, &OneJournal::default(), &Clock::start(), own);
         let keys = directory.house().keys.clone();
-        let ways = Rc::new(Ways { follow: Cell::new(follow) });
+        let ways = Rc::new(Ways { follow: Cell::new(follow), slow: Cell::new(0), let_answer: Rc::default() });
         let house = PlacementHouse {
             journal: lead.clone(),
             directory: directory.clone(),
@@ -69,7 +79,7 @@ impl Story {
         };
         let mut placing = Placing::of(house, Keys::behind(0, &lead, &keys)).await.unwrap();
         placing.begin().await.unwrap();
-        Story { lead, owner, tables, ways, shop, keys, placing, stop: watch::Sender::new(false) }
+        Story { url, lead, owner, tables, ways, shop, keys, placing, stop: watch::Sender::new(false) }
     }
 
     fn used(&self, number: u128) -> Used {
@@ -93,6 +103,18 @@ impl Story {
         self.lead.close().await;
         self.tables.close().await.unwrap();
     }
+}
+
+/// Nobody's heart is seen to stop.
+fn config(url: &str) -> DatabaseConfig {
+    let timing = Timing { dead_after: Duration::from_secs(3_600), ..Timing::default() };
+    DatabaseConfig { timing, ..DatabaseConfig::new(url, Clock::start()) }
+}
+
+/// A node that may own.
+async fn beside(url: &str) -> Journal {
+    let neighbours = Arc::new(Neighbours::new(Some("127.0.0.1:1".to_owned()), true));
+    Journal::join(DatabaseConfig { neighbours, ..config(url) }).await.unwrap().0
 }
 
 /// Orders with these numbers, each under a key of its own.
@@ -133,5 +155,28 @@ async fn no_key_is_new_until_whoever_owned_something_follows_or_has_gone(#[value
     }
     story.looks().await;
     assert_eq!((story.used(2), story.used(9)), (Used::For(product), Used::Never));
+    story.ends().await;
+}
+
+#[actix::test]
+async fn what_the_dead_have_left_waits_for_nobody_who_owns_nothing() {
+    let mut story = Story::begin(true).await;
+    let stranger = beside(&story.url).await;
+    let session = stranger.epoch().0;
+    story.ways.slow.set(session);
+    story.owner_goes().await;
+    story.looks().await;
+    assert_eq!(Rc::strong_count(&story.ways.let_answer), 2, "its answer was waited for until there was none");
+    assert!(story.placing.unsettled.is_empty() && !story.placing.told.contains_key(&session));
+    // It answers late, and is one of many then.
+    story.ways.slow.set(0);
+    story.ways.let_answer.notify_one();
+    let following = async {
+        while story.placing.shards_of(session).is_empty() {
+            story.looks().await;
+        }
+    };
+    timeout(Duration::from_secs(30), following).await.expect("it follows, and is given its share");
+    stranger.close().await;
     story.ends().await;
 }

@@ -563,6 +563,7 @@ impl Actor for StockOwner {
     }
 
     fn stopped(&mut self, _: &mut Context<Self>) {
+        self.stays_in_doubt();
         // Only now: no waking of the mailbox reaches this owner any more.
         if let Leaving::Left(left) = std::mem::replace(&mut self.leaving, Leaving::No)
             && !self.shared.inbox.is_closed()

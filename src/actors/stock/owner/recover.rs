@@ -8,7 +8,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use tracing::{error, warn};
 
-use super::{LOAD_AGAIN, PANIC_WINDOW_MS, PANICS_MAX, Phase, StockOwner};
+use super::{LOAD_AGAIN, Leaving, PANIC_WINDOW_MS, PANICS_MAX, Phase, StockOwner};
 use crate::actors::stock::answer::NotDone;
 use crate::actors::stock::home::{Home, NotRead, Stored};
 use crate::actors::stock::inbox::Token;
@@ -91,6 +91,20 @@ impl StockOwner {
     fn halt(&mut self, ctx: &mut Context<Self>) {
         self.phase = Phase::Halted;
         self.turn(ctx);
+    }
+
+    /// At its end: one that nobody wanted to end, and whose last group may be written yet, has not let go of its product.
+    pub(super) fn stays_in_doubt(&mut self) {
+        if self.in_flight_since_ns.is_none() && !matches!(self.phase, Phase::Loading) {
+            return;
+        }
+        let left = match std::mem::replace(&mut self.leaving, Leaving::No) {
+            Leaving::Asked(left) | Leaving::Left(left) => Some(left),
+            Leaving::No => self.shared.inbox.take_leave(),
+        };
+        if let Some(left) = left {
+            let _ = left.send(false);
+        }
     }
 }
 

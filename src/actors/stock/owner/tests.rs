@@ -246,6 +246,28 @@ async fn whoever_does_not_find_out_stays_where_it_is_and_keeps_nobody() {
     assert!(timeout(SOON, story.owners.let_go(&shards)).await.unwrap(), "and now it may");
 }
 
+/// As after a panic where nobody catches it.
+#[actix::test]
+async fn whoever_ends_with_a_group_under_way_has_not_let_go() {
+    let story = Story::begin().await;
+    let shared = Arc::new(Shared::new(product(1)));
+    let mut dying = StockOwner::new(shared, story.owners.shared_house(), story.owners.clone());
+    for is_asked in [true, false] {
+        dying.phase = Phase::Halted;
+        let (left, mut has_left) = oneshot::channel();
+        match is_asked {
+            true => dying.leaving = Leaving::Asked(left),
+            false => dying.shared.inbox.leave(left),
+        }
+        dying.stays_in_doubt();
+        assert!(has_left.try_recv().is_err(), "nothing is under way");
+        dying.in_flight_since_ns = Some(1);
+        dying.stays_in_doubt();
+        assert_eq!(has_left.try_recv(), Ok(false));
+        dying.in_flight_since_ns = None;
+    }
+}
+
 #[actix::test]
 async fn a_hold_lapses_though_its_timer_slept() {
     let story = Story::begin().await;

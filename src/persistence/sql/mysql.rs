@@ -5,6 +5,8 @@
 //! on the server too, before another takes its place.
 
 mod migrate;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::str::FromStr;
@@ -137,8 +139,15 @@ pub struct Server {
 /// A connection that writes, and the name under which the server knows it.
 pub struct Session {
     connection: MySqlConnection,
+    name: Name,
+}
+
+/// What the server knows a connection by. Its number alone is somebody else's when the server has started again, or is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
     id: i64,
-    node: Option<i64>,
+    /// Its node, and the place of its mark among that one's.
+    mark: Option<(i64, i64)>,
 }
 
 impl Session {
@@ -146,9 +155,8 @@ impl Session {
         &mut self.connection
     }
 
-    /// The server's number for it.
-    pub fn id(&self) -> i64 {
-        self.id
+    pub fn name(&self) -> Name {
+        self.name
     }
 
     /// Refuses a clock that tells another time than the server's.
@@ -206,11 +214,12 @@ impl Server {
         let connecting = async {
             let mut connection = self.options.connect().await?;
             settle(&mut connection).await?;
-            if let Some(node) = self.node {
-                mark(&mut connection, node).await?;
-            }
+            let mark = match self.node {
+                Some(node) => Some((node, mark(&mut connection, node).await?)),
+                None => None,
+            };
             let id = sqlx::query("select cast(connection_id() as signed)").fetch_one(&mut connection).await?;
-            Ok(Session { id: id.try_get(0)?, connection, node: self.node })
+            Ok(Session { name: Name { id: id.try_get(0)?, mark }, connection })
         };
         within(CONNECT_MS, connecting).await
     }
@@ -239,7 +248,7 @@ impl Server {
         }
         let mut next = self.connect().await?;
         // It may stand at the server still, with all its locks, and is not forgotten before it is gone.
-        if !within(ENDED_MS, end_one(&mut next, writer.id)).await? {
+        if !within(ENDED_MS, end_one(&mut next, writer.name)).await? {
             return Err(Error::PoolTimedOut.into());
         }
         *writer = next;
@@ -274,12 +283,12 @@ pub async fn acquire(pool: &MySqlPool) -> Result<PoolConnection<MySql>, Error> {
     driven(async move { pool.acquire().await }).await
 }
 
-/// Takes the first mark of a node that is free. A mark goes with its connection, after whatever that had left open is undone.
-async fn mark(connection: &mut MySqlConnection, node: i64) -> Result<(), Error> {
+/// Takes the first mark of a node that is free, and says its place. A mark goes with its connection, after whatever that had left open is undone.
+async fn mark(connection: &mut MySqlConnection, node: i64) -> Result<i64, Error> {
     for place in 0..WRITERS_MAX {
         let taken = sqlx::query(MARK).bind(node).bind(place).fetch_one(&mut *connection).await?;
         if taken.try_get::<i64, _>(0)? == 1 {
-            return Ok(());
+            return Ok(place);
         }
     }
     Err(Error::PoolTimedOut)
@@ -330,22 +339,33 @@ pub async fn writers(session: &mut Session, node: i64) -> Vec<i64> {
     writers
 }
 
-/// Ends one connection, and waits until it is gone with whatever it had left open. Whether that is so.
-pub async fn end_one(session: &mut Session, id: i64) -> Result<bool, Error> {
-    let _ = sqlx::query("kill ?").bind(id).execute(&mut session.connection).await;
+/// Ends one connection, if it is there still, and waits until it is gone with whatever it had left open. Whether that is so.
+pub async fn end_one(session: &mut Session, lost: Name) -> Result<bool, Error> {
     for _ in 0..GONE_WITHIN_MS / GONE_LOOK_MS {
-        let row = sqlx::query(THERE).bind(id).fetch_one(&mut session.connection).await?;
-        if row.try_get::<i64, _>(0)? == 0 {
+        if !is_there(session, lost).await? {
             return Ok(true);
         }
+        let _ = sqlx::query("kill ?").bind(lost.id).execute(&mut session.connection).await;
         tokio::time::sleep(Duration::from_millis(GONE_LOOK_MS)).await;
     }
     Ok(false)
 }
 
+async fn is_there(session: &mut Session, name: Name) -> Result<bool, Error> {
+    // Whoever asks is not the one that was lost: no server gives a number twice while it runs.
+    if session.name.id == name.id {
+        return Ok(false);
+    }
+    if let Some((node, place)) = name.mark {
+        return Ok(marked(session, node, place).await? == Some(name.id));
+    }
+    let row = sqlx::query(THERE).bind(name.id).fetch_one(&mut session.connection).await?;
+    Ok(row.try_get::<i64, _>(0)? != 0)
+}
+
 /// The same over a connection of its own, in no more than the time that this may take.
-pub async fn end_lost(server: &Server, id: i64) -> bool {
-    let ending = async { end_one(&mut server.connect().await?, id).await };
+pub async fn end_lost(server: &Server, lost: Name) -> bool {
+    let ending = async { end_one(&mut server.connect().await?, lost).await };
     within(ENDED_MS, ending).await.unwrap_or(false)
 }
 
@@ -451,7 +471,7 @@ fn is_new_enough(version: &str) -> bool {
 /// lives: whoever declares it dead waits for its end.
 pub async fn begin(session: &mut Session) -> Result<(), Error> {
     begin_plainly(&mut session.connection).await?;
-    let Some(node) = session.node else { return Ok(()) };
+    let Some((node, _)) = session.name.mark else { return Ok(()) };
     let lives = sqlx::query(LIVES).bind(node).fetch_optional(&mut session.connection);
     match bounded(lives).await? {
         Some(_) => Ok(()),
@@ -515,74 +535,5 @@ pub async fn within<T, E: From<Error>>(ms: u64, doing: impl Future<Output = Resu
         Err(_) => {
             Err(Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database does not answer")).into())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Trouble, trouble};
-    use super::*;
-
-    #[tokio::test]
-    async fn rows_over_a_connection_that_is_heard_no_more_end() {
-        let heard = stream::iter([Ok::<_, Error>(1), Ok(2)]).chain(stream::pending());
-        let mut rows = each_within(10, heard.boxed());
-        assert_eq!((rows.try_next().await.unwrap(), rows.try_next().await.unwrap()), (Some(1), Some(2)));
-        let lost = rows.try_next().await.unwrap_err();
-        assert_eq!(trouble(&lost), Trouble::Lost, "{lost}");
-        assert_eq!(rows.try_next().await.unwrap(), None);
-    }
-
-    #[test]
-    fn servers_are_told_apart_by_what_they_say() {
-        for fit in
-            ["10.6.0-MariaDB", "10.11.19-MariaDB-0+deb12u1", "5.5.5-10.11.4-MariaDB-log", "8.0.36", "9.1.0"]
-        {
-            assert!(is_new_enough(fit), "{fit}");
-        }
-        for unfit in ["10.5.29-MariaDB", "5.5.5-10.3.1-MariaDB", "5.7.44-log", "eight"] {
-            assert!(!is_new_enough(unfit), "{unfit}");
-        }
-    }
-
-    #[test]
-    fn a_server_that_may_forget_or_cut_is_refused() {
-        let found = |flush, binlog, sync, mode: &str, letters: &str| {
-            let version = "10.11.19-MariaDB".to_owned();
-            let (mode, letters) = (mode.to_owned(), letters.to_owned());
-            Found { version, mode, letters, flush, binlog, sync }.fits().map_err(|unfit| unfit.to_string())
-        };
-        let mode = "STRICT_TRANS_TABLES,PIPES_AS_CONCAT";
-        assert_eq!(found(1, 0, 0, mode, "utf8mb4"), Ok(()));
-        assert_eq!(found(1, 1, 1, mode, "utf8mb4"), Ok(()));
-        for (refused, told) in [
-            (found(2, 0, 0, mode, "utf8mb4"), "innodb_flush_log_at_trx_commit = 1"),
-            (found(1, 1, 0, mode, "utf8mb4"), "sync_binlog = 1"),
-            (found(1, 0, 0, "PIPES_AS_CONCAT", "utf8mb4"), "STRICT_TRANS_TABLES"),
-            (found(1, 0, 0, mode, "latin1"), "utf8mb4"),
-        ] {
-            let said = refused.unwrap_err();
-            assert!(said.contains(told), "{said}");
-        }
-    }
-
-    #[test]
-    fn a_clock_is_apart_by_what_the_way_does_not_explain() {
-        for (there, before, after, apart) in [
-            (100, 90, 110, 0),
-            (100, 100, 100, 0),
-            (100, 130, 170, 30),
-            (100, 20, 60, -40),
-            (100, 60, 100, 0),
-        ] {
-            assert_eq!(ahead(there, before, after), apart, "{before} {after}");
-        }
-    }
-
-    #[test]
-    fn an_address_names_a_database() {
-        assert!(Server::at("mysql://somebody:secret@localhost:3306/shop?ssl-mode=REQUIRED").is_ok());
-        let none = Server::at("mysql://localhost").map(drop);
-        assert!(matches!(none, Err(StoreError::Unfit(Unfit::NoDatabase))));
     }
 }

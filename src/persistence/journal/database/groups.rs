@@ -18,7 +18,7 @@ use crate::persistence::journal::log::LogError;
 use crate::persistence::journal::reader::archived_heads;
 use crate::persistence::journal::stats::Volume;
 use crate::persistence::journal::writer::{PutDown, Settled};
-use crate::persistence::sql::mysql::{self, Server, Session};
+use crate::persistence::sql::mysql::{self, Name, Server, Session};
 use crate::persistence::sql::{self, Connection, Error, Script, Trouble, signed, trouble};
 
 /// Bytes of entries kept in memory for the flush and for owners that are read again.
@@ -42,8 +42,8 @@ pub const END: &str = "select pos from journal_end where id = 1";
 pub struct Groups {
     server: Server,
     writer: Option<Session>,
-    /// The server's number for a connection that was lost, and may stand there still.
-    lost: Option<i64>,
+    /// A connection that was lost, and may stand at the server still.
+    lost: Option<Name>,
     node: i64,
     /// The place of the newest entry that this one has written or seen.
     last_pos: i64,
@@ -183,7 +183,7 @@ impl Groups {
     /// Ends the connection that was lost; then nothing of ours is under way any more.
     async fn recover(&mut self) -> Result<(), StoreError> {
         if let Some(lost) = self.writer.take() {
-            self.lost = Some(lost.id());
+            self.lost = Some(lost.name());
         }
         let mut session = self.server.connect_here().await?;
         if let Some(lost) = self.lost {
@@ -231,14 +231,14 @@ impl Groups {
                 return Err(StoreError::InDoubt);
             }
             let Some(writer) = self.writer.take() else { return Err(StoreError::InDoubt) };
-            let (id, mut writer) = (writer.id(), Connection::MySql(writer));
+            let (name, mut writer) = (writer.name(), Connection::MySql(writer));
             let asking = async { tokio::time::timeout(TRY_WITHIN, question(&mut writer)).await };
             match (self.runtime.block_on(asking), writer) {
                 (Ok(Ok(answer)), Connection::MySql(writer)) => {
                     self.writer = Some(writer);
                     return Ok(answer);
                 }
-                _ => self.lost = Some(id),
+                _ => self.lost = Some(name),
             }
         }
         Err(StoreError::InDoubt)

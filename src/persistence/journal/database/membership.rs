@@ -413,7 +413,7 @@ pub(super) async fn by_itself<T>(
     work: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
 ) -> Result<T, StoreError> {
     let mut session = server.connect().await?;
-    let id = session.id();
+    let name = session.name();
     let tried = async {
         mysql::begin(&mut session).await?;
         let mut connection = Connection::MySql(session);
@@ -423,9 +423,9 @@ pub(super) async fn by_itself<T>(
         done
     };
     let done = tried.await;
-    if done.is_err() && !mysql::end_lost(server, id).await {
+    if done.is_err() && !mysql::end_lost(server, name).await {
         tracing::warn!(
-            id,
+            ?name,
             "a connection that was lost could not be ended yet: it may hold up others until the server misses it"
         );
     }

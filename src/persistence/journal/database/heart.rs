@@ -169,7 +169,7 @@ mod tests {
     async fn whose_session_could_not_be_ended_has_stopped_all_the_same() {
         let (timing, clock) = (Timing::default(), Clock::start());
         let timing = Timing { gap_max: 2 * timing.dead_after, ..timing };
-        let shared = Shared::new(1, &Arc::default(), None);
+        let shared = Shared::new(1, 1, &Arc::default(), None);
         shared.leads.store(true, Ordering::Release);
         // Nobody listens there.
         let server = Server::at("mysql://nobody@127.0.0.1:1/shop").unwrap();

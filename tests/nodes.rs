@@ -25,6 +25,8 @@ mod owners;
 mod rights;
 #[path = "nodes/second.rs"]
 mod second;
+#[path = "nodes/silent.rs"]
+mod silent;
 mod support;
 #[path = "nodes/watching.rs"]
 mod watching;

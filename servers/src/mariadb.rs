@@ -81,6 +81,16 @@ impl MariaDb {
         Ok(())
     }
 
+    /// SIGSTOP: until `wake` it keeps every connection, and says nothing.
+    pub fn pause(&self) -> Result<()> {
+        self.process.as_ref().context("mariadbd is not running")?.pause()
+    }
+
+    /// SIGCONT.
+    pub fn wake(&self) -> Result<()> {
+        self.process.as_ref().context("mariadbd is not running")?.wake()
+    }
+
     pub async fn stop(&mut self) -> Result<()> {
         self.running()?.stop().await?;
         self.process = None;

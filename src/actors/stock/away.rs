@@ -53,6 +53,10 @@ pub(super) struct Forwarder {
     directory: Directory,
     flying: FuturesUnordered<LocalBoxFuture<'static, Heard>>,
     under_way: usize,
+    /// When those that are on their way were asked.
+    asked: Vec<u64>,
+    /// The owner has answered once: it is loaded.
+    has_answered: bool,
     /// Comes back to the mailbox once nothing is under way.
     back: Vec<Taken>,
     taken: u64,
@@ -72,12 +76,15 @@ impl Forwarder {
     pub(super) fn new(shared: Arc<Shared>, directory: Directory) -> Forwarder {
         shared.proves_nothing();
         shared.inbox.opened(0);
+        shared.inbox.asked_since(None);
         let last_used = directory.house().clock.now();
         Forwarder {
             shared,
             directory,
             flying: FuturesUnordered::new(),
             under_way: 0,
+            asked: Vec::with_capacity(QUESTIONS_MAX),
+            has_answered: false,
             back: Vec::new(),
             taken: 0,
             pause: PAUSE_MIN,
@@ -164,7 +171,11 @@ impl Forwarder {
             // At once, and before the next: what could not be sent is not overtaken by what is sent a moment later.
             match poll!(&mut asking) {
                 Poll::Ready(said) => self.heard(heard(said)),
-                Poll::Pending => self.flying.push(asking.map(heard).boxed_local()),
+                Poll::Pending => {
+                    self.flying.push(asking.map(heard).boxed_local());
+                    self.asked.push(asked_ns);
+                    self.note_oldest();
+                }
             }
         }
     }
@@ -196,6 +207,12 @@ impl Forwarder {
     fn heard(&mut self, heard: Heard) {
         let Heard { posts, under_way, asked_ns, said } = heard;
         self.under_way -= posts.len();
+        self.has_answered |= said.is_ok();
+        if let Some(place) = self.asked.iter().position(|ns| *ns == asked_ns) {
+            self.asked.swap_remove(place);
+        }
+        // Before anybody has his answer: he may come back at once.
+        self.note_oldest();
         match said {
             Ok(Said::Product { replies, view }) if replies.len() == posts.len() => {
                 let took_ns = self.directory.house().clock.nanos().saturating_sub(asked_ns);
@@ -225,6 +242,12 @@ impl Forwarder {
                 self.rest_a_while();
             }
         }
+    }
+
+    /// Tells the doors. An owner that is only being loaded takes its time, and whoever comes waits for it.
+    fn note_oldest(&self) {
+        let oldest = self.asked.iter().copied().min();
+        self.shared.inbox.asked_since(oldest.filter(|_| self.has_answered));
     }
 
     fn rest_a_while(&mut self) {

@@ -23,7 +23,7 @@ use super::answer::{Answer, NotDone, Reply, View};
 use super::away::Forwarder;
 use super::changes::{Changes, Published};
 use super::home::Home;
-use super::inbox::{NoRoom, Post, Token};
+use super::inbox::{NoRoom, Post, Token, is_reserve};
 use super::owner::StockOwner;
 use super::protocol::Ask;
 use super::routes::Routes;
@@ -233,6 +233,9 @@ impl Directory {
         begins: bool,
     ) -> Result<(Arc<Shared>, oneshot::Receiver<Reply>), NotDone> {
         let mut owner = self.owner(product, begins)?;
+        if is_reserve(&ask) && self.is_stuck(&owner) {
+            return Err(NotDone::Unavailable);
+        }
         let clock = &self.0.house.clock;
         let buyer = match &ask {
             Ask::Command(Command::Reserve(reserve)) => Some(reserve.buyer),

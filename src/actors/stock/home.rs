@@ -59,6 +59,10 @@ pub trait Home: Send + Sync + 'static {
     fn term(&self) -> Epoch;
     /// Whether groups are accepted. While they are not, nothing is decided that would need one.
     fn is_writable(&self) -> bool;
+    /// Whether it has said nothing of a group for so long that whoever wants to begin something had better hear that it cannot be begun now.
+    fn is_silent(&self) -> bool {
+        false
+    }
     /// Whether what was published may be told as the last word, without asking an owner.
     fn is_the_only_one(&self) -> bool {
         true
@@ -116,6 +120,10 @@ impl Home for Journal {
 
     fn is_writable(&self) -> bool {
         self.is_writable()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_silent()
     }
 
     fn is_the_only_one(&self) -> bool {

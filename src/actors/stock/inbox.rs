@@ -82,8 +82,13 @@ impl Post {
     }
 
     fn is_reserve(&self) -> bool {
-        matches!(&self.ask, Ask::Command(Command::Reserve(_)))
+        is_reserve(&self.ask)
     }
+}
+
+/// Whether it is to begin something. Everything else ends what was begun, or only looks.
+pub(super) fn is_reserve(ask: &Ask) -> bool {
+    matches!(ask, Ask::Command(Command::Reserve(_)))
 }
 
 /// Why a question did not get in.
@@ -117,6 +122,8 @@ pub struct Inbox {
     open: AtomicUsize,
     /// Smoothed time from handing a group to the journal to its word.
     group_ns: AtomicU64,
+    /// Since when the oldest question to an owner on another node is not answered; 0: all are.
+    asked_ns: AtomicU64,
     /// The owner has gone, or is going: what it has published may be overtaken.
     gone: AtomicBool,
 }
@@ -285,6 +292,16 @@ impl Inbox {
         let before = self.group_ns.load(Ordering::Relaxed);
         let part = if ns > before { 2 } else { 8 };
         self.group_ns.store(before - before / part + ns / part, Ordering::Relaxed);
+    }
+
+    /// Notes since when the oldest question to an owner on another node is not answered.
+    pub fn asked_since(&self, ns: Option<u64>) {
+        self.asked_ns.store(ns.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Since when the oldest question to an owner on another node is not answered, if there is one.
+    pub fn unanswered_ns(&self) -> Option<u64> {
+        Some(self.asked_ns.load(Ordering::Relaxed)).filter(|ns| *ns > 0)
     }
 
     /// Whether nothing goes in any more.

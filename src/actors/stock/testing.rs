@@ -32,6 +32,10 @@ struct Written {
     takes_nothing: AtomicBool,
     /// What it writes nobody hears of, and nobody can read it.
     in_doubt: AtomicBool,
+    /// What it writes nobody hears of for now …
+    holds_back: AtomicBool,
+    /// … and it has been so for long.
+    says_nothing: AtomicBool,
     /// It dies of what it is to write.
     dies: AtomicBool,
     /// Whoever begins to own something dies of it.
@@ -87,6 +91,14 @@ impl OneJournal {
 
     pub fn is_in_doubt(&self, in_doubt: bool) {
         self.0.in_doubt.store(in_doubt, Ordering::SeqCst);
+    }
+
+    pub fn holds_back(&self, holds: bool) {
+        self.0.holds_back.store(holds, Ordering::SeqCst);
+    }
+
+    pub fn says_nothing(&self, nothing: bool) {
+        self.0.says_nothing.store(nothing, Ordering::SeqCst);
     }
 
     fn read(&self) -> Result<(), NotRead> {
@@ -153,6 +165,9 @@ impl Home for OneJournal {
         let journal = self.clone();
         actix::spawn(async move {
             some_turns(3).await;
+            while journal.0.holds_back.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
             if journal.0.dies.load(Ordering::SeqCst) {
                 return;
             }
@@ -199,6 +214,10 @@ impl Home for OneJournal {
         let one_less = |left: usize| left.checked_sub(1);
         let looks = self.0.looks_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
         looks.is_ok() || !self.0.takes_nothing.load(Ordering::SeqCst)
+    }
+
+    fn is_silent(&self) -> bool {
+        self.0.says_nothing.load(Ordering::SeqCst)
     }
 
     fn is_the_only_one(&self) -> bool {

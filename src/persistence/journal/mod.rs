@@ -72,6 +72,9 @@ pub const GROUP_BYTES_MAX: usize = 1024 * 1024;
 pub const INBOX_MAX: usize = 16_384;
 /// Bytes that the log may be ahead of `journal.db`.
 pub const TAIL_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// A database that has said nothing for so long has fallen silent. Far longer than a group takes, and short enough for whoever comes then to
+/// hear of it within a second.
+const SILENT_AFTER: Duration = Duration::from_millis(700);
 /// Connections that read. Each costs a thread and its cache.
 pub const READERS_MAX: u32 = 4;
 
@@ -253,6 +256,8 @@ struct Shared {
     brake_us: Arc<AtomicU64>,
     /// Nobody knows yet what a database has of the last group: no history can be read to its end.
     in_doubt: Arc<AtomicBool>,
+    /// Since when what was asked of the place of groups is not answered, by our own steady clock; 0: everything is.
+    unanswered_ns: AtomicU64,
     /// When the last beat was sent that the database has confirmed, by our own steady clock.
     beaten_ns: AtomicU64,
     /// In a database: who else is there.
@@ -288,6 +293,7 @@ impl Shared {
             fatal: watch::Sender::new(false),
             brake_us: Arc::clone(brake_us),
             in_doubt: Arc::default(),
+            unanswered_ns: AtomicU64::new(0),
             beaten_ns: AtomicU64::new(0),
             roster: Roster::default(),
             leads: AtomicBool::new(false),
@@ -499,6 +505,17 @@ impl Journal {
     /// Whether what its owners have published may be told as the last word, without asking them.
     pub fn is_the_only_one(&self) -> bool {
         self.0.lease.as_ref().is_none_or(|lease| self.is_leased(lease))
+    }
+
+    /// Whether a database has been silent for so long about a group, or about what became of it, that whoever comes now would wait for
+    /// longer than he is to. How slow a disk is stands in the wait that is predicted.
+    pub fn is_silent(&self) -> bool {
+        let shared = &self.0.shared;
+        let Some((clock, _)) = &self.0.lease else { return false };
+        match shared.unanswered_ns.load(Ordering::Acquire) {
+            0 => shared.in_doubt.load(Ordering::Acquire),
+            since => Duration::from_nanos(clock.nanos().saturating_sub(since)) > SILENT_AFTER,
+        }
     }
 
     fn is_leased(&self, (clock, lease): &(Clock, Duration)) -> bool {

@@ -129,7 +129,10 @@ impl<P: PutDown> Writer<P> {
         if let Err(why) = self.may_write() {
             return answer(group, Appended::NotWritten(why));
         }
-        let fits = match self.continued_by(&group) {
+        self.asks(self.clock.nanos());
+        let fits = self.continued_by(&group);
+        self.is_answered();
+        let fits = match fits {
             Ok(fits) => fits,
             Err(error @ StoreError::InDoubt) => {
                 self.shared.refuse(NotWritten::Away, &error.to_string());
@@ -159,6 +162,15 @@ impl<P: PutDown> Writer<P> {
         }
     }
 
+    /// Doors look whether it takes too long.
+    fn asks(&self, now_ns: u64) {
+        self.shared.unanswered_ns.store(now_ns.max(1), Ordering::Release);
+    }
+
+    fn is_answered(&self) {
+        self.shared.unanswered_ns.store(0, Ordering::Release);
+    }
+
     fn may_write(&self) -> Result<(), NotWritten> {
         match self.shared.health() {
             Health::Healthy if self.shared.tail.bytes() >= self.shared.tail_bytes_max => {
@@ -174,7 +186,11 @@ impl<P: PutDown> Writer<P> {
 
     fn write(&mut self, group: Vec<Append>) {
         let began = self.clock.nanos();
-        match self.place.append(group.iter().map(|append| &append.entry)) {
+        self.asks(began);
+        let put_down = self.place.append(group.iter().map(|append| &append.entry));
+        // Before anybody hears of it: he may come back at once.
+        self.is_answered();
+        match put_down {
             Ok(first_pos) => {
                 let took_ns = self.clock.nanos().saturating_sub(began);
                 self.written(first_pos, group, took_ns);

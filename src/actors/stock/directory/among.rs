@@ -19,6 +19,10 @@ use crate::domain::id::{OrderId, ProductId};
 use crate::domain::stock::OrderView;
 use crate::logs;
 
+/// An owner elsewhere that has not answered a question for so long …
+pub(super) const SILENT_AFTER_NS: u64 = 700_000_000;
+/// … at a node that was heard within this time, waits for its database.
+const HEARD_WITHIN_NS: u64 = 250_000_000;
 /// How often an order is looked for again at a node that does not answer.
 const AGAIN: Duration = Duration::from_millis(20);
 
@@ -154,6 +158,22 @@ impl Directory {
                 Ok(Said::Order(found.map_err(|_| NotAsked::NotSent)?))
             }
         }
+    }
+
+    /// Whether an owner waits for a database that says nothing, so that whoever wants to begin something is told so at once. A node that
+    /// is not heard either may be dead: others have its products soon, and for that everybody waits.
+    pub(super) fn is_stuck(&self, owner: &Shared) -> bool {
+        let Some(routes) = self.routes() else { return false };
+        let shard = owner.product.shard();
+        if routes.is_here(shard) {
+            return self.0.house.home.is_silent();
+        }
+        let Some(asked_ns) = owner.inbox.unanswered_ns() else { return false };
+        let (now_ns, route) = (self.0.house.clock.nanos(), routes.of(shard));
+        let Route::Away(node) = &*route else { return false };
+        let is_heard = |heard_ns| now_ns.saturating_sub(heard_ns) < HEARD_WITHIN_NS;
+        now_ns.saturating_sub(asked_ns) > SILENT_AFTER_NS
+            && routes.heard_ns(node.session).is_some_and(is_heard)
     }
 
     /// Whether it is loaded, or about to be, here or through this node.

@@ -1,12 +1,15 @@
-//! What a directory does with an owner that is about to go, and where there are very many.
+//! What a directory does with an owner that is about to go or cannot say anything, and where there are very many.
 
 use std::pin::pin;
 
 use futures_util::poll;
 
+use super::among::SILENT_AFTER_NS;
 use super::*;
 use crate::actors::stock::Route;
-use crate::actors::stock::testing::{OneJournal, all_shards, house, node, one_for, product, settings, until};
+use crate::actors::stock::testing::{
+    Net, OneJournal, all_shards, house, name, node, one_for, product, settings, until,
+};
 use crate::domain::stock::Restock;
 
 fn create() -> Command {
@@ -80,4 +83,64 @@ async fn beyond_a_number_of_owners_none_is_loaded_for_something_new_and_those_th
     until("all rest but the one that holds", || owners.loaded_count() == 1).await;
     assert_eq!(owners.peek(one).unwrap().counts.held, 1);
     assert_eq!(owners.view(three).await.unwrap().counts.available(), 6);
+}
+
+/// Whoever was decided waits until it is known what became of him. Whoever comes now is told so now, unless he ends what was begun.
+#[actix::test]
+async fn nothing_is_begun_while_the_database_says_nothing() {
+    let (net, journal, clock) = (Arc::default(), OneJournal::default(), Clock::start());
+    let owners = node(&net, &journal, &clock, 1, 1).await;
+    owners.settle(&all_shards(), Route::Here).await;
+    let product = product(1);
+    owners.ask(product, Command::Create { settings: settings(), stock: 10 }).await.unwrap();
+    let reserve = |number| owners.reserve(product, one_for(number, product, true), None);
+    journal.holds_back(true);
+    let mut before = Box::pin(reserve(1));
+    assert!(poll!(&mut before).is_pending());
+    until("it is decided", || owners.waiting() == 0).await;
+    journal.says_nothing(true);
+    assert_eq!(reserve(2).await, Err(NotDone::Unavailable));
+    let mut pausing = Box::pin(owners.ask(product, Command::Pause));
+    assert!(poll!(&mut pausing).is_pending());
+    journal.says_nothing(false);
+    journal.holds_back(false);
+    assert!(matches!(before.await, Ok(Answer::Reserved(_))));
+    assert!(matches!(pausing.await, Ok(Answer::Done { .. })));
+    owners.ask(product, Command::Resume).await.unwrap();
+    assert!(matches!(reserve(3).await, Ok(Answer::Reserved(_))));
+}
+
+/// A node that is heard and does not answer waits for its database. One that is not heard either may be dead, and is waited for.
+#[actix::test]
+async fn an_owner_elsewhere_is_stuck_if_its_node_is_heard_and_does_not_answer() {
+    let (net, journal, clock) = (Arc::<Net>::default(), OneJournal::default(), Clock::start());
+    let lead = node(&net, &journal, &clock, 1, 1).await;
+    let owner = node(&net, &journal, &clock, 2, 1).await;
+    owner.settle(&all_shards(), Route::Here).await;
+    lead.settle(&all_shards(), Route::Away(Arc::new(name(2)))).await;
+    let product = product(1);
+    lead.ask(product, Command::Create { settings: settings(), stock: 10 }).await.unwrap();
+    let mailbox = lead.owner(product, true).unwrap();
+    net.slow.store(true, Ordering::SeqCst);
+    let asking = {
+        let lead = lead.clone();
+        actix::spawn(async move { lead.reserve(product, one_for(1, product, true), None).await })
+    };
+    let is_silent = || {
+        let since = mailbox.inbox.unanswered_ns();
+        since.is_some_and(|since| clock.nanos() - since > SILENT_AFTER_NS)
+    };
+    until("it has not answered for long", is_silent).await;
+    assert!(!lead.is_stuck(&mailbox));
+    lead.routes().unwrap().listen_to(2, clock.nanos());
+    let is_stuck = || {
+        lead.heard(&name(2));
+        lead.is_stuck(&mailbox)
+    };
+    until("it is heard, and known to be stuck", is_stuck).await;
+    net.slow.store(false, Ordering::SeqCst);
+    net.quick_again.notify_waiters();
+    assert!(matches!(asking.await.unwrap(), Ok(Answer::Reserved(_))));
+    lead.heard(&name(2));
+    assert!(!lead.is_stuck(&mailbox));
 }

@@ -245,6 +245,30 @@ async fn a_clock_that_goes_wrong_later_is_seen() {
     node.close().await;
 }
 
+/// Somebody else's lock, for longer than any group takes.
+#[tokio::test]
+async fn a_database_is_silent_until_it_says_what_became_of_a_group() {
+    let url = new_database().await;
+    let node = node(&url, BEATING).await;
+    let mut owner = Owner::stocked(1, 10);
+    assert_eq!((append(&node, owner.seal(T0)), node.is_silent()), (Appended::Written, false));
+    let mut clerk = clerk(&url).await;
+    clerk.connection().execute("begin").await.unwrap();
+    clerk.connection().fetch_all("select pos from journal_end for update").await.unwrap();
+    owner.hold(order(1, owner.product), buyer(1), 1, T0);
+    let silent = async {
+        while !node.is_silent() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        clerk.connection().execute("rollback").await.unwrap();
+    };
+    let silent = tokio::time::timeout(Duration::from_secs(30), silent);
+    let (silent, told) = tokio::join!(silent, told(&node, owner.seal(T0)));
+    silent.expect("nobody notices");
+    assert_eq!((told, node.is_silent()), (Appended::Written, false));
+    node.close().await;
+}
+
 /// A replica that had not received everything has become the database.
 #[tokio::test]
 async fn behind_what_was_forgotten_nothing_is_written() {

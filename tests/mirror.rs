@@ -7,6 +7,8 @@ mod support;
 
 #[path = "mirror/audited.rs"]
 mod audited;
+#[path = "mirror/doors.rs"]
+mod doors;
 #[path = "mirror/losses.rs"]
 mod losses;
 #[path = "mirror/places.rs"]

@@ -16,17 +16,20 @@ use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::LEAVE_AFTER;
 use super::listeners::{self, Listeners};
 use super::server::{OPS_WORKERS, Servers, serve};
 use super::strangers::{Seldom, Stranger, Strangers};
+use super::{LEAVE_AFTER, address_rate};
+use crate::actors::mirror::MirrorReader;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::http::front::{Front, FrontFactory, Node, Open, Owners, Standing, WAIT_MAX, Ways, desk};
+use crate::http::front::{Front, FrontFactory, Mirrored, Node, Open, Owners, Standing, WAIT_MAX, Ways, desk};
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Proxies, Side};
 use crate::peer::{self, Link, PeerError, PeerKeys};
 use crate::persistence::journal::{Active, Neighbours, follow};
+use crate::persistence::redis::Redis;
+use crate::telemetry::Metrics;
 
 /// Connections of other nodes: one for each of their threads.
 const PEERS_MAX: usize = 1_024;
@@ -63,12 +66,16 @@ impl NodeFront {
             None => peers.local_addr()?.to_string(),
         };
         let neighbours = Arc::new(Neighbours::new(Some(address.clone()), config.peers.may_own));
+        let redis = config.store.redis.as_ref().map(Redis::open).transpose()?;
+        let read = |redis: &Redis| MirrorReader::new(redis.clone(), clock.clone());
+        let mirror = redis.as_ref().map(|redis| Mirrored::new(read(redis), address_rate(config)));
         let front = Front {
             standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
             keys,
             owners: Arc::default(),
             look: neighbours.look.clone(),
             closing: Arc::new(watch::Sender::new(false)),
+            mirror,
             readiness: Readiness::without_active_node(),
             clock: clock.clone(),
             proxies: Proxies(config.http.trusted_proxies.clone().into()),
@@ -96,10 +103,13 @@ impl NodeFront {
         }
         let servers = Servers::run(servers, starting, config.http.workers).await?;
         let threads = std::mem::take(&mut *threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let tasks = vec![
+        let mut tasks = vec![
             rt::spawn(hear(front.clone(), neighbours.clone())),
             rt::spawn(accept(TcpListener::from_std(peers)?, front.clone(), threads.clone())),
         ];
+        if let Some(redis) = redis {
+            tasks.push(rt::spawn(async move { redis.keep(Metrics::global()).await }));
+        }
         tracing::info!(%addr, ops_addr = ops_addr.map(tracing::field::display), peers = %address, "this node takes requests");
         let shutdown = config.http.shutdown;
         Ok(Arc::new(NodeFront { addr, ops_addr, neighbours, front, shutdown, threads, servers, tasks }))

@@ -52,7 +52,7 @@ const fn row(name: &'static str, kind: Kind, unit: &'static str, help: &'static 
 pub const METRICS: &[Metric] = &[
     Metric { labels: &["route", "method", "status"], ..row("stockade_http_requests_total", Kind::Counter, "requests", "Requests answered.") },
     Metric { labels: &["route", "outcome"], ..row("stockade_http_request_seconds", Kind::Seconds, "seconds", "From the request's head to the answer's head: `created` (201), `paying` (a yes for which the payment provider was asked), any other `ok`, `refused` (4xx), `unavailable` (503), `failed` (any other 5xx). The route `passed_on` is what another node answered.") },
-    Metric { labels: &["outcome"], ..row("stockade_forward_seconds", Kind::Seconds, "seconds", "Requests that came while the shop was not open in this process, until the answer's head: `answered`, or the code of the refusal: `owner_unavailable` (no node led), `outcome_unknown`, `overloaded`, `payload_too_large`.") },
+    Metric { labels: &["outcome"], ..row("stockade_forward_seconds", Kind::Seconds, "seconds", "Requests that came while the shop was not open in this process, until the answer's head: `answered`, `mirrored` (stock that the mirror told, and nobody was asked for), or the code of the refusal: `owner_unavailable` (no node led), `outcome_unknown`, `overloaded`, `payload_too_large`.") },
     row("stockade_owner_queue_length", Kind::Gauge, "commands", "Commands waiting at all owners of this process."),
     row("stockade_owner_queue_wait_seconds", Kind::Seconds, "seconds", "From a command's arrival in its product's queue to its decision, or to its way to the node that owns the product, where it waits once more."),
     row("stockade_owners_loaded", Kind::Gauge, "owners", "Products whose ledger is in memory."),

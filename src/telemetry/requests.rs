@@ -59,7 +59,7 @@ impl Answers {
 pub struct Forwards(RefCell<Vec<(&'static str, Arc<Lane>)>>);
 
 impl Forwards {
-    /// Counts one: `answered`, or the code of the refusal.
+    /// Counts one: `answered`, `mirrored`, or the code of the refusal.
     pub fn count(&self, outcome: &'static str, took: Duration) {
         let mut lanes = self.0.borrow_mut();
         if let Some((_, lane)) = lanes.iter().find(|(known, _)| *known == outcome) {

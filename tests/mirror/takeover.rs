@@ -14,7 +14,7 @@ use stockade_servers::{MariaDb, Redis};
 use super::support::{Process, SECRET, id, one_line, user};
 use super::{Store, neighbour, place, until};
 
-fn token(who: u64, role: Role) -> String {
+pub fn token(who: u64, role: Role) -> String {
     let (tokens, clock) = (Tokens::new(SECRET.as_bytes(), &[]).unwrap(), Clock::start());
     tokens.sign(user(who), role, 3_600, clock.now(), clock.chance()).unwrap()
 }
@@ -25,7 +25,7 @@ async fn held(node: &Mirror, product: &str) -> Option<u64> {
     Some(view.counts.held)
 }
 
-async fn buys(process: &Process, who: u64, product: &str) -> Value {
+pub async fn buys(process: &Process, who: u64, product: &str) -> Value {
     let token = token(who, Role::Shopper);
     process.ask("POST", "/v1/orders").bearer(&token).json(&one_line(product, 1)).send().await.ok(201)
 }

@@ -43,7 +43,8 @@ pub struct MirrorReader {
 }
 
 impl MirrorReader {
-    pub(super) fn new(redis: Redis, clock: Clock) -> MirrorReader {
+    /// Reads where `redis` is; somebody keeps that connection.
+    pub fn new(redis: Redis, clock: Clock) -> MirrorReader {
         MirrorReader { redis, clock, watching: Arc::default() }
     }
 

@@ -7,6 +7,7 @@
 
 mod abroad;
 mod desk;
+mod mirrored;
 mod owners;
 mod pass;
 mod room;
@@ -30,6 +31,7 @@ use crate::clock::Clock;
 use crate::peer::PeerKeys;
 pub use abroad::Ways;
 pub use desk::desk;
+pub use mirrored::Mirrored;
 pub use owners::{Follower, NotFollowed, Owners};
 pub use pass::{KEEP_KEYS, WAIT_MAX};
 use room::Room;
@@ -81,6 +83,8 @@ pub struct Front {
     pub look: Arc<Notify>,
     /// Turns true when streams that are passed on are to end.
     pub closing: Arc<watch::Sender<bool>>,
+    /// What is told of stock while nobody is open here, where there is a mirror.
+    pub mirror: Option<Mirrored>,
     /// What is told while nobody is open here.
     pub readiness: Readiness,
     pub clock: Clock,

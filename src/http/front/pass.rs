@@ -1,4 +1,4 @@
-//! While the shop is not open here: the request is handed to the lead, or waits until there is one.
+//! While the shop is not open here: the request is handed to the lead, or waits until there is one. What the mirror tells is told from there.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,6 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(50);
 /// When to come back.
 const RETRY_MS: u64 = 1_000;
+/// What is counted where nobody had to be asked.
+const MIRRORED: &str = "mirrored";
 /// Behind these every door that is asked with a key answers the same again.
 pub const KEEP_KEYS: [&str; 2] = ["/v1/orders", "/v1/cart"];
 
@@ -54,6 +56,13 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     let clock = &room.front.clock;
     let (closing, standing) = (room.front.closing.subscribe(), room.front.standing.subscribe());
     let began = clock.nanos();
+    if let Some(mirror) = &room.front.mirror
+        && **side != Side::Ops
+        && let Some(stock) = mirror.stock(&room.front.proxies, &request).await?
+    {
+        room.forwards.count(MIRRORED, Duration::from_nanos(clock.nanos().saturating_sub(began)));
+        return Ok(HttpResponse::Ok().json(stock));
+    }
     let asked = asked(&room.front.proxies, &request, body, **side);
     let answer = match asked.fits() {
         true => answer_of(&room, asked).await,

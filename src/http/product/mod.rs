@@ -59,7 +59,7 @@ pub async fn stock(
 ) -> Result<web::Json<StockShown>, Problem> {
     catalogue.text(product).await?.ok_or_else(|| Problem::not_found(NO_PRODUCT))?;
     let view = match directory.peek(product) {
-        Some(view) => view,
+        Some(_) => directory.young_view(product).await?,
         None => Box::pin(catalogue.view(product)).await?,
     };
     Ok(web::Json(StockShown::from(&*view)))

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Directory, House, Shared};
 use crate::actors::stock::abroad::{About, NodeName, NotAsked, Question, Route, Said};
@@ -174,6 +174,38 @@ impl Directory {
         let is_heard = |heard_ns| now_ns.saturating_sub(heard_ns) < HEARD_WITHIN_NS;
         now_ns.saturating_sub(asked_ns) > SILENT_AFTER_NS
             && routes.heard_ns(node.session).is_some_and(is_heard)
+    }
+
+    /// The published view of a product, for whoever looks at nothing else: an owner whose node has not been heard of late is asked. If it
+    /// does not answer soon what it has published last is told.
+    pub async fn young_view(&self, product: ProductId) -> Result<Arc<View>, NotDone> {
+        if self.is_unheard(product) && self.peek(product).is_some() {
+            Box::pin(self.hear_of(product)).await;
+        }
+        self.view(product).await
+    }
+
+    /// Whether the product is owned on another node that has not told for a while what is published there.
+    pub(super) fn is_unheard(&self, product: ProductId) -> bool {
+        let Some(routes) = self.routes() else { return false };
+        if routes.is_here(product.shard()) {
+            return false;
+        }
+        let route = routes.of(product.shard());
+        let Route::Away(node) = &*route else { return false };
+        let now_ns = self.0.house.clock.nanos();
+        let is_old = |heard_ns| now_ns.saturating_sub(heard_ns) >= HEARD_WITHIN_NS;
+        routes.heard_ns(node.session).is_none_or(is_old)
+    }
+
+    /// Asks the product's owner something, for the view that comes with the answer. Nobody waits for long, and where others wait already
+    /// nobody asks: a crowd that only looks fills no mailbox.
+    async fn hear_of(&self, product: ProductId) {
+        let nobody = OrderId::from_bytes([0; 16]);
+        let waits = self.loaded(product).is_some_and(|owner| owner.inbox.undecided() > 0);
+        if !waits {
+            let _ = timeout(Duration::from_nanos(HEARD_WITHIN_NS), self.order(product, nobody)).await;
+        }
     }
 
     /// Whether it is loaded, or about to be, here or through this node.

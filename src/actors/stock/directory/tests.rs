@@ -144,3 +144,22 @@ async fn an_owner_elsewhere_is_stuck_if_its_node_is_heard_and_does_not_answer() 
     lead.heard(&name(2));
     assert!(!lead.is_stuck(&mailbox));
 }
+
+/// What the owners on a node publish comes to the lead by itself. Where it does not, whoever looks asks; and is not kept by one that is silent.
+#[actix::test]
+async fn an_owner_elsewhere_that_is_not_heard_is_asked_for_its_view() {
+    let (net, journal, clock) = (Arc::<Net>::default(), OneJournal::default(), Clock::start());
+    let lead = node(&net, &journal, &clock, 1, 1).await;
+    let owner = node(&net, &journal, &clock, 2, 1).await;
+    owner.settle(&all_shards(), Route::Here).await;
+    lead.settle(&all_shards(), Route::Away(Arc::new(name(2)))).await;
+    let product = product(1);
+    lead.ask(product, Command::Create { settings: settings(), stock: 10 }).await.unwrap();
+    owner.reserve(product, one_for(1, product, true), None).await.unwrap();
+    assert_eq!(lead.peek(product).unwrap().counts.held, 0, "nobody has told it");
+    assert_eq!(lead.young_view(product).await.unwrap().counts.held, 1);
+    owner.reserve(product, one_for(2, product, true), None).await.unwrap();
+    net.down.store(true, Ordering::SeqCst);
+    assert_eq!(lead.young_view(product).await.unwrap().counts.held, 1, "the last that it has published");
+    assert!(lead.is_unheard(product) && !owner.is_unheard(product));
+}

@@ -90,6 +90,7 @@ impl Story {
             owners: Arc::default(),
             look: Arc::default(),
             closing: Arc::new(watch::Sender::new(false)),
+            mirror: None,
             readiness: Readiness::without_active_node(),
             clock,
             proxies: Proxies(Arc::new([])),

@@ -50,8 +50,16 @@ fn product_of(method: &Method, path: &str) -> Option<ProductId> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+
+    use actix_web::test::TestRequest;
+
     use super::*;
+    use crate::clock::Clock;
     use crate::domain::stock::Millis;
+    use crate::http::problem::Code;
+    use crate::persistence::redis::Redis;
 
     #[test]
     fn the_stock_of_one_product_is_read_and_nothing_else() {
@@ -69,5 +77,22 @@ mod tests {
         ] {
             assert_eq!(product_of(&Method::GET, &other), None, "{other}");
         }
+    }
+
+    /// No lead is asked, and so none counts.
+    #[actix_web::test]
+    async fn one_address_looks_only_so_often() {
+        let redis = Redis::open(&"redis://127.0.0.1:1".parse().unwrap()).unwrap();
+        let rate = AddressRate::new(NonZeroU32::MIN, NonZeroU32::MIN);
+        let mirror = Mirrored::new(MirrorReader::new(redis, Clock::start()), rate);
+        let path = format!("/v1/products/{}/stock", ProductId::new(Millis(1), 7));
+        let (nobody, from) = (Proxies(Arc::new([])), "203.0.113.9:7".parse().unwrap());
+        let request = TestRequest::default().uri(&path).peer_addr(from).to_http_request();
+        let mut said = Vec::new();
+        for _ in 0..10 {
+            said.push(mirror.stock(&nobody, &request).await.map_err(|problem| problem.code()));
+        }
+        assert!(matches!(said[0], Ok(None)), "without Redis the lead is asked");
+        assert!(said.iter().any(|said| matches!(said, Err(Code::RateLimited))));
     }
 }

@@ -468,7 +468,7 @@ fn pods_are_confined() {
         assert_eq!(pod["automountServiceAccountToken"], false);
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-        assert!(text("Dockerfile").contains(&format!("--uid {} ", pod["securityContext"]["runAsUser"])));
+        assert!(text("Dockerfile").contains(&format!("\nUSER {}:", pod["securityContext"]["runAsUser"])));
         let confined = &container["securityContext"];
         assert_eq!(confined["allowPrivilegeEscalation"], false);
         assert_eq!(confined["readOnlyRootFilesystem"], true);

@@ -57,7 +57,7 @@ pub struct BackupArgs {
     #[arg(long = "in", value_name = "DIR", conflicts_with = "to")]
     among: Option<PathBuf>,
     /// When it is taken, remove the folders there whose names say that they are older; what has another name stays
-    #[arg(long, value_name = "DAYS", requires = "among", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "DAYS", requires = "among", conflicts_with = "to", value_parser = clap::value_parser!(u16).range(1..))]
     keep: Option<u16>,
 }
 

@@ -415,7 +415,14 @@ fn nodes_are_asked_at_doors_that_are_there_and_given_time_to_leave() {
         assert_eq!(node[probe]["httpGet"]["port"], "shop", "{probe}");
     }
     let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-    let pause = node["lifecycle"]["preStop"]["exec"]["command"][1].as_str().map(seconds).unwrap();
+    // The image has the program and nothing else, so nothing else is run in it.
+    let pause = node["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap();
+    for (_, container) in pods() {
+        assert!(
+            container["lifecycle"]["preStop"]["exec"].is_null()
+                && container["livenessProbe"]["exec"].is_null()
+        );
+    }
     assert!(grace >= pause + shutdown_s(&config) + LAST_WORDS_S, "{grace} s");
     let deployment = manifest("Deployment", "stockade");
     let replicas = deployment["spec"]["replicas"].as_u64().unwrap();

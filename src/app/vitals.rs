@@ -49,6 +49,7 @@ impl Vitals {
         let mut hot = HotProducts::of(&directory);
         Vitals(rt::spawn(async move {
             let (mut pulse, mut pulses) = (rt::time::interval(PULSE), 0_u32);
+            let mut were_unread = false;
             loop {
                 pulse.tick().await;
                 let house = directory.house();
@@ -56,6 +57,11 @@ impl Vitals {
                 set(&readiness, NotReady::FlushBehind, house.lagging.load(Ordering::Relaxed));
                 let are_unread = revocations.are_too_old(house.clock.nanos());
                 set(&readiness, NotReady::RevocationsUnread, are_unread);
+                // The machine may have slept, and the reader with it.
+                if are_unread && !were_unread {
+                    revocations.look();
+                }
+                were_unread = are_unread;
                 let within = if journal.has_peers() { TAKEN_OVER_WITHIN } else { SUCCEEDED_WITHIN };
                 if alone.for_too_long(journal.is_the_only_one(), within, house.clock.nanos()) {
                     streams.end_present();

@@ -157,6 +157,7 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
         }
         None => None,
     };
+    let state = DeliveryState::from_word(row.try_get(7)?).ok_or(Damaged { what: "delivery state" })?;
     Ok(Delivery {
         order: OrderId::from_bytes(sixteen(row, 0)?),
         line: unsigned(row, 1)?,
@@ -164,13 +165,14 @@ fn delivery(row: &Row) -> Result<Delivery, StoreError> {
         product: ProductId::from_bytes(sixteen(row, 3)?),
         quantity: Quantity::of_line(unsigned(row, 4)?).ok_or(Damaged { what: "quantity" })?,
         amount: money(row, 5)?,
-        state: DeliveryState::from_word(row.try_get(7)?).ok_or(Damaged { what: "delivery state" })?,
+        state,
         scheduled: Millis(row.try_get(8)?),
         paid_at: Millis(row.try_get(9)?),
         shipped_at: time(row, 10)?,
         delivered_at: time(row, 11)?,
         requested_at: time(row, 12)?,
-        reason: reason(row)?,
+        // It goes when the line is back; a node of before the second column may have left that behind.
+        reason: if state == DeliveryState::ReturnRequested { reason(row)? } else { None },
         key,
         version: unsigned(row, 16)?,
         updated_at: Millis(row.try_get(17)?),

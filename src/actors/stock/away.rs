@@ -32,6 +32,8 @@ pub const WAIT_MAX_MS: i64 = 8_000;
 const TICK: Duration = Duration::from_secs(15);
 /// … and whether somebody has waited for too long.
 const WAITING_TICK: Duration = Duration::from_millis(100);
+/// An owner that was asked within this time has not gone to rest: less than the shortest time after which one does.
+const LOADED_NS: u64 = 5_000_000_000;
 /// Pauses after a question that was not sent, or not to the right node: they double.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
@@ -55,8 +57,10 @@ pub(super) struct Forwarder {
     under_way: usize,
     /// When those that are on their way were asked.
     asked: Vec<u64>,
-    /// The owner has answered once: it is loaded.
+    /// The owner has answered a moment ago: it is loaded.
     has_answered: bool,
+    /// When it was asked last.
+    asked_last_ns: u64,
     /// Comes back to the mailbox once nothing is under way.
     back: Vec<Taken>,
     taken: u64,
@@ -85,6 +89,7 @@ impl Forwarder {
             under_way: 0,
             asked: Vec::with_capacity(QUESTIONS_MAX),
             has_answered: false,
+            asked_last_ns: 0,
             back: Vec::new(),
             taken: 0,
             pause: PAUSE_MIN,
@@ -111,9 +116,8 @@ impl Forwarder {
         }
         drop(wakeups);
         if let Some(left) = self.leaving.take().filter(|_| !self.shared.inbox.is_closed()) {
-            // The very last word: from here on another one takes from the mailbox.
-            self.handed_over = true;
-            let _ = left.send(true);
+            // The very last word: from here on another one takes from the mailbox, if anybody has heard it.
+            self.handed_over = left.send(true).is_ok();
         }
     }
 
@@ -160,6 +164,9 @@ impl Forwarder {
             }
             let posts = self.batch();
             let Some((_, first)) = posts.first() else { return };
+            // Nobody asked it for a while, so it may rest and be loaded by this question.
+            let since_ns = asked_ns.saturating_sub(std::mem::replace(&mut self.asked_last_ns, asked_ns));
+            self.has_answered &= !self.flying.is_empty() || since_ns < LOADED_NS;
             let waited = asked_ns.saturating_sub(first.token.asked_ns);
             house.metrics.owner_queue_wait_seconds.record(waited as f64 / 1e9);
             let asks = posts.iter().map(|(_, post)| post.ask.clone()).collect();

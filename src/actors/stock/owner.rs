@@ -568,8 +568,7 @@ impl Actor for StockOwner {
         if let Leaving::Left(left) = std::mem::replace(&mut self.leaving, Leaving::No)
             && !self.shared.inbox.is_closed()
         {
-            self.handed_over = true;
-            let _ = left.send(true);
+            self.handed_over = left.send(true).is_ok();
         }
     }
 }

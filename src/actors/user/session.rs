@@ -297,8 +297,12 @@ impl Users {
         let key = self.key_of(&user)?;
         for session in &mut sessions {
             if let Some(sealed) = &session.device_sealed {
-                let plain = self.0.vault.open(&key, &of_device(session.id), sealed)?;
-                session.device = String::from_utf8(plain).map_err(|_| Unable::Internal)?;
+                let plain = self.0.vault.open(&key, &of_device(session.id), sealed).ok();
+                // One that is damaged keeps nobody from the others, nor from ending this one.
+                session.device = plain.and_then(|plain| String::from_utf8(plain).ok()).unwrap_or_else(|| {
+                    tracing::warn!(session = %session.id, "what the device of {} calls itself cannot be read", session.id);
+                    String::new()
+                });
             }
         }
         Ok(sessions)

@@ -169,11 +169,14 @@ impl Directory {
             return self.0.house.home.is_silent();
         }
         let Some(asked_ns) = owner.inbox.unanswered_ns() else { return false };
-        let (now_ns, route) = (self.0.house.clock.nanos(), routes.of(shard));
+        let now_ns = self.0.house.clock.nanos();
+        if now_ns.saturating_sub(asked_ns) <= SILENT_AFTER_NS {
+            return false;
+        }
+        let route = routes.of(shard);
         let Route::Away(node) = &*route else { return false };
         let is_heard = |heard_ns| now_ns.saturating_sub(heard_ns) < HEARD_WITHIN_NS;
-        now_ns.saturating_sub(asked_ns) > SILENT_AFTER_NS
-            && routes.heard_ns(node.session).is_some_and(is_heard)
+        routes.heard_ns(node.session).is_some_and(is_heard)
     }
 
     /// The published view of a product, for whoever looks at nothing else: an owner whose node has not been heard of late is asked. If it

@@ -33,7 +33,8 @@ impl Counted {
             .increment(orders as f64 - std::mem::replace(&mut self.orders, orders) as f64);
     }
 
-    /// Whether the ledger's counters are what its records add up to. If they are not, that stays to be seen until the process ends.
+    /// Whether the ledger's counters are what its records add up to. If they are not, that stays to be seen until the process ends; it
+    /// counts again each time the product is loaded.
     pub fn adds_up(&mut self, product: ProductId, ledger: &Ledger) -> bool {
         let adds_up = ledger.adds_up();
         if !adds_up && !std::mem::replace(&mut self.is_wrong, true) {

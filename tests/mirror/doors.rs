@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
 use stockade::actors::mirror::AGE_MAX;
 use stockade::domain::id::ProductId;
 use stockade::domain::stock::Millis;
-use stockade::domain::user::Role;
 use stockade_servers::{MariaDb, Redis};
 
-use super::support::{Process, id};
-use super::takeover::{buys, token};
+use super::support::Process;
+use super::takeover::{buys, stocked};
 use super::until;
 
 /// How often a node has told from the mirror.
@@ -35,10 +33,7 @@ async fn stock_is_told_at_any_node_from_the_mirror_while_that_is_young() {
     ];
     let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
     let lead = Process::start(folders[0].path(), &settings).await;
-    let body =
-        json!({ "sku": "M-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": 100 });
-    let admin = token(0, Role::Admin);
-    let product = id(&lead.ask("POST", "/v1/admin/products").bearer(&admin).json(&body).send().await.ok(201));
+    let product = stocked(&lead).await;
     let of_gateway: Vec<_> = settings.into_iter().chain([("STOCKADE_ROLES", "gateway")]).collect();
     let mut gateway = Process::begin(folders[1].path(), &of_gateway);
     gateway.takes_requests().await;

@@ -30,6 +30,14 @@ pub async fn buys(process: &Process, who: u64, product: &str) -> Value {
     process.ask("POST", "/v1/orders").bearer(&token).json(&one_line(product, 1)).send().await.ok(201)
 }
 
+/// A product with a hundred units.
+pub async fn stocked(process: &Process) -> String {
+    let body =
+        json!({ "sku": "M-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": 100 });
+    let admin = token(0, Role::Admin);
+    id(&process.ask("POST", "/v1/admin/products").bearer(&admin).json(&body).send().await.ok(201))
+}
+
 #[actix_web::test]
 async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
     let (database, redis) = (MariaDb::started().await.unwrap(), Redis::started().await.unwrap());
@@ -43,11 +51,7 @@ async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
     ];
     let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
     let first = Process::start(folders[0].path(), &settings).await;
-    let body =
-        json!({ "sku": "M-1", "name": "Jar", "price": { "amount": 10, "currency": "KRW" }, "stock": 100 });
-    let admin = token(0, Role::Admin);
-    let made = first.ask("POST", "/v1/admin/products").bearer(&admin).json(&body).send().await;
-    let product = id(&made.ok(201));
+    let product = stocked(&first).await;
     buys(&first, 1, &product).await;
     let node = neighbour(&redis).await;
     until(async || held(&node, &product).await == Some(1)).await;

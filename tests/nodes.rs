@@ -45,18 +45,13 @@ use stockade::clock::Clock;
 use stockade::domain::user::Role;
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
-use support::{Process, SECRET, Stalls, id, one_line, user};
+use support::{Process, SECRET, Stalls, id, master_key, one_line, user};
 use tempfile::TempDir;
 
 const STOCK: u64 = 100_000;
 const BUYERS: u64 = 16;
 /// Whatever comes has come by then, on whatever machine this runs.
 const COME_WITHIN: Duration = Duration::from_secs(30);
-
-/// Thirty-two bytes that stand nowhere in the repository.
-fn master_key() -> String {
-    ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()))).concat()
-}
 
 /// The database, and a folder for each of two nodes.
 struct Cluster {

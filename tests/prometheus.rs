@@ -17,7 +17,7 @@ use stockade::domain::user::Role;
 use stockade::telemetry::METRICS;
 use stockade::tokens::Tokens;
 use stockade_servers::{MariaDb, Prometheus, check_metrics};
-use support::{Process, SECRET, id, one_line, user};
+use support::{Process, SECRET, id, master_key, one_line, user};
 use watching::{ALERTS, CONFIGURATION, Query, panels, rules, taken_apart, watched};
 
 const BUYERS: u64 = 4;
@@ -142,11 +142,9 @@ async fn the_dashboards_show(watcher: &Watcher) {
 async fn who_watches_a_shop_hears_that_its_database_is_gone_and_what_to_do() {
     let mut database = MariaDb::started().await.unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let master_key =
-        ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes())));
     let settings = [
         ("STOCKADE_DATABASE_URL", database.url()),
-        ("STOCKADE_MASTER_KEY", master_key.concat()),
+        ("STOCKADE_MASTER_KEY", master_key()),
         ("STOCKADE_ORDER_RATE_PER_USER", "1000000".to_owned()),
         ("STOCKADE_ORDER_BURST_PER_USER", "1000000".to_owned()),
     ];

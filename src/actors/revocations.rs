@@ -56,8 +56,7 @@ impl Revocations {
     }
 
     fn look_up(&self, user: UserId, session: SessionId) -> bool {
-        self.0.sessions.contains_key(&session)
-            || self.0.users.get(&user).is_some_and(|entry| session.made_at() <= entry.0)
+        self.0.sessions.contains_key(&session) || self.have_ended(user, session.made_at())
     }
 
     /// Has everything of this user been ended that had begun by then? What no token can outlive is forgotten.

@@ -2,13 +2,13 @@
 //! needs no secret and no file: only where the shop is set to answer.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, reached_here};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 const ANSWER_MAX: u64 = 64 << 10;
 
 pub fn ask(layers: &Layers, live: bool) -> Result<ExitCode> {
-    let addr = reached(Config::http_addr(layers)?);
+    let addr = reached_here(Config::http_addr(layers)?);
     ensure!(addr.port() != 0, "port 0 of `http_addr` is whichever was free: say which one to ask");
     let path = if live { "/livez" } else { "/readyz" };
     let answer = answer(addr, path).with_context(|| format!("nobody answers at {addr}"))?;
@@ -33,16 +33,6 @@ pub fn ask(layers: &Layers, live: bool) -> Result<ExitCode> {
     println!("{}", body.trim_end());
     let is_well = head.split(' ').nth(1) == Some("200");
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Whoever listens everywhere is reached on this machine.
-fn reached(addr: SocketAddr) -> SocketAddr {
-    let ip = match addr.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, addr.port())
 }
 
 fn answer(addr: SocketAddr, path: &str) -> Result<String> {
@@ -57,18 +47,4 @@ fn answer(addr: SocketAddr, path: &str) -> Result<String> {
         ended?;
     }
     Ok(String::from_utf8_lossy(&heard).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whoever_listens_everywhere_is_asked_on_this_machine() {
-        for (listens, asked) in
-            [("0.0.0.0:8080", "127.0.0.1:8080"), ("[::]:8080", "[::1]:8080"), ("10.0.0.7:80", "10.0.0.7:80")]
-        {
-            assert_eq!(reached(listens.parse().unwrap()).to_string(), asked);
-        }
-    }
 }

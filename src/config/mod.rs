@@ -35,7 +35,7 @@ pub use backups::Backups;
 pub use days::Days;
 pub use layers::{Effective, Layers, Origin};
 pub use master_key::{MASTER_KEY_BYTES, MasterKey, MasterKeys};
-pub use network::Network;
+pub use network::{Network, reached_here};
 pub use payment::{Payment, PaymentProvider, STRIPE_URL, SimulatedPayment, StripeAccount};
 pub use peers::Peers;
 pub use people::People;

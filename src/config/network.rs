@@ -1,6 +1,7 @@
-//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address; which of them may be our proxies; and which host is this machine.
+//! A range of addresses: `10.0.0.0/8`, `fd00::/8`, or a single address; which of them may be our proxies; which host is this machine,
+//! and where on it whoever listens is reached.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,16 @@ impl FromStr for Network {
     }
 }
 
+/// Where this machine reaches whoever listens at `addr`: who listens everywhere is reached here.
+pub fn reached_here(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,6 +131,18 @@ mod tests {
             ["db", "127.0.0.1@db:3306", "localhost.example.com", "[fd00::1]:80", "0.0.0.0:80", ""]
         {
             assert!(!is_this_machine(host_of(elsewhere)), "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn whoever_listens_everywhere_is_reached_here() {
+        for (listens, reached) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.0.0.7:80", "10.0.0.7:80"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+        ] {
+            assert_eq!(reached_here(listens.parse().unwrap()).to_string(), reached);
         }
     }
 }

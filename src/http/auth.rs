@@ -41,17 +41,12 @@ pub struct AdminLogin(pub Option<Duration>);
 
 /// An administrator who has logged in a moment ago, where the shop insists on that.
 #[derive(Debug, Clone, Copy)]
-pub struct RecentAdmin(pub UserId);
-
-/// The same, where it matters in which session they ask.
-#[derive(Debug, Clone, Copy)]
-pub struct RecentAdminIn(pub Identity);
+pub struct RecentAdmin(pub Identity);
 
 /// An administrator of whom some requests want a log-in of a moment ago, and others do not.
 #[derive(Debug)]
 pub struct AdminOrRecent {
-    pub admin: UserId,
-    identity: Identity,
+    pub admin: Identity,
     recent: Result<(), Problem>,
 }
 
@@ -125,7 +120,7 @@ fn admin_or_recent(request: &HttpRequest) -> Result<AdminOrRecent, Problem> {
     let identity = with_role(request, Role::Admin, ADMINS_ONLY)?;
     let login = request.app_data::<web::Data<AdminLogin>>().ok_or_else(internal)?;
     let recent = login.0.map_or(Ok(()), |life| recent(request, identity, life));
-    Ok(AdminOrRecent { admin: identity.user, identity, recent })
+    Ok(AdminOrRecent { admin: identity, recent })
 }
 
 fn recent(request: &HttpRequest, identity: Identity, life: Duration) -> Result<(), Problem> {
@@ -181,19 +176,6 @@ impl FromRequest for RecentAdmin {
             let admin = caller.admin;
             caller.insist()?;
             Ok(RecentAdmin(admin))
-        }))
-    }
-}
-
-impl FromRequest for RecentAdminIn {
-    type Error = Problem;
-    type Future = Ready<Result<RecentAdminIn, Problem>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(admin_or_recent(request).and_then(|caller| {
-            let identity = caller.identity;
-            caller.insist()?;
-            Ok(RecentAdminIn(identity))
         }))
     }
 }

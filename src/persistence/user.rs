@@ -14,6 +14,7 @@ use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
 use crate::domain::trail::Record;
 use crate::domain::user::Role;
+use crate::vault::{Sealed, WrappedKey};
 
 /// A keyed hash to find an address, a number or a token by.
 pub type Blind = [u8; 32];
@@ -38,6 +39,13 @@ pub struct User {
     pub verified_at: Option<Millis>,
     pub created_at: Millis,
     pub updated_at: Millis,
+}
+
+impl User {
+    /// What opens what is sealed of this person; `None` once that was destroyed.
+    pub fn key(&self) -> Result<Option<WrappedKey>, Sealed> {
+        self.wrapped_key.as_deref().map(WrappedKey::from_bytes).transpose()
+    }
 }
 
 /// What a mailed link is good for.

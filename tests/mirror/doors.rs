@@ -8,7 +8,7 @@ use stockade::domain::id::ProductId;
 use stockade::domain::stock::Millis;
 use stockade_servers::{MariaDb, Redis};
 
-use super::support::Process;
+use super::support::{Process, master_key};
 use super::takeover::{buys, stocked};
 use super::until;
 
@@ -24,8 +24,7 @@ async fn told_from_mirror(node: &Process) -> u64 {
 async fn stock_is_told_at_any_node_from_the_mirror_while_that_is_young() {
     let (database, mut redis) = (MariaDb::started().await.unwrap(), Redis::started().await.unwrap());
     let (database_url, redis_url) = (database.url(), redis.url());
-    let key = ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes())));
-    let key = key.concat();
+    let key = master_key();
     let settings = [
         ("STOCKADE_DATABASE_URL", database_url.as_str()),
         ("STOCKADE_REDIS_URL", &redis_url),

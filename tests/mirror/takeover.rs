@@ -11,7 +11,7 @@ use stockade::persistence::audit::{Stopped, of_stopped};
 use stockade::tokens::Tokens;
 use stockade_servers::{MariaDb, Redis};
 
-use super::support::{Process, SECRET, id, one_line, user};
+use super::support::{Process, SECRET, id, master_key, one_line, user};
 use super::{Store, neighbour, place, until};
 
 pub fn token(who: u64, role: Role) -> String {
@@ -42,8 +42,7 @@ pub async fn stocked(process: &Process) -> String {
 async fn whoever_takes_over_writes_the_mirror_and_whoever_slept_does_not() {
     let (database, redis) = (MariaDb::started().await.unwrap(), Redis::started().await.unwrap());
     let (database_url, redis_url) = (database.url(), redis.url());
-    let key = ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes())));
-    let key = key.concat();
+    let key = master_key();
     let settings = [
         ("STOCKADE_DATABASE_URL", database_url.as_str()),
         ("STOCKADE_REDIS_URL", &redis_url),

@@ -53,6 +53,11 @@ use stockade::domain::user::Role;
 use tempfile::TempDir;
 
 pub const SECRET: &str = "a signing key for tests, long enough";
+/// Thirty-two bytes that stand nowhere in the repository.
+pub fn master_key() -> String {
+    ["left", "right"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()))).concat()
+}
+
 /// How often somebody asks again who was told to.
 const ASKED_AGAIN: usize = 4;
 /// The administrator of every test.

@@ -182,6 +182,5 @@ impl Orders {
 }
 
 fn key_of(user: &User) -> Result<WrappedKey, NotAddressed> {
-    let bytes = user.wrapped_key.as_ref().ok_or(NotAddressed::NoUser)?;
-    Ok(WrappedKey::from_bytes(bytes)?)
+    user.key()?.ok_or(NotAddressed::NoUser)
 }

@@ -55,8 +55,7 @@ impl Orders {
 
     async fn key_of_buyer(&self, buyer: UserId) -> Result<Option<WrappedKey>, NotDone> {
         let user = self.0.addresses.tables.users().find(buyer).await.map_err(unread)?;
-        let key = user.and_then(|user| user.wrapped_key);
-        key.map(|key| WrappedKey::from_bytes(&key).map_err(unsealed)).transpose()
+        user.map_or(Ok(None), |user| user.key()).map_err(unsealed)
     }
 }
 

@@ -107,10 +107,7 @@ impl Payments {
         let now = house.clock.now();
         let mut askings = self.askings(asked.order).await?;
         askings.rows.retain(|row| row.asked == asked && !row.has_lapsed(now));
-        Ok(match self.asked_by_two(by, asked, None, &askings).await? {
-            Decided::Done(approval) => Decided::Done(Some(approval)),
-            Decided::Waits(waits) => Decided::Waits(waits),
-        })
+        self.asked_by_two(by, asked, None, &askings).await
     }
 
     /// What two have agreed upon, where it takes two to give this back; none where one is enough. What two have asked for goes back under
@@ -146,20 +143,17 @@ impl Payments {
         if let Some(made) = askings.rows.iter().find_map(|row| made_of(row, known)) {
             return Err(NotGiven::Before { refund: made.id });
         }
-        Ok(match self.asked_by_two(by, asked, want.key, &askings).await? {
-            Decided::Done(approval) => Decided::Done(Some(approval)),
-            Decided::Waits(waits) => Decided::Waits(waits),
-        })
+        Ok(self.asked_by_two(by, asked, want.key, &askings).await?)
     }
 
-    /// Whether two have asked for it by now. Of `stands` all rows are about the same.
+    /// What two have asked for by now, or what waits. Of `stands` all rows are about the same.
     async fn asked_by_two(
         &self,
         by: Asker,
         asked: Asked,
         key: Option<KeyUse>,
         stands: &Askings,
-    ) -> Result<Decided<Approval>, NotDone> {
+    ) -> Result<Decided<Option<Approval>>, NotDone> {
         let house = &self.0.house;
         let now = house.clock.now();
         let waits = |approval: Approval| {
@@ -167,7 +161,7 @@ impl Payments {
             Ok(Decided::Waits(Box::new(Waits { approval, refund, replayed: false })))
         };
         match Hand::of(by.user, &stands.rows) {
-            Hand::Both(approval) => Ok(Decided::Done(approval)),
+            Hand::Both(approval) => Ok(Decided::Done(Some(approval))),
             Hand::Waits(approval) => waits(approval),
             Hand::Second(first) => {
                 let deed = told(Deed::ApprovalSeconded, by.user, &asked, now).id("asked_by", first.by);
@@ -176,7 +170,7 @@ impl Payments {
                 // A decision without a refund of its own stays on the list by itself.
                 let due_at = first.cause().map(|_| now.plus(LEASE_MS));
                 match house.rows.approvals().second(first.id, &seconded, due_at).await.map_err(unwritten)? {
-                    true => Ok(Decided::Done(Approval { seconded: Some(seconded), ..first })),
+                    true => Ok(Decided::Done(Some(Approval { seconded: Some(seconded), ..first }))),
                     false => Err(NotDone::Unavailable),
                 }
             }
@@ -230,11 +224,15 @@ impl Payments {
         agreed: &Approval,
     ) -> Result<GaveBack, NotGiven> {
         let gave = self.make_once(place, by, agreed).await.map_err(NotGiven::after_all)?;
-        // Where this fails it is taken up once more, and found made.
+        self.nothing_due(agreed).await;
+        Ok(gave)
+    }
+
+    /// Nothing is left to be done of it. Where that cannot be noted it is taken up once more, and found so.
+    async fn nothing_due(&self, agreed: &Approval) {
         if let Err(error) = self.0.house.rows.approvals().due_at(agreed.id, None).await {
             tracing::warn!(%error, approval = %agreed.id, "{} is looked at again", agreed.id);
         }
-        Ok(gave)
     }
 
     async fn make_once(
@@ -287,9 +285,7 @@ impl Payments {
             // The money has gone back meanwhile: there is nothing left to agree upon.
             Err(why) => {
                 tracing::warn!(%why, approval = %agreed.id, "nothing comes of what two have agreed upon in {}", agreed.id);
-                if let Err(error) = self.0.house.rows.approvals().due_at(agreed.id, None).await {
-                    tracing::warn!(%error, approval = %agreed.id, "{} is looked at again", agreed.id);
-                }
+                self.nothing_due(&agreed).await;
             }
         }
     }

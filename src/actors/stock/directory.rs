@@ -219,7 +219,7 @@ impl Directory {
 
     /// Puts the question into its owner's mailbox.
     fn hand_in(&self, product: ProductId, ask: Ask) -> Result<oneshot::Receiver<Reply>, NotDone> {
-        let begins = matches!(ask, Ask::Command(Command::Reserve(_)));
+        let begins = is_reserve(&ask);
         let (owner, answer) = self.put_in(product, ask, begins)?;
         self.keep_near(owner);
         Ok(answer)
@@ -295,13 +295,16 @@ impl Directory {
 
     /// When an owner has gone last that may have been this product's; by the steady clock.
     pub fn left_ns(&self, product: ProductId) -> u64 {
-        self.0.left_ns[usize::from(product.shard()) % self.0.left_ns.len()].load(Ordering::Acquire)
+        self.left_at(product.shard()).load(Ordering::Acquire)
     }
 
     /// What owners of this shard have written until now the tables need not show yet.
     fn has_left(&self, shard: u16) {
-        let now_ns = self.0.house.clock.nanos();
-        self.0.left_ns[usize::from(shard) % self.0.left_ns.len()].fetch_max(now_ns, Ordering::AcqRel);
+        self.left_at(shard).fetch_max(self.0.house.clock.nanos(), Ordering::AcqRel);
+    }
+
+    fn left_at(&self, shard: u16) -> &AtomicU64 {
+        &self.0.left_ns[usize::from(shard) % self.0.left_ns.len()]
     }
 
     /// The published view, if the owner is loaded.

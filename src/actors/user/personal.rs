@@ -54,8 +54,7 @@ impl Personal {
 }
 
 fn key_of(user: &User) -> Result<WrappedKey, Unable> {
-    let bytes = user.wrapped_key.as_ref().ok_or(Unable::NoUser)?;
-    Ok(WrappedKey::from_bytes(bytes)?)
+    user.key()?.ok_or(Unable::NoUser)
 }
 
 fn context(user: UserId) -> String {

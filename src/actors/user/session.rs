@@ -291,10 +291,7 @@ impl Users {
         }
         // Who has left a moment ago has neither a key nor sessions.
         let Some(user) = self.0.tables.users().find(user).await? else { return Ok(Vec::new()) };
-        if user.wrapped_key.is_none() {
-            return Ok(Vec::new());
-        }
-        let key = self.key_of(&user)?;
+        let Some(key) = user.key()? else { return Ok(Vec::new()) };
         for session in &mut sessions {
             if let Some(sealed) = &session.device_sealed {
                 let plain = self.0.vault.open(&key, &of_device(session.id), sealed).ok();

@@ -10,7 +10,7 @@ use crate::actors::payment::{
 };
 use crate::domain::id::{OrderId, PaymentId};
 use crate::domain::payment::Asker;
-use crate::http::auth::{Admin, RecentAdmin, RecentAdminIn};
+use crate::http::auth::{Admin, RecentAdmin};
 use crate::http::body::{Body, NoBody};
 use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
 use crate::http::order::NO_ORDER;
@@ -54,7 +54,7 @@ impl From<NotGiven> for Problem {
 
 /// `POST /v1/admin/orders/{id}/refunds`: needs a key, because giving back twice is not giving back once.
 pub async fn give_back(
-    RecentAdminIn(admin): RecentAdminIn,
+    RecentAdmin(admin): RecentAdmin,
     key: IdempotencyKey,
     Id(order): Id<OrderId>,
     payments: web::Data<Payments>,
@@ -123,7 +123,7 @@ pub async fn retry(
     payments: web::Data<Payments>,
     _: NoBody,
 ) -> Result<HttpResponse, Problem> {
-    match payments.retry(admin, id).await? {
+    match payments.retry(admin.user, id).await? {
         Retried::Now => Ok(HttpResponse::Accepted().finish()),
         Retried::Undecided => Err(Problem::new(Code::OrderStateConflict, UNDECIDED)),
         Retried::NothingWaits => Err(Problem::not_found(NOTHING_WAITS)),
@@ -132,7 +132,7 @@ pub async fn retry(
 
 /// `POST /v1/admin/compensations/{id}/accept`: what was taken is kept, and the order is sold.
 pub async fn accept(
-    RecentAdminIn(admin): RecentAdminIn,
+    RecentAdmin(admin): RecentAdmin,
     _: IdempotencyKey,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
@@ -143,7 +143,7 @@ pub async fn accept(
 
 /// `POST /v1/admin/compensations/{id}/give-back`: what was taken goes back, and the units are on sale again.
 pub async fn return_money(
-    RecentAdminIn(admin): RecentAdminIn,
+    RecentAdmin(admin): RecentAdmin,
     _: IdempotencyKey,
     Id(payment): Id<PaymentId>,
     payments: web::Data<Payments>,
@@ -154,7 +154,7 @@ pub async fn return_money(
 
 /// `POST /v1/admin/compensations/{id}/settle`: the provider will not give it back, and somebody has done so another way.
 pub async fn settle(
-    RecentAdminIn(admin): RecentAdminIn,
+    RecentAdmin(admin): RecentAdmin,
     _: IdempotencyKey,
     Id(id): Id<CompensationId>,
     payments: web::Data<Payments>,

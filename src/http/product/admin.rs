@@ -19,6 +19,7 @@ use crate::http::idempotency::{Fingerprint, IdempotencyKey, REPLAYED};
 use crate::http::problem::{Code, Problem};
 use crate::http::query::Id;
 use crate::http::refusal::internal;
+use crate::tokens::Identity;
 
 /// What a change of stock or sale led to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -53,7 +54,7 @@ impl From<NotChanged> for Problem {
 
 /// `POST /v1/admin/products`.
 pub async fn create(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdmin(Identity { user: admin, .. }): RecentAdmin,
     key: IdempotencyKey,
     clock: web::Data<Clock>,
     directory: web::Data<Directory>,
@@ -90,7 +91,7 @@ pub async fn change(
     })?;
     let view = directory.view(product).await?;
     let change = asked.parsed(Words::of(&text), view.settings.as_ref().clone())?;
-    let admin = caller.admin;
+    let admin = caller.admin.user;
     if change.settings.price != view.settings.price {
         caller.insist()?;
     }
@@ -115,7 +116,7 @@ pub async fn archive(
 
 /// `POST /v1/admin/products/{id}/restock`: needs a key, because twice the delivery is not the same delivery.
 pub async fn restock(
-    RecentAdmin(admin): RecentAdmin,
+    RecentAdmin(Identity { user: admin, .. }): RecentAdmin,
     key: IdempotencyKey,
     Id(product): Id<ProductId>,
     catalogue: web::Data<Catalogue>,

@@ -2,7 +2,7 @@
 //!
 //! They are hints, and may be lost: when too many are on their way, further ones are not sent.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::Clock;
-use crate::config::SimulatedPayment;
+use crate::config::{SimulatedPayment, reached_here};
 use crate::domain::id::{OrderId, PaymentId, RefundId};
 use crate::provider::webhook::{ORDER_KEY, PAYMENT_KEY, REFUND_KEY, SIGNATURE_HEADER, Signatures};
 use crate::provider::{NoProvider, WEBHOOK_PATH, client};
@@ -44,7 +44,7 @@ impl Post {
         let client = client.map_err(|error| NoProvider::Client(error.to_string()))?;
         Ok(Post(Arc::new(Sender {
             client,
-            url: format!("http://{}{WEBHOOK_PATH}", reached_at(shop)),
+            url: format!("http://{}{WEBHOOK_PATH}", reached_here(shop)),
             signatures: signatures.clone(),
             clock: clock.clone(),
             late_by: faults.late_by,
@@ -115,28 +115,5 @@ impl Sender {
             }
             Err(error) => tracing::debug!(%error, "a webhook did not reach the shop"),
         }
-    }
-}
-
-/// Whoever listens everywhere is reached here.
-fn reached_at(shop: SocketAddr) -> SocketAddr {
-    let ip = match shop.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, shop.port())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_shop_that_listens_everywhere_is_reached_here() {
-        let reached = |shop: &str| reached_at(shop.parse().unwrap()).to_string();
-        assert_eq!(reached("0.0.0.0:8080"), "127.0.0.1:8080");
-        assert_eq!(reached("[::]:8080"), "[::1]:8080");
-        assert_eq!(reached("10.1.2.3:80"), "10.1.2.3:80");
     }
 }

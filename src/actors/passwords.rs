@@ -1,23 +1,27 @@
-//! Passwords: hashed and compared, on threads of their own that yield to everybody.
+//! Passwords: hashed and compared, on threads of their own that step aside for everybody.
 //!
-//! A hash costs sixty milliseconds and nineteen mebibytes on purpose; so few threads do it, a bounded queue waits for them, and
-//! who comes when it is full is told so at once. Always true: a comparison costs the same whether or not there is a password to
+//! A hash costs sixty milliseconds and nineteen mebibytes on purpose; so few do it, a bounded queue waits for them, and
+//! who comes when it is full is told so at once. Each *clerk* takes one after the other from the queue and has it computed by a
+//! [`press`]: he is awake when others want the queue, and the press, which may be kept from running for long, never touches it. Always true: a comparison costs the same whether or not there is a password to
 //! compare with, and whoever no longer waits for an answer is not worked for. One that somebody chooses is looked for in the operator's
 //! list of breached ones, if there is one, by the same threads and before it is hashed; one that somebody has is not.
 //!
 //! Argon2id with the least that OWASP asks for (19 MiB, two passes, one lane); what was hashed with less is hashed anew at the
 //! next log-in.
 
+mod press;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Params, Version};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 use tracing::error;
 
+use self::press::{Presses, Work};
 use crate::clock::Clock;
 use crate::domain::user::{NewPassword, PASSWORD_BYTES_MAX, WeakPassword};
 use crate::persistence::breached::BreachedPasswords;
@@ -31,8 +35,6 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 const SALT_BYTES: usize = 16;
-/// How much less important than the order path hashing is, in steps of the scheduler.
-const NICE: i32 = 15;
 
 /// Too many wait, it took too long, or the pool has ended. Certainly nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -123,7 +125,7 @@ pub struct Passwords {
 }
 
 impl Passwords {
-    /// Starts so many threads. What `breached` lists is not taken for a new password.
+    /// Starts so many clerks. What `breached` lists is not taken for a new password.
     pub fn start(
         threads: usize,
         breached: Option<BreachedPasswords>,
@@ -153,12 +155,10 @@ impl Passwords {
         });
         let passwords = Passwords { alive: Arc::new(Alive(pool.clone())) };
         for number in 0..threads {
-            let pool = pool.clone();
+            let (pool, mut presses) = (pool.clone(), Presses::start()?);
             std::thread::Builder::new().name(format!("stockade-hash-{number}")).spawn(move || {
-                // An unprivileged process may always become less important.
-                let _ = rustix::process::nice(NICE);
                 while let Some(job) = pool.next() {
-                    pool.work(job);
+                    pool.work(job, &mut presses);
                 }
             })?;
         }
@@ -266,22 +266,17 @@ impl Pool {
         self.filled.notify_all();
     }
 
-    fn work(&self, job: Job) {
+    fn work(&self, job: Job, presses: &mut Presses) {
         let waited_ns = self.clock.nanos().saturating_sub(job.asked_ns);
         self.metrics.hash_wait_seconds.record(waited_ns as f64 / 1e9);
-        let password = job.password.expose_secret().as_bytes();
-        // A reply that nobody waits for any more is no loss.
+        let password = Arc::new(job.password);
         match job.task {
-            Task::Choose(reply) => match self.look_up(password).map(|()| self.hash(password)) {
-                Ok(Ok(phc)) => drop(reply.send(Ok(phc))),
-                Ok(Err(error)) => error!(%error, "a password could not be hashed"),
-                Err(why) => drop(reply.send(Err(why))),
+            Task::Choose(reply) => match self.look_up(password.expose_secret().as_bytes()) {
+                Ok(()) => tell(reply, self.hash(password, presses).map(Ok)),
+                Err(why) => tell(reply, Some(Err(why))),
             },
-            Task::Hash(reply) => match self.hash(password) {
-                Ok(phc) => drop(reply.send(phc)),
-                Err(error) => error!(%error, "a password could not be hashed"),
-            },
-            Task::Verify { stored, reply } => drop(reply.send(self.verify(password, stored.as_deref()))),
+            Task::Hash(reply) => tell(reply, self.hash(password, presses)),
+            Task::Verify { stored, reply } => tell(reply, self.verify(password, stored.as_deref(), presses)),
         }
     }
 
@@ -298,26 +293,59 @@ impl Pool {
         }
     }
 
-    fn hash(&self, password: &[u8]) -> argon2::password_hash::Result<String> {
+    /// `None`, and a line in the log, where it cannot be done.
+    fn hash(&self, password: Arc<SecretString>, presses: &mut Presses) -> Option<String> {
         self.worked.fetch_add(1, Ordering::Relaxed);
         let salt: [u8; SALT_BYTES] = self.clock.chance_bytes();
-        self.hasher.hash_password_with_salt(password, &salt).map(|hash| hash.to_string())
+        let work = Work {
+            hasher: self.hasher.clone(),
+            password,
+            salt: Arc::from(salt),
+            length: self.hasher.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN),
+        };
+        let output = self.pressed(&work, presses)?;
+        let phc = ParamsString::try_from(self.hasher.params()).and_then(|params| {
+            Ok(PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params,
+                salt: Some(Salt::new(&salt)?),
+                hash: Some(output),
+            })
+        });
+        phc.inspect_err(|error| error!(%error, "a password could not be hashed"))
+            .ok()
+            .map(|phc| phc.to_string())
     }
 
-    fn verify(&self, password: &[u8], stored: Option<&str>) -> Verdict {
-        let stored = stored.filter(|_| password.len() <= PASSWORD_BYTES_MAX);
-        let Some(stored) = stored.and_then(parsed) else {
-            self.dummies.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = self.hash(password) {
-                error!(%error, "a password could not be hashed");
+    fn pressed(&self, work: &Work, presses: &mut Presses) -> Option<Output> {
+        match presses.press(work, &self.clock) {
+            Some(hashed) => hashed.inspect_err(|error| error!(%error, "a password could not be hashed")).ok(),
+            None => {
+                error!("a thread that hashes passwords has died, and another one takes its place: report it");
+                None
             }
-            return Verdict::Wrong;
+        }
+    }
+
+    /// `None` where it cannot be done, which is neither right nor wrong.
+    fn verify(
+        &self,
+        password: Arc<SecretString>,
+        stored: Option<&str>,
+        presses: &mut Presses,
+    ) -> Option<Verdict> {
+        let stored = stored.filter(|_| password.expose_secret().len() <= PASSWORD_BYTES_MAX);
+        let Some((stored, expected, work)) = stored.and_then(|stored| comparison(stored, &password)) else {
+            self.dummies.fetch_add(1, Ordering::Relaxed);
+            return self.hash(password, presses).map(|_| Verdict::Wrong);
         };
         self.worked.fetch_add(1, Ordering::Relaxed);
-        match self.hasher.verify_password(password, &stored) {
-            Ok(()) => Verdict::Right { needs_rehash: self.is_outdated(&stored) },
-            Err(_) => Verdict::Wrong,
-        }
+        // Which takes the same time wherever they differ.
+        Some(match self.pressed(&work, presses)? == expected {
+            true => Verdict::Right { needs_rehash: self.is_outdated(&stored) },
+            false => Verdict::Wrong,
+        })
     }
 
     fn is_outdated(&self, stored: &PasswordHash) -> bool {
@@ -332,10 +360,34 @@ impl Pool {
     }
 }
 
-fn parsed(stored: &str) -> Option<PasswordHash> {
-    PasswordHash::new(stored)
+/// A reply that nobody waits for any more is no loss; one that is never given says that nothing was done.
+fn tell<T>(reply: oneshot::Sender<T>, what: Option<T>) {
+    if let Some(what) = what {
+        let _ = reply.send(what);
+    }
+}
+
+/// What has to be computed to compare a password with what is stored: with the parameters that stand there.
+fn comparison(stored: &str, password: &Arc<SecretString>) -> Option<(PasswordHash, Output, Work)> {
+    parsed(stored)
         .inspect_err(|error| error!(%error, "a stored password hash is damaged: nobody logs in with it"))
         .ok()
+        .map(|(stored, hasher, salt, expected)| {
+            let length = expected.len();
+            let work = Work { hasher, password: password.clone(), salt: Arc::from(&*salt), length };
+            (stored, expected, work)
+        })
+}
+
+fn parsed(stored: &str) -> argon2::password_hash::Result<(PasswordHash, Argon2<'static>, Salt, Output)> {
+    let stored = PasswordHash::new(stored)?;
+    let (Some(salt), Some(expected)) = (stored.salt, stored.hash) else {
+        return Err(argon2::password_hash::Error::EncodingInvalid);
+    };
+    let version = stored.version.map(Version::try_from).transpose()?.unwrap_or_default();
+    let algorithm = Algorithm::try_from(stored.algorithm.as_str())?;
+    let hasher = Argon2::new(algorithm, version, Params::try_from(&stored)?);
+    Ok((stored, hasher, salt, expected))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use stockade::domain::job::Tally;
 use stockade::persistence::Tables;
 use support::{Pair, Person, Process, Shop, id, one_line};
 
@@ -310,21 +311,28 @@ async fn who_leaves_takes_everything_along_but_the_orders() {
 }
 
 #[actix_web::test]
-async fn an_account_that_nobody_proves_lapses() {
+async fn an_account_that_nobody_proves_lapses_after_a_day() {
     let shop = Shop::open().await;
     let mina = Person::number(1);
     shop.sign_up(&mina).await;
-    shop.letter(&mina.email, 1).await;
-    shop.clock.advance(47 * HOUR);
-    shop.app().users().clear_away(shop.clock.now()).await;
+    let link = shop.letter(&mina.email, 1).await.token();
+    shop.clock.advance(24 * HOUR - MINUTE);
+    assert_eq!(shop.app().users().let_lapse(shop.clock.now()).await, Tally::default());
     shop.try_log_in(&mina).await.problem(403, "email_not_verified");
-    shop.clock.advance(HOUR);
-    shop.app().users().clear_away(shop.clock.now()).await;
+    shop.clock.advance(MINUTE);
+    let lapsed = shop.app().users().let_lapse(shop.clock.now()).await;
+    assert_eq!((lapsed.moved, lapsed.failed), (1, 0), "{lapsed:?}");
     shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.verify(&link).await.problem(410, "link_expired");
+    // Whoever comes later signs up anew.
+    assert_eq!(shop.sign_up(&mina).await.status, 202);
+    let anew = shop.letter(&mina.email, 2).await.token();
+    assert_eq!(shop.verify(&anew).await.status, 204);
+    shop.log_in(&mina).await;
     shop.close().await;
 }
 
-/// Whoever has asked for another letter has the day that it promises, and not a night longer.
+/// Whoever has asked for another letter has the day that it promises, and no more.
 #[actix_web::test]
 async fn an_account_stays_for_as_long_as_a_link_proves_it() {
     let shop = Shop::open().await;
@@ -333,7 +341,7 @@ async fn an_account_stays_for_as_long_as_a_link_proves_it() {
         shop.sign_up(person).await;
         shop.letter(&person.email, 1).await;
     }
-    shop.clock.advance(47 * HOUR);
+    shop.clock.advance(23 * HOUR);
     let mut links = Vec::new();
     for person in [&mina, &jun] {
         let asked = shop.post("/v1/users/verify/resend", &json!({ "email": person.email })).send().await;
@@ -342,6 +350,7 @@ async fn an_account_stays_for_as_long_as_a_link_proves_it() {
     }
     for later in [HOUR, 23 * HOUR - MINUTE] {
         shop.clock.advance(later);
+        // By night as by day.
         shop.app().users().clear_away(shop.clock.now()).await;
         shop.try_log_in(&jun).await.problem(403, "email_not_verified");
     }
@@ -352,6 +361,79 @@ async fn an_account_stays_for_as_long_as_a_link_proves_it() {
     shop.log_in(&mina).await;
     shop.try_log_in(&jun).await.problem(401, "unauthenticated");
     shop.verify(&links[1]).await.problem(410, "link_expired");
+    shop.close().await;
+}
+
+/// The answers stay the same: only its reader sees that no letter comes any more.
+#[actix_web::test]
+async fn nobody_keeps_an_account_for_longer_than_seven_days_without_proving_it() {
+    let shop = Shop::open().await;
+    let (mina, jun) = (Person::number(1), Person::number(2));
+    let resend = || shop.post("/v1/users/verify/resend", &json!({ "email": mina.email })).send();
+    shop.sign_up(&mina).await;
+    let mut links = vec![shop.letter(&mina.email, 1).await.token()];
+    for letter in 2..=7 {
+        shop.clock.advance(23 * HOUR);
+        assert_eq!(resend().await.status, 202);
+        links.push(shop.letter(&mina.email, letter).await.token());
+        assert_eq!(shop.app().users().let_lapse(shop.clock.now()).await, Tally::default());
+    }
+    // Six days and 17 hours: the last link is good for an hour yet, and no other is sent, nor in the place of an expired one.
+    shop.clock.advance(23 * HOUR);
+    assert_eq!(resend().await.status, 202);
+    shop.verify(&links[5]).await.problem(410, "link_expired");
+    shop.sign_up(&jun).await;
+    shop.letter(&jun.email, 1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(shop.letters_to(&mina.email).len(), 7);
+    shop.try_log_in(&mina).await.problem(403, "email_not_verified");
+    shop.clock.advance(HOUR);
+    assert_eq!(shop.app().users().let_lapse(shop.clock.now()).await.moved, 1);
+    shop.try_log_in(&mina).await.problem(401, "unauthenticated");
+    shop.close().await;
+}
+
+/// For whoever looks for what has lapsed the link has expired, for whoever follows it it has not yet: one of them is first, and then
+/// there is an account with its link used, or neither.
+#[actix_web::test]
+async fn a_link_that_is_used_as_its_account_lapses_counts_as_a_whole_or_not_at_all() {
+    const PEOPLE: u32 = 12;
+    let shop = Shop::open().await;
+    let people: Vec<Person> = (0..PEOPLE).map(Person::number).collect();
+    let mut links = Vec::new();
+    for person in &people {
+        shop.sign_up(person).await;
+        links.push(shop.letter(&person.email, 1).await.token());
+    }
+    shop.clock.advance(24 * HOUR - MINUTE);
+    let soon = shop.clock.now().plus(2 * MINUTE);
+    let following = async {
+        let mut told = Vec::new();
+        for link in &links {
+            told.push(shop.verify(link).await.status.as_u16());
+        }
+        told
+    };
+    let lapsing = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        shop.app().users().let_lapse(soon).await
+    };
+    let (told, lapsed) = tokio::join!(following, lapsing);
+    assert_eq!((lapsed.failed, lapsed.problems), (0, Vec::new()));
+    let mut gone = 0;
+    for (person, status) in people.iter().zip(&told) {
+        match status {
+            204 => {
+                shop.log_in(person).await;
+            }
+            410 => {
+                shop.try_log_in(person).await.problem(401, "unauthenticated");
+                gone += 1;
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(gone, lapsed.moved);
     shop.close().await;
 }
 

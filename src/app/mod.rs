@@ -88,6 +88,7 @@ pub struct App {
     _fitness: Option<Loop>,
     _pulse: Option<Loop>,
     _cart_chores: Loop,
+    _lapsing: Loop,
     _keeping: Keeping,
     recovery: Loop,
 }
@@ -232,6 +233,7 @@ impl App {
         cast.scheduler.open();
         // What it asks is known by now.
         let _cart_chores = cast.carts.chores();
+        let _lapsing = cast.users.lapsing();
         let Doors { readiness, streams, nodes, revocations, .. } = doors;
         readiness.clear(NotReady::Starting);
         serving.open();
@@ -255,6 +257,7 @@ impl App {
             _fitness,
             _pulse,
             _cart_chores,
+            _lapsing,
             _keeping,
             recovery,
         })

@@ -18,6 +18,7 @@ pub mod folder;
 pub(crate) mod fuzz;
 pub mod job;
 pub mod journal;
+pub mod link;
 mod migrations;
 pub mod money;
 pub mod notice;

@@ -1,4 +1,4 @@
-//! The `users` rows, and the one-time tokens behind mailed links.
+//! The `users` rows: who has an account, and who has not proved one in time.
 //!
 //! What identifies a person is never readable here: addresses and numbers are keyed hashes to find them by, the rest
 //! is sealed by whoever hands it in. Always true: a row moves from version to version, one change each.
@@ -48,27 +48,6 @@ impl User {
     }
 }
 
-/// What a mailed link is good for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    Verify,
-    Reset,
-    ChangeEmail,
-}
-
-/// A link that was mailed. The token itself is known to nobody but its reader.
-#[derive(Clone, PartialEq, Eq)]
-pub struct OneTimeToken {
-    pub hash: Blind,
-    pub purpose: Purpose,
-    pub user: UserId,
-    /// The address it was sent to, and speaks for.
-    pub email: Blind,
-    /// What it will change.
-    pub sealed: Option<Vec<u8>>,
-    pub expires_at: Millis,
-}
-
 /// Accounts looked at in one call.
 const LOOKED_AT_MAX: u32 = 4_096;
 
@@ -85,6 +64,14 @@ pub struct UsersFound {
     pub users: Vec<User>,
     /// Everything from here on has been looked at; `None`: there is nothing more.
     pub next: Option<UserId>,
+}
+
+/// An account that has lapsed.
+pub struct Lapsed {
+    /// When it was made, and its id: a look at others goes on behind it.
+    pub place: (Millis, UserId),
+    /// Or why it cannot be read.
+    pub user: Result<User, StoreError>,
 }
 
 /// Why a change of an account was not written.
@@ -125,8 +112,9 @@ const FITTING: &str = users!(
     "where u.id < ? and u.id >= ? and (? = 0 or u.state = ?) and (? = 0 or u.role = ?) order by u.id desc limit ?"
 );
 const LAPSED: &str = users!(
-    "where u.state = 'unverified' and u.created_at_ms <= ? and not exists (select 1 from one_time_tokens t \
-     where t.user_id = u.id and t.purpose = 'verify' and t.expires_at_ms > ?) order by u.created_at_ms, u.id limit ?"
+    "where u.state = 'unverified' and u.created_at_ms >= ? and u.created_at_ms <= ? and (u.created_at_ms > ? or u.id > ?) \
+     and not exists (select 1 from one_time_tokens t where t.user_id = u.id and t.purpose = 'verify' \
+     and t.expires_at_ms > ?) order by u.created_at_ms, u.id limit ?"
 );
 const INSERT: &str = "insert into users (state, role, email_blind, phone_blind, wrapped_key, personal, password, \
     signed_out_at_ms, version, verified_at_ms, created_at_ms, updated_at_ms, id) \
@@ -137,16 +125,6 @@ const UPDATE: &str = "update users set state = ?, role = ?, email_blind = ?, pho
 /// A new link leaves the version as it is, so it is looked for once more.
 const REMOVE: &str = "delete from users where id = ? and version = ? and not exists (select 1 from one_time_tokens t \
     where t.user_id = users.id and t.purpose = 'verify' and t.expires_at_ms > ?)";
-
-const INSERT_TOKEN: &str = "insert into one_time_tokens (hash, purpose, user_id, email_blind, sealed, expires_at_ms) \
-    values (?, ?, ?, ?, ?, ?)";
-const FIND_TOKEN: &str =
-    "select hash, purpose, user_id, email_blind, sealed, expires_at_ms from one_time_tokens where hash = ?";
-const TOKEN_OF: &str = "select hash, purpose, user_id, email_blind, sealed, expires_at_ms from one_time_tokens \
-    where user_id = ? and purpose = ? order by expires_at_ms desc limit 1";
-const SPEND: &str = "delete from one_time_tokens where hash = ?";
-const VOID: &str = "delete from one_time_tokens where user_id = ? and purpose = ?";
-const FORGET_TOKENS: &str = "delete from one_time_tokens where expires_at_ms <= ?";
 
 static REACHABLE: LazyLock<Listed> = LazyLock::new(|| {
     let head =
@@ -265,29 +243,26 @@ impl UserReader {
         Ok(UsersFound { users, next })
     }
 
-    /// Accounts that were made at `before` or earlier, that nobody proved, and that no link can prove any more by `now`, oldest
-    /// first. One that cannot be read is told of in its place.
+    /// Accounts that were made at `before` or earlier, that nobody proved, and that no link can prove any more by `now`: those behind
+    /// a place, oldest first. One that cannot be read is told of in its place.
     pub async fn lapsed(
         &self,
         before: Millis,
         now: Millis,
+        after: Option<(Millis, UserId)>,
         limit: u32,
-    ) -> Result<Vec<Result<User, StoreError>>, StoreError> {
-        let query = sql::query(LAPSED).bind(before.0).bind(now.0).bind(limit);
-        let rows = query.fetch_all(&self.pool).await?;
-        Ok(rows.iter().map(user).collect())
-    }
-
-    /// The link with this hash, expired or not.
-    pub async fn token(&self, hash: &Blind) -> Result<Option<OneTimeToken>, StoreError> {
-        let row = sql::query(FIND_TOKEN).bind(&hash[..]).fetch_optional(&self.pool).await?;
-        row.as_ref().map(token).transpose()
-    }
-
-    /// The newest link that a user was sent for this purpose, expired or not.
-    pub async fn token_of(&self, user: UserId, purpose: Purpose) -> Result<Option<OneTimeToken>, StoreError> {
-        let query = sql::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
-        query.fetch_optional(&self.pool).await?.as_ref().map(token).transpose()
+    ) -> Result<Vec<Lapsed>, StoreError> {
+        let (at, id) = after.unwrap_or((Millis(i64::MIN), UserId::from_bytes([0; 16])));
+        let rows = sql::query(LAPSED)
+            .bind(at.0)
+            .bind(before.0)
+            .bind(at.0)
+            .bind(id.as_bytes().to_vec())
+            .bind(now.0)
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(lapsed).collect()
     }
 }
 
@@ -329,46 +304,14 @@ impl Writing<'_> {
         matched(query.execute(self.on()).await?.rows_affected())
     }
 
-    /// Takes the row away, if it still is what was read, and no link is good by `now` that would prove it.
+    /// Takes an account away that nobody has proved, if its row still is what was read and no link is good by `now` that would
+    /// prove it; and with it its links, and whatever waits to be sent to it.
     pub async fn remove_user(&mut self, user: &User, now: Millis) -> Result<(), UserError> {
         let query =
             sql::query(REMOVE).bind(user.id.as_bytes().to_vec()).bind(signed(user.version)).bind(now.0);
-        matched(query.execute(self.on()).await?.rows_affected())
-    }
-
-    pub async fn insert_token(&mut self, token: &OneTimeToken) -> Result<(), StoreError> {
-        sql::query(INSERT_TOKEN)
-            .bind(&token.hash[..])
-            .bind(token.purpose.as_str())
-            .bind(&token.user.as_bytes()[..])
-            .bind(&token.email[..])
-            .bind(&token.sealed)
-            .bind(token.expires_at.0)
-            .execute(self.on())
-            .await?;
-        Ok(())
-    }
-
-    /// Uses a link up. False: somebody was faster.
-    pub async fn spend_token(&mut self, hash: &Blind) -> Result<bool, StoreError> {
-        Ok(sql::query(SPEND).bind(&hash[..]).execute(self.on()).await?.rows_affected() == 1)
-    }
-
-    /// The newest link that a user was sent for this purpose, as this transaction sees it.
-    pub async fn token_of(
-        &mut self,
-        user: UserId,
-        purpose: Purpose,
-    ) -> Result<Option<OneTimeToken>, StoreError> {
-        let query = sql::query(TOKEN_OF).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
-        query.fetch_optional(self.on()).await?.as_ref().map(token).transpose()
-    }
-
-    /// Makes a user's links for this purpose good for nothing.
-    pub async fn void_tokens(&mut self, user: UserId, purpose: Purpose) -> Result<(), StoreError> {
-        let query = sql::query(VOID).bind(user.as_bytes().to_vec()).bind(purpose.as_str());
-        query.execute(self.on()).await?;
-        Ok(())
+        matched(query.execute(self.on()).await?.rows_affected())?;
+        self.forget_links(user.id).await?;
+        Ok(self.forget_letters(user.id).await?)
     }
 
     /// Adds a letter, to be sent once this transaction stands.
@@ -384,26 +327,6 @@ impl Writing<'_> {
     /// Adds to the trail of who did what.
     pub async fn record(&mut self, record: &Record) -> Result<(), StoreError> {
         trail::append(self.on(), record).await
-    }
-
-    /// Takes away links that expired at `before` or earlier.
-    pub async fn forget_tokens(&mut self, before: Millis) -> Result<(), StoreError> {
-        sql::query(FORGET_TOKENS).bind(before.0).execute(self.on()).await?;
-        Ok(())
-    }
-}
-
-impl Purpose {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Purpose::Verify => "verify",
-            Purpose::Reset => "reset",
-            Purpose::ChangeEmail => "change_email",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Purpose> {
-        [Purpose::Verify, Purpose::Reset, Purpose::ChangeEmail].into_iter().find(|p| p.as_str() == word)
     }
 }
 
@@ -452,15 +375,9 @@ fn maybe(row: &Row, column: usize) -> Result<Option<Blind>, StoreError> {
     there.map(|_| thirty_two(row, column)).transpose()
 }
 
-fn token(row: &Row) -> Result<OneTimeToken, StoreError> {
-    Ok(OneTimeToken {
-        hash: thirty_two(row, 0)?,
-        purpose: Purpose::from_word(row.try_get(1)?).ok_or(Damaged { what: "purpose" })?,
-        user: UserId::from_bytes(sixteen(row, 2)?),
-        email: thirty_two(row, 3)?,
-        sealed: row.try_get(4)?,
-        expires_at: Millis(row.try_get(5)?),
-    })
+fn lapsed(row: &Row) -> Result<Lapsed, StoreError> {
+    let place = (Millis(row.try_get(11)?), UserId::from_bytes(sixteen(row, 0)?));
+    Ok(Lapsed { place, user: user(row) })
 }
 
 #[cfg(test)]
@@ -468,9 +385,35 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::config::MasterKeys;
+    use crate::domain::id::MailId;
+    use crate::domain::postage::LetterClass;
+    use crate::domain::user::Locale;
     use crate::persistence::Tables;
+    use crate::persistence::link::{OneTimeToken, Purpose};
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::{T0, buyer, plan, somebody, tables_with};
+    use crate::vault::Vault;
+
+    fn link(number: u8, purpose: Purpose, user: UserId, expires_at: Millis) -> OneTimeToken {
+        OneTimeToken { hash: [number; 32], purpose, user, email: [1; 32], sealed: None, expires_at }
+    }
+
+    fn letter(number: u128, subject: UserId) -> Mail {
+        let vault = Vault::new(&MasterKeys::one([7; 32]), &Clock::start()).unwrap();
+        Mail {
+            id: MailId::new(T0, number),
+            kind: "verify_address".to_owned(),
+            class: LetterClass::Unproved,
+            locale: Locale::En,
+            subject: Some(subject),
+            key: vault.new_key().unwrap(),
+            recipient: vec![5],
+            letter: vec![6],
+            created_at: T0,
+        }
+    }
 
     #[rstest]
     #[tokio::test]
@@ -502,7 +445,7 @@ mod tests {
         ] {
             assert!(found(nobody).await.is_empty());
         }
-        assert!(tables.users().lapsed(T0.plus(99), T0, 10).await.unwrap().is_empty());
+        assert!(tables.users().lapsed(T0.plus(99), T0, None, 10).await.unwrap().is_empty());
     }
 
     /// A call looks at so many rows of one walk, or at those of one address.
@@ -524,6 +467,22 @@ mod tests {
         assert!(!plan.iter().any(|step| step.contains("SCAN")), "{plan:?}");
     }
 
+    /// Looked at every few minutes: along those that nobody has proved, in their order, and into the links of each.
+    #[tokio::test]
+    async fn a_look_at_what_has_lapsed_passes_by_whoever_is_proved() {
+        let dir = tempfile::tempdir().unwrap();
+        let tables = Tables::open(dir.path()).await.unwrap();
+        let mut writing = tables.begin().await.unwrap();
+        let plan = plan(writing.on(), LAPSED).await;
+        assert!(
+            plan[0].starts_with("SEARCH u USING INDEX users_by_state (state=? AND created_at_ms>?"),
+            "{plan:?}"
+        );
+        let links = "USING INDEX one_time_tokens_by_user (user_id=? AND purpose=?)";
+        assert!(plan.iter().any(|step| step.contains(links)), "{plan:?}");
+        assert!(!plan.iter().any(|step| step.contains("SCAN") || step.contains("B-TREE")), "{plan:?}");
+    }
+
     /// Whoever was listed and has had a new link since stays as well.
     #[rstest]
     #[tokio::test]
@@ -531,22 +490,14 @@ mod tests {
         let (mina, jun) = (somebody(1), somebody(2));
         let (_dir, tables) = tables_with(home, &[mina.clone(), jun.clone()]).await;
         let lapsed = async |now: Millis| {
-            let found = tables.users().lapsed(T0.plus(9), now, 10).await.unwrap();
-            found.into_iter().map(|user| user.unwrap().id).collect::<Vec<_>>()
+            let found = tables.users().lapsed(T0.plus(9), now, None, 10).await.unwrap();
+            found.into_iter().map(|lapsed| lapsed.user.unwrap().id).collect::<Vec<_>>()
         };
         assert_eq!(lapsed(T0.plus(9)).await, [mina.id, jun.id]);
         let mut writing = tables.begin().await.unwrap();
         // A link of another kind proves nobody.
-        for (hash, purpose, user) in [(1, Purpose::Verify, mina.id), (2, Purpose::Reset, jun.id)] {
-            let link = OneTimeToken {
-                hash: [hash; 32],
-                purpose,
-                user,
-                email: [1; 32],
-                sealed: None,
-                expires_at: T0.plus(10),
-            };
-            writing.insert_token(&link).await.unwrap();
+        for (number, purpose, user) in [(1, Purpose::Verify, mina.id), (2, Purpose::Reset, jun.id)] {
+            writing.insert_token(&link(number, purpose, user, T0.plus(10))).await.unwrap();
         }
         writing.commit().await.unwrap();
         assert_eq!(lapsed(T0.plus(9)).await, [jun.id]);
@@ -560,26 +511,47 @@ mod tests {
         assert!(tables.users().list(None, 10).await.unwrap().is_empty());
     }
 
+    /// Of others nothing goes, and of whoever is not taken away.
     #[rstest]
     #[tokio::test]
-    async fn a_link_is_spent_once(#[values(Sqlite, MySql)] home: Home) {
-        let (_dir, tables) = tables_with(home, &[somebody(1)]).await;
-        let link = OneTimeToken {
-            hash: [9; 32],
-            purpose: Purpose::ChangeEmail,
-            user: buyer(1),
-            email: [1; 32],
-            sealed: Some(vec![5]),
-            expires_at: T0,
-        };
+    async fn an_account_goes_with_its_links_and_letters(#[values(Sqlite, MySql)] home: Home) {
+        let (mina, jun) = (somebody(1), somebody(2));
+        let (_dir, tables) = tables_with(home, &[mina.clone(), jun.clone()]).await;
         let mut writing = tables.begin().await.unwrap();
-        writing.insert_token(&link).await.unwrap();
+        for (number, user, until) in [(1, &mina, T0), (2, &mina, T0.plus(5)), (3, &jun, T0.plus(20))] {
+            writing.insert_token(&link(number, Purpose::Verify, user.id, until)).await.unwrap();
+            writing.post(&letter(u128::from(number), user.id)).await.unwrap();
+        }
         writing.commit().await.unwrap();
-        assert!(tables.users().token(&[9; 32]).await.unwrap() == Some(link));
         let mut writing = tables.begin().await.unwrap();
-        writing.void_tokens(buyer(1), Purpose::Verify).await.unwrap();
-        assert!(writing.spend_token(&[9; 32]).await.unwrap());
-        assert!(!writing.spend_token(&[9; 32]).await.unwrap());
+        writing.remove_user(&mina, T0.plus(10)).await.unwrap();
+        let kept = writing.remove_user(&jun, T0.plus(10)).await;
+        assert!(matches!(kept, Err(UserError::VersionConflict)));
         writing.commit().await.unwrap();
+        for (number, is_there) in [(1, false), (2, false), (3, true)] {
+            assert_eq!(tables.users().token(&[number; 32]).await.unwrap().is_some(), is_there, "{number}");
+        }
+        assert_eq!(tables.outbox().waiting().await.unwrap(), 1);
+    }
+
+    /// A row that cannot be read is told of, and those behind it are found.
+    #[rstest]
+    #[tokio::test]
+    async fn a_look_at_what_has_lapsed_goes_on_behind_its_last_page(#[values(Sqlite, MySql)] home: Home) {
+        let at_once = User { created_at: T0.plus(2), ..somebody(3) };
+        let people = [somebody(1), somebody(2), at_once, somebody(4)];
+        let (_dir, tables) = tables_with(home, &people).await;
+        let mut writing = tables.begin().await.unwrap();
+        let damage = sql::query("update users set role = 'nobody' where created_at_ms = ?").bind(T0.0 + 1);
+        damage.execute(writing.on()).await.unwrap();
+        writing.commit().await.unwrap();
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let page = tables.users().lapsed(T0.plus(3), T0.plus(9), after, 1).await.unwrap();
+            let Some(Lapsed { place, user }) = page.into_iter().next() else { break };
+            after = Some(place);
+            seen.push((place.1, user.is_ok()));
+        }
+        assert_eq!(seen, [(buyer(1), false), (buyer(2), true), (buyer(3), true)]);
     }
 }

@@ -1,5 +1,5 @@
-//! What is done without anybody asking: at a start everybody is brought under the current master key, and at night what has lapsed
-//! is cleared away: accounts that nobody proved, links and sessions.
+//! What is done without anybody asking: at a start everybody is brought under the current master key; every few minutes accounts are
+//! taken away that nobody proved in time; and at night whatever else has lapsed, sessions and links, and accounts once more.
 
 use std::time::Duration;
 
@@ -7,19 +7,24 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::time::sleep;
 
+use super::letter::VERIFY_MS;
 use super::session::SESSION_LIFE_MS;
 use super::{CHORES_MAX, REFRESH_IDLE_MS, Unable, Users, commit};
 use crate::actors::scheduler::{Due, Job, NotRun, Tally};
-use crate::actors::turns::Loop;
+use crate::actors::turns::{Loop, turn};
+use crate::domain::id::UserId;
 use crate::domain::stock::Millis;
-use crate::persistence::user::User;
-use crate::persistence::user::UserError;
+use crate::persistence::StoreError;
+use crate::persistence::user::{Lapsed, User, UserError};
 
 /// When that is, on the calendar's clocks: few people are there then.
 pub const CLEARING_AT: &str = "30 3 * * *";
-/// An account that nobody proved may be cleared away after this, once no link is good any more that would prove it. Its first link
-/// is good for half of it; who asks for another then still can.
-const UNPROVED_MS: i64 = 48 * 3_600 * 1_000;
+/// How often somebody looks for accounts that have lapsed: none is there for much longer than that once no link proves it any more.
+const LAPSED_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Accounts that go in one transaction: whoever signs up, logs in or orders to another address waits for it …
+const GOING_MAX: usize = 20;
+/// … and comes before the next one.
+const GOING_PAUSE: Duration = Duration::from_millis(50);
 /// A link that has expired is recognised for so long, and answered with a new letter.
 const EXPIRED_LINK_MS: i64 = 24 * 3_600 * 1_000;
 
@@ -58,11 +63,40 @@ impl Users {
         })
     }
 
+    /// Accounts lapse as their last links do: looks for them again and again, beginning at once.
+    pub fn lapsing(&self) -> Loop {
+        let users = self.clone();
+        Loop::start(async move {
+            loop {
+                let now = users.0.clock.now();
+                let lapsed = turn("the look for accounts that have lapsed", users.let_lapse(now)).await;
+                if let Some(Tally { failed: 1.., problems, .. }) = lapsed {
+                    tracing::warn!(?problems, "accounts that have lapsed are left: trying again later");
+                }
+                sleep(LAPSED_EVERY).await;
+            }
+        })
+    }
+
+    /// Takes away the accounts that nobody has proved and that no link proves any more by then. With the row goes the person's key;
+    /// links and letters that wait go with it, and sessions there are none. Whoever is proving one at this moment was first, or finds
+    /// neither link nor account.
+    pub async fn let_lapse(&self, now: Millis) -> Tally {
+        let mut tally = Tally::default();
+        if let Err(why) = self.remove_lapsed(now, &mut tally).await {
+            tally.fail(format!("accounts: {why}"));
+        }
+        if tally.moved > 0 {
+            self.0.tables.forget_soon();
+            tracing::info!("{} accounts have lapsed that nobody has proved", tally.moved);
+        }
+        tally
+    }
+
     /// Clears away the accounts and sessions that have lapsed by then, with links and revocations. What cannot be cleared is told,
     /// and keeps nothing else from it.
     pub async fn clear_away(&self, now: Millis) -> Tally {
-        let mut tally = Tally::default();
-        while self.clear_accounts(now, &mut tally).await >= CHORES_MAX {}
+        let mut tally = self.let_lapse(now).await;
         loop {
             let cleared = self.clear_sessions(now).await;
             let cleared = cleared.unwrap_or_else(|why| {
@@ -91,55 +125,59 @@ impl Users {
 
     /// How many accounts and sessions that would be; no further than one page of each.
     async fn lapsed(&self, now: Millis) -> Result<u64, Unable> {
-        let accounts = self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), now, CHORES_MAX).await?;
+        let accounts = self.lapsed_accounts(now, None).await?;
         let (idle, old) = (now.plus(-REFRESH_IDLE_MS), now.plus(-SESSION_LIFE_MS));
         let sessions = self.0.tables.sessions().lapsed(idle, old, CHORES_MAX).await?;
         Ok((accounts.len() + sessions.len()) as u64)
     }
 
-    /// A page of accounts; how many have gone.
-    async fn clear_accounts(&self, now: Millis, tally: &mut Tally) -> u32 {
-        let lapsed = match self.0.tables.users().lapsed(now.plus(-UNPROVED_MS), now, CHORES_MAX).await {
-            Ok(lapsed) => lapsed,
-            Err(why) => {
-                tally.fail(format!("accounts: {why}"));
-                return 0;
+    /// A page of accounts that have lapsed, behind a place. Of one that is younger than a link lives no link has expired.
+    async fn lapsed_accounts(
+        &self,
+        now: Millis,
+        after: Option<(Millis, UserId)>,
+    ) -> Result<Vec<Lapsed>, StoreError> {
+        self.0.tables.users().lapsed(now.plus(-VERIFY_MS), now, after, CHORES_MAX).await
+    }
+
+    async fn remove_lapsed(&self, now: Millis, tally: &mut Tally) -> Result<(), Unable> {
+        let mut after = None;
+        loop {
+            let page = self.lapsed_accounts(now, after).await?;
+            after = page.last().map(|lapsed| lapsed.place);
+            let is_last = page.len() < CHORES_MAX as usize;
+            tally.seen += page.len() as u64;
+            let mut legible = Vec::with_capacity(page.len());
+            for lapsed in page {
+                match lapsed.user {
+                    Ok(user) => legible.push(user),
+                    Err(why) => tally.fail(format!("an account cannot be read: {why}")),
+                }
             }
-        };
-        tally.seen += lapsed.len() as u64;
-        let mut legible = Vec::with_capacity(lapsed.len());
-        for user in lapsed {
-            match user {
-                Ok(user) => legible.push(user),
-                Err(why) => tally.fail(format!("an account cannot be read: {why}")),
+            for few in legible.chunks(GOING_MAX) {
+                tally.moved += self.remove_all(few, now).await?;
+                sleep(GOING_PAUSE).await;
             }
-        }
-        match self.remove_all(&legible, now).await {
-            Ok(removed) => {
-                tally.moved += u64::from(removed);
-                removed
-            }
-            Err(why) => {
-                tally.fail(format!("accounts: {why}"));
-                0
+            if is_last {
+                return Ok(());
             }
         }
     }
 
-    async fn remove_all(&self, lapsed: &[User], now: Millis) -> Result<u32, Unable> {
-        if lapsed.is_empty() {
-            return Ok(0);
-        }
+    /// How many have gone.
+    async fn remove_all(&self, lapsed: &[User], now: Millis) -> Result<u64, Unable> {
+        let mut gone = 0;
         let mut writing = self.0.tables.begin().await?;
         for user in lapsed {
             match writing.remove_user(user, now).await {
+                Ok(()) => gone += 1,
                 // Proved in the last moment, or sent another link.
-                Ok(()) | Err(UserError::VersionConflict) => {}
+                Err(UserError::VersionConflict) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         commit(writing).await?;
-        Ok(lapsed.len() as u32)
+        Ok(gone)
     }
 
     async fn clear_sessions(&self, now: Millis) -> Result<u32, Unable> {

@@ -6,9 +6,10 @@ use crate::domain::id::UserId;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::Email;
 use crate::domain::wish::Wish;
+use crate::persistence::link::{OneTimeToken, Purpose};
 use crate::persistence::session::Session;
 use crate::persistence::trail::Entry;
-use crate::persistence::user::{OneTimeToken, Purpose, User};
+use crate::persistence::user::User;
 
 /// Entries of the trail in one export, at most: some ten years of a log-in a day.
 const TRAIL_MAX: usize = 5_000;

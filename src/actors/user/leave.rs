@@ -11,9 +11,10 @@ use crate::domain::id::{OrderId, UserId};
 use crate::domain::order::OrderStatus;
 use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
+use crate::persistence::link::Purpose;
 use crate::persistence::money::Write;
 use crate::persistence::revocation::Revocation;
-use crate::persistence::user::{Purpose, User};
+use crate::persistence::user::User;
 use crate::persistence::{Tables, Writing};
 
 /// Orders that are looked through at a time.

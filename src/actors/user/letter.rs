@@ -7,7 +7,8 @@ use crate::actors::outbox;
 use crate::domain::stock::Millis;
 use crate::mail::{Letter, LinkToken};
 use crate::persistence::Writing;
-use crate::persistence::user::{OneTimeToken, Purpose, User};
+use crate::persistence::link::{OneTimeToken, Purpose};
+use crate::persistence::user::User;
 use crate::vault::token_hash;
 
 impl Users {
@@ -70,6 +71,9 @@ impl Users {
 /// How long the link of a verification letter is good for, to the millisecond.
 pub const VERIFY_MS: i64 = 24 * 3_600 * 1_000;
 const RESET_MINUTES: u32 = 30;
+/// An account that nobody proves has lapsed by then, counted from its sign-up, however often another link is asked for: none is
+/// sent that would be good for longer.
+const UNPROVED_MS_MAX: i64 = 7 * 24 * 3_600 * 1_000;
 
 /// Whoever asks for the same address again within this has not heard the answer: its letter is on its way.
 const ASKED_AGAIN_MS: i64 = 10 * 60_000;
@@ -77,6 +81,11 @@ const ASKED_AGAIN_MS: i64 = 10 * 60_000;
 /// When a link ends that is sent now.
 fn good_until(purpose: Purpose, now: Millis) -> Millis {
     now.plus(life_ms(purpose))
+}
+
+/// May another link be sent to an account that nobody has proved?
+pub(super) fn may_be_sent_again(signed_up: Millis, now: Millis) -> bool {
+    good_until(Purpose::Verify, now) <= signed_up.plus(UNPROVED_MS_MAX)
 }
 
 pub(super) fn has_expired(expires_at: Millis, now: Millis) -> bool {
@@ -111,6 +120,13 @@ mod tests {
             assert!(!has_expired(until, SENT.plus(life_ms - 1)), "{}", purpose.as_str());
             assert!(has_expired(until, SENT.plus(life_ms)), "{}", purpose.as_str());
         }
+    }
+
+    #[test]
+    fn no_link_is_sent_that_keeps_an_account_for_longer_than_seven_days() {
+        let day_ms = 24 * 3_600 * 1_000;
+        assert!(may_be_sent_again(SENT, SENT) && may_be_sent_again(SENT, SENT.plus(6 * day_ms)));
+        assert!(!may_be_sent_again(SENT, SENT.plus(6 * day_ms + 1)));
     }
 
     #[test]

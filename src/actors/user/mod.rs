@@ -48,9 +48,10 @@ use crate::domain::stock::Millis;
 use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Email, NewPassword, PasswordPolicy, Role, WeakPassword};
 use crate::logs::carried;
+use crate::persistence::link::Purpose;
 use crate::persistence::proof::Blinds;
 use crate::persistence::revocation::{Revocation, Subject};
-use crate::persistence::user::{Purpose, User, UserError, UserFilter, UsersFound};
+use crate::persistence::user::{User, UserError, UserFilter, UsersFound};
 use crate::persistence::{StoreError, Tables, Writing};
 use crate::telemetry;
 use crate::vault::{Sealed, Vault};
@@ -62,7 +63,7 @@ pub const ACCESS_LIFE_MS: i64 = 15 * 60 * 1_000;
 pub const OFFLINE_LIFE_HOURS_MAX: i64 = 365 * 24;
 /// What the mark of a refresh token is made of.
 const REFRESH: &str = "refresh";
-/// Accounts, sessions and links that are taken away in one transaction of the chores.
+/// Accounts and sessions that the chores look at in one page.
 const CHORES_MAX: u32 = 100;
 /// Hashes of one password that are looked at for one request.
 const HASHES_MAX: usize = 3;

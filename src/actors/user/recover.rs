@@ -13,7 +13,8 @@ use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Email, NewPassword};
 use crate::mail::Letter;
 use crate::persistence::Writing;
-use crate::persistence::user::{OneTimeToken, Purpose, User};
+use crate::persistence::link::{OneTimeToken, Purpose};
+use crate::persistence::user::User;
 
 impl Users {
     /// Replaces the password. The session that did it goes on, all others end.

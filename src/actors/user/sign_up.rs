@@ -5,7 +5,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::letter::has_expired;
+use super::letter::{has_expired, may_be_sent_again};
 use super::personal::newcomer;
 use super::{Personal, Unable, Users, commit};
 use crate::domain::account::{AccountMove, AccountState};
@@ -13,7 +13,8 @@ use crate::domain::trail::{Deed, Record};
 use crate::domain::user::{Address, Email, Locale, NewPassword, PersonName, Phone, Role};
 use crate::mail::Letter;
 use crate::persistence::Writing;
-use crate::persistence::user::{OneTimeToken, Purpose, User};
+use crate::persistence::link::{OneTimeToken, Purpose};
+use crate::persistence::user::User;
 use crate::telemetry;
 use crate::vault::token_hash;
 
@@ -79,8 +80,7 @@ impl Users {
         self.errand(async move {
             let Some(user) = users.account_of(&email).await? else { return Ok(()) };
             let mut writing = users.0.tables.begin().await?;
-            // Who has proved it by now needs no other, and who has gone gets none.
-            let user = writing.user(user.id).await?.filter(|now| now.state == AccountState::Unverified);
+            let user = writing.user(user.id).await?.filter(|user| users.may_yet_prove(user));
             let Some(user) = user else { return Ok(()) };
             users.send_link(&mut writing, &user, &users.open(&user)?, Purpose::Verify).await?;
             commit(writing).await?;
@@ -134,10 +134,15 @@ impl Users {
         Ok(())
     }
 
+    /// May another link to the account be sent? Who has proved it by now needs none, and who has had seven days gets none.
+    fn may_yet_prove(&self, user: &User) -> bool {
+        user.state == AccountState::Unverified && may_be_sent_again(user.created_at, self.0.clock.now())
+    }
+
     /// Whom a letter with such a link would reach, if the account still waits for it to be followed.
     fn waiting_for(&self, user: &User, link: &OneTimeToken) -> Result<Option<Personal>, Unable> {
         match (link.purpose, user.state, &link.sealed) {
-            (Purpose::Verify, AccountState::Unverified, _) => Ok(Some(self.open(user)?)),
+            (Purpose::Verify, _, _) if self.may_yet_prove(user) => Ok(Some(self.open(user)?)),
             (Purpose::ChangeEmail, AccountState::Verified, Some(sealed)) => {
                 let email = self.open_email(user, sealed)?;
                 Ok(Some(Personal { email, ..self.open(user)? }))

@@ -327,7 +327,7 @@ fn told(code: Code) -> (&'static str, &'static str, Value) {
         Code::HoldExpired => ("/v1/orders/order_01jbeq9h0wfx3tq4r2n6d8v5ka/payment",
             "The hold has expired; its units are available again.", json!({ "sequence": 64 })),
         Code::LinkExpired => ("/v1/users/verify",
-            "The link was used or has expired. If the account still has to be verified and no other letter comes, ask for one: POST /v1/users/verify/resend.", none),
+            "The link was used or has expired. If the account still has to be verified and no other letter comes, ask for one: POST /v1/users/verify/resend, or sign up again.", none),
         Code::PreconditionFailed => ("/v1/admin/products/prod_01h455vb4pex5vsknk084sn02q",
             "The product has changed since this ETag: read it again.", none),
         Code::HeadTooLarge => ("/v1/products", "The path and the headers have at most 16,384 bytes.", json!({ "limit": 16_384 })),

@@ -29,7 +29,7 @@ impl From<Unable> for Problem {
             Unable::NoUser => Problem::not_found("There is no such account."),
             Unable::NoSession => Problem::not_found("There is no such session."),
             Unable::LinkExpired =>
-                Problem::new(Code::LinkExpired, "The link was used or has expired. If the account still has to be verified and no other letter comes, ask for one: POST /v1/users/verify/resend."),
+                Problem::new(Code::LinkExpired, "The link was used or has expired. If the account still has to be verified and no other letter comes, ask for one: POST /v1/users/verify/resend, or sign up again."),
             Unable::PhoneTaken => Problem::new(Code::PhoneTaken, "Somebody else has this number."),
             Unable::IllegalMove => Problem::new(Code::OrderStateConflict, "The account's state does not allow it."),
             Unable::Unavailable =>

@@ -504,7 +504,7 @@ async fn a_crash_at_any_step_leaves_an_account_that_can_be_used() {
     shop.close().await;
 
     let shop = Shop::open_in(verified).await;
-    shop.verify(&token).await.problem(410, "link_expired");
+    assert_eq!(shop.verify(&token).await.status, 204, "whoever has not heard it hears it now");
     shop.log_in(&mina).await;
     shop.close().await;
 

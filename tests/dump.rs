@@ -68,8 +68,9 @@ impl Life<'_> {
         self.process.try_log_in(&self.person).await.problem(403, "email_not_verified");
         let token = self.link(&email).await;
         self.process.verify("verify_that-nobody-ever-sent").await.problem(410, "link_expired");
-        assert_eq!(self.process.verify(&token).await.status, 204);
-        self.process.verify(&token).await.problem(410, "link_expired");
+        for _ in 0..2 {
+            assert_eq!(self.process.verify(&token).await.status, 204);
+        }
         // Somebody signs up with an address, or a number, that is taken.
         assert_eq!(self.post("/v1/users", self.person.words()).await.status, 202);
         self.next_letter(&email).await;

@@ -119,6 +119,7 @@ const PEOPLE: &[File] = files!("people":
     30 "0030_sessions_key_thumbprint",
     31 "0031_outbox_by_subject",
     32 "0032_sessions_device_sealed",
+    33 "0033_one_time_tokens_used_at",
 );
 
 const MONEY: &[File] = files!("money":

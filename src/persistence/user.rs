@@ -397,7 +397,8 @@ mod tests {
     use crate::vault::Vault;
 
     fn link(number: u8, purpose: Purpose, user: UserId, expires_at: Millis) -> OneTimeToken {
-        OneTimeToken { hash: [number; 32], purpose, user, email: [1; 32], sealed: None, expires_at }
+        let (email, sealed, used_at) = ([1; 32], None, None);
+        OneTimeToken { hash: [number; 32], purpose, user, email, sealed, expires_at, used_at }
     }
 
     fn letter(number: u128, subject: UserId) -> Mail {

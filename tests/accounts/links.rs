@@ -2,6 +2,7 @@
 
 use secrecy::SecretString;
 use serde_json::json;
+use stockade::persistence::Tables;
 
 use crate::support::{Person, Shop};
 use crate::{HOUR, MINUTE};
@@ -19,12 +20,12 @@ async fn a_link_is_good_for_a_day_and_for_one_use() {
     }
     shop.clock.advance(24 * HOUR - MINUTE);
     assert_eq!(shop.verify(&token).await.status, 204);
-    let used = shop.verify(&token).await.problem(410, "link_expired");
     let unknown = shop.verify("verify_nonsense").await.problem(410, "link_expired");
 
     shop.sign_up(&jun).await;
     let late = shop.letter(&jun.email, 1).await.token();
     shop.clock.advance(24 * HOUR);
+    let used = shop.verify(&token).await.problem(410, "link_expired");
     let expired = shop.verify(&late).await.problem(410, "link_expired");
     // One sentence for all of them, and for the used one no letter comes.
     for told in [&used, &unknown, &expired] {
@@ -35,6 +36,78 @@ async fn a_link_is_good_for_a_day_and_for_one_use() {
     shop.verify(&late).await.problem(410, "link_expired");
     assert_eq!(shop.verify(&anew).await.status, 204);
     assert_eq!(shop.letters_to(&jun.email).len(), 2, "a link that is known to be dead sends nothing");
+    assert_eq!(shop.letters_to(&mina.email).len(), 1);
+    shop.close().await;
+}
+
+/// Whoever presses twice, or has not heard the answer, hears it for as long as the link would have been good, and nothing is done
+/// a second time.
+#[actix_web::test]
+async fn a_link_that_was_used_says_so_again_and_does_nothing() {
+    let shop = Shop::open().await;
+    let mina = Person::number(1);
+    shop.sign_up(&mina).await;
+    let link = shop.letter(&mina.email, 1).await.token();
+    let first = shop.verify(&link).await;
+    assert_eq!(first.status, 204, "{}", first.text);
+    let pair = shop.log_in(&mina).await;
+    let me = shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200);
+    shop.clock.advance(24 * HOUR - MINUTE);
+    // The nights between take it as little as the lapse of others does.
+    shop.app().users().clear_away(shop.clock.now()).await;
+    let again = shop.verify(&link).await;
+    assert_eq!((again.status, &again.text), (first.status, &first.text));
+    let pair = shop.log_in(&mina).await;
+    assert_eq!(shop.as_of(&pair, "GET", "/v1/users/me").send().await.ok(200), me);
+    // It opens nothing.
+    let reset = json!({ "token": link, "new_password": "five foxes fly far" });
+    shop.ask("PUT", "/v1/password-resets").json(&reset).send().await.problem(410, "link_expired");
+    shop.clock.advance(MINUTE);
+    shop.verify(&link).await.problem(410, "link_expired");
+    shop.app().users().clear_away(shop.clock.now()).await;
+    assert_eq!(shop.letters_to(&mina.email).len(), 1, "none is sent for it");
+    let folder = shop.stop().await;
+    let tables = Tables::read_only(folder.path());
+    let entries = tables.trail().before(i64::MAX, 100).await.unwrap();
+    assert_eq!(entries.iter().filter(|entry| entry.kind == "address_verified").count(), 1);
+}
+
+/// It says so only while it is true: not of an address that is another's or nobody's by now, nor of an account that is kept out.
+#[actix_web::test]
+async fn a_used_link_does_not_speak_for_an_account_that_has_changed() {
+    const NEW: &str = "mina@example.org";
+    let shop = Shop::open().await;
+    let mut links = Vec::new();
+    for number in 1..=3 {
+        let person = shop.newcomer(number).await;
+        let link = shop.letter(&person.email, 1).await.token();
+        assert_eq!(shop.verify(&link).await.status, 204);
+        let pair = shop.log_in(&person).await;
+        links.push((person, pair, link));
+    }
+    let [moves, kept_out, leaves] = <[_; 3]>::try_from(links).unwrap();
+
+    let (mina, pair, link) = moves;
+    let wish = json!({ "email": NEW, "password": mina.password });
+    shop.as_of(&pair, "POST", "/v1/users/me/email").json(&wish).send().await.ok(202);
+    assert_eq!(shop.verify(&link).await.status, 204, "the new one is not proved yet");
+    let new = shop.letter(NEW, 1).await.token();
+    assert_eq!(shop.verify(&new).await.status, 204);
+    for used in [&link, &new] {
+        shop.verify(used).await.problem(410, "link_expired");
+    }
+
+    let (_, pair, link) = kept_out;
+    let switch = format!("/v1/admin/users/{}", shop.id_of(&pair).await);
+    let suspended = shop.admin("POST", &format!("{switch}/suspend")).send().await;
+    assert_eq!(suspended.status, 204, "{}", suspended.text);
+    shop.verify(&link).await.problem(410, "link_expired");
+
+    let (kim, pair, link) = leaves;
+    let erase = json!({ "password": kim.password });
+    let erased = shop.as_of(&pair, "DELETE", "/v1/users/me").json(&erase).send().await;
+    assert_eq!(erased.status, 204, "{}", erased.text);
+    shop.verify(&link).await.problem(410, "link_expired");
     shop.close().await;
 }
 

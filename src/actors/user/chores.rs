@@ -118,7 +118,7 @@ impl Users {
 
     async fn clear_links(&self, now: Millis) -> Result<(), Unable> {
         let mut writing = self.0.tables.begin().await?;
-        writing.forget_tokens(now.plus(-EXPIRED_LINK_MS)).await?;
+        writing.forget_tokens(now.plus(-EXPIRED_LINK_MS), now).await?;
         writing.forget_revocations(now).await?;
         commit(writing).await
     }

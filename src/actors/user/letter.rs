@@ -62,6 +62,7 @@ impl Users {
             email: self.email_of(&personal.email).current,
             sealed,
             expires_at: good_until(purpose, self.0.clock.now()),
+            used_at: None,
         };
         writing.insert_token(&link).await?;
         Ok(LinkToken::new(token.expose_secret()))

@@ -159,6 +159,8 @@ impl Users {
             writing.free_email(old, user.id).await?;
         }
         writing.prove_email(&proved, user.id).await?;
+        // What says that the old one is proved is silent from now on, whoever has it next.
+        writing.void_tokens(user.id, Purpose::Verify).await?;
         let (revocation, signed_out_at) = sign_out(&mut writing, user.id, now, now).await?;
         let changed = User {
             email: Some(proved.current),

@@ -89,7 +89,8 @@ impl Users {
         })
     }
 
-    /// Follows the link of a letter: the address is proved.
+    /// Follows the link of a letter: the address is proved. Whoever has not heard the answer hears it again by the same link, for as long
+    /// as it would have been good.
     pub async fn verify(&self, token: &SecretString) -> Result<(), Unable> {
         let link = self.link(token).await?;
         if self.is_expired(&link) {
@@ -98,6 +99,7 @@ impl Users {
         match link.purpose {
             Purpose::Reset => Err(Unable::LinkExpired),
             Purpose::ChangeEmail => self.move_email(&link).await,
+            Purpose::Verify if link.used_at.is_some() => self.has_proved(&link).await,
             Purpose::Verify => self.prove(&link).await,
         }
     }
@@ -154,10 +156,16 @@ impl Users {
     async fn prove(&self, link: &OneTimeToken) -> Result<(), Unable> {
         let now = self.0.clock.now();
         let mut writing = self.0.tables.begin().await?;
-        let user = self.spend(&mut writing, link).await?;
+        if !writing.use_token(&link.hash, now).await? {
+            drop(writing);
+            // Somebody was faster: as a rule the same person, who has pressed twice.
+            let link = self.0.tables.users().token(&link.hash).await?.filter(|link| link.used_at.is_some());
+            return self.has_proved(&link.ok_or(Unable::LinkExpired)?).await;
+        }
+        let user = self.whose(&mut writing, link).await?;
         let user = self.rekeyed(&mut writing, user).await?;
         let state = user.state.after(AccountMove::Verify).ok_or(Unable::LinkExpired)?;
-        writing.void_tokens(user.id, Purpose::Verify).await?;
+        writing.void_other_tokens(user.id, Purpose::Verify, &link.hash).await?;
         let personal = self.open(&user)?;
         writing.prove_email(&self.email_of(&personal.email), user.id).await?;
         if let Some(phone) = &personal.phone {
@@ -173,6 +181,14 @@ impl Users {
         Ok(())
     }
 
+    /// What is said of a link that was used before, whose answer may have been lost: that its address is proved, if it still is its
+    /// person's, who may come in. Nothing is done.
+    async fn has_proved(&self, link: &OneTimeToken) -> Result<(), Unable> {
+        let user = self.0.tables.users().find(link.user).await?;
+        let user = user.filter(|user| user.state == AccountState::Verified).ok_or(Unable::LinkExpired)?;
+        if self.was_sent_to(link, &user)? { Ok(()) } else { Err(Unable::LinkExpired) }
+    }
+
     pub(super) async fn link(&self, token: &SecretString) -> Result<OneTimeToken, Unable> {
         let hash = token_hash(token.expose_secret());
         self.0.tables.users().token(&hash).await?.ok_or(Unable::LinkExpired)
@@ -182,16 +198,24 @@ impl Users {
         has_expired(link.expires_at, self.0.clock.now())
     }
 
-    /// Uses a link up, and finds whom it is about: the address it was sent to must still be theirs.
+    /// Uses a link up, for good, and finds whom it is about.
     pub(super) async fn spend(&self, writing: &mut Writing<'_>, link: &OneTimeToken) -> Result<User, Unable> {
         if !writing.spend_token(&link.hash).await? {
             return Err(Unable::LinkExpired);
         }
+        self.whose(writing, link).await
+    }
+
+    /// Whom a link is about that is being used: the address it was sent to must still be theirs.
+    async fn whose(&self, writing: &mut Writing<'_>, link: &OneTimeToken) -> Result<User, Unable> {
         let user = writing.user(link.user).await?.filter(|user| user.wrapped_key.is_some());
         let user = user.ok_or(Unable::LinkExpired)?;
-        // Under whichever key it was sent.
-        let theirs = self.email_of(&self.open(&user)?.email);
-        let is_theirs = link.purpose == Purpose::ChangeEmail || theirs.contain(&link.email);
+        let is_theirs = link.purpose == Purpose::ChangeEmail || self.was_sent_to(link, &user)?;
         if is_theirs { Ok(user) } else { Err(Unable::LinkExpired) }
+    }
+
+    /// Was a link sent to the address that this person has, under whichever key?
+    fn was_sent_to(&self, link: &OneTimeToken, user: &User) -> Result<bool, Unable> {
+        Ok(self.email_of(&self.open(user)?.email).contain(&link.email))
     }
 }

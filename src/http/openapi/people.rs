@@ -57,10 +57,11 @@ pub fn of(door: &str) -> Door {
         "user::verify" => Door {
             body: body("VerifyRequest", json!({ "token": "verify_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" })),
             refuses: LINK,
-            ..told("people", "Prove an address", "With the token of the link. Good for one use. One that is tried \
-                within a day of its expiry is answered with another letter, if the account still waits for it and the address has room for \
-                one: three an hour. Where it has none the same link brings it later. An account waits for as long as another link is good, \
-                and some minutes more.")
+            ..told("people", "Prove an address", "With the token of the link. Good for one use; who sends \
+                the token of a sign-up again within the 24 hours is answered as the first time, as long as the address is theirs and the account \
+                is not suspended, and nothing is done. One that is tried within a day of its expiry is answered with another letter, if the \
+                account still waits for it and the address has room for one: three an hour. Where it has none the same link brings it later. \
+                An account waits for as long as another link is good, and some minutes more.")
         }
         .gives_nothing(204, "It is proved."),
         "user::resend" => Door { body: email_body(), refuses: LETTER, ..told("people", "Another letter", "If there is an \

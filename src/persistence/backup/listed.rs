@@ -110,7 +110,7 @@ pub static TABLES: &[Table] = tables! {
     People sessions: id Bytes, user_id Bytes, refresh_hash Bytes, former_hash Bytes, successor Bytes,
         device Words, created_at_ms Number, used_at_ms Number, key_thumbprint Bytes, device_sealed Bytes;
     People one_time_tokens: hash Bytes, purpose Words, user_id Bytes, email_blind Bytes, sealed Bytes,
-        expires_at_ms Number;
+        expires_at_ms Number, used_at_ms Number;
     People revocations: subject Bytes, kind Words, epoch_ms Number, until_ms Number, noted_at_ms Number;
     People outbox: id Bytes, kind Words, locale Words, subject_id Bytes, wrapped_key Bytes,
         recipient Bytes, letter Bytes, state Words, tries Number, next_at_ms Number,

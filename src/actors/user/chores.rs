@@ -19,7 +19,7 @@ use crate::persistence::user::{Lapsed, User, UserError};
 
 /// When that is, on the calendar's clocks: few people are there then.
 pub const CLEARING_AT: &str = "30 3 * * *";
-/// How often somebody looks for accounts that have lapsed: none is there for much longer than that once no link proves it any more.
+/// How often somebody looks for accounts that have lapsed: none is there for much longer than that.
 const LAPSED_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Accounts that go in one transaction: whoever signs up, logs in or orders to another address waits for it …
 const GOING_MAX: usize = 20;
@@ -63,7 +63,7 @@ impl Users {
         })
     }
 
-    /// Accounts lapse as their last links do: looks for them again and again, beginning at once.
+    /// Accounts lapse a day after their last links: looks for them again and again, beginning at once.
     pub fn lapsing(&self) -> Loop {
         let users = self.clone();
         Loop::start(async move {
@@ -78,7 +78,7 @@ impl Users {
         })
     }
 
-    /// Takes away the accounts that nobody has proved and that no link proves any more by then. With the row goes the person's key;
+    /// Takes away the accounts that nobody has proved and whose last link has expired so long ago that it brings no other. With the row goes the person's key;
     /// links and letters that wait go with it, and sessions there are none. Whoever is proving one at this moment was first, or finds
     /// neither link nor account.
     pub async fn let_lapse(&self, now: Millis) -> Tally {
@@ -131,13 +131,14 @@ impl Users {
         Ok((accounts.len() + sessions.len()) as u64)
     }
 
-    /// A page of accounts that have lapsed, behind a place. Of one that is younger than a link lives no link has expired.
+    /// A page of accounts that have lapsed, behind a place. Of one that is younger than a link lives none has expired.
     async fn lapsed_accounts(
         &self,
         now: Millis,
         after: Option<(Millis, UserId)>,
     ) -> Result<Vec<Lapsed>, StoreError> {
-        self.0.tables.users().lapsed(now.plus(-VERIFY_MS), now, after, CHORES_MAX).await
+        let expired = now.plus(-EXPIRED_LINK_MS);
+        self.0.tables.users().lapsed(expired.plus(-VERIFY_MS), expired, after, CHORES_MAX).await
     }
 
     async fn remove_lapsed(&self, now: Millis, tally: &mut Tally) -> Result<(), Unable> {
@@ -169,7 +170,7 @@ impl Users {
         let mut gone = 0;
         let mut writing = self.0.tables.begin().await?;
         for user in lapsed {
-            match writing.remove_user(user, now).await {
+            match writing.remove_user(user, now.plus(-EXPIRED_LINK_MS)).await {
                 Ok(()) => gone += 1,
                 // Proved in the last moment, or sent another link.
                 Err(UserError::VersionConflict) => {}

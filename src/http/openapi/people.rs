@@ -50,8 +50,8 @@ pub fn of(door: &str) -> Door {
             body: body("SignUpRequest", sign_up_example()),
             refuses: LETTER,
             ..told("people", "Sign up", "The answer is the same whether the address is known or not; a letter tells its \
-                owner. The link in it is good for 24 hours; an account to which no link is good any more lapses. `Accept-Language` chooses \
-                the language, Korean or English.")
+                owner. The link in it is good for 24 hours. `Accept-Language` chooses the language, \
+                Korean or English.")
         }
         .gives(202, "A letter is on its way.", "Accepted", Value::Null),
         "user::verify" => Door {
@@ -61,11 +61,11 @@ pub fn of(door: &str) -> Door {
                 the token of a sign-up again within the 24 hours is answered as the first time, as long as the address is theirs and the account \
                 is not suspended, and nothing is done. One that is tried within a day of its expiry is answered with another letter, if the \
                 account still waits for it and the address has room for one: three an hour. Where it has none the same link brings it later. \
-                An account waits for as long as another link is good, and some minutes more.")
+                An account waits for a day behind its last link.")
         }
         .gives_nothing(204, "It is proved."),
         "user::resend" => Door { body: email_body(), refuses: LETTER, ..told("people", "Another letter", "If there is an \
-            account that waits for it. The link in it is good for 24 hours; none is sent that would be good for longer than seven days after \
+            account that waits for it. The link in it is good for 24 hours; none is sent that would be good for longer than six days after \
             the sign-up.") }
             .gives(202, "The same for every address.", "Accepted", Value::Null),
         "user::forgot" => Door { body: email_body(), refuses: LETTER, ..told("people", "Forgotten password", "Sends a link \

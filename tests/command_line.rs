@@ -206,6 +206,23 @@ fn what_cannot_be_meant_is_refused_in_words() {
     }
 }
 
+/// A setting that nobody can read is not taken for one that nobody has made.
+#[test]
+fn a_variable_that_is_no_text_is_refused_by_its_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let shop = Shop::new();
+    let latin = std::ffi::OsStr::from_bytes(b"hush-\xfc");
+    let said = |name: &str| Said::of(shop.command("config").env(name, latin).output().unwrap());
+    for name in ["STOCKADE_MASTER_KEY", "STOCKADE_DATA_DIR"] {
+        let said = said(name);
+        said.fails_with(&[name, "not UTF-8"]);
+        assert!(!said.err.contains("hush"), "{}", said.err);
+    }
+    let stranger = said("STOCKADE_PORT");
+    assert!(stranger.code == 0 && stranger.err.contains("STOCKADE_PORT looks like"), "{stranger:?}");
+    assert_eq!(said("LC_SHOP").code, 0);
+}
+
 /// ASVS 6.3.2, 13.3: whoever reads this repository can sign for no shop in production, and open nobody's data. It says which
 /// setting is wrong and how to make a good one, and neither a socket nor a file is touched before.
 #[test]

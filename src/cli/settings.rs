@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::{Config, Layers, SETTINGS, Setting};
+use crate::config::{Config, ConfigError, Layers, SETTINGS, Setting};
 
 /// The flags' names, where clap can borrow them for ever.
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| SETTINGS.iter().map(Setting::flag).collect());
@@ -22,6 +22,20 @@ pub struct Flags {
 #[derive(Debug, Default, Clone)]
 pub struct CommonFlags(pub Flags);
 
+/// What the environment says. Of a variable that is none of ours the name alone counts.
+fn variables() -> Result<Vec<(String, String)>, ConfigError> {
+    let named = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    let said = named.map(|(name, value)| match value.into_string() {
+        Ok(value) => Ok((name, value)),
+        // Passed over, it would be as good as never said, and the shop would start on a default.
+        Err(_) if SETTINGS.iter().any(|setting| setting.variable() == name) => {
+            Err(ConfigError::Unreadable { name })
+        }
+        Err(_) => Ok((name, String::new())),
+    });
+    said.collect()
+}
+
 impl Flags {
     /// These, and then those: the later word counts.
     pub fn and(mut self, later: Flags) -> Flags {
@@ -32,9 +46,7 @@ impl Flags {
 
     /// Flags over the environment over the file.
     pub fn layers(self) -> Result<Layers> {
-        let variables = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Ok(Layers::of(self.file.as_deref(), variables, self.said)?)
+        Ok(Layers::of(self.file.as_deref(), variables()?, self.said)?)
     }
 
     /// A configuration that the profile allows.

@@ -42,7 +42,7 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-/// All settings, each with the value that won. An empty value means: unset.
+/// All settings, each with the value that won. An empty value means: unset, which is the default where there is one.
 #[derive(Debug, Clone)]
 pub struct Layers {
     values: BTreeMap<&'static str, (String, Origin)>,
@@ -61,19 +61,26 @@ impl Layers {
         layers.add_file(path)?;
         for (name, value) in variables {
             match SETTINGS.iter().find(|setting| setting.variable() == name) {
-                Some(setting) => layers.say(setting.key, value, Origin::Variable(name)),
+                Some(setting) => layers.say(setting, value, Origin::Variable(name)),
                 None if name.starts_with(PREFIX) => layers.strangers.push(name),
                 None => {}
             }
         }
         for (key, value) in flags {
-            layers.say(key, value, Origin::Flag(key.replace('_', "-")));
+            if let Some(setting) = SETTINGS.iter().find(|setting| setting.key == key) {
+                layers.say(setting, value, Origin::Flag(setting.flag()));
+            }
         }
         Ok(layers)
     }
 
-    fn say(&mut self, key: &'static str, value: String, origin: Origin) {
-        self.values.insert(key, (value, origin));
+    /// Whoever says nothing in so many words has the default; where there is none it is told who has said so.
+    fn say(&mut self, setting: &Setting, value: String, origin: Origin) {
+        let said = match value.is_empty() && !setting.default.is_empty() {
+            true => (setting.default.to_owned(), Origin::Default),
+            false => (value, origin),
+        };
+        self.values.insert(setting.key, said);
     }
 
     fn add_file(&mut self, path: Option<&Path>) -> Result<(), ConfigError> {
@@ -102,7 +109,7 @@ impl Layers {
             };
             let said = said
                 .map_err(|_| unreadable(format!("`{key}` is neither a word, a number nor a list of them")))?;
-            self.say(setting.key, said, Origin::File(name.clone()));
+            self.say(setting, said, Origin::File(name.clone()));
         }
         Ok(())
     }
@@ -242,6 +249,21 @@ mod tests {
             origins.contains(&"flag --http-addr".to_owned())
                 && origins.contains(&"environment STOCKADE_WORKERS".to_owned())
         );
+    }
+
+    #[test]
+    fn an_empty_value_is_the_default() {
+        let (_folder, path) = file("data_dir = \"\"\nworkers = \"\"\nmail_from = \"shop@example.com\"\n");
+        let variables = ["STOCKADE_MAIL_FROM", "STOCKADE_CALENDAR_DAY", "STOCKADE_TRUSTED_PROXIES"];
+        let variables = variables.map(|name| (name.to_owned(), String::new()));
+        let layers = Layers::of(Some(&path), variables, [("http_addr", String::new())]).unwrap();
+        for key in ["data_dir", "mail_from", "calendar_day", "http_addr"] {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            assert_eq!(layers.text(key), Some(setting.default), "{key}");
+            assert!(layers.is_default(key), "{key}");
+        }
+        assert_eq!(layers.text("workers"), None);
+        assert!(!layers.is_default("trusted_proxies"), "an empty list is a list");
     }
 
     #[test]

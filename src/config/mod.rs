@@ -1,7 +1,7 @@
 //! What the operator may choose, and where each choice came from.
 //!
 //! A setting has one name. It is a flag (`--http-addr`), a variable (`STOCKADE_HTTP_ADDR`) and a key of `stockade.toml`
-//! (`http_addr`); the first of these that says something wins, then the default. [`SETTINGS`] lists them all, and the
+//! (`http_addr`); the first of these that is there wins, then the default, which an empty value means too. [`SETTINGS`] lists them all, and the
 //! command line, `stockade config` and the README's table are made from it or compared with it. An unknown key is an
 //! error. A [`Config`] that exists is one the engine can start with.
 
@@ -153,6 +153,8 @@ pub enum ConfigError {
     Unknown { origin: String, key: String, hint: String },
     #[error("{key} = `{value}` ({origin}): {reason}")]
     Value { key: &'static str, value: String, origin: String, reason: String },
+    #[error("environment {name}: what it says is not UTF-8")]
+    Unreadable { name: String },
     #[error("{0}")]
     Production(&'static str),
 }
@@ -296,7 +298,7 @@ impl Config {
             (self.http.ops_addr.is_none(), "production needs STOCKADE_OPS_ADDR, an address that only operators reach, such as 127.0.0.1:9090"),
             (self.webhooks.allow_loopback, "production tells nothing to endpoints on its own machine, and nothing without TLS: leave STOCKADE_WEBHOOK_ALLOW_LOOPBACK out"),
             (sends && layers.is_default("mail_from"), "production sends mail from an address of its own: set STOCKADE_MAIL_FROM"),
-            (sends && layers.is_default("public_url"), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
+            (sends && layers.text("public_url").is_none(), "production puts links into mails that people can follow: set STOCKADE_PUBLIC_URL"),
         ];
         let others = self.payment.wrongs(layers).into_iter().chain(self.days.wrongs());
         let others = others.chain(proxies).chain(plaintext::wrongs(layers, may_be_plain));
@@ -476,12 +478,22 @@ mod tests {
         assert!(with("allow_plaintext", "perhaps").is_err());
         assert!(with("webhook_allow_loopback", "true").unwrap_err().contains("WEBHOOK_ALLOW_LOOPBACK"));
         assert!(with("smtp_url", "smtps://mail.example.com").unwrap_err().contains("STOCKADE_MAIL_FROM"));
+        let letters = |from, url| {
+            let smtp = ("smtp_url", "smtps://mail.example.com");
+            read(&[&good[..], &[smtp, ("mail_from", from), ("public_url", url)]].concat()).map(drop)
+        };
+        let (from, url) = ("Shop <shop@example.com>", "https://shop.example.com");
+        assert_eq!(letters(from, url), Ok(()));
+        assert!(letters("", url).unwrap_err().contains("STOCKADE_MAIL_FROM"), "said, and empty");
+        assert!(letters(from, "").unwrap_err().contains("STOCKADE_PUBLIC_URL"), "said, and empty");
     }
 
     #[test]
     fn the_place_of_the_data_has_two_names_and_one_meaning() {
         let dir = |pairs: &[(&str, &str)]| read(pairs).map(|config| config.store.data_dir);
         assert_eq!(dir(&[("database_url", "sqlite://elsewhere")]), Ok("elsewhere".into()));
+        assert_eq!(dir(&[("data_dir", "")]), Ok("./data".into()), "an empty one is none");
+        assert_eq!(dir(&[("database_url", "sqlite://a"), ("data_dir", "")]), Ok("a".into()));
         assert!(
             dir(&[("database_url", "sqlite://a"), ("data_dir", "b")]).unwrap_err().contains("one of the two")
         );

@@ -198,7 +198,8 @@ impl Orders {
         let Some(before) = self.made_before(buyer, key, print, home, home).await? else {
             return Ok(Key::New(Some(claim)));
         };
-        match self.0.directory.order(home, before).await? {
+        // It was made, whoever cannot show it at the moment.
+        match self.0.directory.order(home, before).await.map_err(NotDone::after_all)? {
             Answer::Order(Some(seen)) if seen.state == HoldState::Placing => {
                 Err(refused(home, Refusal::KeyInProgress))
             }

@@ -72,6 +72,14 @@ impl NotDone {
             other => other,
         }
     }
+
+    /// Said to whoever has only looked: nothing was to be done, whatever became of the group that his answer waited for.
+    pub(super) fn of_a_look(self) -> NotDone {
+        match self {
+            NotDone::Unknown => NotDone::Unavailable,
+            other => other,
+        }
+    }
 }
 
 /// Runs on when whoever asked hangs up: half of it is not left behind by that. If it fails altogether nobody knows how far it came.

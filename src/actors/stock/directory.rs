@@ -208,7 +208,7 @@ impl Directory {
 
     /// What the product's owner knows of an order.
     pub async fn order(&self, product: ProductId, order: OrderId) -> Reply {
-        self.send(product, Ask::Order(order)).await
+        self.send(product, Ask::Order(order)).await.map_err(NotDone::of_a_look)
     }
 
     pub(in crate::actors) async fn send(&self, product: ProductId, ask: Ask) -> Reply {
@@ -273,7 +273,7 @@ impl Directory {
         // Any question is answered only once the owner serves.
         let nobody = OrderId::from_bytes([0; 16]);
         let (owner, answer) = self.put_in(product, Ask::Order(nobody), begins)?;
-        answer.await.unwrap_or(Err(NotDone::Unknown))?;
+        answer.await.unwrap_or(Err(NotDone::Unavailable)).map_err(NotDone::of_a_look)?;
         // Of itself: it may have gone since, and its product is there all the same.
         owner.view().ok_or(NotDone::Refused {
             product,

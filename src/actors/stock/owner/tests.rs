@@ -1,8 +1,10 @@
 //! What an owner does when deciding fails, and what it may not do without the journal.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all, join3};
+use futures_util::poll;
 use tokio::time::timeout;
 
 use super::super::protocol::FORGOTTEN_MIN;
@@ -191,6 +193,33 @@ async fn in_doubt(story: &Story) -> ProductId {
     story.journal.is_in_doubt(true);
     assert_eq!(story.reserve(product, 1).await, Err(NotDone::Unknown));
     product
+}
+
+/// His answer waits for a group like everybody's, but nothing was to be done. What a key has made may depend on it.
+#[actix::test]
+async fn whoever_only_looks_hears_of_no_doubt() {
+    let story = Story::begin().await;
+    let (owners, product, ask) = (&story.owners, product(1), one_for(1, product(1), true));
+    story.journal.holds_back(true);
+    let mut making = pin!(owners.ask(product, Command::Create { settings: settings(), stock: 10 }));
+    assert!(poll!(making.as_mut()).is_pending());
+    until("it is decided", || owners.waiting() == 0).await;
+    let of_key = Ask::OrderOfKey { buyer: ask.buyer, key: ask.key.unwrap().key };
+    let order = ask.order;
+    let mut looks = pin!(join3(owners.view(product), owners.order(product, order), owners.find(order)));
+    let mut key = pin!(owners.send(product, of_key));
+    assert!(poll!(looks.as_mut()).is_pending() && poll!(key.as_mut()).is_pending());
+    until("they are decided", || owners.waiting() == 0).await;
+    story.journal.is_in_doubt(true);
+    story.journal.holds_back(false);
+    assert_eq!(making.await, Err(NotDone::Unknown));
+    assert_eq!(key.await, Err(NotDone::Unknown));
+    let (view, seen, found) = looks.await;
+    assert_eq!(view, Err(NotDone::Unavailable));
+    assert_eq!(seen, Err(NotDone::Unavailable));
+    assert_eq!(found, Err(NotDone::Unavailable));
+    story.journal.is_in_doubt(false);
+    assert_eq!(owners.view(product).await.unwrap().counts.available(), 10);
 }
 
 #[actix::test]

@@ -64,8 +64,10 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
         return Ok(HttpResponse::Ok().json(stock));
     }
     let asked = asked(&room.front.proxies, &request, body, **side);
+    // Reading twice does nothing twice.
+    let may_repeat = is_look(&asked) || has_key(path_of(&request), &asked);
     let answer = match asked.fits() {
-        true => answer_of(&room, asked).await,
+        true => answer_of(&room, asked, may_repeat).await,
         // It would be tried until nobody waits any more.
         false => Err(head_too_large()),
     };
@@ -74,13 +76,18 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     answer.map(|(session, reply)| passed_on(reply, Until { closing, standing, session }))
 }
 
+/// The path as the doors are looked for: however it is written, it is the same path at the lead.
+fn path_of(request: &HttpRequest) -> &str {
+    request.match_info().as_str()
+}
+
 fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
     let side = match side {
         Side::Shop => peer::Side::Shop,
         Side::Ops => peer::Side::Ops,
         // One listener for everything, as in development.
-        Side::All if request.path().starts_with("/v1/admin") => peer::Side::Ops,
+        Side::All if path_of(request).starts_with("/v1/admin") => peer::Side::Ops,
         Side::All => peer::Side::Shop,
     };
     let mut headers = headers_of(request.headers());
@@ -110,7 +117,11 @@ fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -
 }
 
 /// The lead's answer, whichever node that becomes, and that one's session.
-async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<(i64, Reply), Problem> {
+async fn answer_of(
+    room: &Rc<Room>,
+    request: peer::Request,
+    mut may_repeat: bool,
+) -> Result<(i64, Reply), Problem> {
     let Some(_seat) = room.seat(request.body.len()) else {
         return Err(
             Problem::new(Code::Overloaded, "Too many wait for the node that leads.").retry_after(RETRY_MS)
@@ -118,8 +129,6 @@ async fn answer_of(room: &Rc<Room>, request: peer::Request) -> Result<(i64, Repl
     };
     let clock = &room.front.clock;
     let began = clock.nanos();
-    // Reading twice does nothing twice.
-    let mut may_repeat = is_look(&request) || has_key(&request);
     let mut may_be_done = false;
     loop {
         let changed = room.changed.notified();
@@ -165,10 +174,10 @@ fn is_look(request: &peer::Request) -> bool {
     [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str())
 }
 
-/// Whether it is done once, however often it is asked.
-fn has_key(request: &peer::Request) -> bool {
+/// Whether it is done once, however often it is asked. The key is one that goes along.
+fn has_key(path: &str, request: &peer::Request) -> bool {
     let names_one = || request.headers.iter().any(|(name, _)| name == "idempotency-key");
-    KEEP_KEYS.iter().any(|prefix| request.target.starts_with(prefix)) && names_one()
+    KEEP_KEYS.iter().any(|prefix| path.starts_with(prefix)) && names_one()
 }
 
 async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<(i64, Reply), Unanswered> {
@@ -219,9 +228,36 @@ mod tests {
         };
         assert!(is_look(&asked("GET", "/v1/products", "accept")));
         assert!(!is_look(&asked("POST", "/v1/orders", "idempotency-key")));
-        assert!(has_key(&asked("POST", "/v1/orders", "idempotency-key")));
-        assert!(has_key(&asked("POST", "/v1/cart/checkout", "idempotency-key")));
-        assert!(!has_key(&asked("POST", "/v1/orders", "accept")));
-        assert!(!has_key(&asked("POST", "/v1/users", "idempotency-key")));
+        let keeps = |path: &str, header: &str| has_key(path, &asked("POST", path, header));
+        assert!(keeps("/v1/orders", "idempotency-key"));
+        assert!(keeps("/v1/cart/checkout", "idempotency-key"));
+        assert!(!keeps("/v1/orders", "accept"));
+        assert!(!keeps("/v1/users", "idempotency-key"));
+    }
+
+    /// As the doors are looked for. Whoever comes in by the shop's own listener stays on that side, whatever he writes.
+    #[test]
+    fn a_path_is_the_same_however_it_is_written() {
+        use actix_web::test::TestRequest;
+        let proxies = Proxies(std::sync::Arc::new([]));
+        let sent = |path: &str, side| {
+            let came = TestRequest::post().uri(path).insert_header(("idempotency-key", "mine"));
+            let came = came.to_http_request();
+            let asked = asked(&proxies, &came, Raw(Vec::new()), side);
+            (asked.side, has_key(path_of(&came), &asked), asked.target)
+        };
+        for path in ["/v1/admin/products", "/v1/%61dmin/products", "/%761/adm%69n/products"] {
+            let as_it_came = path.to_owned();
+            assert_eq!(sent(path, Side::All), (peer::Side::Ops, false, as_it_came), "{path}");
+            assert_eq!(sent(path, Side::Shop).0, peer::Side::Shop, "{path}");
+            assert_eq!(sent(path, Side::Ops).0, peer::Side::Ops, "{path}");
+        }
+        for path in ["/v1/orders", "/v1/o%72ders", "/v1/%6Frders/preview"] {
+            assert_eq!(sent(path, Side::All), (peer::Side::Shop, true, path.to_owned()), "{path}");
+        }
+        // Nobody decodes twice, and a slash that is written otherwise is none.
+        for path in ["/v1/%2561dmin/products", "/v1%2Fadmin/products", "/v1/users/%2Fv1/orders"] {
+            assert_eq!(sent(path, Side::All), (peer::Side::Shop, false, path.to_owned()), "{path}");
+        }
     }
 }

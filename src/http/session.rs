@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::abuse::Abuse;
 use super::auth::Caller;
-use super::body::Body;
+use super::body::{Body, NoBody};
 use super::client::Neighbourhood;
 use super::problem::Problem;
 use super::proof;
@@ -144,6 +144,7 @@ pub async fn end(
     Caller(caller): Caller,
     Id(session): Id<SessionId>,
     users: web::Data<Users>,
+    _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     let own_until = (session == caller.session).then_some(caller.expires_at);
     users.log_out(caller.user, session, own_until).await?;
@@ -151,13 +152,21 @@ pub async fn end(
 }
 
 /// `DELETE /v1/sessions/current`: this device.
-pub async fn end_current(Caller(caller): Caller, users: web::Data<Users>) -> Result<HttpResponse, Problem> {
+pub async fn end_current(
+    Caller(caller): Caller,
+    users: web::Data<Users>,
+    _: NoBody,
+) -> Result<HttpResponse, Problem> {
     users.log_out(caller.user, caller.session, Some(caller.expires_at)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `DELETE /v1/sessions`: every device.
-pub async fn end_all(Caller(caller): Caller, users: web::Data<Users>) -> Result<HttpResponse, Problem> {
+pub async fn end_all(
+    Caller(caller): Caller,
+    users: web::Data<Users>,
+    _: NoBody,
+) -> Result<HttpResponse, Problem> {
     users.log_out_everywhere(caller.user, caller.expires_at).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use actix_web::{HttpResponse, web};
 
 use super::auth::Shopper;
+use super::body::NoBody;
 use super::problem::{Code, Problem};
 use super::product::ProductShown;
 use super::query::{Id, Page, Query};
@@ -59,6 +60,7 @@ pub async fn put(
     Id(product): Id<ProductId>,
     rate: web::Data<CartRate>,
     wishes: web::Data<Wishes>,
+    _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     rate.take(user)?;
     wishes.put(user, product).await?;
@@ -71,6 +73,7 @@ pub async fn remove(
     Id(product): Id<ProductId>,
     rate: web::Data<CartRate>,
     wishes: web::Data<Wishes>,
+    _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     rate.take(user)?;
     wishes.remove(user, product).await?;

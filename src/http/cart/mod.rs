@@ -11,7 +11,7 @@ pub use ask::{CheckoutRequest, QuantityRequest};
 pub use show::{CartKept, CartShown};
 
 use super::auth::Shopper;
-use super::body::Body;
+use super::body::{Body, NoBody};
 use super::idempotency::{IdempotencyKey, REPLAYED};
 use super::order::{self, ItemRequest};
 use super::payment;
@@ -41,6 +41,7 @@ pub async fn clear(
     rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
+    _: NoBody,
 ) -> Result<web::Json<CartShown>, Problem> {
     rate.take(user)?;
     Ok(web::Json(CartShown::of(carts.clear(user).await?, clock.now())))
@@ -86,6 +87,7 @@ pub async fn take_out(
     rate: web::Data<CartRate>,
     clock: web::Data<Clock>,
     carts: web::Data<Carts>,
+    _: NoBody,
 ) -> Result<web::Json<CartShown>, Problem> {
     rate.take(user)?;
     Ok(web::Json(CartShown::of(carts.take_out(user, product).await?, clock.now())))

@@ -212,7 +212,7 @@ fn refuses(route: &Route, door: &Door) -> Vec<Code> {
     if route.path.contains('{') {
         codes.push(Code::NotFound);
     }
-    let reads_body = route.method == "POST" || door.body.is_some();
+    let reads_body = route.method != "GET";
     if reads_body {
         codes.extend([Code::MalformedJson, Code::RequestTimeout, Code::PayloadTooLarge]);
     }

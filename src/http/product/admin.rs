@@ -109,6 +109,7 @@ pub async fn archive(
     Admin(admin): Admin,
     Id(product): Id<ProductId>,
     catalogue: web::Data<Catalogue>,
+    _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     catalogue.archive(admin, product).await?;
     Ok(HttpResponse::NoContent().finish())

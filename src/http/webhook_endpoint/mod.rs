@@ -68,6 +68,7 @@ pub async fn remove(
     Admin(admin): Admin,
     Id(endpoint): Id<EndpointId>,
     webhooks: web::Data<Webhooks>,
+    _: NoBody,
 ) -> Result<HttpResponse, Problem> {
     webhooks.remove(admin, endpoint).await?;
     Ok(HttpResponse::NoContent().finish())

@@ -131,7 +131,7 @@ pub fn of(door: &str) -> Door {
             ..told("products", "One product", "With its stock and the state of its sale.")
         }
         .gives(200, "The product.", "ProductShown", Value::Null)
-        .with_header(200, "ETag", "Changes with text, settings and stock.")
+        .with_header(200, "ETag", "Weak; changes with text, settings and stock.")
         .gives_nothing(304, "It is as it was.")
         .with_header(304, "ETag", "The one that was sent.")
         .revalidated(),
@@ -155,20 +155,21 @@ pub fn of(door: &str) -> Door {
         }
         .gives(201, "The product.", "ProductShown", Value::Null)
         .with_header(201, "Location", "Where it is.")
-        .with_header(201, "ETag", "For the first change.")
+        .with_header(201, "ETag", "Weak; for the first change.")
         .with_header(201, "Idempotent-Replayed", "`true` when the key had made this product before."),
         "product::change" => Door {
             body: body("ProductPatch", json!({ "name": "Moon jar, small", "sale": { "closes_at": null } })),
-            parameters: vec![header("If-Match", true, "The ETag of the product that was read; `*` for whatever it is now.")],
+            parameters: vec![header("If-Match", true, "The ETag of the product that was read, as it came: text and settings have to be the same, \
+                stock need not. `*` for whatever it is now.")],
             refuses: &[
                 Code::SaleClosed, Code::PreconditionFailed, Code::PreconditionRequired, Code::Overloaded,
                 Code::OwnerUnavailable, Code::OutcomeUnknown, Code::ReauthenticationRequired,
             ],
-            ..told("administration", "Change a product", "Text, price and sale, never stock. Holds that stand keep their price \
-                and their deadline. Another price wants a log-in of a moment ago, in production of the last 15 minutes.")
+            ..told("administration", "Change a product", "Text, price and sale, never stock. Null takes a picture away, or \
+                what is said of the sale; elsewhere it is refused. Holds that stand keep their price and their deadline. Another price wants a log-in of a moment ago, in production of the last 15 minutes.")
         }
         .gives(200, "The product.", "ProductShown", Value::Null)
-        .with_header(200, "ETag", "For the next change."),
+        .with_header(200, "ETag", "Weak; for the next change."),
         "product::archive" => Door {
             refuses: WRITE,
             ..told("administration", "Archive a product", "Off sale and out of the lists for good; its history stays.")

@@ -76,32 +76,45 @@ pub struct SaleRequest {
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<u32>, minimum = 1)]
     per_customer_limit: Option<Option<u32>>,
-    #[serde(default)]
-    #[schema(minimum = 1, maximum = 604_800)]
-    hold_seconds: Option<u32>,
+    /// How long an order is held for its payment; null is 600.
+    #[serde(default, deserialize_with = "said")]
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 604_800)]
+    hold_seconds: Option<Option<u32>>,
 }
 
-/// A change of a product; what is left out stays as it is. Stock changes by restocking only.
+/// A change of a product; what is left out stays as it is. Null takes away what a product may be without: a picture, and whatever is said
+/// of its sale. Stock changes by restocking only.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProductPatch {
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(
+        value_type = String,
         min_length = 1,
         max_length = 64,
         pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
     )]
     sku: Option<String>,
+    #[serde(default, deserialize_with = "not_null")]
     #[schema(
+        value_type = String,
         min_length = 1,
         max_length = 200,
         pattern = r"^[^\s\x00-\x1F\x7F-\x9F]([^\x00-\x1F\x7F-\x9F]*[^\s\x00-\x1F\x7F-\x9F])?$"
     )]
     name: Option<String>,
-    #[schema(max_length = 10_000, pattern = r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]*$")]
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(
+        value_type = String,
+        max_length = 10_000,
+        pattern = r"^[^\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x9F]*$"
+    )]
     description: Option<String>,
-    #[schema(value_type = Option<PriceSchema>)]
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = PriceSchema)]
     price: Option<Money>,
-    #[schema(value_type = Option<BTreeSet<TagSchema>>, max_items = 2)]
+    #[serde(default, deserialize_with = "not_null")]
+    #[schema(value_type = BTreeSet<TagSchema>, max_items = 2)]
     tags: Option<Vec<Tag>>,
     #[serde(default, deserialize_with = "said")]
     #[schema(value_type = Option<String>, max_length = 2048, pattern = "^(https?://|/)[!-~]*$")]
@@ -131,6 +144,11 @@ pub struct RestockRequest {
 /// Tells a field that is null from one that is not there.
 fn said<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<Option<T>>, D::Error> {
     Option::<T>::deserialize(d).map(Some)
+}
+
+/// A field that may be left out, and has a value where it is there.
+fn not_null<'de, T: Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
 }
 
 /// One line of text: not empty, not too long, nothing invisible.
@@ -193,7 +211,8 @@ impl SaleRequest {
         let time = |stamp: Option<Stamp>| stamp.map(|Stamp(at)| at);
         let hold_ms = match self.hold_seconds {
             None => settings.hold_ms,
-            Some(seconds) => match seconds.checked_mul(1000) {
+            Some(None) => HOLD_MS_DEFAULT,
+            Some(Some(seconds)) => match seconds.checked_mul(1000) {
                 Some(ms @ 1..=HOLD_MS_MAX) => ms,
                 _ => return Err(Problem::field("/sale/hold_seconds", "1 to 604,800 seconds")),
             },

@@ -133,46 +133,66 @@ impl From<&View> for StockShown {
 
 /// The entity tag of a product: its edition (text and settings), a dash, and its stock and state. A change of the
 /// product is conditional on the edition alone, so that a sale in full swing does not keep anyone from changing it.
+///
+/// It is weak (RFC 9110 §8.8.1): two pages with one tag say the same of the product, and may differ in when that was seen.
 pub fn etag(text: &Text, view: &Arc<View>, now: Millis) -> HeaderValue {
-    let tag = format!("\"{}\"", tag(text, view, now));
-    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("\"\""))
-}
-
-/// The same without its quotes.
-pub fn tag(text: &Text, view: &Arc<View>, now: Millis) -> String {
     let state = state_word(view.sale_state(now));
     let stock = xxh3_64(format!("{} {state}", view.sequence.0).as_bytes());
-    format!("{:016x}-{stock:016x}", Edition::of(text, &view.settings).0)
+    let tag = format!("W/\"{:016x}-{stock:016x}\"", Edition::of(text, &view.settings).0);
+    HeaderValue::from_str(&tag).unwrap_or(HeaderValue::from_static("W/\"\""))
 }
 
-/// The tags of a conditional header, weak or strong, without their quotes; `*` stands for itself.
-fn tags(request: &HttpRequest, name: header::HeaderName) -> Option<Vec<String>> {
-    let values: Vec<&HeaderValue> = request.headers().get_all(name).collect();
-    if values.is_empty() {
-        return None;
+/// What a conditional header names.
+enum Named<'r> {
+    /// `*`, which stands alone and bare: `"*"` is a tag like any other.
+    Any,
+    /// Tags as they were written.
+    Tags(Vec<&'r str>),
+}
+
+impl Named<'_> {
+    fn by(request: &HttpRequest, header: header::HeaderName) -> Option<Named<'_>> {
+        let values: Vec<&HeaderValue> = request.headers().get_all(header).collect();
+        if values.is_empty() {
+            return None;
+        }
+        let lines: Vec<&str> = values.into_iter().filter_map(|value| value.to_str().ok()).collect();
+        if lines.iter().any(|line| line.trim() == "*") {
+            return Some(Named::Any);
+        }
+        Some(Named::Tags(lines.into_iter().flat_map(|line| line.split(',')).collect()))
     }
-    let words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-    Some(words.map(|word| word.trim().trim_start_matches("W/").trim_matches('"').to_owned()).collect())
 }
 
-/// Whether the client has this very answer already.
+/// What is compared of a tag, whether it is weak or not (RFC 9110 §8.8.3.2).
+fn opaque(tag: &str) -> &str {
+    let tag = tag.trim();
+    tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"')
+}
+
+/// Whether the client has an answer already that is as good as this one.
 pub fn is_known(request: &HttpRequest, etag: &HeaderValue) -> bool {
-    let tag = etag.to_str().unwrap_or_default().trim_start_matches("W/").trim_matches('"');
-    tags(request, header::IF_NONE_MATCH)
-        .is_some_and(|tags| tags.iter().any(|known| known == "*" || known == tag))
+    let tag = opaque(etag.to_str().unwrap_or_default());
+    match Named::by(request, header::IF_NONE_MATCH) {
+        None => false,
+        Some(Named::Any) => true,
+        Some(Named::Tags(known)) => known.into_iter().any(|known| opaque(known) == tag),
+    }
 }
 
 /// The editions a change is meant for: `None` without the header, `Some(None)` for any.
+///
+/// RFC 9110 §13.1.1 would have a weak tag match nothing. Ours are weak for what a change does not rest on; the edition within is exact,
+/// and it alone is looked at. So a tag is taken as it was sent, or as somebody on the way has made it.
 pub fn if_match(request: &HttpRequest) -> Option<Option<Vec<Edition>>> {
-    let tags = tags(request, header::IF_MATCH)?;
-    if tags.iter().any(|tag| tag == "*") {
-        return Some(None);
-    }
-    let edition = |tag: &String| {
-        let (edition, _) = tag.split_once('-')?;
+    let edition = |tag: &str| {
+        let (edition, _) = opaque(tag).split_once('-')?;
         u64::from_str_radix(edition, 16).ok().map(Edition)
     };
-    Some(Some(tags.iter().filter_map(edition).collect()))
+    Some(match Named::by(request, header::IF_MATCH)? {
+        Named::Any => None,
+        Named::Tags(tags) => Some(tags.into_iter().filter_map(edition).collect()),
+    })
 }
 
 #[cfg(test)]
@@ -190,8 +210,31 @@ mod tests {
             assert_eq!(is_known(&request, &HeaderValue::from_static(tag)), known);
         }
         assert_eq!(if_match(&request), Some(Some(vec![Edition(255)])));
-        let any = TestRequest::default().insert_header((header::IF_MATCH, "*")).to_http_request();
-        assert_eq!(if_match(&any), Some(None));
         assert_eq!(if_match(&TestRequest::default().to_http_request()), None);
+    }
+
+    #[test]
+    fn a_star_stands_alone_and_bare() {
+        let saying = |said: &'static str| {
+            let request = TestRequest::default().insert_header((header::IF_MATCH, said));
+            request.insert_header((header::IF_NONE_MATCH, said)).to_http_request()
+        };
+        let ours = HeaderValue::from_static(r#"W/"00000000000000ff-1""#);
+        for any in ["*", " * "] {
+            assert_eq!(if_match(&saying(any)), Some(None), "{any}");
+            assert!(is_known(&saying(any), &ours), "{any}");
+        }
+        for tag in [r#""*""#, r#"W/"*""#, r#""x", *"#] {
+            assert_eq!(if_match(&saying(tag)), Some(Some(Vec::new())), "{tag}");
+            assert!(!is_known(&saying(tag), &ours), "{tag}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_names_its_edition() {
+        for tag in [r#"W/"00000000000000ff-1""#, r#""00000000000000ff-1""#] {
+            let request = TestRequest::default().insert_header((header::IF_MATCH, tag)).to_http_request();
+            assert_eq!(if_match(&request), Some(Some(vec![Edition(255)])), "{tag}");
+        }
     }
 }

@@ -69,6 +69,26 @@ async fn one_key_with_two_bodies_makes_one_order() {
     shop.close().await;
 }
 
+/// What pays an order is looked for within that order: whoever uses one key for two of them wants two things, each of them once.
+#[actix_web::test]
+async fn one_key_pays_two_orders_each_once() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(5).await;
+    let held = [shop.order(1, &jar, 1).send().await.ok(201), shop.order(1, &jar, 1).send().await.ok(201)];
+    for is_again in [false, true] {
+        for order in held.iter().map(id) {
+            let paid = shop.pay(1, &order, "tok_ok").key("k").send().await;
+            let seen = paid.ok(200);
+            assert_eq!((&seen["status"], paid.replayed()), (&json!("paid"), is_again), "{seen}");
+            assert_eq!(seen["id"], order);
+        }
+        assert_eq!(shop.counters(&jar).await[..3], [3, 0, 2]);
+    }
+    let other = shop.pay(1, &id(&held[0]), "tok_declined").key("k").send().await;
+    other.problem(422, "idempotency_key_reused");
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn the_order_of_lines_is_no_other_body() {
     let shop = Shop::open().await;

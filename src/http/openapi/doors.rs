@@ -341,7 +341,10 @@ pub(super) fn header(name: &str, required: bool, about: &str) -> Value {
 pub(super) fn idempotency_key(required: bool) -> Value {
     json!({
         "name": "Idempotency-Key", "in": "header", "required": required,
-        "description": "Your name for what shall happen once. The same key and body may be sent again.",
+        "description": "Your name for what shall happen once. The same key and body may be sent again. It is looked for among all that \
+            you have made where it makes an order, adds to a cart, or makes a product or a webhook's secret; and otherwise within the \
+            order (a payment, a cancellation, a refund), the line (a return), the product (a restock) or the delivery (sent again) \
+            that the path names: for another one it is a new key.",
         "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$" },
     })
 }

@@ -1,12 +1,15 @@
 //! Reading the journal: one product's history for its owner, everybody's in order of writing for the flush.
 //!
 //! Readers see only what is on the disk: in the log or in `journal.db`, or committed in a database. Each reads the tail first and
-//! the file or the database afterwards: an entry that is in both is seen twice, never missed, and counts once.
+//! the file or the database afterwards: an entry that is in both is seen twice, never missed, and counts once. Whoever reads *aside* has a
+//! connection that nobody else waits for, and never looks at the tail, which the writer adds to: he sees what the file or the database
+//! has, in order and without a gap, and perhaps not the newest.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use sqlx::sqlite::SqliteSynchronous;
@@ -57,6 +60,11 @@ const EPOCH_OF_DATABASE: &str = "select greatest((select coalesce(max(number), 0
 /// Entries read at once when events are counted: each holds one at least.
 const ENTRIES_AT_ONCE: u32 = 4_096;
 
+/// What the connection aside remembers.
+const ASIDE_CACHE_KIB: u32 = 1024;
+/// How long an end waits for whoever reads aside. Nobody needs what he reads.
+const ASIDE_ENDS_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a cold owner starts from.
 #[derive(Debug, Default)]
 pub struct Stored {
@@ -87,6 +95,8 @@ pub fn tuning() -> Tuning {
 pub struct JournalReader {
     tail: Arc<Tail>,
     pool: Pool,
+    /// One connection for what may take its time.
+    aside: Pool,
     /// Other nodes write as well: what stands behind the tail nobody here knows.
     is_shared: bool,
     /// Nobody knows yet what became of the last group: no history can be read to its end.
@@ -96,13 +106,16 @@ pub struct JournalReader {
 impl JournalReader {
     /// Opens nothing yet. The journal must have been opened once before, so that its tables exist.
     pub(super) fn of(dir: &Path, tail: Arc<Tail>) -> JournalReader {
-        let pool = Pool::Sqlite(readers(&dir.join("journal.db"), &tuning(), READERS_MAX));
-        JournalReader { tail, pool, is_shared: false, in_doubt: Arc::default() }
+        let file = dir.join("journal.db");
+        let pool = Pool::Sqlite(readers(&file, &tuning(), READERS_MAX));
+        let aside = Pool::Sqlite(readers(&file, &Tuning { cache_kib: ASIDE_CACHE_KIB, ..tuning() }, 1));
+        JournalReader { tail, pool, aside, is_shared: false, in_doubt: Arc::default() }
     }
 
     /// The same in a database.
     pub(super) fn on(server: &Server, tail: Arc<Tail>, in_doubt: Arc<AtomicBool>) -> JournalReader {
-        JournalReader { tail, pool: Pool::MySql(server.readers(READERS_MAX)), is_shared: true, in_doubt }
+        let [pool, aside] = [READERS_MAX, 1].map(|most| Pool::MySql(server.readers(most)));
+        JournalReader { tail, pool, aside, is_shared: true, in_doubt }
     }
 
     /// The journal in a database whose nodes have stopped.
@@ -130,6 +143,30 @@ impl JournalReader {
         };
         let found = entries(&mut connection, product, from, u32::MAX).await?;
         Ok(Stored { snapshot, entries: unplaced(with_tail(found, tail, from)) })
+    }
+
+    /// The newest whole snapshot alone, read aside.
+    pub async fn snapshot_aside(&self, product: ProductId) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut connection = self.aside.acquire().await?;
+        Ok(newest_snapshot(&mut connection, product).await?.map(|(_, body)| body))
+    }
+
+    /// The next entries of a product behind the one that ends at `after`, read aside: what comes after an answer without any may yet be
+    /// on its way there.
+    pub async fn entries_aside(
+        &self,
+        product: ProductId,
+        after: Sequence,
+        entries_max: u32,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut connection = self.aside.acquire().await?;
+        Ok(unplaced(entries(&mut connection, product, signed(after.0), entries_max).await?))
+    }
+
+    /// The snapshots that stand there, whole or not: the sequence of each, how many parts it has, and of how many.
+    #[cfg(test)]
+    pub async fn snapshots(&self, product: ProductId) -> Vec<(i64, i64, i64)> {
+        sql::query_as(SNAPSHOTS).bind(&product.as_bytes()[..]).fetch_all(&self.pool).await.unwrap()
     }
 
     /// Everything that has happened to a product, whatever its snapshot says.
@@ -258,6 +295,7 @@ impl JournalReader {
 
     pub(in crate::persistence) async fn close(&self) {
         self.pool.close().await;
+        let _ = tokio::time::timeout(ASIDE_ENDS_WITHIN, self.aside.close()).await;
     }
 }
 
@@ -288,17 +326,17 @@ async fn newest_snapshot(
         let Some((sequence, parts, _)) = found.into_iter().find(|(_, there, parts)| there == parts) else {
             return Ok(None);
         };
-        let rows = sql::query(PARTS).bind(&product.as_bytes()[..]).bind(sequence);
-        let rows = rows.fetch_all(&mut *connection).await?;
-        // A newer one was completed in between, and this one is being dropped.
-        if rows.len() as i64 != parts {
-            continue;
-        }
-        let mut body = Vec::new();
-        for row in &rows {
+        let mut rows = sql::query(PARTS).bind(&product.as_bytes()[..]).bind(sequence).fetch(&mut *connection);
+        let (mut body, mut read) = (Vec::new(), 0);
+        // One by one: a large one is not in memory twice.
+        while let Some(row) = rows.try_next().await? {
             body.extend_from_slice(row.try_get(0)?);
+            read += 1;
         }
-        return Ok(Some((sequence, body)));
+        // Otherwise a newer one was completed in between, and this one is being dropped.
+        if read == parts {
+            return Ok(Some((sequence, body)));
+        }
     }
 }
 

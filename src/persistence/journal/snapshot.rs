@@ -1,6 +1,7 @@
 //! Snapshots on their way into the journal's file: in slices, so that no group waits for a big one.
 //!
-//! Always true: a snapshot counts only when all its parts are there; older ones go only after that.
+//! Always true: a snapshot counts only when all its parts are there; older ones go only after that; and whoever comes late with an older
+//! one takes nobody's place.
 
 use tokio::sync::oneshot;
 
@@ -15,6 +16,9 @@ const PART_BYTES_MAX: usize = 256 * 1024;
 const INSERT: &str = "insert into snapshots (product_id, sequence, part, parts, body) values (?, ?, ?, ?, ?)";
 /// A try that was cut off by a crash leaves parts behind; the same part is written anew.
 const DELETE_SAME: &str = "delete from snapshots where product_id = ? and sequence = ? and part = ?";
+/// The newest that counts.
+const NEWEST_WHOLE: &str = "select sequence from snapshots where product_id = ? group by sequence \
+    having count(*) = max(parts) order by sequence desc limit 1";
 /// One part a statement, so that dropping a big snapshot is as gentle as writing it.
 const OLDEST: &str = "select sequence, part from snapshots where product_id = ? and sequence < ? limit 1";
 
@@ -24,6 +28,8 @@ pub struct Saving {
     at: Sequence,
     body: Vec<u8>,
     next: usize,
+    /// Once it is written: what is older than this goes.
+    keep: Option<Sequence>,
     saved: oneshot::Sender<Result<(), NotWritten>>,
 }
 
@@ -40,7 +46,7 @@ impl Saving {
         body: Vec<u8>,
         saved: oneshot::Sender<Result<(), NotWritten>>,
     ) -> Saving {
-        Saving { product, at, body, next: 0, saved }
+        Saving { product, at, body, next: 0, keep: None, saved }
     }
 
     fn parts(&self) -> usize {
@@ -56,17 +62,13 @@ impl Saving {
         let _ = self.saved.send(Err(why));
     }
 
-    /// Writes the next part, or drops one part of an older snapshot.
+    /// Writes the next part, or drops one part of an older snapshot. Where a newer one stands nothing is written: whoever wants a
+    /// snapshot of that time has a better one.
     pub async fn slice<W>(mut self: Box<Self>, writer: &mut W) -> Result<Progress, (Box<Self>, sqlx::Error)>
     where
         for<'w> On<'w>: From<&'w mut W>,
     {
-        let done = if self.next < self.parts() {
-            self.write_part(writer).await.map(|()| false)
-        } else {
-            self.drop_older(writer).await
-        };
-        match done {
+        match self.go_on(writer).await {
             Ok(false) => Ok(Progress::More(self)),
             Ok(true) => {
                 let _ = self.saved.send(Ok(()));
@@ -74,6 +76,35 @@ impl Saving {
             }
             Err(error) => Err((self, error)),
         }
+    }
+
+    /// Whether nothing is left to be done.
+    async fn go_on<W>(&mut self, writer: &mut W) -> Result<bool, sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        if self.next == 0 && self.newest_whole(writer).await? > Some(self.at) {
+            return Ok(true);
+        }
+        if self.next < self.parts() {
+            return self.write_part(writer).await.map(|()| false);
+        }
+        let keep = match self.keep {
+            Some(keep) => keep,
+            // Another node may have stored a newer one meanwhile: then it is this one that goes.
+            None => self.newest_whole(writer).await?.map_or(self.at, |newest| newest.max(self.at)),
+        };
+        self.keep = Some(keep);
+        self.drop_older(keep, writer).await
+    }
+
+    async fn newest_whole<W>(&self, writer: &mut W) -> Result<Option<Sequence>, sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        let newest: Option<i64> =
+            sql::query_scalar(NEWEST_WHOLE).bind(&self.product.as_bytes()[..]).fetch_optional(writer).await?;
+        Ok(newest.map(|sequence| Sequence(sequence.unsigned_abs())))
     }
 
     async fn write_part<W>(&mut self, writer: &mut W) -> Result<(), sqlx::Error>
@@ -102,13 +133,13 @@ impl Saving {
     }
 
     /// Whether nothing older was left.
-    async fn drop_older<W>(&self, writer: &mut W) -> Result<bool, sqlx::Error>
+    async fn drop_older<W>(&self, keep: Sequence, writer: &mut W) -> Result<bool, sqlx::Error>
     where
         for<'w> On<'w>: From<&'w mut W>,
     {
         let older: Option<(i64, i64)> = sql::query_as(OLDEST)
             .bind(&self.product.as_bytes()[..])
-            .bind(signed(self.at.0))
+            .bind(signed(keep.0))
             .fetch_optional(&mut *writer)
             .await?;
         let Some((sequence, part)) = older else { return Ok(true) };

@@ -279,6 +279,64 @@ async fn a_snapshot_counts_when_it_is_whole_and_replaces_the_older() {
     journal.close().await;
 }
 
+#[rstest]
+#[tokio::test]
+async fn a_snapshot_that_comes_late_takes_no_place(#[values(Sqlite, MySql)] home: Home) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = home.journal(&dir).await;
+    let mut owner = Owner::stocked(1, 10);
+    let mut ends = Vec::new();
+    for number in 1..=3 {
+        assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+        ends.push(owner.ledger.sequence());
+        owner.hold(order(number, owner.product), buyer(number), 1, T0);
+    }
+    // Each in several parts.
+    let body = |at: Sequence| vec![at.0 as u8; 600_000];
+    let (reader, product) = (journal.reader(), owner.product);
+    for (at, stands) in [(ends[1], ends[1]), (ends[0], ends[1]), (ends[2], ends[2]), (ends[1], ends[2])] {
+        journal.save_snapshot(product, at, body(at)).await.unwrap();
+        assert_eq!(reader.snapshots(product).await, [(stands.0 as i64, 3, 3)], "and nothing else is left");
+        let stored = reader.load(product).await.unwrap();
+        assert!(stored.snapshot == Some(body(stands)));
+        let behind = ends.iter().copied().filter(|end| *end > stands);
+        assert!(stored.entries.iter().map(|entry| entry.last).eq(behind));
+    }
+    journal.close().await;
+}
+
+#[rstest]
+#[tokio::test]
+async fn whoever_reads_aside_sees_what_was_in_order_and_all_of_it_in_the_end(
+    #[values(Sqlite, MySql)] home: Home,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = home.journal(&dir).await;
+    let (mut owner, mut read) = (Owner::stocked(1, 1_000), Ledger::default());
+    for number in 1..=200 {
+        assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+        // A gap, or half an entry, would not be replayed.
+        for entry in journal.reader().entries_aside(owner.product, read.sequence(), 3).await.unwrap() {
+            read.replay(&entry).unwrap();
+        }
+        assert!(read.sequence() <= owner.ledger.sequence());
+        owner.hold(order(number, owner.product), buyer(number), 1, T0);
+    }
+    assert_eq!(append(&journal, owner.seal(T0)), Appended::Written);
+    let following = async {
+        while read.sequence() < owner.ledger.sequence() {
+            for entry in journal.reader().entries_aside(owner.product, read.sequence(), 3).await.unwrap() {
+                read.replay(&entry).unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), following).await.expect("it never comes");
+    assert_eq!(read.digest(), owner.ledger.digest());
+    assert!(journal.reader().snapshot_aside(owner.product).await.unwrap().is_none());
+    journal.close().await;
+}
+
 #[tokio::test]
 async fn a_full_inbox_hands_the_append_back_and_a_closed_one_too() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use sqlx::Executor;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, SHARDS};
-use crate::domain::stock::{Entry, Ledger};
+use crate::domain::stock::{Entry, Ledger, Sequence};
 use crate::persistence::journal::{Append, AppendTo, Appended, Journal};
 use crate::persistence::testing::*;
 
@@ -394,6 +394,32 @@ async fn cut(clerk: &mut mysql::Session) -> usize {
         many += usize::from(mysql::cut_writer(clerk, 1, place).await);
     }
     many
+}
+
+/// As of an owner whose product has moved: whoever has it now was quicker.
+#[tokio::test]
+async fn a_snapshot_that_is_overtaken_on_its_way_takes_itself_away() {
+    let url = new_database().await;
+    let node = node(&url, BEATING).await;
+    let mut writer = Connection::MySql(clerk(&url).await);
+    let (saved, outcome) = oneshot::channel();
+    let mut late = Box::new(Saving::new(product(1), Sequence(1), vec![1; 600_000], saved));
+    let mut slices = 0;
+    loop {
+        late = match late.slice(&mut writer).await {
+            Ok(Progress::More(rest)) => rest,
+            Ok(Progress::Done) => break,
+            Err((_, error)) => panic!("{error}"),
+        };
+        slices += 1;
+        if slices == 1 {
+            node.save_snapshot(product(1), Sequence(2), vec![2; 600_000]).await.unwrap();
+        }
+    }
+    assert!(slices > 3 && outcome.await.unwrap().is_ok(), "there is a better one");
+    assert_eq!(node.reader().snapshots(product(1)).await, [(2, 3, 3)]);
+    assert_eq!(node.reader().load(product(1)).await.unwrap().snapshot.unwrap()[0], 2);
+    node.close().await;
 }
 
 /// Places follow each other without a gap, over all nodes, and whoever reads in their order misses nothing.

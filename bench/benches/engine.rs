@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::actors::flusher::{self, LagLimits};
-use stockade::actors::stock::{Answer, Changes, Directory, Home, House, NoHome, NotDone, UsedKeys};
+use stockade::actors::stock::{Answer, Changes, Directory, Home, House, NoHome, NotDone, Snapshots, UsedKeys};
 use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};
@@ -63,6 +63,7 @@ fn house(home: Arc<dyn Home>) -> Arc<House> {
         flushed_ns: AtomicU64::new(0),
         owners_max: stockade::actors::stock::OWNERS_MAX,
         changes: Changes::unheard(),
+        snapshots: Snapshots::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! | who | owns | hears |
 //! |---|---|---|
 //! | `stock::StockOwner`, one a product | the product's ledger | `stock::Directory`, bounded by `stock::INBOX_MAX`; of many nodes, at the one that owns it |
+//! | `stock::Snapshots`, a thread when it is needed | the right to make a snapshot of a product that is being sold | owners, one at a time; others come again |
 //! | forwarders in `stock`, one a product that another node owns | what they have asked that node and not heard | `stock::Directory`, by the same mailbox; `stock::QUESTIONS_MAX` questions on their way |
 //! | `placement::Placement`, at the lead | the table of shards, and where the directory's routes lead | nobody; it looks who comes and goes |
 //! | `following::Following`, at each node that may own | which lead is followed, and its last word | the lead, by numbered words, one at a time |

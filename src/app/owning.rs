@@ -19,7 +19,9 @@ use super::vitals::pulse;
 use crate::actors::following::Following;
 use crate::actors::following::Word;
 use crate::actors::placement::{Leading, Told};
-use crate::actors::stock::{Changes, Directory, House, NodeName, NotAsked, OWNERS_MAX, Routes, UsedKeys};
+use crate::actors::stock::{
+    Changes, Directory, House, NodeName, NotAsked, OWNERS_MAX, Routes, Snapshots, UsedKeys,
+};
 use crate::actors::turns::Loop;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -50,6 +52,7 @@ pub fn house(config: &Config, clock: &Clock, journal: &Journal) -> Arc<House> {
             true => Changes::heard(),
             false => Changes::unheard(),
         },
+        snapshots: Snapshots::of_process(),
     })
 }
 

@@ -77,7 +77,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_units_sold_total", Kind::Counter, "units", "Units paid for."),
     row("stockade_units_returned_total", Kind::Counter, "units", "Sold units that came back."),
     row("stockade_expiry_lateness_seconds", Kind::Seconds, "seconds", "From a hold's deadline to the durable event that ends it."),
-    row("stockade_conservation_violations", Kind::Gauge, "products", "Products whose stock did not add up when their ledger was stored. Anything but 0 is a bug: halt sales and run the audit."),
+    row("stockade_conservation_violations", Kind::Gauge, "products", "Products whose stock did not add up when their ledger was stored, or was not what the journal leads to. Anything but 0 is a bug: halt sales and run the audit."),
     Metric { labels: &["code"], ..row("stockade_refusals_total", Kind::Counter, "answers", "Answers that said no, by the contract's code.") },
     row("stockade_password_queue_length", Kind::Gauge, "passwords", "Passwords that wait to be hashed."),
     row("stockade_password_wait_seconds", Kind::Seconds, "seconds", "From asking for a hash to its beginning."),

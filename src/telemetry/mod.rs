@@ -13,6 +13,7 @@ mod outcomes;
 mod process;
 mod products;
 mod requests;
+mod room;
 mod text;
 
 use std::sync::OnceLock;
@@ -31,6 +32,7 @@ pub use outcomes::{
 };
 pub use products::{ProductUnits, show_products};
 pub use requests::{Answers, Forwards};
+pub use room::room_bytes;
 
 /// How often what histograms collected is folded into their buckets.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);

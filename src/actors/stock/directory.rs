@@ -28,6 +28,7 @@ use super::owner::StockOwner;
 use super::protocol::Ask;
 use super::routes::Routes;
 use super::shared::{Shared, Watch};
+use super::snapshots::Snapshots;
 use super::used_keys::{Claim, UsedKeys};
 use crate::actors::order::word_of_home;
 use crate::clock::Clock;
@@ -101,6 +102,8 @@ pub struct House {
     pub owners_max: usize,
     /// Who has published, for the mirror.
     pub changes: Changes,
+    /// Where owners that serve are stored.
+    pub snapshots: Snapshots,
 }
 
 /// Tells the directories of one process apart.

@@ -9,6 +9,9 @@ use crate::domain::stock::{Entry, Epoch, Sequence};
 use crate::persistence::StoreError;
 use crate::persistence::journal::{Append, AppendTo, Appended, Journal, NotWritten};
 
+/// Entries that are read at once where somebody replays them aside; each has at most 64 KiB.
+const ENTRIES_ASIDE: u32 = 256;
+
 /// A future that may cross threads.
 pub type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -46,7 +49,11 @@ pub trait Home: Send + Sync + 'static {
     fn load(&self, product: ProductId) -> Later<Result<Stored, NotRead>>;
     /// Every entry of a product, without its snapshot.
     fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>>;
-    /// Best effort: the journal still holds everything.
+    /// The newest snapshot alone, read where nobody who sells waits for it.
+    fn snapshot_aside(&self, product: ProductId) -> Later<Result<Option<Vec<u8>>, NotRead>>;
+    /// The next entries behind `after`, read in the same way: none is left out, and the newest may not be there yet.
+    fn entries_aside(&self, product: ProductId, after: Sequence) -> Later<Result<Vec<Entry>, NotRead>>;
+    /// Best effort: the journal still holds everything. Where a newer one stands already nothing is done.
     fn save_snapshot(
         &self,
         product: ProductId,
@@ -97,6 +104,18 @@ impl Home for Journal {
         Box::pin(async move { reader.history(product).await.map_err(NotRead::from) })
     }
 
+    fn snapshot_aside(&self, product: ProductId) -> Later<Result<Option<Vec<u8>>, NotRead>> {
+        let reader = self.reader().clone();
+        Box::pin(async move { reader.snapshot_aside(product).await.map_err(NotRead::from) })
+    }
+
+    fn entries_aside(&self, product: ProductId, after: Sequence) -> Later<Result<Vec<Entry>, NotRead>> {
+        let reader = self.reader().clone();
+        Box::pin(async move {
+            reader.entries_aside(product, after, ENTRIES_ASIDE).await.map_err(NotRead::from)
+        })
+    }
+
     fn save_snapshot(
         &self,
         product: ProductId,
@@ -145,6 +164,14 @@ impl Home for NoHome {
     }
 
     fn history(&self, _: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn snapshot_aside(&self, _: ProductId) -> Later<Result<Option<Vec<u8>>, NotRead>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn entries_aside(&self, _: ProductId, _: Sequence) -> Later<Result<Vec<Entry>, NotRead>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 

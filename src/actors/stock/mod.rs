@@ -13,6 +13,7 @@ mod past_keys;
 mod protocol;
 mod routes;
 mod shared;
+mod snapshots;
 #[cfg(test)]
 pub(crate) mod testing;
 mod used_keys;
@@ -31,4 +32,5 @@ pub use owner::StockOwner;
 pub use protocol::{Ask, GROUP_EVENTS_MAX, Input, Outcome, Output, Protocol, Tally, Unrecoverable};
 pub use routes::Routes;
 pub use shared::Watch;
+pub use snapshots::Snapshots;
 pub use used_keys::{Claim, Used, UsedKeys};

@@ -8,6 +8,7 @@
 
 mod counted;
 mod recover;
+mod saving;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
 use self::counted::Counted;
+use self::saving::Saving;
 use super::answer::{NotDone, View};
 use super::directory::{Directory, House};
 use super::inbox::{Inbox, Post, Token, Wakeups};
@@ -29,12 +31,8 @@ use super::protocol::{Ask, Input, Outcome, Output, Protocol};
 use super::shared::Shared;
 use crate::domain::stock::{CANCELLED_DROPPED_MAX, Command, Entry, Millis};
 
-/// How often an owner looks whether it is idle or should store itself.
+/// How often an owner looks whether it is idle, or is to be stored.
 const TICK: Duration = Duration::from_secs(5);
-/// A quiet owner stores a snapshot after this many events …
-const SNAPSHOT_EVENTS: u64 = 100_000;
-/// … and before it is unloaded, after this many.
-const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
 /// An order that has ended without a sale is remembered for so long after its hold was due: a day in which whoever has it still asks its
 /// owner. Behind it the tables know.
 const ENDED_REMEMBERED_MS: i64 = 24 * 3_600_000;
@@ -80,6 +78,7 @@ pub struct StockOwner {
     panics: VecDeque<Millis>,
     quarantine: VecDeque<Ask>,
     counted: Counted,
+    saving: Saving,
     leaving: Leaving,
     /// Whoever is next has the mailbox.
     handed_over: bool,
@@ -114,6 +113,7 @@ impl StockOwner {
             panics: VecDeque::new(),
             quarantine: VecDeque::new(),
             counted,
+            saving: Saving::default(),
             leaving: Leaving::No,
             handed_over: false,
             kept_since: None,
@@ -368,20 +368,16 @@ impl StockOwner {
             return;
         }
         let Phase::Serving(protocol) = &self.phase else { return };
-        if protocol.is_quiet() && protocol.unsaved() >= SNAPSHOT_EVENTS {
-            self.save(ctx);
-            return;
-        }
         if idle
             && protocol.is_quiet()
             && protocol.next_deadline().is_none()
             && self.shared.inbox.close_if_empty()
         {
-            if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST {
-                self.save(ctx);
-            }
+            // Not of the actor: it may finish after the actor has gone.
+            actix::spawn(self.stored_at_rest());
             return self.stop(ctx);
         }
+        self.has_itself_saved(now, ctx);
         // Timers stand still while the machine sleeps, deadlines do not.
         self.turn(ctx);
     }
@@ -414,22 +410,6 @@ impl StockOwner {
             Phase::Serving(protocol) => protocol.ledger().remembered(),
             Phase::Loading | Phase::Halted => 0,
         }
-    }
-
-    /// Stores the ledger as it stands. Best effort: the journal holds everything.
-    fn save(&mut self, ctx: &mut Context<Self>) {
-        let Some((sequence, body)) = self.snapshot() else { return };
-        let product = self.shared.product;
-        let saved = self.house.home.save_snapshot(product, sequence, body);
-        let saved = async move {
-            match saved.await {
-                Ok(()) => info!(%product, sequence = sequence.0, "snapshot stored"),
-                Err(error) => warn!(%product, %error, "snapshot not stored"),
-            }
-        };
-        // Not of the actor: it may finish after the actor has gone.
-        let _ = ctx;
-        actix::spawn(saved);
     }
 
     /// Shutdown: nothing new comes in; store and stop once everything decided is written.
@@ -497,23 +477,6 @@ impl StockOwner {
         if let Leaving::Asked(left) = std::mem::replace(&mut self.leaving, Leaving::No) {
             warn!(product = %self.shared.product, "nobody knows yet what became of its last group: the owner stays where it is");
             let _ = left.send(false);
-        }
-    }
-
-    /// Stores the ledger as it stands, if that is worth it.
-    fn stored_at_rest(&mut self) -> impl Future<Output = ()> + 'static {
-        let saved = match &self.phase {
-            Phase::Serving(protocol) if protocol.unsaved() >= SNAPSHOT_EVENTS_AT_REST => self.snapshot(),
-            _ => None,
-        };
-        let product = self.shared.product;
-        let saving = saved.map(|(sequence, body)| self.house.home.save_snapshot(product, sequence, body));
-        async move {
-            if let Some(saving) = saving
-                && let Err(error) = saving.await
-            {
-                warn!(%product, %error, "snapshot not stored");
-            }
         }
     }
 

@@ -18,7 +18,7 @@ use super::answer::{Answer, NotDone, Receipt, Reply, View};
 use crate::domain::id::{OrderId, ProductId, UserId};
 use crate::domain::stock::{
     Command, Decision, Entry, Epoch, Event, Forgotten, HoldState, Ledger, Millis, Refused, ReplayError,
-    Sequence, UnreadableSnapshot,
+    Sequence, Standing, UnreadableSnapshot,
 };
 
 /// The most events one product puts into one group.
@@ -139,6 +139,8 @@ struct Group<T> {
     answers: Vec<(T, Reply)>,
     returns_units: bool,
     view: Option<Arc<View>>,
+    /// Where the ledger stands when it is written.
+    standing: Option<Standing>,
     tally: Tally,
 }
 
@@ -152,6 +154,7 @@ impl<T> Group<T> {
             answers: Vec::new(),
             returns_units: false,
             view: None,
+            standing: None,
             tally: Tally::default(),
         }
     }
@@ -183,8 +186,13 @@ pub struct Protocol<T> {
     /// Lines of orders that have their homes elsewhere, found when the ledger was read. Whoever cancelled one may have got no further than
     /// its home.
     found: Vec<(OrderId, ProductId)>,
-    /// Events since the last snapshot.
-    unsaved: u64,
+    /// Where the journal has it.
+    written: Standing,
+    /// The sequence of the last snapshot.
+    saved: Sequence,
+    /// Orders that were dropped since, and when the last of them were: each counts as an event that is not saved.
+    dropped: u64,
+    dropped_at: Sequence,
     /// What was published since somebody last looked.
     published: Tally,
 }
@@ -201,11 +209,11 @@ impl<T> Protocol<T> {
             Some(bytes) => Ledger::restore(bytes)?,
             None => Ledger::default(),
         };
-        let from = ledger.sequence();
+        let saved = ledger.sequence();
         for entry in entries {
             ledger.replay(entry)?;
         }
-        let unsaved = ledger.sequence().0 - from.0;
+        let written = ledger.standing();
         let found = ledger.held_for_others(product).take(HOMES_ASKED_MAX).collect();
         Ok(Protocol {
             product,
@@ -215,7 +223,10 @@ impl<T> Protocol<T> {
             in_flight: None,
             lost: false,
             found,
-            unsaved,
+            written,
+            saved,
+            dropped: 0,
+            dropped_at: Sequence(0),
             published: Tally::default(),
         })
     }
@@ -287,7 +298,20 @@ impl<T> Protocol<T> {
 
     /// Events since the last snapshot.
     pub fn unsaved(&self) -> u64 {
-        self.unsaved
+        self.ledger.sequence().0.saturating_sub(self.saved.0) + self.dropped
+    }
+
+    /// Where the ledger stood when the last group was written: what the journal has leads there.
+    pub fn written(&self) -> Standing {
+        self.written
+    }
+
+    /// A snapshot at this sequence stands. What comes behind it is unsaved.
+    pub fn stored(&mut self, at: Sequence) {
+        self.saved = self.saved.max(at);
+        if self.dropped_at <= at {
+            self.dropped = 0;
+        }
     }
 
     /// What was published since the last call.
@@ -300,8 +324,9 @@ impl<T> Protocol<T> {
         if !self.is_quiet() || self.lost {
             return None;
         }
-        self.unsaved = 0;
-        Some((self.ledger.sequence(), self.ledger.snapshot()))
+        let at = self.ledger.sequence();
+        self.stored(at);
+        Some((at, self.ledger.snapshot()))
     }
 
     /// The ledger, for tests, audits and registries that are filled at start.
@@ -397,7 +422,6 @@ impl<T> Protocol<T> {
         group.count += 1;
         group.at = group.at.max(at);
         group.returns_units |= returns_units;
-        self.unsaved += 1;
     }
 
     /// An answer leaves with the last group that its decision could have seen.
@@ -451,13 +475,14 @@ impl<T> Protocol<T> {
             return;
         }
         // It is worth a snapshot, which is as long as what is remembered.
-        self.unsaved += (due.len().min(FORGOTTEN_MAX) + cancelled.len()) as u64;
+        self.dropped += (due.len().min(FORGOTTEN_MAX) + cancelled.len()) as u64;
         let before = match due.len() {
             few if few <= FORGOTTEN_MAX => before,
             _ => due.select_nth_unstable(FORGOTTEN_MAX - 1).1.plus(1),
         };
         let forgotten = Forgotten { unkeyed_before: before, keyed_before: before, cancelled };
         self.happen(&Event::Forgotten(forgotten), now, false);
+        self.dropped_at = self.ledger.sequence();
     }
 
     fn append(&mut self, out: &mut Vec<Output<T>>) {
@@ -474,6 +499,7 @@ impl<T> Protocol<T> {
         let entry = Entry::seal(self.product, range, self.epoch, at, self.ledger.hash(), events);
         self.ledger.sealed(entry.hash, at);
         group.view = self.view(at);
+        group.standing = Some(self.ledger.standing());
         self.in_flight = Some(group);
         out.push(Output::Append(entry));
     }
@@ -483,6 +509,7 @@ impl<T> Protocol<T> {
         match outcome {
             Outcome::Written => {
                 self.published.add(group.tally);
+                self.written = group.standing.unwrap_or(self.written);
                 if let Some(view) = group.view {
                     out.push(Output::Publish(view));
                 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
+use super::snapshots::THREAD;
 use super::{
     Abroad, Ask, Asking, Changes, Directory, Home, House, Later, NodeName, NotAsked, NotRead, OWNERS_MAX,
-    Outcome, Question, Routes, Said, Stored, UsedKeys,
+    Outcome, Question, Routes, Said, Snapshots, Stored, UsedKeys,
 };
 use crate::clock::Clock;
 use crate::domain::amount::{Currency, Money, Quantity};
@@ -27,6 +28,14 @@ struct Written {
     /// Entries that do not follow the one before: two owners at once.
     forks: AtomicUsize,
     snapshots: Mutex<BTreeMap<ProductId, (Sequence, Vec<u8>)>>,
+    /// So often a snapshot was to be saved that was made aside.
+    saved_aside: AtomicUsize,
+    /// Those are not saved …
+    refuses_aside: AtomicBool,
+    /// … or not for now.
+    holds_aside: AtomicBool,
+    /// The sequence of the snapshot with which somebody began last, and how many entries he had behind it.
+    read: Mutex<(Sequence, usize)>,
     /// Nobody has heard for long that this node is the only one.
     lease_is_over: AtomicBool,
     takes_nothing: AtomicBool,
@@ -83,6 +92,27 @@ impl OneJournal {
 
     pub fn snapshots(&self) -> usize {
         self.0.snapshots.lock().unwrap().len()
+    }
+
+    /// The sequence of the snapshot that stands.
+    pub fn saved(&self, product: ProductId) -> Sequence {
+        self.0.snapshots.lock().unwrap().get(&product).map_or(Sequence(0), |(sequence, _)| *sequence)
+    }
+
+    pub fn saved_aside(&self) -> usize {
+        self.0.saved_aside.load(Ordering::SeqCst)
+    }
+
+    pub fn refuses_aside(&self, refuses: bool) {
+        self.0.refuses_aside.store(refuses, Ordering::SeqCst);
+    }
+
+    pub fn holds_aside(&self, holds: bool) {
+        self.0.holds_aside.store(holds, Ordering::SeqCst);
+    }
+
+    pub fn read_last(&self) -> (Sequence, usize) {
+        *self.0.read.lock().unwrap()
     }
 
     pub fn lease_is_over(&self, over: bool) {
@@ -148,6 +178,15 @@ impl OneJournal {
         self.change_last(product, |entry| entry.epoch = CHOKING);
     }
 
+    /// Unless a newer one stands there.
+    fn keep(&self, product: ProductId, sequence: Sequence, body: Vec<u8>) {
+        let mut snapshots = self.0.snapshots.lock().unwrap();
+        let stands = snapshots.entry(product).or_default();
+        if stands.0 <= sequence {
+            *stands = (sequence, body);
+        }
+    }
+
     fn append(&self, entry: Entry) -> Outcome {
         let mut entries = self.0.entries.lock().unwrap();
         let of = entries.entry(entry.product).or_default();
@@ -181,7 +220,8 @@ impl Home for OneJournal {
         let from = snapshot.as_ref().map_or(Sequence(0), |(sequence, _)| *sequence);
         let all = self.0.entries.lock().unwrap();
         let behind = all.get(&product).into_iter().flatten().filter(|entry| entry.first > from);
-        let (entries, snapshot) = (behind.cloned().collect(), snapshot.map(|(_, bytes)| bytes));
+        let (entries, snapshot) = (Vec::from_iter(behind.cloned()), snapshot.map(|(_, bytes)| bytes));
+        *self.0.read.lock().unwrap() = (from, entries.len());
         let read = self.read();
         Box::pin(async move { read.map(|()| Stored { snapshot, entries }) })
     }
@@ -191,14 +231,41 @@ impl Home for OneJournal {
         Box::pin(async move { Ok(entries) })
     }
 
+    fn snapshot_aside(&self, product: ProductId) -> Later<Result<Option<Vec<u8>>, NotRead>> {
+        let snapshot = self.0.snapshots.lock().unwrap().get(&product).map(|(_, bytes)| bytes.clone());
+        Box::pin(async move { Ok(snapshot) })
+    }
+
+    fn entries_aside(&self, product: ProductId, after: Sequence) -> Later<Result<Vec<Entry>, NotRead>> {
+        let all = self.0.entries.lock().unwrap();
+        let behind = all.get(&product).into_iter().flatten().filter(|entry| entry.first > after);
+        // A few at a time.
+        let entries = Vec::from_iter(behind.take(7).cloned());
+        Box::pin(async move { Ok(entries) })
+    }
+
     fn save_snapshot(
         &self,
         product: ProductId,
         sequence: Sequence,
         body: Vec<u8>,
     ) -> Later<Result<(), NotRead>> {
-        self.0.snapshots.lock().unwrap().insert(product, (sequence, body));
-        Box::pin(async { Ok(()) })
+        if std::thread::current().name() != Some(THREAD) {
+            self.keep(product, sequence, body);
+            return Box::pin(async { Ok(()) });
+        }
+        let (journal, refuses) = (self.clone(), self.0.refuses_aside.load(Ordering::SeqCst));
+        self.0.saved_aside.fetch_add(1, Ordering::SeqCst);
+        Box::pin(async move {
+            while journal.0.holds_aside.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            if refuses {
+                return Err(NotRead::NoAnswer("as the test wants it".to_owned()));
+            }
+            journal.keep(product, sequence, body);
+            Ok(())
+        })
     }
 
     fn epoch(&self, _: ProductId) -> Epoch {
@@ -318,6 +385,7 @@ pub fn house(journal: &OneJournal, clock: &Clock) -> House {
         flushed_ns: AtomicU64::new(0),
         owners_max: OWNERS_MAX,
         changes: Changes::heard(),
+        snapshots: Snapshots::default(),
     }
 }
 

@@ -29,7 +29,9 @@ pub use event::{
 pub use ledger::{Decision, Ledger, OrderView};
 pub use order_table::HoldState;
 pub use refusal::{Refusal, Refused};
-pub use snapshot::UnreadableSnapshot;
+#[cfg(test)]
+pub use snapshot::written_here;
+pub use snapshot::{Standing, UnreadableSnapshot};
 
 use std::num::NonZeroU8;
 

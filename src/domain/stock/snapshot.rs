@@ -1,4 +1,4 @@
-//! A ledger at rest: the state at one sequence, and the digest that two ledgers with one history share.
+//! A ledger at rest: the state at one sequence, and by what two ledgers with one history are known to have it.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -9,6 +9,9 @@ use super::{Attempt, ChainHash, Counts, Millis, Sequence, Settings};
 use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, UserId};
 
+/// Bytes of a record, about: room for all of them is taken at once.
+const RECORD_BYTES: usize = 96;
+
 /// The shape below. A new shape gets the next number and a second arm in `take_record`.
 const VERSION: u8 = 2;
 
@@ -16,6 +19,17 @@ const VERSION: u8 = 2;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot cannot be read")]
 pub struct UnreadableSnapshot;
+
+/// Where a ledger stands, all of whose events are sealed: what can be told of it without a look at its orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    pub sequence: Sequence,
+    /// The chain hash of the entry that ends there.
+    pub hash: ChainHash,
+    pub counts: Counts,
+    /// Orders that are remembered.
+    pub remembered: usize,
+}
 
 #[derive(Serialize)]
 struct Head<'a> {
@@ -97,6 +111,12 @@ fn take_record(version: u8, bytes: &[u8]) -> Result<(Record, &[u8]), UnreadableS
 }
 
 impl Ledger {
+    /// Where it stands, if everything is sealed.
+    pub fn standing(&self) -> Standing {
+        let Ledger { sequence, hash, counts, .. } = *self;
+        Standing { sequence, hash, counts, remembered: self.orders.len() }
+    }
+
     fn head(&self) -> Head<'_> {
         Head {
             sequence: self.sequence,
@@ -113,7 +133,10 @@ impl Ledger {
 
     /// The state as bytes, and their checksum. Only a ledger whose every event is sealed has one that fits its journal.
     pub fn snapshot(&self) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        #[cfg(test)]
+        WRITTEN_HERE.set(WRITTEN_HERE.get() + 1);
+        let mut out = Vec::with_capacity(RECORD_BYTES * (self.orders.len() + 4));
+        out.push(VERSION);
         write(&self.head(), &mut out);
         for record in self.orders.iter() {
             write(record, &mut out);
@@ -190,6 +213,17 @@ impl Ledger {
         }
         xxh3_128(&out).to_be_bytes()
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    static WRITTEN_HERE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many snapshots were encoded on this thread.
+#[cfg(test)]
+pub fn written_here() -> usize {
+    WRITTEN_HERE.get()
 }
 
 /// Appends `part` to what is written. Into memory, that has no way to fail.

@@ -14,7 +14,7 @@ pub struct Counted {
     house: Arc<House>,
     held: u64,
     orders: usize,
-    /// It was told that the stock does not add up.
+    /// It was told that the stock does not add up, or is not what the journal leads to.
     is_wrong: bool,
 }
 
@@ -37,11 +37,19 @@ impl Counted {
     /// counts again each time the product is loaded.
     pub fn adds_up(&mut self, product: ProductId, ledger: &Ledger) -> bool {
         let adds_up = ledger.adds_up();
-        if !adds_up && !std::mem::replace(&mut self.is_wrong, true) {
-            self.house.metrics.conservation_violations.increment(1.0);
+        if !adds_up && self.is_found_wrong() {
             error!(%product, "stock does not add up: {:?}", ledger.counts());
         }
         adds_up
+    }
+
+    /// Its stock does not add up, or the journal does not lead to it. Whether nobody knew that.
+    pub fn is_found_wrong(&mut self) -> bool {
+        let is_new = !std::mem::replace(&mut self.is_wrong, true);
+        if is_new {
+            self.house.metrics.conservation_violations.increment(1.0);
+        }
+        is_new
     }
 
     pub fn record(&self, tally: Tally) {
@@ -71,7 +79,7 @@ mod tests {
     use metrics::Gauge;
 
     use super::*;
-    use crate::actors::stock::{Changes, NoHome, UsedKeys};
+    use crate::actors::stock::{Changes, NoHome, Snapshots, UsedKeys};
     use crate::clock::Clock;
     use crate::persistence::testing::{Owner, T0, buyer, order};
     use crate::telemetry::Metrics;
@@ -91,6 +99,7 @@ mod tests {
             flushed_ns: AtomicU64::new(0),
             owners_max: 1,
             changes: Changes::unheard(),
+            snapshots: Snapshots::default(),
         };
         let violations = || f64::from_bits(shown.load(Ordering::SeqCst));
         let mut counted = Counted::new(Arc::new(house));
@@ -103,5 +112,6 @@ mod tests {
             assert!(!counted.adds_up(owner.product, &owner.ledger));
             assert!((violations() - 1.0).abs() < 0.5, "a product counts once");
         }
+        assert!(!counted.is_found_wrong() && (violations() - 1.0).abs() < 0.5);
     }
 }

@@ -14,7 +14,7 @@ use crate::actors::stock::home::{Home, NotRead, Stored};
 use crate::actors::stock::inbox::Token;
 use crate::actors::stock::protocol::{Outcome, Protocol};
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Epoch, Fingerprint, Sequence};
+use crate::domain::stock::{Epoch, Fingerprint};
 
 impl StockOwner {
     /// What is in memory is of no use any more.
@@ -73,18 +73,12 @@ impl StockOwner {
         }
         let view = protocol.view(now);
         self.phase = Phase::Serving(Box::new(protocol));
+        self.saving.begins_anew();
         self.kept_since = None;
         if let Some(view) = view {
             self.publish(view);
         }
         self.turn(ctx);
-    }
-
-    /// The ledger as it stands, to be read back one day. One that does not add up would be refused then, and is not stored.
-    pub(super) fn snapshot(&mut self) -> Option<(Sequence, Vec<u8>)> {
-        let Phase::Serving(protocol) = &mut self.phase else { return None };
-        let taken = protocol.snapshot()?;
-        self.counted.adds_up(self.shared.product, protocol.ledger()).then_some(taken)
     }
 
     /// From here on this product stands still. Nothing of it is in doubt: whoever waits for the owner's leaving need wait no longer.

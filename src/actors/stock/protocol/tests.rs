@@ -44,8 +44,15 @@ fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
     let hold_ms = i64::from(settings().hold_ms);
     write(&mut owner, forget(hold_ms + FORGOTTEN_MIN as i64));
     assert_eq!(owner.ledger().remembered() as u64, all, "too few are over");
+    let before = owner.ledger().sequence();
+    owner.stored(before);
     write(&mut owner, forget(i64::MAX / 2));
     assert_eq!(owner.ledger().remembered(), FORGOTTEN_MIN);
+    assert_eq!(owner.unsaved(), 1 + FORGOTTEN_MAX as u64, "each is worth as much as an event");
+    for (stored, unsaved) in [(before, 1 + FORGOTTEN_MAX as u64), (before.next(), 0)] {
+        owner.stored(stored);
+        assert_eq!(owner.unsaved(), unsaved);
+    }
     let last = one_for(all.into(), home, false).order;
     assert!(owner.ledger().order(home, last).is_some());
     write(&mut owner, forget(i64::MAX / 2));
@@ -53,6 +60,38 @@ fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
     let before = owner.ledger().sequence();
     write(&mut owner, forget(i64::MAX / 2));
     assert_eq!(owner.ledger().sequence(), before, "nothing is worth no event");
+}
+
+#[test]
+fn what_came_behind_a_snapshot_is_unsaved_however_late_it_is_stored() {
+    let home = product(1);
+    let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+    let ask = |command, token: u64| {
+        let (ask, arrived) = (Ask::Command(command), Millis(0));
+        Input::Ask { token, ask, arrived, until: Millis(i64::MAX) }
+    };
+    let hold = |number: u64| ask(Command::Reserve(one_for(number.into(), home, false)), number);
+    write(&mut owner, ask(Command::Create { settings: settings(), stock: 20 }, 0));
+    for number in 1..=10 {
+        write(&mut owner, hold(number));
+        write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    }
+    let stood = owner.written();
+    assert_eq!((stood, owner.unsaved()), (owner.ledger().standing(), 11));
+    // One is on its way to the journal, one is only decided.
+    let mut out = Vec::new();
+    for input in [hold(11), Input::Turn { lapse_until: Millis(0) }, hold(12)] {
+        owner.step(input, &mut out);
+    }
+    assert!(matches!(&out[..], [Output::Append(_)]), "{out:?}");
+    assert_eq!((owner.written(), owner.unsaved()), (stood, 13));
+    owner.stored(stood.sequence);
+    assert_eq!(owner.unsaved(), 2);
+    owner.step(Input::Appended(Outcome::Written), &mut out);
+    assert_eq!((owner.written().sequence, owner.unsaved()), (stood.sequence.next(), 2));
+    // One that comes late stood there before.
+    owner.stored(Sequence(1));
+    assert_eq!(owner.unsaved(), 2);
 }
 
 #[test]

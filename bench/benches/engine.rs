@@ -11,7 +11,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use stockade::actors::flusher::{self, LagLimits};
-use stockade::actors::stock::{Answer, Changes, Directory, Home, House, NoHome, NotDone, Snapshots, UsedKeys};
+use stockade::actors::stock::{
+    Answer, Changes, Directory, Home, House, NoHome, NotDone, Snapshots, UsedKeys,
+};
 use stockade::clock::Clock;
 use stockade::domain::amount::{Currency, Money, Quantity};
 use stockade::domain::id::{OrderId, ProductId, UserId};

@@ -111,9 +111,9 @@ impl Home for Journal {
 
     fn entries_aside(&self, product: ProductId, after: Sequence) -> Later<Result<Vec<Entry>, NotRead>> {
         let reader = self.reader().clone();
-        Box::pin(async move {
-            reader.entries_aside(product, after, ENTRIES_ASIDE).await.map_err(NotRead::from)
-        })
+        Box::pin(
+            async move { reader.entries_aside(product, after, ENTRIES_ASIDE).await.map_err(NotRead::from) },
+        )
     }
 
     fn save_snapshot(

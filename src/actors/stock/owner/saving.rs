@@ -18,6 +18,9 @@ use crate::domain::stock::{Millis, Sequence};
 
 /// At rest a snapshot is stored after so many events.
 const SNAPSHOT_EVENTS_AT_REST: u64 = 1_000;
+/// An owner that is never seen without something under way waits for so many times what another waits for: whoever makes a snapshot
+/// wants a core and the disk, as the crowd does.
+const EVENTS_IN_A_RUSH: u64 = 10;
 /// How long it is until the next one of an owner that serves: each is as long as its ledger, and the disk is everybody's.
 const SAVED_EVERY_MS: i64 = 60_000;
 /// After each one that comes to nothing it is twice as long as before, and so often twice at most.
@@ -62,7 +65,8 @@ impl StockOwner {
     pub(super) fn has_itself_saved(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let Phase::Serving(protocol) = &self.phase else { return };
         let house = &self.house;
-        if protocol.unsaved() < house.snapshots.events() || !self.saving.is_due(now) {
+        let patience = if protocol.is_quiet() { 1 } else { EVENTS_IN_A_RUSH };
+        if protocol.unsaved() < house.snapshots.events() * patience || !self.saving.is_due(now) {
             return;
         }
         // The disk has enough to do, or takes nothing.

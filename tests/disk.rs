@@ -140,6 +140,25 @@ impl Shop {
         }
     }
 
+    /// As an administrator does who asks again until somebody says yes.
+    async fn renamed_at_last(&self, product: &str, admin: &str, name: &str) {
+        let began = Instant::now();
+        loop {
+            let change = self.client.patch(format!("{}/v1/admin/products/{product}", self.base));
+            let change = change.bearer_auth(admin).header("If-Match", "*").json(&json!({ "name": name }));
+            if change.send().await.is_ok_and(|told| told.status() == StatusCode::OK) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "never {name:?}; the log says:\n{}", self.told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn name_of(&self, product: &str) -> String {
+        let page: Value = self.get(&format!("/v1/products/{product}")).await.json().await.unwrap();
+        page["name"].as_str().unwrap().to_owned()
+    }
+
     /// `None` where the connection was lost: a server that recovers closes its doors for a moment.
     async fn try_order(&self, product: &str, key: &str) -> Option<Response> {
         self.client
@@ -208,6 +227,13 @@ fn failing_syncs(folder: &Path) -> PathBuf {
         .status();
     assert!(built.unwrap().success());
     shim
+}
+
+/// The next sync of this file or folder fails. Whole at once: while nothing stands in it, any sync does.
+fn arm(trigger: &Path, wanted: &Path) {
+    let armed = trigger.with_extension("armed");
+    fs::write(&armed, wanted.to_str().unwrap()).unwrap();
+    fs::rename(&armed, trigger).unwrap();
 }
 
 /// A full disk refuses new holds with a definite no, loses nothing, goes on reading, and sells again once there is
@@ -363,6 +389,37 @@ async fn a_failing_sync() {
     audit(&data);
 }
 
+/// The same in a file of the tables: whatever is acknowledged there afterwards would stand behind a hole.
+#[actix_web::test]
+async fn a_failing_sync_of_the_tables() {
+    let folder: TempDir = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    fs::create_dir(&data).unwrap();
+    assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "100"]).status.success());
+    let trigger = folder.path().join("fail");
+    let mut server = Command::new(SERVER);
+    server.arg("serve").env("LD_PRELOAD", failing_syncs(folder.path())).env("SHIM_FAIL", &trigger);
+    let shop = Shop::start(server, &data, &log).await;
+    let admin = token(&data, &["--role", "admin"]);
+    let product = shop.product().await;
+    shop.renamed_at_last(&product, &admin, "Moon jar").await;
+
+    arm(&trigger, &data.canonicalize().unwrap().join("shop.db-wal"));
+    // What is flushed is synced with the next text that is changed.
+    let held = shop.order_at_last(&product, "flushed").await;
+    shop.renamed_at_last(&product, &admin, "Celadon bowl").await;
+    assert!(!trigger.exists(), "no sync of the tables failed");
+    shop.until_told("the disk failed while the tables were written").await;
+    shop.until_told("recovered: everything acknowledged was read back from the disk").await;
+    shop.until_ready().await;
+    assert!(!data.join("shop.unclean-io").exists(), "it is written back");
+    assert_eq!(shop.name_of(&product).await, "Celadon bowl");
+    assert_eq!(shop.order_at_last(&product, "flushed").await, held);
+    shop.renamed_at_last(&product, &admin, "Dragon vase").await;
+    shop.stop();
+    audit(&data);
+}
+
 /// Where letters are files the row of one goes when its name is on the disk: a folder that cannot be synced has not taken it.
 #[actix_web::test]
 async fn a_folder_of_letters_that_cannot_be_synced() {
@@ -373,10 +430,7 @@ async fn a_folder_of_letters_that_cannot_be_synced() {
     let mut server = Command::new(SERVER);
     server.arg("serve").env("LD_PRELOAD", failing_syncs(folder.path())).env("SHIM_FAIL", &trigger);
     let shop = Shop::start(server, &data, &log).await;
-    // Whole at once: while nothing stands in it, any sync fails.
-    let armed = folder.path().join("armed");
-    fs::write(&armed, data.canonicalize().unwrap().join("mail").to_str().unwrap()).unwrap();
-    fs::rename(&armed, &trigger).unwrap();
+    arm(&trigger, &data.canonicalize().unwrap().join("mail"));
     let mina = json!({
         "email": "mina@example.com",
         "password": "four foxes fly far",

@@ -74,14 +74,20 @@ impl App {
         }
     }
 
-    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*. Where it is the flush that
-    /// is lost the journal still writes what was decided, and says so.
+    /// Nobody knows what the last write came to: nothing more is written, everybody who waits hears *unknown*. Where it is the flush or the
+    /// tables that are lost the journal still writes what was decided, and says so.
     pub(super) async fn abandon(self, why: Ended) {
         if why == Ended::FlushLost {
             tracing::error!(
                 "nobody brings the tables up to date any more. Opening everything again now; if this comes again, report it"
             );
             self.readiness.raise(NotReady::FlushBehind);
+        } else if why == Ended::TablesLost {
+            tracing::error!(
+                data_dir = %self.store.dir().display(),
+                "the disk failed while the tables were written, and nobody knows whether all of them is on it. Those who wait hear \
+                 outcome_unknown. Writing back what they show and reading everything again now; if this comes again, look at the disk",
+            );
         } else if self.store.is_shared() {
             tracing::error!(
                 "this node writes nothing more: another has taken over. Those who wait ask there; this one stands by now"

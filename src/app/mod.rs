@@ -158,6 +158,8 @@ pub enum Ended {
     Stopped,
     /// Nobody knows what the journal's last write came to: all must be closed and read again from the disk.
     JournalLost,
+    /// The same of a file of the tables.
+    TablesLost,
     /// The flush has died. The journal has everything, and the tables go on from their checkpoint once all is opened again.
     FlushLost,
 }
@@ -328,13 +330,15 @@ impl App {
         demo::greeting(self.addr(), self.ops_addr(), &self.tokens, &self.clock, self.featured)
     }
 
-    /// Serves until `stop` comes, or the journal or the flush is lost. `leaving` is called before anything else once it is clear that no
-    /// app will follow.
+    /// Serves until `stop` comes, or the journal, the tables or the flush are lost. `leaving` is called before anything else once it is
+    /// clear that no app will follow.
     pub async fn run_until(self, stop: impl Future<Output = ()>, leaving: impl FnOnce()) -> Ended {
         let (mut lost, flush) = (self.store.journal.fatal(), self.cast.flush.clone());
+        let mut tables_lost = self.store.tables.fatal();
         let ended = tokio::select! {
             () = stop => Ended::Stopped,
             _ = lost.wait_for(|lost| *lost) => Ended::JournalLost,
+            _ = tables_lost.wait_for(|lost| *lost) => Ended::TablesLost,
             () = flush.lost() => Ended::FlushLost,
         };
         match ended {
@@ -342,7 +346,7 @@ impl App {
                 leaving();
                 self.stop().await;
             }
-            Ended::JournalLost | Ended::FlushLost => self.abandon(ended).await,
+            Ended::JournalLost | Ended::TablesLost | Ended::FlushLost => self.abandon(ended).await,
         }
         ended
     }

@@ -101,8 +101,11 @@ impl Supervisor<'_> {
                     self.leave(front).await;
                     return Ok(Supervised::Stopped);
                 }
-                Ended::JournalLost | Ended::FlushLost if self.may_rebuild() => {}
-                Ended::JournalLost | Ended::FlushLost => return Ok(give_up(self.config)),
+                Ended::JournalLost | Ended::TablesLost | Ended::FlushLost => {
+                    if !self.may_rebuild() {
+                        return Ok(give_up(self.config));
+                    }
+                }
             }
         }
         Ok(Supervised::Stopped)

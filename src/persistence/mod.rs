@@ -12,6 +12,7 @@ pub mod breached;
 mod buyer;
 pub mod cart;
 pub mod delivery;
+mod doubt;
 pub mod flush;
 pub mod folder;
 #[cfg(any(test, feature = "fuzz"))]

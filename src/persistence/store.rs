@@ -2,8 +2,8 @@
 //! an order, or a database of MySQL's.
 //!
 //! Always true: whoever has the writer has it alone in this process, and a transaction that was dropped half-way is undone before
-//! the next one begins. Whether something is synced by itself, and what is to be tidied up, are questions of files: MySQL syncs
-//! every commit, and tidies up by itself.
+//! the next one begins; a file whose disk has failed in a commit is written no more by this opening. Whether something is synced by
+//! itself, and what is to be tidied up, are questions of files: MySQL syncs every commit, and tidies up by itself.
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
@@ -12,11 +12,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
 
 use super::StoreError;
+use super::doubt::{Doubt, UncleanMark};
 use super::sql::mysql::{Server, Session};
-use super::sql::sqlite::{self, Tuning};
+use super::sql::sqlite::{self, OwnFile, Tuning};
 use super::sql::{self, Connection, Error, Pool, Query};
 
 /// The file's page.
@@ -168,15 +169,28 @@ impl Store {
         Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended, has_former, home }))
     }
 
-    /// Opens a file, which is made if there is none, and brings it up to date.
-    pub async fn open(shape: &Shape, migrations: Migrator) -> Result<Store, StoreError> {
+    /// Opens a file, which is made if there is none, and brings it up to date. `over` turns true when its disk fails: then all of what
+    /// was opened with it must be opened again.
+    pub async fn open(
+        shape: &Shape,
+        migrations: Migrator,
+        over: &watch::Sender<bool>,
+    ) -> Result<Store, StoreError> {
         let tuning = shape.tuning(shape.writer_cache_kib);
         let mut writer = match shape.nice {
             0 => sqlite::writer(&shape.path, &tuning).await?,
             nice => sqlite::nice_writer(&shape.path, tuning, nice).await?,
         };
-        migrations.run(&mut writer).await?;
-        Ok(shape.with(Some(Connection::Sqlite(writer))))
+        let doubt = Doubt::of(&shape.path, over);
+        written_back(&mut writer, &shape.path, &doubt.mark()).await?;
+        let migrated = migrations.run(&mut writer).await.map_err(StoreError::from);
+        if let Err(error) = &migrated
+            && let Some(error) = error.said()
+        {
+            doubt.hear(error);
+        }
+        migrated?;
+        Ok(shape.with(Some(Connection::Sqlite(OwnFile::told_to(doubt, writer)))))
     }
 
     /// The same without a writer: for looking at the store of a stopped server.
@@ -205,6 +219,9 @@ impl Store {
     pub async fn writer(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
         let writer = self.0.writer.lock().await;
         let mut writer = MutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
+        if is_over(&writer) {
+            return Err(StoreError::DiskFailed);
+        }
         self.0.mend(&mut writer).await?;
         Ok(writer)
     }
@@ -235,24 +252,15 @@ impl Store {
         transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
     }
 
-    /// One statement, synced before it returns; how many rows it matched.
+    /// One statement, synced before it returns; how many rows it matched. In a transaction: a commit by itself says what became of it,
+    /// and that of a node asks whether the node still lives.
     pub async fn write_synced(&self, query: Query<'_>) -> Result<u64, StoreError> {
-        if let Home::Server(_) = &self.0.home {
-            // In a transaction, which asks whether this node still lives.
-            let mut transaction = self.begin_synced().await?;
-            let done = query.execute(&mut *transaction).await;
-            return transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await;
-        }
-        let mut writer = self.writer().await?;
-        self.0.unended.store(true, Ordering::Release);
-        self.0.strain(&mut writer).await?;
-        let done = query.execute(&mut *writer).await;
-        self.0.relax(&mut writer).await?;
-        self.0.unended.store(false, Ordering::Release);
-        Ok(done?.rows_affected())
+        let mut transaction = self.begin_synced().await?;
+        let done = query.execute(&mut *transaction).await;
+        transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
     }
 
-    /// Copies the WAL into the file when it has grown. If that fails the rows are safe where they are, and the next
+    /// Copies the WAL into the file when it has grown. If there is no room for that the rows are safe where they are, and the next
     /// time tries again.
     pub async fn checkpoint_if_due(&self) {
         self.checkpoint_beyond(i64::MAX).await;
@@ -275,6 +283,7 @@ impl Store {
         };
         if let Err(error) = copied {
             tracing::warn!(%error, "a WAL of the tables could not be copied into its file");
+            file.tell(&error);
         }
     }
 
@@ -296,19 +305,47 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections; a file's WAL is emptied before.
+    /// Closes all connections; a file's WAL is emptied before, unless its disk has failed: then the next opening sees to that.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.0.readers.close().await;
         match self.0.writer.lock().await.take() {
             Some(Connection::Sqlite(mut file)) => {
-                sqlite::checkpoint_truncate(&mut file).await?;
-                sqlx::Connection::close(file).await?;
+                if !file.is_over() {
+                    let emptied = sqlite::checkpoint_truncate(&mut file).await;
+                    if let Err(error) = &emptied {
+                        file.tell(error);
+                    }
+                    emptied?;
+                }
+                file.close().await?;
             }
             Some(Connection::MySql(session)) => session.close().await?,
             Some(Connection::PooledSqlite(_) | Connection::PooledMySql(_)) | None => {}
         }
         Ok(())
     }
+}
+
+/// Whether the disk of its file has failed.
+fn is_over(writer: &Connection) -> bool {
+    matches!(writer, Connection::Sqlite(file) if file.is_over())
+}
+
+/// After an opening whose disk had failed: all that the WAL shows is written into the file again, and synced, before it is believed.
+async fn written_back(
+    file: &mut SqliteConnection,
+    path: &Path,
+    mark: &UncleanMark,
+) -> Result<(), StoreError> {
+    if !mark.stands() {
+        return Ok(());
+    }
+    let unclean = |why: String| StoreError::Unclean { path: path.to_owned(), why };
+    let done = sqlite::checkpoint_truncate(file).await.map_err(|error| unclean(error.to_string()))?;
+    if done.busy {
+        return Err(unclean("somebody else reads the file".to_owned()));
+    }
+    mark.clear().map_err(|error| unclean(error.to_string()))
 }
 
 #[cfg(test)]
@@ -318,9 +355,9 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::persistence::Tables;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::killed;
+    use crate::persistence::{Tables, journal};
 
     const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
     const POS: &str = "select pos from flush_checkpoint where id = 1";
@@ -409,6 +446,53 @@ mod tests {
         tables.money().checkpoint_if_due().await;
         assert_eq!([bytes("people.db-wal"), bytes("money.db-wal")], [0, 0]);
         assert!(!tables.money().has_former());
+        tables.close().await.unwrap();
+    }
+
+    /// The disk has failed in a commit, and nobody knows what it has.
+    #[tokio::test]
+    async fn a_disk_that_failed_ends_this_opening_and_the_next_one_writes_everything_back_first() {
+        let (dir, tables) = Sqlite.tables().await;
+        let store = tables.jobs().store;
+        assert_eq!(store.write_synced(sql::query(MOVE)).await.unwrap(), 1);
+        let over = tables.fatal();
+        let mut writer = store.writer().await.unwrap();
+        let twice = sql::query("insert into flush_checkpoint (id, pos) values (1, 1)");
+        let refused = twice.execute(&mut *writer).await.unwrap_err();
+        let Connection::Sqlite(own) = &*writer else { panic!("a file") };
+        own.tell(&refused);
+        assert!(!*over.borrow(), "what was certainly not written leaves no doubt");
+        own.tell(&Error::WorkerCrashed);
+        assert!(*over.borrow());
+        drop(writer);
+        let written = store.write_synced(sql::query(MOVE)).await;
+        assert!(matches!(written, Err(StoreError::DiskFailed)), "{written:?}");
+        let begun = tables.begin().await.map(drop);
+        assert!(matches!(begun, Err(StoreError::DiskFailed)), "nor another file that was opened with it");
+
+        let file = |dir: &tempfile::TempDir| dir.path().join("shop.db");
+        let mark = |dir: &tempfile::TempDir| UncleanMark::of(&file(dir));
+        let (read, quiet) = (killed(&dir), killed(&dir));
+        assert!(std::fs::metadata(quiet.path().join("shop.db-wal")).unwrap().len() > 0);
+        assert!(mark(&read).stands() && mark(&quiet).stands());
+        tables.close().await.unwrap();
+
+        // Whoever reads what the WAL has keeps it from being emptied.
+        let mut reader = sqlite::writer(&file(&read), &journal::tuning()).await.unwrap();
+        sqlx::query("begin").execute(&mut reader).await.unwrap();
+        sqlx::query(POS).fetch_one(&mut reader).await.unwrap();
+        let refused = Tables::open(read.path()).await.map(drop).unwrap_err();
+        assert!(matches!(&refused, StoreError::Unclean { path, .. } if *path == file(&read)), "{refused}");
+        assert!(mark(&read).stands());
+
+        let tables = Tables::open(quiet.path()).await.unwrap();
+        assert!(!mark(&quiet).stands());
+        // The file without its WAL.
+        let alone = tempfile::tempdir().unwrap();
+        std::fs::copy(file(&quiet), file(&alone)).unwrap();
+        let mut looking = sqlite::writer(&file(&alone), &journal::tuning()).await.unwrap();
+        let pos: i64 = sqlx::query_scalar(POS).fetch_one(&mut looking).await.unwrap();
+        assert_eq!(pos, 1);
         tables.close().await.unwrap();
     }
 

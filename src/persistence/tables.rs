@@ -2,7 +2,8 @@
 //!
 //! The flush's transactions are not synced one by one (`synchronous=NORMAL`): the journal is the truth, and the
 //! flush checkpoint rolls back together with the rows when the power goes. What is written directly is synced before
-//! its answer. Accounts, sessions, mails and the audit trail have a file of their own for the sake of orders: to sync a
+//! its answer; after a sync that failed nothing more is written to any of the three, and the next opening begins by writing that file
+//! back (`doubt`). Accounts, sessions, mails and the audit trail have a file of their own for the sake of orders: to sync a
 //! log-in in the flush's file would push everything the flush wrote meanwhile onto the disk, and the journal, whose syncs
 //! wait for the same disk, would stand still for a tenth of a second. Payments have one for the same reason, and because a
 //! buyer waits for them: nobody's mail stands before them in a queue.
@@ -32,7 +33,7 @@
 
 use std::path::Path;
 
-use tokio::sync::MappedMutexGuard;
+use tokio::sync::{MappedMutexGuard, watch};
 
 use super::cart::CartReader;
 use super::delivery::DeliveryReader;
@@ -131,6 +132,8 @@ pub struct Tables {
     book: MoneyBook,
     interest: Interest,
     bell: Bell,
+    /// A disk has failed. A database looks after its own.
+    lost: watch::Sender<bool>,
 }
 
 /// A transaction on people's tables as the actors hold it: what may be written in it stands beside each table. Dropped
@@ -151,10 +154,11 @@ impl Writing<'_> {
 impl Tables {
     /// Opens the files in `dir` and brings them up to date. The journal's lock covers them: open the journal first.
     pub async fn open(dir: &Path) -> Result<Tables, StoreError> {
-        let shop = Store::open(&shop(dir), migrations::tables()).await?;
-        let people = Store::open(&people(dir), migrations::people()).await?;
-        let money = Store::open(&money(dir), migrations::money()).await?;
-        Ok(Tables::of(Interest::of(&shop).await?, shop, people, money))
+        let lost = watch::Sender::new(false);
+        let shop = Store::open(&shop(dir), migrations::tables(), &lost).await?;
+        let people = Store::open(&people(dir), migrations::people(), &lost).await?;
+        let money = Store::open(&money(dir), migrations::money(), &lost).await?;
+        Ok(Tables { lost, ..Tables::of(Interest::of(&shop).await?, shop, people, money) })
     }
 
     /// The same in the one database that an address names: `mysql://USER:PASSWORD@HOST:PORT/DATABASE`. Several nodes may do so at once.
@@ -185,7 +189,8 @@ impl Tables {
 
     fn of(interest: Interest, shop: Store, people: Store, money: Store) -> Tables {
         let bell = Bell::default();
-        Tables { shop, people, book: MoneyBook::new(money.clone(), bell.clone()), money, interest, bell }
+        let (book, lost) = (MoneyBook::new(money.clone(), bell.clone()), watch::Sender::new(false));
+        Tables { shop, people, book, money, interest, bell, lost }
     }
 
     /// Whether the database still keeps what it says yes to: [`StoreError::Unfit`] says why not. Files do.
@@ -194,6 +199,11 @@ impl Tables {
             Pool::Sqlite(_) => Ok(()),
             Pool::MySql(pool) => mysql::check_again(&pool).await,
         }
+    }
+
+    /// Turns true when nobody knows what the disk has of a commit: nothing more is written, and all is to be opened again.
+    pub fn fatal(&self) -> watch::Receiver<bool> {
+        self.lost.subscribe()
     }
 
     pub fn orders(&self) -> OrderReader {

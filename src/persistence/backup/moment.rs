@@ -72,7 +72,7 @@ async fn of_files(dir: &Path, clock: &Clock) -> Result<Moment, BackupError> {
     let mut readers = Vec::new();
     for file in FILES {
         let reader = sqlite::reader(&dir.join(file), &journal::tuning()).await;
-        readers.push(Connection::Sqlite(reader.map_err(StoreError::from)?));
+        readers.push(Connection::Sqlite(reader.map_err(StoreError::from)?.into()));
     }
     let Ok(mut files) = <[Connection; 4]>::try_from(readers) else { return Err(StoreError::Closed.into()) };
     for _ in 0..TRIES {

@@ -66,7 +66,7 @@ impl Parts {
         };
         for connection in connections {
             match connection {
-                Connection::Sqlite(file) => sqlx::Connection::close(file).await?,
+                Connection::Sqlite(file) => file.close().await?,
                 Connection::MySql(session) => session.close().await?,
                 Connection::PooledSqlite(_) | Connection::PooledMySql(_) => {}
             }

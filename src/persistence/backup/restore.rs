@@ -81,7 +81,7 @@ async fn into_files(from: &Path, dir: &Path, whole: &Whole) -> Result<(), Backup
     for (name, migrations) in FILES.into_iter().zip(made) {
         let mut writer = sqlite::writer(&dir.join(name), &tuning()).await?;
         migrations.run(&mut writer).await.map_err(StoreError::from)?;
-        files.push(Connection::Sqlite(writer));
+        files.push(Connection::Sqlite(writer.into()));
     }
     let Ok(files) = files.try_into() else { return Err(StoreError::Closed.into()) };
     let mut parts = Parts::Files(files);

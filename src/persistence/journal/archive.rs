@@ -15,7 +15,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::lock::{Lock, UncleanMark};
+use super::lock::Lock;
 use super::log::Shelf;
 use super::segment;
 use super::snapshot::{Progress, Saving};
@@ -23,6 +23,7 @@ use super::tail::Placed;
 use super::{Health, JournalConfig, Medium, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
 use crate::domain::stock::{Entry, Epoch};
+use crate::persistence::doubt::UncleanMark;
 use crate::persistence::sql::sqlite::{self, Trouble, Tuning, trouble};
 use crate::persistence::sql::{Listed, signed};
 use crate::persistence::{StoreError, migrations};
@@ -175,7 +176,7 @@ impl Archivist {
         on_this_machine(&config.dir)?;
         // Nothing here waits for the network or the time: a runtime without either parks on a plain condvar.
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StoreError::Thread)?;
-        let mark = UncleanMark::of(&config.dir);
+        let mark = UncleanMark::of(&config.dir.join("journal.db"));
         let (connection, found) = runtime.block_on(prepare(&config, &mark))?;
         shared.stats.pos.store(found.last_pos, Ordering::Release);
         let archivist = Archivist {

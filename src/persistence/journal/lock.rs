@@ -1,8 +1,7 @@
-//! One process on one data directory: a lock held for life, and a note to the next opening after a bad end.
+//! One process on one data directory: a lock held for life.
 
 use std::fs::{File, TryLockError};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::OpenError;
 use crate::persistence::folder;
@@ -24,30 +23,5 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked { dir: dir.to_owned() }),
             Err(TryLockError::Error(source)) => Err(directory(source)),
         }
-    }
-}
-
-/// Stands on the disk after an I/O error in COMMIT, until a whole checkpoint has rewritten what the kernel may
-/// have dropped: after a failed fsync Linux calls the pages clean, and a later fsync would succeed over a hole.
-#[derive(Debug)]
-pub struct UncleanMark(PathBuf);
-
-impl UncleanMark {
-    pub fn of(dir: &Path) -> UncleanMark {
-        UncleanMark(dir.join("journal.unclean-io"))
-    }
-
-    pub fn stands(&self) -> bool {
-        // Whoever cannot look must believe the worse.
-        self.0.try_exists().unwrap_or(true)
-    }
-
-    /// Best effort: the disk is in trouble already.
-    pub fn set(&self) {
-        let _ = File::create(&self.0).and_then(|file| file.sync_all());
-    }
-
-    pub fn clear(&self) -> io::Result<()> {
-        std::fs::remove_file(&self.0)
     }
 }

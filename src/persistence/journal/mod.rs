@@ -50,6 +50,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use super::StoreError;
+use super::doubt::UncleanMark;
 pub use super::sql::mysql::{APART_MAX_MS, Server};
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, SHARDS};
@@ -58,7 +59,6 @@ use archive::Archive;
 use database::{Member, Roster};
 use heads::Heads;
 use inbox::Inbox;
-use lock::UncleanMark;
 use log::Log;
 use shelved::Shelved;
 use snapshot::Saving;
@@ -409,7 +409,7 @@ pub struct Journal(Arc<Opened>);
 impl Journal {
     /// Takes the lock, brings the log that was left into the file, raises the epoch and starts the writer.
     pub async fn open(config: JournalConfig) -> Result<Journal, OpenError> {
-        let mark = UncleanMark::of(&config.dir);
+        let mark = UncleanMark::of(&config.dir.join("journal.db"));
         let shared = Shared::new(config.inbox_max, config.tail_bytes_max, &config.brake_us, Some(mark));
         let reader = JournalReader::of(&config.dir, shared.tail.clone());
         let (dir, clock) = (config.dir.clone(), config.clock.clone());

@@ -357,10 +357,36 @@ async fn after_an_io_error_the_next_opening_writes_everything_back_first() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(&dir).await;
     append(&journal, Owner::stocked(1, 1).seal(T0));
+    let file = |dir: &tempfile::TempDir| dir.path().join("journal.db");
+    let mark = |dir: &tempfile::TempDir| UncleanMark::of(&file(dir));
+    let unclean = || {
+        let copy = killed(&dir);
+        assert!(std::fs::metadata(copy.path().join("journal.db-wal")).unwrap().len() > 0);
+        mark(&copy).set();
+        copy
+    };
+    let (read, quiet) = (unclean(), unclean());
     journal.close().await;
-    lock::UncleanMark::of(dir.path()).set();
-    let journal = open(&dir).await;
-    assert!(!lock::UncleanMark::of(dir.path()).stands());
-    assert_eq!(journal.head().pos, 1);
+
+    // Whoever reads what the WAL has keeps it from being emptied.
+    let mut reader = intruder(&read).await;
+    sqlx::query("begin").execute(&mut reader).await.unwrap();
+    sqlx::query("select epoch from journal_meta").fetch_one(&mut reader).await.unwrap();
+    let refused = Journal::open(config(&read)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::Unclean(_)), "{refused}");
+    assert!(mark(&read).stands());
+    reader.close().await.unwrap();
+
+    let journal = open(&quiet).await;
+    assert!(!mark(&quiet).stands());
+    assert_eq!((journal.head().pos, journal.epoch()), (1, Epoch(2)));
+    // The file without its WAL: all that was there before this opening, and nothing that it has added.
+    let alone = tempfile::tempdir().unwrap();
+    std::fs::copy(file(&quiet), file(&alone)).unwrap();
+    let mut looking = intruder(&alone).await;
+    let epoch = sqlx::query_scalar("select epoch from journal_meta where id = 1");
+    let epoch: i64 = epoch.fetch_one(&mut looking).await.unwrap();
+    assert_eq!(epoch, 1);
+    looking.close().await.unwrap();
     journal.close().await;
 }

@@ -4,12 +4,13 @@ use sqlx::mysql::{MySql, MySqlConnection, MySqlPool};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqlitePool};
 
+use super::Error;
 use super::mysql::{self, Session};
-use super::{Error, sqlite};
+use super::sqlite::{self, OwnFile};
 
 /// One connection, ours alone.
 pub enum Connection {
-    Sqlite(SqliteConnection),
+    Sqlite(OwnFile),
     MySql(Session),
     /// Out of a pool, and back into it afterwards.
     PooledSqlite(PoolConnection<Sqlite>),
@@ -87,7 +88,7 @@ pub async fn begin(writer: &mut Connection) -> Result<(), Error> {
 /// Commits what went well and undoes what did not.
 pub async fn end<T, E: From<Error>>(writer: &mut Connection, outcome: Result<T, E>) -> Result<T, E> {
     match writer {
-        Connection::Sqlite(file) => sqlite::end(file, outcome).await,
+        Connection::Sqlite(file) => file.end(outcome).await,
         Connection::PooledSqlite(file) => sqlite::end(file, outcome).await,
         Connection::MySql(session) => mysql::end(session.connection(), outcome).await,
         Connection::PooledMySql(server) => mysql::end(server, outcome).await,

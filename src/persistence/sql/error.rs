@@ -1,5 +1,7 @@
 //! What can go wrong between us and a database, and what it means to whoever wrote.
 
+use std::path::PathBuf;
+
 use sqlx::migrate::MigrateError;
 
 use super::mysql::{self, TakenOver, Unfit};
@@ -44,6 +46,14 @@ pub enum StoreError {
     Fenced,
     #[error("the database has forgotten what it had committed")]
     Forgotten,
+    #[error(
+        "the last run ended in an I/O error and {} could not be written back whole: {why}; \
+         look at the disk before starting again",
+        path.display()
+    )]
+    Unclean { path: PathBuf, why: String },
+    #[error("the disk has failed: the store must be opened again")]
+    DiskFailed,
     #[error("the store is closed")]
     Closed,
 }
@@ -62,11 +72,18 @@ impl StoreError {
     pub fn is_away(&self) -> bool {
         match self {
             StoreError::InDoubt => true,
+            other => other.said().is_some_and(|error| trouble(error) == Trouble::Lost),
+        }
+    }
+
+    /// What the driver said, if it was a statement that failed.
+    pub fn said(&self) -> Option<&Error> {
+        match self {
             StoreError::Sql(error)
             | StoreError::Migrate(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
-                trouble(error) == Trouble::Lost
+                Some(error)
             }
-            _ => false,
+            _ => None,
         }
     }
 }

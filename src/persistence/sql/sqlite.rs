@@ -1,8 +1,10 @@
-//! SQLite as this house uses it: how a file is opened, which version will do, what an error means.
+//! SQLite as this house uses it: how a file is opened, which version will do, what an error means, and who hears of one that leaves
+//! doubt.
 //!
 //! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write. A backup has another one
 //! for a moment, which only holds its lock.
 
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Row};
 
 use super::StoreError;
+use crate::persistence::doubt::Doubt;
 
 /// The first version without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const VERSION_MIN: (u32, u32, u32) = (3, 51, 3);
@@ -59,9 +62,7 @@ pub async fn writer(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, St
     }
     let mut writer = options.connect().await?;
     let found: String = sqlx::query_scalar("select sqlite_version()").fetch_one(&mut writer).await?;
-    if version(&found).is_none_or(|version| version < VERSION_MIN) {
-        return Err(StoreError::OldSqlite { found });
-    }
+    fits(&found)?;
     Ok(writer)
 }
 
@@ -107,6 +108,14 @@ pub fn readers(path: &Path, tuning: &Tuning, most: u32) -> SqlitePool {
         .max_lifetime(None)
         .test_before_acquire(false)
         .connect_lazy_with(base(path, tuning).read_only(true))
+}
+
+/// Refuses a version that can lose commits, and one that nobody can read.
+fn fits(found: &str) -> Result<(), StoreError> {
+    match version(found) {
+        Some(version) if version >= VERSION_MIN => Ok(()),
+        _ => Err(StoreError::OldSqlite { found: found.to_owned() }),
+    }
 }
 
 fn version(word: &str) -> Option<(u32, u32, u32)> {
@@ -160,14 +169,85 @@ pub async fn end<T, E: From<sqlx::Error>>(
     writer: &mut SqliteConnection,
     outcome: Result<T, E>,
 ) -> Result<T, E> {
+    ended(writer, outcome, None).await
+}
+
+/// The same, and somebody hears of it if the commit fails.
+async fn ended<T, E: From<sqlx::Error>>(
+    writer: &mut SqliteConnection,
+    outcome: Result<T, E>,
+    doubt: Option<&Doubt>,
+) -> Result<T, E> {
     let ended = match outcome {
-        Ok(value) => sqlx::query("commit").execute(&mut *writer).await.map(|_| value).map_err(E::from),
+        Ok(value) => match sqlx::query("commit").execute(&mut *writer).await {
+            Ok(_) => Ok(value),
+            Err(error) => {
+                if let Some(doubt) = doubt {
+                    doubt.hear(&error);
+                }
+                Err(E::from(error))
+            }
+        },
         Err(error) => Err(error),
     };
     if ended.is_err() {
         let _ = sqlx::query("rollback").execute(writer).await;
     }
     ended
+}
+
+/// A connection to a file that is ours alone, and who hears if the disk fails under it.
+pub struct OwnFile {
+    file: SqliteConnection,
+    doubt: Option<Doubt>,
+}
+
+impl OwnFile {
+    pub fn told_to(doubt: Doubt, file: SqliteConnection) -> OwnFile {
+        OwnFile { file, doubt: Some(doubt) }
+    }
+
+    /// Commits what went well and undoes what did not. Where nobody knows what a commit came to, that is heard.
+    pub async fn end<T, E: From<sqlx::Error>>(&mut self, outcome: Result<T, E>) -> Result<T, E> {
+        ended(&mut self.file, outcome, self.doubt.as_ref()).await
+    }
+
+    /// Says why a checkpoint failed.
+    pub fn tell(&self, error: &sqlx::Error) {
+        if let Some(doubt) = &self.doubt {
+            doubt.hear(error);
+        }
+    }
+
+    /// Whether nothing more is written.
+    pub fn is_over(&self) -> bool {
+        self.doubt.as_ref().is_some_and(Doubt::is_over)
+    }
+
+    pub async fn close(self) -> Result<(), sqlx::Error> {
+        sqlx::Connection::close(self.file).await
+    }
+}
+
+/// One of whose end nobody need hear: whoever has it is the only one there is.
+impl From<SqliteConnection> for OwnFile {
+    fn from(file: SqliteConnection) -> OwnFile {
+        OwnFile { file, doubt: None }
+    }
+}
+
+impl Deref for OwnFile {
+    type Target = SqliteConnection;
+
+    fn deref(&self) -> &SqliteConnection {
+        &self.file
+    }
+}
+
+impl DerefMut for OwnFile {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        &mut self.file
+    }
 }
 
 /// How far a checkpoint came.
@@ -224,5 +304,19 @@ mod tests {
         assert!(version("3.51.3") >= Some(VERSION_MIN));
         assert!(version("3.9.0") < Some(VERSION_MIN));
         assert_eq!(version("three"), None);
+    }
+
+    #[test]
+    fn a_version_that_can_lose_commits_is_refused() {
+        for old in ["3.51.2", "3.50.7", "3.9.0", "2.99.99", "three", ""] {
+            let refused = fits(old);
+            assert!(
+                matches!(&refused, Err(StoreError::OldSqlite { found }) if found == old),
+                "{old}: {refused:?}"
+            );
+        }
+        for new in ["3.51.3", "3.52.0", "4.0.0"] {
+            assert!(fits(new).is_ok(), "{new}");
+        }
     }
 }

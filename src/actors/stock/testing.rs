@@ -14,7 +14,9 @@ use super::{
 use crate::clock::Clock;
 use crate::domain::amount::{Currency, Money, Quantity};
 use crate::domain::id::{OrderId, ProductId, SHARDS, UserId};
-use crate::domain::stock::{Command, Entry, Epoch, KeyUse, Ledger, Millis, Reserve, Sequence, Settings};
+use crate::domain::stock::{
+    Command, Entry, Epoch, Event, KeyUse, Ledger, Millis, Reserve, Sequence, Settings, decode_events,
+};
 use crate::logs;
 use crate::telemetry::Metrics;
 
@@ -45,6 +47,8 @@ struct Written {
     holds_back: AtomicBool,
     /// … and it has been so for long.
     says_nothing: AtomicBool,
+    /// Whoever reads a ledger waits for it.
+    reads_slowly: AtomicBool,
     /// It dies of what it is to write.
     dies: AtomicBool,
     /// Whoever begins to own something dies of it.
@@ -78,6 +82,13 @@ impl OneJournal {
             ledger.replay(entry).unwrap();
         }
         ledger
+    }
+
+    /// All that is written of it, in order.
+    pub fn events(&self, product: ProductId) -> Vec<Event> {
+        let entries = self.0.entries.lock().unwrap();
+        let of = entries.get(&product).into_iter().flatten();
+        of.flat_map(|entry| decode_events(&entry.events).unwrap()).collect()
     }
 
     /// The last event that is written.
@@ -125,6 +136,10 @@ impl OneJournal {
 
     pub fn holds_back(&self, holds: bool) {
         self.0.holds_back.store(holds, Ordering::SeqCst);
+    }
+
+    pub fn reads_slowly(&self, slowly: bool) {
+        self.0.reads_slowly.store(slowly, Ordering::SeqCst);
     }
 
     pub fn says_nothing(&self, nothing: bool) {
@@ -222,8 +237,13 @@ impl Home for OneJournal {
         let behind = all.get(&product).into_iter().flatten().filter(|entry| entry.first > from);
         let (entries, snapshot) = (Vec::from_iter(behind.cloned()), snapshot.map(|(_, bytes)| bytes));
         *self.0.read.lock().unwrap() = (from, entries.len());
-        let read = self.read();
-        Box::pin(async move { read.map(|()| Stored { snapshot, entries }) })
+        let (read, journal) = (self.read(), self.clone());
+        Box::pin(async move {
+            while journal.0.reads_slowly.load(Ordering::SeqCst) {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            read.map(|()| Stored { snapshot, entries })
+        })
     }
 
     fn history(&self, product: ProductId) -> Later<Result<Vec<Entry>, NotRead>> {

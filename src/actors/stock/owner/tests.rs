@@ -7,15 +7,15 @@ use futures_util::future::{join, join_all, join3};
 use futures_util::poll;
 use tokio::time::timeout;
 
-use super::super::protocol::FORGOTTEN_MIN;
+use super::super::protocol::{FORGOTTEN_MIN, GROUP_EVENTS_MAX};
 use super::*;
 use crate::actors::stock::testing::{
     OneJournal, POISON, all_shards, node, one_for, product, settings, until,
 };
-use crate::actors::stock::{Answer, Reply, Route};
+use crate::actors::stock::{Answer, PATIENCE_MS, Reply, Route};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Cause, Place, Refusal, Reserve, Restock};
+use crate::domain::stock::{Cause, Event, Place, Refusal, Reserve, Restock};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -306,6 +306,42 @@ async fn a_hold_lapses_though_its_timer_slept() {
     story.clock.advance(i64::from(settings().hold_ms) + 1);
     assert!(story.owners.refuse_from_view(product, &one_for(2, product, true)).is_err());
     until("the hold has lapsed", || story.held(product) == 0).await;
+}
+
+/// More wait than two groups have room for, and all of them came in time.
+#[actix::test]
+async fn whoever_came_before_a_deadline_is_decided_before_the_hold_lapses() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10_000).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    story.clock.advance(i64::from(settings().hold_ms) - PATIENCE_MS / 2);
+    story.journal.holds_back(true);
+    let crowd = 3 * u128::from(GROUP_EVENTS_MAX) + 100;
+    let mut asked = std::pin::pin!(join_all((2..crowd + 2).map(|buyer| story.reserve(product, buyer))));
+    assert!(timeout(Duration::from_millis(50), &mut asked).await.is_err(), "nothing is written");
+    story.clock.advance(PATIENCE_MS / 2);
+    story.journal.holds_back(false);
+    assert!(timeout(SOON, asked).await.unwrap().iter().all(is_held));
+    until("the hold has lapsed", || u128::from(story.held(product)) == crowd).await;
+    let events = story.journal.events(product);
+    let lapsed = events.iter().position(|event| matches!(event, Event::Expired(_)));
+    assert!(lapsed > events.iter().rposition(|event| matches!(event, Event::Held(_))));
+}
+
+/// The owner could not decide while its answer mattered.
+#[actix::test]
+async fn what_matters_to_nobody_any_more_is_not_decided() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.journal.reads_slowly(true);
+    assert_eq!(story.poison(product, 1).await, Err(NotDone::Unknown), "its ledger is read again");
+    let mut asked = std::pin::pin!(story.reserve(product, 1));
+    assert!(timeout(Duration::from_millis(50), &mut asked).await.is_err(), "it waits for the ledger");
+    story.clock.advance(PATIENCE_MS + 1);
+    story.journal.reads_slowly(false);
+    assert_eq!(timeout(SOON, asked).await.unwrap(), Err(NotDone::Unavailable));
+    assert!(is_held(&story.reserve(product, 2).await));
+    assert_eq!(story.held(product), 1);
 }
 
 #[actix::test]

@@ -62,6 +62,62 @@ fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
     assert_eq!(owner.ledger().sequence(), before, "nothing is worth no event");
 }
 
+/// So many holds of one unit each, made at 0 and written.
+fn crowded(home: ProductId, holds: u64) -> Protocol<u64> {
+    let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+    let create = Command::Create { settings: settings(), stock: 10_000 };
+    let reserve = |number: u64| Command::Reserve(one_for(number.into(), home, false));
+    for (token, command) in (0..).zip(std::iter::once(create).chain((1..=holds).map(reserve))) {
+        let (ask, arrived) = (Ask::Command(command), Millis(0));
+        write(&mut owner, Input::Ask { token, ask, arrived, until: Millis(i64::MAX) });
+        write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    }
+    assert_eq!(owner.ledger().counts().held, holds);
+    owner
+}
+
+const ALL_DUE: Input<u64> = Input::Turn { lapse_until: Millis(i64::MAX / 2) };
+
+#[test]
+fn a_crowd_that_lapses_leaves_half_a_group_to_whoever_comes_behind_it() {
+    let mut owner = crowded(product(1), 600);
+    let mut lapsed = Vec::new();
+    while owner.ledger().counts().held > 0 {
+        let mut out = Vec::new();
+        owner.step(ALL_DUE, &mut out);
+        let [Output::Append(entry)] = &out[..] else { panic!("{out:?}") };
+        let events = decode_events(&entry.events).unwrap();
+        assert!(events.iter().all(|event| matches!(event, Event::Expired(_))));
+        lapsed.push(events.len());
+        owner.step(Input::Appended(Outcome::Written), &mut Vec::new());
+    }
+    assert_eq!(lapsed, [256, 256, 88]);
+}
+
+/// Somebody may wait outside who came before the deadline.
+#[test]
+fn onto_a_full_group_nothing_lapses() {
+    let home = product(1);
+    let mut owner = crowded(home, 1);
+    let ask = |number: u64, owner: &mut Protocol<u64>| {
+        let ask = Ask::Command(Command::Reserve(one_for(number.into(), home, false)));
+        let asked = Input::Ask { token: number, ask, arrived: Millis(1), until: Millis(i64::MAX) };
+        owner.step(asked, &mut Vec::new());
+    };
+    ask(2, &mut owner);
+    owner.step(Input::Turn { lapse_until: Millis(1) }, &mut Vec::new());
+    let mut numbers = 3..;
+    while owner.has_room() {
+        ask(numbers.next().unwrap(), &mut owner);
+    }
+    let before = owner.ledger().sequence();
+    owner.step(ALL_DUE, &mut Vec::new());
+    assert_eq!(owner.ledger().sequence(), before);
+    owner.step(Input::Appended(Outcome::Written), &mut Vec::new());
+    owner.step(ALL_DUE, &mut Vec::new());
+    assert!(owner.ledger().sequence() > before, "there is room again");
+}
+
 #[test]
 fn what_came_behind_a_snapshot_is_unsaved_however_late_it_is_stored() {
     let home = product(1);

@@ -322,7 +322,11 @@ impl Catalogue {
         let version = left.version;
         let text =
             new.words.clone().into_text(Text { updated_at: now, version: version + 1, ..left.clone() });
-        self.0.writer.take_over(&text, version, key).await.map_err(|_| NotChanged::SkuTaken)?;
+        self.0.writer.take_over(&text, version, key).await.map_err(|error| match error {
+            // Somebody was faster.
+            ProductError::SkuTaken | ProductError::VersionConflict => NotChanged::SkuTaken,
+            ProductError::Store(error) => unknown(error).into(),
+        })?;
         let made = self.begin(admin, text, &new, false).await?;
         if made.replayed {
             // Whoever had left it behind came back in this moment: it is his, and has his words again.
@@ -492,5 +496,55 @@ struct Changing<'c> {
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
         self.catalogue.forget(self.product);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::ConnectOptions;
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+    use crate::actors::stock::Route;
+    use crate::actors::stock::testing::{OneJournal, all_shards, buyer, node, product, settings};
+    use crate::domain::stock::Millis;
+    use crate::persistence::testing::Home::Sqlite;
+
+    #[actix::test]
+    async fn whoever_takes_over_what_was_left_behind_is_told_when_nobody_knows_whether_he_has() {
+        let (dir, tables) = Sqlite.tables().await;
+        let (net, journal, clock) = (Arc::default(), OneJournal::default(), Clock::start());
+        let owners = node(&net, &journal, &clock, 1, 1).await;
+        owners.settle(&all_shards(), Route::Here).await;
+        let (reader, writer) = (tables.products(), tables.product_writer());
+        // A row that never got a ledger.
+        let left = Text {
+            id: product(1),
+            sku: "JAR".to_owned(),
+            name: "Jar".to_owned(),
+            description: String::new(),
+            thumbnail_url: None,
+            image_url: None,
+            tags: Vec::new(),
+            archived: false,
+            version: 1,
+            created_at: Millis(1),
+            updated_at: Millis(1),
+        };
+        writer.insert(&left).await.unwrap();
+        let catalogue = Catalogue::new(reader, writer, owners, tables.trail(), clock);
+        let rule = async |sql: &'static str| {
+            let file = SqliteConnectOptions::new().filename(dir.path().join("shop.db"));
+            sqlx::raw_sql(sql).execute(&mut file.connect().await.unwrap()).await.unwrap();
+        };
+        let new = NewProduct { words: Words::of(&left), settings: settings(), stock: 5 };
+        let make = async || catalogue.create(buyer(1), new.clone(), None).await;
+
+        rule("create trigger stubborn before update on products begin select raise(abort, 'no'); end").await;
+        let told = make().await;
+        assert!(matches!(told, Err(NotChanged::NotDone(NotDone::Unknown))), "{told:?}");
+        rule("drop trigger stubborn").await;
+        let made = make().await.unwrap();
+        assert_eq!((made.text.id, made.replayed), (left.id, false));
     }
 }

@@ -29,11 +29,34 @@ impl Users {
         let now = self.0.clock.now();
         let (id, state) = (user.id, user.state.after(AccountMove::Delete).ok_or(Unable::NoUser)?);
         let revocation = blank(&mut writing, user, state, now).await?;
-        commit(writing).await?;
+        // Whatever is heard of the commit: a look at the WAL that finds nothing costs little.
         self.0.tables.forget_soon();
+        let committed = commit(writing).await;
+        #[cfg(test)]
+        let committed = self.heard(committed);
+        if let Err(why) = committed
+            && !self.has_left(id).await
+        {
+            return Err(why);
+        }
         self.refuse_from_now(&[revocation]);
         self.let_go(id).await;
         Ok(())
+    }
+
+    /// Whether somebody is gone of whose deletion nobody has heard what became of it. By the writer: whatever a lost connection had left
+    /// open is ended by then.
+    async fn has_left(&self, user: UserId) -> bool {
+        let Ok(mut writing) = self.0.tables.begin().await else { return false };
+        let row = writing.user(user).await;
+        matches!(&row, Ok(Some(row)) if row.state == AccountState::Deleted)
+    }
+
+    /// What a commit came to, unless the test wants its word to be lost.
+    #[cfg(test)]
+    fn heard(&self, committed: Result<(), Unable>) -> Result<(), Unable> {
+        let is_lost = self.0.loses_word.swap(false, std::sync::atomic::Ordering::AcqRel);
+        committed.and_then(|()| if is_lost { Err(Unable::Unknown) } else { Ok(()) })
     }
 
     /// Gives back what they still hold. What cannot be given back now lapses by its own deadline.
@@ -189,4 +212,42 @@ async fn blank(
     writing.forget_shopper(blank.id).await?;
     writing.record(&Record::new(Deed::AccountDeleted, now).by(blank.id).on(blank.id)).await?;
     Ok(revocation)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::actors::stock::Answer;
+    use crate::actors::stock::testing::{one_for, product, settings};
+    use crate::app::App;
+    use crate::config::Config;
+    use crate::domain::stock::{Command, Reserve};
+    use crate::domain::user::PasswordPolicy;
+    use crate::seed::make_admin;
+
+    /// The word of a commit can be lost, and the commit stands.
+    #[actix_web::test]
+    async fn what_follows_a_deletion_follows_though_nobody_heard_of_its_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::development(dir.path());
+        let password = SecretString::from("four foxes fly far");
+        let policy = PasswordPolicy { chars_min: config.people.password_chars_min };
+        let (new, email) = (policy.accept(password.clone(), None).unwrap(), "mina@example.com");
+        let mina = make_admin(&config, &Clock::start(), email.parse().unwrap(), new).await.unwrap();
+        let app = App::build(&config).await.unwrap();
+        let (users, owners) = (app.users(), app.directory());
+        let create = Command::Create { settings: settings(), stock: 10 };
+        assert!(owners.ask(product(1), create).await.is_ok());
+        let reserve = Reserve { buyer: mina, ..one_for(1, product(1), true) };
+        let held = owners.reserve(product(1), reserve, None).await;
+        assert!(matches!(held, Ok(Answer::Reserved(_))), "{held:?}");
+
+        users.0.loses_word.store(true, Ordering::Release);
+        assert_eq!(users.erase(mina, password.clone()).await, Ok(()));
+        assert_eq!(owners.view(product(1)).await.unwrap().counts.held, 0);
+        assert_eq!(users.erase(mina, password).await, Err(Unable::WrongPassword), "they are gone");
+        app.stop().await;
+    }
 }

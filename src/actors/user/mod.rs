@@ -167,6 +167,9 @@ struct Inner {
     house: UserHouse,
     errands: Arc<Semaphore>,
     refused: Refused,
+    /// The next deletion is committed, and nobody hears of it.
+    #[cfg(test)]
+    loses_word: std::sync::atomic::AtomicBool,
 }
 
 /// Whom the accounts' owner asks.
@@ -192,7 +195,13 @@ impl Deref for Inner {
 impl Users {
     pub fn new(house: UserHouse) -> Users {
         let errands = Arc::new(Semaphore::new(ERRANDS_MAX));
-        Users(Arc::new(Inner { house, errands, refused: Refused::default() }))
+        Users(Arc::new(Inner {
+            house,
+            errands,
+            refused: Refused::default(),
+            #[cfg(test)]
+            loses_word: Default::default(),
+        }))
     }
 
     /// Is the password good enough to be this person's? Whether it is known from a breach is said when it is taken.

@@ -16,20 +16,24 @@ use crate::domain::stock::Millis;
 pub struct Clock {
     /// Wall milliseconds at boot-time zero.
     offset_ms: Arc<AtomicI64>,
+    /// What only ever grows: nanoseconds since the machine was started.
+    boot_ns: fn() -> i64,
 }
 
 impl Clock {
     /// Reads the wall clock once.
-    #[allow(clippy::disallowed_methods)]
     pub fn start() -> Clock {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let wall_ms = i64::try_from(wall.as_millis()).unwrap_or(i64::MAX);
-        Clock { offset_ms: Arc::new(AtomicI64::new(wall_ms - boot_ns() / 1_000_000)) }
+        Clock::of(boot_ns, wall_ms)
+    }
+
+    /// The same with other sources. The wall is asked here, and is not kept: nobody can ask it again.
+    pub(crate) fn of(boot_ns: fn() -> i64, wall_ms: fn() -> i64) -> Clock {
+        Clock { offset_ms: Arc::new(AtomicI64::new(wall_ms() - boot_ns() / 1_000_000)), boot_ns }
     }
 
     /// Milliseconds since 1970-01-01 UTC.
     pub fn now(&self) -> Millis {
-        Millis(boot_ns() / 1_000_000 + self.offset_ms.load(Ordering::Relaxed))
+        Millis((self.boot_ns)() / 1_000_000 + self.offset_ms.load(Ordering::Relaxed))
     }
 
     /// Moves this clock and all its clones: for tests of what takes a day.
@@ -39,7 +43,7 @@ impl Clock {
 
     /// Nanoseconds that only ever grow; for measuring how long something took.
     pub fn nanos(&self) -> u64 {
-        u64::try_from(boot_ns()).unwrap_or(0)
+        u64::try_from((self.boot_ns)()).unwrap_or(0)
     }
 
     /// 128 bits of chance.
@@ -61,4 +65,35 @@ impl Clock {
 fn boot_ns() -> i64 {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+#[allow(clippy::disallowed_methods)]
+fn wall_ms() -> i64 {
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(wall.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static BOOT_NS: AtomicI64 = AtomicI64::new(5_000_000_000);
+    static WALL_MS: AtomicI64 = AtomicI64::new(1_700_000_000_000);
+    const HOUR_MS: i64 = 3_600_000;
+
+    #[test]
+    fn a_wall_clock_that_steps_moves_no_deadline() {
+        let clock = Clock::of(|| BOOT_NS.load(Ordering::Relaxed), || WALL_MS.load(Ordering::Relaxed));
+        assert_eq!(clock.now(), Millis(WALL_MS.load(Ordering::Relaxed)));
+        let deadline = clock.now().plus(30_000);
+        for step_ms in [HOUR_MS, -2 * HOUR_MS] {
+            WALL_MS.fetch_add(step_ms, Ordering::Relaxed);
+            assert_eq!(clock.until(deadline), Duration::from_secs(30));
+        }
+        BOOT_NS.fetch_add(29_999_000_000, Ordering::Relaxed);
+        assert_eq!(clock.until(deadline), Duration::from_millis(1));
+        BOOT_NS.fetch_add(1_000_000, Ordering::Relaxed);
+        assert_eq!(clock.now(), deadline, "also while the machine sleeps");
+        assert_eq!(clock.until(deadline), Duration::ZERO);
+    }
 }

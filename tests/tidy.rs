@@ -225,10 +225,13 @@ fn takes_time_or_chance(file: &Source) -> Complaints {
     if file.path == "src/clock.rs" {
         // Of the wall it asks once, when it starts: who sets the machine's clock back brings no hold to its end.
         let walls = lines_with_word(&file.live, "SystemTime::now");
-        return if walls.len() == 1 { Vec::new() } else { complain(file, walls, "SystemTime::now") };
+        let mut found = if walls.len() == 1 { Vec::new() } else { complain(file, walls, "SystemTime::now") };
+        found.extend(complain(file, lines_with_word(&file.live, "ClockId::Realtime"), "ClockId::Realtime"));
+        return found;
     }
     let doors = [
         "SystemTime::now",
+        "ClockId::Realtime",
         "Instant::now",
         "Timestamp::now",
         "Zoned::now",

@@ -2,6 +2,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use futures_util::future::{join, join_all, join3};
 use futures_util::poll;
@@ -28,7 +29,11 @@ struct Story {
 
 impl Story {
     async fn begin() -> Story {
-        let (net, journal, clock) = (Arc::default(), OneJournal::default(), Clock::start());
+        Story::by(Clock::start()).await
+    }
+
+    async fn by(clock: Clock) -> Story {
+        let (net, journal) = (Arc::default(), OneJournal::default());
         let owners = node(&net, &journal, &clock, 1, 1).await;
         owners.settle(&all_shards(), Route::Here).await;
         Story { journal, clock, owners }
@@ -295,6 +300,26 @@ async fn whoever_ends_with_a_group_under_way_has_not_let_go() {
         assert_eq!(has_left.try_recv(), Ok(false));
         dying.in_flight_since_ns = None;
     }
+}
+
+/// Somebody sets the machine's clock: an hour on, and two back.
+#[actix::test]
+async fn a_hold_stands_for_as_long_as_it_was_promised_whatever_the_wall_clock_says() {
+    static PASSED_NS: AtomicI64 = AtomicI64::new(0);
+    static SET_MS: AtomicI64 = AtomicI64::new(0);
+    const HOUR_MS: i64 = 3_600_000;
+    let boot_ns = || Clock::start().nanos().cast_signed() + PASSED_NS.load(Ordering::SeqCst);
+    let wall_ms = || Clock::start().now().0 + SET_MS.load(Ordering::SeqCst);
+    let story = Story::by(Clock::of(boot_ns, wall_ms)).await;
+    let product = story.stocked(1, 10).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    SET_MS.fetch_add(HOUR_MS, Ordering::SeqCst);
+    assert!(is_held(&story.reserve(product, 2).await));
+    assert_eq!(story.held(product), 2, "neither has lapsed");
+    SET_MS.fetch_sub(2 * HOUR_MS, Ordering::SeqCst);
+    PASSED_NS.fetch_add((i64::from(settings().hold_ms) + 1_000) * 1_000_000, Ordering::SeqCst);
+    assert!(is_held(&story.reserve(product, 3).await));
+    until("the holds have lapsed", || story.held(product) == 1).await;
 }
 
 #[actix::test]

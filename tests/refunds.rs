@@ -372,6 +372,20 @@ async fn units_that_were_left_with_the_buyer_are_taken_back_later() {
     assert_eq!(id(&ask("c", &jar, "to_stock").await.ok(201)), id(&back), "asked again it is the same");
     ask("d", &jar, "to_stock").await.problem(409, "order_state_conflict");
     ask("e", &gift, "write_off").await.ok(201);
+    // The money went back as an amount, all of it or a part: the line brings its units and what is left of its price.
+    let some = json!({ "amount": { "amount": 100, "currency": "KRW" }, "restock": "leave", "reason": "late" });
+    let all = json!({ "restock": "leave", "reason": "late" });
+    for (who, before, given, owed) in [(2, all, 1_000, 0), (3, some, 100, 900)] {
+        let order = id(&shop.buy(who, &jar, 1, "tok_ok").send().await.ok(201));
+        let left = refund(&shop, &order, before).key("a").send().await.ok(201);
+        assert_eq!((&left["cause"], &left["amount"]["amount"]), (&json!("clerk"), &json!(given)));
+        let line = json!({ "line": 1, "restock": "to_stock", "reason": "it is here" });
+        let back = refund(&shop, &order, line.clone()).key("b").send().await.ok(201);
+        assert_eq!((&back["cause"], &back["amount"]["amount"]), (&json!("line"), &json!(owed)));
+        refund(&shop, &order, line).key("c").send().await.problem(409, "order_state_conflict");
+        shop.settle().await;
+        assert_eq!(money_of(&shop, who, &order).await, ("cancelled".into(), "refunded".into(), 1_000));
+    }
     shop.settle().await;
     assert_eq!(shop.counters(&jar).await[..3], [5, 0, 0]);
     assert_eq!(money_of(&shop, 1, &id(&order)).await.2, 2_000);

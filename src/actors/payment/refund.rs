@@ -31,7 +31,7 @@ const PENDING: &str = "pending";
 /// What a clerk wants to give back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GiveBack {
-    /// `None`: the line's price, or all that is left.
+    /// `None`: the line's price, of which no more than is left where its units come back; or all that is left.
     pub amount: Option<Money>,
     pub line: Option<u8>,
     pub restock: Restock,
@@ -323,16 +323,20 @@ impl Payments {
         self.not_by_its_buyer(payment.id, cause).await?;
         let too_much =
             |asked| NotGiven::TooMuch { captured: payment.captured, refunded: payment.refunded, asked };
+        // A line that was free, or has had its price back, gives its units back all the same.
+        let units_alone = ask.amount.is_none() && ask.line.is_some() && ask.restock.back().is_some();
         if ask.amount.is_none()
             && let Some(price) = &mut amount
         {
+            if units_alone {
+                // What has gone back as an amount names no line; it may have been this one's.
+                price.amount = price.amount.min(left);
+            }
             // Never more than is left: some of it may have gone back alone.
             let above = self.above_price(&payment, &ask).await?;
             price.amount += above.min(left.saturating_sub(price.amount).max(0));
         }
         let amount = amount.unwrap_or(Money { amount: left, ..payment.amount });
-        // A line that was free, or has had its price back, gives its units back all the same.
-        let units_alone = ask.amount.is_none() && ask.line.is_some() && ask.restock.back().is_some();
         if amount.amount > left || amount.amount < i64::from(!units_alone) {
             return Err(too_much(amount.amount));
         }

@@ -54,7 +54,8 @@ pub fn of(door: &str) -> Option<Door> {
                 Code::OrderStateConflict, Code::IdempotencyKeyReused, Code::Overloaded, Code::OwnerUnavailable, Code::OutcomeUnknown,
             ],
             ..told("administration", "Give money back", "A line, an amount, or all that is left; never more than was taken. What \
-                becomes of the units is decided separately. A key is needed: giving back twice is not giving back once. Above an amount, of \
+                becomes of the units is decided separately; those that were left come back with a second refund of their line, with its price or as \
+                much of that as is left. A key is needed: giving back twice is not giving back once. Above an amount, of \
                 which earlier refunds of the order by hand are a part, it takes two administrators, each with a key of his own: the first \
                 hears 202, and who sends the same amount, line and `restock` next, for whatever reason, hears 201. Then it has been given \
                 back: whoever is the third within a day hears `order_state_conflict` with the `refund_id`. Of an order 64 wait for a second one at \

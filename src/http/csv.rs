@@ -1,9 +1,9 @@
 //! Lists as tables for spreadsheets (RFC 4180), sent piece by piece.
 //!
-//! Always true: a cell of text that a spreadsheet would take for a formula has an apostrophe before it (OWASP, *CSV Injection*),
-//! numbers stay numbers, and a table that could not be read to its end is broken off rather than closed, so that half of one is
-//! never taken for the whole. The next piece is read when the one before has gone, is so many rows and no more, and holds up nobody else
-//! on its thread.
+//! Always true: a cell of text that a spreadsheet would take for a formula has an apostrophe before it (OWASP, *CSV Injection*), one
+//! in which a program may see several is in quotes, numbers stay numbers, and a table that could not be read to its end is broken
+//! off rather than closed, so that half of one is never taken for the whole. The next piece is read when the one before has gone, is so
+//! many rows and no more, and holds up nobody else on its thread.
 
 use std::cmp::Reverse;
 use std::future::{Future, Ready, ready};
@@ -274,9 +274,10 @@ fn is_formula(text: &str) -> bool {
         || starts(text.trim_start(), &['=', '+', '-', '@', '＝', '＋', '－', '＠'])
 }
 
+/// Some programs take a semicolon or a tab for a separator as well: what follows it would begin a cell, and could be a formula.
 fn write_text(out: &mut String, text: &str) {
     let armed = is_formula(text);
-    if !armed && !text.contains(['"', ',', '\r', '\n']) {
+    if !armed && !text.contains(['"', ',', ';', '\t', '\r', '\n']) {
         out.push_str(text);
         return;
     }
@@ -320,6 +321,8 @@ mod tests {
             (json!("=\"a\""), "\"'=\"\"a\"\"\""),
             (json!("say \"hi\", you"), "\"say \"\"hi\"\", you\""),
             (json!("two\nlines"), "\"two\nlines\""),
+            (json!("cup;=1"), "\"cup;=1\""),
+            (json!("cup\t=1"), "\"cup\t=1\""),
             (json!("달항아리"), "달항아리"),
             (json!("a=b"), "a=b"),
             (json!(-3), "-3"),

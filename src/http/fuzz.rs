@@ -223,7 +223,8 @@ fn csv_read(line: &str) -> Vec<String> {
             '"' => quoted = !quoted,
             ',' if !quoted => cells.push(std::mem::take(&mut cell)),
             other => {
-                assert!(quoted || !['\r', '\n'].contains(&other), "a line ends in the middle: {line:?}");
+                let ends = ['\r', '\n', ';', '\t'].contains(&other);
+                assert!(quoted || !ends, "a line, or a cell, ends in the middle: {line:?}");
                 cell.push(other);
             }
         }

@@ -1,15 +1,20 @@
 //! Every step of a payment and of its undoing, and of a refund, interrupted; then the books are closed.
 //!
-//! A walk is a value that is advanced step by step. Here it is advanced so far and no further: the process dies, or sleeps so long
-//! that somebody else takes the payment up, and wakes when all is over. Meanwhile the provider loses what it is told, before or
-//! after it has done it. Whatever happens, in the end nothing waits, and money is where the units are.
+//! A walk is a value that is advanced step by step. Here it is advanced so far and no further: the process dies, and leaves its files as
+//! they are in that moment, with tables that are behind the journal; or it sleeps so long that somebody else takes the payment up, and
+//! wakes when all is over. Meanwhile the provider loses what it is told, before or after it has done it. Whatever happens, in the end
+//! nothing waits, and money is where the units are.
 
 #[path = "payment_faults/damaged.rs"]
 mod damaged;
 #[path = "payment_faults/ended.rs"]
 mod ended;
+#[path = "payment_faults/fault.rs"]
+mod fault;
 mod support;
 
+use fault::Fault::{self, Dies, Sleeps};
+use fault::{die, stand_still};
 use serde_json::{Value, json};
 use stockade::actors::payment::{Begun, By, GiveWalk, LEASE_MS, Outcome, Pay, Walk, Want, Wanted};
 use stockade::config::PaymentProvider;
@@ -18,14 +23,6 @@ use stockade::domain::id::{OrderId, PaymentId};
 use stockade::domain::order::{LineStatus, OrderStatus};
 use stockade::domain::payment::{Cause, Do, Method, Move, PaymentState, RefundState, Restock};
 use support::{Shop, id, lines};
-
-/// What becomes of whoever walks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Dies,
-    Sleeps,
-}
-use Fault::{Dies, Sleeps};
 
 /// One way to pay: the token, how many lines, and whether the order is cancelled before the first of them is pinned.
 #[derive(Debug, Clone, Copy)]
@@ -133,37 +130,43 @@ fn choose(config: &mut stockade::config::Config, faults: &str, attempts: u8) {
     config.payment.attempts = attempts;
 }
 
-/// So many steps; `false`: it was over before.
-async fn advance(walk: &mut Walk, steps: usize) -> bool {
-    for _ in 0..steps {
+/// At most so many steps; how many there were.
+async fn advance(walk: &mut Walk, steps: usize) -> usize {
+    for step in 0..steps {
         if !walk.step().await {
-            return false;
+            return step;
         }
     }
-    true
+    steps
 }
 
 /// Every case, interrupted after every number of steps; then taken up, and interrupted again after a few more.
 async fn interrupted(fault: Fault, faults: &str, attempts: u8) {
     let mut shelf = Shelf::open(faults, attempts).await;
-    let (mut sleeping, mut again): (Vec<Walk>, Vec<(PaymentId, usize)>) = (Vec::new(), Vec::new());
+    let (mut begun, mut sleeping): (Vec<(usize, Walk)>, Vec<Walk>) = (Vec::new(), Vec::new());
+    let mut again: Vec<(PaymentId, usize)> = Vec::new();
     let mut who = 0;
     for case in CASES {
-        for steps in 0..STEPS_MAX {
+        who += 1;
+        // One goes to its end, and tells how far that is.
+        let mut first = shelf.begun(who, *case).await;
+        let all = advance(&mut first, STEPS_MAX).await;
+        assert!((3..STEPS_MAX).contains(&all), "{case:?} is over after {all} steps");
+        begun.push((0, first));
+        for steps in 0..=all {
             who += 1;
-            let mut walk = shelf.begun(who, *case).await;
-            let goes_on = advance(&mut walk, steps).await;
-            again.push((walk.payment().id, steps % 5));
-            if fault == Sleeps {
-                sleeping.push(walk);
-            }
-            if !goes_on {
-                assert!(steps > 3, "{case:?} is over after {steps} steps");
-                break;
-            }
+            begun.push((steps, shelf.begun(who, *case).await));
         }
     }
-    shelf = die(shelf, fault, faults, attempts).await;
+    let tables = stand_still(&shelf, fault).await;
+    for (number, (steps, mut walk)) in begun.into_iter().enumerate() {
+        advance(&mut walk, steps).await;
+        again.push((walk.payment().id, number % 5));
+        if fault == Sleeps {
+            sleeping.push(walk);
+        }
+    }
+    shelf = die(shelf, tables, fault, faults, attempts).await;
     for (payment, steps) in again {
         if let Some(mut walk) = shelf.shop.app().payments().resume(payment).await.unwrap() {
             advance(&mut walk, steps).await;
@@ -172,7 +175,7 @@ async fn interrupted(fault: Fault, faults: &str, attempts: u8) {
             }
         }
     }
-    shelf = die(shelf, fault, faults, attempts).await;
+    shelf = die(shelf, None, fault, faults, attempts).await;
     if fault == Sleeps {
         shelf.shop.settle().await;
         for walk in &mut sleeping {
@@ -183,24 +186,10 @@ async fn interrupted(fault: Fault, faults: &str, attempts: u8) {
     if faults.contains("webhooks") {
         // From here on nothing more comes late.
         shelf.shop.settle().await;
-        shelf = die(shelf, Dies, "", attempts).await;
+        shelf = die(shelf, None, Dies, "", attempts).await;
     }
     assert!(shelf.decide().await > 0, "nothing waits for a person");
     shelf.close().await;
-}
-
-/// Whoever walked is gone, or his claims have run out.
-async fn die(shelf: Shelf, fault: Fault, faults: &str, attempts: u8) -> Shelf {
-    match fault {
-        Dies => {
-            let shop = shelf.shop.reopen_with(|config| choose(config, faults, attempts)).await;
-            Shelf { shop, ..shelf }
-        }
-        Sleeps => {
-            shelf.shop.clock.advance(LEASE_MS + 1);
-            shelf
-        }
-    }
 }
 
 #[actix_web::test]
@@ -265,8 +254,8 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
         (Sleeps, "lost_before=40,lost_after=40"),
     ] {
         let mut shelf = Shelf::open("", 1).await;
-        let (mut sleeping, mut delivered) = (Vec::new(), Vec::new());
-        let (mut buyers, mut begun) = (0, 0);
+        let (mut begun, mut sleeping, mut delivered) = (Vec::new(), Vec::new(), Vec::new());
+        let mut buyers = 0;
         let tokens = ["tok_ok", "tok_refund_fails_twice"];
         for token in tokens {
             for _ in 0..RETURNS {
@@ -282,7 +271,9 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
             for cause in
                 [Cause::OrderCancelled, Cause::Line(2), Cause::LineCancelled(2), Cause::LineReturned(2)]
             {
-                for steps in 0..STEPS_MAX {
+                // The first goes to its end, and tells how far that is.
+                let (mut all, mut steps) = (0, 0);
+                while steps <= all {
                     let (who, order) = if let Cause::LineReturned(line) = cause {
                         let at = delivered.iter().position(|(of, ..)| *of == token).unwrap();
                         let (_, who, order) = delivered.swap_remove(at);
@@ -293,28 +284,36 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
                         (buyers, bought(&shelf, buyers, token).await)
                     };
                     let mut walk = wanted(&shelf, who, order, cause).await;
-                    begun += 1;
-                    let mut goes_on = true;
-                    for _ in 0..steps {
-                        goes_on = walk.step().await;
-                    }
-                    if fault == Sleeps {
-                        sleeping.push(walk);
-                    }
-                    if !goes_on {
-                        break;
+                    if all == 0 {
+                        while walk.step().await {
+                            all += 1;
+                        }
+                        begun.push((0, walk));
+                    } else {
+                        begun.push((steps, walk));
+                        steps += 1;
                     }
                 }
             }
         }
-        shelf = die(shelf, fault, faults, 1).await;
+        let given = begun.len();
+        let tables = stand_still(&shelf, fault).await;
+        for (steps, mut walk) in begun {
+            for _ in 0..steps {
+                walk.step().await;
+            }
+            if fault == Sleeps {
+                sleeping.push(walk);
+            }
+        }
+        shelf = die(shelf, tables, fault, faults, 1).await;
         shelf.shop.settle().await;
         for walk in &mut sleeping {
             walk.to_its_end().await;
         }
         drop(sleeping);
         let refunds = shelf.shop.app().payments().provider().simulated().unwrap().refunds();
-        assert_eq!(refunds.len(), begun, "{fault:?} {faults}");
+        assert_eq!(refunds.len(), given, "{fault:?} {faults}");
         shelf.close().await;
     }
 }

@@ -27,6 +27,8 @@ pub use delivery::DAY_MS;
 #[allow(unused_imports)]
 pub use device::{Device, LOG_IN, REFRESH};
 #[allow(unused_imports)]
+pub use held::Held;
+#[allow(unused_imports)]
 pub use leaks::leaks;
 #[allow(unused_imports)]
 pub use money::{card, paid_with, signed, signed_event};

@@ -26,7 +26,7 @@ const TOLD_WITHIN: Duration = Duration::from_secs(60);
 const KINDS: [(&str, &str); 9] = [
     ("placed", "This is what you ordered"),
     ("hold_lapses", "and not longer"),
-    ("payment_failed", "The payment was declined"),
+    ("payment_failed", "The payment "),
     ("expired", "It was not paid in time"),
     ("paid", "We have your payment"),
     ("cancelled", "This will not be sent to you"),
@@ -223,6 +223,27 @@ async fn a_hold_that_is_about_to_lapse_is_told_if_nobody_has_paid() {
     shop.close().await;
 }
 
+/// The provider is silent, so it may be paid by the time that he reads.
+#[actix_web::test]
+async fn whose_payment_is_in_doubt_is_not_reminded_to_pay() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let (_, pair) = buyer(&shop, 1).await;
+    shop.app().payments().provider().simulated().unwrap().set_unreachable(true);
+    let paid = shop.as_of(&pair, "POST", "/v1/orders").json(&paid_with(&jar, 1, "tok_ok")).send().await;
+    let in_doubt = id(&paid.ok(202));
+    let unpaid = placed(&shop, &pair, &one_line(&jar, 1)).await;
+    for order in [&in_doubt, &unpaid] {
+        told(&shop, order, "placed").await;
+    }
+    // Both are due, the one in doubt first; somebody else's order makes the dispatcher look at its clock.
+    shop.clock.advance(490_000);
+    shop.order(7, &jar, 1).send().await.ok(201);
+    told(&shop, &unpaid, "hold_lapses").await;
+    assert_eq!(words(&shop, &in_doubt), ["placed"]);
+    shop.close().await;
+}
+
 #[actix_web::test]
 async fn where_no_reminder_is_wanted_none_is_remembered() {
     let shop = Shop::open_with(|config| config.mail.hold_reminder = Duration::ZERO).await;
@@ -370,11 +391,78 @@ async fn what_becomes_of_sold_lines_is_told_line_by_line() {
         assert!(returned.text.contains(line), "one letter of {line}: {}", returned.text);
     }
     let cancelled = told(&shop, &order, "cancelled").await;
-    assert!(cancelled.text.contains("Part of your order") && cancelled.text.contains("on its way back"));
+    assert!(cancelled.text.contains("Part of your order"), "{}", cancelled.text);
+    for letter in [&cancelled, &returned] {
+        let says = |words: &str| letter.text.contains(words);
+        assert!(!says("way back") && !says("charged"), "no money moves with these: {}", letter.text);
+    }
     let shipped = told(&shop, &order, "shipped").await;
     assert!(shipped.text.contains("· Moon jar, 2 ×") && !shipped.text.contains("· Moon jar, 1 ×"));
     told(&shop, &order, "delivered").await;
     assert_eq!(words(&shop, &order), ["placed", "paid", "cancelled", "shipped", "delivered", "returned"]);
+    shop.close().await;
+}
+
+/// Whether the bank said no, the fault was ours or money was taken: the letter says which.
+#[actix_web::test]
+async fn who_could_not_pay_reads_what_has_become_of_the_money() {
+    let shop = Shop::open().await;
+    let jar = shop.stocked(9).await;
+    let (_, pair) = buyer(&shop, 1).await;
+    let buy = |token: &str| {
+        let body = paid_with(&jar, 1, token);
+        shop.as_of(&pair, "POST", "/v1/orders").json(&body).send_once()
+    };
+    let declined = buy("tok_declined").await.problem(402, "payment_declined");
+    let refused = buy("tok_refused").await.problem(503, "payment_unavailable");
+    let mut given_back = Vec::new();
+    for token in ["tok_wrong_amount", "tok_wrong_currency"] {
+        let held = buy(token).await.ok(202);
+        let path = format!("/v1/admin/compensations/{}/give-back", id(&held["payment"]));
+        shop.admin("POST", &path).send().await.ok(200);
+        given_back.push(id(&held));
+    }
+    let (nothing, on_its_way) = ("nothing was charged", "What was taken for it is on its way back to you");
+    for (order, words, says, unsaid) in [
+        (&id(&declined["order"]), "The payment was declined", nothing, on_its_way),
+        (&id(&refused["order"]), "The payment could not be made", nothing, on_its_way),
+        (&given_back[0], "The payment could not be completed", on_its_way, nothing),
+        (&given_back[1], "The payment could not be completed", on_its_way, nothing),
+    ] {
+        let letter = told(&shop, order, "payment_failed").await;
+        assert!(letter.text.contains(words) && letter.text.contains(says), "{}", letter.text);
+        assert!(!letter.text.contains(unsaid), "{}", letter.text);
+    }
+    shop.close().await;
+}
+
+/// A clerk has given a price back before the line was cancelled, and takes another line back for less than its price.
+#[actix_web::test]
+async fn a_letter_promises_no_more_money_than_goes_back() {
+    let shop = Shop::open().await;
+    let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
+    let (_, pair) = buyer(&shop, 1).await;
+    let mut body = support::lines(&[(&jar, 1), (&cup, 2)]);
+    body["payment"] = card("tok_ok");
+    let order = placed(&shop, &pair, &body).await;
+    told(&shop, &order, "paid").await;
+    let path = format!("/v1/admin/orders/{order}/refunds");
+    let price = json!({ "line": 1, "restock": "leave", "reason": "late" });
+    shop.admin("POST", &path).key("a").json(&price).send().await.ok(201);
+    let cancel = format!("/v1/orders/{order}/lines/1/cancel");
+    shop.as_of(&pair, "POST", &cancel).send().await.ok(200);
+    let cancelled = told(&shop, &order, "cancelled").await;
+    assert!(cancelled.text.contains("1 × KRW 1,000"), "{}", cancelled.text);
+    for words in ["way back", "charged"] {
+        assert!(!cancelled.text.contains(words), "{words}: {}", cancelled.text);
+    }
+    let some = json!({ "amount": 500, "currency": "KRW" });
+    let part = json!({ "line": 2, "amount": some, "restock": "to_stock", "reason": "lost" });
+    shop.admin("POST", &path).key("b").json(&part).send().await.ok(201);
+    let of_line = || about(&shop, &order).into_iter().find(|(_, letter)| letter.text.contains("KRW 500"));
+    let (word, letter) = wait_for(of_line).await;
+    assert!(word == "cancelled" && letter.text.contains("2 × KRW 1,000"), "{}", letter.text);
+    assert!(letter.text.contains("KRW 500 is on its way back to you"), "{}", letter.text);
     shop.close().await;
 }
 
@@ -392,11 +480,13 @@ async fn an_order_is_written_about_until_the_last_line_is_back() {
     let ask = |pair: &Pair, path: &str| shop.as_of(pair, "POST", &format!("/v1/orders/{path}"));
     ask(&pair, &format!("{order}/lines/1/cancel")).send().await.ok(200);
     let cancelled = told(&shop, &order, "cancelled").await;
-    assert!(cancelled.text.contains("Part of your order is cancelled"), "{}", cancelled.text);
+    for part in ["Part of your order is cancelled", "KRW 1,000 is on its way back to you"] {
+        assert!(cancelled.text.contains(part), "{part}: {}", cancelled.text);
+    }
     ask(&pair, &format!("{all}/cancel")).send().await.ok(200);
     let cancelled = told(&shop, &all, "cancelled").await;
     assert!(cancelled.text.contains("Your order is cancelled"), "{}", cancelled.text);
-    for line in ["1 × KRW 1,000", "2 × KRW 1,000", "3 × KRW 1,000", "on its way back"] {
+    for line in ["1 × KRW 1,000", "2 × KRW 1,000", "3 × KRW 1,000", "KRW 6,000 is on its way back"] {
         assert!(cancelled.text.contains(line), "{line}: {}", cancelled.text);
     }
     for kind in ["shipped", "delivered"] {
@@ -412,6 +502,7 @@ async fn an_order_is_written_about_until_the_last_line_is_back() {
     shop.run().await;
     let returned = told(&shop, &order, "returned").await;
     assert!(returned.text.contains("2 × KRW 1,000") && !returned.text.contains("3 × KRW 1,000"));
+    assert!(returned.text.contains("KRW 2,000 is on its way back to you"), "{}", returned.text);
     all_told(shop.folder()).await;
     tokio::time::sleep(QUIET).await;
     assert_eq!(words(&shop, &order), ["placed", "paid", "cancelled", "shipped", "delivered", "returned"]);

@@ -131,7 +131,8 @@ impl Notice {
             // Of an order that ended unsold, the letter about its end says enough.
             NoticeKind::Placed => pending || order.is_sold(),
             NoticeKind::HoldLapses => pending && order.hold_expires_at > now,
-            NoticeKind::Paid => order.is_sold(),
+            // Of one all of which has come back, the letters about that do.
+            NoticeKind::Paid => order.status == OrderStatus::Paid,
             NoticeKind::PaymentFailed => order.status == OrderStatus::PaymentFailed,
             NoticeKind::Expired => order.status == OrderStatus::Expired,
             NoticeKind::Cancelled => order.status == OrderStatus::Cancelled,
@@ -229,7 +230,7 @@ mod tests {
         for (kind, statuses) in [
             (NoticeKind::Placed, vec![PendingPayment, Paid, Returned, Closed]),
             (NoticeKind::HoldLapses, vec![PendingPayment]),
-            (NoticeKind::Paid, vec![Paid, Returned, Closed]),
+            (NoticeKind::Paid, vec![Paid]),
             (NoticeKind::PaymentFailed, vec![PaymentFailed]),
             (NoticeKind::Expired, vec![Expired]),
         ] {

@@ -26,8 +26,17 @@ pub struct OrderLetter {
     pub total: Option<Money>,
     /// Until when it can be paid; for an order that is not.
     pub pay_until: Option<Millis>,
-    /// Something was paid for it, and goes back.
+    /// Something was taken for it, and goes back.
     pub money_back: bool,
+    /// How much of that is for these lines, where they were sold.
+    #[serde(default)]
+    pub back: Option<Money>,
+    /// It was paid, whatever has become of it.
+    #[serde(default)]
+    pub sold: bool,
+    /// The bank said no to who tried last.
+    #[serde(default)]
+    pub declined: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +57,9 @@ impl OrderLetter {
             total => self.total.map(|total| money(total, locale)),
             pay_until => self.pay_until.map(moment),
             money_back => self.money_back,
+            back => self.back.map(|back| money(back, locale)),
+            sold => self.sold,
+            declined => self.declined,
         }
     }
 }
@@ -96,6 +108,17 @@ mod tests {
         let unit_price = Money { amount: 1_999, currency: "USD".parse().unwrap() };
         let dollars = LetterLine { unit_price, ..line(3, "Cup") };
         assert_eq!(dollars.written(Locale::Ko), "· Cup, 3 × USD 19.99 = USD 59.97");
+    }
+
+    #[test]
+    fn a_letter_that_waits_since_an_older_version_is_read() {
+        let written = r#"{"kind":"cancelled","order":ORDER,"whole":true,"lines":[],"total":null,"pay_until":null,
+            "money_back":true}"#;
+        let order = OrderId::from_bytes([7; 16]);
+        let written = written.replace("ORDER", &serde_json::to_string(&order).unwrap());
+        let read: OrderLetter = serde_json::from_str(&written).unwrap();
+        assert_eq!((read.order, read.kind, read.money_back), (order, NoticeKind::Cancelled, true));
+        assert_eq!((read.back, read.sold, read.declined), (None, false, false));
     }
 
     #[test]

@@ -130,6 +130,9 @@ mod tests {
             total: Some(Money { amount: 39_800, ..price }),
             pay_until: Some(Millis(1_800_000_000_000)),
             money_back: true,
+            back: Some(Money { amount: 39_800, ..price }),
+            sold: true,
+            declined: true,
         }
     }
 
@@ -208,14 +211,49 @@ mod tests {
         let korean = told(about(NoticeKind::Placed), Locale::Ko);
         assert!(korean.contains("합계: 39,800원"), "{korean}");
         let whole = about(NoticeKind::Cancelled);
-        let part = OrderLetter { whole: false, money_back: false, ..whole.clone() };
-        let (whole, part) = (told(whole, Locale::En), told(part, Locale::En));
-        assert!(whole.starts_with("Your order is cancelled") && whole.contains("on its way back"), "{whole}");
+        let part = OrderLetter { whole: false, money_back: false, sold: false, ..whole.clone() };
+        let given_before = OrderLetter { money_back: false, ..whole.clone() };
+        // One that an older version has written, and that waits.
+        let of_old = OrderLetter { back: None, sold: false, declined: false, ..whole.clone() };
+        let [whole, part, given_before, of_old] =
+            [whole, part, given_before, of_old].map(|letter| told(letter, Locale::En));
+        let all_back = "KRW 39,800 is on its way back to you";
+        assert!(whole.starts_with("Your order is cancelled") && whole.contains(all_back), "{whole}");
         assert!(part.starts_with("Part of your order") && part.contains("Nothing was charged"), "{part}");
+        assert!(!given_before.contains("charged") && !given_before.contains("on its way"), "{given_before}");
+        assert!(of_old.contains("What was paid for it is on its way back to you"), "{of_old}");
+        let korean = told(about(NoticeKind::Returned), Locale::Ko);
+        assert!(korean.contains("환불 금액은 39,800원이며"), "{korean}");
         let mut two = about(NoticeKind::Paid);
         two.lines.push(LetterLine { name: "Cup & <b>".to_owned(), ..two.lines[0].clone() });
         let html = words.message(&Letter::Order(Box::new(two)), Locale::En).unwrap().html;
         assert!(html.contains("39,800<br>") && html.contains("Cup &amp; &lt;b&gt;"), "{html}");
+    }
+
+    #[test]
+    fn whose_payment_has_failed_reads_what_becomes_of_his_money() {
+        let words = Words::new("https://a").unwrap();
+        let on_its_way = ["What was taken for it is on its way back to you", "결제하신 방법으로 환불되며"];
+        let nothing = ["nothing was charged", "비용은 청구되지 않았습니다"];
+        let lapsed = (NoticeKind::Expired, ["not paid in time", "기한 안에"]);
+        for (money_back, declined, said) in [
+            (true, true, ["The payment could not be completed", "결제가 완료되지 못하여"]),
+            (true, false, ["The payment could not be completed", "결제가 완료되지 못하여"]),
+            (false, true, ["The payment was declined", "결제가 거절되어"]),
+            (false, false, ["The payment could not be made", "결제가 이루어지지 않아"]),
+        ] {
+            for (at, locale) in [Locale::En, Locale::Ko].into_iter().enumerate() {
+                for (kind, said) in [(NoticeKind::PaymentFailed, said), lapsed] {
+                    let letter = OrderLetter { money_back, declined, back: None, sold: false, ..about(kind) };
+                    let message = words.message(&Letter::Order(Box::new(letter)), locale).unwrap();
+                    for text in [&message.plain, &message.html] {
+                        assert!(text.contains(said[at]), "{text}");
+                        assert_eq!(text.contains(on_its_way[at]), money_back, "{text}");
+                        assert_eq!(text.contains(nothing[at]), !money_back, "{text}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

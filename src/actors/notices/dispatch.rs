@@ -11,12 +11,13 @@ use std::time::Duration;
 use tracing::{error, warn};
 
 use super::batch::{Batch, Draft};
-use super::letter::{Beside, letter};
+use super::letter::{Attempts, Beside, letter};
 use super::{Gone, Hand, NoticeHouse, Signals};
 use crate::actors::background::{Background, Ended};
 use crate::domain::id::{MailId, OrderId, ProductId, UserId};
 use crate::domain::notice::{Notice, NoticeKind, Sense, reminder_at};
 use crate::domain::order::{Order, OrderStatus};
+use crate::domain::payment::Refund;
 use crate::domain::stock::Millis;
 use crate::persistence::StoreError;
 use crate::persistence::notice::{Aside, NoticeRows, Waiting};
@@ -39,6 +40,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const NOT_YET_PAUSE: Duration = Duration::from_millis(250);
 /// Who pays in the call that places an order has begun to by then: until then nobody is asked to pay.
 const SETTLE: Duration = Duration::from_secs(1);
+/// When it is looked again whether somebody is to be reminded who is paying.
+const IN_DOUBT_MS: i64 = 10_000;
 /// A notice whose order does not come to show it in this time is given up.
 const NOT_YET_MS: i64 = 3_600_000;
 const FAILED_PAUSE: Duration = Duration::from_secs(1);
@@ -264,12 +267,13 @@ impl Dispatch {
         some: &[((OrderId, NoticeKind), Vec<usize>)],
         queue: Queue,
     ) -> Result<Vec<usize>, StoreError> {
-        let (mut orders, mut being_paid) = self.orders_and_paying(some).await?;
-        if let Some(wait) = self.unsettled(&orders, &being_paid) {
+        let (mut orders, mut attempts) = self.orders_and_attempts(some).await?;
+        if let Some(wait) = self.unsettled(&orders, &attempts) {
             self.sleep(wait).await;
-            (orders, being_paid) = self.orders_and_paying(some).await?;
+            (orders, attempts) = self.orders_and_attempts(some).await?;
         }
-        let beside = Beside { names: self.names(&orders).await?, being_paid };
+        let refunds = self.refunds(&orders, some).await?;
+        let beside = Beside { names: self.names(&orders).await?, attempts, refunds };
         let now = self.house.clock.now();
         let (mut batch, mut not_yet) = (Batch::default(), Vec::new());
         for ((order, _), together) in some {
@@ -345,7 +349,8 @@ impl Dispatch {
 
     async fn remind_together(&mut self, some: &[OrderId]) -> Result<(), StoreError> {
         let orders = self.orders(some.iter().copied()).await?;
-        let beside = Beside { names: self.names(&orders).await?, ..Beside::default() };
+        let attempts = self.attempts(&orders).await?;
+        let beside = Beside { names: self.names(&orders).await?, attempts, ..Beside::default() };
         let now = self.house.clock.now();
         let of = |order| Notice::of(order, NoticeKind::HoldLapses, now).letter();
         let new = self.not_told(some.iter().map(|order| of(*order))).await?;
@@ -356,6 +361,9 @@ impl Dispatch {
             if order.status == OrderStatus::PendingPayment && at > now {
                 // A payment was tried meanwhile, and the hold stands for longer.
                 batch.put_off.push((order.id, at));
+            } else if notice.sense(order, now) == Sense::Tell && beside.attempts.is_being_paid(order.id) {
+                // Nobody knows yet whether it is paid: what he would read might be untrue.
+                batch.put_off.push((order.id, now.plus(IN_DOUBT_MS)));
             } else if notice.sense(order, now) == Sense::Tell && new.contains(&notice.letter()) {
                 batch.drafts.extend(self.draft(&[notice], order, &beside, now));
             }
@@ -391,21 +399,24 @@ impl Dispatch {
         Ok(found.into_iter().map(|order| (order.id, order)).collect())
     }
 
-    async fn orders_and_paying(
+    async fn orders_and_attempts(
         &self,
         some: &[((OrderId, NoticeKind), Vec<usize>)],
-    ) -> Result<(HashMap<OrderId, Order>, HashSet<OrderId>), StoreError> {
+    ) -> Result<(HashMap<OrderId, Order>, Attempts), StoreError> {
         let orders = self.orders(some.iter().map(|((order, _), _)| *order)).await?;
-        let being_paid = self.being_paid(&orders).await?;
-        Ok((orders, being_paid))
+        let attempts = self.attempts(&orders).await?;
+        Ok((orders, attempts))
     }
 
-    /// How long until it shows who of those that have placed an order in this moment pays it in the same call. Whoever comes to
-    /// look later than that never waits.
-    fn unsettled(&self, orders: &HashMap<OrderId, Order>, being_paid: &HashSet<OrderId>) -> Option<Duration> {
-        let waits =
-            |order: &&Order| order.status == OrderStatus::PendingPayment && !being_paid.contains(&order.id);
-        let newest = orders.values().filter(waits).map(|order| order.created_at).max()?;
+    /// How long until it shows who of those that have placed an order in this moment pays it in the same call, and why a payment has
+    /// failed: its units are given back before its row says so. Whoever comes to look later than that never waits.
+    fn unsettled(&self, orders: &HashMap<OrderId, Order>, attempts: &Attempts) -> Option<Duration> {
+        let since = |order: &Order| match (order.status, attempts.is_being_paid(order.id)) {
+            (OrderStatus::PendingPayment, false) => Some(order.created_at),
+            (OrderStatus::PaymentFailed, true) => Some(order.updated_at),
+            _ => None,
+        };
+        let newest = orders.values().filter_map(since).max()?;
         let wait = self.house.clock.until(newest.plus(SETTLE.as_millis() as i64)).min(SETTLE);
         (!wait.is_zero()).then_some(wait)
     }
@@ -420,11 +431,33 @@ impl Dispatch {
         Ok(found.into_iter().map(|listing| (listing.product.id, listing.product.name)).collect())
     }
 
-    async fn being_paid(&self, orders: &HashMap<OrderId, Order>) -> Result<HashSet<OrderId>, StoreError> {
-        let unpaid = orders.values().filter(|order| order.status == OrderStatus::PendingPayment);
-        let attempts = self.aside.payments().of_orders(&Vec::from_iter(unpaid.map(|order| order.id))).await?;
-        let open = attempts.into_iter().filter(|payment| !payment.state.makes_room());
-        Ok(open.map(|payment| payment.order).collect())
+    /// Of what was sold the money has come; what is said of it is what goes back.
+    async fn attempts(&self, orders: &HashMap<OrderId, Order>) -> Result<Attempts, StoreError> {
+        let unsold = orders.values().filter(|order| !order.is_sold());
+        let found = self.aside.payments().of_orders(&Vec::from_iter(unsold.map(|order| order.id))).await?;
+        let mut attempts = Attempts::default();
+        for payment in found {
+            attempts.0.entry(payment.order).or_default().push(payment);
+        }
+        Ok(attempts)
+    }
+
+    /// What goes back of sold orders, of those of which a letter says so.
+    async fn refunds(
+        &self,
+        orders: &HashMap<OrderId, Order>,
+        some: &[((OrderId, NoticeKind), Vec<usize>)],
+    ) -> Result<HashMap<OrderId, Vec<Refund>>, StoreError> {
+        let asked = some.iter().filter(|((order, kind), _)| {
+            let comes_back = matches!(kind, NoticeKind::Cancelled | NoticeKind::Returned);
+            comes_back && orders.get(order).is_some_and(Order::is_sold)
+        });
+        let asked: Vec<OrderId> = asked.map(|((order, _), _)| *order).collect();
+        let mut refunds: HashMap<OrderId, Vec<Refund>> = HashMap::new();
+        for refund in self.aside.refunds().of_orders(&asked).await? {
+            refunds.entry(refund.order).or_default().push(refund);
+        }
+        Ok(refunds)
     }
 
     /// The pace: so many a second, and in a rush a page every now and then.

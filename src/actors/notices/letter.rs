@@ -1,11 +1,15 @@
 //! From what happened and the order as it is now: the letter.
+//!
+//! Always true: of money it says what the rows of payments and refunds say when it is written, and nothing that follows from the order
+//! alone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::notice::NoticeKind;
-use crate::domain::order::{Line, Order, OrderStatus};
+use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
+use crate::domain::payment::{Payment, PaymentState, Refund};
 use crate::mail::{Letter, LetterLine, OrderLetter};
 
 /// What a letter says and the order's own row does not know.
@@ -13,32 +17,83 @@ use crate::mail::{Letter, LetterLine, OrderLetter};
 pub struct Beside {
     /// What products are called.
     pub names: HashMap<ProductId, String>,
-    /// Orders that somebody is paying: the payment is begun, and may be through by the time that the letter is read. A reminder
-    /// knows of none: it is written to whoever has not paid, tried or not.
-    pub being_paid: HashSet<OrderId>,
+    pub attempts: Attempts,
+    /// What goes back of orders that were sold.
+    pub refunds: HashMap<OrderId, Vec<Refund>>,
+}
+
+/// Who has tried to pay orders that are not sold, those of one in order of their number.
+#[derive(Default)]
+pub struct Attempts(pub HashMap<OrderId, Vec<Payment>>);
+
+impl Attempts {
+    fn of(&self, order: OrderId) -> &[Payment] {
+        self.0.get(&order).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Somebody is paying it: the payment is begun, and may be through by the time that the letter is read.
+    pub fn is_being_paid(&self, order: OrderId) -> bool {
+        self.of(order).iter().any(|payment| !payment.state.makes_room())
+    }
 }
 
 /// What has happened to an order as a whole, or to `numbers` of its lines. `None`: it has no such lines.
 pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &Beside) -> Option<Letter> {
-    let meant = |line: &&Line| numbers.is_none_or(|numbers| numbers.contains(&line.line));
-    let lines: Vec<&Line> = order.lines.iter().filter(meant).collect();
-    let total = match numbers {
-        None => Some(order.total),
-        Some(_) => sum(&lines),
+    let meant = |line: &&Line| match numbers {
+        Some(numbers) => numbers.contains(&line.line),
+        // What has come back since it was paid is not made ready any more.
+        None => kind != NoticeKind::Paid || !is_back(line),
     };
-    let unpaid = order.status == OrderStatus::PendingPayment && !beside.being_paid.contains(&order.id);
+    let lines: Vec<&Line> = order.lines.iter().filter(meant).collect();
+    let whole = lines.len() == order.lines.len();
+    let total = match numbers {
+        None if whole => Some(order.total),
+        _ => sum(&lines),
+    };
+    let (attempts, sold) = (beside.attempts.of(order.id), order.is_sold());
+    let unpaid = order.status == OrderStatus::PendingPayment && !beside.attempts.is_being_paid(order.id);
     let invites = matches!(kind, NoticeKind::Placed | NoticeKind::HoldLapses);
-    let goes_back = matches!(kind, NoticeKind::Cancelled | NoticeKind::Returned);
+    let ends = matches!(
+        kind,
+        NoticeKind::PaymentFailed | NoticeKind::Expired | NoticeKind::Cancelled | NoticeKind::Returned
+    );
+    let refunds = beside.refunds.get(&order.id).filter(|_| ends && sold);
+    let back = refunds.and_then(|refunds| given_back(refunds, &lines));
+    // For what was never sold nothing is kept, whenever it was taken.
+    let taken = !sold && attempts.iter().any(|payment| payment.captured > 0);
     let letter = OrderLetter {
         kind,
         order: order.id,
-        whole: lines.len() == order.lines.len(),
+        whole,
         lines: lines.iter().map(|line| told(line, &beside.names)).collect(),
         total,
         pay_until: (invites && unpaid).then_some(order.hold_expires_at),
-        money_back: goes_back && order.is_sold() && total.is_some_and(|total| total.amount > 0),
+        money_back: ends && (taken || back.is_some()),
+        back,
+        sold,
+        declined: attempts.last().is_some_and(|newest| newest.state == PaymentState::Declined),
     };
     (!letter.lines.is_empty()).then(|| Letter::Order(Box::new(letter)))
+}
+
+/// How much goes back with the units of these lines, where that is anything: by refunds of their own, and for lines that have none by the
+/// one about all that was left. What went back before they did is in none of these.
+fn given_back(refunds: &[Refund], lines: &[&Line]) -> Option<Money> {
+    let with_units: Vec<&Refund> = refunds.iter().filter(|refund| refund.restock.back().is_some()).collect();
+    let has_own = |line: &&Line| with_units.iter().any(|refund| refund.cause.line() == Some(line.line));
+    let by_all = !lines.iter().all(has_own);
+    let counts = |refund: &&&Refund| match refund.cause.line() {
+        Some(number) => lines.iter().any(|line| line.line == number),
+        None => by_all,
+    };
+    let mut amounts = with_units.iter().filter(counts).map(|refund| refund.amount);
+    let first = amounts.next()?;
+    let sum = amounts.try_fold(first, Money::plus)?;
+    (sum.amount > 0).then_some(sum)
+}
+
+fn is_back(line: &Line) -> bool {
+    matches!(line.status, LineStatus::Cancelled | LineStatus::Returned)
 }
 
 fn told(line: &Line, names: &HashMap<ProductId, String>) -> LetterLine {
@@ -54,4 +109,109 @@ fn sum(lines: &[&Line]) -> Option<Money> {
     let mut sums = lines.iter().map(|line| line.unit_price.times(line.quantity));
     let first = sums.next()??;
     sums.try_fold(first, |sum, next| sum.plus(next?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::amount::{Currency, Quantity};
+    use crate::domain::id::{PaymentId, RefundId, UserId};
+    use crate::domain::payment::{Cause, RefundState, Restock};
+    use crate::domain::stock::{Millis, Sequence};
+
+    const T0: Millis = Millis(1_700_000_000_000);
+
+    fn won(amount: i64) -> Money {
+        Money { amount, currency: Currency::KRW }
+    }
+
+    /// An order of three lines of a thousand won each, which stand like this.
+    fn order(status: OrderStatus, lines: [LineStatus; 3]) -> Order {
+        let home = ProductId::new(T0, 1);
+        let line = |(line, status): (u8, LineStatus)| Line {
+            line,
+            product: home,
+            quantity: Quantity::of_line(1).unwrap(),
+            unit_price: won(1_000),
+            sequence: Sequence(2),
+            status,
+        };
+        Order {
+            id: OrderId::for_home(T0, 7, home),
+            buyer: UserId::new(T0, 1),
+            home,
+            status,
+            lines: (1..).zip(lines).map(line).collect(),
+            total: won(3_000),
+            hold_expires_at: T0.plus(600_000),
+            created_at: T0,
+            updated_at: T0,
+            version: 1,
+        }
+    }
+
+    fn refund(cause: Cause, amount: i64, restock: Restock) -> Refund {
+        let payment = PaymentId::from_bytes([7; 16]);
+        Refund {
+            id: RefundId::of(payment, cause),
+            payment,
+            order: OrderId::from_bytes([8; 16]),
+            cause,
+            key: None,
+            body: None,
+            amount: won(amount),
+            restock,
+            state: RefundState::Wanted,
+            reason: None,
+            provider_ref: None,
+            made_anew: 0,
+            tries: 0,
+            due_at: None,
+            version: 1,
+            created_at: T0,
+            updated_at: T0,
+        }
+    }
+
+    fn told_of(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, refunds: Vec<Refund>) -> OrderLetter {
+        let beside = Beside { refunds: HashMap::from([(order.id, refunds)]), ..Beside::default() };
+        match letter(kind, numbers, order, &beside) {
+            Some(Letter::Order(letter)) => *letter,
+            other => panic!("no letter about an order: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_goes_back_is_told_with_the_lines_that_it_is_for() {
+        use LineStatus::{Cancelled, Ordered};
+        let order = order(OrderStatus::Paid, [Cancelled, Cancelled, Ordered]);
+        let back = |numbers: &[u8], refunds: Vec<Refund>| {
+            let letter = told_of(NoticeKind::Cancelled, Some(numbers), &order, refunds);
+            assert_eq!(letter.money_back, letter.back.is_some());
+            letter.back.map(|money| money.amount)
+        };
+        let own = |line, amount| refund(Cause::LineCancelled(line), amount, Restock::ToStock);
+        let all = refund(Cause::OrderCancelled, 2_000, Restock::ToStock);
+        assert_eq!(back(&[1], Vec::new()), None, "nobody has written that anything does");
+        assert_eq!(back(&[1], vec![own(1, 1_000), own(2, 700)]), Some(1_000));
+        assert_eq!(back(&[1, 2], vec![own(1, 1_000), own(2, 700)]), Some(1_700));
+        // The rest was cancelled since: that is the other letter's.
+        assert_eq!(back(&[1], vec![own(1, 1_000), all.clone()]), Some(1_000));
+        assert_eq!(back(&[2, 3], vec![own(1, 1_000), all]), Some(2_000));
+        // It had gone back before, and its units were left.
+        let before = refund(Cause::Line(1), 1_000, Restock::Leave);
+        assert_eq!(back(&[1], vec![before, own(1, 0)]), None);
+        let by_hand = refund(Cause::Clerk([1; 16]), 1_000, Restock::Leave);
+        assert_eq!(back(&[1], vec![by_hand, own(1, 300)]), Some(300));
+    }
+
+    #[test]
+    fn what_has_come_back_is_not_made_ready() {
+        use LineStatus::{Cancelled, Ordered};
+        let order = order(OrderStatus::Paid, [Cancelled, Ordered, Ordered]);
+        let paid = told_of(NoticeKind::Paid, None, &order, Vec::new());
+        assert_eq!((paid.lines.len(), paid.total, paid.money_back), (2, Some(won(2_000)), false));
+        let placed = told_of(NoticeKind::Placed, None, &order, Vec::new());
+        assert_eq!((placed.lines.len(), placed.total), (3, Some(won(3_000))));
+    }
 }

@@ -16,6 +16,7 @@ use super::StoreError;
 use super::order::OrderReader;
 use super::payment::PaymentReader;
 use super::product::ProductReader;
+use super::refund::RefundReader;
 use super::sql::{self, Connection, Listed, Pool, signed, sixteen, unsigned};
 use super::store::Store;
 use super::user::UserReader;
@@ -187,6 +188,10 @@ impl Aside {
 
     pub fn payments(&self) -> PaymentReader {
         PaymentReader { pool: self.money.clone() }
+    }
+
+    pub fn refunds(&self) -> RefundReader {
+        RefundReader { pool: self.money.clone() }
     }
 
     /// Up to `most` slices, the oldest first.

@@ -74,6 +74,8 @@ struct Inner {
     wanted: AtomicI64,
     waiters: AtomicUsize,
     flushed: watch::Sender<i64>,
+    /// Something stands in the way that will stand there at the next try, too.
+    halted: watch::Sender<bool>,
     stop: AtomicBool,
     abandon: AtomicBool,
     ended: watch::Sender<Option<End>>,
@@ -97,6 +99,7 @@ impl Inner {
             wanted: AtomicI64::new(i64::MIN),
             waiters: AtomicUsize::new(0),
             flushed: watch::Sender::new(flushed),
+            halted: watch::Sender::new(false),
             stop: AtomicBool::new(false),
             abandon: AtomicBool::new(false),
             ended: watch::Sender::new(None),
@@ -193,6 +196,11 @@ impl FlushHandle {
     /// How far the tables are behind.
     pub fn lag(&self) -> Lag {
         self.gauge.lag()
+    }
+
+    /// Whether the tables stand still before something that cannot be read, or cannot follow what is before it.
+    pub fn halted(&self) -> watch::Receiver<bool> {
+        self.inner.halted.subscribe()
     }
 
     /// Ends the loop after the slice it is at: the journal is lost, and the next start goes on from the checkpoint.
@@ -337,13 +345,16 @@ impl Flushing {
         let done = match self.slice().await {
             Ok(done) => done,
             Err(error) => {
-                warn!(%error, "a slice may not have been flushed; it is looked at again");
+                self.tell(&error);
                 self.pace.observe();
                 // It may have taken long, and the stop come meanwhile.
                 return (!self.inner.stop.load(Ordering::Acquire)).then_some(FAILED_PAUSE);
             }
         };
         self.inner.flushed.send_replace(done.pos);
+        if self.inner.halted.send_if_modified(std::mem::take) {
+            info!("the tables follow the journal again");
+        }
         self.shown(&done, began);
         let (lag, rush) = (self.pace.observe(), self.is_rush());
         if done.events > 0 {
@@ -371,6 +382,20 @@ impl Flushing {
             true => (Duration::from_nanos(took) * RUSH_REST).min(RUSH_REST_MAX),
             false => Duration::ZERO,
         })
+    }
+
+    /// What will be no better at the next try is told once, as what it is.
+    fn tell(&self, error: &FlushError) {
+        if !error.is_standstill() {
+            warn!(%error, "a slice may not have been flushed; it is looked at again");
+        } else if self.inner.halted.send_if_modified(|halted| !std::mem::replace(halted, true)) {
+            error!(
+                %error,
+                "the tables stand still before this: nothing that was written since is shown in them, of no product, and nobody can pay for \
+                 what was ordered since. Nothing is lost. If a newer version wrote it, start that one; otherwise stop the shop, keep \
+                 what is stored, see what `stockade audit` says, and report it"
+            );
+        }
     }
 
     /// However long it takes: who writes the journal is slowed down, and who buys is refused, by how far behind the tables are meanwhile.

@@ -139,8 +139,13 @@ mod tests {
     use super::*;
     use crate::actors::stock::testing::{one_for, product, settings, until};
     use crate::actors::stock::{Answer, NotDone};
+    use crate::clock::Clock;
     use crate::config::Config;
-    use crate::domain::stock::Command;
+    use crate::domain::stock::{ChainHash, Command, Entry, Millis, Sequence};
+    use crate::http::health::Degraded;
+    use crate::persistence::audit::audit;
+    use crate::persistence::journal::{Appended, Journal, JournalConfig};
+    use crate::persistence::testing::append;
 
     /// Long enough for one slice on a busy machine.
     const SOON: Duration = Duration::from_secs(20);
@@ -173,5 +178,34 @@ mod tests {
         assert!(app.cast.flush.caught_up(SOON).await);
         assert_eq!(app.readiness.reasons(), []);
         app.stop().await;
+    }
+
+    /// What is done about it is a person's: a newer version, or whoever mends it.
+    #[actix_web::test]
+    async fn an_entry_that_cannot_be_read_is_told_for_as_long_as_the_tables_stand_still_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::development(dir.path());
+        App::build(&config).await.unwrap().stop().await;
+        let journal = Journal::open(JournalConfig::new(dir.path(), Clock::start())).await.unwrap();
+        let only = (Sequence(1), Sequence(1));
+        // No kind has that number.
+        let events = vec![200, 1];
+        let entry = Entry::seal(product(7), only, journal.epoch(), Millis(1), ChainHash::default(), events);
+        assert_eq!(append(&journal, entry), Appended::Written);
+        journal.close().await;
+
+        let app = App::build(&config).await.unwrap();
+        let (owners, readiness) = (app.directory().clone(), app.readiness.clone());
+        until("it is told", || readiness.degraded() == [Degraded::TablesHalted]).await;
+        let create = Command::Create { settings: settings(), stock: 10 };
+        assert!(matches!(owners.ask(product(1), create).await, Ok(Answer::Done { .. })));
+        let held = owners.reserve(product(1), one_for(1, product(1), true), None).await;
+        assert!(matches!(held, Ok(Answer::Reserved(_))), "{held:?}");
+        assert!(!app.cast.flush.caught_up(Duration::from_millis(500)).await);
+        assert_eq!(readiness.reasons(), [], "others are sold");
+        app.stop().await;
+        let found = audit(dir.path()).await.unwrap().differences;
+        let named = product(7).to_string();
+        assert!(found.iter().any(|difference| difference.contains(&named)), "{found:?}");
     }
 }

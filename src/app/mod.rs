@@ -58,7 +58,7 @@ use crate::vault::Vault;
 use cast::{Cast, Stage};
 use front::NodeFront;
 use listeners::Listeners;
-use vitals::{Vitals, pulse};
+use vitals::{Vitals, pulse, standstill};
 
 pub use owning::Owning;
 pub use secret::{breached, opens_accounts, tokens, vault, webhook_secret};
@@ -85,6 +85,7 @@ pub struct App {
     /// What a developer may try to order.
     featured: Option<ProductId>,
     _vitals: Vitals,
+    _standstill: Loop,
     _fitness: Option<Loop>,
     _pulse: Option<Loop>,
     _cart_chores: Loop,
@@ -242,6 +243,7 @@ impl App {
         let _pulse = if owning.is_none() { Some(pulse(journal, &cast.directory)) } else { None };
         let (directory, mirror) = (&cast.directory, cast.mirror.clone());
         let _vitals = Vitals::watch(journal, directory, &readiness, &streams, mirror, nodes, revocations);
+        let _standstill = standstill(&cast.flush, &readiness);
         let _fitness = owning.map(|owning| fitness::watch(tables, owning.time(), &readiness));
         until_open.is_open();
         Ok(App {
@@ -256,6 +258,7 @@ impl App {
             clock,
             featured,
             _vitals,
+            _standstill,
             _fitness,
             _pulse,
             _cart_chores,

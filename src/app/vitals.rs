@@ -11,6 +11,7 @@ use actix_web::rt;
 use metrics::Counter;
 use tokio::task::JoinHandle;
 
+use crate::actors::flusher::FlushHandle;
 use crate::actors::mirror::Mirror;
 use crate::actors::nodes::Nodes;
 use crate::actors::revocations::Revocations;
@@ -97,6 +98,20 @@ impl Alone {
         }
         is_over && !leads
     }
+}
+
+/// Tells for as long as it is kept whether the tables stand still before something in the journal.
+pub fn standstill(flush: &FlushHandle, readiness: &Readiness) -> Loop {
+    let (mut halted, readiness) = (flush.halted(), readiness.clone());
+    Loop::start(async move {
+        loop {
+            let is_halted = *halted.borrow_and_update();
+            readiness.degrade(Degraded::TablesHalted, is_halted);
+            if halted.changed().await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 /// Tells what concerns a process because it owns something.

@@ -72,11 +72,18 @@ pub enum Degraded {
     DatabaseUnfit,
     /// This machine's clock tells another time than the database's: holds lapse by it.
     ClockApart,
+    /// The tables stand still before an entry of the journal that cannot be read: nobody can pay for what was ordered since.
+    TablesHalted,
 }
 
 impl Degraded {
-    const ALL: [Degraded; 4] =
-        [Degraded::RedisUnavailable, Degraded::MirrorBehind, Degraded::DatabaseUnfit, Degraded::ClockApart];
+    const ALL: [Degraded; 5] = [
+        Degraded::RedisUnavailable,
+        Degraded::MirrorBehind,
+        Degraded::DatabaseUnfit,
+        Degraded::ClockApart,
+        Degraded::TablesHalted,
+    ];
 
     fn bit(self) -> u16 {
         match self {
@@ -84,6 +91,7 @@ impl Degraded {
             Degraded::MirrorBehind => 64,
             Degraded::DatabaseUnfit => 128,
             Degraded::ClockApart => 256,
+            Degraded::TablesHalted => 1_024,
         }
     }
 
@@ -93,6 +101,7 @@ impl Degraded {
             Degraded::MirrorBehind => "mirror_behind",
             Degraded::DatabaseUnfit => "database_unfit",
             Degraded::ClockApart => "clock_apart",
+            Degraded::TablesHalted => "tables_halted",
         }
     }
 }
@@ -153,7 +162,7 @@ pub struct Health {
     #[schema(value_type = Vec<String>)]
     reasons: Vec<&'static str>,
     /// What is wrong though orders can be acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`,
-    /// `clock_apart`.
+    /// `clock_apart`, `tables_halted`.
     #[schema(value_type = Vec<String>)]
     degraded: Vec<&'static str>,
 }

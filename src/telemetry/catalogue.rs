@@ -125,7 +125,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_mirror_mismatches_total", Kind::Counter, "views", "Views in the mirror that were found to differ from their owner's, and were written again."),
     row("stockade_stream_subscribers", Kind::Gauge, "connections", "Open streams of stock changes."),
     Metric { labels: &["reason"], ..row("stockade_not_ready", Kind::Gauge, "", "1 for each reason for which orders cannot be acknowledged: `starting`, `shutting_down`, `journal_unavailable`, `flush_behind`, `no_active_node`, `revocations_unread`; as at `/readyz`.") },
-    Metric { labels: &["reason"], ..row("stockade_degraded", Kind::Gauge, "", "1 for each thing that is wrong though orders are acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`, `clock_apart`; as at `/readyz`.") },
+    Metric { labels: &["reason"], ..row("stockade_degraded", Kind::Gauge, "", "1 for each thing that is wrong though orders are acknowledged: `redis_unavailable`, `mirror_behind`, `database_unfit`, `clock_apart`, `tables_halted`; as at `/readyz`.") },
     row("stockade_clock_ahead_seconds", Kind::Gauge, "seconds", "By how much this process's clock is ahead of the database server's, below zero if it is behind, as last seen; 0 where there is none. Beyond 5 it is `clock_apart`."),
     Metric { labels: &["cause"], ..row("stockade_takeovers_total", Kind::Counter, "takeovers", "How often this process became the lead after another: one that `died`, or one that `left` in order.") },
     row("stockade_node_active", Kind::Gauge, "", "1 while the shop is open in this process, which is so at the lead alone; 0 while it starts, ends, or another node leads. Gauges of the shop at a node that does not lead may be old."),

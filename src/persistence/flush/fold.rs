@@ -18,13 +18,13 @@ use crate::domain::stock::{
 use crate::persistence::order::{At, Born};
 use crate::persistence::stock::Stock;
 
-/// The journal cannot be what the tables follow from. The flush stops; nothing is skipped.
+/// The journal cannot be what the tables follow from. The flush stops before it, for all products; nothing is skipped.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     #[error(transparent)]
     Forked(#[from] Forked),
-    #[error(transparent)]
-    Unreadable(#[from] UnreadableEvent),
+    #[error("{product}: entry {first} cannot be read: {source}", first = first.0)]
+    Unreadable { product: ProductId, first: Sequence, source: UnreadableEvent },
     #[error("{product}: an event at {at} comes before the product was created", at = at.0)]
     NotCreated { product: ProductId, at: Sequence },
     #[error("{product}: {order} is confirmed, but nothing is known of its hold")]
@@ -44,10 +44,12 @@ pub struct Run {
 
 impl Run {
     pub fn of(entry: Entry) -> Result<Run, FoldError> {
-        let events = decode_events(&entry.events)?;
+        let (product, first) = (entry.product, entry.first);
+        let events = decode_events(&entry.events)
+            .map_err(|source| FoldError::Unreadable { product, first, source })?;
         let (named, held) = (entry.count(), events.len() as u64);
         if named != held {
-            return Err(Forked::Count { product: entry.product, first: entry.first, named, held }.into());
+            return Err(Forked::Count { product, first, named, held }.into());
         }
         Ok(Run { entry, events })
     }

@@ -47,6 +47,17 @@ pub enum FlushError {
     StockMoved { product: ProductId, expected: Sequence },
 }
 
+impl FlushError {
+    /// Whether what stands there says the same however often it is read: the tables stand still until somebody has looked after it.
+    pub fn is_standstill(&self) -> bool {
+        match self {
+            FlushError::Fold(_) => true,
+            FlushError::Store(error) => error.is_damage(),
+            FlushError::CheckpointMoved { .. } | FlushError::StockMoved { .. } => false,
+        }
+    }
+}
+
 impl From<sql::Error> for FlushError {
     fn from(error: sql::Error) -> FlushError {
         FlushError::Store(error.into())

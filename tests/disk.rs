@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::{Client, Response, StatusCode};
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions, Connection};
 use stockade_servers::free_address;
 use tempfile::TempDir;
 
@@ -52,7 +54,14 @@ fn token(data: &Path, arguments: &[&str]) -> String {
 
 impl Shop {
     /// Starts `program`, which ends up being the server, and waits until it is ready.
-    async fn start(mut program: Command, data: &Path, log: &Path) -> Shop {
+    async fn start(program: Command, data: &Path, log: &Path) -> Shop {
+        let shop = Shop::begin(program, data, log);
+        shop.until_ready().await;
+        shop
+    }
+
+    /// The same without waiting.
+    fn begin(mut program: Command, data: &Path, log: &Path) -> Shop {
         let address = free_address().unwrap();
         configure(&mut program, data);
         let out = OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -64,15 +73,13 @@ impl Shop {
         let process = program.spawn().unwrap();
         let keys = tempfile::tempdir().unwrap();
         let token = token(keys.path(), &["--users", "1", "--out", "/dev/stdout"]);
-        let shop = Shop {
+        Shop {
             process,
             base: format!("http://{address}"),
             log: log.to_owned(),
             client: Client::builder().tls_certs_only([]).build().unwrap(),
             token,
-        };
-        shop.until_ready().await;
-        shop
+        }
     }
 
     async fn until_ready(&self) {
@@ -335,6 +342,72 @@ fn a_read_only_data_directory() {
     assert_eq!(ended.code(), Some(1), "{told}");
     assert!(told.contains(&*data.to_string_lossy()), "it does not name the directory: {told}");
     assert!(!told.contains("stack backtrace") && !told.contains("panicked"), "{told}");
+    audit(&data);
+}
+
+/// A disk that has room for all but another file of the log: the sentence says so, and nothing is said of what could not be read.
+#[test]
+fn a_disk_without_room_for_a_file_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    // What is taken away again leaves two MiB.
+    let script = "mount -t tmpfs -o size=24m tmpfs \"$1\" && \"$0\" seed --users 1 --products 1 --stock 10 \
+                  && head -c 2097152 /dev/zero > \"$1/room\" && { cat /dev/zero > \"$1/ballast\"; rm \"$1/room\"; exec \"$0\" serve; }";
+    let mut command = Command::new("unshare");
+    configure(&mut command, &data);
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--mount", "sh", "-c", script, SERVER]).arg(&data);
+    let started = command.env("STOCKADE_HTTP_ADDR", free_address().unwrap().to_string()).output().unwrap();
+    let told = String::from_utf8_lossy(&started.stderr);
+    assert_eq!(started.status.code(), Some(1), "{told}");
+    let sentence = format!("another file of the log cannot be made in {}: the disk is full", data.display());
+    assert!(told.contains(&sentence) && told.contains("make room"), "{told}");
+    assert!(!told.contains("could not be read back"), "{told}");
+}
+
+/// What a failed sync has left is written back before the shop opens. Somebody who reads, as a backup does for as long as it takes, keeps it
+/// from that, and is waited for.
+#[actix_web::test]
+async fn a_backup_that_runs_after_a_failed_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, log) = (folder.path().join("data"), folder.path().join("log"));
+    fs::create_dir(&data).unwrap();
+    assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "10"]).status.success());
+    let serve = || {
+        let mut server = Command::new(SERVER);
+        server.arg("serve");
+        server
+    };
+    let shop = Shop::start(serve(), &data, &log).await;
+    let product = shop.product().await;
+    let order = shop.order_at_last(&product, "before").await;
+    // Killed, it leaves a write-ahead log.
+    drop(shop);
+    let mark = data.join("journal.unclean-io");
+    File::create(&mark).unwrap();
+    let file = SqliteConnectOptions::new().filename(data.join("journal.db")).read_only(true);
+    let mut reading = file.connect().await.unwrap();
+    for statement in ["begin", "select count(*) from journal"] {
+        sqlx::query(statement).execute(&mut reading).await.unwrap();
+    }
+    let mut shop = Shop::begin(serve(), &data, &log);
+    shop.until_told("while somebody reads").await;
+    // It is told again with each try.
+    let once = shop.told().matches("while somebody reads").count();
+    let began = Instant::now();
+    while shop.told().matches("while somebody reads").count() == once {
+        assert!(began.elapsed() < PATIENCE, "it does not try again:\n{}", shop.told());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(shop.process.try_wait().unwrap().is_none() && mark.exists(), "{}", shop.told());
+    reading.close().await.unwrap();
+    shop.until_ready().await;
+    assert!(!mark.exists());
+    assert_eq!(shop.order_at_last(&product, "before").await, order);
+    shop.stop();
     audit(&data);
 }
 

@@ -22,6 +22,7 @@ use crate::domain::stock::Millis;
 use crate::mail::Mailer;
 use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
+use crate::persistence::journal::OpenError;
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that it will not get better by trying again.
 const REBUILDS_MAX: usize = 5;
@@ -30,6 +31,8 @@ const REBUILD_WINDOW_MS: i64 = 60_000;
 const BETWEEN_REBUILDS: Duration = Duration::from_millis(500);
 /// And a database that is away is asked so often whether it is there again, for as long as it takes.
 const BETWEEN_JOINS: Duration = Duration::from_secs(1);
+/// So long whoever reads what is to be written back has before the next try, which waits for him itself, for some seconds.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 /// How often whoever is to stop looks whether it has become the lead after all.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// What a shell says of a process that a signal ended, so that scripts can tell.
@@ -188,6 +191,11 @@ impl Supervisor<'_> {
         owning: Option<Owning>,
         error: anyhow::Error,
     ) -> Result<Option<Opened>> {
+        // He says nothing about the disk, and reads for as long as it takes.
+        if is_still_read(&error) {
+            tracing::warn!(error = format!("{error:#}"), "the shop opens when nobody reads there any more");
+            return Ok(self.is_stopped_within(BETWEEN_LOOKS).await.then_some(Opened::Stopped));
+        }
         if owning.is_none() && self.rebuilds.is_empty() {
             return Err(error);
         }
@@ -272,6 +280,14 @@ fn before_joining_again(
     may_rebuild(rebuilds, now).then_some(BETWEEN_REBUILDS)
 }
 
+/// Whether the files are only kept from being written back by somebody who reads them.
+fn is_still_read(error: &anyhow::Error) -> bool {
+    let is_read = |cause: &(dyn std::error::Error + 'static)| {
+        matches!(cause.downcast_ref::<OpenError>(), Some(OpenError::StillRead { .. }))
+    };
+    error.chain().any(is_read)
+}
+
 fn announce(config: &Config, app: &App) {
     tracing::info!(
         addr = %app.addr(),
@@ -326,7 +342,14 @@ impl StopSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::persistence::journal::OpenError;
+
+    #[test]
+    fn whoever_reads_what_is_to_be_written_back_is_told_from_a_disk_that_fails() {
+        let opening = |why: OpenError| anyhow::Error::from(why).context("this shop");
+        assert!(is_still_read(&opening(OpenError::StillRead { path: "journal.db".into() })));
+        assert!(!is_still_read(&opening(OpenError::Unclean("a disk that fails".to_owned()))));
+        assert!(!is_still_read(&opening(StoreError::Closed.into())));
+    }
 
     #[test]
     fn a_database_that_is_away_is_waited_for_and_one_that_refuses_is_not() {

@@ -401,8 +401,9 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
         erases: false,
         pages_max: config.pages_max,
     };
-    let mut connection = sqlite::writer(&config.dir.join("journal.db"), &tuning).await?;
-    let whole = rewritten(&mut connection, mark).await?;
+    let path = config.dir.join("journal.db");
+    let mut connection = sqlite::writer(&path, &tuning).await?;
+    let whole = rewritten(&mut connection, mark, &path).await?;
     let found = brought_up(&mut connection, config, whole).await;
     if let Err(OpenError::Store(StoreError::Sql(error))) = &found
         && trouble(error) == Trouble::Unsure
@@ -414,7 +415,11 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
 
 /// Before anything is believed, all that the WAL shows is written into the file and synced: after a failed sync the
 /// kernel may show pages that no disk has. Whether that is done; a reader may be in its way, if nothing had failed.
-async fn rewritten(connection: &mut SqliteConnection, mark: &UncleanMark) -> Result<bool, OpenError> {
+async fn rewritten(
+    connection: &mut SqliteConnection,
+    mark: &UncleanMark,
+    path: &Path,
+) -> Result<bool, OpenError> {
     let unclean = |error: &dyn std::fmt::Display| OpenError::Unclean(error.to_string());
     let done = match sqlite::checkpoint_truncate(connection).await {
         Ok(done) => done,
@@ -425,7 +430,7 @@ async fn rewritten(connection: &mut SqliteConnection, mark: &UncleanMark) -> Res
     };
     if mark.stands() {
         if done.busy {
-            return Err(unclean(&"somebody else reads the file"));
+            return Err(OpenError::StillRead { path: path.to_owned() });
         }
         mark.clear().map_err(|error| unclean(&error))?;
     }

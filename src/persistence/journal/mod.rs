@@ -21,6 +21,7 @@ mod lock;
 mod log;
 mod medium;
 mod reader;
+mod opening;
 mod segment;
 mod shelved;
 mod snapshot;
@@ -37,6 +38,7 @@ pub use lock::Lock;
 pub use medium::Medium;
 pub(super) use reader::last_epoch;
 pub(in crate::persistence) use reader::tuning;
+pub use opening::OpenError;
 pub use reader::{JournalReader, Stored};
 #[cfg(any(test, feature = "fuzz"))]
 pub use segment::read_groups;
@@ -154,35 +156,6 @@ pub enum Health {
 pub trait AppendTo: Send + Sync {
     /// Takes the entry and answers later, in order; never waits. Hands it back when the queue is full or closed.
     fn submit(&self, append: Append) -> Result<(), Append>;
-}
-
-/// Why the journal could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    #[error("the data directory {} cannot be used: {source}; check that it exists and may be written", dir.display())]
-    Directory { dir: PathBuf, source: std::io::Error },
-    #[error(
-        "another stockade is running on {}: stop it first, or give this one its own data directory",
-        dir.display()
-    )]
-    Locked { dir: PathBuf },
-    #[error(
-        "{} lies on another machine ({name}), where neither a lock nor a sync can be relied on: \
-         take a disk of this one, or a database",
-        dir.display()
-    )]
-    Elsewhere { dir: PathBuf, name: &'static str },
-    #[error(
-        "the last run ended in an I/O error and the journal could not be written back whole: {0}; \
-         look at the disk before starting again"
-    )]
-    Unclean(String),
-    #[error("the log in {} could not be read back: {source}", dir.display())]
-    Log { dir: PathBuf, source: std::io::Error },
-    #[error("a node is at work in this database: stop it first, and those that stand by")]
-    Occupied,
-    #[error("the journal could not be opened: {0}")]
-    Store(#[from] StoreError),
 }
 
 /// What a journal needs to know.
@@ -422,14 +395,18 @@ impl Journal {
             node: None,
             ended: Mutex::new(Some(ended)),
         };
-        let begun = Log::begin(found.shelf, found.last_pos)
-            .and_then(|log| Shelved::new(log, &dir))
-            .and_then(|shelved| opened.begin(shelved, clock));
+        let begun = match Log::begin(found.shelf, found.last_pos) {
+            Ok(log) => {
+                let begun = Shelved::new(log, &dir).and_then(|shelved| opened.begin(shelved, clock));
+                begun.map_err(|source| OpenError::from(StoreError::Thread(source)))
+            }
+            Err(error) => Err(OpenError::NoFile { dir, error }),
+        };
         match begun {
             Ok(()) => Ok(Journal(Arc::new(opened))),
-            Err(source) => {
+            Err(error) => {
                 opened.undo().await;
-                Err(OpenError::Log { dir, source })
+                Err(error)
             }
         }
     }

@@ -7,7 +7,7 @@ use sqlx::Connection;
 
 use super::*;
 use crate::domain::stock::{Command, Ledger, Restock};
-use crate::persistence::sql::sqlite::{Tuning, writer};
+use crate::persistence::sql::sqlite::{self, Tuning, writer};
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::*;
 
@@ -389,4 +389,39 @@ async fn after_an_io_error_the_next_opening_writes_everything_back_first() {
     assert_eq!(epoch, 1);
     looking.close().await.unwrap();
     journal.close().await;
+}
+
+/// Whoever reads it keeps it from being written back whole, and says nothing about the disk.
+#[tokio::test]
+async fn after_an_io_error_whoever_reads_the_file_is_told_from_a_disk_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    append(&journal, Owner::stocked(1, 1).seal(T0));
+    let copy = killed(&dir);
+    journal.close().await;
+    let mut reading = sqlite::reader(&copy.path().join("journal.db"), &reader::tuning()).await.unwrap();
+    sqlx::query("begin").execute(&mut reading).await.unwrap();
+    archived(&mut reading).await;
+    lock::UncleanMark::of(copy.path()).set();
+    let refused = Journal::open(config(&copy)).await.err().unwrap();
+    assert!(matches!(refused, OpenError::StillRead { .. }), "{refused}");
+    assert!(lock::UncleanMark::of(copy.path()).stands());
+    reading.close().await.unwrap();
+    let journal = open(&copy).await;
+    assert!(!lock::UncleanMark::of(copy.path()).stands());
+    journal.close().await;
+}
+
+/// A disk that has room for all but another file says so at the start, and not that something could not be read.
+#[test]
+fn a_start_without_room_for_a_file_says_what_there_is_no_room_for() {
+    for (errno, said) in [
+        (rustix::io::Errno::NOSPC, "the disk is full"),
+        (rustix::io::Errno::MFILE, "too many files are open"),
+        (rustix::io::Errno::IO, "os error 5"),
+    ] {
+        let refused = OpenError::NoFile { dir: "/data".into(), error: errno.into() }.to_string();
+        assert!(refused.starts_with("another file of the log cannot be made in /data: "), "{refused}");
+        assert!(refused.contains(said), "{refused}");
+    }
 }

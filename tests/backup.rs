@@ -17,10 +17,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use sqlx::mysql::MySqlConnectOptions;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Executor};
 use stockade::clock::Clock;
 use stockade::domain::account::AccountState;
-use stockade::domain::stock::Millis;
+use stockade::domain::stock::{FORMAT, Millis};
 use stockade::domain::user::Role;
 use stockade::persistence::Tables;
 use stockade::persistence::backup::{self, BackupError, Place};
@@ -391,6 +392,34 @@ async fn what_was_damaged_is_refused_before_anything_is_written() {
     miscount(&wrong);
     assert!(matches!(restored(&wrong, &into).await, Err(BackupError::Damaged { .. })) && !into.exists());
     restored(&backup, &into).await.unwrap();
+}
+
+/// A program that could not read a journal carries it nowhere.
+#[tokio::test]
+async fn the_journal_of_a_newer_version_is_neither_copied_nor_restored() {
+    let (home, backup) = small_backup().await;
+    let (path, into) = (backup.join("manifest.json"), home.folder.path().join("into"));
+    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(manifest["journal"]["format"], FORMAT);
+    manifest["journal"]["format"] = json!(FORMAT + 1);
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    sum_up(&backup);
+    let refused = restored(&backup, &into).await.unwrap_err();
+    assert!(matches!(refused, BackupError::NewerJournal { .. }) && !into.exists(), "{refused}");
+    // One of before there was a number is as good as ever.
+    manifest["journal"].as_object_mut().unwrap().remove("format");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    sum_up(&backup);
+    restored(&backup, &into).await.unwrap();
+
+    let file = SqliteConnectOptions::new().filename(home.data().join("journal.db"));
+    let mut file = file.connect().await.unwrap();
+    file.execute("update journal_meta set format_number = 1000").await.unwrap();
+    sqlx::Connection::close(file).await.unwrap();
+    home.fails(&["backup", "--to", "newer"], "take its backup with the stockade that serves it").await;
+    for command in ["migrate", "audit"] {
+        home.fails(&[command], "the journal was written by a newer version").await;
+    }
 }
 
 #[tokio::test]

@@ -55,6 +55,7 @@ const JOURNAL: &[File] = files!("journal":
     2 "0002_journal_meta",
     3 "0003_journal_meta_row",
     4 "0004_snapshots",
+    5 "0005_journal_meta_format",
 );
 
 const TABLES: &[File] = files!("tables":

@@ -1,7 +1,8 @@
 //! What has happened to a product, and how it is written down.
 //!
 //! An event is a kind, the version of its shape, and its fields. Kinds and versions are numbers that never
-//! change their meaning: a new shape of an old kind gets the next version and a second arm in `decode`.
+//! change their meaning: a new shape of an old kind gets the next version and a second arm in `decode`, and what is
+//! new raises `FORMAT`.
 
 use serde::{Deserialize, Serialize};
 
@@ -265,6 +266,10 @@ macro_rules! kinds {
         $( $kind:literal v $version:literal $word:literal $pattern:pat => $body:expr, $decode:expr; )*
         $( was $old_kind:literal v $old_version:literal $old_decode:expr; )*
     ) => {
+        /// Every kind in every version that is read.
+        #[cfg(test)]
+        pub const KINDS: &[(u8, u8)] = &[$( ($kind, $version), )* $( ($old_kind, $old_version), )*];
+
         impl Event {
             /// Writes the event to the end of `out`.
             pub fn encode(&self, out: &mut Vec<u8>) {

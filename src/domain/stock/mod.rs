@@ -11,6 +11,7 @@ mod command;
 mod deadlines;
 mod entry;
 mod event;
+mod format;
 mod index;
 mod ledger;
 mod order_table;
@@ -26,6 +27,7 @@ pub use event::{
     Cause, Confirmed, Created, Event, Expired, Forgotten, Held, Kept, Key, Pinned, Placed, PlacedLine,
     Released, Restocked, Returned, Unpinned, UnreadableEvent, decode_events,
 };
+pub use format::FORMAT;
 pub use ledger::{Decision, Ledger, OrderView};
 pub use order_table::HoldState;
 pub use refusal::{Refusal, Refused};

@@ -12,8 +12,8 @@ use crate::domain::id::{OrderId, UserId};
 /// Bytes of a record, about: room for all of them is taken at once.
 const RECORD_BYTES: usize = 96;
 
-/// The shape below. A new shape gets the next number and a second arm in `take_record`.
-const VERSION: u8 = 2;
+/// The shape below. A new shape gets the next number and a second arm in `take_record`, and raises `FORMAT`.
+pub(super) const VERSION: u8 = 2;
 
 /// The snapshot is damaged, or of a newer version. The journal still holds everything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

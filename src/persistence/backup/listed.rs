@@ -1,7 +1,7 @@
 //! What is in a backup: every table of a shop with its columns, in the order in which they are written.
 //!
 //! Always true: it names what the migrations make, all of it, but what a store makes for itself: `journal_meta` and the tables of
-//! nodes, whose one number, the epoch, stands in the manifest.
+//! nodes, whose numbers, the epoch and the journal's format, stand in the manifest.
 
 use std::sync::LazyLock;
 

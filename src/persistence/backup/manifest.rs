@@ -16,6 +16,7 @@ use super::listed::{TABLES, Table};
 use super::rows::{Written, contents, sum_of};
 use super::sealed::{ID_BYTES, Seal, Sealing};
 use crate::clock::Clock;
+use crate::domain::stock;
 use crate::persistence::migrations;
 use crate::vault::{Sealed, Vault, WrappedKey};
 
@@ -46,6 +47,9 @@ pub struct JournalHead {
     pub last_pos: i64,
     /// Of the opening, or the node's session, that wrote last.
     pub epoch: i64,
+    /// What may stand in it ([`stock::FORMAT`]); 0 in a backup of before there was such a number.
+    #[serde(default)]
+    pub format: i64,
 }
 
 /// What anybody reads of a backup: all of its manifest, or what opens the rest of it.
@@ -126,6 +130,9 @@ impl Manifest {
         let found: Manifest = parsed(&path, seal.as_ref())?;
         if found.format != FORMAT || found.migrations != ours() {
             return Err(BackupError::OtherVersion { made_by: found.stockade });
+        }
+        if found.journal.format > stock::FORMAT {
+            return Err(BackupError::NewerJournal { made_by: found.stockade });
         }
         if let Some(table) = TABLES.iter().find(|table| !found.rows.contains_key(table.name)) {
             return Err(BackupError::Damaged { path, why: format!("it does not count {}", table.name) });

@@ -60,6 +60,8 @@ pub enum BackupError {
         "the backup is of another version: restore it with stockade {made_by}, then start this one on it"
     )]
     OtherVersion { made_by: String },
+    #[error("the journal in the backup is of a newer version: restore it with stockade {made_by}")]
+    NewerJournal { made_by: String },
     #[error(
         "the backup is sealed under the backup key {key}, which is not among STOCKADE_BACKUP_KEYS (there: {}); without it nobody reads it",
         or_none(known)

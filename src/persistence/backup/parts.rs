@@ -44,6 +44,11 @@ impl Parts {
         Ok(sql::query_scalar(text).fetch_one(self.of(Part::Journal)).await?)
     }
 
+    /// What may stand in its journal.
+    pub async fn format(&mut self) -> Result<i64, StoreError> {
+        journal::format_of(self.of(Part::Journal)).await
+    }
+
     /// How many migrations the store has been through, in the order of [`Part`].
     pub async fn levels(&mut self) -> Result<[i64; 4], StoreError> {
         let mut levels = [0; 4];

@@ -34,6 +34,7 @@ const LEFTOVERS: [&str; 1] = ["lost+found"];
 /// A place that no journal reaches.
 const NOT_YET: &str = "update flush_checkpoint set pos = 9223372036854775807 where id = 1";
 const EPOCH_OF_FILES: &str = "update journal_meta set epoch = ? where id = 1";
+const FORMAT: &str = "update journal_meta set format_number = ? where id = 1";
 /// A session that has ended: the next one is numbered behind it.
 const EPOCH_OF_DATABASE: &str =
     "insert into node_sessions (number, node_id, active, started_at_ms) values (?, ?, null, ?)";
@@ -119,6 +120,7 @@ struct Filling<'f> {
 impl Filling<'_> {
     async fn all(mut self) -> Result<(), BackupError> {
         let Some((last, others)) = TABLES.split_last() else { return Ok(()) };
+        self.format().await?;
         for table in others {
             self.table(table).await?;
         }
@@ -162,6 +164,13 @@ impl Filling<'_> {
                 why: format!("it has {filled} rows, and not as many as its manifest says"),
             }),
         }
+    }
+
+    /// Who opens it knows whether he can read what stands there.
+    async fn format(&mut self) -> Result<(), StoreError> {
+        let format = sql::query(FORMAT).bind(self.whole.manifest.journal.format);
+        format.execute(self.parts.of(Part::Journal)).await?;
+        Ok(())
     }
 
     /// What was written stands in the files themselves, synced. A database sees to that by itself.

@@ -16,7 +16,7 @@ use super::rows::{self, Written};
 use super::sealed::Seal;
 use super::{BackupError, Place};
 use crate::clock::Clock;
-use crate::domain::stock::Entry;
+use crate::domain::stock::{Entry, FORMAT};
 use crate::persistence::StoreError;
 use crate::persistence::{folder, migrations, sql};
 use crate::vault::Vault;
@@ -51,6 +51,9 @@ pub async fn take(
         if ours != found {
             return Err(BackupError::OtherStore { folder });
         }
+    }
+    if moment.parts.format().await? > FORMAT {
+        return Err(BackupError::OtherStore { folder: "journal" });
     }
     let is_new = make(to)?;
     let written = write(&mut moment, to, made_at, seal.as_ref(), clock).await;
@@ -96,8 +99,8 @@ async fn write(
         .await
         .map_err(StoreError::from)?;
     let last_pos = moment.log.last().map_or(archived, |(pos, _)| *pos);
-    let manifest =
-        Manifest::new(taken_at, JournalHead { last_pos, epoch: moment.parts.epoch().await? }, rows);
+    let (epoch, format) = (moment.parts.epoch().await?, moment.parts.format().await?);
+    let manifest = Manifest::new(taken_at, JournalHead { last_pos, epoch, format }, rows);
     let written = manifest.write(to, sums, seal, clock).and_then(|()| synced(to));
     written.map_err(|source| BackupError::File { path: to.to_owned(), source })?;
     Ok((manifest, bytes))

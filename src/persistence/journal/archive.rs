@@ -15,6 +15,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use super::format;
 use super::lock::Lock;
 use super::log::Shelf;
 use super::segment;
@@ -437,13 +438,14 @@ async fn rewritten(
     Ok(!done.busy)
 }
 
-/// Migrations, a new epoch, and what the log holds.
+/// Migrations, the number of what is written, a new epoch, and what the log holds.
 async fn brought_up(
     connection: &mut SqliteConnection,
     config: &JournalConfig,
     whole: bool,
 ) -> Result<Found, OpenError> {
     migrations::journal().run(&mut *connection).await.map_err(StoreError::from)?;
+    format::raise(&mut *connection).await?;
     sqlx::query(RAISE_EPOCH).execute(&mut *connection).await.map_err(StoreError::from)?;
     let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let epoch = Epoch(epoch.unsigned_abs());

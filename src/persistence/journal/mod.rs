@@ -15,13 +15,14 @@ mod among;
 mod archive;
 mod copy;
 mod database;
+mod format;
 mod heads;
 mod inbox;
 mod lock;
 mod log;
 mod medium;
-mod reader;
 mod opening;
+mod reader;
 mod segment;
 mod shelved;
 mod snapshot;
@@ -34,11 +35,12 @@ mod tests;
 
 pub(in crate::persistence) use copy::log_behind;
 pub use database::{Active, Neighbours, Owned, Peer, Standby, Timing, follow};
+pub(in crate::persistence) use format::format_of;
 pub use lock::Lock;
 pub use medium::Medium;
+pub use opening::OpenError;
 pub(super) use reader::last_epoch;
 pub(in crate::persistence) use reader::tuning;
-pub use opening::OpenError;
 pub use reader::{JournalReader, Stored};
 #[cfg(any(test, feature = "fuzz"))]
 pub use segment::read_groups;
@@ -553,5 +555,7 @@ pub async fn of_idle(url: &str) -> Result<JournalReader, OpenError> {
     if database::is_occupied(&server).await? {
         return Err(OpenError::Occupied);
     }
-    Ok(JournalReader::of_stopped_on(&server))
+    let journal = JournalReader::of_stopped_on(&server);
+    journal.is_known().await?;
+    Ok(journal)
 }

@@ -16,6 +16,7 @@ use sqlx::sqlite::SqliteSynchronous;
 
 use super::READERS_MAX;
 use super::archive::{self, PAGE_BYTES};
+use super::format;
 use super::segment;
 use super::stats::Head;
 use super::tail::{Placed, Tail};
@@ -128,8 +129,14 @@ impl JournalReader {
         let log =
             segment::left_in(dir).and_then(|files| segment::read_all(&files)).map_err(StoreError::Log)?;
         let file = JournalReader::of(dir, Arc::default());
+        file.is_known().await?;
         let log = archive::behind(file.last_pos().await?, log).map_err(StoreError::Log)?;
         Ok(JournalReader { tail: Arc::new(Tail::of(log)), ..file })
+    }
+
+    /// Refuses a journal of a newer version.
+    pub(super) async fn is_known(&self) -> Result<(), StoreError> {
+        format::check(&self.pool).await
     }
 
     /// The newest whole snapshot and everything after it.

@@ -6,7 +6,8 @@ use rstest::rstest;
 use sqlx::Connection;
 
 use super::*;
-use crate::domain::stock::{Command, Ledger, Restock};
+use crate::domain::stock::{Command, FORMAT, Ledger, Restock};
+use crate::persistence::sql;
 use crate::persistence::sql::sqlite::{self, Tuning, writer};
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::*;
@@ -410,6 +411,31 @@ async fn after_an_io_error_whoever_reads_the_file_is_told_from_a_disk_that_fails
     let journal = open(&copy).await;
     assert!(!lock::UncleanMark::of(copy.path()).stands());
     journal.close().await;
+}
+
+const SAY_FORMAT: &str = "update journal_meta set format_number = ? where id = 1";
+
+/// A program of the version before meets a number that it does not know.
+#[tokio::test]
+async fn a_journal_of_a_newer_version_is_neither_opened_nor_read() {
+    let dir = tempfile::tempdir().unwrap();
+    open(&dir).await.close().await;
+    let mut vandal = intruder(&dir).await;
+    // One that stood there before there was a number is as known as ours, and has ours from then on.
+    for (before, after) in [(0, FORMAT), (FORMAT, FORMAT)] {
+        sql::query(SAY_FORMAT).bind(before).execute(&mut vandal).await.unwrap();
+        open(&dir).await.close().await;
+        assert_eq!(format_of(&mut vandal).await.unwrap(), after);
+    }
+    sql::query(SAY_FORMAT).bind(FORMAT + 1).execute(&mut vandal).await.unwrap();
+    let refused = Journal::open(config(&dir)).await.err().unwrap().to_string();
+    assert!(refused.contains("written by a newer version"), "{refused}");
+    let unread = JournalReader::of_stopped(dir.path()).await.err().unwrap();
+    assert!(matches!(unread, StoreError::Newer { .. }), "{unread}");
+    let found = sqlx::query_as("select epoch, format_number from journal_meta").fetch_one(&mut vandal);
+    let found: (i64, i64) = found.await.unwrap();
+    assert_eq!(found, (3, FORMAT + 1), "nothing is changed");
+    vandal.close().await.unwrap();
 }
 
 /// A disk that has room for all but another file says so at the start, and not that something could not be read.

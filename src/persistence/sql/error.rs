@@ -40,6 +40,11 @@ pub enum StoreError {
          restore the data directory from a copy, and look at the disk"
     )]
     JournalShort { pos: i64, end: i64 },
+    #[error(
+        "the journal was written by a newer version (its format is {found}, and this one knows no more than {known}): start that version; \
+         what was written since cannot be read by this one"
+    )]
+    Newer { found: i64, known: i64 },
     #[error("the database was lost while the journal was written, and has not said yet what it has")]
     InDoubt,
     #[error("another node has taken over")]

@@ -26,6 +26,7 @@ pub use membership::{Member, Timing, end_session, is_occupied, lead_of, sessions
 pub use nodes::{Active, Neighbours, Peer, Roster, Standby};
 pub use shards::{Owned, all as all_shards, give};
 
+use super::format;
 use super::snapshot::{Progress, Saving};
 use super::{DatabaseConfig, Health, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
@@ -57,7 +58,15 @@ pub async fn start(
     mysql::check(&mut session).await?;
     session.agrees_with(&config.clock).await?;
     mysql::migrate(&mut session, &migrations::on_mysql()).await?;
-    session.close().await.map_err(StoreError::from)?;
+    let mut joining = Connection::MySql(session);
+    if config.neighbours.may_own {
+        // Nodes of the version before that run already look no more; what it means for them stands in docs/upgrading.md.
+        format::raise(&mut joining).await?;
+    } else {
+        // It writes nothing there.
+        format::check(&mut joining).await?;
+    }
+    membership::close(joining).await;
     let member = membership::Member::new(&server, &config.clock, &config.timing, &config.neighbours);
     let node = member.join().await?;
     let server = server.of_node(node);

@@ -7,8 +7,8 @@ use sqlx::Executor;
 use super::*;
 use crate::clock::Clock;
 use crate::domain::id::{ProductId, SHARDS};
-use crate::domain::stock::{Entry, Ledger, Sequence};
-use crate::persistence::journal::{Append, AppendTo, Appended, Journal};
+use crate::domain::stock::{Entry, FORMAT, Ledger, Sequence};
+use crate::persistence::journal::{Append, AppendTo, Appended, Journal, of_idle};
 use crate::persistence::testing::*;
 
 /// A heart that beats so seldom that it seems to stand still.
@@ -534,4 +534,32 @@ async fn a_shard_s_epoch_grows_with_each_move_and_the_lead_s_term_never_falls() 
     // Whoever has left gives nothing away.
     assert!(first.give(&[7], other, own).await.is_err());
     second.close().await;
+}
+
+/// Several may join at once. One that owns nothing writes nothing, so it raises nothing.
+#[tokio::test]
+async fn a_node_does_not_join_where_a_newer_one_has_written() {
+    let url = new_database().await;
+    let member = |may_own| DatabaseConfig {
+        neighbours: Arc::new(Neighbours::new(None, may_own)),
+        ..DatabaseConfig::new(&url, Clock::start())
+    };
+    let (one, other) = tokio::join!(Journal::join(member(true)), Journal::join(member(true)));
+    let (one, other) = (one.unwrap().0, other.unwrap().0);
+    let mut writer = Connection::MySql(clerk(&url).await);
+    assert_eq!(format::format_of(&mut writer).await.unwrap(), FORMAT);
+    let say = "update journal_meta set format_number = ? where id = 1";
+    sql::query(say).bind(0_i64).execute(&mut writer).await.unwrap();
+    let gateway = tokio::time::timeout(Duration::from_secs(2), Journal::join(member(false))).await;
+    assert!(gateway.is_err(), "it stands by for as long as it is awaited");
+    assert_eq!(format::format_of(&mut writer).await.unwrap(), 0);
+    sql::query(say).bind(FORMAT + 1).execute(&mut writer).await.unwrap();
+    for may_own in [true, false] {
+        let refused = Journal::join(member(may_own)).await.map(drop).unwrap_err();
+        assert!(matches!(refused, OpenError::Store(StoreError::Newer { .. })), "{refused}");
+    }
+    one.close().await;
+    other.close().await;
+    let unread = of_idle(&url).await.map(drop).unwrap_err();
+    assert!(matches!(unread, OpenError::Store(StoreError::Newer { .. })), "{unread}");
 }

@@ -113,4 +113,8 @@ impl Desk for Till {
     fn answer(&self, _: Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>> {
         Box::pin(async { Ok(created()) })
     }
+
+    fn turn_away(&self, _: Request) -> Reply {
+        created()
+    }
 }

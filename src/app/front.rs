@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::http::front::{Front, FrontFactory, Mirrored, Node, Open, Owners, Standing, WAIT_MAX, Ways, desk};
 use crate::http::health::{NotReady, Readiness};
 use crate::http::{Proxies, Side};
-use crate::peer::{self, Link, PeerError, PeerKeys};
+use crate::peer::{self, Link, NODES_FLIGHT_MAX, PeerError, PeerKeys, Shares};
 use crate::persistence::journal::{Active, Neighbours, follow};
 use crate::persistence::redis::Redis;
 use crate::telemetry::Metrics;
@@ -256,6 +256,7 @@ fn hears(standing: &mut Standing, active: Option<Active>) -> bool {
 struct Door {
     front: Front,
     nodes: Semaphore,
+    shares: Arc<Shares>,
     strangers: Strangers,
     greetings: Arc<Semaphore>,
     wrong_key: Seldom,
@@ -267,6 +268,7 @@ async fn accept(peers: TcpListener, front: Front, threads: Vec<ArbiterHandle>) {
     let door = Arc::new(Door {
         front,
         nodes: Semaphore::new(PEERS_MAX),
+        shares: Shares::new(NODES_FLIGHT_MAX),
         strangers: Strangers::default(),
         greetings: Arc::new(Semaphore::new(GREETINGS_MAX)),
         wrong_key: Seldom::default(),
@@ -321,7 +323,7 @@ impl Door {
             }
             return Ok(());
         };
-        Ok(greeted.serve(desk(&self.front)).await?)
+        Ok(greeted.serve(self.shares.of(from.ip()), desk(&self.front)).await?)
     }
 }
 

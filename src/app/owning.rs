@@ -180,7 +180,7 @@ impl Follower for Following {
 fn not_followed(why: NotAsked) -> NotFollowed {
     match why {
         NotAsked::Elsewhere => NotFollowed::AnotherLeads,
-        NotAsked::NotSent | NotAsked::Unknown => NotFollowed::Unable,
+        NotAsked::NotSent | NotAsked::Refused | NotAsked::Unknown => NotFollowed::Unable,
     }
 }
 

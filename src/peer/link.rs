@@ -268,7 +268,7 @@ impl pipe::Side for Asking {
             }
             Frame::Cut { id } => self.answer(id, Err(Unanswered::Unknown)),
             Frame::Elsewhere { id, session } => self.answer(id, Err(Unanswered::Elsewhere { session })),
-            Frame::Dropped { id } => self.answer(id, Err(Unanswered::NotSent)),
+            Frame::Dropped { id } => self.answer(id, Err(Unanswered::PutAside)),
             Frame::Ask(_) | Frame::Credit { .. } | Frame::Leave { .. } => {
                 Err(PeerError::Malformed("whoever answers does not ask"))
             }

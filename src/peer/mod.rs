@@ -16,6 +16,7 @@ mod keys;
 mod link;
 mod pipe;
 mod serve;
+mod share;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use futures_util::Stream;
 pub use keys::PeerKeys;
 pub use link::Link;
 pub use serve::{Greeted, greet, serve};
+pub use share::{Share, Shares};
 
 /// The largest body of a request that travels.
 pub const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -43,6 +45,8 @@ pub const HEADERS_MAX: usize = 256;
 pub const HOPS_MAX: u8 = 2;
 /// Requests on their way over one connection, waiting to be written or to be answered.
 pub const FLIGHT_MAX: usize = 4_096;
+/// What all nodes together may have asked for those who shop there and not been answered; when it is so much each has its share of it.
+pub const NODES_FLIGHT_MAX: usize = 2 * FLIGHT_MAX;
 /// Streams that come over one connection. They are counted by themselves: those who watch keep nobody from buying.
 pub const STREAMS_MAX: usize = 4_096;
 
@@ -120,9 +124,11 @@ pub struct Elsewhere {
 /// Why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unanswered {
-    /// It never left, or was put aside unread.
+    /// It never left.
     #[error("certainly not executed: it was not sent")]
     NotSent,
+    #[error("certainly not executed: it was put aside unread")]
+    PutAside,
     /// That node is not the one to answer it; what it knows of who leads, 0 for nothing.
     #[error("certainly not executed: another node is to answer it")]
     Elsewhere { session: i64 },
@@ -136,6 +142,9 @@ pub enum Unanswered {
 pub trait Desk: 'static {
     /// Answers, or says who would. It is run to its end even if whoever asked has gone; a stream that comes of it is not.
     fn answer(&self, request: Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>>;
+
+    /// What is said at once to whoever came by a node that has its share of what nodes may ask. Nothing is done of it.
+    fn turn_away(&self, request: Request) -> Reply;
 }
 
 /// Why a connection ended, or never was one.

@@ -1,7 +1,8 @@
 //! What both sides of a connection do alike: write everything that waits at once, read everything that is there at once, and notice
 //! when the other side has gone without a word.
 //!
-//! Always true: whatever gathered while one batch was being written is the next; one batch is one encryption and one write.
+//! Always true: whatever gathered while one batch was being written is the next; one batch is one encryption and one write; and whoever
+//! sends without end has one read, and then everybody else on the thread has his turn.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -11,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::PeerError;
@@ -20,7 +22,7 @@ use super::frame::{FRAME_BYTES_MAX, Frame};
 /// A batch takes no more frames once it is this long.
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Room for what arrives in one read, behind the beginning of a record.
-const READ_BYTES: usize = 128 * 1024;
+pub(super) const READ_BYTES: usize = 128 * 1024;
 /// Whoever wrote nothing for so long says that he is there.
 const IDLE: Duration = Duration::from_secs(1);
 /// Whoever says nothing, or takes nothing, for so long is gone.
@@ -70,6 +72,7 @@ async fn read<S: Side>(
             return Err(if whole { PeerError::Ended } else { PeerError::Damaged });
         }
         pulse.heard.set(true);
+        let is_full = sealed.len() == sealed.capacity();
         let used = channel.borrow_mut().open(&sealed, &mut plain)?;
         sealed.drain(..used);
         let mut rest = plain.as_slice();
@@ -79,6 +82,10 @@ async fn read<S: Side>(
         }
         let used = plain.len() - rest.len();
         plain.drain(..used);
+        // There is more, so the next read would not wait for anything.
+        if is_full {
+            yield_now().await;
+        }
     }
 }
 

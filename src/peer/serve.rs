@@ -3,7 +3,7 @@
 //! Always true: what began to be answered is answered to its end, also when whoever asked has gone or the connection is lost; it may
 //! be selling something. Only streams end early. No more than [`FLIGHT_MAX`] requests are being answered or waiting to be written, and
 //! no more than [`STREAMS_MAX`] streams flow; a request beyond that is put aside unread, a stream is cut, and whoever does not take his
-//! answers is not read from.
+//! answers is not read from. Whoever shops is turned away where his node has its [`Share`] of what is being answered.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,19 +21,20 @@ use super::channel::Channel;
 use super::frame::{Ask, Block, Frame, Headers, PIECE_BYTES_MAX, head_fits};
 use super::greeting;
 use super::pipe::{self, BATCH_BYTES};
+use super::share::Share;
 use super::stream::{Counted, Flow};
 use super::{
     BODY_BYTES_MAX, Body, Cut, Desk, Elsewhere, FLIGHT_MAX, PeerError, PeerKeys, Pieces, Reply, Request,
-    STREAMS_MAX,
+    STREAMS_MAX, Side,
 };
 
 /// Answers and pieces that wait to be written before no more is read, and their bytes.
 const UNWRITTEN_MAX: usize = 2 * FLIGHT_MAX;
 const UNWRITTEN_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Serves one accepted connection on this thread until it ends.
+/// Serves one accepted connection, which shares with no other, on this thread until it ends.
 pub async fn serve(stream: TcpStream, keys: PeerKeys, desk: Rc<dyn Desk>) -> Result<(), PeerError> {
-    greet(stream, &keys).await?.serve(desk).await
+    greet(stream, &keys).await?.serve(Share::alone(), desk).await
 }
 
 /// Hears who has connected; within two seconds he has proved that he shares a key, with words that nobody can repeat, or is nobody. To
@@ -52,13 +53,14 @@ pub struct Greeted {
 }
 
 impl Greeted {
-    /// Until the connection ends, which is no error if it ends between two frames.
-    pub async fn serve(self, desk: Rc<dyn Desk>) -> Result<(), PeerError> {
+    /// Until the connection ends, which is no error if it ends between two frames. `share` is that of the node it comes from.
+    pub async fn serve(self, share: Share, desk: Rc<dyn Desk>) -> Result<(), PeerError> {
         let Greeted { mut stream, mut channel } = self;
         greeting::welcome(&mut stream, &mut channel).await?;
         let side = Closing(Rc::new_cyclic(|me| Answering {
             me: me.clone(),
             desk,
+            share,
             last: Cell::new(0),
             flight: RefCell::default(),
             streams: Rc::default(),
@@ -123,6 +125,7 @@ impl Out {
 struct Answering {
     me: std::rc::Weak<Answering>,
     desk: Rc<dyn Desk>,
+    share: Share,
     /// The last number that was asked under.
     last: Cell<u64>,
     flight: RefCell<HashMap<u64, Flight>>,
@@ -201,10 +204,29 @@ impl Answering {
             self.say(Out::Dropped { id });
             return Ok(());
         }
+        let taken = match ask.side {
+            Side::Shop if !self.share.take() => {
+                self.turn_away(owned(ask), id);
+                return Ok(());
+            }
+            Side::Shop => Some(Taken(me.clone())),
+            // Operators and owners are few, and have no part in a rush.
+            Side::Ops | Side::Owners => None,
+        };
         self.flight.borrow_mut().insert(id, Flight::Deciding);
         let until = pipe::now() + Duration::from_micros(ask.patience_us);
-        tokio::task::spawn_local(Slot { side: me, id }.answer(owned(ask), until));
+        tokio::task::spawn_local(Slot { side: me, id, taken }.answer(owned(ask), until));
         Ok(())
+    }
+
+    fn turn_away(&self, request: Request, id: u64) {
+        let Reply { status, headers, body } = self.desk.turn_away(request);
+        self.say(match body {
+            Body::Whole(body) if body.len() <= BODY_BYTES_MAX && head_fits(0, &headers) => {
+                Out::Whole { id, status, headers, body }
+            }
+            _ => Out::Dropped { id },
+        });
     }
 
     fn known(&self, id: u64) -> Result<(), PeerError> {
@@ -266,21 +288,33 @@ fn owned(ask: Ask<'_>) -> Request {
     }
 }
 
+/// What one request takes of its node's share, until its answer begins.
+struct Taken(Rc<Answering>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.share.give_back();
+    }
+}
+
 /// One request in the middle of being answered. Dropped without a last word, because a task ended in a panic, it says that there
 /// will be none.
 struct Slot {
     side: Rc<Answering>,
     id: u64,
+    taken: Option<Taken>,
 }
 
 impl Slot {
-    async fn answer(self, mut request: Request, until: Instant) {
+    async fn answer(mut self, mut request: Request, until: Instant) {
         let id = self.id;
         request.patience = until.saturating_duration_since(pipe::now());
         if request.patience.is_zero() {
             return self.last_word(Out::Dropped { id });
         }
         let answer = self.side.desk.answer(request).await;
+        // Those who watch a stream are counted by themselves.
+        drop(self.taken.take());
         match answer {
             Err(Elsewhere { session }) => self.last_word(Out::Elsewhere { id, session }),
             Ok(Reply { headers, .. }) if !head_fits(0, &headers) => {

@@ -2,6 +2,7 @@
 
 mod greetings;
 mod rules;
+mod shares;
 mod shop;
 
 use std::future::Future;
@@ -142,7 +143,7 @@ fn beyond_the_bound_nothing_is_sent() {
         until("all begun", || node.shop.begun.borrow().len() == FLIGHT_MAX).await;
         // Those who waited go; the node goes on, and has no room before it has finished.
         drop(asking);
-        assert_eq!(link.ask(request("/more")).await.unwrap_err(), Unanswered::NotSent);
+        assert_eq!(link.ask(request("/more")).await.unwrap_err(), Unanswered::PutAside);
         node.shop.door.notify_waiters();
         until("all done", || node.shop.done.get() == FLIGHT_MAX).await;
         assert!(text(link.ask(request("/more")).await).await.starts_with("POST /more"));

@@ -131,6 +131,8 @@ pub const METRICS: &[Metric] = &[
     row("stockade_node_active", Kind::Gauge, "", "1 while the shop is open in this process, which is so at the lead alone; 0 while it starts, ends, or another node leads. Gauges of the shop at a node that does not lead may be old."),
     row("stockade_shards_owned", Kind::Gauge, "shards", "How many of the 1,024 shards of products this process owns."),
     row("stockade_shard_move_seconds", Kind::Seconds, "seconds", "At the lead: from when shards that move together are let go of until their next owner serves them. Whoever asks meanwhile waits."),
+    Metric { labels: &["outcome"], ..row("stockade_peer_retries_total", Kind::Counter, "tries", "Requests and questions to another node that were to be sent to it again, after a connection was lost or it had refused them: `sent`, or `spent`, because what may be sent again was used up. Of what waits it is told each time that somebody looks.") },
+    row("stockade_peer_turned_away_total", Kind::Counter, "requests", "Requests of other nodes that were turned away at once, 503 `overloaded`, because so many were under way and their node had its share."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Counter, "seconds", "Processor time used, user and system."),
     row("process_start_time_seconds", Kind::Gauge, "seconds", "When the process began, since 1970."),

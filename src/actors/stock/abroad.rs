@@ -92,6 +92,8 @@ pub enum Said {
 pub enum NotAsked {
     #[error("certainly nothing was done: it was not sent")]
     NotSent,
+    #[error("certainly nothing was done: it was refused")]
+    Refused,
     #[error("certainly nothing was done: the owner is elsewhere")]
     Elsewhere,
     #[error("it may have been done: the answer is lost")]
@@ -105,6 +107,13 @@ pub type Asking = Pin<Box<dyn Future<Output = Result<Said, NotAsked>>>>;
 pub trait Abroad: Send + Sync + 'static {
     /// Asks that node. What one thread asks of one node leaves in the order of the calls, each at its first poll, and arrives in that order or not at all.
     fn ask(&self, node: &NodeName, question: Question) -> Asking;
+
+    /// Whether a question of this thread to that node would leave now, and not be told to wait for the connection.
+    fn reaches(&self, node: &NodeName) -> bool;
+
+    /// Whether this thread may ask something once more that this node has refused, or to which its answer was lost. What is asked again
+    /// is bounded by what is asked, so each *yes* is for one question.
+    fn may_ask_again(&self, node: &NodeName) -> bool;
 }
 
 /// How many bytes an ask takes at most on its way.

@@ -1,7 +1,8 @@
 //! Whoever takes from the mailbox of a product whose owner is on another node: asks that node, in order, many questions in one.
 //!
 //! It owns what it has taken until it is answered. Always true: what was asked earlier is sent earlier; what comes back unanswered goes
-//! to the front of the mailbox, in its order, before anything else is sent; what may have been done is never told as *not done*.
+//! to the front of the mailbox, in its order, before anything else is sent; what may have been done is never told as *not done*; and no
+//! node is asked again more often than it may be, whatever waits.
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use futures_util::{FutureExt, StreamExt, poll};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use super::abroad::{ASKS_MAX, About, NotAsked, QUESTION_BYTES_MAX, Route, Said, weight};
+use super::abroad::{ASKS_MAX, About, NodeName, NotAsked, QUESTION_BYTES_MAX, Route, Said, weight};
 use super::answer::NotDone;
 use super::directory::Directory;
 use super::inbox::{Post, Wakeups, group_ns};
@@ -44,6 +45,8 @@ type Taken = (u64, Post);
 /// The end of one question.
 struct Heard {
     posts: Vec<Taken>,
+    /// Who was asked.
+    node: Arc<NodeName>,
     /// How many posts were under way when it left, its own included.
     under_way: usize,
     asked_ns: u64,
@@ -63,6 +66,8 @@ pub(super) struct Forwarder {
     asked_last_ns: u64,
     /// Comes back to the mailbox once nothing is under way.
     back: Vec<Taken>,
+    /// Whoever has refused what was asked last.
+    refused_by: Option<Arc<NodeName>>,
     taken: u64,
     pause: Duration,
     paused_until_ns: u64,
@@ -91,6 +96,7 @@ impl Forwarder {
             has_answered: false,
             asked_last_ns: 0,
             back: Vec::new(),
+            refused_by: None,
             taken: 0,
             pause: PAUSE_MIN,
             paused_until_ns: 0,
@@ -162,6 +168,15 @@ impl Forwarder {
             if asked_ns < self.paused_until_ns {
                 return;
             }
+            // Whoever has refused is asked one question at a time until he takes one. Another node is asked as if nothing had been.
+            if self.refused_by.as_ref() == Some(node) {
+                if !self.flying.is_empty() {
+                    return;
+                }
+                if !(routes.abroad.reaches(node) && routes.abroad.may_ask_again(node)) {
+                    return self.rest_a_while();
+                }
+            }
             let posts = self.batch();
             let Some((_, first)) = posts.first() else { return };
             // Nobody asked it for a while, so it may rest and be loaded by this question.
@@ -173,8 +188,8 @@ impl Forwarder {
             let question = directory.question(routes, About::Product { product, asks });
             let mut asking = routes.abroad.ask(node, question);
             self.under_way += posts.len();
-            let under_way = self.under_way;
-            let heard = move |said| Heard { posts, under_way, asked_ns, said };
+            let (under_way, node) = (self.under_way, node.clone());
+            let heard = move |said| Heard { posts, node, under_way, asked_ns, said };
             // At once, and before the next: what could not be sent is not overtaken by what is sent a moment later.
             match poll!(&mut asking) {
                 Poll::Ready(said) => self.heard(heard(said)),
@@ -212,7 +227,7 @@ impl Forwarder {
     }
 
     fn heard(&mut self, heard: Heard) {
-        let Heard { posts, under_way, asked_ns, said } = heard;
+        let Heard { posts, node, under_way, asked_ns, said } = heard;
         self.under_way -= posts.len();
         self.has_answered |= said.is_ok();
         if let Some(place) = self.asked.iter().position(|ns| *ns == asked_ns) {
@@ -225,6 +240,7 @@ impl Forwarder {
                 let took_ns = self.directory.house().clock.nanos().saturating_sub(asked_ns);
                 self.shared.inbox.observe_group(group_ns(took_ns, under_way));
                 self.pause = PAUSE_MIN;
+                self.refused_by = None;
                 self.unborn = view.is_none();
                 if let Some(view) = view {
                     self.directory.shown(&self.shared, view);
@@ -233,17 +249,28 @@ impl Forwarder {
                     post.token.reply(reply, &self.shared);
                 }
             }
-            Err(NotAsked::NotSent | NotAsked::Elsewhere) => {
+            Err(NotAsked::NotSent) => {
                 self.back.extend(posts);
                 self.rest_a_while();
             }
+            Err(NotAsked::Refused | NotAsked::Elsewhere) => {
+                self.back.extend(posts);
+                self.refused_by = Some(node);
+                self.rest_a_while();
+            }
             Ok(_) | Err(NotAsked::Unknown) => {
+                // Together they are one question more.
+                let some = posts.iter().any(|(_, post)| may_be_asked_again(&post.ask));
+                let routes = self.directory.routes();
+                let again = some && routes.is_some_and(|routes| routes.abroad.may_ask_again(&node));
                 for (at, mut post) in posts {
-                    if may_be_asked_again(&post.ask) {
-                        post.token.in_doubt |= matches!(post.ask, Ask::Command(_));
+                    let is_command = matches!(post.ask, Ask::Command(_));
+                    if again && may_be_asked_again(&post.ask) {
+                        post.token.in_doubt |= is_command;
                         self.back.push((at, post));
                     } else {
-                        post.token.reply(Err(NotDone::Unknown), &self.shared);
+                        let why = if is_command { NotDone::Unknown } else { NotDone::Unavailable };
+                        post.token.reply(Err(why), &self.shared);
                     }
                 }
                 self.rest_a_while();

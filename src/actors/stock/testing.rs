@@ -326,6 +326,10 @@ pub struct Net {
     pub down: AtomicBool,
     /// Answers are made, and do not arrive.
     pub deaf: AtomicBool,
+    /// Whoever is asked refuses.
+    pub refuses: AtomicBool,
+    /// Nobody may be asked again.
+    pub spent: AtomicBool,
     /// Questions that were sent.
     pub asked: AtomicUsize,
     /// Asks of the largest of them.
@@ -358,6 +362,10 @@ impl Abroad for Line {
             if let super::About::Product { asks, .. } = &question.about {
                 net.most.fetch_max(asks.len(), Ordering::SeqCst);
             }
+            if net.refuses.load(Ordering::SeqCst) {
+                some_turns(1).await;
+                return Err(NotAsked::Elsewhere);
+            }
             let sent = postcard::to_stdvec(&question).unwrap();
             // Whoever answers goes on when nobody waits any more.
             let answering = actix::spawn(async move {
@@ -373,6 +381,14 @@ impl Abroad for Line {
             }
             Ok(postcard::from_bytes::<Said>(&said).unwrap())
         })
+    }
+
+    fn reaches(&self, _: &NodeName) -> bool {
+        !self.0.down.load(Ordering::SeqCst)
+    }
+
+    fn may_ask_again(&self, _: &NodeName) -> bool {
+        !self.0.spent.load(Ordering::SeqCst)
     }
 }
 

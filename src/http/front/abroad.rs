@@ -1,9 +1,10 @@
 //! The asking side: questions about stock, and a lead's words, on their way to other nodes.
 //!
 //! One connection a thread and node, which is made anew while it is used. Always true: what leaves one thread for one node leaves in
-//! the order in which it was asked, or not at all.
+//! the order in which it was asked, or not at all; and no node is asked again more often than its [`Retries`] say.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use actix_web::web::Bytes;
@@ -12,6 +13,7 @@ use hashbrown::HashMap;
 use tokio::time::timeout;
 
 use super::owners::{ASK, LEAD, LET_GO, LetGo, Unframed, VIEWS, body_of, read};
+use super::retries::Retries;
 use crate::actors::following::Word;
 use crate::actors::stock::{Abroad, Asking, Directory, NodeName, NotAsked, Question};
 use crate::clock::Clock;
@@ -31,11 +33,13 @@ const UNUSED_NS: u64 = 60_000_000_000;
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 thread_local! {
-    static LINKS: RefCell<HashMap<String, Kept>> = RefCell::default();
+    static KEPT: RefCell<HashMap<String, Kept>> = RefCell::default();
 }
 
+#[derive(Clone)]
 struct Kept {
     link: Link,
+    retries: Rc<Retries>,
     used_ns: u64,
 }
 
@@ -51,19 +55,25 @@ impl Ways {
         Ways { keys, clock }
     }
 
+    /// What this thread has of a node: its connection, and what may be asked over it again.
+    fn kept(&self, node: &NodeName) -> Kept {
+        let now_ns = self.clock.nanos();
+        KEPT.with_borrow_mut(|all| {
+            if let Some(kept) = all.get_mut(&node.address) {
+                kept.used_ns = now_ns;
+                return kept.clone();
+            }
+            all.retain(|_, kept| now_ns.saturating_sub(kept.used_ns) < UNUSED_NS);
+            let link = Link::to(node.address.clone(), self.keys.clone());
+            let kept = Kept { link, retries: Rc::default(), used_ns: now_ns };
+            all.insert(node.address.clone(), kept.clone());
+            kept
+        })
+    }
+
     /// This thread's connection to a node.
     fn link(&self, node: &NodeName) -> Link {
-        let now_ns = self.clock.nanos();
-        LINKS.with_borrow_mut(|links| {
-            if let Some(kept) = links.get_mut(&node.address) {
-                kept.used_ns = now_ns;
-                return kept.link.clone();
-            }
-            links.retain(|_, kept| now_ns.saturating_sub(kept.used_ns) < UNUSED_NS);
-            let link = Link::to(node.address.clone(), self.keys.clone());
-            links.insert(node.address.clone(), Kept { link: link.clone(), used_ns: now_ns });
-            link
-        })
+        self.kept(node).link
     }
 
     /// Tells a node who leads, and returns when it follows. On a thread that serves.
@@ -124,7 +134,7 @@ impl Ways {
 
 impl Abroad for Ways {
     fn ask(&self, node: &NodeName, question: Question) -> Asking {
-        let (link, node, headers) = (self.link(node), node.clone(), marked());
+        let (Kept { link, retries, .. }, node, headers) = (self.kept(node), node.clone(), marked());
         Box::pin(async move {
             // Waiting for the connection is for whoever keeps the order of what waits.
             if !link.is_up() {
@@ -132,10 +142,19 @@ impl Abroad for Ways {
             }
             let body = body_of(&question).ok_or(NotAsked::NotSent)?;
             let request = peer::Request { headers, ..request(&node, ASK, body, ANSWER_WITHIN) };
+            retries.sent();
             let reply = link.ask(request).await.map_err(not_asked)?;
             done(&reply)?;
             read(&whole(reply.body).await?).ok_or(NotAsked::Unknown)
         })
+    }
+
+    fn reaches(&self, node: &NodeName) -> bool {
+        self.link(node).is_up()
+    }
+
+    fn may_ask_again(&self, node: &NodeName) -> bool {
+        self.kept(node).retries.take(&self.clock)
     }
 }
 
@@ -165,6 +184,7 @@ fn request(node: &NodeName, target: &str, body: Bytes, patience: Duration) -> pe
 fn not_asked(why: Unanswered) -> NotAsked {
     match why {
         Unanswered::NotSent => NotAsked::NotSent,
+        Unanswered::PutAside => NotAsked::Refused,
         Unanswered::Elsewhere { .. } => NotAsked::Elsewhere,
         Unanswered::Unknown | Unanswered::Late => NotAsked::Unknown,
     }
@@ -174,7 +194,7 @@ fn not_asked(why: Unanswered) -> NotAsked {
 fn done(reply: &Reply) -> Result<(), NotAsked> {
     match reply.status {
         200 => Ok(()),
-        _ => Err(NotAsked::NotSent),
+        _ => Err(NotAsked::Refused),
     }
 }
 

@@ -16,7 +16,10 @@ use tokio::sync::watch;
 
 use super::room::{HereSide, Room};
 use super::{Front, Side, Standing};
+use crate::http::problem::{Asked, Code, Problem};
+use crate::http::request::{X_REQUEST_ID, is_sane};
 use crate::peer::{self, Body, Cut, Desk, Elsewhere, HOPS_MAX, Pieces, Reply};
+use crate::telemetry::{self, Metrics};
 
 /// What concerns one connection only, and stays there with whatever `Connection` names (RFC 9110 §7.6.1); lengths are made anew.
 const STAY: [HeaderName; 11] = [
@@ -32,6 +35,9 @@ const STAY: [HeaderName; 11] = [
     header::PROXY_AUTHENTICATE,
     header::PROXY_AUTHORIZATION,
 ];
+
+/// When to come back.
+const RETRY_MS: u64 = 1_000;
 
 /// What answers other nodes on this thread.
 pub fn desk(front: &Front) -> Rc<dyn Desk> {
@@ -60,6 +66,20 @@ impl Desk for Counter {
             Some(here) => Box::pin(async move { Ok(answered(here, request).await) }),
             None => self.elsewhere(),
         }
+    }
+
+    fn turn_away(&self, request: peer::Request) -> Reply {
+        Metrics::global().peer_turned_away.increment(1);
+        let about = "Too much is under way that came in at the same node.";
+        let problem = Problem::new(Code::Overloaded, about).retry_after(RETRY_MS);
+        telemetry::refused(problem.code().word());
+        let path = request.target.split('?').next().unwrap_or_default();
+        let id = request.headers.iter().find(|(name, _)| X_REQUEST_ID == *name.as_str());
+        let id = id.map(|(_, value)| value.as_slice()).filter(|id| is_sane(id));
+        let request_id = id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default();
+        let clock = &self.0.front.clock;
+        let words = Asked { path, request_id, chance: clock.chance() as u32, now: clock.now() };
+        told(Response::from(problem.answer(words)))
     }
 }
 

@@ -10,7 +10,9 @@ mod desk;
 mod mirrored;
 mod owners;
 mod pass;
+mod retries;
 mod room;
+mod way;
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -118,7 +118,9 @@ impl Owners {
         match self.directory.answer(question).await {
             Ok(said) => Ok(written(&said)),
             Err(NotAsked::Elsewhere) => Err(self.elsewhere()),
-            Err(NotAsked::NotSent | NotAsked::Unknown) => Ok(only(StatusCode::SERVICE_UNAVAILABLE)),
+            Err(NotAsked::NotSent | NotAsked::Refused | NotAsked::Unknown) => {
+                Ok(only(StatusCode::SERVICE_UNAVAILABLE))
+            }
         }
     }
 

@@ -1,5 +1,8 @@
 //! While the shop is not open here: the request is handed to the lead, or waits until there is one. What the mirror tells is told from there.
 
+#[cfg(test)]
+mod tests;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use tokio::time::timeout;
 
 use super::desk::{Until, answered, headers_of, passed_on};
 use super::room::Room;
+use super::way::{Turn, Way};
 use super::{Side, Standing};
 use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
@@ -130,21 +134,26 @@ async fn answer_of(
     let clock = &room.front.clock;
     let began = clock.nanos();
     let mut may_be_done = false;
+    // The session of whoever has refused it last.
+    let mut refused_by = 0;
+    let has_waited = || Duration::from_nanos(clock.nanos().saturating_sub(began)) >= WAIT_MAX;
     loop {
         let changed = room.changed.notified();
-        match once(room, &request).await {
+        match once(room, &request, &mut refused_by).await {
             // Nothing was done this time: that does not hold for the time before.
             Ok((_, reply)) if may_be_done && denies(&reply) => return Err(nobody(true)),
             Ok(answered) => return Ok(answered),
-            Err(Unanswered::NotSent | Unanswered::Elsewhere { .. }) => {}
-            Err(Unanswered::Unknown | Unanswered::Late) => {
+            Err(Unheard::Waits) => {}
+            Err(Unheard::Spent) => return Err(nobody(may_be_done)),
+            Err(Unheard::Lost(way)) => {
                 may_be_done = !is_look(&request);
-                if !std::mem::take(&mut may_repeat) {
+                let is_repeated = std::mem::take(&mut may_repeat) && !has_waited() && way.retries.take(clock);
+                if !is_repeated {
                     return Err(nobody(may_be_done));
                 }
             }
         }
-        if Duration::from_nanos(clock.nanos().saturating_sub(began)) >= WAIT_MAX {
+        if has_waited() {
             return Err(nobody(may_be_done));
         }
         room.front.look.notify_one();
@@ -180,84 +189,48 @@ fn has_key(path: &str, request: &peer::Request) -> bool {
     KEEP_KEYS.iter().any(|prefix| path.starts_with(prefix)) && names_one()
 }
 
-async fn once(room: &Rc<Room>, request: &peer::Request) -> Result<(i64, Reply), Unanswered> {
+/// Why there is no answer yet, or none at all.
+enum Unheard {
+    /// Certainly nothing was done: it was not sent, or refused.
+    Waits,
+    /// The same, and it may not be sent again.
+    Spent,
+    /// It may have been done: no answer came by this way.
+    Lost(Rc<Way>),
+}
+
+/// One try. `refused_by` is the session of whoever has refused it last, 0 for nobody.
+async fn once(
+    room: &Rc<Room>,
+    request: &peer::Request,
+    refused_by: &mut i64,
+) -> Result<(i64, Reply), Unheard> {
     if let Some(here) = Side::of_node(request.side).and_then(|side| room.here(side)) {
         return Ok((here.session(), answered(here, request.clone()).await));
     }
-    let Standing::There(node) = room.standing() else { return Err(Unanswered::NotSent) };
-    let link = room.link(&node);
+    let Standing::There(node) = room.standing() else { return Err(Unheard::Waits) };
+    let (way, clock, session) = (room.way(&node), &room.front.clock, node.session);
     // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the lead.
-    timeout(AGAIN, link.comes_up()).await.map_err(|_| Unanswered::NotSent)?;
-    let reply = link.ask(peer::Request { session: node.session, ..request.clone() }).await?;
-    Ok((node.session, reply))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_has_one_id_on_every_node() {
-        use actix_web::http::header::HeaderValue;
-        use actix_web::test::TestRequest;
-        let proxies = Proxies(std::sync::Arc::new([]));
-        let came = TestRequest::default().insert_header((X_REQUEST_ID, "of, no, use"));
-        let came = came.insert_header(("traceparent", "goes along")).to_http_request();
-        let request_id = HeaderValue::from_static("ours");
-        let mut mark = Some(logs::Mark { request_id, trace: None });
-        let sent = logs::about(&mut mark, || asked(&proxies, &came, Raw(Vec::new()), Side::Shop));
-        let of = |name: &str| -> Vec<&[u8]> {
-            sent.headers.iter().filter(|(it, _)| it == name).map(|(_, value)| &value[..]).collect()
-        };
-        assert_eq!(of("x-request-id"), [b"ours"]);
-        assert_eq!(of("traceparent"), [b"goes along"]);
+    timeout(AGAIN, way.link.comes_up()).await.map_err(|_| Unheard::Waits)?;
+    let asked_ns = clock.nanos();
+    match way.turn(asked_ns, *refused_by == session, clock) {
+        Turn::Leaves => way.retries.sent(),
+        Turn::Waits => return Err(Unheard::Waits),
+        Turn::Ends => return Err(Unheard::Spent),
     }
-
-    #[test]
-    fn a_look_is_repeated_and_what_keeps_its_key() {
-        let asked = |method: &str, target: &str, header: &str| peer::Request {
-            method: method.to_owned(),
-            target: target.to_owned(),
-            from: None,
-            side: peer::Side::Shop,
-            hops: 1,
-            session: 0,
-            headers: vec![(header.to_owned(), b"mine".to_vec())],
-            body: Vec::new().into(),
-            patience: ANSWER_WITHIN,
-        };
-        assert!(is_look(&asked("GET", "/v1/products", "accept")));
-        assert!(!is_look(&asked("POST", "/v1/orders", "idempotency-key")));
-        let keeps = |path: &str, header: &str| has_key(path, &asked("POST", path, header));
-        assert!(keeps("/v1/orders", "idempotency-key"));
-        assert!(keeps("/v1/cart/checkout", "idempotency-key"));
-        assert!(!keeps("/v1/orders", "accept"));
-        assert!(!keeps("/v1/users", "idempotency-key"));
-    }
-
-    /// As the doors are looked for. Whoever comes in by the shop's own listener stays on that side, whatever he writes.
-    #[test]
-    fn a_path_is_the_same_however_it_is_written() {
-        use actix_web::test::TestRequest;
-        let proxies = Proxies(std::sync::Arc::new([]));
-        let sent = |path: &str, side| {
-            let came = TestRequest::post().uri(path).insert_header(("idempotency-key", "mine"));
-            let came = came.to_http_request();
-            let asked = asked(&proxies, &came, Raw(Vec::new()), side);
-            (asked.side, has_key(path_of(&came), &asked), asked.target)
-        };
-        for path in ["/v1/admin/products", "/v1/%61dmin/products", "/%761/adm%69n/products"] {
-            let as_it_came = path.to_owned();
-            assert_eq!(sent(path, Side::All), (peer::Side::Ops, false, as_it_came), "{path}");
-            assert_eq!(sent(path, Side::Shop).0, peer::Side::Shop, "{path}");
-            assert_eq!(sent(path, Side::Ops).0, peer::Side::Ops, "{path}");
+    match way.link.ask(peer::Request { session, ..request.clone() }).await {
+        Ok(reply) => {
+            if way.answered(asked_ns) {
+                room.changed.notify_waiters();
+            }
+            Ok((session, reply))
         }
-        for path in ["/v1/orders", "/v1/o%72ders", "/v1/%6Frders/preview"] {
-            assert_eq!(sent(path, Side::All), (peer::Side::Shop, true, path.to_owned()), "{path}");
+        Err(Unanswered::NotSent) => Err(Unheard::Waits),
+        Err(Unanswered::PutAside | Unanswered::Elsewhere { .. }) => {
+            *refused_by = session;
+            way.refused(clock.nanos());
+            Err(Unheard::Waits)
         }
-        // Nobody decodes twice, and a slash that is written otherwise is none.
-        for path in ["/v1/%2561dmin/products", "/v1%2Fadmin/products", "/v1/users/%2Fv1/orders"] {
-            assert_eq!(sent(path, Side::All), (peer::Side::Shop, false, path.to_owned()), "{path}");
-        }
+        Err(Unanswered::Unknown | Unanswered::Late) => Err(Unheard::Lost(way)),
     }
 }

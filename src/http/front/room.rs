@@ -11,6 +11,7 @@ use actix_http::Request;
 use actix_web::rt;
 use tokio::sync::Notify;
 
+use super::way::Way;
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
 use crate::peer::Link;
@@ -66,8 +67,8 @@ impl HereSide {
 pub struct Room {
     pub front: Front,
     here: RefCell<Option<Rc<Here>>>,
-    link: RefCell<Option<(Arc<Node>, Link)>>,
-    /// Rung when the standing has changed, and the doors with it.
+    way: RefCell<Option<Rc<Way>>>,
+    /// Rung when the standing has changed, and the doors with it, or a node takes again what it is asked.
     pub changed: Notify,
     pub forwards: Forwards,
     seats: Cell<usize>,
@@ -83,7 +84,7 @@ impl Room {
                 let made = Rc::new(Room {
                     front: front.clone(),
                     here: RefCell::default(),
-                    link: RefCell::default(),
+                    way: RefCell::default(),
                     changed: Notify::new(),
                     forwards: Forwards::default(),
                     seats: Cell::new(0),
@@ -103,7 +104,7 @@ impl Room {
             let here = match now {
                 Standing::Here(open) => {
                     // Nobody is asked any more.
-                    self.link.take();
+                    self.way.take();
                     self.opened(open).await
                 }
                 Standing::Nowhere | Standing::There(_) => None,
@@ -141,15 +142,16 @@ impl Room {
     }
 
     /// The way to a node; what led to another one is given up.
-    pub fn link(&self, node: &Arc<Node>) -> Link {
-        let mut kept = self.link.borrow_mut();
-        match &*kept {
-            Some((known, link)) if known == node => link.clone(),
-            _ => {
-                let link = Link::to(node.address.clone(), self.front.keys.clone());
-                kept.insert((node.clone(), link)).1.clone()
-            }
-        }
+    pub fn way(&self, node: &Arc<Node>) -> Rc<Way> {
+        let mut kept = self.way.borrow_mut();
+        let retries = match &*kept {
+            Some(way) if way.node == *node => return way.clone(),
+            // The same place: what was sent there again is not forgotten.
+            Some(way) if way.node.address == node.address => way.retries.clone(),
+            _ => Rc::default(),
+        };
+        let link = Link::to(node.address.clone(), self.front.keys.clone());
+        kept.insert(Rc::new(Way::to(node.clone(), link, retries))).clone()
     }
 
     /// A seat for somebody who waits with so many bytes; `None`: all are taken.

@@ -24,6 +24,7 @@ pub(super) fn reply(body: impl Into<Bytes>) -> Result<Reply, Elsewhere> {
 pub(super) struct Shop {
     pub(super) begun: RefCell<Vec<String>>,
     pub(super) done: Cell<usize>,
+    pub(super) turned_away: Cell<usize>,
     /// Opens the door of `/wait`.
     pub(super) door: Notify,
     /// Pieces that `/endless` was asked for, and whether it has been dropped.
@@ -50,6 +51,12 @@ impl Desk for At {
             shop.done.set(shop.done.get() + 1);
             answer
         })
+    }
+
+    fn turn_away(&self, _: Request) -> Reply {
+        self.0.turned_away.set(self.0.turned_away.get() + 1);
+        let headers = vec![("retry-after".into(), b"1".to_vec())];
+        Reply { status: 503, headers, body: Body::Whole(Bytes::from_static(b"overloaded")) }
     }
 }
 

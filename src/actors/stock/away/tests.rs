@@ -1,5 +1,7 @@
 //! Two nodes in one process: who is asked where, and what becomes of questions when shards move and the network fails.
 
+mod spent;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 

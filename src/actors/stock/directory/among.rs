@@ -23,8 +23,10 @@ use crate::logs;
 pub(super) const SILENT_AFTER_NS: u64 = 700_000_000;
 /// … at a node that was heard within this time, waits for its database.
 const HEARD_WITHIN_NS: u64 = 250_000_000;
-/// How often an order is looked for again at a node that does not answer.
+/// How often an order is looked for again at a node that does not answer …
 const AGAIN: Duration = Duration::from_millis(20);
+/// … and after it has refused, or lost, some of these looks.
+const AGAIN_MAX: Duration = Duration::from_millis(160);
 
 impl Directory {
     /// Of a node among others. Every shard is moving until it is settled.
@@ -256,6 +258,9 @@ impl Directory {
         let Some(routes) = self.routes() else { return self.look_here(order, at).await };
         let clock = &self.0.house.clock;
         let until = clock.now().plus(WAIT_MAX_MS);
+        // Who was asked last, and has not told.
+        let mut asked: Option<Arc<NodeName>> = None;
+        let mut pause = AGAIN;
         loop {
             match &*routes.of(about.shard()) {
                 Route::Here => return self.look_here(order, at).await,
@@ -268,8 +273,15 @@ impl Directory {
                 }
                 Route::Away(node) => {
                     let question = self.question(routes, about.clone());
-                    if let Ok(Said::Order(found)) = self.ask_away(node.clone(), question).await {
-                        return Ok(found);
+                    let is_again = asked.as_ref() == Some(node);
+                    match self.ask_away(node.clone(), question, is_again).await {
+                        Ok(Said::Order(found)) => return Ok(found),
+                        // The connection is waited for, or that this one may be asked again.
+                        Err(NotAsked::NotSent) => {}
+                        Ok(_) | Err(NotAsked::Refused | NotAsked::Elsewhere | NotAsked::Unknown) => {
+                            pause = if is_again { (2 * pause).min(AGAIN_MAX) } else { AGAIN };
+                            asked = Some(node.clone());
+                        }
                     }
                 }
                 Route::Moving => {}
@@ -277,7 +289,7 @@ impl Directory {
             if clock.now() > until {
                 return Err(NotDone::Unavailable);
             }
-            sleep(AGAIN).await;
+            sleep(pause).await;
         }
     }
 
@@ -290,8 +302,13 @@ impl Directory {
         }
     }
 
-    /// From a thread that serves, whichever thread wants to know.
-    async fn ask_away(&self, node: Arc<NodeName>, question: Question) -> Result<Said, NotAsked> {
+    /// From a thread that serves, whichever thread wants to know. What that node was asked before is sent only if it may be sent again.
+    async fn ask_away(
+        &self,
+        node: Arc<NodeName>,
+        question: Question,
+        is_again: bool,
+    ) -> Result<Said, NotAsked> {
         let abroad = self.routes().map(|routes| routes.abroad.clone()).ok_or(NotAsked::NotSent)?;
         let (said, heard) = oneshot::channel();
         let said = Arc::new(std::sync::Mutex::new(Some(said)));
@@ -304,7 +321,11 @@ impl Directory {
             move || {
                 let said = said.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
                 actix::spawn(logs::carried_for(mark, async move {
-                    let answer = abroad.ask(&node, question).await;
+                    let may = !is_again || abroad.reaches(&node) && abroad.may_ask_again(&node);
+                    let answer = match may {
+                        true => abroad.ask(&node, question).await,
+                        false => Err(NotAsked::NotSent),
+                    };
                     drop(said.map(|said| said.send(answer)));
                 }));
             }

@@ -373,7 +373,8 @@ async fn units_that_were_left_with_the_buyer_are_taken_back_later() {
     ask("d", &jar, "to_stock").await.problem(409, "order_state_conflict");
     ask("e", &gift, "write_off").await.ok(201);
     // The money went back as an amount, all of it or a part: the line brings its units and what is left of its price.
-    let some = json!({ "amount": { "amount": 100, "currency": "KRW" }, "restock": "leave", "reason": "late" });
+    let some =
+        json!({ "amount": { "amount": 100, "currency": "KRW" }, "restock": "leave", "reason": "late" });
     let all = json!({ "restock": "leave", "reason": "late" });
     for (who, before, given, owed) in [(2, all, 1_000, 0), (3, some, 100, 900)] {
         let order = id(&shop.buy(who, &jar, 1, "tok_ok").send().await.ok(201));

@@ -22,7 +22,6 @@ use crate::domain::stock::Millis;
 use crate::mail::Mailer;
 use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
-use crate::persistence::journal::OpenError;
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that it will not get better by trying again.
 const REBUILDS_MAX: usize = 5;
@@ -283,7 +282,7 @@ fn before_joining_again(
 /// Whether the files are only kept from being written back by somebody who reads them.
 fn is_still_read(error: &anyhow::Error) -> bool {
     let is_read = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref::<OpenError>(), Some(OpenError::StillRead { .. }))
+        matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::StillRead { .. }))
     };
     error.chain().any(is_read)
 }
@@ -342,11 +341,12 @@ impl StopSignals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::persistence::journal::OpenError;
 
     #[test]
     fn whoever_reads_what_is_to_be_written_back_is_told_from_a_disk_that_fails() {
         let opening = |why: OpenError| anyhow::Error::from(why).context("this shop");
-        assert!(is_still_read(&opening(OpenError::StillRead { path: "journal.db".into() })));
+        assert!(is_still_read(&opening(StoreError::StillRead { path: "journal.db".into() }.into())));
         assert!(!is_still_read(&opening(OpenError::Unclean("a disk that fails".to_owned()))));
         assert!(!is_still_read(&opening(StoreError::Closed.into())));
     }

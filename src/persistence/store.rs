@@ -343,7 +343,7 @@ async fn written_back(
     let unclean = |why: String| StoreError::Unclean { path: path.to_owned(), why };
     let done = sqlite::checkpoint_truncate(file).await.map_err(|error| unclean(error.to_string()))?;
     if done.busy {
-        return Err(unclean("somebody else reads the file".to_owned()));
+        return Err(StoreError::StillRead { path: path.to_owned() });
     }
     mark.clear().map_err(|error| unclean(error.to_string()))
 }
@@ -482,7 +482,7 @@ mod tests {
         sqlx::query("begin").execute(&mut reader).await.unwrap();
         sqlx::query(POS).fetch_one(&mut reader).await.unwrap();
         let refused = Tables::open(read.path()).await.map(drop).unwrap_err();
-        assert!(matches!(&refused, StoreError::Unclean { path, .. } if *path == file(&read)), "{refused}");
+        assert!(matches!(&refused, StoreError::StillRead { path } if *path == file(&read)), "{refused}");
         assert!(mark(&read).stands());
 
         let tables = Tables::open(quiet.path()).await.unwrap();

@@ -56,7 +56,7 @@ impl Users {
     #[cfg(test)]
     fn heard(&self, committed: Result<(), Unable>) -> Result<(), Unable> {
         let is_lost = self.0.loses_word.swap(false, std::sync::atomic::Ordering::AcqRel);
-        committed.and_then(|()| if is_lost { Err(Unable::Unknown) } else { Ok(()) })
+        committed.and(if is_lost { Err(Unable::Unknown) } else { Ok(()) })
     }
 
     /// Gives back what they still hold. What cannot be given back now lapses by its own deadline.

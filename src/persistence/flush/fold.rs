@@ -45,8 +45,11 @@ pub struct Run {
 impl Run {
     pub fn of(entry: Entry) -> Result<Run, FoldError> {
         let (product, first) = (entry.product, entry.first);
-        let events = decode_events(&entry.events)
-            .map_err(|source| FoldError::Unreadable { product, first, source })?;
+        let events = decode_events(&entry.events).map_err(|source| FoldError::Unreadable {
+            product,
+            first,
+            source,
+        })?;
         let (named, held) = (entry.count(), events.len() as u64);
         if named != held {
             return Err(Forked::Count { product, first, named, held }.into());

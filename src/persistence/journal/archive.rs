@@ -431,7 +431,7 @@ async fn rewritten(
     };
     if mark.stands() {
         if done.busy {
-            return Err(OpenError::StillRead { path: path.to_owned() });
+            return Err(StoreError::StillRead { path: path.to_owned() }.into());
         }
         mark.clear().map_err(|error| unclean(&error))?;
     }

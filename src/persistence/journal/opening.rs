@@ -26,11 +26,6 @@ pub enum OpenError {
          look at the disk before starting again"
     )]
     Unclean(String),
-    #[error(
-        "the last run ended in an I/O error, and what it left cannot be written back whole while somebody reads {}: a backup?",
-        path.display()
-    )]
-    StillRead { path: PathBuf },
     #[error("the log in {} could not be read back: {source}", dir.display())]
     Log { dir: PathBuf, source: std::io::Error },
     #[error("another file of the log cannot be made in {}: {}", dir.display(), why(error))]

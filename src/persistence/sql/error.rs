@@ -57,6 +57,11 @@ pub enum StoreError {
         path.display()
     )]
     Unclean { path: PathBuf, why: String },
+    #[error(
+        "the last run ended in an I/O error, and what it left cannot be written back whole while somebody reads {}: a backup?",
+        path.display()
+    )]
+    StillRead { path: PathBuf },
     #[error("the disk has failed: the store must be opened again")]
     DiskFailed,
     #[error("the store is closed")]

@@ -58,6 +58,7 @@ pub const SOMETIMES: &[&str] = &[
     "two products in one write",
     "a group of 512 events",
     "256 lapses in one turn",
+    "a hold lapsed before all who waited",
     "disk full with a group open behind",
     "crash during a write that got in",
     "crash during a write that did not",

@@ -107,6 +107,9 @@ impl Cluster {
         {
             return;
         }
+        if !self.lapse_first(node, product) {
+            return;
+        }
         // Since when the one waited who had waited longest of those that are decided now.
         let mut waited_from: Option<Millis> = None;
         while self.nodes[node].keeps(product)
@@ -134,7 +137,7 @@ impl Cluster {
         }
         let now = self.nodes[node].clock.now(self.now);
         let oldest = self.nodes[node].mail[product].front().map(|post| post.arrived_ms);
-        self.judge_lateness(node, product, oldest.is_some(), waited_from);
+        self.judge_lateness(node, product, oldest, waited_from);
         let lapse_until = oldest.map_or(now, |oldest| oldest.min(now));
         if self.step(node, product, By::Lapse, None, Input::Turn { lapse_until }) {
             self.leaves(node, product);
@@ -142,18 +145,39 @@ impl Cluster {
         }
     }
 
+    /// Lapses what was due before anybody who waits came.
+    fn lapse_first(&mut self, node: usize, product: usize) -> bool {
+        let now = self.nodes[node].clock.now(self.now);
+        let oldest = self.nodes[node].mail[product].front().map(|post| post.arrived_ms);
+        let Some(until) = oldest.map(|oldest| oldest.min(now)) else { return true };
+        let is_due = |protocol: &Protocol<u64>| protocol.is_due(until);
+        if !self.nodes[node].slots[product].protocol().is_some_and(is_due) {
+            return true;
+        }
+        self.judge_lateness(node, product, oldest, None);
+        self.step(node, product, By::Lapse, None, Input::Due { until })
+    }
+
     /// No hold lapses late, but where somebody who came before waits, or the node stood still, or the database was away: what is decided is
     /// written then, or asked about, before anything else is. Nor does one lapse before somebody who came before it is due and was decided
     /// only now, since his node had not heard from the database what it serves; it may be his own, whose time counts from when he came.
-    fn judge_lateness(&mut self, node: usize, product: usize, waits: bool, waited_from: Option<Millis>) {
+    fn judge_lateness(
+        &mut self,
+        node: usize,
+        product: usize,
+        oldest: Option<Millis>,
+        waited_from: Option<Millis>,
+    ) {
         let base_back = self.base_down_until + BASE_FOUND_WITHIN;
         let is = &mut self.nodes[node];
         let (now, woke) = (is.clock.now(self.now), is.clock.now(is.paused_until.max(base_back)));
         let slot = &mut is.slots[product];
-        let has_room = slot.protocol().is_some_and(Protocol::has_room);
+        let Some(protocol) = slot.protocol() else { return };
+        let (due, has_room) = (protocol.next_deadline(), protocol.has_room());
+        let waits = oldest.is_some_and(|oldest| due.is_none_or(|due| oldest < due));
         let excuse = if waits || !has_room { now } else { woke };
         slot.excuse = excuse.max(slot.excuse);
-        let Some(due) = slot.protocol().and_then(Protocol::next_deadline) else { return };
+        let Some(due) = due else { return };
         let waited = waited_from.is_some_and(|from| from < due);
         if due.0 < now.0 - LATE_MAX_MS && due > slot.excuse && !waited {
             let what = format!("node {node}, product {product}: a hold was due {} ms ago", now.0 - due.0);

@@ -1,8 +1,8 @@
 //! The shell around one owner: its turns, and the carrying out of what the protocol says.
 //!
-//! It does what the product's actor does, in the same order: the journal's word first, then questions, urgent ones
-//! before reservations, then the lapses up to the oldest question that still waits. Between any two outputs the
-//! process may die, or this owner alone.
+//! It does what the product's actor does, in the same order: the journal's word first, then the lapses that go before all who
+//! wait, then questions, urgent ones before reservations, then the lapses up to the oldest question that still waits.
+//! Between any two outputs the process may die, or this owner alone.
 
 use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply};
 use stockade::domain::id::OrderId;
@@ -40,6 +40,9 @@ impl World {
         {
             return;
         }
+        if !self.lapse_first(product, owner) {
+            return;
+        }
         let regardless = self.is(Broken::DrainWithoutRoom);
         for _ in 0..self.scenario.batch {
             let slot = &mut self.node.owners[product];
@@ -67,7 +70,8 @@ impl World {
             return self.reply(token, Err(NotDone::Unavailable));
         }
         let slot = &mut self.node.owners[product];
-        if let Ask::Command(Command::Keep { .. }) = &ask {
+        if let Ask::Command(Command::Keep { .. } | Command::Place(_)) = &ask {
+            // Its deadline may have passed on the way.
             slot.excuse = slot.excuse.max(now);
         }
         // Some questions are poison: the owner dies while it decides.
@@ -105,23 +109,53 @@ impl World {
         true
     }
 
-    /// Lapses what is due and lets the group go.
-    fn lapse(&mut self, product: usize, owner: u64) -> bool {
-        let (now, truly) = (self.clock(), self.node.clock.now(self.now));
+    /// Lapses what was due before anybody who waits came. A group that begins takes it, whoever else would fill that group.
+    fn lapse_first(&mut self, product: usize, owner: u64) -> bool {
+        self.judge_lateness(product);
+        let now = self.clock();
+        let slot = &self.node.owners[product];
+        let Some(oldest) = slot.oldest() else { return true };
+        let until = oldest.min(now);
+        let Some(protocol) = slot.protocol().filter(|protocol| protocol.is_due(until)) else { return true };
+        let (begins, before) = (protocol.open_events() == 0, protocol.next_deadline());
+        let sequence = protocol.ledger().sequence();
+        if !self.step(product, owner, By::Lapse, None, Input::Due { until }) {
+            return false;
+        }
+        let stands = self.node.owners[product].protocol().is_some_and(|protocol| {
+            protocol.next_deadline() == before && protocol.ledger().sequence() == sequence
+        });
+        if !stands {
+            self.tally.reach("a hold lapsed before all who waited");
+        } else if begins {
+            let what = format!("product {product}: a group has begun without a hold that was due");
+            self.late.get_or_insert(Violation { invariant: "lapse_on_time", what });
+        }
+        true
+    }
+
+    /// No hold lapses late, but where somebody waits who came before it was due, or a full group stands behind one that is being written.
+    fn judge_lateness(&mut self, product: usize) {
+        let truly = self.node.clock.now(self.now);
         let slot = &mut self.node.owners[product];
-        let oldest = slot.oldest();
-        if oldest.is_some() || !slot.protocol().is_some_and(Protocol::has_room) {
+        let Some(protocol) = slot.protocol() else { return };
+        let (due, has_room) = (protocol.next_deadline(), protocol.has_room());
+        let Some(due) = due else { return };
+        if !has_room || slot.oldest().is_some_and(|oldest| oldest < due) {
             slot.excuse = slot.excuse.max(truly);
         }
-        let due = slot.protocol().and_then(Protocol::next_deadline);
-        if let Some(due) = due
-            && due.0 < truly.0 - LATE_MAX_MS
-            && due > slot.excuse
-        {
+        if due.0 < truly.0 - LATE_MAX_MS && due > slot.excuse {
             let late = truly.0 - due.0;
             let what = format!("product {product}: a hold was due {late} ms ago");
             self.late.get_or_insert(Violation { invariant: "lapse_on_time", what });
         }
+    }
+
+    /// Lapses what is due and lets the group go.
+    fn lapse(&mut self, product: usize, owner: u64) -> bool {
+        self.judge_lateness(product);
+        let now = self.clock();
+        let oldest = self.node.owners[product].oldest();
         let waiting = if self.is(Broken::LapseBeforeWaiting) { None } else { oldest };
         let lapse_until = waiting.map_or(now, |oldest| oldest.min(now));
         let before =

@@ -7,6 +7,7 @@
 //! given; a reload begins only after the journal has spoken about the group in flight.
 
 mod counted;
+mod lapses;
 mod recover;
 mod saving;
 #[cfg(test)]
@@ -170,6 +171,7 @@ impl StockOwner {
 
     fn decide(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let started = self.house.clock.nanos();
+        self.lapse_first(now);
         let mut drained = std::mem::take(&mut self.drained);
         while let Phase::Serving(protocol) = &self.phase
             && protocol.room() > 0
@@ -192,12 +194,7 @@ impl StockOwner {
             self.shared.inbox.decided(count);
         }
         self.drained = drained;
-        if self.house.home.is_writable() {
-            let lapse_until = self.shared.inbox.oldest().map_or(now, |oldest| oldest.min(now));
-            self.step(Input::Turn { lapse_until });
-        } else {
-            self.submit_open();
-        }
+        self.lapse_and_submit(now);
         self.returning();
         self.carry_out(ctx);
         self.note_open();

@@ -27,7 +27,8 @@ pub const GROUP_EVENTS_MAX: u32 = 512;
 pub const GROUP_BYTES_MAX: usize = 64 * 1024;
 /// A hold with its key; only the birth of an order of several lines is longer.
 const EVENT_BYTES_USUAL: usize = 96;
-/// The most lapses in one group: a crowd of expiring holds must not delay the commands behind it.
+/// The most lapses at once, and of a group so many go before whoever waits: a crowd of expiring holds must not delay the commands
+/// behind it.
 pub const GROUP_LAPSES_MAX: u32 = 256;
 /// Fewer orders than this are not forgotten for their own sake …
 pub const FORGOTTEN_MIN: usize = 1_000;
@@ -65,6 +66,11 @@ pub enum Input<T> {
         token: T,
         ask: Ask,
         arrived: Millis,
+        until: Millis,
+    },
+    /// Somebody waits, and nobody who arrived before `until`: what is due by then lapses before anybody who came later is decided. Nothing
+    /// is written yet.
+    Due {
         until: Millis,
     },
     /// Nothing more is waiting that arrived before `lapse_until`: lapse what is due and write what is decided.
@@ -243,9 +249,11 @@ impl<T> Protocol<T> {
                 let reply = self.settle(ask, arrived);
                 self.answer(token, reply, out);
             }
-            Input::Turn { .. } if self.lost => {}
+            Input::Due { .. } | Input::Turn { .. } if self.lost => {}
+            // The rest of the group is for whoever waits.
+            Input::Due { until } => self.lapse(until, GROUP_LAPSES_MAX.saturating_sub(self.open.count), out),
             Input::Turn { lapse_until } => {
-                self.lapse(lapse_until, out);
+                self.lapse(lapse_until, GROUP_LAPSES_MAX, out);
                 // Not where nothing lapses: what is heard could not be written.
                 if lapse_until > Millis(0) {
                     self.ask_homes(out);
@@ -294,6 +302,11 @@ impl<T> Protocol<T> {
     /// When the next hold lapses.
     pub fn next_deadline(&self) -> Option<Millis> {
         self.ledger.next_deadline()
+    }
+
+    /// Whether a hold is due.
+    pub fn is_due(&self, now: Millis) -> bool {
+        self.next_deadline().is_some_and(|deadline| deadline <= now)
     }
 
     /// Events since the last snapshot.
@@ -435,8 +448,8 @@ impl<T> Protocol<T> {
         }
     }
 
-    fn lapse(&mut self, until: Millis, out: &mut Vec<Output<T>>) {
-        for _ in 0..GROUP_LAPSES_MAX {
+    fn lapse(&mut self, until: Millis, most: u32, out: &mut Vec<Output<T>>) {
+        for _ in 0..most {
             if self.open.is_full() {
                 return;
             }

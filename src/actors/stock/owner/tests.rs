@@ -13,10 +13,10 @@ use super::*;
 use crate::actors::stock::testing::{
     OneJournal, POISON, all_shards, node, one_for, product, settings, until,
 };
-use crate::actors::stock::{Answer, PATIENCE_MS, Reply, Route};
+use crate::actors::stock::{Answer, Home, PATIENCE_MS, Reply, Route};
 use crate::clock::Clock;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Cause, Event, Place, Refusal, Reserve, Restock};
+use crate::domain::stock::{Cause, Event, Place, Refusal, Reserve, Restock, decode_events};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -367,6 +367,39 @@ async fn what_matters_to_nobody_any_more_is_not_decided() {
     assert_eq!(timeout(SOON, asked).await.unwrap(), Err(NotDone::Unavailable));
     assert!(is_held(&story.reserve(product, 2).await));
     assert_eq!(story.held(product), 1);
+}
+
+#[actix::test]
+async fn a_hold_that_is_due_lapses_before_a_crowd_that_fills_each_group() {
+    const CROWD: u128 = 5_000;
+    let story = Story::begin().await;
+    let product = story.stocked(1, CROWD as u64 - 1).await;
+    assert!(is_held(&story.reserve(product, 1).await));
+    let before = story.journal.last(product).0;
+    story.journal.holds_back(true);
+    let restock = Restock { delta: 1, reason: "as many as want one".to_owned(), key: None };
+    let restocked = story.owners.ask(product, Command::Restock(restock));
+    let crowd = async {
+        // The restock is being written, and the hold is due, when they all come at once.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        story.clock.advance(i64::from(settings().hold_ms) + 1);
+        let all = join_all((2..CROWD + 2).map(|buyer| story.reserve(product, buyer)));
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            story.journal.holds_back(false);
+        };
+        join(all, release).await.0
+    };
+    let (restocked, crowd) = join(restocked, crowd).await;
+    assert!(restocked.is_ok());
+    assert!(crowd.iter().all(is_held), "its unit went to one of them");
+    let written = story.journal.history(product).await.unwrap();
+    let behind = written.iter().filter(|entry| entry.first.0 > before);
+    let groups: Vec<Vec<Event>> = behind.map(|entry| decode_events(&entry.events).unwrap()).collect();
+    let [restocked, next, others @ ..] = &groups[..] else { panic!("{} groups", groups.len()) };
+    assert!(matches!(restocked[..], [Event::Restocked(_)]));
+    assert!(matches!(next[..], [Event::Expired(_), Event::Held(_), ..]) && next.len() == 512);
+    assert!(others.len() >= 8, "the crowd filled {} more", others.len());
 }
 
 #[actix::test]

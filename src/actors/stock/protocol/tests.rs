@@ -151,6 +151,43 @@ fn what_came_behind_a_snapshot_is_unsaved_however_late_it_is_stored() {
 }
 
 #[test]
+fn what_is_due_goes_before_whoever_waits_and_leaves_him_half_a_group() {
+    let home = product(1);
+    let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
+    let ask = |token: u64, command| Input::Ask {
+        token,
+        ask: Ask::Command(command),
+        arrived: Millis(0),
+        until: Millis(i64::MAX),
+    };
+    let half = u64::from(GROUP_LAPSES_MAX);
+    write(&mut owner, ask(0, Command::Create { settings: settings(), stock: 3 * half }));
+    let reserve = |number: u64| ask(number, Command::Reserve(one_for(number.into(), home, false)));
+    for number in 1..=half + 9 {
+        owner.step(reserve(number), &mut Vec::new());
+    }
+    write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    let deadline = Millis(i64::from(settings().hold_ms));
+    assert!(owner.is_due(deadline) && !owner.is_due(deadline.plus(-1)));
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        owner.step(Input::Due { until: deadline }, &mut out);
+        assert_eq!((owner.ledger().counts().held, owner.open_events() as u64), (9, half));
+        assert!(out.is_empty(), "nothing is written yet: {out:?}");
+    }
+    write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    // A group that is half full by others takes it at the end of a turn, or the next group does.
+    for number in half + 10..2 * half + 10 {
+        owner.step(reserve(number), &mut out);
+    }
+    owner.step(Input::Due { until: deadline }, &mut out);
+    assert_eq!(owner.ledger().counts().held, half + 9);
+    write(&mut owner, Input::Turn { lapse_until: Millis(0) });
+    owner.step(Input::Due { until: deadline }, &mut out);
+    assert_eq!(owner.ledger().counts().held, half, "those that came later are not due");
+}
+
+#[test]
 fn of_lines_that_were_found_held_the_homes_are_asked_once() {
     let (home, here) = (product(1), product(2));
     let mut owner = Protocol::recover(here, Epoch(1), None, &[]).unwrap();

@@ -274,6 +274,17 @@ const SPOILT: &[(&str, &str, &str)] = &[
         "2 orders were made with one key: order_",
     ),
     ("shop.db", "update orders set key_hash = x'07' where total_minor = 2000", "keys of orders: damaged key"),
+    (
+        "shop.db",
+        "update orders set cancelled_by = 7 where total_minor = 2000",
+        "was cancelled by another request than the journal says",
+    ),
+    (
+        "shop.db",
+        "delete from products where id = (select min(id) from products)",
+        "has stock, and no row among the products",
+    ),
+    ("journal.db", "delete from journal where pos = 2", "entries are in the journal, whose last place is"),
 ];
 
 #[actix_web::test]

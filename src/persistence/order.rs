@@ -95,8 +95,9 @@ static HELD: LazyLock<Listed> = LazyLock::new(|| {
     Listed::new("select order_id, product_id, quantity from order_lines where order_id in (", "?", ")")
 });
 
-static KEYS_OF: LazyLock<Listed> =
-    LazyLock::new(|| Listed::new("select id, key_hash, body_hash from orders where id in (", "?", ")"));
+static KEYS_OF: LazyLock<Listed> = LazyLock::new(|| {
+    Listed::new("select id, key_hash, body_hash, cancelled_by from orders where id in (", "?", ")")
+});
 static BUYERS: LazyLock<Listed> =
     LazyLock::new(|| Listed::new("select id, buyer_id from orders where id in (", "?", ")"));
 
@@ -128,6 +129,14 @@ pub struct UsedKey {
     pub home: ProductId,
     /// Then, or shortly before.
     pub made_at: Millis,
+}
+
+/// The requests that an order's row names, as they stand there, for the audit.
+pub(super) struct Named {
+    pub order: OrderId,
+    pub key: Option<Vec<u8>>,
+    pub body: i64,
+    pub cancelled_by: Option<u64>,
 }
 
 /// How many rows there are, for the audit.
@@ -239,15 +248,18 @@ impl OrderReader {
         pages.map_ok(|keys| stream::iter(keys.into_iter().map(Ok))).try_flatten()
     }
 
-    /// Those of `ids` that have rows, with the key and the hash of the body that stand there.
-    pub(super) async fn keys_of(
-        &self,
-        ids: &[OrderId],
-    ) -> Result<Vec<(OrderId, Option<Vec<u8>>, i64)>, StoreError> {
+    /// Those of `ids` that have rows, with the requests that are named there.
+    pub(super) async fn keys_of(&self, ids: &[OrderId]) -> Result<Vec<Named>, StoreError> {
         let mut found = Vec::with_capacity(ids.len());
         for query in KEYS_OF.named(ids) {
             for row in query.fetch_all(&self.pool).await? {
-                found.push((OrderId::from_bytes(sixteen(&row, 0)?), row.try_get(1)?, row.try_get(2)?));
+                let (order, by) = (OrderId::from_bytes(sixteen(&row, 0)?), row.try_get::<Option<i64>>(3)?);
+                found.push(Named {
+                    order,
+                    key: row.try_get(1)?,
+                    body: row.try_get(2)?,
+                    cancelled_by: by.map(i64::cast_unsigned),
+                });
             }
         }
         Ok(found)

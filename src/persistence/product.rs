@@ -138,6 +138,9 @@ const BEST: &str = signs!("where p.is_best = 1 and p.id < ? order by p.id desc l
 const BY_NAME: &str =
     signs!("where (p.name_key, p.id) > (?, ?) and p.name_key < ? order by p.name_key, p.id limit ?");
 const COUNT: &str = "select count(*) from products where archived = 0";
+/// Of those that have stock.
+const WITHOUT_ROWS: &str = "select product_id from stock \
+    where not exists (select 1 from products p where p.id = stock.product_id) order by product_id";
 static FIND_MANY: LazyLock<Listed> =
     LazyLock::new(|| Listed::new(concat!(listing!(), "where p.id in ("), "?", ")"));
 const INSERT: &str = "insert into products (id, sku, name, name_key, description, thumbnail_url, image_url, tags, \
@@ -185,6 +188,12 @@ impl ProductReader {
             }
         }
         Ok(found)
+    }
+
+    /// Products that have stock and no row here, for the audit: a row is there before there is anything to sell.
+    pub(super) async fn without_rows(&self) -> Result<Vec<ProductId>, StoreError> {
+        let rows = sql::query(WITHOUT_ROWS).fetch_all(&self.pool).await?;
+        rows.iter().map(|row| Ok(ProductId::from_bytes(sixteen(row, 0)?))).collect()
     }
 
     /// The next `most` products along the way, archived ones and those without a ledger among them.

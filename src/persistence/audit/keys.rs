@@ -1,4 +1,4 @@
-//! The keys that orders were made with: each as the journal tells it, and no two orders of a buyer under one.
+//! The keys that orders were made with, and what cancelled them: each as the journal tells it, and no two orders of a buyer under one key.
 //!
 //! The first is looked at where an order's birth is read. The second is asked of the whole table, which may hold many millions: eight bytes of
 //! each key are in memory, and only where those are equal the keys themselves.
@@ -12,20 +12,28 @@ use crate::domain::id::{OrderId, UserId};
 use crate::persistence::order::Born;
 use crate::persistence::{StoreError, Tables};
 
-/// Where the key of an order, or the hash of its body, is another in the tables than it was at its birth.
-pub(super) async fn compare(tables: &Tables, born: &[Born]) -> Result<Vec<String>, StoreError> {
+/// Where the key of an order, or the hash of its body, is another in the tables than it was at its birth; and where the request that
+/// has cancelled it is another than its ledger named when it dropped it.
+pub(super) async fn compare(
+    tables: &Tables,
+    born: &[Born],
+    cancelled: &BTreeMap<OrderId, u64>,
+) -> Result<Vec<String>, StoreError> {
     let ids: Vec<OrderId> = born.iter().map(|born| born.order.id).collect();
     let found = tables.orders().keys_of(&ids).await?;
-    let found: BTreeMap<OrderId, _> = found.into_iter().map(|(id, key, body)| (id, (key, body))).collect();
+    let found: BTreeMap<OrderId, _> = found.into_iter().map(|found| (found.order, found)).collect();
     let mut told = Vec::new();
     for Born { order, key } in born {
         // One without a row is told of already.
-        let Some((found_key, found_body)) = found.get(&order.id) else { continue };
-        if found_key.as_deref() != key.as_ref().map(|key| &key.key[..]) {
+        let Some(found) = found.get(&order.id) else { continue };
+        if found.key.as_deref() != key.as_ref().map(|key| &key.key[..]) {
             told.push(format!("{}: has another key than the journal says", order.id));
         }
-        if *found_body != key.as_ref().map_or(0, |key| key.body.cast_signed()) {
+        if found.body != key.as_ref().map_or(0, |key| key.body.cast_signed()) {
             told.push(format!("{}: has another hash of its body than the journal says", order.id));
+        }
+        if found.cancelled_by != cancelled.get(&order.id).copied() {
+            told.push(format!("{}: was cancelled by another request than the journal says", order.id));
         }
     }
     Ok(told)

@@ -12,6 +12,8 @@ mod case;
 mod keys;
 mod mirror;
 mod money;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -25,7 +27,7 @@ use super::{StoreError, Tables};
 use crate::domain::amount::Quantity;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
-use crate::domain::stock::{Attempt, Entry, Event, Ledger, decode_events};
+use crate::domain::stock::{Attempt, Cause, Entry, Event, Ledger, Released, decode_events};
 
 pub use mirror::Mirror;
 pub use money::{Money, Sums};
@@ -108,6 +110,9 @@ pub async fn of_stopped(
     };
     let auditing = async {
         let mut report = of(&journal, &tables).await?;
+        for product in tables.products().without_rows().await? {
+            report.differs(format!("{product}: has stock, and no row among the products"));
+        }
         report.differences.extend(tables.trail().compare(kept).await?);
         if let Some(redis) = redis {
             report.mirror = Some(mirror::audit(&journal, redis).await?);
@@ -153,6 +158,7 @@ impl Audit<'_> {
             self.product(product, entries, flushed).await?;
         }
         self.nothing_else(rows_expected).await?;
+        self.places(last).await?;
         match keys::used_twice(self.tables).await {
             Err(StoreError::Damaged(damaged)) => self.report.differs(format!("keys of orders: {damaged}")),
             told => self.report.differences.extend(told?),
@@ -178,6 +184,21 @@ impl Audit<'_> {
             if expected != found {
                 self.report.differs(format!("{found} {what} in the tables, {expected} in the journal"));
             }
+        }
+        Ok(())
+    }
+
+    /// Entries stand one behind the other, from the first place to the last that was given.
+    async fn places(&mut self, last: i64) -> Result<(), StoreError> {
+        let entries = self.report.entries;
+        if entries != last.unsigned_abs() {
+            self.report.differs(format!("{entries} entries are in the journal, whose last place is {last}"));
+        }
+        // One that was copied in counts its places at the next start.
+        if let Some(given) = self.journal.places_given().await?
+            && given > last
+        {
+            self.report.differs(format!("places up to {given} were given, and the journal ends at {last}"));
         }
         Ok(())
     }
@@ -214,7 +235,10 @@ impl Audit<'_> {
             }
         };
         let foreign = foreign_lines(&runs);
-        let held = foreign.iter().map(|(order, line)| ((*order, product), line.quantity.get())).collect();
+        let held = |(order, line): (&OrderId, &Option<Line>)| {
+            line.as_ref().map(|line| ((*order, product), line.quantity.get()))
+        };
+        let held = foreign.iter().filter_map(held).collect();
         match fold(&runs, Ground { held, ..Ground::default() }) {
             Ok(changes) => self.compare(product, changes, foreign).await,
             Err(error) => {
@@ -253,7 +277,7 @@ impl Audit<'_> {
         &mut self,
         product: ProductId,
         mut changes: Changes,
-        mut foreign: BTreeMap<OrderId, Line>,
+        mut foreign: BTreeMap<OrderId, Option<Line>>,
     ) -> Result<(), StoreError> {
         for expected in &changes.stock {
             let found = self.tables.stock().find(product).await?;
@@ -262,19 +286,25 @@ impl Audit<'_> {
                 self.report.differs(format!("{product}: stock is {found:?}, expected {expected:?}"));
             }
         }
-        self.orders(product, &changes.born).await?;
+        let cancelled = changes.cancelled_by.remove(&product).unwrap_or_default();
+        self.orders(product, &changes.born, &BTreeMap::from_iter(cancelled)).await?;
         move_foreign(&mut changes, &mut foreign);
         self.foreign(product, &foreign).await
     }
 
     /// Orders at home here: everything but the lines of other products, whose own history tells how they stand.
-    async fn orders(&mut self, product: ProductId, born: &[Born]) -> Result<(), StoreError> {
+    async fn orders(
+        &mut self,
+        product: ProductId,
+        born: &[Born],
+        cancelled: &BTreeMap<OrderId, u64>,
+    ) -> Result<(), StoreError> {
         for piece in born.chunks(ORDERS_AT_ONCE) {
             self.report.orders += piece.len() as u64;
             self.report.lines += piece.iter().map(|born| born.order.lines.len() as u64).sum::<u64>();
             let ids: Vec<OrderId> = piece.iter().map(|born| born.order.id).collect();
             let found = by_id(self.tables.orders().find_many(&ids).await?);
-            self.report.differences.extend(keys::compare(self.tables, piece).await?);
+            self.report.differences.extend(keys::compare(self.tables, piece, cancelled).await?);
             for Born { order: expected, .. } in piece {
                 match found.get(&expected.id) {
                     None => self.report.differs(format!("{}: missing from the tables", expected.id)),
@@ -288,17 +318,18 @@ impl Audit<'_> {
         Ok(())
     }
 
-    /// Lines here of orders that are at home elsewhere. One without a row was never born.
+    /// Lines here of orders that are at home elsewhere. One without a row was never born; of one that was let go of as *not placed* there
+    /// is none.
     async fn foreign(
         &mut self,
         product: ProductId,
-        lines: &BTreeMap<OrderId, Line>,
+        lines: &BTreeMap<OrderId, Option<Line>>,
     ) -> Result<(), StoreError> {
         let ids: Vec<OrderId> = lines.keys().copied().collect();
         for piece in ids.chunks(ORDERS_AT_ONCE) {
             for order in self.tables.orders().find_many(piece).await? {
                 let found = order.lines.iter().find(|line| line.product == product);
-                let expected = lines.get(&order.id);
+                let expected = lines.get(&order.id).and_then(Option::as_ref);
                 if order.home != product && found != expected {
                     self.report.differs(format!("{}: line is {found:?}, expected {expected:?}", order.id));
                 }
@@ -340,23 +371,28 @@ fn agree(expected: &Order, found: &Order, home: ProductId) -> bool {
     told(expected) == told(found)
 }
 
-/// The lines of orders of several lines, as their holds were taken.
-fn foreign_lines(runs: &[Run]) -> BTreeMap<OrderId, Line> {
+/// The lines of orders of several lines, as their holds were taken; nothing in place of one that was let go of since its order was not
+/// placed.
+fn foreign_lines(runs: &[Run]) -> BTreeMap<OrderId, Option<Line>> {
     let mut lines = BTreeMap::new();
     for Run { entry, events } in runs {
         for (sequence, event) in (entry.first.0..).zip(events) {
-            if let Event::Held(held) = event
-                && held.placing.is_some()
-            {
-                let line = Line {
-                    line: held.line,
-                    product: entry.product,
-                    quantity: held.quantity,
-                    unit_price: held.unit_price,
-                    sequence: crate::domain::stock::Sequence(sequence),
-                    status: LineStatus::Held,
-                };
-                lines.insert(held.order, line);
+            match event {
+                Event::Held(held) if held.placing.is_some() => {
+                    let line = Line {
+                        line: held.line,
+                        product: entry.product,
+                        quantity: held.quantity,
+                        unit_price: held.unit_price,
+                        sequence: crate::domain::stock::Sequence(sequence),
+                        status: LineStatus::Held,
+                    };
+                    lines.insert(held.order, Some(line));
+                }
+                Event::Released(Released { order, cause: Cause::NotPlaced, .. }) => {
+                    lines.insert(*order, None);
+                }
+                _ => {}
             }
         }
     }
@@ -364,9 +400,9 @@ fn foreign_lines(runs: &[Run]) -> BTreeMap<OrderId, Line> {
 }
 
 /// What the fold says of orders it has not seen born.
-fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Line>) {
+fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Option<Line>>) {
     let mut step = |order: &OrderId, to: LineStatus, quantity: Option<Quantity>| {
-        let Some(line) = lines.get_mut(order) else { return };
+        let Some(line) = lines.get_mut(order).and_then(Option::as_mut) else { return };
         let Ok(status) = line.status.moved_to(to) else { return };
         line.status = status;
         line.quantity = quantity.unwrap_or(line.quantity);
@@ -382,8 +418,8 @@ fn move_foreign(changes: &mut Changes, lines: &mut BTreeMap<OrderId, Line>) {
         }
     }
     for Moved { order, to: Returning { quantity, whole, why }, .. } in &changes.returned {
-        let line = lines.get_mut(order).filter(|line| *whole || line.quantity <= *quantity);
-        if let Some(line) = line
+        let line = lines.get_mut(order).and_then(Option::as_mut);
+        if let Some(line) = line.filter(|line| *whole || line.quantity <= *quantity)
             && let Ok(status) = line.status.came_back(*why)
         {
             line.status = status;

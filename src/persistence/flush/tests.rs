@@ -309,6 +309,7 @@ async fn the_audit_sees_what_was_tampered_with(#[values(Sqlite, MySql)] home: Ho
         "delete from orders where status = 'cancelled'",
         "update stock set on_hand = on_hand + 1",
         "update flush_checkpoint set pos = pos - 1",
+        "update orders set cancelled_by = 7 where status = 'cancelled'",
         "update buyer_orders set buyer_id = x'00' where order_id = (select max(id) from orders)",
         "insert into order_lines values (x'00', 0, x'00', 1, 1, 'KRW', 1, 'held')",
     ]

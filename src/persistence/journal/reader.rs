@@ -300,6 +300,12 @@ impl JournalReader {
         Ok(Some(Head { pos: row.try_get(0)?, events: unsigned(&row, 1)?, bytes: unsigned(&row, 2)? }))
     }
 
+    /// The last place that was given in the journal of all nodes, whether or not its entry is still there; `None` where there is one node
+    /// only.
+    pub(in crate::persistence) async fn places_given(&self) -> Result<Option<i64>, StoreError> {
+        Ok(self.end_of_all().await?.map(|head| head.pos))
+    }
+
     pub(in crate::persistence) async fn close(&self) {
         self.pool.close().await;
         let _ = tokio::time::timeout(ASIDE_ENDS_WITHIN, self.aside.close()).await;

@@ -237,8 +237,9 @@ static void sync_shadow(int descriptor) {
     pthread_mutex_lock(&lock);
     synced = known(descriptor);
     if (!is_ignored(synced)) {
-        if (synced) copy_dirty(descriptor, synced);
+        /* Names first: under this file's another one may stand in the shadow that has been moved or deleted. */
         apply_changes();
+        if (synced) copy_dirty(descriptor, synced);
     }
     pthread_mutex_unlock(&lock);
     errno = kept;

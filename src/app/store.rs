@@ -31,7 +31,9 @@ impl Store {
             return Joined::among(config, clock, neighbours).await?.lead().await;
         }
         let dir = config.store.data_dir.clone();
-        let journal = Journal::open(JournalConfig::new(&dir, clock.clone())).await?;
+        let file_bytes = config.store.journal_file_bytes;
+        let journal_config = JournalConfig { file_bytes, ..JournalConfig::new(&dir, clock.clone()) };
+        let journal = Journal::open(journal_config).await?;
         journal.brake().store(brake_us(config), Ordering::Relaxed);
         let tables = match outlives_power(&dir, config.profile) {
             Ok(()) => {

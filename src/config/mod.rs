@@ -44,6 +44,8 @@ pub use tokens::{JwtAlgorithm, Tokens};
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
+/// The size of a file of the log, but in tests.
+const JOURNAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Words of sample configurations. A production secret must not contain one.
 const SAMPLE_WORDS: [&str; 10] = [
     "changeme",
@@ -92,6 +94,8 @@ pub struct Store {
     pub redis: Option<Redis>,
     /// Zero but in tests of overload.
     pub journal_brake: Duration,
+    /// How large a file of the journal's log is; smaller in tests of power cuts.
+    pub journal_file_bytes: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -169,6 +173,7 @@ impl Config {
                 database_url: None,
                 redis: None,
                 journal_brake: Duration::ZERO,
+                journal_file_bytes: JOURNAL_FILE_BYTES_MAX,
             },
             http: Http {
                 addr: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -223,6 +228,7 @@ impl Config {
                 database_url: database_url(layers)?,
                 redis: Redis::read(layers)?,
                 journal_brake: Duration::from_micros(layers.number("journal_brake_us")?),
+                journal_file_bytes: journal_file_bytes(layers)?,
             },
             http: Http {
                 addr: Config::http_addr(layers)?,
@@ -359,6 +365,14 @@ fn database_url(layers: &Layers) -> Result<Option<SecretString>, ConfigError> {
         }
         _ => Err(layers.bad("database_url", "it names none: mysql://USER:PASSWORD@HOST:PORT/DATABASE")),
     }
+}
+
+/// Whole pages, and room for the largest group that a test writes.
+fn journal_file_bytes(layers: &Layers) -> Result<u64, ConfigError> {
+    let bytes: u64 = layers.number("journal_file_bytes")?;
+    let fits = (64 * 1024..=JOURNAL_FILE_BYTES_MAX).contains(&bytes) && bytes.is_multiple_of(4096);
+    let wanted = "expected whole pages of 4096 bytes, 65536 bytes at least and 8388608 at most";
+    if fits { Ok(bytes) } else { Err(layers.bad("journal_file_bytes", wanted)) }
 }
 
 fn workers(layers: &Layers) -> Result<usize, ConfigError> {

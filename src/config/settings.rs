@@ -92,4 +92,5 @@ pub const SETTINGS: &[Setting] = &[
     setting("deliveries_at", "CRON", "0 0 * * *", "When what is paid ships and what has shipped is delivered, as a cron expression on the clocks of calendar_zone: once a day at most"),
     setting("return_window_days", "DAYS", "2", "How many days after its delivery a line may be sent back; they shrink with calendar_day"),
     setting("journal_brake_us", "US", "0", "For tests of overload: slows each journal group down by so many microseconds"),
+    setting("journal_file_bytes", "BYTES", "8388608", "For tests of power cuts: how large the files of the journal's log are, in files"),
 ];

@@ -31,8 +31,8 @@ use crate::persistence::{StoreError, migrations};
 
 /// The file's page.
 pub const PAGE_BYTES: u32 = 4096;
-/// With so much in the tail the archive begins at once …
-const MOVE_BYTES: usize = 2 * 1024 * 1024;
+/// With this part of a file in the tail the archive begins at once …
+const MOVE_PART: u64 = 4;
 /// … and otherwise after so long. A journal that refuses looks for room as often.
 const MOVE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one transaction.
@@ -78,9 +78,9 @@ impl Archive {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tail has grown to so many bytes.
-    pub fn tail_has(&self, bytes: usize) {
-        if bytes >= MOVE_BYTES {
+    /// The tail has grown to so many bytes, and files are so large.
+    pub fn tail_has(&self, bytes: usize, file_bytes: u64) {
+        if bytes as u64 >= file_bytes / MOVE_PART {
             let mut waiting = self.waiting();
             if !std::mem::replace(&mut waiting.much, true) {
                 self.bell.notify_one();
@@ -450,7 +450,7 @@ async fn brought_up(
     let epoch: i64 = sqlx::query_scalar(EPOCH).fetch_one(&mut *connection).await.map_err(StoreError::from)?;
     let epoch = Epoch(epoch.unsigned_abs());
     let (last_pos, last_file) = bring_in(connection, &config.dir, epoch, whole).await?;
-    let shelf = Arc::new(Shelf::new(&config.dir, epoch, last_file));
+    let shelf = Arc::new(Shelf::new(&config.dir, epoch, last_file, config.file_bytes));
     Ok(Found { epoch, last_pos, shelf })
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::segment::{self, PAGE_BYTES, SEGMENT_BYTES, Segment, Unwritten};
+use super::segment::{self, PAGE_BYTES, Segment, Unwritten};
 use crate::domain::stock::{Entry, Epoch};
 
 /// Files that wait to be used again; more are given back to the disk.
@@ -89,8 +89,9 @@ impl Log {
     ) -> Result<(), LogError> {
         let count = entries.len() as i64;
         segment::encode(&mut self.pages, self.active.number(), self.last_pos + 1, entries.clone());
-        if self.at + self.pages.len() as u64 > SEGMENT_BYTES {
-            if (PAGE_BYTES + self.pages.len()) as u64 > SEGMENT_BYTES {
+        let file_bytes = self.shelf.file_bytes;
+        if self.at + self.pages.len() as u64 > file_bytes {
+            if (PAGE_BYTES + self.pages.len()) as u64 > file_bytes {
                 return Err(LogError::TooBig { bytes: self.pages.len() });
             }
             self.turn_over()?;
@@ -113,7 +114,7 @@ impl Log {
         }
         self.at += self.pages.len() as u64;
         self.last_pos += count;
-        if self.at > SEGMENT_BYTES / 4 {
+        if self.at > file_bytes / 4 {
             self.shelf.wanted.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -139,6 +140,11 @@ impl Log {
     pub fn last_pos(&self) -> i64 {
         self.last_pos
     }
+
+    /// How large its files are.
+    pub fn file_bytes(&self) -> u64 {
+        self.shelf.file_bytes
+    }
 }
 
 #[derive(Default)]
@@ -152,6 +158,8 @@ struct Files {
 pub struct Shelf {
     dir: PathBuf,
     epoch: Epoch,
+    /// How large a file is.
+    file_bytes: u64,
     next: AtomicU64,
     files: Mutex<Files>,
     /// The file being written is used up enough to have the next one ready.
@@ -160,10 +168,11 @@ pub struct Shelf {
 
 impl Shelf {
     /// An empty shelf, whose first file is numbered behind `last`.
-    pub fn new(dir: &Path, epoch: Epoch, last: u64) -> Shelf {
+    pub fn new(dir: &Path, epoch: Epoch, last: u64, file_bytes: u64) -> Shelf {
         Shelf {
             dir: dir.to_owned(),
             epoch,
+            file_bytes,
             next: AtomicU64::new(last + 1),
             files: Mutex::default(),
             wanted: AtomicBool::new(false),
@@ -175,7 +184,8 @@ impl Shelf {
     }
 
     fn make(&self) -> io::Result<Segment> {
-        Segment::create(&self.dir, self.next.fetch_add(1, Ordering::Relaxed), self.epoch)
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        Segment::create(&self.dir, number, self.epoch, self.file_bytes)
     }
 
     fn take(&self) -> Option<Segment> {
@@ -200,6 +210,8 @@ impl Shelf {
             } else {
                 let number = self.next.fetch_add(1, Ordering::Relaxed);
                 let again = segment.reborn(&self.dir, number, self.epoch)?;
+                // `stockade-bench crashes` counts these.
+                tracing::debug!(number, "a file of the log is used again");
                 self.files().spares.push_back(again);
             }
         }
@@ -241,9 +253,32 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_as_large_as_it_is_to_be_and_is_used_again_when_what_it_held_is_put_away() {
+        let (dir, file_bytes) = (tempfile::tempdir().unwrap(), 16 * PAGE_BYTES as u64);
+        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0, file_bytes));
+        let mut log = Log::begin(shelf.clone(), 0).unwrap();
+        let mut owner = Owner::stocked(1, 1);
+        let restock = Command::Restock(Restock { delta: 1, reason: "x".to_owned(), key: None });
+        // A page for each group, behind the one that says what the file is.
+        let mut fill = |log: &mut Log| {
+            for _ in 0..15 {
+                let entry = owner.does(&restock, T0).seal(T0);
+                log.append(std::iter::once(&entry)).unwrap();
+            }
+            (log.active.number(), log.at)
+        };
+        assert_eq!([fill(&mut log), fill(&mut log)], [(1, file_bytes), (2, file_bytes)]);
+        shelf.recycle(log.last_pos()).unwrap();
+        assert_eq!(fill(&mut log), (3, file_bytes), "the first, under another number");
+        let left = segment::left_in(dir.path()).unwrap();
+        let sizes: Vec<u64> = left.iter().map(|file| std::fs::metadata(&file.path).unwrap().len()).collect();
+        assert_eq!(sizes, [file_bytes; 2]);
+    }
+
+    #[test]
     fn without_its_folder_it_goes_on_to_the_end_of_its_file_and_says_why_not_further() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0));
+        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0, segment::SEGMENT_BYTES));
         let mut log = Log::begin(shelf, 0).unwrap();
         std::fs::remove_dir_all(dir.path()).unwrap();
         let (mut owner, mut written) = (Owner::stocked(1, 1), 0);

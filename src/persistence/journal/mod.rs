@@ -173,6 +173,8 @@ pub struct JournalConfig {
     pub inbox_max: usize,
     /// A cap on `journal.db`, for tests of a full disk.
     pub pages_max: Option<u32>,
+    /// How large a file of the log is.
+    pub file_bytes: u64,
     /// See [`TAIL_BYTES_MAX`].
     pub tail_bytes_max: usize,
 }
@@ -185,6 +187,7 @@ impl JournalConfig {
             brake_us: Arc::default(),
             inbox_max: INBOX_MAX,
             pages_max: None,
+            file_bytes: segment::SEGMENT_BYTES,
             tail_bytes_max: TAIL_BYTES_MAX,
         }
     }

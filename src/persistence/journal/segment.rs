@@ -16,7 +16,7 @@ use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 
 /// What a disk writes at once, and what one group at least takes.
 pub const PAGE_BYTES: usize = 4096;
-/// The size of a file. At a few thousand orders a second it lasts for seconds.
+/// The size of a file, but in tests. At a few thousand orders a second it lasts for seconds.
 pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// What a new file leaves to the others on its disk.
 const ROOM_BYTES: u64 = 256 * 1024;
@@ -53,12 +53,12 @@ pub struct Segment {
 
 impl Segment {
     /// Makes a file of full size; whatever goes wrong leaves none. It lasts a few milliseconds.
-    pub fn create(dir: &Path, number: u64, epoch: Epoch) -> io::Result<Segment> {
-        has_room(dir)?;
+    pub fn create(dir: &Path, number: u64, epoch: Epoch, bytes: u64) -> io::Result<Segment> {
+        has_room(dir, bytes)?;
         let path = path_of(dir, number);
         let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
         let segment = Segment { file, path, number };
-        match segment.fill(epoch).and_then(|()| sync_dir(dir)) {
+        match segment.fill(epoch, bytes).and_then(|()| sync_dir(dir)) {
             Ok(()) => Ok(segment),
             Err(error) => {
                 let _ = std::fs::remove_file(&segment.path);
@@ -67,12 +67,13 @@ impl Segment {
         }
     }
 
-    fn fill(&self, epoch: Epoch) -> io::Result<()> {
+    fn fill(&self, epoch: Epoch, bytes: u64) -> io::Result<()> {
         let zeros = vec![0; 256 * PAGE_BYTES];
         let mut at = 0;
-        while at < SEGMENT_BYTES {
-            self.file.write_all_at(&zeros, at)?;
-            at += zeros.len() as u64;
+        while at < bytes {
+            let piece = zeros.len().min((bytes - at) as usize);
+            self.file.write_all_at(&zeros[..piece], at)?;
+            at += piece as u64;
         }
         self.head(epoch)?;
         self.file.sync_all()
@@ -133,17 +134,17 @@ impl Segment {
 }
 
 /// Asked before anything is written: a file that fills the disk, fails and goes would leave other files without room in between.
-fn has_room(dir: &Path) -> io::Result<()> {
+fn has_room(dir: &Path, bytes: u64) -> io::Result<()> {
     let disk = rustix::fs::statvfs(dir)?;
-    match is_enough(disk.f_blocks, disk.f_bavail, disk.f_frsize) {
+    match is_enough(disk.f_blocks, disk.f_bavail, disk.f_frsize, bytes) {
         true => Ok(()),
         false => Err(io::ErrorKind::StorageFull.into()),
     }
 }
 
-/// Whether a disk of so many blocks has room for a file in those that are available. Some file systems do not tell.
-fn is_enough(blocks: u64, available: u64, block_bytes: u64) -> bool {
-    blocks == 0 || available.saturating_mul(block_bytes) >= SEGMENT_BYTES + ROOM_BYTES
+/// Whether a disk of so many blocks has room for a file of so many bytes in those that are available. Some file systems do not tell.
+fn is_enough(blocks: u64, available: u64, block_bytes: u64, bytes: u64) -> bool {
+    blocks == 0 || available.saturating_mul(block_bytes) >= bytes + ROOM_BYTES
 }
 
 fn path_of(dir: &Path, number: u64) -> PathBuf {
@@ -361,9 +362,10 @@ mod tests {
 
     #[test]
     fn a_file_is_begun_only_where_it_fits_and_leaves_room() {
-        assert!(is_enough(1_000_000, 2_112, 4_096));
-        assert!(!is_enough(1_000_000, 2_111, 4_096) && !is_enough(1_000_000, 0, 4_096));
-        assert!(is_enough(0, 0, 4_096), "who does not tell may have room");
+        let is_enough = |blocks, available| is_enough(blocks, available, 4_096, SEGMENT_BYTES);
+        assert!(is_enough(1_000_000, 2_112));
+        assert!(!is_enough(1_000_000, 2_111) && !is_enough(1_000_000, 0));
+        assert!(is_enough(0, 0), "who does not tell may have room");
     }
 
     fn some_groups() -> Vec<Vec<Entry>> {

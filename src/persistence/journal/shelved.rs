@@ -58,7 +58,7 @@ impl PutDown for Shelved {
     }
 
     fn tail_has(&mut self, shared: &Shared, bytes: usize) {
-        shared.archive.tail_has(bytes);
+        shared.archive.tail_has(bytes, self.log.file_bytes());
     }
 
     /// Lets go of the file, so that whoever closes it after this is the last.

@@ -77,7 +77,7 @@ enum Other {
 
 #[derive(Args)]
 struct WorkloadArgs {
-    /// flash_sale, sold_out, steady, many_products, last_units, two_buyers_a_unit, ten_hot, or the path of a TOML file
+    /// flash_sale, sold_out, steady, many_products, last_units, two_buyers_a_unit, two_a_customer, ten_hot, or the path of a TOML file
     workload: Option<String>,
     #[command(flatten)]
     overrides: Overrides,

@@ -41,7 +41,7 @@ const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of a hundred orders that were sent, all rounds together, so many must have been acknowledged before their kill. With each kill as many
 /// are open as there are connections.
 const ACKNOWLEDGED_PERCENT: u64 = 70;
-/// So many groups and no more go into a file of the log, where what was not synced is lost.
+/// The size of a file of the log where what was not synced is lost: fifteen groups, or fewer.
 const FILE_BYTES: u64 = 64 * 1024;
 /// What the server logs of a file that is used again, and what has to be logged for it.
 const USED_AGAIN: &str = "a file of the log is used again";

@@ -283,6 +283,7 @@ impl Run {
             products: &stage.products,
             on_hand: &stage.on_hand,
             quantity: self.workload.quantity,
+            limit: self.workload.per_customer_limit,
             demand_covers_stock: history.went_home == 0
                 && heard * self.workload.quantity >= stage.on_hand.iter().sum::<u64>(),
             read_back: self.read_back,

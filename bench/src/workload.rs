@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Outcome;
 
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 8] = [
     ("flash_sale", include_str!("../workloads/flash_sale.toml")),
     ("sold_out", include_str!("../workloads/sold_out.toml")),
     ("steady", include_str!("../workloads/steady.toml")),
@@ -18,6 +18,7 @@ const BUILT_IN: [(&str, &str); 7] = [
     ("last_units", include_str!("../workloads/last_units.toml")),
     ("two_buyers_a_unit", include_str!("../workloads/two_buyers_a_unit.toml")),
     ("ten_hot", include_str!("../workloads/ten_hot.toml")),
+    ("two_a_customer", include_str!("../workloads/two_a_customer.toml")),
 ];
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
-//! A product's ledger, read page by page from the shop and replayed here: what was available after every movement, and
-//! whether the books ever failed to balance.
+//! A product's ledger, read page by page from the shop and replayed here: what was available after every movement,
+//! whether the books ever failed to balance, how each order went, and how much each buyer had.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use anyhow::{Context, Result, ensure};
 use serde::de::Error as _;
@@ -28,6 +28,14 @@ struct Movement {
     available: i64,
     held: i64,
     sold: i64,
+}
+
+/// How an order stands.
+#[derive(Clone, Copy)]
+enum Hold {
+    Held(i64),
+    Sold(i64),
+    Over,
 }
 
 fn order_id<'de, D: Deserializer<'de>>(d: D) -> Result<Option<OrderId>, D::Error> {
@@ -76,7 +84,8 @@ impl Book {
         }
     }
 
-    /// The first movement after which the counters do not add up, fall below zero, or leave a gap.
+    /// The first movement after which the counters do not add up, fall below zero, or leave a gap, and otherwise the first that its
+    /// order cannot have made.
     pub fn first_imbalance(&self) -> Option<String> {
         let mut before: Option<&Movement> = None;
         for now in &self.movements {
@@ -101,6 +110,54 @@ impl Book {
                 }
             }
             before = Some(now);
+        }
+        self.first_stray()
+    }
+
+    /// An order is held once and ends once, with all that it held; of what is sold no more comes back than there is.
+    fn first_stray(&self) -> Option<String> {
+        let mut holds: HashMap<OrderId, Hold> = HashMap::new();
+        for now in &self.movements {
+            let (Some(order), Some(quantity)) = (now.order_id, now.quantity) else { continue };
+            let after = match (now.kind.as_str(), holds.get(&order)) {
+                ("held", None) => Hold::Held(quantity),
+                ("confirmed", Some(Hold::Held(held))) if *held == quantity => Hold::Sold(quantity),
+                ("released" | "expired", Some(Hold::Held(held))) if *held == quantity => Hold::Over,
+                ("returned", Some(Hold::Sold(sold))) if *sold > quantity => Hold::Sold(sold - quantity),
+                ("returned", Some(Hold::Sold(sold))) if *sold == quantity => Hold::Over,
+                ("held" | "confirmed" | "released" | "expired" | "returned", _) => {
+                    return Some(format!(
+                        "at sequence {} {quantity} units of {order:?} are {}, which it did not stand for",
+                        now.sequence, now.kind
+                    ));
+                }
+                _ => continue,
+            };
+            holds.insert(order, after);
+        }
+        None
+    }
+
+    /// The first movement after which somebody has more than `limit` units. `buyer_of` says whose an order is; one that nobody was told
+    /// of is counted for nobody.
+    pub fn first_beyond(&self, limit: u64, buyer_of: impl Fn(OrderId) -> Option<usize>) -> Option<String> {
+        let mut all: HashMap<usize, i64> = HashMap::new();
+        for now in &self.movements {
+            let (Some(order), Some(quantity)) = (now.order_id, now.quantity) else { continue };
+            let change = match now.kind.as_str() {
+                "held" => quantity,
+                "released" | "expired" | "returned" => -quantity,
+                _ => continue,
+            };
+            let Some(buyer) = buyer_of(order) else { continue };
+            let has = all.entry(buyer).or_default();
+            *has += change;
+            if *has > limit as i64 {
+                return Some(format!(
+                    "after sequence {} buyer {buyer} has {has} units, and {limit} are the limit",
+                    now.sequence
+                ));
+            }
         }
         None
     }
@@ -139,7 +196,7 @@ mod tests {
     use super::*;
 
     fn movement(sequence: u64, kind: &str, quantity: i64, available: i64, held: i64) -> Movement {
-        let order_id = OrderId::read(&format!("order_{sequence}"));
+        let order_id = OrderId::read("order_x");
         Movement {
             sequence,
             kind: kind.into(),
@@ -168,6 +225,44 @@ mod tests {
         assert_eq!(book.first_imbalance(), None);
         assert!(book.units_came_back());
         assert_eq!(book.orders().len(), 1);
+    }
+
+    #[test]
+    fn an_order_ends_once_with_what_it_held() {
+        let stray = |end: &str, quantity, again: &[Movement]| {
+            let mut movements = vec![movement(1, "restocked", 3, 3, 0), movement(2, "held", 2, 1, 2)];
+            movements.push(movement(3, end, quantity, 3, 0));
+            movements.extend(again.iter().map(|row| movement(row.sequence, &row.kind, 2, 3, 0)));
+            Book { movements }.first_stray()
+        };
+        for end in ["released", "expired", "confirmed"] {
+            assert_eq!(stray(end, 2, &[]), None);
+            assert!(stray(end, 1, &[]).is_some(), "{end} with another quantity");
+            assert!(stray(end, 2, &[movement(4, "expired", 2, 3, 0)]).is_some(), "{end}, and then expired");
+            assert!(stray(end, 2, &[movement(4, "held", 2, 3, 0)]).is_some(), "{end}, and then held again");
+        }
+        let back = || movement(4, "returned", 2, 3, 0);
+        assert_eq!(stray("confirmed", 2, &[back()]), None);
+        assert!(stray("confirmed", 2, &[back(), movement(5, "returned", 2, 3, 0)]).is_some());
+        assert!(stray("expired", 2, &[back()]).is_some(), "it was never sold");
+    }
+
+    #[test]
+    fn a_buyer_has_what_he_holds_and_has_bought_and_nothing_that_came_back() {
+        let of = |order: &str, sequence: u64, kind: &str| Movement {
+            order_id: OrderId::read(order),
+            ..movement(sequence, kind, 1, 0, 0)
+        };
+        let a = OrderId::read("order_a");
+        let beyond = |between: &str, owners: [Option<usize>; 2]| {
+            let movements =
+                vec![of("order_a", 1, "held"), of("order_a", 2, between), of("order_b", 3, "held")];
+            Book { movements }.first_beyond(1, |order| owners[usize::from(Some(order) != a)])
+        };
+        assert!(beyond("confirmed", [Some(7), Some(7)]).is_some());
+        assert_eq!(beyond("expired", [Some(7), Some(7)]), None);
+        assert_eq!(beyond("confirmed", [Some(7), Some(8)]), None);
+        assert_eq!(beyond("confirmed", [Some(7), None]), None, "nobody was told of the second");
     }
 
     #[test]

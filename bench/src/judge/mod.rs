@@ -132,6 +132,8 @@ pub struct Evidence<'a> {
     /// Units of each product at the start.
     pub on_hand: &'a [u64],
     pub quantity: u64,
+    /// What one customer may have of a product.
+    pub limit: Option<u64>,
     /// Enough buyers came to buy everything.
     pub demand_covers_stock: bool,
     /// At most so many orders are read back.
@@ -160,6 +162,7 @@ pub async fn judge(evidence: &Evidence<'_>) -> Result<Vec<Verdict>> {
         evidence.read_back().await?,
         evidence.everyone_answered(),
     ];
+    verdicts.extend(evidence.limit.map(|limit| evidence.limit(limit, &books)));
     if evidence.requests.pays() {
         verdicts.push(evidence.sold_and_paid(&stocks, &books));
         verdicts.extend(evidence.settled_money().await);

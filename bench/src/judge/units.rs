@@ -1,6 +1,6 @@
 //! Units: what the shop says it has, holds and has sold, against what buyers were told is theirs.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::book::Book;
 use super::{Evidence, Stock, Verdict};
@@ -98,6 +98,24 @@ impl Evidence<'_> {
         Verdict::of("undersell", complaints, fine)
     }
 
+    /// Nobody ever had more than one customer may, as far as it is known whose an order is.
+    pub fn limit(&self, limit: u64, books: &[Option<Book>]) -> Verdict {
+        let told = self.history.orders().map(|order| (order.order, self.requests.user_of(order.key.attempt)));
+        let buyers: HashMap<OrderId, usize> = told.collect();
+        let (mut complaints, mut read) = (Vec::new(), 0);
+        for (product, book) in self.products.iter().zip(books) {
+            let Some(book) = book else { continue };
+            read += 1;
+            let beyond = book.first_beyond(limit, |order| buyers.get(&order).copied());
+            complaints.extend(beyond.map(|what| format!("{product}: {what}")));
+        }
+        if read == 0 {
+            return Verdict::skip("limit", "no ledger was read that would say who had how much");
+        }
+        let fine = format!("nobody had more than {limit}, after every movement of {read} ledgers");
+        Verdict::of("limit", complaints, fine)
+    }
+
     /// After a crowd that pays nothing is held any more, and what is sold is what somebody heard he has paid.
     pub fn sold_and_paid(&self, stocks: &[Stock], books: &[Option<Book>]) -> Verdict {
         let mut complaints = Vec::new();
@@ -179,6 +197,7 @@ mod tests {
                 products: &self.products,
                 on_hand: &[2],
                 quantity: 1,
+                limit: None,
                 demand_covers_stock: true,
                 read_back: 0,
                 provider_book: None,
@@ -257,6 +276,38 @@ mod tests {
         assert_eq!(undersell(Some("tok_ok"), "released"), Fail, "whoever was declined comes back");
         assert_eq!(undersell(Some("tok_ok"), "expired"), Pass);
         assert_eq!(undersell(None, "released"), Pass);
+    }
+
+    #[test]
+    fn a_hold_that_ends_twice_is_found_though_every_sum_is_right() {
+        let row = |sequence: u32, kind: &str, order: &str, available: u32| {
+            json!({ "sequence": sequence, "kind": kind, "order_id": order, "quantity": 1,
+                "on_hand": 2, "available": available, "held": 2 - available, "sold": 0 })
+        };
+        let oversell = |last: &str| {
+            let rows = json!([
+                row(1, "created", "order_d", 2),
+                row(2, "held", "order_d", 1),
+                row(3, "held", "order_e", 0),
+                row(4, "expired", "order_d", 1),
+                row(5, "expired", last, 2)
+            ]);
+            let (scene, books) = (Scene::new("", None), [Some(Book::told(rows))]);
+            scene.evidence().oversell(&[counts((2, 0, 0))], &books).ruling
+        };
+        assert_eq!(oversell("order_e"), Pass);
+        assert_eq!(oversell("order_d"), Fail, "and e is held for ever");
+    }
+
+    #[test]
+    fn whoever_has_more_than_a_customer_may_is_found() {
+        // Both are the only buyer's.
+        let scene = Scene::new("ab", Some("tok_ok"));
+        let limit = |limit, books: &[Option<Book>]| scene.evidence().limit(limit, books).ruling;
+        assert_eq!(limit(2, &[Some(ledger("ab"))]), Pass);
+        assert_eq!(limit(1, &[Some(ledger("ab"))]), Fail);
+        assert_eq!(limit(1, &[Some(ledger("ac"))]), Pass, "nobody knows whose c is");
+        assert_eq!(limit(1, &[None]), Skip);
     }
 
     #[test]

@@ -15,6 +15,11 @@ use super::problem::Problem;
 const PAGE_DEFAULT: u32 = 20;
 const PAGE_MAX: u32 = 100;
 
+/// The path as the doors are looked for: however it is written, it is the same path at every node.
+pub fn path_of(request: &HttpRequest) -> &str {
+    request.match_info().as_str()
+}
+
 /// The id that the path names.
 #[derive(Debug, Clone, Copy)]
 pub struct Id<T>(pub T);

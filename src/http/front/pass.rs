@@ -18,6 +18,7 @@ use crate::http::body::Raw;
 use crate::http::client::X_FORWARDED_FOR;
 use crate::http::idempotency::REPLAYED;
 use crate::http::problem::{Code, Problem};
+use crate::http::query::path_of;
 use crate::http::refusal::internal;
 use crate::http::request::{Watch, X_REQUEST_ID, head_too_large};
 use crate::http::{Proxies, Who, open_doors};
@@ -78,11 +79,6 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     let outcome = answer.as_ref().map_or_else(|problem| problem.code().word(), |_| "answered");
     room.forwards.count(outcome, Duration::from_nanos(clock.nanos().saturating_sub(began)));
     answer.map(|(session, reply)| passed_on(reply, Until { closing, standing, session }))
-}
-
-/// The path as the doors are looked for: however it is written, it is the same path at the lead.
-fn path_of(request: &HttpRequest) -> &str {
-    request.match_info().as_str()
 }
 
 fn asked(proxies: &Proxies, request: &HttpRequest, Raw(body): Raw, side: Side) -> peer::Request {

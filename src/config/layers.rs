@@ -1,4 +1,7 @@
 //! Flags over environment over file over defaults: who said what, and who is heard.
+//!
+//! Always true: an empty value takes away nothing that a lower layer has said of a setting with a default, for it is as never said.
+//! Of one without a default it says that there is none, and which shop this is nobody leaves empty.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +15,8 @@ use super::{ConfigError, SETTINGS, Setting};
 /// Read when it is there and `--config` names no other.
 const FILE_DEFAULT: &str = "stockade.toml";
 const PREFIX: &str = "STOCKADE_";
+/// Left empty it is refused: whoever meant production must not get the shop that forgives.
+const NEVER_EMPTY: &str = "profile";
 
 /// Who said a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +47,7 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-/// All settings, each with the value that won. An empty value means: unset, which is the default where there is one.
+/// All settings, each with the value that won. An empty one means: unset.
 #[derive(Debug, Clone)]
 pub struct Layers {
     values: BTreeMap<&'static str, (String, Origin)>,
@@ -74,13 +79,12 @@ impl Layers {
         Ok(layers)
     }
 
-    /// Whoever says nothing in so many words has the default; where there is none it is told who has said so.
+    /// Whoever says nothing in so many words has not said it, where there is a default; where there is none it is told who has.
     fn say(&mut self, setting: &Setting, value: String, origin: Origin) {
-        let said = match value.is_empty() && !setting.default.is_empty() {
-            true => (setting.default.to_owned(), Origin::Default),
-            false => (value, origin),
-        };
-        self.values.insert(setting.key, said);
+        let says_nothing = value.is_empty() && !setting.default.is_empty() && setting.key != NEVER_EMPTY;
+        if !says_nothing {
+            self.values.insert(setting.key, (value, origin));
+        }
     }
 
     fn add_file(&mut self, path: Option<&Path>) -> Result<(), ConfigError> {
@@ -217,6 +221,7 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn file(text: &str) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -252,11 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_value_is_the_default() {
-        let (_folder, path) = file("data_dir = \"\"\nworkers = \"\"\nmail_from = \"shop@example.com\"\n");
-        let variables = ["STOCKADE_MAIL_FROM", "STOCKADE_CALENDAR_DAY", "STOCKADE_TRUSTED_PROXIES"];
-        let variables = variables.map(|name| (name.to_owned(), String::new()));
-        let layers = Layers::of(Some(&path), variables, [("http_addr", String::new())]).unwrap();
+    fn an_empty_value_is_as_never_said() {
+        let said = "roles = \"gateway\"\njwt_algorithm = \"EdDSA\"\nredis_url = \"redis://cache\"\n";
+        let (_folder, path) = file(&format!("data_dir = \"\"\nworkers = \"\"\n{said}"));
+        let named = ["ROLES", "JWT_ALGORITHM", "REDIS_URL", "MAIL_FROM", "CALENDAR_DAY", "TRUSTED_PROXIES"];
+        let variables = named.map(|name| (format!("STOCKADE_{name}"), String::new()));
+        let flags = ["http_addr", "roles"].map(|key| (key, String::new()));
+        let layers = Layers::of(Some(&path), variables, flags).unwrap();
+        let origin = |key: &str| layers.values.get(key).map(|(_, origin)| origin.clone());
+        for (key, said) in [("roles", "gateway"), ("jwt_algorithm", "EdDSA")] {
+            assert_eq!(layers.text(key), Some(said), "the file has said it");
+            assert_eq!(origin(key), Some(Origin::File(path.display().to_string())), "{key}");
+        }
+        assert_eq!(layers.text("redis_url"), None, "there is no default, so it says that there is none");
         for key in ["data_dir", "mail_from", "calendar_day", "http_addr"] {
             let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
             assert_eq!(layers.text(key), Some(setting.default), "{key}");
@@ -264,6 +277,15 @@ mod tests {
         }
         assert_eq!(layers.text("workers"), None);
         assert!(!layers.is_default("trusted_proxies"), "an empty list is a list");
+    }
+
+    #[test]
+    fn an_empty_profile_over_production_is_no_development_shop() {
+        let (_folder, path) = file("profile = \"production\"");
+        let variable = ("STOCKADE_PROFILE".to_owned(), String::new());
+        let layers = Layers::of(Some(&path), [variable], []).unwrap();
+        let told = Config::read(&layers).map(drop).unwrap_err().to_string();
+        assert!(told.starts_with("profile = ``") && told.contains("environment STOCKADE_PROFILE"), "{told}");
     }
 
     #[test]

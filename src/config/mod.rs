@@ -1,9 +1,9 @@
 //! What the operator may choose, and where each choice came from.
 //!
 //! A setting has one name. It is a flag (`--http-addr`), a variable (`STOCKADE_HTTP_ADDR`) and a key of `stockade.toml`
-//! (`http_addr`); the first of these that is there counts, then the default, which an empty value means as well. [`SETTINGS`]
-//! lists them all, and the command line, `stockade config` and the README's table are made from it or compared with it. An
-//! unknown key is an error. A [`Config`] that exists is one the engine can start with.
+//! (`http_addr`); the first of these that is there counts, then the default. Where there is a default an empty value is as never
+//! said, but for `profile`, which is refused. [`SETTINGS`] lists them all, and the command line, `stockade config` and the README's
+//! table are made from it or compared with it. An unknown key is an error. A [`Config`] that exists is one the engine can start with.
 
 mod backups;
 mod days;

@@ -2,8 +2,8 @@
 //!
 //! A key belongs to its caller, and is looked for where what it has done is kept. Among all that he has made: an order, by whichever
 //! of the two doors; what was put into his cart; a product; a webhook's secret. Within the order: its payment, its cancellation or
-//! that of a line, a refund. Within the line: its return. Within the product: a restock. Within the delivery: that it is sent
-//! again. Behind that it is a new key: one that is used for two orders pays both of them, each once.
+//! that of a line, the return of a line, a refund. Within the product: a restock. Within the delivery: that it is sent again.
+//! Behind that it is a new key: one that is used for two orders pays both of them, each once.
 //!
 //! What is compared between two requests with one key is not their bytes but what they ask for: the parsed body in one canonical
 //! order, together with the door and what its path names.

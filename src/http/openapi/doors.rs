@@ -343,8 +343,8 @@ pub(super) fn idempotency_key(required: bool) -> Value {
         "name": "Idempotency-Key", "in": "header", "required": required,
         "description": "Your name for what shall happen once. The same key and body may be sent again. It is looked for among all that \
             you have made where it makes an order, adds to a cart, or makes a product or a webhook's secret; and otherwise within the \
-            order (a payment, a cancellation, a refund), the line (a return), the product (a restock) or the delivery (sent again) \
-            that the path names: for another one it is a new key.",
+            order (a payment, a cancellation, a return, a refund), the product (a restock) or the delivery (sent again) that the path \
+            names: for another one it is a new key. With the return of another line of that order it is `idempotency_key_reused`.",
         "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$" },
     })
 }

@@ -58,7 +58,7 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         NoticeKind::PaymentFailed | NoticeKind::Expired | NoticeKind::Cancelled | NoticeKind::Returned
     );
     let refunds = beside.refunds.get(&order.id).filter(|_| ends && sold);
-    let back = refunds.and_then(|refunds| given_back(refunds, &lines));
+    let (goes_back, back) = refunds.map_or((false, None), |refunds| given_back(refunds, order, &lines));
     // For what was never sold nothing is kept, whenever it was taken.
     let taken = !sold && attempts.iter().any(|payment| payment.captured > 0);
     let letter = OrderLetter {
@@ -68,7 +68,7 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         lines: lines.iter().map(|line| told(line, &beside.names)).collect(),
         total,
         pay_until: (invites && unpaid).then_some(order.hold_expires_at),
-        money_back: ends && (taken || back.is_some()),
+        money_back: ends && (taken || goes_back),
         back,
         sold,
         declined: attempts.last().is_some_and(|newest| newest.state == PaymentState::Declined),
@@ -76,20 +76,25 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
     (!letter.lines.is_empty()).then(|| Letter::Order(Box::new(letter)))
 }
 
-/// How much goes back with the units of these lines, where that is anything: by refunds of their own, and for lines that have none by the
-/// one about all that was left. What went back before they did is in none of these.
-fn given_back(refunds: &[Refund], lines: &[&Line]) -> Option<Money> {
-    let with_units: Vec<&Refund> = refunds.iter().filter(|refund| refund.restock.back().is_some()).collect();
-    let has_own = |line: &&Line| with_units.iter().any(|refund| refund.cause.line() == Some(line.line));
-    let by_all = !lines.iter().all(has_own);
-    let counts = |refund: &&&Refund| match refund.cause.line() {
-        Some(number) => lines.iter().any(|line| line.line == number),
+/// Whether anything goes back with the units of these lines, and how much: by refunds of their own, and for lines that have none by the
+/// one about all that was left. Where lines of that one are in another letter no sum is told, for each would promise all of it. What
+/// went back before the units did is in none of these.
+fn given_back(refunds: &[Refund], order: &Order, lines: &[&Line]) -> (bool, Option<Money>) {
+    let with_units = |refund: &&Refund| refund.restock.back().is_some();
+    let own = |line: &Line| refunds.iter().filter(with_units).any(|it| it.cause.line() == Some(line.line));
+    let is_meant = |number: u8| lines.iter().any(|line| line.line == number);
+    let by_all = lines.iter().any(|line| !own(line));
+    let counts = |refund: &&Refund| match refund.cause.line() {
+        Some(number) => is_meant(number),
         None => by_all,
     };
-    let mut amounts = with_units.iter().filter(counts).map(|refund| refund.amount);
-    let first = amounts.next()?;
-    let sum = amounts.try_fold(first, Money::plus)?;
-    (sum.amount > 0).then_some(sum)
+    let going = refunds.iter().filter(with_units).filter(counts).filter(|refund| refund.amount.amount > 0);
+    let going: Vec<&Refund> = going.collect();
+    let of_all = going.iter().any(|refund| refund.cause.line().is_none());
+    let shared = of_all && order.lines.iter().any(|line| !own(line) && !is_meant(line.line));
+    let mut amounts = going.iter().map(|refund| refund.amount);
+    let sum = amounts.next().and_then(|first| amounts.try_fold(first, Money::plus));
+    (!going.is_empty(), sum.filter(|_| !shared))
 }
 
 fn is_back(line: &Line) -> bool {
@@ -203,6 +208,26 @@ mod tests {
         assert_eq!(back(&[1], vec![before, own(1, 0)]), None);
         let by_hand = refund(Cause::Clerk([1; 16]), 1_000, Restock::Leave);
         assert_eq!(back(&[1], vec![by_hand, own(1, 300)]), Some(300));
+    }
+
+    #[test]
+    fn a_refund_that_several_letters_are_about_is_promised_by_none_of_them() {
+        let order = order(OrderStatus::Closed, [LineStatus::Cancelled; 3]);
+        let all = |amount| refund(Cause::OrderCancelled, amount, Restock::ToStock);
+        let own = || refund(Cause::LineCancelled(1), 1_000, Restock::ToStock);
+        let told = |kind, numbers: &[u8], refunds: Vec<Refund>| {
+            let letter = told_of(kind, Some(numbers), &order, refunds);
+            (letter.money_back, letter.back.map(|money| money.amount))
+        };
+        for kind in [NoticeKind::Cancelled, NoticeKind::Returned] {
+            for numbers in [&[1][..], &[2, 3]] {
+                assert_eq!(told(kind, numbers, vec![all(3_000)]), (true, None), "{numbers:?}");
+            }
+            assert_eq!(told(kind, &[1, 2, 3], vec![all(3_000)]), (true, Some(3_000)));
+            assert_eq!(told(kind, &[1, 2], vec![own(), all(2_000)]), (true, None), "the third is elsewhere");
+            assert_eq!(told(kind, &[1, 2], vec![own(), all(0)]), (true, Some(1_000)), "nothing was left");
+            assert_eq!(told(kind, &[2], vec![own(), all(0)]), (false, None));
+        }
     }
 
     #[test]

@@ -241,6 +241,13 @@ async fn whose_payment_is_in_doubt_is_not_reminded_to_pay() {
     shop.order(7, &jar, 1).send().await.ok(201);
     told(&shop, &unpaid, "hold_lapses").await;
     assert_eq!(words(&shop, &in_doubt), ["placed"]);
+    // The doubt outlasts the hold: he is still to be reminded, should it turn out that he has not paid.
+    shop.clock.advance(120_000);
+    shop.order(8, &jar, 1).send().await.ok(201);
+    told(&shop, &unpaid, "expired").await;
+    tokio::time::sleep(QUIET).await;
+    assert_eq!(words(&shop, &in_doubt), ["placed"]);
+    assert_eq!(count(shop.folder(), "people.db", "select count(*) from hold_reminders").await, 1);
     shop.close().await;
 }
 

@@ -36,7 +36,7 @@ pub struct Batch {
     pub drafts: Vec<Draft>,
     /// Reminders that have been dealt with …
     pub ended: Vec<OrderId>,
-    /// … or put off, because the hold now stands for longer.
+    /// … or put off, because the hold now stands for longer, or it does not show yet whether it is paid.
     pub put_off: Vec<(OrderId, Millis)>,
 }
 

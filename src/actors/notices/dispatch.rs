@@ -358,11 +358,13 @@ impl Dispatch {
         for order in orders.values() {
             let at = order.hold_expires_at.plus(-self.remind_before_ms);
             let notice = Notice::of(order.id, NoticeKind::HoldLapses, at);
-            if order.status == OrderStatus::PendingPayment && at > now {
+            let is_pending = order.status == OrderStatus::PendingPayment;
+            if is_pending && at > now {
                 // A payment was tried meanwhile, and the hold stands for longer.
                 batch.put_off.push((order.id, at));
-            } else if notice.sense(order, now) == Sense::Tell && beside.attempts.is_being_paid(order.id) {
-                // Nobody knows yet whether it is paid: what he would read might be untrue.
+            } else if is_pending && beside.attempts.is_being_paid(order.id) {
+                // Nobody knows yet whether it is paid: what he would read might be untrue. Its time may be over before somebody does;
+                // if it is not paid then, it is kept a little longer, and he is reminded of that.
                 batch.put_off.push((order.id, now.plus(IN_DOUBT_MS)));
             } else if notice.sense(order, now) == Sense::Tell && new.contains(&notice.letter()) {
                 batch.drafts.extend(self.draft(&[notice], order, &beside, now));

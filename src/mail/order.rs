@@ -37,6 +37,9 @@ pub struct OrderLetter {
     /// The bank said no to who tried last.
     #[serde(default)]
     pub declined: bool,
+    /// It does not show yet what became of the payment: neither why it failed, nor that nothing was charged.
+    #[serde(default)]
+    pub undecided: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,7 @@ impl OrderLetter {
             back => self.back.map(|back| money(back, locale)),
             sold => self.sold,
             declined => self.declined,
+            undecided => self.undecided,
         }
     }
 }
@@ -118,7 +122,7 @@ mod tests {
         let written = written.replace("ORDER", &serde_json::to_string(&order).unwrap());
         let read: OrderLetter = serde_json::from_str(&written).unwrap();
         assert_eq!((read.order, read.kind, read.money_back), (order, NoticeKind::Cancelled, true));
-        assert_eq!((read.back, read.sold, read.declined), (None, false, false));
+        assert_eq!((read.back, read.sold, read.declined, read.undecided), (None, false, false, false));
     }
 
     #[test]

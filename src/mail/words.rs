@@ -133,6 +133,7 @@ mod tests {
             back: Some(Money { amount: 39_800, ..price }),
             sold: true,
             declined: true,
+            undecided: false,
         }
     }
 
@@ -250,6 +251,27 @@ mod tests {
                         assert!(text.contains(said[at]), "{text}");
                         assert_eq!(text.contains(on_its_way[at]), money_back, "{text}");
                         assert_eq!(text.contains(nothing[at]), !money_back, "{text}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn while_a_payment_is_undecided_its_letter_says_neither_why_nor_what_it_cost() {
+        let words = Words::new("https://a").unwrap();
+        for (locale, unpaid, unsaid) in [
+            (Locale::En, "paid", ["declined", "could not be made", "charged", "way back"]),
+            (Locale::Ko, "결제", ["거절", "이루어지지", "청구", "환불"]),
+        ] {
+            for kind in [NoticeKind::PaymentFailed, NoticeKind::Expired, NoticeKind::Cancelled] {
+                let open = OrderLetter { money_back: false, back: None, sold: false, ..about(kind) };
+                let open = Letter::Order(Box::new(OrderLetter { undecided: true, ..open }));
+                let message = words.message(&open, locale).unwrap();
+                for text in [&message.plain, &message.html] {
+                    assert!(kind == NoticeKind::Cancelled || text.contains(unpaid), "{text}");
+                    for word in unsaid {
+                        assert!(!text.contains(word), "{word}: {text}");
                     }
                 }
             }

@@ -72,6 +72,7 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         back,
         sold,
         declined: attempts.last().is_some_and(|newest| newest.state == PaymentState::Declined),
+        undecided: ends && !taken && beside.attempts.is_being_paid(order.id),
     };
     (!letter.lines.is_empty()).then(|| Letter::Order(Box::new(letter)))
 }
@@ -122,7 +123,7 @@ mod tests {
     use crate::domain::amount::{Currency, Quantity};
     use crate::domain::id::{PaymentId, RefundId, UserId};
     use crate::domain::payment::{Cause, RefundState, Restock};
-    use crate::domain::stock::{Millis, Sequence};
+    use crate::domain::stock::{Attempt, Millis, Sequence};
 
     const T0: Millis = Millis(1_700_000_000_000);
 
@@ -170,6 +171,31 @@ mod tests {
             reason: None,
             provider_ref: None,
             made_anew: 0,
+            tries: 0,
+            due_at: None,
+            version: 1,
+            created_at: T0,
+            updated_at: T0,
+        }
+    }
+
+    fn attempt(order: OrderId, state: PaymentState, captured: i64) -> Payment {
+        let attempt = Attempt::FIRST;
+        Payment {
+            id: PaymentId::of(order, attempt),
+            order,
+            attempt,
+            buyer: UserId::new(T0, 1),
+            amount: won(3_000),
+            method: None,
+            state,
+            reason: None,
+            provider_ref: None,
+            captured,
+            captured_in: Currency::KRW,
+            refunded: 0,
+            key: None,
+            told_open: false,
             tries: 0,
             due_at: None,
             version: 1,
@@ -228,6 +254,24 @@ mod tests {
             assert_eq!(told(kind, &[1, 2], vec![own(), all(0)]), (true, Some(1_000)), "nothing was left");
             assert_eq!(told(kind, &[2], vec![own(), all(0)]), (false, None));
         }
+    }
+
+    #[test]
+    fn of_an_attempt_that_is_open_it_is_not_said_what_it_came_to() {
+        let order = order(OrderStatus::PaymentFailed, [LineStatus::Released; 3]);
+        let told = |state, captured| {
+            let attempts = Attempts(HashMap::from([(order.id, vec![attempt(order.id, state, captured)])]));
+            match letter(NoticeKind::PaymentFailed, None, &order, &Beside { attempts, ..Beside::default() }) {
+                Some(Letter::Order(letter)) => (letter.undecided, letter.declined, letter.money_back),
+                other => panic!("no letter about an order: {other:?}"),
+            }
+        };
+        for open in [PaymentState::Started, PaymentState::Unknown] {
+            assert_eq!(told(open, 0), (true, false, false), "{open:?}");
+        }
+        assert_eq!(told(PaymentState::Declined, 0), (false, true, false));
+        assert_eq!(told(PaymentState::Cancelled, 0), (false, false, false));
+        assert_eq!(told(PaymentState::Captured, 3_000), (false, false, true));
     }
 
     #[test]

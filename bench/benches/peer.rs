@@ -114,7 +114,7 @@ impl Desk for Till {
         Box::pin(async { Ok(created()) })
     }
 
-    fn turn_away(&self, _: Request) -> Reply {
+    fn turn_away(&self, _: &str, _: &[(String, Vec<u8>)]) -> Reply {
         created()
     }
 }

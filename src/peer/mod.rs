@@ -143,8 +143,9 @@ pub trait Desk: 'static {
     /// Answers, or says who would. It is run to its end even if whoever asked has gone; a stream that comes of it is not.
     fn answer(&self, request: Request) -> Pin<Box<dyn Future<Output = Result<Reply, Elsewhere>>>>;
 
-    /// What is said at once to whoever came by a node that has its share of what nodes may ask. Nothing is done of it.
-    fn turn_away(&self, request: Request) -> Reply;
+    /// What is said at once to whoever came by a node that has its share of what nodes may ask, or all that one connection carries. Nothing
+    /// is done of it. The headers are those of his request, or of an answer that finds no room: both have its id.
+    fn turn_away(&self, target: &str, headers: &[(String, Vec<u8>)]) -> Reply;
 }
 
 /// Why a connection ended, or never was one.

@@ -2,8 +2,9 @@
 //!
 //! Always true: what began to be answered is answered to its end, also when whoever asked has gone or the connection is lost; it may
 //! be selling something. Only streams end early. No more than [`FLIGHT_MAX`] requests are being answered or waiting to be written, and
-//! no more than [`STREAMS_MAX`] streams flow; a request beyond that is put aside unread, a stream is cut, and whoever does not take his
-//! answers is not read from. Whoever shops is turned away where his node has its [`Share`] of what is being answered.
+//! no more than [`STREAMS_MAX`] streams flow; people who come beyond that are turned away, a node's own question is put aside unread, and
+//! whoever does not take his answers is not read from. Whoever shops is turned away also where his node has its [`Share`] of what is being
+//! answered. Nobody is turned away of whose request something may be done: a stream that is more than a look at something is cut.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -200,15 +201,15 @@ impl Answering {
         let Some(me) = self.me.upgrade() else { return Ok(()) };
         // Not reading on would keep back the credit of streams, and with it the room that is waited for.
         let deciding = self.flight.borrow().len().saturating_sub(self.streams.get());
-        if deciding >= FLIGHT_MAX || ask.patience_us == 0 {
+        let is_full = deciding >= FLIGHT_MAX;
+        if ask.patience_us == 0 || is_full && ask.side == Side::Owners {
             self.say(Out::Dropped { id });
             return Ok(());
         }
         let taken = match ask.side {
-            Side::Shop if !self.share.take() => {
-                self.turn_away(owned(ask), id);
-                return Ok(());
-            }
+            // Put aside it would be taken for the refusal of a node that does not lead, and whoever else asks by that thread waited.
+            Side::Shop | Side::Ops if is_full => return self.turn_away(&ask),
+            Side::Shop if !self.share.take() => return self.turn_away(&ask),
             Side::Shop => Some(Taken(me.clone())),
             // Operators and owners are few, and have no part in a rush.
             Side::Ops | Side::Owners => None,
@@ -219,14 +220,19 @@ impl Answering {
         Ok(())
     }
 
-    fn turn_away(&self, request: Request, id: u64) {
-        let Reply { status, headers, body } = self.desk.turn_away(request);
-        self.say(match body {
+    fn turn_away(&self, ask: &Ask<'_>) -> Result<(), PeerError> {
+        self.say(self.turned_away(ask.id, ask.target, &ask.headers.0));
+        Ok(())
+    }
+
+    fn turned_away(&self, id: u64, target: &str, headers: &[(String, Vec<u8>)]) -> Out {
+        let Reply { status, headers, body } = self.desk.turn_away(target, headers);
+        match body {
             Body::Whole(body) if body.len() <= BODY_BYTES_MAX && head_fits(0, &headers) => {
                 Out::Whole { id, status, headers, body }
             }
             _ => Out::Dropped { id },
-        });
+        }
     }
 
     fn known(&self, id: u64) -> Result<(), PeerError> {
@@ -312,6 +318,8 @@ impl Slot {
         if request.patience.is_zero() {
             return self.last_word(Out::Dropped { id });
         }
+        let is_look = matches!(request.method.as_str(), "GET" | "HEAD");
+        let looks_at = is_look.then(|| request.target.clone());
         let answer = self.side.desk.answer(request).await;
         // Those who watch a stream are counted by themselves.
         drop(self.taken.take());
@@ -329,7 +337,7 @@ impl Slot {
                     Body::Whole(body) => Box::pin(futures_util::stream::iter([Ok(body)])),
                     Body::Stream(pieces) => pieces,
                 };
-                self.pour(status, headers, pieces).await;
+                self.pour(status, headers, pieces, looks_at).await;
             }
         }
     }
@@ -353,11 +361,20 @@ impl Slot {
         }
     }
 
-    async fn pour(&self, status: u16, headers: Vec<(String, Vec<u8>)>, mut pieces: Pieces) {
+    /// `looks_at` is what was looked at, if nothing was done.
+    async fn pour(
+        &self,
+        status: u16,
+        headers: Vec<(String, Vec<u8>)>,
+        mut pieces: Pieces,
+        looks_at: Option<String>,
+    ) {
         let (id, flow) = (self.id, Rc::new(Flow::new()));
         if self.side.streams.get() >= STREAMS_MAX {
             tracing::warn!(streams = STREAMS_MAX, "no more streams over one connection");
-            return self.last_word(Out::Cut { id });
+            // Cut off it would be looked at again, at the expense of what was lost with a connection.
+            let turned_away = |target: String| self.side.turned_away(id, &target, &headers);
+            return self.last_word(looks_at.map_or(Out::Cut { id }, turned_away));
         }
         match self.side.flight.borrow_mut().get_mut(&id) {
             Some(state @ Flight::Deciding) => *state = Flight::Streaming(flow.clone()),

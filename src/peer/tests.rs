@@ -143,7 +143,12 @@ fn beyond_the_bound_nothing_is_sent() {
         until("all begun", || node.shop.begun.borrow().len() == FLIGHT_MAX).await;
         // Those who waited go; the node goes on, and has no room before it has finished.
         drop(asking);
-        assert_eq!(link.ask(request("/more")).await.unwrap_err(), Unanswered::PutAside);
+        for side in [Side::Shop, Side::Ops] {
+            let heard = link.ask(Request { side, ..request("/more") }).await;
+            assert_eq!(heard.unwrap().status, 503, "{side:?}");
+        }
+        let owners = Request { side: Side::Owners, ..request("/more") };
+        assert_eq!(link.ask(owners).await.unwrap_err(), Unanswered::PutAside);
         node.shop.door.notify_waiters();
         until("all done", || node.shop.done.get() == FLIGHT_MAX).await;
         assert!(text(link.ask(request("/more")).await).await.starts_with("POST /more"));
@@ -159,14 +164,17 @@ fn beyond_the_bound_nothing_is_sent() {
 #[test]
 fn those_who_watch_keep_nobody_from_buying() {
     story(async {
-        let (_node, link) = pair().await;
+        let (node, link) = pair().await;
         let mut watching = Vec::new();
         for _ in 0..STREAMS_MAX / 64 {
             let many = (0..64).map(|_| link.ask(request("/silent")));
             watching.extend(futures_util::future::join_all(many).await);
         }
         assert!(watching.iter().all(Result::is_ok));
-        assert_eq!(link.ask(request("/silent")).await.unwrap_err(), Unanswered::Unknown);
+        let look = Request { method: "GET".into(), ..request("/silent") };
+        assert_eq!(link.ask(look).await.unwrap().status, 503, "nothing was lost");
+        assert_eq!(link.ask(request("/silent")).await.unwrap_err(), Unanswered::Unknown, "it may be done");
+        assert_eq!(node.shop.turned_away.get(), 1);
         assert!(link.ask(request("/bought")).await.is_ok());
         watching.pop();
         assert!(link.ask(request("/bought")).await.is_ok());

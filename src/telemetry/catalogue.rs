@@ -52,7 +52,7 @@ const fn row(name: &'static str, kind: Kind, unit: &'static str, help: &'static 
 pub const METRICS: &[Metric] = &[
     Metric { labels: &["route", "method", "status"], ..row("stockade_http_requests_total", Kind::Counter, "requests", "Requests answered.") },
     Metric { labels: &["route", "outcome"], ..row("stockade_http_request_seconds", Kind::Seconds, "seconds", "From the request's head to the answer's head: `created` (201), `paying` (a yes for which the payment provider was asked), any other `ok`, `refused` (4xx), `unavailable` (503), `failed` (any other 5xx). The route `passed_on` is what another node answered.") },
-    Metric { labels: &["outcome"], ..row("stockade_forward_seconds", Kind::Seconds, "seconds", "Requests that came while the shop was not open in this process, until the answer's head: `answered`, `mirrored` (stock that the mirror told, and nobody was asked for), or the code of the refusal: `owner_unavailable` (no node led), `outcome_unknown`, `overloaded`, `payload_too_large`.") },
+    Metric { labels: &["outcome"], ..row("stockade_forward_seconds", Kind::Seconds, "seconds", "Requests that came while the shop was not open in this process, until the answer's head: `answered`, `mirrored` (stock that the mirror told, and nobody was asked for), or the code of the refusal: `owner_unavailable` (nothing was done: no node led, none could be asked, or it refused), `outcome_unknown`, `overloaded`, `payload_too_large`.") },
     row("stockade_owner_queue_length", Kind::Gauge, "commands", "Commands waiting at all owners of this process."),
     row("stockade_owner_queue_wait_seconds", Kind::Seconds, "seconds", "From a command's arrival in its product's queue to its decision, or to its way to the node that owns the product, where it waits once more."),
     row("stockade_owners_loaded", Kind::Gauge, "owners", "Products whose ledger is in memory."),
@@ -132,7 +132,7 @@ pub const METRICS: &[Metric] = &[
     row("stockade_shards_owned", Kind::Gauge, "shards", "How many of the 1,024 shards of products this process owns."),
     row("stockade_shard_move_seconds", Kind::Seconds, "seconds", "At the lead: from when shards that move together are let go of until their next owner serves them. Whoever asks meanwhile waits."),
     Metric { labels: &["outcome"], ..row("stockade_peer_retries_total", Kind::Counter, "tries", "Requests and questions to another node that were to be sent to it again, after a connection was lost or it had refused them: `sent`, or `spent`, because what may be sent again was used up. Of what waits it is told each time that somebody looks.") },
-    row("stockade_peer_turned_away_total", Kind::Counter, "requests", "Requests of other nodes that were turned away at once, 503 `overloaded`, because so many were under way and their node had its share."),
+    row("stockade_peer_turned_away_total", Kind::Counter, "requests", "Requests of other nodes that were turned away at once, 503 `overloaded`, because so many were under way and their node had its share, or one connection of it all that it carries, also of streams."),
     Metric { labels: &["version"], ..row("stockade_build_info", Kind::Gauge, "", "Always 1; the version is the label.") },
     row("process_cpu_seconds_total", Kind::Counter, "seconds", "Processor time used, user and system."),
     row("process_start_time_seconds", Kind::Gauge, "seconds", "When the process began, since 1970."),

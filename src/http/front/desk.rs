@@ -68,13 +68,13 @@ impl Desk for Counter {
         }
     }
 
-    fn turn_away(&self, request: peer::Request) -> Reply {
+    fn turn_away(&self, target: &str, headers: &[(String, Vec<u8>)]) -> Reply {
         Metrics::global().peer_turned_away.increment(1);
         let about = "Too much is under way that came in at the same node.";
         let problem = Problem::new(Code::Overloaded, about).retry_after(RETRY_MS);
         telemetry::refused(problem.code().word());
-        let path = request.target.split('?').next().unwrap_or_default();
-        let id = request.headers.iter().find(|(name, _)| X_REQUEST_ID == *name.as_str());
+        let path = target.split('?').next().unwrap_or_default();
+        let id = headers.iter().find(|(name, _)| X_REQUEST_ID == *name.as_str());
         let id = id.map(|(_, value)| value.as_slice()).filter(|id| is_sane(id));
         let request_id = id.and_then(|id| std::str::from_utf8(id).ok()).unwrap_or_default();
         let clock = &self.0.front.clock;

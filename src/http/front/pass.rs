@@ -164,7 +164,7 @@ fn nobody(may_be_done: bool) -> Problem {
             Code::OutcomeUnknown,
             "The connection to the node that leads was lost. Ask again, with the same key if there was one.",
         ),
-        false => Problem::new(Code::OwnerUnavailable, "No node leads at the moment."),
+        false => Problem::new(Code::OwnerUnavailable, "No node could be asked, and nothing was done."),
     };
     problem.retry_after(RETRY_MS)
 }

@@ -53,7 +53,7 @@ impl Desk for At {
         })
     }
 
-    fn turn_away(&self, _: Request) -> Reply {
+    fn turn_away(&self, _: &str, _: &[(String, Vec<u8>)]) -> Reply {
         self.0.turned_away.set(self.0.turned_away.get() + 1);
         let headers = vec![("retry-after".into(), b"1".to_vec())];
         Reply { status: 503, headers, body: Body::Whole(Bytes::from_static(b"overloaded")) }

@@ -75,7 +75,7 @@ impl Desk for Lead {
         })
     }
 
-    fn turn_away(&self, _: peer::Request) -> Reply {
+    fn turn_away(&self, _: &str, _: &[(String, Vec<u8>)]) -> Reply {
         panic!("there is room for so few")
     }
 }
@@ -186,7 +186,8 @@ fn a_path_is_the_same_however_it_is_written() {
 #[actix_web::test]
 async fn whoever_is_turned_away_hears_what_a_door_would_say() {
     let (room, _) = before("127.0.0.1:1".parse().unwrap());
-    let reply = desk(&room.front).turn_away(of("POST", "/v1/orders?a=b", "x-request-id"));
+    let asked = of("POST", "/v1/orders?a=b", "x-request-id");
+    let reply = desk(&room.front).turn_away(&asked.target, &asked.headers);
     let Body::Whole(body) = reply.body else { panic!("it is short") };
     let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
     assert_eq!((reply.status, problem["code"].as_str()), (503, Some("overloaded")));

@@ -259,13 +259,16 @@ impl Forwarder {
                 self.rest_a_while();
             }
             Ok(_) | Err(NotAsked::Unknown) => {
+                let still = self.directory.house().clock.now().plus(-WAIT_MAX_MS);
+                // Whoever has waited too long would only be told so, and takes nothing from the others.
+                let is_worth_it = |post: &Post| post.arrived >= still && may_be_asked_again(&post.ask);
                 // Together they are one question more.
-                let some = posts.iter().any(|(_, post)| may_be_asked_again(&post.ask));
+                let some = posts.iter().any(|(_, post)| is_worth_it(post));
                 let routes = self.directory.routes();
                 let again = some && routes.is_some_and(|routes| routes.abroad.may_ask_again(&node));
                 for (at, mut post) in posts {
                     let is_command = matches!(post.ask, Ask::Command(_));
-                    if again && may_be_asked_again(&post.ask) {
+                    if again && is_worth_it(&post) {
                         post.token.in_doubt |= is_command;
                         self.back.push((at, post));
                     } else {

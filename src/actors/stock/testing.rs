@@ -330,6 +330,8 @@ pub struct Net {
     pub refuses: AtomicBool,
     /// Nobody may be asked again.
     pub spent: AtomicBool,
+    /// How often somebody wanted to.
+    pub wanted: AtomicUsize,
     /// Questions that were sent.
     pub asked: AtomicUsize,
     /// Asks of the largest of them.
@@ -388,6 +390,7 @@ impl Abroad for Line {
     }
 
     fn may_ask_again(&self, _: &NodeName) -> bool {
+        self.0.wanted.fetch_add(1, Ordering::SeqCst);
         !self.0.spent.load(Ordering::SeqCst)
     }
 }

@@ -46,6 +46,21 @@ async fn what_was_lost_and_may_not_be_asked_again_is_told_as_what_it_is() {
 }
 
 #[actix::test]
+async fn what_nobody_waits_for_any_more_takes_nothing_of_what_may_be_asked_again() {
+    let story = Story::begin().await;
+    let product = story.stocked(1, 10).await;
+    story.net.slow.store(true, Ordering::SeqCst);
+    story.net.deaf.store(true, Ordering::SeqCst);
+    let waiting = story.asking(product, 0..1);
+    until("it is done", || story.available(product) == 9).await;
+    story.clock.advance(WAIT_MAX_MS + 1);
+    story.net.slow.store(false, Ordering::SeqCst);
+    story.net.quick_again.notify_waiters();
+    assert_eq!(waiting.await.unwrap(), [Err(NotDone::Unknown)]);
+    assert_eq!(story.net.wanted.load(Ordering::SeqCst), 0);
+}
+
+#[actix::test]
 async fn what_was_refused_waits_until_it_may_be_asked_again() {
     let story = Story::begin().await;
     let product = story.stocked(1, 10).await;

@@ -142,8 +142,9 @@ impl Abroad for Ways {
             }
             let body = body_of(&question).ok_or(NotAsked::NotSent)?;
             let request = peer::Request { headers, ..request(&node, ASK, body, ANSWER_WITHIN) };
-            retries.sent();
-            let reply = link.ask(request).await.map_err(not_asked)?;
+            let heard = link.ask(request).await;
+            retries.heard(&heard);
+            let reply = heard.map_err(not_asked)?;
             done(&reply)?;
             read(&whole(reply.body).await?).ok_or(NotAsked::Unknown)
         })

@@ -130,12 +130,11 @@ async fn answer_of(
     let clock = &room.front.clock;
     let began = clock.nanos();
     let mut may_be_done = false;
-    // The session of whoever has refused it last.
-    let mut refused_by = 0;
+    let mut refused = Refused::default();
     let has_waited = || Duration::from_nanos(clock.nanos().saturating_sub(began)) >= WAIT_MAX;
     loop {
         let changed = room.changed.notified();
-        match once(room, &request, &mut refused_by).await {
+        match once(room, &request, &mut refused).await {
             // Nothing was done this time: that does not hold for the time before.
             Ok((_, reply)) if may_be_done && denies(&reply) => return Err(nobody(true)),
             Ok(answered) => return Ok(answered),
@@ -195,11 +194,29 @@ enum Unheard {
     Lost(Rc<Way>),
 }
 
-/// One try. `refused_by` is the session of whoever has refused it last, 0 for nobody.
+/// Who has refused a request last, and whether he had done so before.
+#[derive(Debug, Default, Clone, Copy)]
+struct Refused {
+    session: i64,
+    again: bool,
+}
+
+impl Refused {
+    fn note(&mut self, session: i64) {
+        *self = Refused { session, again: self.session == session };
+    }
+
+    /// The first time is no sign of trouble, and certainly nothing was done: the doors were only being opened, or closed.
+    fn again_by(self, session: i64) -> bool {
+        self.again && self.session == session
+    }
+}
+
+/// One try.
 async fn once(
     room: &Rc<Room>,
     request: &peer::Request,
-    refused_by: &mut i64,
+    refused: &mut Refused,
 ) -> Result<(i64, Reply), Unheard> {
     if let Some(here) = Side::of_node(request.side).and_then(|side| room.here(side)) {
         return Ok((here.session(), answered(here, request.clone()).await));
@@ -209,12 +226,15 @@ async fn once(
     // Asking would wait for the connection for as long as for the answer; meanwhile another node may have become the lead.
     timeout(AGAIN, way.link.comes_up()).await.map_err(|_| Unheard::Waits)?;
     let asked_ns = clock.nanos();
-    match way.turn(asked_ns, *refused_by == session, clock) {
-        Turn::Leaves => way.retries.sent(),
+    let looks = match way.turn(asked_ns, refused.again_by(session), clock) {
+        Turn::Leaves => false,
+        Turn::Looks => true,
         Turn::Waits => return Err(Unheard::Waits),
         Turn::Ends => return Err(Unheard::Spent),
-    }
-    match way.link.ask(peer::Request { session, ..request.clone() }).await {
+    };
+    let heard = way.link.ask(peer::Request { session, ..request.clone() }).await;
+    way.retries.heard(&heard);
+    match heard {
         Ok(reply) => {
             if way.answered(asked_ns) {
                 room.changed.notify_waiters();
@@ -223,7 +243,10 @@ async fn once(
         }
         Err(Unanswered::NotSent) => Err(Unheard::Waits),
         Err(Unanswered::PutAside | Unanswered::Elsewhere { .. }) => {
-            *refused_by = session;
+            // Whoever has looked for all is not worse off for it.
+            if !looks {
+                refused.note(session);
+            }
             way.refused(clock.nanos());
             Err(Unheard::Waits)
         }

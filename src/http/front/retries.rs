@@ -2,12 +2,13 @@
 //!
 //! To ask again helps whoever was unlucky, and ruins a node that is in trouble: it would be asked everything twice just when it cannot
 //! answer once. Always true: what one thread asks a node again is a tenth of what it asks, a few a second, and at most what can be lost
-//! with one connection. To wait for a node takes nothing of it, and neither does what never left.
+//! with one connection; and once more what it has refused the first time, while it opened. To wait for a node takes nothing of it, and what
+//! never left earns nothing.
 
 use std::cell::Cell;
 
 use crate::clock::Clock;
-use crate::peer::FLIGHT_MAX;
+use crate::peer::{FLIGHT_MAX, Reply, Unanswered};
 use crate::telemetry::Metrics;
 
 /// One is earned by so many that are sent …
@@ -56,11 +57,13 @@ impl Default for Retries {
 }
 
 impl Retries {
-    /// Something is sent to that node.
-    pub fn sent(&self) {
-        let mut budget = self.0.get();
-        budget.earn();
-        self.0.set(budget);
+    /// This is what that node was heard to say, or why it said nothing. What never left earns nothing.
+    pub fn heard(&self, heard: &Result<Reply, Unanswered>) {
+        if !matches!(heard, Err(Unanswered::NotSent)) {
+            let mut budget = self.0.get();
+            budget.earn();
+            self.0.set(budget);
+        }
     }
 
     /// Whether one may be sent to it again, which is then taken; counted either way.
@@ -104,6 +107,17 @@ mod tests {
         assert_eq!(taken(&mut budget, 100, 3 * ONE), 2 * EARNED_A_SECOND);
         assert!(!budget.take(2 * ONE), "no time goes back");
         assert_eq!(taken(&mut budget, 100, 3 * ONE + ONE / EARNED_A_SECOND), 1);
+    }
+
+    #[test]
+    fn what_never_left_earns_nothing() {
+        let retries = Retries(Cell::new(Budget { parts: 0, looked_ns: 0 }));
+        retries.heard(&Err(Unanswered::NotSent));
+        assert_eq!(retries.0.get().parts, 0);
+        for why in [Unanswered::PutAside, Unanswered::Elsewhere { session: 1 }, Unanswered::Unknown] {
+            retries.heard(&Err(why));
+        }
+        assert_eq!(retries.0.get().parts, 3 * ONE / EARNED_BY);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The way to a node that leads, as one thread has it: when a request may leave by it.
 //!
 //! Around a take-over a node refuses whoever asks: it leads no more, or its doors are not open yet. Always true: while it does, one of
-//! those who wait looks now and then whether it takes anybody, for all, and none of the others is sent for nothing; and what it has refused
-//! or lost is sent to it again as far as its [`Retries`] go.
+//! those who wait looks now and then whether it takes anybody, for all, and none of the others is sent for nothing; and what it has lost, or
+//! refused more than once, is sent to it again as far as its [`Retries`] go.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -74,6 +74,8 @@ impl Gate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
     Leaves,
+    /// It leaves for all that wait.
+    Looks,
     Waits,
     /// It was sent to this node as often as it may be.
     Ends,
@@ -91,12 +93,13 @@ impl Way {
         Way { node, link, retries, gate: Gate::default() }
     }
 
-    /// For a request, at this time, that this node `has_refused` before, or has not.
-    pub fn turn(&self, now_ns: u64, has_refused: bool, clock: &Clock) -> Turn {
+    /// For a request, at this time, that this node has refused `again` after it had done so once, or has not.
+    pub fn turn(&self, now_ns: u64, again: bool, clock: &Clock) -> Turn {
         match self.gate.opens(now_ns) {
             Open::Nobody => Turn::Waits,
-            Open::Everybody if has_refused && !self.retries.take(clock) => Turn::Ends,
-            Open::Everybody | Open::ThisOne => Turn::Leaves,
+            Open::Everybody if again && !self.retries.take(clock) => Turn::Ends,
+            Open::Everybody => Turn::Leaves,
+            Open::ThisOne => Turn::Looks,
         }
     }
 

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use actix_web::web::Bytes;
 use futures_util::StreamExt;
-use hashbrown::HashMap;
 use tokio::time::timeout;
 
+use super::lately::Lately;
 use super::owners::{ASK, LEAD, LET_GO, LetGo, Unframed, VIEWS, body_of, read};
 use super::retries::Retries;
 use crate::actors::following::Word;
@@ -27,20 +27,17 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 const OBEY_WITHIN: Duration = Duration::from_secs(30);
 /// How long a lead waits for a connection before it says that there is none.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// A connection that nobody has used for so long is given up.
-const UNUSED_NS: u64 = 60_000_000_000;
 /// The largest answer: one to each of as many asks as travel together, with all lines of the largest order.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 thread_local! {
-    static KEPT: RefCell<HashMap<String, Kept>> = RefCell::default();
+    static KEPT: RefCell<Lately<Kept>> = RefCell::default();
 }
 
 #[derive(Clone)]
 struct Kept {
     link: Link,
     retries: Rc<Retries>,
-    used_ns: u64,
 }
 
 /// The way to other nodes that know our key. Cheap to clone.
@@ -55,20 +52,13 @@ impl Ways {
         Ways { keys, clock }
     }
 
-    /// What this thread has of a node: its connection, and what may be asked over it again.
+    /// What this thread has of a node: its connection, which is given up when nobody uses it, and what may be asked over it again.
     fn kept(&self, node: &NodeName) -> Kept {
-        let now_ns = self.clock.nanos();
-        KEPT.with_borrow_mut(|all| {
-            if let Some(kept) = all.get_mut(&node.address) {
-                kept.used_ns = now_ns;
-                return kept.clone();
-            }
-            all.retain(|_, kept| now_ns.saturating_sub(kept.used_ns) < UNUSED_NS);
+        let make = || {
             let link = Link::to(node.address.clone(), self.keys.clone());
-            let kept = Kept { link, retries: Rc::default(), used_ns: now_ns };
-            all.insert(node.address.clone(), kept.clone());
-            kept
-        })
+            Kept { link, retries: Rc::default() }
+        };
+        KEPT.with_borrow_mut(|kept| kept.of(&node.address, self.clock.nanos(), make))
     }
 
     /// This thread's connection to a node.
@@ -134,7 +124,7 @@ impl Ways {
 
 impl Abroad for Ways {
     fn ask(&self, node: &NodeName, question: Question) -> Asking {
-        let (Kept { link, retries, .. }, node, headers) = (self.kept(node), node.clone(), marked());
+        let (Kept { link, retries }, node, headers) = (self.kept(node), node.clone(), marked());
         Box::pin(async move {
             // Waiting for the connection is for whoever keeps the order of what waits.
             if !link.is_up() {

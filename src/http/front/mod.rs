@@ -7,6 +7,7 @@
 
 mod abroad;
 mod desk;
+mod lately;
 mod mirrored;
 mod owners;
 mod pass;

@@ -11,6 +11,8 @@ use actix_http::Request;
 use actix_web::rt;
 use tokio::sync::Notify;
 
+use super::lately::Lately;
+use super::retries::Retries;
 use super::way::Way;
 use super::{Answering, Answers, Front, Node, Open, Side, Standing, open_here};
 use crate::http;
@@ -68,6 +70,8 @@ pub struct Room {
     pub front: Front,
     here: RefCell<Option<Rc<Here>>>,
     way: RefCell<Option<Rc<Way>>>,
+    /// What may be sent again, to each node that leads or has led a moment ago.
+    retries: RefCell<Lately<Rc<Retries>>>,
     /// Rung when the standing has changed, and the doors with it, or a node takes again what it is asked.
     pub changed: Notify,
     pub forwards: Forwards,
@@ -85,6 +89,7 @@ impl Room {
                     front: front.clone(),
                     here: RefCell::default(),
                     way: RefCell::default(),
+                    retries: RefCell::default(),
                     changed: Notify::new(),
                     forwards: Forwards::default(),
                     seats: Cell::new(0),
@@ -104,7 +109,7 @@ impl Room {
             let here = match now {
                 Standing::Here(open) => {
                     // Nobody is asked any more.
-                    self.way.take();
+                    self.give_up_way();
                     self.opened(open).await
                 }
                 Standing::Nowhere | Standing::There(_) => None,
@@ -143,15 +148,28 @@ impl Room {
 
     /// The way to a node; what led to another one is given up.
     pub fn way(&self, node: &Arc<Node>) -> Rc<Way> {
-        let mut kept = self.way.borrow_mut();
-        let retries = match &*kept {
-            Some(way) if way.node == *node => return way.clone(),
-            // The same place: what was sent there again is not forgotten.
-            Some(way) if way.node.address == node.address => way.retries.clone(),
-            _ => Rc::default(),
-        };
+        let kept = self.way.borrow().clone();
+        if let Some(way) = kept.filter(|way| way.node == *node) {
+            return way;
+        }
+        self.give_up_way();
+        // Where it leads to the same place as before what was sent there again is not forgotten.
+        let retries = self.retries_of(&node.address);
         let link = Link::to(node.address.clone(), self.front.keys.clone());
-        kept.insert(Rc::new(Way::to(node.clone(), link, retries))).clone()
+        let way = Rc::new(Way::to(node.clone(), link, retries));
+        self.way.replace(Some(way.clone()));
+        way
+    }
+
+    /// From now on it counts how long nobody has gone by it.
+    fn give_up_way(&self) {
+        if let Some(way) = self.way.take() {
+            self.retries_of(&way.node.address);
+        }
+    }
+
+    fn retries_of(&self, address: &str) -> Rc<Retries> {
+        self.retries.borrow_mut().of(address, self.front.clock.nanos(), Rc::default)
     }
 
     /// A seat for somebody who waits with so many bytes; `None`: all are taken.

@@ -269,3 +269,15 @@ async fn what_was_refused_again_and_may_not_be_sent_again_was_certainly_not_done
     assert!(ended.iter().all(|problem| problem.code() == Code::OwnerUnavailable));
     assert!(answer_of(&room, order(), true).await.is_ok(), "whoever was not refused takes nothing of it");
 }
+
+#[actix_web::test]
+async fn what_was_sent_again_is_remembered_of_a_node_that_leads_once_more() {
+    let (room, node) = before("127.0.0.1:1".parse().unwrap());
+    let other = Arc::new(Node { session: 8, address: "127.0.0.1:2".to_owned() });
+    let again = Arc::new(Node { session: 9, ..(*node).clone() });
+    let first = room.way(&node);
+    assert!(!Rc::ptr_eq(&first.retries, &room.way(&other).retries));
+    let last = room.way(&again);
+    assert!(Rc::ptr_eq(&first.retries, &last.retries));
+    assert!(!Rc::ptr_eq(&first, &last), "whether it takes anybody is seen anew");
+}

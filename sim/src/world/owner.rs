@@ -6,7 +6,7 @@
 
 use stockade::actors::stock::{Answer, Ask, Input, NotDone, Outcome, Output, Protocol, Reply};
 use stockade::domain::id::OrderId;
-use stockade::domain::stock::{Cause, Command, Refused, Sequence};
+use stockade::domain::stock::{Cause, Command, Place, Refused, Sequence};
 
 use super::mailbox::{Inside, Post, Waiter, Waiting};
 use super::{Happening, World};
@@ -70,9 +70,11 @@ impl World {
             return self.reply(token, Err(NotDone::Unavailable));
         }
         let slot = &mut self.node.owners[product];
-        if let Ask::Command(Command::Keep { .. } | Command::Place(_)) = &ask {
-            // Its deadline may have passed on the way.
-            slot.excuse = slot.excuse.max(now);
+        if let Ask::Command(Command::Keep { deadline, .. } | Command::Place(Place { deadline, .. })) = &ask
+            && *deadline <= now
+        {
+            // It passed on the way. Whatever else is due by now has no excuse of it.
+            slot.excuse = slot.excuse.max(*deadline);
         }
         // Some questions are poison: the owner dies while it decides.
         if slot.fuse == Some(0) {

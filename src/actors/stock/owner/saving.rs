@@ -26,6 +26,11 @@ const SAVED_EVERY_MS: i64 = 60_000;
 /// After each one that comes to nothing it is twice as long as before, and so often twice at most.
 const DOUBLED_MAX: u32 = 6;
 
+/// After how many events one that serves is stored, where one that is quiet is after `events`.
+fn patience(events: u64, is_quiet: bool) -> u64 {
+    if is_quiet { events } else { events.saturating_mul(EVENTS_IN_A_RUSH) }
+}
+
 /// How an owner that serves stands with being stored.
 #[derive(Debug, Default)]
 pub(super) struct Saving {
@@ -65,8 +70,8 @@ impl StockOwner {
     pub(super) fn has_itself_saved(&mut self, now: Millis, ctx: &mut Context<Self>) {
         let Phase::Serving(protocol) = &self.phase else { return };
         let house = &self.house;
-        let patience = if protocol.is_quiet() { 1 } else { EVENTS_IN_A_RUSH };
-        if protocol.unsaved() < house.snapshots.events() * patience || !self.saving.is_due(now) {
+        let patience = patience(house.snapshots.events(), protocol.is_quiet());
+        if protocol.unsaved() < patience || !self.saving.is_due(now) {
             return;
         }
         // The disk has enough to do, or takes nothing.

@@ -78,6 +78,13 @@ impl Story {
     }
 }
 
+#[test]
+fn whoever_has_something_under_way_waits_for_ten_times_as_many() {
+    let events = Snapshots::default().events();
+    assert_eq!((patience(events, true), patience(events, false)), (100_000, 1_000_000));
+    assert_eq!(patience(u64::MAX, false), u64::MAX);
+}
+
 #[actix::test]
 async fn an_owner_that_is_sold_from_is_stored_and_writes_nothing_down_itself() {
     let before = written_here();

@@ -53,7 +53,8 @@ pub trait Home: Send + Sync + 'static {
     fn snapshot_aside(&self, product: ProductId) -> Later<Result<Option<Vec<u8>>, NotRead>>;
     /// The next entries behind `after`, read in the same way: none is left out, and the newest may not be there yet.
     fn entries_aside(&self, product: ProductId, after: Sequence) -> Later<Result<Vec<Entry>, NotRead>>;
-    /// Best effort: the journal still holds everything. Where a newer one stands already nothing is done.
+    /// Best effort: the journal still holds everything. Where a newer one stands already, or one of the same sequence that can be read, nothing is
+    /// done.
     fn save_snapshot(
         &self,
         product: ProductId,

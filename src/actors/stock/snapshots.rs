@@ -17,7 +17,7 @@ use tracing::{error, info, warn};
 use super::home::{Home, NotRead};
 use crate::actors::background::Background;
 use crate::domain::id::ProductId;
-use crate::domain::stock::{Ledger, Standing};
+use crate::domain::stock::{Ledger, RECORD_BYTES, Standing};
 use crate::telemetry::room_bytes;
 
 /// One is wanted after so many events.
@@ -72,6 +72,8 @@ pub struct Snapshots {
     events: u64,
     /// One is being made.
     under_way: Arc<AtomicBool>,
+    /// [`room_bytes`], but in tests.
+    room: fn() -> Option<u64>,
 }
 
 impl Default for Snapshots {
@@ -89,7 +91,7 @@ impl Snapshots {
 
     /// One is wanted after so many events.
     pub fn after(events: u64) -> Snapshots {
-        Snapshots { events, under_way: Arc::default() }
+        Snapshots { events, under_way: Arc::default(), room: room_bytes }
     }
 
     /// How many events a ledger is to have that no snapshot holds.
@@ -110,7 +112,7 @@ impl Snapshots {
         }
         let turn = Turn(self.under_way.clone());
         let (reply, told) = oneshot::channel();
-        let making = Making { home, product, stood, reply };
+        let making = Making { home, product, stood, room: self.room, reply };
         let background = Background { name: THREAD, nice: NICE, lost: "no snapshot is made" };
         if let Err(error) = background.begin(move || making.make(turn)) {
             warn!(%product, %error, "no thread makes a snapshot");
@@ -134,6 +136,7 @@ struct Making {
     product: ProductId,
     /// Where its owner stood.
     stood: Standing,
+    room: fn() -> Option<u64>,
     reply: oneshot::Sender<Result<(), NotStored>>,
 }
 
@@ -155,7 +158,7 @@ impl Making {
     }
 
     async fn made(&self) -> Result<(), NotStored> {
-        self.has_room(room_bytes())?;
+        self.has_room(self.stood.remembered, 0)?;
         let ledger = self.replayed().await?;
         check(&ledger, &self.stood)?;
         let body = ledger.snapshot();
@@ -165,12 +168,11 @@ impl Making {
         Ok(())
     }
 
-    /// Nobody is to pay for a snapshot with his memory: it can wait.
-    fn has_room(&self, bytes: Option<u64>) -> Result<(), NotStored> {
-        let orders = self.stood.remembered;
-        let needed = BYTES_AN_ORDER.saturating_mul(orders as u64).saturating_add(BYTES_SPARED);
-        match bytes {
-            Some(bytes) if bytes < needed => Err(NotStored::NoRoom { orders }),
+    /// Nobody is to pay for a snapshot with his memory: it can wait. Of what so many orders take these bytes are taken already.
+    fn has_room(&self, orders: usize, taken: u64) -> Result<(), NotStored> {
+        let yet = BYTES_AN_ORDER.saturating_mul(orders as u64).saturating_sub(taken);
+        match (self.room)() {
+            Some(bytes) if bytes < yet.saturating_add(BYTES_SPARED) => Err(NotStored::NoRoom { orders }),
             _ => Ok(()),
         }
     }
@@ -184,6 +186,9 @@ impl Making {
         let Some(body) = self.home.snapshot_aside(self.product).await? else {
             return self.led_on(Ledger::default()).await;
         };
+        // It may be of a time of which most has been forgotten since.
+        let orders = self.stood.remembered.max(body.len().div_ceil(RECORD_BYTES));
+        self.has_room(orders, body.len() as u64)?;
         let restored = Ledger::restore(&body).map_err(damaged);
         drop(body);
         let led = match restored {
@@ -224,6 +229,9 @@ impl Making {
                     break;
                 }
             }
+            // On the way it may be larger than where it ends, and others want memory too: what is spared for them stays.
+            let orders = ledger.standing().remembered;
+            self.has_room(orders, BYTES_AN_ORDER.saturating_mul(orders as u64))?;
         }
         Ok(ledger)
     }

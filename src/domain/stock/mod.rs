@@ -33,7 +33,7 @@ pub use order_table::HoldState;
 pub use refusal::{Refusal, Refused};
 #[cfg(test)]
 pub use snapshot::written_here;
-pub use snapshot::{Standing, UnreadableSnapshot};
+pub use snapshot::{Intact, RECORD_BYTES, Standing, UnreadableSnapshot};
 
 use std::num::NonZeroU8;
 

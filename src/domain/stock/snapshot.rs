@@ -1,7 +1,7 @@
 //! A ledger at rest: the state at one sequence, and by what two ledgers with one history are known to have it.
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 use super::ledger::Ledger;
 use super::order_table::{HoldState, Many, Record};
@@ -10,7 +10,7 @@ use crate::domain::amount::{Money, Quantity};
 use crate::domain::id::{OrderId, UserId};
 
 /// Bytes of a record, about: room for all of them is taken at once.
-const RECORD_BYTES: usize = 96;
+pub const RECORD_BYTES: usize = 96;
 
 /// The shape below. A new shape gets the next number and a second arm in `take_record`, and raises `FORMAT`.
 pub(super) const VERSION: u8 = 2;
@@ -108,6 +108,27 @@ fn take_record(version: u8, bytes: &[u8]) -> Result<(Record, &[u8]), UnreadableS
         _ => postcard::take_from_bytes(bytes),
     };
     taken.map_err(|_| UnreadableSnapshot)
+}
+
+/// Whether what comes piece by piece is a snapshot as it was written: it is looked at by its checksum alone, and not kept.
+#[derive(Default)]
+pub struct Intact {
+    sum: Xxh3,
+    /// What may be the checksum.
+    last: Vec<u8>,
+}
+
+impl Intact {
+    pub fn add(&mut self, piece: &[u8]) {
+        self.last.extend_from_slice(piece);
+        let before = self.last.len().saturating_sub(size_of::<u64>());
+        self.sum.update(&self.last[..before]);
+        self.last.drain(..before);
+    }
+
+    pub fn is_it(&self) -> bool {
+        self.last == self.sum.digest().to_le_bytes()
+    }
 }
 
 impl Ledger {

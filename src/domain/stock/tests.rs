@@ -9,6 +9,22 @@ use crate::domain::id::{OrderId, ProductId, UserId};
 use script::story;
 
 #[test]
+fn a_snapshot_is_known_by_its_checksum_in_whatever_pieces_it_comes() {
+    let body = Ledger::default().snapshot();
+    for many in 1..=body.len() {
+        let mut intact = Intact::default();
+        body.chunks(many).for_each(|piece| intact.add(piece));
+        assert!(intact.is_it(), "in pieces of {many}");
+        intact.add(&[0]);
+        assert!(!intact.is_it());
+    }
+    let mut short = Intact::default();
+    assert!(!short.is_it(), "nothing is none");
+    short.add(&body[1..]);
+    assert!(!short.is_it());
+}
+
+#[test]
 fn first_come_first_served_and_the_last_unit_goes_once() {
     story(
         "create 0                 -> created #1                        available 0

@@ -452,8 +452,8 @@ impl Journal {
         }
     }
 
-    /// Hands a snapshot to the archive, which puts it down in slices and then drops older ones. Where a newer one stands it is not needed,
-    /// and counts as saved.
+    /// Hands a snapshot to the archive, which puts it down in slices and then drops older ones. Where a newer one stands, or one of
+    /// the same sequence that is whole and undamaged, it is not needed, and counts as saved.
     pub async fn save_snapshot(
         &self,
         product: ProductId,

@@ -29,7 +29,7 @@ use crate::persistence::sql::{self, Connection, Damaged, Listed, On, Pool, Row, 
 
 const SNAPSHOTS: &str = "select sequence, count(*), max(parts) from snapshots where product_id = ? \
     group by sequence order by sequence desc";
-const PARTS: &str = "select body from snapshots where product_id = ? and sequence = ? order by part";
+pub const PARTS: &str = "select body from snapshots where product_id = ? and sequence = ? order by part";
 const ENTRIES: &str = "select pos, product_id, first_seq, last_seq, epoch, at_ms, hash, events from journal \
     where product_id = ? and first_seq > ? order by first_seq limit ?";
 /// The entry that a sequence lies in, to start reading from its middle.

@@ -1,26 +1,33 @@
 //! Snapshots on their way into the journal's file: in slices, so that no group waits for a big one.
 //!
-//! Always true: a snapshot counts only when all its parts are there; older ones go only after that; and whoever comes late with an older
-//! one takes nobody's place.
+//! Always true: a snapshot counts only when all its parts are there; older ones go only after that; whoever comes late with an older
+//! one takes nobody's place; and of two of the same sequence the first one stays, unless it is damaged.
 
+use futures_util::TryStreamExt;
 use tokio::sync::oneshot;
 
 use super::NotWritten;
+use super::reader::PARTS;
 use crate::domain::id::ProductId;
-use crate::domain::stock::Sequence;
+use crate::domain::stock::{Intact, Sequence};
 use crate::persistence::sql::{self, On, signed};
 
 /// Bytes of one part, at most: about a millisecond of writing.
 const PART_BYTES_MAX: usize = 256 * 1024;
 
-const INSERT: &str = "insert into snapshots (product_id, sequence, part, parts, body) values (?, ?, ?, ?, ?)";
-/// A try that was cut off by a crash leaves parts behind; the same part is written anew.
-const DELETE_SAME: &str = "delete from snapshots where product_id = ? and sequence = ? and part = ?";
+/// A try that was cut off by a crash leaves parts behind, and so does one that is damaged; the same part is written anew, and nobody sees a
+/// moment without it.
+const REPLACE: &str =
+    "replace into snapshots (product_id, sequence, part, parts, body) values (?, ?, ?, ?, ?)";
+const DELETE: &str = "delete from snapshots where product_id = ? and sequence = ? and part = ?";
 /// The newest that counts.
 const NEWEST_WHOLE: &str = "select sequence from snapshots where product_id = ? group by sequence \
     having count(*) = max(parts) order by sequence desc limit 1";
 /// One part a statement, so that dropping a big snapshot is as gentle as writing it.
 const OLDEST: &str = "select sequence, part from snapshots where product_id = ? and sequence < ? limit 1";
+/// What such a try has left that had more parts.
+const LEFT_OVER: &str =
+    "select sequence, part from snapshots where product_id = ? and sequence = ? and part >= ? limit 1";
 
 /// One snapshot and how far it has come.
 pub struct Saving {
@@ -62,8 +69,8 @@ impl Saving {
         let _ = self.saved.send(Err(why));
     }
 
-    /// Writes the next part, or drops one part of an older snapshot. Where a newer one stands nothing is written: whoever wants a
-    /// snapshot of that time has a better one.
+    /// Writes the next part, or drops one part of an older snapshot. Where a newer one stands nothing is written, as whoever wants a
+    /// snapshot of that time has a better one; nor where one of the same sequence does that can be read back.
     pub async fn slice<W>(mut self: Box<Self>, writer: &mut W) -> Result<Progress, (Box<Self>, sqlx::Error)>
     where
         for<'w> On<'w>: From<&'w mut W>,
@@ -83,11 +90,17 @@ impl Saving {
     where
         for<'w> On<'w>: From<&'w mut W>,
     {
-        if self.next == 0 && self.newest_whole(writer).await? > Some(self.at) {
-            return Ok(true);
+        if self.next == 0 {
+            let newest = self.newest_whole(writer).await?;
+            if newest > Some(self.at) || (newest == Some(self.at) && self.stands(writer).await?) {
+                return Ok(true);
+            }
         }
         if self.next < self.parts() {
             return self.write_part(writer).await.map(|()| false);
+        }
+        if self.drops_left_over(writer).await? {
+            return Ok(false);
         }
         let keep = match self.keep {
             Some(keep) => keep,
@@ -107,6 +120,20 @@ impl Saving {
         Ok(newest.map(|sequence| Sequence(sequence.unsigned_abs())))
     }
 
+    /// Whether the whole one of the same sequence is as it was written. Each part is let go of when it has been looked at.
+    async fn stands<W>(&self, writer: &mut W) -> Result<bool, sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        let mut intact = Intact::default();
+        let mut parts =
+            sql::query(PARTS).bind(&self.product.as_bytes()[..]).bind(signed(self.at.0)).fetch(writer);
+        while let Some(part) = parts.try_next().await? {
+            intact.add(part.try_get(0)?);
+        }
+        Ok(intact.is_it())
+    }
+
     async fn write_part<W>(&mut self, writer: &mut W) -> Result<(), sqlx::Error>
     where
         for<'w> On<'w>: From<&'w mut W>,
@@ -114,13 +141,7 @@ impl Saving {
         let (sequence, part) = (signed(self.at.0), self.next as i64);
         let from = self.next * PART_BYTES_MAX;
         let body = &self.body[from..self.body.len().min(from + PART_BYTES_MAX)];
-        sql::query(DELETE_SAME)
-            .bind(&self.product.as_bytes()[..])
-            .bind(sequence)
-            .bind(part)
-            .execute(&mut *writer)
-            .await?;
-        sql::query(INSERT)
+        sql::query(REPLACE)
             .bind(&self.product.as_bytes()[..])
             .bind(sequence)
             .bind(part)
@@ -130,6 +151,21 @@ impl Saving {
             .await?;
         self.next += 1;
         Ok(())
+    }
+
+    /// Drops a part behind the last one, if there is one. Whether there was.
+    async fn drops_left_over<W>(&self, writer: &mut W) -> Result<bool, sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        let left: Option<(i64, i64)> = sql::query_as(LEFT_OVER)
+            .bind(&self.product.as_bytes()[..])
+            .bind(signed(self.at.0))
+            .bind(self.parts() as i64)
+            .fetch_optional(&mut *writer)
+            .await?;
+        let Some(left) = left else { return Ok(false) };
+        self.drop_part(left, writer).await.map(|()| true)
     }
 
     /// Whether nothing older was left.
@@ -142,13 +178,15 @@ impl Saving {
             .bind(signed(keep.0))
             .fetch_optional(&mut *writer)
             .await?;
-        let Some((sequence, part)) = older else { return Ok(true) };
-        sql::query(DELETE_SAME)
-            .bind(&self.product.as_bytes()[..])
-            .bind(sequence)
-            .bind(part)
-            .execute(writer)
-            .await?;
-        Ok(false)
+        let Some(older) = older else { return Ok(true) };
+        self.drop_part(older, writer).await.map(|()| false)
+    }
+
+    async fn drop_part<W>(&self, (sequence, part): (i64, i64), writer: &mut W) -> Result<(), sqlx::Error>
+    where
+        for<'w> On<'w>: From<&'w mut W>,
+    {
+        let delete = sql::query(DELETE).bind(&self.product.as_bytes()[..]).bind(sequence).bind(part);
+        delete.execute(writer).await.map(|_| ())
     }
 }

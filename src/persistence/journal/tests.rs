@@ -5,6 +5,7 @@ use std::time::Duration;
 use rstest::rstest;
 use sqlx::Connection;
 
+use super::snapshot::Progress;
 use super::*;
 use crate::domain::stock::{Command, FORMAT, Ledger, Restock};
 use crate::persistence::sql;
@@ -277,6 +278,73 @@ async fn a_snapshot_counts_when_it_is_whole_and_replaces_the_older() {
         Some(body),
         "and can be written again"
     );
+    journal.close().await;
+}
+
+/// Stores a snapshot at the second event of the product 9, slice by slice. How many slices it took, and after how many nobody had one.
+async fn slices<W>(journal: &Journal, writer: &mut W, body: &[u8]) -> (usize, usize)
+where
+    for<'w> sql::On<'w>: From<&'w mut W>,
+{
+    let (saved, outcome) = oneshot::channel();
+    let mut saving = Box::new(Saving::new(product(9), Sequence(2), body.to_vec(), saved));
+    let (mut many, mut without) = (0, 0);
+    loop {
+        let slice = saving.slice(&mut *writer).await;
+        many += 1;
+        without += usize::from(journal.reader().load(product(9)).await.unwrap().snapshot.is_none());
+        saving = match slice {
+            Ok(Progress::More(rest)) => rest,
+            Ok(Progress::Done) => break,
+            Err((_, error)) => panic!("{error}"),
+        };
+    }
+    outcome.await.unwrap().unwrap();
+    (many, without)
+}
+
+/// Several of one sequence, one after the other.
+async fn each_of_one_sequence<W>(journal: &Journal, writer: &mut W)
+where
+    for<'w> sql::On<'w>: From<&'w mut W>,
+{
+    let stands = async || journal.reader().snapshots(product(9)).await;
+    let body = async || journal.reader().load(product(9)).await.unwrap().snapshot.unwrap();
+    let whole = |letter: u8, many: usize| {
+        let mut body = vec![letter; many];
+        let sum = xxhash_rust::xxh3::xxh3_64(&body);
+        body.extend(sum.to_le_bytes());
+        body
+    };
+    // Damaged, of three parts twice, then of four: each is replaced.
+    assert_eq!(slices(journal, writer, &[1; 600_000]).await, (4, 2));
+    assert_eq!(slices(journal, writer, &[2; 600_000]).await, (4, 0));
+    slices(journal, writer, &[3; 900_000]).await;
+    assert_eq!(stands().await, [(2, 4, 4)]);
+    // One of two parts leaves nothing of it: without its third part it is none any more, and could not be read before.
+    let first = whole(4, 300_000);
+    assert_eq!(slices(journal, writer, &first).await, (5, 1));
+    assert_eq!((stands().await, body().await == first), (vec![(2, 2, 2)], true));
+    // It stays, whatever comes of the same sequence.
+    assert_eq!(slices(journal, writer, &whole(5, 600_000)).await, (1, 0));
+    assert_eq!((stands().await, body().await == first), (vec![(2, 2, 2)], true));
+}
+
+#[rstest]
+#[tokio::test]
+async fn a_snapshot_that_stands_is_not_taken_away_for_another_of_its_sequence(
+    #[values(Sqlite, MySql)] home: Home,
+) {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = home.journal(&dir).await;
+    match home {
+        Sqlite => each_of_one_sequence(&journal, &mut intruder(&dir).await).await,
+        MySql => {
+            let url = std::fs::read_to_string(dir.path().join("database")).unwrap();
+            let clerk = sql::mysql::Server::at(&url).unwrap().connect().await.unwrap();
+            each_of_one_sequence(&journal, &mut sql::Connection::MySql(clerk)).await;
+        }
+    }
     journal.close().await;
 }
 

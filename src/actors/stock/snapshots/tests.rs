@@ -1,6 +1,7 @@
 //! What is stored beside an owner, and what is not.
 
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 
 use rstest::rstest;
 
@@ -125,15 +126,56 @@ async fn a_snapshot_that_cannot_be_read_is_replaced_from_the_whole_history() {
 
 #[test]
 fn where_memory_is_short_none_is_made() {
+    const NEEDED: u64 = BYTES_SPARED + 1_000_000 * BYTES_AN_ORDER;
     let (reply, told) = oneshot::channel();
     let stood = Owner::stocked(1, 10).ledger.standing();
-    let stood = Standing { remembered: 1_000_000, ..stood };
-    let making = Making { home: Arc::new(NoHome), product: ProductId::from_bytes([1; 16]), stood, reply };
-    let needed = BYTES_SPARED + 1_000_000 * BYTES_AN_ORDER;
-    assert!(making.has_room(Some(needed)).is_ok() && making.has_room(None).is_ok());
-    let short = making.has_room(Some(needed - 1));
+    let (home, product) = (Arc::new(NoHome), ProductId::from_bytes([1; 16]));
+    let mut making = Making { home, product, stood, room: || Some(NEEDED), reply };
+    assert!(making.has_room(1_000_000, 0).is_ok());
+    making.room = || None;
+    assert!(making.has_room(1_000_000, 0).is_ok());
+    making.room = || Some(NEEDED - 1);
+    let short = making.has_room(1_000_000, 0);
     assert!(matches!(&short, Err(why @ NotStored::NoRoom { orders: 1_000_000 }) if !why.is_wrong()));
+    assert!(making.has_room(1_000_000, 1).is_ok(), "what is taken need not be there");
+    making.room = || Some(BYTES_SPARED - 1);
+    assert!(making.has_room(1_000_000, NEEDED).is_err(), "and what is spared is");
     assert!(making.is_wanted().is_ok());
     drop(told);
     assert!(matches!(making.is_wanted(), Err(NotStored::Unwanted)));
+}
+
+#[tokio::test]
+async fn a_stored_snapshot_for_which_memory_is_short_is_not_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut owner = Owner::stocked(1, 10_000);
+    write(&journal, &mut owner, 1..12);
+    // As of a time when ten thousand were remembered.
+    journal.save_snapshot(owner.product, Sequence(2), vec![7; 10_000 * RECORD_BYTES]).await.unwrap();
+    let room = || Some(BYTES_SPARED + 1_000_000);
+    let snapshots = Snapshots { room, ..Snapshots::default() };
+    let (home, stood) = (Arc::new(journal.clone()), owner.ledger.standing());
+    let told = snapshots.begin(home, owner.product, stood).unwrap().await.unwrap();
+    assert!(matches!(told, Err(NotStored::NoRoom { orders: 10_000 })), "{told:?}");
+    assert_eq!(journal.reader().snapshots(owner.product).await.len(), 1);
+    journal.close().await;
+}
+
+#[tokio::test]
+async fn whoever_takes_the_memory_meanwhile_keeps_it() {
+    static LOOKS: AtomicU64 = AtomicU64::new(0);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    let mut owner = Owner::stocked(1, 10_000);
+    write(&journal, &mut owner, 1..602);
+    // There is enough before it begins, and behind the first entries.
+    let room = || Some(if LOOKS.fetch_add(1, Ordering::Relaxed) < 2 { u64::MAX } else { BYTES_SPARED - 1 });
+    let snapshots = Snapshots { room, ..Snapshots::default() };
+    let (home, stood) = (Arc::new(journal.clone()), owner.ledger.standing());
+    let told = snapshots.begin(home, owner.product, stood).unwrap().await.unwrap();
+    assert!(matches!(told, Err(NotStored::NoRoom { .. })), "{told:?}");
+    assert_eq!(LOOKS.load(Ordering::Relaxed), 3);
+    assert!(journal.reader().snapshots(owner.product).await.is_empty());
+    journal.close().await;
 }

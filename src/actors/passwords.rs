@@ -155,7 +155,7 @@ impl Passwords {
         });
         let passwords = Passwords { alive: Arc::new(Alive(pool.clone())) };
         for number in 0..threads {
-            let (pool, mut presses) = (pool.clone(), Presses::start()?);
+            let (pool, mut presses) = (pool.clone(), Presses::start(pool.hasher.params().block_count())?);
             std::thread::Builder::new().name(format!("stockade-hash-{number}")).spawn(move || {
                 while let Some(job) = pool.next() {
                     pool.work(job, &mut presses);

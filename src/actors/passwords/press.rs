@@ -1,21 +1,22 @@
 //! The press: the threads that compute Argon2id, and do nothing else.
 //!
-//! Always true: whoever computes holds no lock that somebody else may want, and asks the system for no memory in the middle of
-//! it. It runs only where a core has nothing better to do, so what it held would be held for as long as a crowd buys.
+//! Always true: whoever computes holds no lock that somebody else may want, is waited for by nobody who only asks whether there is
+//! something, and on an idle core asks the system for no memory in the middle of it, but where a stored hash wants more than ours do. It runs
+//! only where a core has nothing better to do, so what it held would be held for as long as a crowd buys.
 //!
 //! A thread that is merely nice is not enough: on Linux it keeps a core for its whole slice, a millisecond or two, when
 //! somebody more important wakes; one of the policy `SCHED_IDLE` steps aside at once (sched(7)). Where no core is idle for long
 //! such a thread gets next to nothing, so after [`HURRY_AFTER_NS`] a second one, which is nice and no more, computes the same.
 
+use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::Duration;
 
 use argon2::password_hash::phc::Output;
 use argon2::{Argon2, Block, Error};
-use crossbeam_queue::ArrayQueue;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use crate::clock::Clock;
 
@@ -105,78 +106,82 @@ fn is_idle_from_now_on() -> bool {
     false
 }
 
-/// Work on its way to a thread.
+/// Work on its way to a thread. What comes back has a channel of its own, which whoever asks finds full or empty, wherever the thread was
+/// stopped; a queue's reader waits for a writer who was stopped half-way.
 struct Ordered {
-    number: u64,
     work: Work,
+    done: oneshot::Sender<Hashed>,
+    /// Where the next one comes.
+    next: oneshot::Receiver<Ordered>,
     /// Who waits.
     clerk: Thread,
 }
 
-/// Between the clerk and a thread; either side goes on wherever the other one was stopped.
-struct Tray {
-    work: ArrayQueue<Ordered>,
-    done: ArrayQueue<(u64, Hashed)>,
-    ended: AtomicBool,
-}
-
-impl Tray {
-    fn serve(&self, compute: Compute) {
-        let mut blocks = Vec::new();
-        loop {
-            match self.work.pop() {
-                Some(ordered) => {
-                    let hashed = compute(&ordered.work, &mut blocks);
-                    self.done.force_push((ordered.number, hashed));
-                    ordered.clerk.unpark();
-                }
-                None if self.ended.load(Ordering::Acquire) => return,
-                None => thread::park(),
+fn serve(mut orders: oneshot::Receiver<Ordered>, compute: Compute, mut blocks: Vec<Block>) {
+    loop {
+        match orders.try_recv() {
+            Ok(Ordered { work, done, next, clerk }) => {
+                orders = next;
+                // Nobody may want it any more.
+                let _ = done.send(compute(&work, &mut blocks));
+                clerk.unpark();
             }
+            Err(TryRecvError::Empty) => thread::park(),
+            Err(TryRecvError::Closed) => return,
         }
     }
 }
 
 /// One thread.
 struct Press {
-    tray: Arc<Tray>,
+    /// Until it is to end.
+    orders: Option<oneshot::Sender<Ordered>>,
+    /// What it is at.
+    ordered: Option<oneshot::Receiver<Hashed>>,
     thread: JoinHandle<()>,
-    is_free: bool,
 }
 
 impl Press {
-    fn start(standing: Standing, compute: Compute) -> std::io::Result<Press> {
-        let tray = Arc::new(Tray {
-            work: ArrayQueue::new(1),
-            done: ArrayQueue::new(1),
-            ended: AtomicBool::new(false),
-        });
-        let served = tray.clone();
+    /// One for idle cores has so many blocks before it is idle: while the system gives it memory others of the process may wait for theirs.
+    fn start(standing: Standing, compute: Compute, blocks: usize) -> std::io::Result<Press> {
+        let (orders, served) = oneshot::channel();
+        let blocks = if let Standing::Idle = standing { blocks } else { 0 };
         let thread = thread::Builder::new().name(standing.name().to_owned()).spawn(move || {
+            let mut blocks = vec![Block::new(); blocks];
+            // Zeroes alone may be promised by the system, and given when they are written to.
+            black_box(&mut blocks).fill(Block::new());
             standing.take();
-            served.serve(compute);
+            serve(served, compute, blocks);
         })?;
-        Ok(Press { tray, thread, is_free: true })
+        Ok(Press { orders: Some(orders), ordered: None, thread })
     }
 
-    fn give(&mut self, number: u64, work: &Work) {
-        let ordered = Ordered { number, work: work.clone(), clerk: thread::current() };
-        self.is_free = false;
-        self.tray.work.force_push(ordered);
+    fn is_free(&self) -> bool {
+        self.ordered.is_none()
+    }
+
+    fn give(&mut self, work: &Work) {
+        let ((orders, next), (done, ordered)) = (oneshot::channel(), oneshot::channel());
+        let work = Ordered { work: work.clone(), done, next, clerk: thread::current() };
+        self.ordered = Some(ordered);
+        if let Some(before) = self.orders.replace(orders) {
+            // Whether it has died is looked at by whoever waits.
+            let _ = before.send(work);
+        }
         self.thread.thread().unpark();
     }
 
-    /// What it has computed, if it is that which is waited for: of what the other thread was quicker with nobody wants to know.
-    fn take(&mut self, number: u64) -> Option<Hashed> {
-        let (computed, hashed) = self.tray.done.pop()?;
-        self.is_free = true;
-        (computed == number).then_some(hashed)
+    /// What it was at, once that is computed: it is free then.
+    fn take(&mut self) -> Option<Hashed> {
+        let hashed = self.ordered.as_mut()?.try_recv().ok()?;
+        self.ordered = None;
+        Some(hashed)
     }
 }
 
 impl Drop for Press {
     fn drop(&mut self) {
-        self.tray.ended.store(true, Ordering::Release);
+        self.orders = None;
         self.thread.thread().unpark();
     }
 }
@@ -186,38 +191,47 @@ pub struct Presses {
     idle: Press,
     nice: Press,
     compute: Compute,
-    number: u64,
+    /// What one of our hashes takes.
+    blocks: usize,
 }
 
 impl Presses {
-    pub fn start() -> std::io::Result<Presses> {
-        Presses::start_with(Work::compute)
+    /// For hashes that take so many blocks.
+    pub fn start(blocks: usize) -> std::io::Result<Presses> {
+        Presses::start_with(Work::compute, blocks)
     }
 
-    fn start_with(compute: Compute) -> std::io::Result<Presses> {
-        let idle = Press::start(Standing::Idle, compute)?;
-        let nice = Press::start(Standing::Nice, compute)?;
-        Ok(Presses { idle, nice, compute, number: 0 })
+    fn start_with(compute: Compute, blocks: usize) -> std::io::Result<Presses> {
+        let idle = Press::start(Standing::Idle, compute, blocks)?;
+        let nice = Press::start(Standing::Nice, compute, blocks)?;
+        Ok(Presses { idle, nice, compute, blocks })
     }
 
     /// Waits until it is computed. `None` if whoever computed it has died; the next one finds somebody else.
     pub fn press(&mut self, work: &Work, clock: &Clock) -> Option<Hashed> {
-        self.number += 1;
-        let (number, began) = (self.number, clock.nanos());
+        let began = clock.nanos();
         for standing in [Standing::Idle, Standing::Nice] {
             let press = self.place(standing);
-            press.take(number);
+            // Of what the other one was quicker with nobody wants to know.
+            press.take();
             if press.thread.is_finished() {
                 self.replace(standing);
             }
         }
         // The idle thread may still be at something that the other one was quicker with.
-        let (mut waits_for_idle, mut waits_for_nice) = (self.idle.is_free, false);
+        let (mut waits_for_idle, mut waits_for_nice) = (self.idle.is_free(), false);
         if waits_for_idle {
-            self.idle.give(number, work);
+            self.idle.give(work);
         }
         loop {
-            if let Some(hashed) = self.idle.take(number).or_else(|| self.nice.take(number)) {
+            if let Some(hashed) = self.idle.take()
+                && waits_for_idle
+            {
+                return Some(hashed);
+            }
+            if let Some(hashed) = self.nice.take()
+                && waits_for_nice
+            {
                 return Some(hashed);
             }
             if waits_for_idle && self.idle.thread.is_finished() {
@@ -232,8 +246,8 @@ impl Presses {
                 return None;
             }
             let hurries = !waits_for_idle || clock.nanos().saturating_sub(began) >= HURRY_AFTER_NS;
-            if hurries && !waits_for_nice && self.nice.is_free {
-                self.nice.give(number, work);
+            if hurries && !waits_for_nice && self.nice.is_free() {
+                self.nice.give(work);
                 waits_for_nice = true;
             }
             thread::park_timeout(LOOK_EVERY);
@@ -249,7 +263,7 @@ impl Presses {
 
     /// Somebody else in the place of one who has died. Where none is to be had the place stays as it is, and is looked at again.
     fn replace(&mut self, standing: Standing) {
-        match Press::start(standing, self.compute) {
+        match Press::start(standing, self.compute, self.blocks) {
             Ok(press) => *self.place(standing) = press,
             Err(error) => tracing::error!(%error, "a thread that hashes passwords cannot be started again"),
         }
@@ -284,7 +298,7 @@ mod tests {
 
     #[test]
     fn one_after_the_other_is_computed() {
-        let (mut presses, clock) = (Presses::start().unwrap(), Clock::start());
+        let (mut presses, clock) = (Presses::start(64).unwrap(), Clock::start());
         for password in ["one", "two", "three"] {
             let hashed = presses.press(&work(password), &clock).unwrap().unwrap();
             assert_eq!(hashed, work(password).compute(&mut Vec::new()).unwrap());
@@ -304,7 +318,17 @@ mod tests {
                 _ => Err(Error::ThreadsTooFew),
             }
         }
-        let mut presses = Presses::start_with(tells).unwrap();
+        let mut presses = Presses::start_with(tells, 0).unwrap();
+        assert!(presses.press(&work("x"), &Clock::start()).unwrap().is_ok());
+    }
+
+    #[test]
+    fn the_first_thread_has_its_memory_before_it_is_idle_and_the_second_when_it_is_needed() {
+        fn looks(work: &Work, blocks: &mut Vec<Block>) -> Hashed {
+            let has = if thread::current().name() == Some(Standing::Idle.name()) { 64 } else { 0 };
+            if blocks.len() == has { work.compute(blocks) } else { Err(Error::MemoryTooLittle) }
+        }
+        let mut presses = Presses::start_with(looks, 64).unwrap();
         assert!(presses.press(&work("x"), &Clock::start()).unwrap().is_ok());
     }
 
@@ -317,7 +341,7 @@ mod tests {
             }
             work.compute(&mut Vec::new())
         }
-        let (mut presses, clock) = (Presses::start_with(only_in_a_hurry).unwrap(), Clock::start());
+        let (mut presses, clock) = (Presses::start_with(only_in_a_hurry, 0).unwrap(), Clock::start());
         assert!(presses.press(&work("one"), &clock).unwrap().is_ok());
         // The idle thread is still at the first one: the next does not wait for it, and does not hear of it.
         assert!(presses.press(&work("two"), &clock).unwrap().is_ok());
@@ -331,7 +355,7 @@ mod tests {
             assert_ne!(work.password.expose_secret(), "poison", "as the test wants it");
             work.compute(&mut Vec::new())
         }
-        let (mut presses, clock) = (Presses::start_with(dies_of_one).unwrap(), Clock::start());
+        let (mut presses, clock) = (Presses::start_with(dies_of_one, 0).unwrap(), Clock::start());
         assert!(presses.press(&work("poison"), &clock).is_none());
         assert!(presses.press(&work("one"), &clock).unwrap().is_ok());
     }

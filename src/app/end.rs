@@ -42,8 +42,11 @@ impl App {
         }
         tokio::join!(self.cast.notices.stop(), self.cast.outbox.stop(), self.cast.webhooks.stop());
         self.cast.flush.stop().await;
-        self.store.close().await;
-        tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
+        if self.store.close().await {
+            tracing::info!("stopped; everything acknowledged is on disk, and the tables show it");
+        } else {
+            tracing::warn!("stopped; what the tables have on the disk is looked at first by the next start");
+        }
     }
 
     /// The same where another node follows: what can end while callers are still answered ends first, so that they wait only for what
@@ -121,7 +124,7 @@ impl App {
         };
         left_after("letters and webhooks", telling).await;
         left_after("the flush", self.cast.flush.abandon()).await;
-        left_after("the tables and the journal", self.store.close()).await;
+        left_after("the tables and the journal", self.store.abandon()).await;
     }
 }
 

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::persistence::journal::{DatabaseConfig, Journal, JournalConfig, Medium, Neighbours, Server};
-use crate::persistence::{Tables, folder};
+use crate::persistence::{StoreError, Tables, folder};
 
 /// Both, opened for writing. While it is open nobody else can open it.
 #[derive(Clone)]
@@ -66,12 +66,18 @@ impl Store {
     }
 
     /// Empties what is still in the write-ahead logs and lets go of the lock. What cannot be written now is read again from
-    /// the journal at the next start.
-    pub async fn close(self) {
-        if let Err(error) = self.tables.close().await {
-            tracing::warn!(%error, "the tables were not closed cleanly; the next start brings them up to date");
-        }
+    /// the journal at the next start. Whether the tables were closed well.
+    pub async fn close(self) -> bool {
+        let closed = self.tables.close().await;
         self.journal.close().await;
+        is_well(closed)
+    }
+
+    /// The same for an opening that is over, both at once and without waiting for whoever reads the files: the next one empties the
+    /// write-ahead logs.
+    pub async fn abandon(self) {
+        let (closed, ()) = tokio::join!(self.tables.abandon(), self.journal.abandon());
+        is_well(closed);
     }
 }
 
@@ -103,6 +109,13 @@ impl Joined {
         let tables = Tables::on(&server).await.context("the tables in the database could not be opened");
         Store::of(dir, true, journal, tables).await
     }
+}
+
+fn is_well(closed: Result<(), StoreError>) -> bool {
+    if let Err(error) = &closed {
+        tracing::warn!(%error, "the tables were not closed cleanly; the next start brings them up to date");
+    }
+    closed.is_ok()
 }
 
 /// What is acknowledged is to be there when the machine has power again.

@@ -347,7 +347,8 @@ mod tests {
     fn whoever_reads_what_is_to_be_written_back_is_told_from_a_disk_that_fails() {
         let opening = |why: OpenError| anyhow::Error::from(why).context("this shop");
         assert!(is_still_read(&opening(StoreError::StillRead { path: "journal.db".into() }.into())));
-        assert!(!is_still_read(&opening(OpenError::Unclean("a disk that fails".to_owned()))));
+        let unclean = StoreError::Unclean { path: "journal.db".into(), why: "a disk that fails".to_owned() };
+        assert!(!is_still_read(&opening(unclean.into())));
         assert!(!is_still_read(&opening(StoreError::Closed.into())));
     }
 

@@ -164,10 +164,9 @@ impl Outbox {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.store.writer().await?;
-        sql::begin(&mut writer).await?;
-        let claimed = claim_each(&mut writer, &rows, until, most).await;
-        sql::end(&mut writer, claimed).await
+        let mut transaction = self.store.begin().await?;
+        let claimed = claim_each(&mut transaction, &rows, until, most).await;
+        transaction.end(claimed).await
     }
 
     /// It was taken: the row goes. `false`: it was somebody else's by now.

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnection, SqliteSynchronous};
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, watch};
 
 use super::StoreError;
-use super::doubt::{Doubt, UncleanMark};
+use super::doubt::{Doubt, emptied, written_back};
 use super::sql::mysql::{Server, Session};
 use super::sql::sqlite::{self, OwnFile, Tuning};
 use super::sql::{self, Connection, Error, Pool, Query};
@@ -44,13 +44,16 @@ pub struct Shape {
     pub erases: bool,
 }
 
+/// The writer, alone in this process for as long as this lives.
+pub type Writer = OwnedMappedMutexGuard<Option<Connection>, Connection>;
+
 /// An open store. Cheap to clone.
 #[derive(Clone)]
 pub struct Store(Arc<Opened>);
 
 struct Opened {
     readers: Pool,
-    writer: Mutex<Option<Connection>>,
+    writer: Arc<Mutex<Option<Connection>>>,
     /// Whoever had the writer last may have been dropped half-way: its transaction is undone before the next begins.
     unended: AtomicBool,
     /// Something was erased that the WAL still has.
@@ -85,6 +88,7 @@ impl Opened {
     async fn mend(&self, writer: &mut Connection) -> Result<(), StoreError> {
         match (&self.home, &mut *writer) {
             (Home::Server(server), Connection::MySql(session)) => server.mend(session).await?,
+            (_, Connection::Sqlite(file)) if file.was_missed() => return Err(StoreError::DiskFailed),
             _ if self.unended.load(Ordering::Acquire) => {
                 // There may be none: then it had ended, and only the settings were left.
                 let _ = sql::query("rollback").execute(&mut *writer).await;
@@ -100,13 +104,35 @@ impl Opened {
 /// A transaction, and the writer with it. Dropped without an end it leaves nothing, and is undone at once: that of a node holds
 /// on to the row of the node's session.
 pub struct Transaction<'t> {
-    writer: MappedMutexGuard<'t, Connection>,
+    held: Held,
     store: &'t Store,
+}
+
+struct Held {
+    writer: Writer,
+    store: Store,
 }
 
 impl Transaction<'_> {
     /// Commits what went well, synced if it was begun so, and undoes what did not.
-    pub async fn end<T, E: From<Error>>(mut self, outcome: Result<T, E>) -> Result<T, E> {
+    pub async fn end<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
+        let Transaction { mut held, store } = self;
+        let value = match outcome {
+            Ok(value) if matches!(store.0.home, Home::File(_)) => value,
+            outcome => return held.end(outcome).await,
+        };
+        // Whoever waits may go at any moment, and SQLite commits all the same: somebody who stays hears what came of it.
+        let committing = tokio::spawn(async move { held.end(Ok::<_, Error>(())).await });
+        match committing.await {
+            Ok(Ok(())) => Ok(value),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(Error::WorkerCrashed.into()),
+        }
+    }
+}
+
+impl Held {
+    async fn end<T, E: From<Error>>(&mut self, outcome: Result<T, E>) -> Result<T, E> {
         let ended = sql::end(&mut self.writer, outcome).await;
         self.store.0.relax(&mut self.writer).await?;
         self.store.0.unended.store(false, Ordering::Release);
@@ -114,7 +140,7 @@ impl Transaction<'_> {
     }
 }
 
-impl Drop for Transaction<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         if !self.store.0.unended.load(Ordering::Acquire) {
             return;
@@ -131,13 +157,13 @@ impl Deref for Transaction<'_> {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.writer
+        &self.held.writer
     }
 }
 
 impl DerefMut for Transaction<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.writer
+        &mut self.held.writer
     }
 }
 
@@ -155,6 +181,27 @@ impl Shape {
         Pool::Sqlite(sqlite::readers(&self.path, &self.tuning(cache_kib), most))
     }
 
+    /// The writer goes, and leaves an empty WAL. After the disk has failed nothing is copied any more: the next opening sees to that.
+    async fn close(&self, mut file: OwnFile, patiently: bool) -> Result<(), StoreError> {
+        let mut emptied = Ok(());
+        if !file.is_over() {
+            let copied = match patiently {
+                true => sqlite::checkpoint_truncate(&mut file).await,
+                false => sqlite::checkpoint_truncate_now(&mut file).await,
+            };
+            emptied = copied.map(|_| ());
+        }
+        if let Err(error) = &emptied {
+            file.tell(error);
+        }
+        if file.is_over() {
+            file.leave(&self.path, &self.tuning(ASIDE_CACHE_KIB)).await?;
+            return Err(StoreError::DiskFailed);
+        }
+        let closed = file.close().await;
+        Ok(emptied.and(closed)?)
+    }
+
     fn with(&self, writer: Option<Connection>) -> Store {
         let readers = self.readers(self.reader_cache_kib, self.readers_max);
         Store::of(readers, writer, Home::File(self.clone()))
@@ -166,7 +213,8 @@ impl Store {
         // Who was killed may have erased something that the WAL still has.
         let may_have = writer.is_some() && matches!(&home, Home::File(shape) if shape.erases);
         let (unended, has_former) = (AtomicBool::new(false), AtomicBool::new(may_have));
-        Store(Arc::new(Opened { readers, writer: Mutex::new(writer), unended, has_former, home }))
+        let writer = Arc::new(Mutex::new(writer));
+        Store(Arc::new(Opened { readers, writer, unended, has_former, home }))
     }
 
     /// Opens a file, which is made if there is none, and brings it up to date. `over` turns true when its disk fails: then all of what
@@ -177,12 +225,13 @@ impl Store {
         over: &watch::Sender<bool>,
     ) -> Result<Store, StoreError> {
         let tuning = shape.tuning(shape.writer_cache_kib);
+        let doubt = Doubt::of(&shape.path, over);
+        written_back(&shape.path, &doubt.mark()).await?;
         let mut writer = match shape.nice {
             0 => sqlite::writer(&shape.path, &tuning).await?,
             nice => sqlite::nice_writer(&shape.path, tuning, nice).await?,
         };
-        let doubt = Doubt::of(&shape.path, over);
-        written_back(&mut writer, &shape.path, &doubt.mark()).await?;
+        emptied(&mut writer, &shape.path, &doubt.mark()).await?;
         let migrated = migrations.run(&mut writer).await.map_err(StoreError::from);
         if let Err(error) = &migrated
             && let Some(error) = error.said()
@@ -216,9 +265,9 @@ impl Store {
     }
 
     /// The writer, for as long as the guard is held.
-    pub async fn writer(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
-        let writer = self.0.writer.lock().await;
-        let mut writer = MutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
+    pub async fn writer(&self) -> Result<Writer, StoreError> {
+        let writer = Arc::clone(&self.0.writer).lock_owned().await;
+        let mut writer = OwnedMutexGuard::try_map(writer, Option::as_mut).map_err(|_| StoreError::Closed)?;
         if is_over(&writer) {
             return Err(StoreError::DiskFailed);
         }
@@ -226,11 +275,17 @@ impl Store {
         Ok(writer)
     }
 
-    /// Begins a transaction of several statements, which is synced when it ends.
-    pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
-        let mut transaction = Transaction { writer: self.writer().await?, store: self };
+    /// Whoever has the writer is about to begin.
+    async fn held(&self) -> Result<Transaction<'_>, StoreError> {
+        let held = Held { writer: self.writer().await?, store: self.clone() };
         // From here on: what it has begun may have failed half-way.
         self.0.unended.store(true, Ordering::Release);
+        Ok(Transaction { held, store: self })
+    }
+
+    /// Begins a transaction of several statements, which is synced when it ends.
+    pub async fn begin_synced(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut transaction = self.held().await?;
         self.0.strain(&mut transaction).await?;
         sql::begin(&mut transaction).await?;
         Ok(transaction)
@@ -239,8 +294,7 @@ impl Store {
     /// Begins a transaction that is synced with whatever is next: for what may be lost with the power, and is not to be written by
     /// a node that counts as dead.
     pub async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
-        let mut transaction = Transaction { writer: self.writer().await?, store: self };
-        self.0.unended.store(true, Ordering::Release);
+        let mut transaction = self.held().await?;
         sql::begin(&mut transaction).await?;
         Ok(transaction)
     }
@@ -305,47 +359,31 @@ impl Store {
         Ok(())
     }
 
-    /// Closes all connections; a file's WAL is emptied before, unless its disk has failed: then the next opening sees to that.
+    /// Closes all connections; a file's WAL is emptied before. [`StoreError::DiskFailed`] where its disk has failed: then it stays as it
+    /// is, and the next opening sees to that.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.closed(true).await
+    }
+
+    /// The same, and who reads the WAL is not waited for: it may stay.
+    pub async fn abandon(&self) -> Result<(), StoreError> {
+        self.closed(false).await
+    }
+
+    async fn closed(&self, patiently: bool) -> Result<(), StoreError> {
         self.0.readers.close().await;
-        match self.0.writer.lock().await.take() {
-            Some(Connection::Sqlite(mut file)) => {
-                if !file.is_over() {
-                    let emptied = sqlite::checkpoint_truncate(&mut file).await;
-                    if let Err(error) = &emptied {
-                        file.tell(error);
-                    }
-                    emptied?;
-                }
-                file.close().await?;
-            }
-            Some(Connection::MySql(session)) => session.close().await?,
-            Some(Connection::PooledSqlite(_) | Connection::PooledMySql(_)) | None => {}
+        let writer = self.0.writer.lock().await.take();
+        match (writer, &self.0.home) {
+            (Some(Connection::Sqlite(file)), Home::File(shape)) => shape.close(file, patiently).await,
+            (Some(Connection::MySql(session)), _) => Ok(session.close().await?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
 /// Whether the disk of its file has failed.
 fn is_over(writer: &Connection) -> bool {
     matches!(writer, Connection::Sqlite(file) if file.is_over())
-}
-
-/// After an opening whose disk had failed: all that the WAL shows is written into the file again, and synced, before it is believed.
-async fn written_back(
-    file: &mut SqliteConnection,
-    path: &Path,
-    mark: &UncleanMark,
-) -> Result<(), StoreError> {
-    if !mark.stands() {
-        return Ok(());
-    }
-    let unclean = |why: String| StoreError::Unclean { path: path.to_owned(), why };
-    let done = sqlite::checkpoint_truncate(file).await.map_err(|error| unclean(error.to_string()))?;
-    if done.busy {
-        return Err(StoreError::StillRead { path: path.to_owned() });
-    }
-    mark.clear().map_err(|error| unclean(error.to_string()))
 }
 
 #[cfg(test)]
@@ -355,6 +393,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::persistence::doubt::UncleanMark;
     use crate::persistence::testing::Home::{self, MySql, Sqlite};
     use crate::persistence::testing::killed;
     use crate::persistence::{Tables, journal};
@@ -475,7 +514,7 @@ mod tests {
         let (read, quiet) = (killed(&dir), killed(&dir));
         assert!(std::fs::metadata(quiet.path().join("shop.db-wal")).unwrap().len() > 0);
         assert!(mark(&read).stands() && mark(&quiet).stands());
-        tables.close().await.unwrap();
+        assert!(matches!(tables.close().await, Err(StoreError::DiskFailed)));
 
         // Whoever reads what the WAL has keeps it from being emptied.
         let mut reader = sqlite::writer(&file(&read), &journal::tuning()).await.unwrap();
@@ -494,6 +533,39 @@ mod tests {
         let pos: i64 = sqlx::query_scalar(POS).fetch_one(&mut looking).await.unwrap();
         assert_eq!(pos, 1);
         tables.close().await.unwrap();
+    }
+
+    /// Begins it, and goes.
+    async fn gone_from<T>(ending: impl Future<Output = T>) {
+        tokio::select! {
+            biased;
+            _ = ending => panic!("it has ended at once"),
+            () = std::future::ready(()) => {}
+        }
+    }
+
+    /// SQLite commits whether or not anybody waits for it.
+    #[tokio::test]
+    async fn what_came_of_a_commit_is_heard_though_whoever_began_it_has_gone() {
+        let (_dir, tables) = Sqlite.tables().await;
+        let store = tables.jobs().store;
+        let mut transaction = store.begin_synced().await.unwrap();
+        moved(&mut transaction).await.unwrap();
+        gone_from(transaction.end(Ok::<_, StoreError>(()))).await;
+        drop(store.writer().await.unwrap());
+        assert_eq!(pos(&store).await, 1);
+        assert!(!*tables.fatal().borrow(), "it is known");
+
+        // Whoever was to stay is gone as well.
+        let mut writer = store.writer().await.unwrap();
+        let Connection::Sqlite(file) = &mut *writer else { panic!("a file") };
+        sqlite::begin(file).await.unwrap();
+        sqlx::query(MOVE).execute(&mut **file).await.unwrap();
+        gone_from(file.end(Ok::<_, Error>(()))).await;
+        drop(writer);
+        assert!(matches!(store.writer().await, Err(StoreError::DiskFailed)));
+        assert!(*tables.fatal().borrow());
+        assert!(matches!(tables.close().await, Err(StoreError::DiskFailed)));
     }
 
     /// Its locks go with it, and nobody has to come for that: the row of a node's session is one of them.

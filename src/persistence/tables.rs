@@ -33,7 +33,7 @@
 
 use std::path::Path;
 
-use tokio::sync::{MappedMutexGuard, watch};
+use tokio::sync::watch;
 
 use super::cart::CartReader;
 use super::delivery::DeliveryReader;
@@ -51,7 +51,7 @@ use super::session::SessionReader;
 use super::sql::mysql::{self, Server};
 use super::sql::{self, Connection, Pool, Query};
 use super::stock::StockReader;
-use super::store::{Shape, Store, Transaction};
+use super::store::{Shape, Store, Transaction, Writer};
 use super::trail::Trail;
 use super::user::UserReader;
 use super::webhook::{Interest, WebhookRows};
@@ -314,7 +314,7 @@ impl Tables {
     }
 
     /// The writer of what the flush fills, for as long as the guard is held.
-    pub(super) async fn writer(&self) -> Result<MappedMutexGuard<'_, Connection>, StoreError> {
+    pub(super) async fn writer(&self) -> Result<Writer, StoreError> {
         self.shop.writer().await
     }
 
@@ -342,10 +342,17 @@ impl Tables {
         self.people.checkpoint_if_due().await;
     }
 
-    /// Empties the WALs and closes all connections.
+    /// Empties the WALs and closes all connections. [`StoreError::DiskFailed`] where a disk has failed: then none is emptied.
     pub async fn close(&self) -> Result<(), StoreError> {
         let (shop, people) = (self.shop.close().await, self.people.close().await);
         let money = self.money.close().await;
+        shop.and(people).and(money)
+    }
+
+    /// The same for an opening that is over: who reads a WAL is not waited for, and it stays behind.
+    pub async fn abandon(&self) -> Result<(), StoreError> {
+        let (shop, people, money) =
+            tokio::join!(self.shop.abandon(), self.people.abandon(), self.money.abandon());
         shop.and(people).and(money)
     }
 }

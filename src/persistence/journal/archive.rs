@@ -18,13 +18,14 @@ use tokio::sync::oneshot;
 use super::format;
 use super::lock::Lock;
 use super::log::Shelf;
+use super::reader;
 use super::segment;
 use super::snapshot::{Progress, Saving};
 use super::tail::Placed;
 use super::{Health, JournalConfig, Medium, NotWritten, OpenError, Shared};
 use crate::clock::Clock;
 use crate::domain::stock::{Entry, Epoch};
-use crate::persistence::doubt::UncleanMark;
+use crate::persistence::doubt::{UncleanMark, emptied, written_back};
 use crate::persistence::sql::sqlite::{self, Trouble, Tuning, trouble};
 use crate::persistence::sql::{Listed, signed};
 use crate::persistence::{StoreError, migrations};
@@ -64,6 +65,8 @@ struct Waiting {
     much: bool,
     /// Nothing more comes.
     finish: bool,
+    /// Who reads the file is not waited for at the end.
+    hurry: bool,
 }
 
 /// The way to the archive's thread.
@@ -102,6 +105,15 @@ impl Archive {
     pub fn finish(&self) {
         self.waiting().finish = true;
         self.bell.notify_one();
+    }
+
+    /// Whoever opens next empties the WAL.
+    pub fn hurry(&self) {
+        self.waiting().hurry = true;
+    }
+
+    fn hurries(&self) -> bool {
+        self.waiting().hurry
     }
 
     /// Waits for something to do, up to `patience`. Whether nothing more will come.
@@ -338,15 +350,32 @@ impl Archivist {
     fn close(&mut self) {
         self.give_up_snapshots();
         let Some(mut connection) = self.connection.take() else { return };
+        if !self.is_fenced() {
+            let emptying = async {
+                match self.shared.archive.hurries() {
+                    true => sqlite::checkpoint_truncate_now(&mut connection).await,
+                    false => sqlite::checkpoint_truncate(&mut connection).await,
+                }
+            };
+            if let Err(error) = self.runtime.block_on(emptying) {
+                tracing::warn!(%error, "the journal's WAL stays behind; the next start reads it");
+                if trouble(&error) == Trouble::Unsure {
+                    self.shared.doubt(&error.to_string());
+                }
+            }
+        }
         // After an I/O error nothing more is written by this opening: the next one looks at the disk first.
         let fenced = self.is_fenced();
-        let closing = async {
-            if !fenced && let Err(error) = sqlite::checkpoint_truncate(&mut connection).await {
-                tracing::warn!(%error, "the journal's WAL stays behind; the next start reads it");
+        let path = self.dir.join("journal.db");
+        let closed = self.runtime.block_on(async {
+            match fenced {
+                true => sqlite::leave(connection, &path, &reader::tuning()).await,
+                false => connection.close().await,
             }
-            let _ = connection.close().await;
-        };
-        self.runtime.block_on(closing);
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the journal's file was not closed cleanly");
+        }
         if !fenced && self.shared.tail.is_empty() {
             // All of the log stands in the file. If it cannot go now, the next start finds nothing new in it.
             let left = segment::left_in(&self.dir).unwrap_or_default();
@@ -403,39 +432,16 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
         pages_max: config.pages_max,
     };
     let path = config.dir.join("journal.db");
+    written_back(&path, mark).await?;
     let mut connection = sqlite::writer(&path, &tuning).await?;
-    let whole = rewritten(&mut connection, mark, &path).await?;
+    let whole = emptied(&mut connection, &path, mark).await?;
     let found = brought_up(&mut connection, config, whole).await;
-    if let Err(OpenError::Store(StoreError::Sql(error))) = &found
-        && trouble(error) == Trouble::Unsure
+    if let Err(OpenError::Store(error)) = &found
+        && error.said().is_some_and(|error| trouble(error) == Trouble::Unsure)
     {
         mark.set();
     }
     Ok((connection, found?))
-}
-
-/// Before anything is believed, all that the WAL shows is written into the file and synced: after a failed sync the
-/// kernel may show pages that no disk has. Whether that is done; a reader may be in its way, if nothing had failed.
-async fn rewritten(
-    connection: &mut SqliteConnection,
-    mark: &UncleanMark,
-    path: &Path,
-) -> Result<bool, OpenError> {
-    let unclean = |error: &dyn std::fmt::Display| OpenError::Unclean(error.to_string());
-    let done = match sqlite::checkpoint_truncate(connection).await {
-        Ok(done) => done,
-        Err(error) => {
-            mark.set();
-            return Err(unclean(&error));
-        }
-    };
-    if mark.stands() {
-        if done.busy {
-            return Err(StoreError::StillRead { path: path.to_owned() }.into());
-        }
-        mark.clear().map_err(|error| unclean(&error))?;
-    }
-    Ok(!done.busy)
 }
 
 /// Migrations, the number of what is written, a new epoch, and what the log holds.

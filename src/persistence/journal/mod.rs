@@ -539,6 +539,12 @@ impl Journal {
             let _ = ended.await;
         }
     }
+
+    /// The same for an opening that is over: who reads `journal.db` is not waited for, and its WAL stays behind.
+    pub async fn abandon(&self) {
+        self.0.shared.archive.hurry();
+        self.close().await;
+    }
 }
 
 impl AppendTo for Journal {

@@ -21,11 +21,6 @@ pub enum OpenError {
         dir.display()
     )]
     Elsewhere { dir: PathBuf, name: &'static str },
-    #[error(
-        "the last run ended in an I/O error and the journal could not be written back whole: {0}; \
-         look at the disk before starting again"
-    )]
-    Unclean(String),
     #[error("the log in {} could not be read back: {source}", dir.display())]
     Log { dir: PathBuf, source: std::io::Error },
     #[error("another file of the log cannot be made in {}: {}", dir.display(), why(error))]

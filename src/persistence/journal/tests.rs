@@ -460,6 +460,22 @@ async fn after_an_io_error_the_next_opening_writes_everything_back_first() {
     journal.close().await;
 }
 
+#[tokio::test]
+async fn an_opening_that_is_over_waits_for_nobody_who_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(&dir).await;
+    append(&journal, Owner::stocked(1, 1).seal(T0));
+    let mut reader = intruder(&dir).await;
+    sqlx::query("begin").execute(&mut reader).await.unwrap();
+    sqlx::query("select epoch from journal_meta").fetch_one(&mut reader).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(4), journal.abandon()).await.expect("it waits");
+    let journal = open(&dir).await;
+    assert_eq!(journal.head().pos, 1);
+    sqlx::query("rollback").execute(&mut reader).await.unwrap();
+    reader.close().await.unwrap();
+    journal.close().await;
+}
+
 const SAY_FORMAT: &str = "update journal_meta set format_number = ? where id = 1";
 
 /// A program of the version before meets a number that it does not know.

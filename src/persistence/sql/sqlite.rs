@@ -2,15 +2,15 @@
 //! doubt.
 //!
 //! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write. A backup has another one
-//! for a moment, which only holds its lock.
+//! for a moment, which only holds its lock; and after a disk has failed one that is alone writes back what the WAL has, and closes.
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::time::Duration;
 
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
-    SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteLockingMode, SqlitePool,
+    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Row};
 
@@ -98,6 +98,50 @@ pub async fn beside_writer(path: &Path, wait_ms: u64) -> Result<SqliteConnection
 /// One connection that only reads.
 pub async fn reader(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, sqlx::Error> {
     base(path, tuning).read_only(true).connect().await
+}
+
+/// Copies all that a WAL has into its file, as if nothing of it had been copied before, and syncs and empties it. Whoever has the file to
+/// himself reads the WAL anew, and believes nothing that others have noted of it in the memory they share. Whether it is done: anybody
+/// who has the file open is in its way.
+pub async fn copy_anew(path: &Path) -> Result<bool, sqlx::Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        // Before anything is read (<https://sqlite.org/wal.html#use_of_wal_without_shared_memory>).
+        .locking_mode(SqliteLockingMode::Exclusive)
+        .busy_timeout(Duration::from_millis(BUSY_MS))
+        .disable_statement_logging();
+    let mut alone = options.connect().await?;
+    let copied = checkpoint_truncate(&mut alone).await;
+    let closed = sqlx::Connection::close(alone).await;
+    match copied {
+        Ok(done) => closed.map(|()| !done.busy),
+        Err(error) if trouble(&error) == Trouble::Refused => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Closes a connection to a file whose disk has failed, and leaves the WAL where it is. The last one to close copies it, from where the
+/// last checkpoint stood, and removes it; one that only reads does not.
+pub async fn leave(writer: SqliteConnection, path: &Path, tuning: &Tuning) -> Result<(), sqlx::Error> {
+    match staying(path, tuning).await {
+        Ok(last) => {
+            let closed = sqlx::Connection::close(writer).await;
+            sqlx::Connection::close(last).await.and(closed)
+        }
+        Err(error) => {
+            // Open for as long as this process lives: then nobody closes it, and the next one finds the WAL.
+            let _: &mut SqliteConnection = Box::leak(Box::new(writer));
+            Err(error)
+        }
+    }
+}
+
+/// One that only reads, and from its first look on has the file's lock.
+async fn staying(path: &Path, tuning: &Tuning) -> Result<SqliteConnection, sqlx::Error> {
+    let mut staying = reader(path, tuning).await?;
+    sqlx::query("select count(*) from sqlite_schema").fetch_one(&mut staying).await?;
+    Ok(staying)
 }
 
 /// Connections that only read, opened when they are needed.
@@ -200,16 +244,31 @@ async fn ended<T, E: From<sqlx::Error>>(
 pub struct OwnFile {
     file: SqliteConnection,
     doubt: Option<Doubt>,
+    /// A commit was begun, and nobody has heard yet what came of it.
+    unheard: bool,
 }
 
 impl OwnFile {
     pub fn told_to(doubt: Doubt, file: SqliteConnection) -> OwnFile {
-        OwnFile { file, doubt: Some(doubt) }
+        OwnFile { file, doubt: Some(doubt), unheard: false }
     }
 
     /// Commits what went well and undoes what did not. Where nobody knows what a commit came to, that is heard.
     pub async fn end<T, E: From<sqlx::Error>>(&mut self, outcome: Result<T, E>) -> Result<T, E> {
-        ended(&mut self.file, outcome, self.doubt.as_ref()).await
+        self.unheard = outcome.is_ok();
+        let ended = ended(&mut self.file, outcome, self.doubt.as_ref()).await;
+        self.unheard = false;
+        ended
+    }
+
+    /// Whether the last holder went in the midst of a commit. It was done all the same, well or not: that is heard then, as doubt.
+    pub fn was_missed(&self) -> bool {
+        if self.unheard
+            && let Some(doubt) = &self.doubt
+        {
+            doubt.miss();
+        }
+        self.unheard
     }
 
     /// Says why a checkpoint failed.
@@ -227,12 +286,17 @@ impl OwnFile {
     pub async fn close(self) -> Result<(), sqlx::Error> {
         sqlx::Connection::close(self.file).await
     }
+
+    /// The same after its disk has failed ([`leave`]).
+    pub async fn leave(self, path: &Path, tuning: &Tuning) -> Result<(), sqlx::Error> {
+        leave(self.file, path, tuning).await
+    }
 }
 
 /// One of whose end nobody need hear: whoever has it is the only one there is.
 impl From<SqliteConnection> for OwnFile {
     fn from(file: SqliteConnection) -> OwnFile {
-        OwnFile { file, doubt: None }
+        OwnFile { file, doubt: None, unheard: false }
     }
 }
 

@@ -197,10 +197,9 @@ impl WebhookRows {
         if rows.is_empty() {
             return Ok(Vec::new());
         }
-        let mut writer = self.store.writer().await?;
-        sql::begin(&mut writer).await?;
-        let claimed = claim_each(&mut writer, &rows, until).await;
-        sql::end(&mut writer, claimed).await
+        let mut transaction = self.store.begin().await?;
+        let claimed = claim_each(&mut transaction, &rows, until).await;
+        transaction.end(claimed).await
     }
 
     /// What became of a try: the delivery's state, status and error, and, if it waits, when it is sent again. `false`: it was

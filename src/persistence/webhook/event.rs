@@ -88,15 +88,14 @@ impl WebhookRows {
     /// Puts these deliveries down in the place of the events they were made of.
     pub async fn fan_out(&self, taken: &Taken, deliveries: &[Delivery]) -> Result<(), StoreError> {
         let (pos, number) = taken.last;
-        let mut writer = self.store.writer().await?;
-        sql::begin(&mut writer).await?;
+        let mut transaction = self.store.begin().await?;
         let moved = async {
-            delivery::insert(&mut writer, deliveries).await?;
-            sql::query(DROP_BEFORE).bind(pos).execute(&mut *writer).await?;
-            sql::query(DROP_AT).bind(pos).bind(number).execute(&mut *writer).await?;
+            delivery::insert(&mut transaction, deliveries).await?;
+            sql::query(DROP_BEFORE).bind(pos).execute(&mut *transaction).await?;
+            sql::query(DROP_AT).bind(pos).bind(number).execute(&mut *transaction).await?;
             Ok(())
         };
         let moved = moved.await;
-        sql::end(&mut writer, moved).await
+        transaction.end(moved).await
     }
 }

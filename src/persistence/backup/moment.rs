@@ -90,7 +90,7 @@ async fn of_files(dir: &Path, clock: &Clock) -> Result<Moment, BackupError> {
             for writer in writers {
                 sqlx::Connection::close(writer).await.map_err(StoreError::from)?;
             }
-            return Ok(Moment { parts: Parts::Files(files), log, held });
+            return Ok(Moment { parts: Parts::Files(Box::new(files)), log, held });
         }
         tokio::time::sleep(REST).await;
     }

@@ -21,7 +21,7 @@ const LEVELS_OF_DATABASE: [&str; 4] = [
 ];
 
 pub enum Parts {
-    Files([Connection; 4]),
+    Files(Box<[Connection; 4]>),
     Database(Connection),
 }
 
@@ -66,7 +66,7 @@ impl Parts {
 
     pub async fn close(self) -> Result<(), StoreError> {
         let connections = match self {
-            Parts::Files(files) => Vec::from(files),
+            Parts::Files(files) => Vec::from(*files),
             Parts::Database(database) => vec![database],
         };
         for connection in connections {

@@ -85,7 +85,7 @@ async fn into_files(from: &Path, dir: &Path, whole: &Whole) -> Result<(), Backup
         files.push(Connection::Sqlite(writer.into()));
     }
     let Ok(files) = files.try_into() else { return Err(StoreError::Closed.into()) };
-    let mut parts = Parts::Files(files);
+    let mut parts = Parts::Files(Box::new(files));
     sql::query(NOT_YET).execute(parts.of(Part::Shop)).await.map_err(StoreError::from)?;
     let epoch = sql::query(EPOCH_OF_FILES).bind(whole.manifest.journal.epoch);
     epoch.execute(parts.of(Part::Journal)).await.map_err(StoreError::from)?;
@@ -176,7 +176,7 @@ impl Filling<'_> {
     /// What was written stands in the files themselves, synced. A database sees to that by itself.
     async fn settle(&mut self) -> Result<(), StoreError> {
         let Parts::Files(files) = &mut *self.parts else { return Ok(()) };
-        for file in files {
+        for file in files.iter_mut() {
             if let Connection::Sqlite(file) = file {
                 sqlite::checkpoint_truncate(file).await?;
             }

@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Profile};
 use crate::domain::stock::Millis;
 use crate::mail::Mailer;
-use crate::persistence::StoreError;
 use crate::persistence::breached::BreachedPasswords;
+use crate::persistence::{StoreError, is_left_open};
 
 /// More rebuilds than this in [`REBUILD_WINDOW_MS`] mean that it will not get better by trying again.
 const REBUILDS_MAX: usize = 5;
@@ -190,8 +190,8 @@ impl Supervisor<'_> {
         owning: Option<Owning>,
         error: anyhow::Error,
     ) -> Result<Option<Opened>> {
-        // He says nothing about the disk, and reads for as long as it takes.
-        if is_still_read(&error) {
+        // He says nothing about the disk, and reads for as long as it takes. But nobody waits for what this process itself has left open.
+        if is_still_read(&error) && !is_left_open() {
             tracing::warn!(error = format!("{error:#}"), "the shop opens when nobody reads there any more");
             return Ok(self.is_stopped_within(BETWEEN_LOOKS).await.then_some(Opened::Stopped));
         }

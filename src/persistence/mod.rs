@@ -46,5 +46,5 @@ pub mod user;
 pub mod webhook;
 pub mod wish;
 
-pub use sql::{Damaged, StoreError};
+pub use sql::{Damaged, StoreError, is_left_open};
 pub use tables::{Tables, Writing};

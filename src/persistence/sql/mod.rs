@@ -22,3 +22,4 @@ pub use listed::Listed;
 pub use query::{Query, query, query_as, query_scalar};
 pub use row::{Row, legible, signed, sixteen, thirty_two, time, unsigned};
 pub use script::Script;
+pub use sqlite::is_left_open;

@@ -6,6 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -131,10 +132,18 @@ pub async fn leave(writer: SqliteConnection, path: &Path, tuning: &Tuning) -> Re
         }
         Err(error) => {
             // Open for as long as this process lives: then nobody closes it, and the next one finds the WAL.
+            LEFT_OPEN.store(true, Ordering::Release);
             let _: &mut SqliteConnection = Box::leak(Box::new(writer));
             Err(error)
         }
     }
+}
+
+static LEFT_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether a file stays open until this process ends, so that only the next one has it alone.
+pub fn is_left_open() -> bool {
+    LEFT_OPEN.load(Ordering::Acquire)
 }
 
 /// One that only reads, and from its first look on has the file's lock.

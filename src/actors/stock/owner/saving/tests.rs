@@ -94,7 +94,7 @@ async fn an_owner_that_is_sold_from_is_stored_and_writes_nothing_down_itself() {
         while story.saved() == Sequence(0) {
             story.buy(next..next + 3).await;
             next += 3;
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     timeout(SOON, selling).await.expect("it is stored");

@@ -4,6 +4,7 @@
 //! Always true: a file has one writing connection, which does all checkpoints itself; readers cannot write. A backup has another one
 //! for a moment, which only holds its lock; and after a disk has failed one that is alone writes back what the WAL has, and closes.
 
+use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -133,7 +134,7 @@ pub async fn leave(writer: SqliteConnection, path: &Path, tuning: &Tuning) -> Re
         Err(error) => {
             // Open for as long as this process lives: then nobody closes it, and the next one finds the WAL.
             LEFT_OPEN.store(true, Ordering::Release);
-            let _: &mut SqliteConnection = Box::leak(Box::new(writer));
+            let _ = ManuallyDrop::new(writer);
             Err(error)
         }
     }

@@ -456,8 +456,12 @@ impl Saga {
     fn undo_heard(&mut self, done: usize, said: OwnerSaid) -> Do {
         match said {
             OwnerSaid::NotNow => self.again(Phase::Undoing(done)),
-            // Sold before another line could not be: it comes back.
-            OwnerSaid::Refused(Refusal::AlreadySold) if self.undone.to == PaymentState::Orphaned => {
+            // Sold before another line could not be: it comes back. What was given back out of a review was never sold by us: if it is
+            // sold now, somebody else has accepted the payment meanwhile, and our row will say so.
+            OwnerSaid::Refused(Refusal::AlreadySold)
+                if self.undone.to == PaymentState::Orphaned
+                    && self.payment.state == PaymentState::Captured =>
+            {
                 let Some(line) = self.lines.iter().rev().nth(done) else { return self.rest() };
                 let (order, quantity) = (self.order(), line.quantity);
                 let (back, why, by) = (Back::ToStock, CameBack::Cancelled, u64::from(self.attempt().get()));

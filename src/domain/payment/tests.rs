@@ -125,7 +125,11 @@ fn told(todo: &Do) -> String {
 /// Tells a story: each line is what the machine wants and, behind the arrow, what it hears. `ok` is heard of a written row.
 #[track_caller]
 fn story(mut saga: Saga, at: i64, script: &str) {
-    let mut todo = saga.start();
+    let begin = saga.start();
+    goes_on(saga, begin, at, script);
+}
+
+fn goes_on(mut saga: Saga, mut todo: Do, at: i64, script: &str) {
     let mut transcript = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let heard = line.split_once("-> ").map(|(_, heard)| heard);
@@ -400,6 +404,23 @@ fn a_line_that_cannot_be_sold_after_the_charge_is_a_refund_and_what_was_sold_com
          release a  -> lapsed
          write orphaned (order_ended) and give back -> ok
          end",
+    );
+}
+
+/// Whoever gives back what waits for a person has sold nothing of it: a line that is sold is that of another person, who has
+/// accepted the payment meanwhile, and who is first is said by the row.
+#[test]
+fn what_another_has_accepted_is_not_taken_out_of_his_hands() {
+    let mut saga = found(PaymentState::Review);
+    let begin = saga.give_back();
+    goes_on(
+        saga,
+        begin,
+        1,
+        "release b  -> later
+         release b  -> sold
+         release a  -> sold
+         write orphaned (given_back) and give back",
     );
 }
 

@@ -13,8 +13,8 @@ use stockade_sim::model::{self, Search};
 use stockade_sim::scenario::Scenario;
 use stockade_sim::tally::sometimes;
 
-/// Most seeds a safeguard taken out may need to be noticed.
-const HUNT_SEEDS: u64 = 500;
+/// Most seeds a safeguard taken out may need to be noticed: as many as a gate plays with all of them in place.
+const HUNT_SEEDS: u64 = 2_000;
 
 /// Deterministic simulation of Stockade's owners: one seed, one history.
 #[derive(Debug, Parser)]

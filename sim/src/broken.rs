@@ -105,6 +105,15 @@ impl Broken {
     pub fn is_of_many(self) -> bool {
         self >= Broken::GroupWithoutSession
     }
+
+    /// The seed at which the hunt begins: what few histories show is looked for where they are known to be, or it would take a minute.
+    pub fn shows_from(self) -> u64 {
+        match self {
+            Broken::StaleKeyWithoutClaim => 1_451,
+            Broken::BeatInTheSession => 751,
+            _ => 1,
+        }
+    }
 }
 
 impl FromStr for Broken {

@@ -13,8 +13,8 @@ use stockade_sim::model::{self, Search};
 use stockade_sim::scenario::Scenario;
 use stockade_sim::tally::sometimes;
 
-/// Most seeds a safeguard taken out may need to be noticed: as many as a gate plays with all of them in place.
-const HUNT_SEEDS: u64 = 2_000;
+/// Most seeds a safeguard taken out may need to be noticed: behind the one at which its hunt begins.
+const HUNT_SEEDS: u64 = 500;
 
 /// Deterministic simulation of Stockade's owners: one seed, one history.
 #[derive(Debug, Parser)]
@@ -115,7 +115,8 @@ fn one(seed: u64, owners: usize, broken: Option<Broken>, aloud: bool) -> bool {
 fn hunt(variants: &[Broken], options: &Options) -> bool {
     let mut all_caught = true;
     for broken in variants {
-        match campaign::hunt(*broken, options.from, options.seeds.min(HUNT_SEEDS)) {
+        let from = options.from.max(broken.shows_from());
+        match campaign::hunt(*broken, from, options.seeds.min(HUNT_SEEDS)) {
             Some((seeds, failure)) => {
                 let seed = if seeds == 1 { "seed" } else { "seeds" };
                 println!("{:<26} caught after {seeds:>3} {seed}", broken.word());

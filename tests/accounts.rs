@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use stockade::domain::job::Tally;
-use stockade::persistence::Tables;
-use support::{Pair, Person, Process, Shop, id, one_line};
+use support::{Pair, Person, Process, Shop, id, one_line, told_in_trail};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -250,8 +249,7 @@ async fn a_profile_that_stays_as_it_is_is_written_nowhere() {
         assert_eq!(patch(same).await.ok(200), changed, "the time of the last change as well");
     }
     let folder = shop.stop().await;
-    let entries = Tables::read_only(folder.path()).trail().before(i64::MAX, 100).await.unwrap();
-    assert_eq!(entries.iter().filter(|entry| entry.kind == "profile_changed").count(), 1);
+    assert_eq!(told_in_trail(folder.path(), "profile_changed").await, 1);
 }
 
 /// OWASP API4: one person who changes his profile without end, or has it exported, is told to wait for himself alone.

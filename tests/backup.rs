@@ -28,7 +28,7 @@ use stockade::persistence::backup::{self, BackupError, Place};
 use stockade::persistence::revocation::{Revocation, Subject};
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
-use support::{Person, Process, SECRET, card, id, one_line, paid_with, user};
+use support::{Person, Process, SECRET, card, id, master_key, one_line, paid_with, user};
 use tempfile::TempDir;
 
 const BUYERS: u64 = 24;
@@ -37,11 +37,6 @@ const PRODUCTS: usize = 3;
 const ANSWERS: usize = 80;
 /// They have come by then, on whatever machine this runs.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(60);
-
-/// Thirty-two bytes that stand nowhere in the repository.
-fn master_key() -> String {
-    ["up", "down"].map(|half| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()))).concat()
-}
 
 /// What all shops of a test are started with: a provider that takes a moment, so that there is always a payment under way.
 fn settings(database: Option<&str>) -> Vec<(&'static str, String)> {
@@ -324,13 +319,18 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A manifest that counts wrong, with the right sum.
-fn miscount(backup: &Path) {
+/// A manifest that was changed, with the right sum.
+fn rewrite(backup: &Path, change: impl FnOnce(&mut Value)) {
     let path = backup.join("manifest.json");
     let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    manifest["rows"]["order_lines"] = json!(1_000_000);
+    change(&mut manifest);
     std::fs::write(&path, manifest.to_string()).unwrap();
     sum_up(backup);
+}
+
+/// A manifest that counts wrong, with the right sum.
+fn miscount(backup: &Path) {
+    rewrite(backup, |manifest| manifest["rows"]["order_lines"] = json!(1_000_000));
 }
 
 /// Sums that are right, whatever stands there.
@@ -398,18 +398,15 @@ async fn what_was_damaged_is_refused_before_anything_is_written() {
 #[tokio::test]
 async fn the_journal_of_a_newer_version_is_neither_copied_nor_restored() {
     let (home, backup) = small_backup().await;
-    let (path, into) = (backup.join("manifest.json"), home.folder.path().join("into"));
-    let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-    assert_eq!(manifest["journal"]["format"], FORMAT);
-    manifest["journal"]["format"] = json!(FORMAT + 1);
-    std::fs::write(&path, manifest.to_string()).unwrap();
-    sum_up(&backup);
+    let into = home.folder.path().join("into");
+    rewrite(&backup, |manifest| {
+        assert_eq!(manifest["journal"]["format"], FORMAT);
+        manifest["journal"]["format"] = json!(FORMAT + 1);
+    });
     let refused = restored(&backup, &into).await.unwrap_err();
     assert!(matches!(refused, BackupError::NewerJournal { .. }) && !into.exists(), "{refused}");
     // One of before there was a number is as good as ever.
-    manifest["journal"].as_object_mut().unwrap().remove("format");
-    std::fs::write(&path, manifest.to_string()).unwrap();
-    sum_up(&backup);
+    rewrite(&backup, |manifest| drop(manifest["journal"].as_object_mut().unwrap().remove("format")));
     restored(&backup, &into).await.unwrap();
 
     let file = SqliteConnectOptions::new().filename(home.data().join("journal.db"));

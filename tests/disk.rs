@@ -100,9 +100,14 @@ impl Shop {
     }
 
     async fn until_told(&self, words: &str) {
+        self.until_told_often(words, 1).await;
+    }
+
+    /// So many times.
+    async fn until_told_often(&self, words: &str, times: usize) {
         let began = Instant::now();
-        while !self.told().contains(words) {
-            assert!(began.elapsed() < PATIENCE, "never {words:?}; the log says:\n{}", self.told());
+        while self.told().matches(words).count() < times {
+            assert!(began.elapsed() < PATIENCE, "not {times} × {words:?}; the log says:\n{}", self.told());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -210,15 +215,23 @@ fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0)
 }
 
-/// A command that runs `stockade serve` on a tmpfs of so many MiB at `data`.
-fn on_a_small_disk(data: &Path, mebibytes: u32) -> Command {
+/// A command that runs this script among mounts of its own: `$0` is the server, `$1` is `data`.
+fn mounted(data: &Path, script: &str) -> Command {
     let mut command = Command::new("unshare");
+    configure(&mut command, data);
     if !is_root() {
         command.args(["--user", "--map-root-user"]);
     }
+    command.args(["--mount", "sh", "-c", script, SERVER]).arg(data);
+    command
+}
+
+/// A command that runs `stockade serve` on a tmpfs of so many MiB at `data`.
+fn on_a_small_disk(data: &Path, mebibytes: u32) -> Command {
     let script = "mount -t tmpfs -o size=\"$2\"m tmpfs \"$1\" && \"$0\" seed --users 1 --products 1 --stock 100000 \
                   && exec \"$0\" serve";
-    command.args(["--mount", "sh", "-c", script, SERVER]).arg(data).arg(mebibytes.to_string());
+    let mut command = mounted(data, script);
+    command.arg(mebibytes.to_string());
     command
 }
 
@@ -323,14 +336,7 @@ fn a_read_only_data_directory() {
     fs::create_dir(&data).unwrap();
     assert!(run(&data, &["seed", "--users", "1", "--products", "1", "--stock", "1"]).status.success());
     let script = "mount -t tmpfs tmpfs \"$1\" && mount -o remount,ro tmpfs \"$1\" && exec \"$0\" serve";
-    let mut command = Command::new("unshare");
-    configure(&mut command, &data);
-    if !is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    let mut server = command
-        .args(["--mount", "sh", "-c", script, SERVER])
-        .arg(&data)
+    let mut server = mounted(&data, script)
         .env("STOCKADE_HTTP_ADDR", free_address().unwrap().to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
@@ -354,12 +360,7 @@ fn a_disk_without_room_for_a_file_of_the_log() {
     // What is taken away again leaves two MiB.
     let script = "mount -t tmpfs -o size=24m tmpfs \"$1\" && \"$0\" seed --users 1 --products 1 --stock 10 \
                   && head -c 2097152 /dev/zero > \"$1/room\" && { cat /dev/zero > \"$1/ballast\"; rm \"$1/room\"; exec \"$0\" serve; }";
-    let mut command = Command::new("unshare");
-    configure(&mut command, &data);
-    if !is_root() {
-        command.args(["--user", "--map-root-user"]);
-    }
-    command.args(["--mount", "sh", "-c", script, SERVER]).arg(&data);
+    let mut command = mounted(&data, script);
     let started = command.env("STOCKADE_HTTP_ADDR", free_address().unwrap().to_string()).output().unwrap();
     let told = String::from_utf8_lossy(&started.stderr);
     assert_eq!(started.status.code(), Some(1), "{told}");
@@ -397,11 +398,7 @@ async fn a_backup_that_runs_after_a_failed_sync() {
     shop.until_told("while somebody reads").await;
     // It is told again with each try.
     let once = shop.told().matches("while somebody reads").count();
-    let began = Instant::now();
-    while shop.told().matches("while somebody reads").count() == once {
-        assert!(began.elapsed() < PATIENCE, "it does not try again:\n{}", shop.told());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    shop.until_told_often("while somebody reads", once + 1).await;
     assert!(shop.process.try_wait().unwrap().is_none() && mark.exists(), "{}", shop.told());
     reading.close().await.unwrap();
     shop.until_ready().await;

@@ -68,6 +68,16 @@ async fn placed(shop: &Shop, pair: &Pair, body: &Value) -> String {
     id(&shop.as_of(pair, "POST", "/v1/orders").json(body).send().await.ok(201))
 }
 
+/// An order of one unit and of two that is paid, once its buyer has read so.
+async fn sold(shop: &Shop, pair: &Pair) -> String {
+    let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
+    let mut body = support::lines(&[(&jar, 1), (&cup, 2)]);
+    body["payment"] = card("tok_ok");
+    let order = placed(shop, pair, &body).await;
+    told(shop, &order, "paid").await;
+    order
+}
+
 async fn open(folder: &Path, file: &str) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(folder.join(file));
     SqliteConnection::connect_with(&options).await.unwrap()
@@ -367,13 +377,9 @@ async fn a_flush_that_is_done_again_after_a_cut_tells_nothing_twice() {
 #[actix_web::test]
 async fn what_becomes_of_sold_lines_is_told_line_by_line() {
     let shop = Shop::open().await;
-    let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
     let (_, pair) = buyer(&shop, 1).await;
-    let mut body = support::lines(&[(&jar, 1), (&cup, 2)]);
-    body["payment"] = card("tok_ok");
-    let order = placed(&shop, &pair, &body).await;
+    let order = sold(&shop, &pair).await;
     told(&shop, &order, "placed").await;
-    told(&shop, &order, "paid").await;
     let folder = shop.stop().await;
     let (of, at): (OrderId, _) = (order.parse().unwrap(), Millis(1_700_000_000_000));
     let line = |line, kind| Notice::of_line(of, line, kind, at);
@@ -447,12 +453,8 @@ async fn who_could_not_pay_reads_what_has_become_of_the_money() {
 #[actix_web::test]
 async fn a_letter_promises_no_more_money_than_goes_back() {
     let shop = Shop::open().await;
-    let (jar, cup) = (shop.stocked(9).await, shop.stocked(9).await);
     let (_, pair) = buyer(&shop, 1).await;
-    let mut body = support::lines(&[(&jar, 1), (&cup, 2)]);
-    body["payment"] = card("tok_ok");
-    let order = placed(&shop, &pair, &body).await;
-    told(&shop, &order, "paid").await;
+    let order = sold(&shop, &pair).await;
     let path = format!("/v1/admin/orders/{order}/refunds");
     let price = json!({ "line": 1, "restock": "leave", "reason": "late" });
     shop.admin("POST", &path).key("a").json(&price).send().await.ok(201);

@@ -271,9 +271,7 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
             for cause in
                 [Cause::OrderCancelled, Cause::Line(2), Cause::LineCancelled(2), Cause::LineReturned(2)]
             {
-                // The first goes to its end, and tells how far that is.
-                let (mut all, mut steps) = (0, 0);
-                while steps <= all {
+                let mut next = async || {
                     let (who, order) = if let Cause::LineReturned(line) = cause {
                         let at = delivered.iter().position(|(of, ..)| *of == token).unwrap();
                         let (_, who, order) = delivered.swap_remove(at);
@@ -283,16 +281,16 @@ async fn a_refund_interrupted_anywhere_is_given_back_once() {
                         buyers += 1;
                         (buyers, bought(&shelf, buyers, token).await)
                     };
-                    let mut walk = wanted(&shelf, who, order, cause).await;
-                    if all == 0 {
-                        while walk.step().await {
-                            all += 1;
-                        }
-                        begun.push((0, walk));
-                    } else {
-                        begun.push((steps, walk));
-                        steps += 1;
-                    }
+                    wanted(&shelf, who, order, cause).await
+                };
+                // The first goes to its end, and tells how far that is.
+                let (mut first, mut all) = (next().await, 0);
+                while first.step().await {
+                    all += 1;
+                }
+                begun.push((0, first));
+                for steps in 0..=all {
+                    begun.push((steps, next().await));
                 }
             }
         }

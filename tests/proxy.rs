@@ -27,7 +27,7 @@ use stockade::http::Code;
 use stockade::http::front::KEEP_KEYS;
 use stockade::tokens::Tokens;
 use stockade_servers::MariaDb;
-use support::{Process, SECRET, Shop, Stalls, id, one_line, user, wait_for};
+use support::{Process, SECRET, Shop, Stalls, id, master_key, one_line, user, wait_for};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -71,11 +71,9 @@ impl Cluster {
 
     fn begin_as(&self, node: usize, roles: &str) -> Process {
         let Place { shop, ops } = self.places[node];
-        // Thirty-two bytes that stand nowhere in the repository.
-        let half = |half: &str| format!("{:032x}", xxhash_rust::xxh3::xxh3_128(half.as_bytes()));
         let settings = [
             ("STOCKADE_DATABASE_URL", self.database.url()),
-            ("STOCKADE_MASTER_KEY", half("left") + &half("right")),
+            ("STOCKADE_MASTER_KEY", master_key()),
             ("STOCKADE_HTTP_ADDR", shop.to_string()),
             ("STOCKADE_OPS_ADDR", ops.to_string()),
             ("STOCKADE_ROLES", roles.to_owned()),

@@ -270,10 +270,7 @@ fn before_joining_again(
     now: Millis,
     error: &anyhow::Error,
 ) -> Option<Duration> {
-    let is_away = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_away)
-    };
-    if error.chain().any(is_away) {
+    if is_caused_by(error, StoreError::is_away) {
         return Some(BETWEEN_JOINS);
     }
     may_rebuild(rebuilds, now).then_some(BETWEEN_REBUILDS)
@@ -281,10 +278,12 @@ fn before_joining_again(
 
 /// Whether the files are only kept from being written back by somebody who reads them.
 fn is_still_read(error: &anyhow::Error) -> bool {
-    let is_read = |cause: &(dyn std::error::Error + 'static)| {
-        matches!(cause.downcast_ref::<StoreError>(), Some(StoreError::StillRead { .. }))
-    };
-    error.chain().any(is_read)
+    is_caused_by(error, |error| matches!(error, StoreError::StillRead { .. }))
+}
+
+/// Whether something that a store has said is among the causes, and is such.
+fn is_caused_by(error: &anyhow::Error, is_such: impl Fn(&StoreError) -> bool) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<StoreError>()).any(is_such)
 }
 
 fn announce(config: &Config, app: &App) {

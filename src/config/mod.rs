@@ -44,8 +44,8 @@ pub use tokens::{JwtAlgorithm, Tokens};
 
 /// The least a signing secret may have in production, in bytes.
 pub const SECRET_BYTES_MIN: usize = 32;
-/// The size of a file of the log, but in tests.
-const JOURNAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// The size of a file of the log, but in tests. At a few thousand orders a second it lasts for seconds.
+pub const JOURNAL_FILE_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Words of sample configurations. A production secret must not contain one.
 const SAMPLE_WORDS: [&str; 10] = [
     "changeme",

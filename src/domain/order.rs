@@ -161,6 +161,11 @@ impl OrderStatus {
 }
 
 impl LineStatus {
+    /// Whether its units have come back.
+    pub fn is_back(self) -> bool {
+        matches!(self, LineStatus::Cancelled | LineStatus::Returned)
+    }
+
     /// Moves the line to `to`, if the table has that row.
     pub fn moved_to(self, to: LineStatus) -> Result<LineStatus, IllegalMove> {
         use LineStatus::*;

@@ -39,6 +39,11 @@ impl Request {
     pub fn fits(&self) -> bool {
         self.body.len() <= BODY_BYTES_MAX && head_fits(self.method.len() + self.target.len(), &self.headers)
     }
+
+    /// Whether it only looks, and nothing is done of it.
+    pub fn is_look(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD")
+    }
 }
 
 /// A connection to one node, of one thread. Cheap to clone; ends with the last clone and the last stream that came over it.

@@ -206,22 +206,17 @@ impl Answering {
             self.say(Out::Dropped { id });
             return Ok(());
         }
-        let taken = match ask.side {
-            // Put aside it would be taken for the refusal of a node that does not lead, and whoever else asks by that thread waited.
-            Side::Shop | Side::Ops if is_full => return self.turn_away(&ask),
-            Side::Shop if !self.share.take() => return self.turn_away(&ask),
-            Side::Shop => Some(Taken(me.clone())),
-            // Operators and owners are few, and have no part in a rush.
-            Side::Ops | Side::Owners => None,
-        };
+        // Operators and owners are few, and have no part in a rush.
+        let shares = ask.side == Side::Shop;
+        // Put aside it would be taken for the refusal of a node that does not lead, and whoever else asks by that thread waited.
+        if is_full || shares && !self.share.take() {
+            self.say(self.turned_away(id, ask.target, &ask.headers.0));
+            return Ok(());
+        }
+        let taken = shares.then(|| Taken(me.clone()));
         self.flight.borrow_mut().insert(id, Flight::Deciding);
         let until = pipe::now() + Duration::from_micros(ask.patience_us);
         tokio::task::spawn_local(Slot { side: me, id, taken }.answer(owned(ask), until));
-        Ok(())
-    }
-
-    fn turn_away(&self, ask: &Ask<'_>) -> Result<(), PeerError> {
-        self.say(self.turned_away(ask.id, ask.target, &ask.headers.0));
         Ok(())
     }
 
@@ -318,8 +313,7 @@ impl Slot {
         if request.patience.is_zero() {
             return self.last_word(Out::Dropped { id });
         }
-        let is_look = matches!(request.method.as_str(), "GET" | "HEAD");
-        let looks_at = is_look.then(|| request.target.clone());
+        let looks_at = request.is_look().then(|| request.target.clone());
         let answer = self.side.desk.answer(request).await;
         // Those who watch a stream are counted by themselves.
         drop(self.taken.take());

@@ -58,10 +58,6 @@ impl Doubt {
         Doubt { file: file.into(), over: over.clone() }
     }
 
-    pub fn mark(&self) -> UncleanMark {
-        UncleanMark::of(&self.file)
-    }
-
     /// Hears why a commit or a checkpoint failed. Where that leaves open what the disk has, this opening is over.
     pub fn hear(&self, error: &Error) {
         if trouble(error) == Trouble::Unsure {
@@ -75,7 +71,7 @@ impl Doubt {
     }
 
     fn end(&self, why: &dyn Display) {
-        self.mark().set();
+        UncleanMark::of(&self.file).set();
         tracing::error!(
             file = %self.file.display(),
             error = %why,
@@ -97,7 +93,8 @@ fn unclean(path: &Path, why: &dyn Display) -> StoreError {
 /// After an opening whose disk had failed, and before anybody opens the file: all that the WAL shows is written into it and synced, that
 /// too which was written before. A checkpoint that a reader held up has copied pages and not synced them, and a failed sync of the next
 /// one lets go of them as well; what all connections know of the WAL still calls them copied.
-pub async fn written_back(path: &Path, mark: &UncleanMark) -> Result<(), StoreError> {
+pub async fn written_back(path: &Path) -> Result<(), StoreError> {
+    let mark = UncleanMark::of(path);
     if !mark.stands() {
         return Ok(());
     }
@@ -110,15 +107,11 @@ pub async fn written_back(path: &Path, mark: &UncleanMark) -> Result<(), StoreEr
 
 /// Before anything is believed, what the WAL shows is written into the file and synced, whether or not the last opening could leave a
 /// mark. Whether all of it is; a reader may be in its way, or there is no room.
-pub async fn emptied(
-    writer: &mut SqliteConnection,
-    path: &Path,
-    mark: &UncleanMark,
-) -> Result<bool, StoreError> {
+pub async fn emptied(writer: &mut SqliteConnection, path: &Path) -> Result<bool, StoreError> {
     match sqlite::checkpoint_truncate_now(writer).await {
         Ok(done) => Ok(!done.busy),
         Err(error) if trouble(&error) == Trouble::Unsure => {
-            mark.set();
+            UncleanMark::of(path).set();
             Err(unclean(path, &error))
         }
         Err(error) => {
@@ -139,6 +132,7 @@ mod tests {
     use super::*;
     use crate::persistence::sql::{self, Connection};
     use crate::persistence::testing::Home::Sqlite;
+    use crate::persistence::testing::without_wal;
     use crate::persistence::{Tables, journal};
 
     const LOOK: &str = "select n from held";
@@ -206,11 +200,8 @@ mod tests {
 
         let tables = Tables::open(dir.path()).await.unwrap();
         assert!(!UncleanMark::of(&file).stands());
-        // The file without its WAL.
-        let alone = tempfile::tempdir().unwrap();
-        let copy = alone.path().join("shop.db");
-        std::fs::copy(&file, &copy).unwrap();
-        let mut looking = sqlite::writer(&copy, &journal::tuning()).await.unwrap();
+        let alone = without_wal(&file);
+        let mut looking = sqlite::writer(&alone.path().join("shop.db"), &journal::tuning()).await.unwrap();
         let n: i64 = sqlx::query_scalar(LOOK).fetch_one(&mut looking).await.unwrap();
         let pos: i64 =
             sqlx::query_scalar("select pos from flush_checkpoint").fetch_one(&mut looking).await.unwrap();

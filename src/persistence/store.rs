@@ -120,6 +120,12 @@ struct Held {
 }
 
 impl Transaction<'_> {
+    /// One statement, and the end; how many rows it matched.
+    async fn only(mut self, query: Query<'_>) -> Result<u64, StoreError> {
+        let done = query.execute(&mut *self).await;
+        self.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
+    }
+
     /// Commits what went well, synced if it was begun so, and undoes what did not.
     pub async fn end<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
         let Transaction { mut held, store } = self;
@@ -189,11 +195,7 @@ impl Shape {
     async fn close(&self, mut file: OwnFile, patiently: bool) -> Result<(), StoreError> {
         let mut emptied = Ok(());
         if !file.is_over() {
-            let copied = match patiently {
-                true => sqlite::checkpoint_truncate(&mut file).await,
-                false => sqlite::checkpoint_truncate_now(&mut file).await,
-            };
-            emptied = copied.map(|_| ());
+            emptied = sqlite::checkpoint_at_end(&mut file, patiently).await.map(|_| ());
         }
         if let Err(error) = &emptied {
             file.tell(error);
@@ -231,12 +233,12 @@ impl Store {
     ) -> Result<Store, StoreError> {
         let tuning = shape.tuning(shape.writer_cache_kib);
         let doubt = Doubt::of(&shape.path, over);
-        written_back(&shape.path, &doubt.mark()).await?;
+        written_back(&shape.path).await?;
         let mut writer = match shape.nice {
             0 => sqlite::writer(&shape.path, &tuning).await?,
             nice => sqlite::nice_writer(&shape.path, tuning, nice).await?,
         };
-        emptied(&mut writer, &shape.path, &doubt.mark()).await?;
+        emptied(&mut writer, &shape.path).await?;
         let migrated = migrations.run(&mut writer).await.map_err(StoreError::from);
         if let Err(error) = &migrated
             && let Some(error) = error.said()
@@ -306,17 +308,13 @@ impl Store {
 
     /// One statement in such a transaction; how many rows it matched.
     pub async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
-        let mut transaction = self.begin().await?;
-        let done = query.execute(&mut *transaction).await;
-        transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
+        self.begin().await?.only(query).await
     }
 
     /// One statement, synced before it returns; how many rows it matched. In a transaction: a commit by itself says what became of it,
     /// and that of a node asks whether the node still lives.
     pub async fn write_synced(&self, query: Query<'_>) -> Result<u64, StoreError> {
-        let mut transaction = self.begin_synced().await?;
-        let done = query.execute(&mut *transaction).await;
-        transaction.end(done.map(|done| done.rows_affected()).map_err(StoreError::from)).await
+        self.begin_synced().await?.only(query).await
     }
 
     /// Copies the WAL into the file when it has grown. If there is no room for that the rows are safe where they are, and the next

@@ -5,13 +5,15 @@
 use std::fs;
 use std::path::Path;
 
+use super::process::number;
+
 /// Where control groups of version 2 stand.
 const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Bytes that may yet be taken; `None` where the system does not say.
 pub fn room_bytes() -> Option<u64> {
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let of_machine = number(&memory, "MemAvailable:").map(|kilobytes| kilobytes * 1024);
+    let of_machine = number(&memory, "MemAvailable:").map(|kilobytes: u64| kilobytes * 1024);
     of_machine.into_iter().chain(of_groups()).min()
 }
 
@@ -32,13 +34,8 @@ fn of_group(folder: &Path) -> Option<u64> {
 }
 
 fn left(bound: u64, taken: u64, of_it: &str) -> u64 {
-    let files = ["inactive_file ", "active_file "].into_iter().filter_map(|word| number(of_it, word));
+    let files = ["inactive_file ", "active_file "].into_iter().filter_map(|word| number::<u64>(of_it, word));
     bound.saturating_sub(taken.saturating_sub(files.sum()))
-}
-
-/// The number behind a word at the beginning of a line.
-fn number(text: &str, word: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix(word))?.split_whitespace().next()?.parse().ok()
 }
 
 #[cfg(test)]

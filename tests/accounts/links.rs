@@ -2,9 +2,8 @@
 
 use secrecy::SecretString;
 use serde_json::json;
-use stockade::persistence::Tables;
 
-use crate::support::{Person, Shop};
+use crate::support::{Person, Shop, told_in_trail};
 use crate::{HOUR, MINUTE};
 
 /// ASVS 6.5.1: 24 hours, once, and not by looking.
@@ -67,9 +66,7 @@ async fn a_link_that_was_used_says_so_again_and_does_nothing() {
     shop.app().users().clear_away(shop.clock.now()).await;
     assert_eq!(shop.letters_to(&mina.email).len(), 1, "none is sent for it");
     let folder = shop.stop().await;
-    let tables = Tables::read_only(folder.path());
-    let entries = tables.trail().before(i64::MAX, 100).await.unwrap();
-    assert_eq!(entries.iter().filter(|entry| entry.kind == "address_verified").count(), 1);
+    assert_eq!(told_in_trail(folder.path(), "address_verified").await, 1);
 }
 
 /// It says so only while it is true: not of an address that is another's or nobody's by now, nor of an account that is kept out.

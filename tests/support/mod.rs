@@ -33,7 +33,7 @@ pub use leaks::leaks;
 #[allow(unused_imports)]
 pub use money::{card, paid_with, signed, signed_event};
 #[allow(unused_imports)]
-pub use people::{Letter, Pair, Person, breached_list, letters_in, wait_for};
+pub use people::{Letter, Pair, Person, breached_list, letters_in, told_in_trail, wait_for};
 #[allow(unused_imports)]
 pub use process::Process;
 #[allow(unused_imports)]

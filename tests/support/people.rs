@@ -14,6 +14,12 @@ use super::{Ask, Reply, Shop};
 /// No letter takes longer.
 const LETTER_WITHIN: Duration = Duration::from_secs(20);
 
+/// How often the trail of a shop that has stopped tells of this.
+pub async fn told_in_trail(folder: &Path, kind: &str) -> usize {
+    let trail = stockade::persistence::Tables::read_only(folder).trail();
+    trail.before(i64::MAX, 100).await.unwrap().iter().filter(|entry| entry.kind == kind).count()
+}
+
 /// A list on which these passwords stand, as Have I Been Pwned gives it out.
 pub fn breached_list(passwords: &[&str]) -> String {
     let line = |password: &&str| {

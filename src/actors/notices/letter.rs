@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use crate::domain::amount::Money;
 use crate::domain::id::{OrderId, ProductId};
 use crate::domain::notice::NoticeKind;
-use crate::domain::order::{Line, LineStatus, Order, OrderStatus};
+use crate::domain::order::{Line, Order, OrderStatus};
 use crate::domain::payment::{Payment, PaymentState, Refund};
 use crate::mail::{Letter, LetterLine, OrderLetter};
 
@@ -42,7 +42,7 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
     let meant = |line: &&Line| match numbers {
         Some(numbers) => numbers.contains(&line.line),
         // What has come back since it was paid is not made ready any more.
-        None => kind != NoticeKind::Paid || !is_back(line),
+        None => kind != NoticeKind::Paid || !line.status.is_back(),
     };
     let lines: Vec<&Line> = order.lines.iter().filter(meant).collect();
     let whole = lines.len() == order.lines.len();
@@ -51,7 +51,8 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         _ => sum(&lines),
     };
     let (attempts, sold) = (beside.attempts.of(order.id), order.is_sold());
-    let unpaid = order.status == OrderStatus::PendingPayment && !beside.attempts.is_being_paid(order.id);
+    let being_paid = beside.attempts.is_being_paid(order.id);
+    let unpaid = order.status == OrderStatus::PendingPayment && !being_paid;
     let invites = matches!(kind, NoticeKind::Placed | NoticeKind::HoldLapses);
     let ends = matches!(
         kind,
@@ -72,7 +73,7 @@ pub fn letter(kind: NoticeKind, numbers: Option<&[u8]>, order: &Order, beside: &
         back,
         sold,
         declined: attempts.last().is_some_and(|newest| newest.state == PaymentState::Declined),
-        undecided: ends && !taken && beside.attempts.is_being_paid(order.id),
+        undecided: ends && !taken && being_paid,
     };
     (!letter.lines.is_empty()).then(|| Letter::Order(Box::new(letter)))
 }
@@ -98,10 +99,6 @@ fn given_back(refunds: &[Refund], order: &Order, lines: &[&Line]) -> (bool, Opti
     (!going.is_empty(), sum.filter(|_| !shared))
 }
 
-fn is_back(line: &Line) -> bool {
-    matches!(line.status, LineStatus::Cancelled | LineStatus::Returned)
-}
-
 fn told(line: &Line, names: &HashMap<ProductId, String>) -> LetterLine {
     LetterLine {
         // A product is never taken away; one that is not found is called what it is called everywhere else.
@@ -122,6 +119,7 @@ mod tests {
     use super::*;
     use crate::domain::amount::{Currency, Quantity};
     use crate::domain::id::{PaymentId, RefundId, UserId};
+    use crate::domain::order::LineStatus;
     use crate::domain::payment::{Cause, RefundState, Restock};
     use crate::domain::stock::{Attempt, Millis, Sequence};
 

@@ -21,7 +21,7 @@ use crate::domain::stock::{Ledger, RECORD_BYTES, Standing};
 use crate::telemetry::room_bytes;
 
 /// One is wanted after so many events.
-pub const SNAPSHOT_EVENTS: u64 = 100_000;
+const SNAPSHOT_EVENTS: u64 = 100_000;
 /// What the thread is called. It is as unimportant as whatever else can wait.
 pub(super) const THREAD: &str = "stockade-snapshot";
 const NICE: i32 = 15;

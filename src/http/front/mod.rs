@@ -13,6 +13,8 @@ mod owners;
 mod pass;
 mod retries;
 mod room;
+#[cfg(test)]
+mod testing;
 mod way;
 
 use std::rc::Rc;

@@ -6,7 +6,6 @@ mod tests;
 use std::rc::Rc;
 use std::time::Duration;
 
-use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::time::timeout;
 
@@ -70,7 +69,7 @@ async fn pass_on(request: HttpRequest, body: Raw, side: web::Data<Side>) -> Resu
     }
     let asked = asked(&room.front.proxies, &request, body, **side);
     // Reading twice does nothing twice.
-    let may_repeat = is_look(&asked) || has_key(path_of(&request), &asked);
+    let may_repeat = asked.is_look() || has_key(path_of(&request), &asked);
     let answer = match asked.fits() {
         true => answer_of(&room, asked, may_repeat).await,
         // It would be tried until nobody waits any more.
@@ -141,7 +140,7 @@ async fn answer_of(
             Err(Unheard::Waits) => {}
             Err(Unheard::Spent) => return Err(nobody(may_be_done)),
             Err(Unheard::Lost(way)) => {
-                may_be_done = !is_look(&request);
+                may_be_done = !request.is_look();
                 let is_repeated = std::mem::take(&mut may_repeat) && !has_waited() && way.retries.take(clock);
                 if !is_repeated {
                     return Err(nobody(may_be_done));
@@ -172,10 +171,6 @@ fn nobody(may_be_done: bool) -> Problem {
 fn denies(reply: &Reply) -> bool {
     let (replayed, _) = REPLAYED;
     matches!(reply.status, 429 | 503) && !reply.headers.iter().any(|(name, _)| replayed == name.as_str())
-}
-
-fn is_look(request: &peer::Request) -> bool {
-    [Method::GET.as_str(), Method::HEAD.as_str()].contains(&request.method.as_str())
 }
 
 /// Whether it is done once, however often it is asked. The key is one that goes along.

@@ -179,13 +179,13 @@ impl Case<'_> {
     /// Whoever has paid has got it, but for what came back.
     fn sold(&self, order: &Order, payment: &Payment, told: &mut Vec<String>) {
         let id = order.id;
-        let unsold = |line: &&Line| !is_with_the_buyer(line) && !is_back(line);
+        let unsold = |line: &&Line| !is_with_the_buyer(line) && !line.status.is_back();
         for line in order.lines.iter().filter(unsold) {
             told.push(format!("{id}: is paid, and line {} is {}", line.line, line.status.as_str()));
         }
         for line in &order.lines {
             let wanted = self.refunds_of(payment.id).any(|refund| brings_back(refund, line));
-            if wanted != is_back(line) {
+            if wanted != line.status.is_back() {
                 let found = if wanted { "should be back" } else { "came back without a refund" };
                 told.push(format!("{id}: line {} is {}, and {found}", line.line, line.status.as_str()));
             }
@@ -285,7 +285,7 @@ impl Case<'_> {
     /// Nobody has got what nobody has paid. What was sold for money that went back is back too.
     fn not_sold(&self, order: &Order, told: &mut Vec<String>) {
         let orphaned = self.payments.iter().any(|payment| payment.state == PaymentState::Orphaned);
-        let got = |line: &&Line| is_with_the_buyer(line) || is_back(line) && !orphaned;
+        let got = |line: &&Line| is_with_the_buyer(line) || line.status.is_back() && !orphaned;
         if let Some(line) = order.lines.iter().find(got) {
             told.push(format!(
                 "{}: line {} is {}, and nobody has paid",
@@ -303,10 +303,6 @@ impl Case<'_> {
 
 fn is_with_the_buyer(line: &Line) -> bool {
     matches!(line.status, LineStatus::Ordered | LineStatus::ReturnRequested)
-}
-
-fn is_back(line: &Line) -> bool {
-    matches!(line.status, LineStatus::Cancelled | LineStatus::Returned)
 }
 
 /// Whether it is about all that was left.

@@ -14,14 +14,18 @@ use crate::persistence::sql;
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
 use crate::persistence::testing::{Owner, T0, append_all, buyer, new_database, open, order};
 
+/// The tables follow all that is in the journal.
+async fn follow(journal: &Journal, tables: &Tables) {
+    let mut flusher = Flusher::open(journal, tables).await.unwrap();
+    while flusher.run_slice().await.unwrap().events > 0 {}
+}
+
 /// A journal with these entries, all of which the tables have followed.
 async fn flushed(home: Home, entries: Vec<Entry>) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (journal, tables) = (open(&dir).await, home.open(&dir).await);
     append_all(&journal, entries);
-    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
-    while flusher.run_slice().await.unwrap().events > 0 {}
-    drop(flusher);
+    follow(&journal, &tables).await;
     journal.close().await;
     tables.close().await.unwrap();
     dir
@@ -92,9 +96,7 @@ async fn a_products_last_entries_are_missed() {
     let (journal, tables) = (open(&dir).await, Sqlite.open(&dir).await);
     let (mut a, mut b) = (Owner::stocked(1, 10), Owner::stocked(2, 10));
     append_all(&journal, vec![a.seal(T0), b.seal(T0)]);
-    let mut flusher = Flusher::open(&journal, &tables).await.unwrap();
-    while flusher.run_slice().await.unwrap().events > 0 {}
-    drop(flusher);
+    follow(&journal, &tables).await;
     for owner in [&mut a, &mut b] {
         owner.hold(order(1, owner.product), buyer(1), 1, T0);
     }

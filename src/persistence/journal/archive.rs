@@ -189,8 +189,7 @@ impl Archivist {
         on_this_machine(&config.dir)?;
         // Nothing here waits for the network or the time: a runtime without either parks on a plain condvar.
         let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(StoreError::Thread)?;
-        let mark = UncleanMark::of(&config.dir.join("journal.db"));
-        let (connection, found) = runtime.block_on(prepare(&config, &mark))?;
+        let (connection, found) = runtime.block_on(prepare(&config))?;
         shared.stats.pos.store(found.last_pos, Ordering::Release);
         let archivist = Archivist {
             connection: Some(connection),
@@ -351,13 +350,8 @@ impl Archivist {
         self.give_up_snapshots();
         let Some(mut connection) = self.connection.take() else { return };
         if !self.is_fenced() {
-            let emptying = async {
-                match self.shared.archive.hurries() {
-                    true => sqlite::checkpoint_truncate_now(&mut connection).await,
-                    false => sqlite::checkpoint_truncate(&mut connection).await,
-                }
-            };
-            if let Err(error) = self.runtime.block_on(emptying) {
+            let patiently = !self.shared.archive.hurries();
+            if let Err(error) = self.runtime.block_on(sqlite::checkpoint_at_end(&mut connection, patiently)) {
                 tracing::warn!(%error, "the journal's WAL stays behind; the next start reads it");
                 if trouble(&error) == Trouble::Unsure {
                     self.shared.doubt(&error.to_string());
@@ -423,7 +417,7 @@ async fn insert(connection: &mut SqliteConnection, entries: &[Placed]) -> Result
 }
 
 /// Opens, repairs what a bad end may have left, raises the epoch, brings the log in.
-async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteConnection, Found), OpenError> {
+async fn prepare(config: &JournalConfig) -> Result<(SqliteConnection, Found), OpenError> {
     let tuning = Tuning {
         page_bytes: PAGE_BYTES,
         cache_kib: 16 * 1024,
@@ -432,14 +426,14 @@ async fn prepare(config: &JournalConfig, mark: &UncleanMark) -> Result<(SqliteCo
         pages_max: config.pages_max,
     };
     let path = config.dir.join("journal.db");
-    written_back(&path, mark).await?;
+    written_back(&path).await?;
     let mut connection = sqlite::writer(&path, &tuning).await?;
-    let whole = emptied(&mut connection, &path, mark).await?;
+    let whole = emptied(&mut connection, &path).await?;
     let found = brought_up(&mut connection, config, whole).await;
     if let Err(OpenError::Store(error)) = &found
         && error.said().is_some_and(|error| trouble(error) == Trouble::Unsure)
     {
-        mark.set();
+        UncleanMark::of(&path).set();
     }
     Ok((connection, found?))
 }

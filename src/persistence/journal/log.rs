@@ -230,6 +230,7 @@ impl Shelf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::JOURNAL_FILE_BYTES_MAX;
     use crate::domain::stock::{Command, Restock};
     use crate::persistence::journal::NotWritten;
     use crate::persistence::testing::{Owner, T0};
@@ -278,7 +279,7 @@ mod tests {
     #[test]
     fn without_its_folder_it_goes_on_to_the_end_of_its_file_and_says_why_not_further() {
         let dir = tempfile::tempdir().unwrap();
-        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0, segment::SEGMENT_BYTES));
+        let shelf = Arc::new(Shelf::new(dir.path(), Epoch(1), 0, JOURNAL_FILE_BYTES_MAX));
         let mut log = Log::begin(shelf, 0).unwrap();
         std::fs::remove_dir_all(dir.path()).unwrap();
         let (mut owner, mut written) = (Owner::stocked(1, 1), 0);

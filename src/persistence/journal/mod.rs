@@ -57,6 +57,7 @@ use super::StoreError;
 use super::doubt::UncleanMark;
 pub use super::sql::mysql::{APART_MAX_MS, Server};
 use crate::clock::Clock;
+use crate::config::JOURNAL_FILE_BYTES_MAX;
 use crate::domain::id::{ProductId, SHARDS};
 use crate::domain::stock::{Entry, Epoch, Sequence};
 use archive::Archive;
@@ -187,7 +188,7 @@ impl JournalConfig {
             brake_us: Arc::default(),
             inbox_max: INBOX_MAX,
             pages_max: None,
-            file_bytes: segment::SEGMENT_BYTES,
+            file_bytes: JOURNAL_FILE_BYTES_MAX,
             tail_bytes_max: TAIL_BYTES_MAX,
         }
     }

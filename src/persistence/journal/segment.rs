@@ -16,8 +16,6 @@ use crate::domain::stock::{ChainHash, Entry, Epoch, Millis, Sequence};
 
 /// What a disk writes at once, and what one group at least takes.
 pub const PAGE_BYTES: usize = 4096;
-/// The size of a file, but in tests. At a few thousand orders a second it lasts for seconds.
-pub const SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// What a new file leaves to the others on its disk.
 const ROOM_BYTES: u64 = 256 * 1024;
 
@@ -347,6 +345,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::JOURNAL_FILE_BYTES_MAX;
     use crate::persistence::testing::{Owner, T0};
 
     fn file_of(groups: &[Vec<Entry>], segment: u64) -> Vec<u8> {
@@ -362,7 +361,7 @@ mod tests {
 
     #[test]
     fn a_file_is_begun_only_where_it_fits_and_leaves_room() {
-        let is_enough = |blocks, available| is_enough(blocks, available, 4_096, SEGMENT_BYTES);
+        let is_enough = |blocks, available| is_enough(blocks, available, 4_096, JOURNAL_FILE_BYTES_MAX);
         assert!(is_enough(1_000_000, 2_112));
         assert!(!is_enough(1_000_000, 2_111) && !is_enough(1_000_000, 0));
         assert!(is_enough(0, 0), "who does not tell may have room");

@@ -450,8 +450,7 @@ async fn after_an_io_error_the_next_opening_writes_everything_back_first() {
     assert!(!mark(&quiet).stands());
     assert_eq!((journal.head().pos, journal.epoch()), (1, Epoch(2)));
     // The file without its WAL: all that was there before this opening, and nothing that it has added.
-    let alone = tempfile::tempdir().unwrap();
-    std::fs::copy(file(&quiet), file(&alone)).unwrap();
+    let alone = without_wal(&file(&quiet));
     let mut looking = intruder(&alone).await;
     let epoch = sqlx::query_scalar("select epoch from journal_meta where id = 1");
     let epoch: i64 = epoch.fetch_one(&mut looking).await.unwrap();

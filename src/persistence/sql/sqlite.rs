@@ -359,6 +359,17 @@ pub async fn checkpoint_truncate_now(writer: &mut SqliteConnection) -> Result<Ch
     done
 }
 
+/// One of the two: whether whoever reads is waited for.
+pub async fn checkpoint_at_end(
+    writer: &mut SqliteConnection,
+    patiently: bool,
+) -> Result<Checkpoint, sqlx::Error> {
+    match patiently {
+        true => checkpoint_truncate(writer).await,
+        false => checkpoint_truncate_now(writer).await,
+    }
+}
+
 fn checkpointed(row: SqliteRow) -> Result<Checkpoint, sqlx::Error> {
     let busy: i64 = row.try_get(0)?;
     Ok(Checkpoint { busy: busy != 0, pages: row.try_get(1)?, copied: row.try_get(2)? })

@@ -7,7 +7,7 @@ use rstest::rstest;
 use super::*;
 use crate::persistence::doubt::UncleanMark;
 use crate::persistence::testing::Home::{self, MySql, Sqlite};
-use crate::persistence::testing::killed;
+use crate::persistence::testing::{killed, without_wal};
 use crate::persistence::{Tables, journal};
 
 const MOVE: &str = "update flush_checkpoint set pos = pos + 1 where id = 1";
@@ -138,9 +138,7 @@ async fn a_disk_that_failed_ends_this_opening_and_the_next_one_writes_everything
 
     let tables = Tables::open(quiet.path()).await.unwrap();
     assert!(!mark(&quiet).stands());
-    // The file without its WAL.
-    let alone = tempfile::tempdir().unwrap();
-    std::fs::copy(file(&quiet), file(&alone)).unwrap();
+    let alone = without_wal(&file(&quiet));
     let mut looking = sqlite::writer(&file(&alone), &journal::tuning()).await.unwrap();
     let pos: i64 = sqlx::query_scalar(POS).fetch_one(&mut looking).await.unwrap();
     assert_eq!(pos, 1);

@@ -173,6 +173,13 @@ pub fn append_all(journal: &dyn AppendTo, entries: Vec<Entry>) -> Vec<Appended> 
     answered.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
+/// A file as it stands without its WAL, in a folder of its own.
+pub fn without_wal(file: &std::path::Path) -> tempfile::TempDir {
+    let alone = tempfile::tempdir().unwrap();
+    std::fs::copy(file, alone.path().join(file.file_name().unwrap())).unwrap();
+    alone
+}
+
 /// The files as they stand, as after a kill: without the memory that a WAL's index lives in.
 pub fn killed(dir: &tempfile::TempDir) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();

@@ -4,6 +4,16 @@ use super::*;
 use crate::actors::stock::testing::{one_for, product, settings};
 use crate::domain::stock::{Attempt, CANCELLED_DROPPED_MAX, Cause, Reserve, decode_events};
 
+/// A command that arrives then, for which somebody waits for ever.
+fn command(token: u64, command: Command, at: i64) -> Input<u64> {
+    Input::Ask { token, ask: Ask::Command(command), arrived: Millis(at), until: Millis(i64::MAX) }
+}
+
+/// A hold of one unit.
+fn hold(number: u64, home: ProductId, at: i64) -> Input<u64> {
+    command(number, Command::Reserve(one_for(number.into(), home, false)), at)
+}
+
 /// Everything that is decided is written at once.
 fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
     let mut out = Vec::new();
@@ -20,17 +30,10 @@ fn write(owner: &mut Protocol<u64>, input: Input<u64>) -> Vec<Output<u64>> {
 fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
     let home = product(1);
     let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
-    let ask = |token: u64, command, at| Input::Ask {
-        token,
-        ask: Ask::Command(command),
-        arrived: Millis(at),
-        until: Millis(i64::MAX),
-    };
     let all = FORGOTTEN_MAX as u64 + FORGOTTEN_MIN as u64;
-    write(&mut owner, ask(0, Command::Create { settings: settings(), stock: all }, 0));
+    write(&mut owner, command(0, Command::Create { settings: settings(), stock: all }, 0));
     for number in 1..=all {
-        let at = number.cast_signed();
-        owner.step(ask(number, Command::Reserve(one_for(number.into(), home, false)), at), &mut Vec::new());
+        owner.step(hold(number, home, number.cast_signed()), &mut Vec::new());
         if !owner.has_room() {
             write(&mut owner, Input::Turn { lapse_until: Millis(0) });
         }
@@ -65,11 +68,9 @@ fn of_very_many_orders_those_are_forgotten_first_that_were_due_first() {
 /// So many holds of one unit each, made at 0 and written.
 fn crowded(home: ProductId, holds: u64) -> Protocol<u64> {
     let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
-    let create = Command::Create { settings: settings(), stock: 10_000 };
-    let reserve = |number: u64| Command::Reserve(one_for(number.into(), home, false));
-    for (token, command) in (0..).zip(std::iter::once(create).chain((1..=holds).map(reserve))) {
-        let (ask, arrived) = (Ask::Command(command), Millis(0));
-        write(&mut owner, Input::Ask { token, ask, arrived, until: Millis(i64::MAX) });
+    let create = command(0, Command::Create { settings: settings(), stock: 10_000 }, 0);
+    for input in std::iter::once(create).chain((1..=holds).map(|number| hold(number, home, 0))) {
+        write(&mut owner, input);
         write(&mut owner, Input::Turn { lapse_until: Millis(0) });
     }
     assert_eq!(owner.ledger().counts().held, holds);
@@ -99,16 +100,11 @@ fn a_crowd_that_lapses_leaves_half_a_group_to_whoever_comes_behind_it() {
 fn onto_a_full_group_nothing_lapses() {
     let home = product(1);
     let mut owner = crowded(home, 1);
-    let ask = |number: u64, owner: &mut Protocol<u64>| {
-        let ask = Ask::Command(Command::Reserve(one_for(number.into(), home, false)));
-        let asked = Input::Ask { token: number, ask, arrived: Millis(1), until: Millis(i64::MAX) };
-        owner.step(asked, &mut Vec::new());
-    };
-    ask(2, &mut owner);
+    owner.step(hold(2, home, 1), &mut Vec::new());
     owner.step(Input::Turn { lapse_until: Millis(1) }, &mut Vec::new());
     let mut numbers = 3..;
     while owner.has_room() {
-        ask(numbers.next().unwrap(), &mut owner);
+        owner.step(hold(numbers.next().unwrap(), home, 1), &mut Vec::new());
     }
     let before = owner.ledger().sequence();
     owner.step(ALL_DUE, &mut Vec::new());
@@ -122,12 +118,8 @@ fn onto_a_full_group_nothing_lapses() {
 fn what_came_behind_a_snapshot_is_unsaved_however_late_it_is_stored() {
     let home = product(1);
     let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
-    let ask = |command, token: u64| {
-        let (ask, arrived) = (Ask::Command(command), Millis(0));
-        Input::Ask { token, ask, arrived, until: Millis(i64::MAX) }
-    };
-    let hold = |number: u64| ask(Command::Reserve(one_for(number.into(), home, false)), number);
-    write(&mut owner, ask(Command::Create { settings: settings(), stock: 20 }, 0));
+    let hold = |number: u64| hold(number, home, 0);
+    write(&mut owner, command(0, Command::Create { settings: settings(), stock: 20 }, 0));
     for number in 1..=10 {
         write(&mut owner, hold(number));
         write(&mut owner, Input::Turn { lapse_until: Millis(0) });
@@ -154,15 +146,9 @@ fn what_came_behind_a_snapshot_is_unsaved_however_late_it_is_stored() {
 fn what_is_due_goes_before_whoever_waits_and_leaves_him_half_a_group() {
     let home = product(1);
     let mut owner = Protocol::recover(home, Epoch(1), None, &[]).unwrap();
-    let ask = |token: u64, command| Input::Ask {
-        token,
-        ask: Ask::Command(command),
-        arrived: Millis(0),
-        until: Millis(i64::MAX),
-    };
     let half = u64::from(GROUP_LAPSES_MAX);
-    write(&mut owner, ask(0, Command::Create { settings: settings(), stock: 3 * half }));
-    let reserve = |number: u64| ask(number, Command::Reserve(one_for(number.into(), home, false)));
+    write(&mut owner, command(0, Command::Create { settings: settings(), stock: 3 * half }, 0));
+    let reserve = |number: u64| hold(number, home, 0);
     for number in 1..=half + 9 {
         owner.step(reserve(number), &mut Vec::new());
     }

@@ -5,21 +5,18 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::actors::stock::testing::{OneJournal, all_shards, directory, one_for, product, settings, until};
 use crate::actors::stock::{About, Answer, Ask, NodeName, NotDone, Pace, Route};
 use crate::clock::Clock;
-use crate::config::MasterKeys;
 use crate::domain::stock::{Command, Sequence};
-use crate::http::Proxies;
 use crate::http::front::abroad::marked;
-use crate::http::front::{Front, Standing, Ways, desk};
-use crate::http::health::Readiness;
+use crate::http::front::testing::{front, keys};
+use crate::http::front::{Standing, Ways, desk};
 use crate::logs;
-use crate::peer::{Link, PeerKeys, Side, Unanswered};
+use crate::peer::{Link, Side, Unanswered};
 
 const LEAD: u64 = 1;
 const OWNER: u64 = 2;
@@ -72,10 +69,6 @@ struct Story {
     serving: JoinHandle<()>,
 }
 
-fn keys() -> PeerKeys {
-    PeerKeys::of(&MasterKeys::one([7; 32])).unwrap()
-}
-
 impl Story {
     async fn begin() -> Story {
         let (journal, clock) = (OneJournal::default(), Clock::start());
@@ -84,18 +77,7 @@ impl Story {
         let owner = directory(Arc::new(ways.clone()), &journal, &clock, OWNER);
         let obedient = Obedient { directory: owner.clone(), told: Mutex::default(), leads: Mutex::new(LEAD) };
         let obedient = Arc::new(obedient);
-        let front = Front {
-            standing: Arc::new(watch::Sender::new(Standing::Nowhere)),
-            keys: keys(),
-            owners: Arc::default(),
-            look: Arc::default(),
-            closing: Arc::new(watch::Sender::new(false)),
-            mirror: None,
-            readiness: Readiness::without_active_node(),
-            clock,
-            proxies: Proxies(Arc::new([])),
-            with_ops: true,
-        };
+        let front = front(Standing::Nowhere, clock);
         front.owners.store(Some(Arc::new(Owners::new(owner.clone(), obedient.clone()))));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let name = NodeName { session: OWNER, address: listener.local_addr().unwrap().to_string() };

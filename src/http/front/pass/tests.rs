@@ -12,15 +12,13 @@ use actix_web::rt::time::sleep;
 use actix_web::test::TestRequest;
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use super::*;
 use crate::actors::stock::testing::until;
 use crate::clock::Clock;
-use crate::config::MasterKeys;
-use crate::http::front::{Front, Node, desk};
-use crate::http::health::Readiness;
-use crate::peer::{Body, Desk, Elsewhere, FLIGHT_MAX, PeerKeys};
+use crate::http::front::testing::{front, keys};
+use crate::http::front::{Node, desk};
+use crate::peer::{Body, Desk, Elsewhere, FLIGHT_MAX};
 use crate::stalls::Stalls;
 
 const CALLERS: usize = 200;
@@ -41,10 +39,6 @@ fn of(method: &str, target: &str, header: &str) -> peer::Request {
 
 fn order() -> peer::Request {
     of("POST", "/v1/orders", "idempotency-key")
-}
-
-fn keys() -> PeerKeys {
-    PeerKeys::of(&MasterKeys::one([7; 32])).unwrap()
 }
 
 #[derive(Clone, Copy)]
@@ -111,18 +105,7 @@ async fn serve(listener: TcpListener, lead: Rc<Lead>) {
 /// This thread's part of a node that hands everything to whoever listens there.
 fn before(address: SocketAddr) -> (Rc<Room>, Arc<Node>) {
     let node = Arc::new(Node { session: 7, address: address.to_string() });
-    let front = Front {
-        standing: Arc::new(watch::Sender::new(Standing::There(node.clone()))),
-        keys: keys(),
-        owners: Arc::default(),
-        look: Arc::default(),
-        closing: Arc::new(watch::Sender::new(false)),
-        mirror: None,
-        readiness: Readiness::without_active_node(),
-        clock: Clock::start(),
-        proxies: Proxies(Arc::new([])),
-        with_ops: true,
-    };
+    let front = front(Standing::There(node.clone()), Clock::start());
     (Room::of_this_thread(&front), node)
 }
 
@@ -154,8 +137,8 @@ fn a_request_has_one_id_on_every_node() {
 
 #[test]
 fn a_look_is_repeated_and_what_keeps_its_key() {
-    assert!(is_look(&of("GET", "/v1/products", "accept")));
-    assert!(!is_look(&order()));
+    assert!(of("GET", "/v1/products", "accept").is_look());
+    assert!(!order().is_look());
     let keeps = |path: &str, header: &str| has_key(path, &of("POST", path, header));
     assert!(keeps("/v1/orders", "idempotency-key"));
     assert!(keeps("/v1/cart/checkout", "idempotency-key"));
@@ -207,7 +190,7 @@ async fn what_is_lost_is_sent_again_once_and_then_told_as_what_it_is() {
     let (lead, address) = Lead::that(Says::Nothing).await;
     let (room, _) = before(address);
     let hears = async |request: peer::Request, code, times| {
-        let (sent, may_repeat) = (lead.asked.get(), is_look(&request) || has_key(&request.target, &request));
+        let (sent, may_repeat) = (lead.asked.get(), request.is_look() || has_key(&request.target, &request));
         assert_eq!(answer_of(&room, request, may_repeat).await.unwrap_err().code(), code);
         assert_eq!(lead.asked.get() - sent, times);
     };
